@@ -1,0 +1,40 @@
+import importX from 'eslint-plugin-import-x';
+import tseslint from 'typescript-eslint';
+
+/**
+ * Imports point one way: protocols <- src/sys <- src/core <- src/buffer <- src/guest, and
+ * src/core, src/buffer <- display. src/bridge.ts joins guest and display; src/cli chooses.
+ */
+/** @type {Record<string, string[]>} */
+const below = {
+  './protocols': [],
+  './src/sys': ['./protocols'],
+  './src/core': ['./protocols', './src/sys'],
+  './src/buffer': ['./protocols', './src/sys', './src/core'],
+  './src/guest': ['./protocols', './src/sys', './src/core', './src/buffer'],
+  './display': ['./protocols', './src/sys', './src/core', './src/buffer'],
+  './src/bridge.ts': ['./protocols', './src/sys', './src/core', './src/buffer'],
+};
+
+const zones = Object.entries(below).flatMap(([target, allowed]) => [
+  { target, from: './src', except: [target, ...allowed].filter((p) => p.startsWith('./src')).map((p) => `.${p.slice('./src'.length)}`) },
+  ...['./protocols', './display'].filter((from) => from !== target && !allowed.includes(from)).map((from) => ({ target, from })),
+]);
+
+export default tseslint.config(
+  { ignores: ['dist', 'node_modules', 'test/output', '*.js'] },
+  ...tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: true } },
+    plugins: { 'import-x': importX },
+    rules: {
+      'import-x/no-restricted-paths': ['error', { zones }],
+      'no-restricted-imports': ['error', { paths: [{ name: 'koffi', message: 'Only src/sys speaks FFI.' }] }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+    },
+  },
+  { files: ['src/sys/**'], rules: { 'no-restricted-imports': 'off' } },
+);

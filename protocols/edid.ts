@@ -1,0 +1,255 @@
+/**
+ * What a monitor says about itself: VESA E-EDID release A revision 2 (EDID 1.4), with timings by
+ * VESA CVT 1.2 reduced blanking and, for modes the base block has no bits for, one DisplayID 1.3
+ * extension. Bytes only.
+ */
+
+/** What an EDID is made of; `src/core/monitor.ts` has the same fields. */
+export interface EdidMonitor {
+  readonly width: number;
+  readonly height: number;
+  /** Vertical refresh in millihertz. */
+  readonly refreshMhz: number;
+  /** Visible area in millimetres; 0 when unknown. */
+  readonly widthMm: number;
+  readonly heightMm: number;
+  readonly name: string;
+}
+
+export const EDID_BLOCK_SIZE = 128;
+
+/** One mode with its blanking: pixels across, lines down, the clock in units of 10 kHz. */
+export interface Timing {
+  readonly width: number;
+  readonly height: number;
+  readonly clock10kHz: number;
+  readonly hBlank: number;
+  readonly hFront: number;
+  readonly hSync: number;
+  readonly vBlank: number;
+  readonly vFront: number;
+  readonly vSync: number;
+}
+
+/* CVT reduced blanking, version 1: pixels, lines, microseconds. */
+const RB_H_BLANK = 160;
+const RB_H_FRONT = 48;
+const RB_H_SYNC = 32;
+const RB_V_FRONT = 3;
+const RB_MIN_V_BACK = 6;
+const RB_MIN_V_BLANK_US = 460;
+const MIN_CLOCK_HZ = 10e6;
+/** A descriptor has 12 bits a blanking. */
+const MAX_BLANK = 4095;
+
+/** CVT tells aspect ratios apart by the length of the vertical sync; 10 is "none of these". */
+const V_SYNC_OF_ASPECT = [
+  [4, 3, 4],
+  [16, 9, 5],
+  [16, 10, 6],
+  [5, 4, 7],
+  [15, 9, 7],
+] as const;
+
+/**
+ * Reduced blanking for any mode. The clock is rounded to 10 kHz, the unit of the descriptors,
+ * not to CVT's 250 kHz: that keeps the refresh of small modes near the one asked for.
+ */
+export function reducedBlanking(width: number, height: number, refreshMhz: number): Timing {
+  const vSync = V_SYNC_OF_ASPECT.find(([x, y]) => Math.floor((height * x) / y) === width)?.[2] ?? 10;
+  const frameUs = 1e9 / refreshMhz;
+  // A refresh so fast that the minimum blanking takes half the frame is no monitor's: cap the blanking.
+  const blankUs = Math.min(RB_MIN_V_BLANK_US, frameUs / 2);
+  const lineUs = (frameUs - blankUs) / height;
+  let hBlank = RB_H_BLANK;
+  let vBlank = Math.max(Math.floor(blankUs / lineUs) + 1, RB_V_FRONT + vSync + RB_MIN_V_BACK);
+  // Readers take a clock below 10 MHz for garbage: tiny and slow modes get longer back porches.
+  const leastTotal = MIN_CLOCK_HZ / (refreshMhz / 1000);
+  vBlank = Math.max(vBlank, Math.min(MAX_BLANK, Math.ceil(leastTotal / (width + hBlank)) - height));
+  hBlank = Math.max(hBlank, Math.min(MAX_BLANK, Math.ceil(leastTotal / (height + vBlank)) - width));
+  const clock10kHz = Math.max(1, Math.round(((width + hBlank) * (height + vBlank) * refreshMhz) / 1e7));
+  return { width, height, clock10kHz, hBlank, hFront: RB_H_FRONT, hSync: RB_H_SYNC, vBlank, vFront: RB_V_FRONT, vSync };
+}
+
+const FALLBACK_REFRESH_MHZ = 60_000;
+
+/** A detailed timing descriptor has 12 bits a size and 16 for the clock. */
+function fitsDescriptor(t: Timing): boolean {
+  return t.width <= 4095 && t.height <= 4095 && t.vBlank <= MAX_BLANK && t.clock10kHz <= 0xffff;
+}
+
+/** The largest mode of about this shape that a descriptor holds. */
+function fallbackTiming(width: number, height: number, refreshMhz: number): Timing {
+  const refresh = Math.min(refreshMhz, FALLBACK_REFRESH_MHZ);
+  const timing = reducedBlanking(width, height, refresh);
+  if (fitsDescriptor(timing)) return timing;
+  return fallbackTiming(Math.max(1, width >> 1), Math.max(1, height >> 1), refresh);
+}
+
+/**
+ * The EDID of `monitor`: one block, or two when its mode is beyond 4095 pixels a side or
+ * 655.35 MHz. Then the base block prefers a smaller or slower mode that fits, and a DisplayID
+ * extension carries the native one, preferred too (up to 65535 a side and 167 GHz; Linux takes
+ * the mode that equals the scanout's size).
+ *
+ * Sizes are positive integers, `refreshMhz` is positive. Characters of `name` outside printable
+ * ASCII become `?`; 13 of them are kept.
+ */
+export function makeEdid(monitor: EdidMonitor): Uint8Array {
+  const native = reducedBlanking(monitor.width, monitor.height, monitor.refreshMhz);
+  if (fitsDescriptor(native)) return baseBlock(monitor, native, native, 0);
+  const fallback = fallbackTiming(monitor.width, monitor.height, monitor.refreshMhz);
+  const edid = new Uint8Array(2 * EDID_BLOCK_SIZE);
+  edid.set(baseBlock(monitor, fallback, native, 1));
+  edid.set(displayIdBlock(monitor, native), EDID_BLOCK_SIZE);
+  return edid;
+}
+
+const HEADER = [0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00];
+/** Three letters of five bits, big-endian: "SBV", assigned to nobody. */
+const MANUFACTURER = (('S'.charCodeAt(0) - 64) << 10) | (('B'.charCodeAt(0) - 64) << 5) | ('V'.charCodeAt(0) - 64);
+const PRODUCT_CODE = 1;
+/** Week 0 (unspecified) of this year. */
+const YEAR_OF_MANUFACTURE = 2025;
+/** Digital, 8 bits a colour, no particular connector. */
+const INPUT_DIGITAL_8BIT = 0xa0;
+/** sRGB is the default colour space; the first descriptor is the native mode. */
+const FEATURE_SRGB = 0x04;
+const FEATURE_NATIVE_FIRST = 0x02;
+const GAMMA_2_2 = 2.2 * 100 - 100;
+/** sRGB primaries and white point, ten bits each. */
+const SRGB_CHROMATICITY = [0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54];
+/** 640x480 at 60 Hz, which every driver can fall back to. */
+const ESTABLISHED_640X480_60 = 0x20;
+const UNUSED_STANDARD_TIMING = 0x01;
+/** A descriptor that is no timing: two zero bytes, one reserved, this tag. */
+const DESCRIPTOR = { DUMMY: 0x10, NAME: 0xfc, RANGE_LIMITS: 0xfd } as const;
+
+function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, extensions: number): Uint8Array {
+  const block = new Uint8Array(EDID_BLOCK_SIZE);
+  const size = physicalSize(monitor);
+  block.set(HEADER, 0);
+  block.set([MANUFACTURER >> 8, MANUFACTURER & 0xff, PRODUCT_CODE & 0xff, PRODUCT_CODE >> 8], 8);
+  block.set([0, YEAR_OF_MANUFACTURE - 1990, 1, 4], 16);
+  block[20] = INPUT_DIGITAL_8BIT;
+  block[21] = Math.round(size.widthMm / 10);
+  block[22] = Math.round(size.heightMm / 10);
+  block[23] = GAMMA_2_2;
+  block[24] = FEATURE_SRGB | (preferred === native ? FEATURE_NATIVE_FIRST : 0);
+  block.set(SRGB_CHROMATICITY, 25);
+  block[35] = ESTABLISHED_640X480_60;
+  block.fill(UNUSED_STANDARD_TIMING, 38, 54);
+  block.set(detailedTiming(preferred, size.widthMm, size.heightMm), 54);
+  block.set(nameDescriptor(monitor.name), 72);
+  block.set(rangeLimits(preferred) ?? dummyDescriptor(), 90);
+  block.set(dummyDescriptor(), 108);
+  block[126] = extensions;
+  return checksummed(block);
+}
+
+/** Centimetres have 8 bits: what does not fit, or is too small to tell, is unknown. */
+function physicalSize({ widthMm, heightMm }: EdidMonitor): { widthMm: number; heightMm: number } {
+  const known = widthMm >= 10 && heightMm >= 10 && widthMm <= 2550 && heightMm <= 2550;
+  return known ? { widthMm, heightMm } : { widthMm: 0, heightMm: 0 };
+}
+
+/** Digital separate sync; reduced blanking has positive horizontal and negative vertical sync. */
+const DETAILED_FLAGS = 0x1a;
+
+function detailedTiming(t: Timing, widthMm: number, heightMm: number): Uint8Array {
+  const high = (a: number, b: number) => ((a >> 8) << 4) | (b >> 8);
+  return Uint8Array.of(
+    t.clock10kHz & 0xff,
+    t.clock10kHz >> 8,
+    t.width & 0xff,
+    t.hBlank & 0xff,
+    high(t.width, t.hBlank),
+    t.height & 0xff,
+    t.vBlank & 0xff,
+    high(t.height, t.vBlank),
+    t.hFront & 0xff,
+    t.hSync & 0xff,
+    ((t.vFront & 0xf) << 4) | (t.vSync & 0xf),
+    ((t.hFront >> 8) << 6) | ((t.hSync >> 8) << 4) | ((t.vFront >> 4) << 2) | (t.vSync >> 4),
+    widthMm & 0xff,
+    heightMm & 0xff,
+    high(widthMm, heightMm),
+    0,
+    0,
+    DETAILED_FLAGS,
+  );
+}
+
+function nameDescriptor(name: string): Uint8Array {
+  const text = Array.from(name.slice(0, 13), (c) => (c >= ' ' && c <= '~' ? c.charCodeAt(0) : 0x3f));
+  const descriptor = Uint8Array.of(0, 0, 0, DESCRIPTOR.NAME, 0, ...Array<number>(13).fill(0x20));
+  descriptor.set(text, 5);
+  // A name shorter than the field ends in a line feed, then blanks.
+  if (text.length < 13) descriptor[5 + text.length] = 0x0a;
+  return descriptor;
+}
+
+function dummyDescriptor(): Uint8Array {
+  return Uint8Array.of(0, 0, 0, DESCRIPTOR.DUMMY, ...Array<number>(14).fill(0));
+}
+
+/** The mode's own rates; null when they are beyond the 510 Hz and 510 kHz it can say. */
+function rangeLimits(t: Timing): Uint8Array | null {
+  const lineKhz = (t.clock10kHz * 10) / (t.width + t.hBlank);
+  const frameHz = (lineKhz * 1000) / (t.height + t.vBlank);
+  const v = limits(Math.min(frameHz, 50), Math.max(frameHz, 75));
+  const h = limits(Math.min(lineKhz, 30), Math.max(lineKhz, 80));
+  if (!v || !h) return null;
+  const clock10MHz = Math.max(8, Math.ceil(t.clock10kHz / 1000));
+  const NO_FORMULA = 0x01;
+  return Uint8Array.of(
+    0, 0, 0, DESCRIPTOR.RANGE_LIMITS, (h.offset << 2) | v.offset,
+    v.min, v.max, h.min, h.max, clock10MHz,
+    NO_FORMULA, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20,
+  ); // prettier-ignore
+}
+
+/** A rate field holds 1..255; offset bit 1 adds 255 to the greater one. */
+function limits(least: number, greatest: number): { min: number; max: number; offset: number } | null {
+  const min = Math.floor(least);
+  const max = Math.ceil(greatest);
+  if (min < 1 || max > 510) return null;
+  return max > 255 ? { min, max: max - 255, offset: 2 } : { min, max, offset: 0 };
+}
+
+function checksummed(block: Uint8Array): Uint8Array {
+  const last = block.length - 1;
+  block[last] = -block.subarray(0, last).reduce((sum, byte) => sum + byte, 0) & 0xff;
+  return block;
+}
+
+const DISPLAY_ID_TAG = 0x70;
+const DISPLAY_ID_1_3 = 0x13;
+const PRODUCT_TYPE_TEST = 1;
+const DATA_BLOCK = { PRODUCT_ID: 0x00, TYPE_1_TIMING: 0x03 } as const;
+/** Of a type I timing: the preferred one; its sync polarities are bit 15 of the front porches. */
+const TYPE_1_PREFERRED = 0x80;
+const TYPE_1_POSITIVE = 0x8000;
+/** Aspect ratio "not defined" of revision 1. */
+const TYPE_1_ASPECT_UNDEFINED = 0x08;
+
+function displayIdBlock(monitor: EdidMonitor, t: Timing): Uint8Array {
+  const u16 = (value: number) => [value & 0xff, value >> 8];
+  // Every number of a type I timing is stored less one.
+  const clock = t.clock10kHz - 1;
+  const name = Array.from(nameDescriptor(monitor.name).subarray(5, 5 + Math.min(13, monitor.name.length)));
+  const data = [
+    DATA_BLOCK.PRODUCT_ID, 0, 12 + name.length,
+    ...'SBV'.split('').map((c) => c.charCodeAt(0)), ...u16(PRODUCT_CODE), 0, 0, 0, 0, 0, YEAR_OF_MANUFACTURE - 2000,
+    name.length, ...name,
+    DATA_BLOCK.TYPE_1_TIMING, 1, 20,
+    clock & 0xff, (clock >> 8) & 0xff, clock >> 16, TYPE_1_PREFERRED | TYPE_1_ASPECT_UNDEFINED,
+    ...u16(t.width - 1), ...u16(t.hBlank - 1), ...u16((t.hFront - 1) | TYPE_1_POSITIVE), ...u16(t.hSync - 1),
+    ...u16(t.height - 1), ...u16(t.vBlank - 1), ...u16(t.vFront - 1), ...u16(t.vSync - 1),
+  ]; // prettier-ignore
+  const section = checksummed(Uint8Array.of(DISPLAY_ID_1_3, data.length, PRODUCT_TYPE_TEST, 0, ...data, 0));
+  const block = new Uint8Array(EDID_BLOCK_SIZE);
+  block[0] = DISPLAY_ID_TAG;
+  block.set(section, 1);
+  return checksummed(block);
+}

@@ -1,0 +1,187 @@
+/**
+ * The vhost-user protocol: QEMU's docs/interop/vhost-user.rst. A message is a 12-byte header,
+ * a payload of `size` bytes, and file descriptors as ancillary data. Names of payloads are those
+ * of QEMU's structs; virtio memory is described by the front end (the VMM) to the back end (us).
+ *
+ * Integers are in machine order, which is little-endian on every host we run on.
+ */
+import { addr64, bytes, struct, u16, u32, u64 } from './layout.ts';
+
+/** Both channels. `request` is a VHOST_USER or, on the back-end channel, a VHOST_USER_BACKEND number. */
+export const VhostUserHeader = struct('VhostUserHeader', { request: u32, flags: u32, size: u32 });
+
+/* Bits of the header's `flags`. */
+export const VHOST_USER_VERSION = 0x1;
+export const VHOST_USER_VERSION_MASK = 0x3;
+export const VHOST_USER_REPLY_MASK = 0x4;
+export const VHOST_USER_NEED_REPLY_MASK = 0x8;
+
+/** Feature bit (of GET_FEATURES) that announces the protocol features below. */
+export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
+/** Feature bit: log every write for migration. */
+export const VHOST_F_LOG_ALL = 26;
+
+/** Regions in one SET_MEM_TABLE, and file descriptors in one message. */
+export const VHOST_MEMORY_BASELINE_NREGIONS = 8;
+/** Slots QEMU's own back ends answer to GET_MAX_MEM_SLOTS. */
+export const VHOST_USER_MAX_RAM_SLOTS = 509;
+/** Largest device configuration space of GET_CONFIG and SET_CONFIG. */
+export const VHOST_USER_MAX_CONFIG_SIZE = 256;
+
+/* The u64 of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR. */
+export const VHOST_USER_VRING_IDX_MASK = 0xff;
+export const VHOST_USER_VRING_NOFD_MASK = 0x100;
+
+/** `vhost_vring_addr.flags`: log writes to the used ring. A bit number. */
+export const VHOST_VRING_F_LOG = 0;
+
+/** VHOST_USER_* requests of the front end. */
+export const VHOST_USER = {
+  GET_FEATURES: 1,
+  SET_FEATURES: 2,
+  SET_OWNER: 3,
+  RESET_OWNER: 4,
+  SET_MEM_TABLE: 5,
+  SET_LOG_BASE: 6,
+  SET_LOG_FD: 7,
+  SET_VRING_NUM: 8,
+  SET_VRING_ADDR: 9,
+  SET_VRING_BASE: 10,
+  GET_VRING_BASE: 11,
+  SET_VRING_KICK: 12,
+  SET_VRING_CALL: 13,
+  SET_VRING_ERR: 14,
+  GET_PROTOCOL_FEATURES: 15,
+  SET_PROTOCOL_FEATURES: 16,
+  GET_QUEUE_NUM: 17,
+  SET_VRING_ENABLE: 18,
+  SEND_RARP: 19,
+  NET_SET_MTU: 20,
+  SET_BACKEND_REQ_FD: 21,
+  IOTLB_MSG: 22,
+  SET_VRING_ENDIAN: 23,
+  GET_CONFIG: 24,
+  SET_CONFIG: 25,
+  CREATE_CRYPTO_SESSION: 26,
+  CLOSE_CRYPTO_SESSION: 27,
+  POSTCOPY_ADVISE: 28,
+  POSTCOPY_LISTEN: 29,
+  POSTCOPY_END: 30,
+  GET_INFLIGHT_FD: 31,
+  SET_INFLIGHT_FD: 32,
+  GPU_SET_SOCKET: 33,
+  RESET_DEVICE: 34,
+  VRING_KICK: 35,
+  GET_MAX_MEM_SLOTS: 36,
+  ADD_MEM_REG: 37,
+  REM_MEM_REG: 38,
+  SET_STATUS: 39,
+  GET_STATUS: 40,
+  GET_SHARED_OBJECT: 41,
+  SET_DEVICE_STATE_FD: 42,
+  CHECK_DEVICE_STATE: 43,
+  GET_SHMEM_CONFIG: 44,
+} as const;
+
+/** VHOST_USER_BACKEND_* requests, which the back end sends over the socket of SET_BACKEND_REQ_FD. */
+export const VHOST_USER_BACKEND = {
+  IOTLB_MSG: 1,
+  CONFIG_CHANGE_MSG: 2,
+  VRING_HOST_NOTIFIER_MSG: 3,
+  VRING_CALL: 4,
+  VRING_ERR: 5,
+  SHARED_OBJECT_ADD: 6,
+  SHARED_OBJECT_REMOVE: 7,
+  SHARED_OBJECT_LOOKUP: 8,
+  SHMEM_MAP: 9,
+  SHMEM_UNMAP: 10,
+} as const;
+
+/** VHOST_USER_PROTOCOL_F_*, as bit numbers. */
+export const VHOST_USER_PROTOCOL_F = {
+  MQ: 0,
+  LOG_SHMFD: 1,
+  RARP: 2,
+  REPLY_ACK: 3,
+  NET_MTU: 4,
+  BACKEND_REQ: 5,
+  CROSS_ENDIAN: 6,
+  CRYPTO_SESSION: 7,
+  PAGEFAULT: 8,
+  CONFIG: 9,
+  BACKEND_SEND_FD: 10,
+  HOST_NOTIFIER: 11,
+  INFLIGHT_SHMFD: 12,
+  RESET_DEVICE: 13,
+  INBAND_NOTIFICATIONS: 14,
+  CONFIGURE_MEM_SLOTS: 15,
+  STATUS: 16,
+  XEN_MMAP: 17,
+  SHARED_OBJECT: 18,
+  DEVICE_STATE: 19,
+  GET_VRING_BASE_INFLIGHT: 20,
+  GPA_ADDRESSES: 21,
+  SHMEM_MAP: 22,
+} as const;
+
+/** Payload of every message that carries one number: features, queue counts, acknowledgements. */
+export const VhostUserU64 = struct('VhostUserU64', { u64 });
+
+/** SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE, VRING_KICK. */
+export const vhost_vring_state = struct('vhost_vring_state', { index: u32, num: u32 });
+
+/**
+ * SET_VRING_ADDR. Addresses are the front end's own virtual addresses (the `userspace_addr` space
+ * of the memory regions); only `log_guest_addr` is a guest physical address.
+ */
+export const vhost_vring_addr = struct('vhost_vring_addr', {
+  index: u32,
+  flags: u32,
+  desc_user_addr: addr64,
+  used_user_addr: addr64,
+  avail_user_addr: addr64,
+  log_guest_addr: addr64,
+});
+
+export const VhostUserMemoryRegion = struct('VhostUserMemoryRegion', {
+  guest_phys_addr: addr64,
+  memory_size: addr64,
+  userspace_addr: addr64,
+  mmap_offset: addr64,
+});
+
+/** Head of SET_MEM_TABLE; `nregions` times VhostUserMemoryRegion follow, one file descriptor each. */
+export const VhostUserMemory = struct('VhostUserMemory', { nregions: u32, padding: u32 });
+
+/** ADD_MEM_REG (with one file descriptor) and REM_MEM_REG. */
+export const VhostUserMemRegMsg = struct('VhostUserMemRegMsg', { padding: addr64, region: VhostUserMemoryRegion });
+
+/** SET_LOG_BASE. */
+export const VhostUserLog = struct('VhostUserLog', { mmap_size: addr64, mmap_offset: addr64 });
+
+/** Head of GET_CONFIG and SET_CONFIG; `size` bytes of configuration space follow. */
+export const VhostUserConfig = struct('VhostUserConfig', { offset: u32, size: u32, flags: u32 });
+
+/* `VhostUserConfig.flags`. */
+export const VHOST_SET_CONFIG_TYPE_FRONTEND = 0;
+export const VHOST_SET_CONFIG_TYPE_MIGRATION = 1;
+
+/** VHOST_USER_BACKEND_VRING_HOST_NOTIFIER_MSG. `u64` is a ring index and VHOST_USER_VRING_NOFD_MASK. */
+export const VhostUserVringArea = struct('VhostUserVringArea', { u64: addr64, size: addr64, offset: addr64 });
+
+/** GET_INFLIGHT_FD, SET_INFLIGHT_FD. 20 bytes on the wire: QEMU's message union is packed, the struct is not padded. */
+export const VhostUserInflight = struct(
+  'VhostUserInflight',
+  { mmap_size: addr64, mmap_offset: addr64, num_queues: u16, queue_size: u16 },
+  { packed: true },
+);
+
+/** Shared objects (virtio-dmabuf): the UUID of a resource, in RFC 4122 byte order. */
+export const VhostUserShared = struct('VhostUserShared', { uuid: bytes(16) });
+
+const requestNames = new Map<number, string>(Object.entries(VHOST_USER).map(([name, number]) => [number, name]));
+
+/** The name of a front-end request without its VHOST_USER_ prefix, for logs; `request 99` if unknown. */
+export function requestName(request: number): string {
+  return requestNames.get(request) ?? `request ${request}`;
+}

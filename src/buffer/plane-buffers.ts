@@ -1,0 +1,249 @@
+import { describeModifier } from '../../protocols/drm-fourcc-modifier.ts';
+import { formatName } from '../../protocols/drm-fourcc.ts';
+import type { Damage } from '../core/damage.ts';
+import type { Framebuffer } from '../core/framebuffer.ts';
+import { EMPTY_RECT, sameRect, type Rect } from '../core/geometry.ts';
+import type { Log } from '../core/log.ts';
+import type { MemoryBudget } from '../core/memory-budget.ts';
+import { DmabufImportRefused, type Handle, type Output, type PlaneState } from '../core/output.ts';
+import { chooseShadowFormat, copyPixels } from './copy-pixels.ts';
+import type { DmabufPool } from './dmabuf-pool.ts';
+import { PlaneCache, type PlaneCacheStats } from './plane-cache.ts';
+import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
+
+/**
+ * How a framebuffer reaches an output, best first:
+ * `dmabuf` as the source gave it, `udmabuf` made of guest pages, `direct` read by the output
+ * itself, `shadow` copied damage.
+ */
+export type Rung = 'dmabuf' | 'udmabuf' | 'direct' | 'shadow';
+
+/** What the planes of a bridge share. */
+export interface BufferContext {
+  readonly dmabufs: DmabufPool;
+  readonly budget: MemoryBudget;
+  readonly log: Log;
+}
+
+export interface PlaneStats extends PlaneCacheStats {
+  rung: Rung | null;
+  /** Bytes copied into shadows so far. */
+  copiedBytes: number;
+  shadowBytes: number;
+}
+
+/**
+ * The buffers one plane of one output shows: for each framebuffer of the guest the best rung that
+ * works. Handles are kept per framebuffer, so a flip between known ones makes nothing new.
+ *
+ *     show(fb, rect) -> damage(area) -> stage() -> take(state) -> released(handle)
+ */
+export class PlaneBuffers implements Disposable {
+  readonly #output: Output;
+  readonly #context: BufferContext;
+  readonly #use: 'primary' | 'cursor';
+  readonly #cache = new PlaneCache();
+  /** `format modifier` pairs the output refused for good, and reasons already logged. */
+  readonly #refused = new Set<string>();
+  readonly #logged = new Set<string>();
+  readonly #isShown: (handle: Handle) => boolean;
+  readonly #write: ShadowWriter;
+  #framebuffer: Framebuffer | null = null;
+  /** One object for the plane's life: `take` hands it out on every frame. */
+  readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
+  #shadowSource: Rect = EMPTY_RECT;
+  #handle: Handle | null = null;
+  #chain: ShadowChain | null = null;
+  #chainIsBehind = false;
+  /** Chains of an earlier size whose buffers the output still shows. */
+  readonly #oldChains: ShadowChain[] = [];
+  #rung: Rung | null = null;
+  #copiedBytes = 0;
+
+  constructor(output: Output, use: 'primary' | 'cursor', context: BufferContext, isShown: (handle: Handle) => boolean) {
+    this.#output = output;
+    this.#use = use;
+    this.#context = context;
+    this.#isShown = isShown;
+    this.#write = (shadow, area) => {
+      const framebuffer = this.#framebuffer;
+      if (framebuffer?.backing.kind !== 'pages') return;
+      copyPixels(framebuffer, framebuffer.backing, this.#rect, shadow, area);
+      this.#copiedBytes += area.area * 4;
+    };
+  }
+
+  get framebuffer(): Framebuffer | null {
+    return this.#framebuffer;
+  }
+
+  get stats(): PlaneStats {
+    return { ...this.#cache.stats, rung: this.#rung, copiedBytes: this.#copiedBytes, shadowBytes: this.#chain?.byteLength ?? 0 };
+  }
+
+  /** From now on `rect` of this framebuffer is the plane's picture; null is nothing. */
+  show(framebuffer: Framebuffer | null, rect: Rect): void {
+    if (framebuffer === this.#framebuffer && sameRect(rect, this.#rect)) return;
+    this.#framebuffer = framebuffer;
+    this.#rect.x = rect.x;
+    this.#rect.y = rect.y;
+    this.#rect.width = rect.width;
+    this.#rect.height = rect.height;
+    this.#handle = null;
+    this.#chainIsBehind = false;
+    if (!framebuffer) return;
+    this.#handle = this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
+    if (!this.#handle) this.#useShadow(framebuffer);
+  }
+
+  /** `area` of the framebuffer changed. */
+  damage(area: Damage): void {
+    const chain = this.#chain;
+    if (this.#handle || !chain) return;
+    const { x, y } = this.#rect;
+    for (let i = 0; i < area.count; i++) chain.age(area.x(i) - x, area.y(i) - y, area.width(i), area.height(i));
+    this.#chainIsBehind = true;
+  }
+
+  damageWhole(): void {
+    if (this.#handle || !this.#chain) return;
+    this.#chain.ageWhole();
+    this.#chainIsBehind = true;
+  }
+
+  /**
+   * Copies what must be copied. False: nothing can be shown before the output releases a buffer.
+   * When a copy is impossible the picture stays as it was, with one log line.
+   */
+  stage(): boolean {
+    const chain = this.#chain;
+    if (this.#handle || !chain || !this.#chainIsBehind) return true;
+    let result: 'staged' | 'busy' | 'no-memory';
+    try {
+      result = chain.stage(this.#write);
+    } catch (error) {
+      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`);
+      this.#chainIsBehind = false;
+      return true;
+    }
+    if (result === 'busy') return false;
+    if (result === 'no-memory') {
+      this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`);
+    }
+    this.#chainIsBehind = false;
+    return true;
+  }
+
+  /** Puts what `present` shall show into `state`; a shadow not written since stays the same handle. */
+  take(state: PlaneState): void {
+    if (!this.#framebuffer) {
+      state.handle = null;
+      return;
+    }
+    const shadow = this.#handle ? null : (this.#chain?.take() ?? null);
+    if (this.#handle) {
+      state.handle = this.#handle;
+      state.src = this.#rect;
+    } else if (shadow) {
+      state.handle = shadow;
+      state.src = this.#shadowSource;
+    } else if (state.handle && !this.#chain?.owns(state.handle)) {
+      state.handle = null;
+    }
+  }
+
+  released(handle: Handle): void {
+    this.#chain?.released(handle);
+    for (let i = this.#oldChains.length - 1; i >= 0; i--) {
+      const chain = this.#oldChains[i]!;
+      chain.released(handle);
+      if (chain.isIdle) this.#oldChains.splice(i, 1)[0]![Symbol.dispose]();
+    }
+  }
+
+  /** The framebuffer is gone: so is its handle. */
+  forget(framebuffer: Framebuffer): void {
+    if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);
+    this.#cache.delete(framebuffer.id);
+  }
+
+  /** True when the plane's picture reaches the output without a copy of ours. */
+  get isZeroCopy(): boolean {
+    return this.#handle !== null && this.#rung !== 'direct';
+  }
+
+  [Symbol.dispose](): void {
+    this.#framebuffer = null;
+    this.#handle = null;
+    this.#cache[Symbol.dispose]();
+    this.#chain?.[Symbol.dispose]();
+    for (const chain of this.#oldChains.splice(0)) chain[Symbol.dispose]();
+    this.#chain = null;
+  }
+
+  #import(framebuffer: Framebuffer): Handle | null {
+    if (this.#output.readsPages && framebuffer.backing.kind === 'pages') return this.#tryImport(framebuffer, 'direct');
+    const { format, modifier } = framebuffer;
+    if (this.#output.imports.isEmpty) return null;
+    const pair = `${formatName(format)} ${describeModifier(modifier)}`;
+    if (!this.#output.imports.has(format, modifier)) {
+      this.#logOnce('info', `${this.#output.name} does not import ${pair}: copying the damage`);
+      return null;
+    }
+    if (this.#refused.has(pair)) return null;
+    const shared = this.#context.dmabufs.get(framebuffer);
+    if (shared === null) return null;
+    if (shared instanceof Error) {
+      this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`);
+      return null;
+    }
+    return this.#tryImport(shared, framebuffer.backing.kind === 'dmabuf' ? 'dmabuf' : 'udmabuf');
+  }
+
+  #tryImport(framebuffer: Framebuffer, rung: Rung): Handle | null {
+    const handle = this.#output.import(framebuffer);
+    const pair = `${formatName(framebuffer.format)} ${describeModifier(framebuffer.modifier)}`;
+    if (handle instanceof DmabufImportRefused) {
+      if (handle.isLasting) this.#refused.add(pair);
+      this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`);
+      return null;
+    }
+    const byteLength = framebuffer.planes.reduce((sum, { stride }) => sum + stride * framebuffer.height, 0);
+    this.#cache.add(framebuffer.id, handle, byteLength, this.#isShown);
+    this.#useRung(rung);
+    return handle;
+  }
+
+  #useShadow(framebuffer: Framebuffer): void {
+    const max = this.#output.maxCursor;
+    const width = this.#use === 'cursor' ? Math.min(this.#rect.width, max.width) : this.#rect.width;
+    const height = this.#use === 'cursor' ? Math.min(this.#rect.height, max.height) : this.#rect.height;
+    const format = chooseShadowFormat(framebuffer.format, this.#output.shadowFormats, this.#use === 'cursor');
+    const chain = this.#chain;
+    if (chain?.width !== width || chain.height !== height || chain.format !== format) {
+      if (chain) this.#retire(chain);
+      this.#chain = new ShadowChain(this.#output, this.#context.budget, width, height, format);
+      this.#shadowSource = { x: 0, y: 0, width, height };
+    }
+    this.#chain!.ageWhole();
+    this.#chainIsBehind = true;
+    this.#useRung('shadow');
+  }
+
+  #retire(chain: ShadowChain): void {
+    if (chain.isIdle) chain[Symbol.dispose]();
+    else this.#oldChains.push(chain);
+  }
+
+  #useRung(rung: Rung): void {
+    if (rung === this.#rung) return;
+    this.#rung = rung;
+    if (this.#use === 'primary') this.#logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
+  }
+
+  #logOnce(level: 'info' | 'warn', message: string): void {
+    if (this.#logged.has(message)) return;
+    this.#logged.add(message);
+    this.#context.log(level, message);
+  }
+}

@@ -1,0 +1,222 @@
+import { Bag } from '../core/bag.ts';
+import { Damage } from '../core/damage.ts';
+import type { Framebuffer } from '../core/framebuffer.ts';
+import { EMPTY_RECT, type Rect } from '../core/geometry.ts';
+import type { Monitor } from '../core/monitor.ts';
+import type { Frame, Handle, Output, OutputListener } from '../core/output.ts';
+import type { Flush } from '../core/source.ts';
+import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
+
+export interface ScreenStats {
+  output: string;
+  frames: number;
+  primary: PlaneStats;
+  cursor: PlaneStats;
+}
+
+/** What a screen tells its bridge. */
+export interface ScreenOwner {
+  resized(screen: Screen, monitor: Monitor | null): void;
+  closed(screen: Screen, reason: string): void;
+}
+
+function finish(flushes: Bag<Flush>): void {
+  for (let flush = flushes.pop(); flush; flush = flushes.pop()) flush.done();
+}
+
+/**
+ * One output showing one scanout. Keeps a single frame in flight and always shows the newest:
+ * what arrives meanwhile is copied (shadow rung) or remembered, and goes out on `presented`.
+ *
+ *     flush -> stage -> commit -> present ... released, presented -> Flush.done
+ *                ^------------- the newest, if something changed meanwhile
+ */
+export class Screen implements OutputListener, Disposable {
+  readonly output: Output;
+  readonly #owner: ScreenOwner;
+  readonly #primary: PlaneBuffers;
+  readonly #cursor: PlaneBuffers;
+  readonly #frame: Frame = {
+    canvas: { width: 0, height: 0 },
+    primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
+    cursor: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
+    damage: new Damage(),
+  };
+  readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #canvas = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #cursorDst = { x: 0, y: 0, width: 0, height: 0 };
+  #hotspotX = 0;
+  #hotspotY = 0;
+
+  /** Presented and not yet released. */
+  readonly #held = new Bag<Handle>();
+  /** Done at the next commit: the guest redraws what is on screen already. */
+  readonly #atCommit = new Bag<Flush>();
+  /** Done when the frame they wait for is shown: first staged, then in flight. */
+  #staged = new Bag<Flush>();
+  #inFlight = new Bag<Flush>();
+  /** Shown, but the output still reads the buffer that was replaced. */
+  readonly #atRelease = new Bag<Flush>();
+  /** What the frame in flight replaces, and what `#atRelease` waits for; zero-copy handles only. */
+  #replaced: Handle | null = null;
+  #awaited: Handle | null = null;
+
+  readonly #damage = new Damage();
+  #isDirty = false;
+  #isInFlight = false;
+  #shown: Framebuffer | null = null;
+  #shownIsZeroCopy = false;
+  #frames = 0;
+
+  constructor(output: Output, context: BufferContext, owner: ScreenOwner) {
+    this.output = output;
+    this.#owner = owner;
+    const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;
+    this.#primary = new PlaneBuffers(output, 'primary', context, isShown);
+    this.#cursor = new PlaneBuffers(output, 'cursor', context, isShown);
+    output.listen(this);
+  }
+
+  get stats(): ScreenStats {
+    return { output: this.output.name, frames: this.#frames, primary: this.#primary.stats, cursor: this.#cursor.stats };
+  }
+
+  /** The picture from the next flush on; null blanks the screen now. */
+  setScanout(framebuffer: Framebuffer | null, rect: Rect): void {
+    this.#primary.show(framebuffer, rect);
+    Object.assign(this.#rect, rect);
+    this.#canvas.width = rect.width;
+    this.#canvas.height = rect.height;
+    this.#damage.clear();
+    this.#damage.addRect(rect);
+    if (!framebuffer) {
+      this.#isDirty = true;
+      this.#commit();
+    }
+  }
+
+  /** Shows `damage`; `flush.done()` follows, see the design's rules for when. */
+  flush(damage: Damage, flush: Flush | null): void {
+    this.#primary.damage(damage);
+    this.#damage.addAll(damage);
+    this.#isDirty = true;
+    const isCopied = this.#primary.stage() && !this.#primary.isZeroCopy;
+    const isFlip = this.#primary.framebuffer !== this.#shown;
+    if (flush && isFlip) this.#staged.add(flush);
+    else if (flush && !isCopied) this.#atCommit.add(flush);
+    this.#commit();
+    if (flush && !isFlip && isCopied) flush.done();
+  }
+
+  /** Shows the whole picture as it is now, for a screen that joins a running guest. */
+  refresh(): void {
+    this.#primary.damageWhole();
+    this.#isDirty = true;
+    this.#commit();
+  }
+
+  setCursor(framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+    const width = framebuffer ? Math.min(framebuffer.width, this.output.maxCursor.width) : 0;
+    const height = framebuffer ? Math.min(framebuffer.height, this.output.maxCursor.height) : 0;
+    this.#cursorDst.width = width;
+    this.#cursorDst.height = height;
+    this.#hotspotX = hotspotX;
+    this.#hotspotY = hotspotY;
+    this.#cursor.show(framebuffer, { x: 0, y: 0, width, height });
+    this.#cursor.damageWhole();
+    this.#cursor.stage();
+    this.moveCursor(x, y);
+  }
+
+  moveCursor(x: number, y: number): void {
+    this.#cursorDst.x = x - this.#hotspotX;
+    this.#cursorDst.y = y - this.#hotspotY;
+    this.#isDirty = true;
+    this.#commit();
+  }
+
+  forget(framebuffer: Framebuffer): void {
+    if (this.#shown === framebuffer) this.#shown = null;
+    this.#primary.forget(framebuffer);
+    this.#cursor.forget(framebuffer);
+  }
+
+  presented(): void {
+    if (!this.#isInFlight) return;
+    this.#isInFlight = false;
+    this.#frames++;
+    const replaced = this.#replaced;
+    this.#replaced = null;
+    if (replaced && this.#held.has(replaced)) {
+      this.#awaited = replaced;
+      for (let flush = this.#inFlight.pop(); flush; flush = this.#inFlight.pop()) this.#atRelease.add(flush);
+    } else {
+      finish(this.#inFlight);
+    }
+    this.#commit();
+  }
+
+  released(handle: Handle): void {
+    while (this.#held.remove(handle));
+    this.#primary.released(handle);
+    this.#cursor.released(handle);
+    if (handle === this.#awaited) {
+      this.#awaited = null;
+      finish(this.#atRelease);
+    }
+    this.#commit();
+  }
+
+  resized(monitor: Monitor | null): void {
+    this.#owner.resized(this, monitor);
+  }
+
+  closed(reason: string): void {
+    this.#owner.closed(this, reason);
+  }
+
+  /** Ends the pairing; the output stays its owner's. Whoever waits for a frame is answered. */
+  [Symbol.dispose](): void {
+    this.#isDirty = false;
+    this.#primary[Symbol.dispose]();
+    this.#cursor[Symbol.dispose]();
+    finish(this.#atCommit);
+    finish(this.#staged);
+    finish(this.#inFlight);
+    finish(this.#atRelease);
+  }
+
+  #commit(): void {
+    if (!this.#isDirty || this.#isInFlight || !this.#primary.stage() || !this.#cursor.stage()) return;
+    const frame = this.#frame;
+    const before = frame.primary.handle;
+    this.#primary.take(frame.primary);
+    this.#cursor.take(frame.cursor);
+    frame.canvas = this.#canvas;
+    frame.primary.dst = this.#canvas;
+    frame.cursor.dst = this.#cursorDst;
+    this.#shiftDamage(frame);
+    if (frame.primary.handle && !this.#held.has(frame.primary.handle)) this.#held.add(frame.primary.handle);
+    if (frame.cursor.handle && !this.#held.has(frame.cursor.handle)) this.#held.add(frame.cursor.handle);
+    this.#replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
+    this.#shown = this.#primary.framebuffer;
+    this.#shownIsZeroCopy = this.#primary.isZeroCopy;
+    this.#isDirty = false;
+    this.#isInFlight = true;
+    const staged = this.#staged;
+    this.#staged = this.#inFlight;
+    this.#inFlight = staged;
+    this.output.present(frame);
+    finish(this.#atCommit);
+  }
+
+  /** From the framebuffer's pixels to those of the buffer shown. */
+  #shiftDamage(frame: Frame): void {
+    const dx = frame.primary.src.x - this.#rect.x;
+    const dy = frame.primary.src.y - this.#rect.y;
+    const damage = this.#damage;
+    frame.damage.clear();
+    for (let i = 0; i < damage.count; i++) frame.damage.add(damage.x(i) + dx, damage.y(i) + dy, damage.width(i), damage.height(i));
+    damage.clear();
+  }
+}

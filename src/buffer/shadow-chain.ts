@@ -1,0 +1,134 @@
+import type { Fourcc } from '../../protocols/drm-fourcc.ts';
+import { Damage } from '../core/damage.ts';
+import type { MemoryBudget } from '../core/memory-budget.ts';
+import type { Handle, Output, Shadow } from '../core/output.ts';
+
+/** One on screen, one in flight, one being written. */
+const MAX_SHADOWS = 3;
+
+/**
+ * free -> staged (holds the newest picture, ours) -> shown (the output's, until released) -> free
+ *
+ * `stale` is what changed in the guest since this buffer was last written: its age, as an area.
+ */
+interface Entry {
+  readonly shadow: Shadow;
+  readonly stale: Damage;
+  state: 'free' | 'staged' | 'shown';
+}
+
+/** Writes the given area of the guest's picture into a shadow; both in the shadow's pixels. */
+export type ShadowWriter = (shadow: Shadow, area: Damage) => void;
+
+/** The shadow buffers one plane of one output flips between, each brought up to date by its own age. */
+export class ShadowChain implements Disposable {
+  readonly #output: Output;
+  readonly #budget: MemoryBudget;
+  readonly width: number;
+  readonly height: number;
+  readonly format: Fourcc;
+  readonly #entries: Entry[] = [];
+  #staged: Entry | null = null;
+
+  constructor(output: Output, budget: MemoryBudget, width: number, height: number, format: Fourcc) {
+    this.#output = output;
+    this.#budget = budget;
+    this.width = width;
+    this.height = height;
+    this.format = format;
+  }
+
+  /** What changed in the guest's picture; every buffer is older by it. */
+  age(x: number, y: number, width: number, height: number): void {
+    for (const entry of this.#entries) entry.stale.add(x, y, width, height);
+  }
+
+  ageWhole(): void {
+    this.age(0, 0, this.width, this.height);
+  }
+
+  /**
+   * Brings one buffer up to date. 'busy': the output still reads all of them, stage again after
+   * `released`. 'no-memory': there is none to write and none will come back.
+   */
+  stage(write: ShadowWriter): 'staged' | 'busy' | 'no-memory' {
+    const entry = this.#staged ?? this.#youngestFree() ?? this.#grow();
+    if (!entry) return this.#entries.length > 1 ? 'busy' : 'no-memory';
+    entry.state = 'staged';
+    this.#staged = entry;
+    write(entry.shadow, entry.stale);
+    entry.stale.clear();
+    return 'staged';
+  }
+
+  /** Hands the staged buffer to the output; null when nothing was staged since. */
+  take(): Shadow | null {
+    const entry = this.#staged;
+    if (!entry) return null;
+    entry.state = 'shown';
+    this.#staged = null;
+    return entry.shadow;
+  }
+
+  released(handle: Handle): void {
+    const entry = this.#entries.find((e) => e.shadow === handle);
+    if (entry) entry.state = 'free';
+  }
+
+  owns(handle: Handle): boolean {
+    return this.#entries.some(({ shadow }) => shadow === handle);
+  }
+
+  /** True when the output reads none of the buffers. */
+  get isIdle(): boolean {
+    return this.#entries.every(({ state }) => state !== 'shown');
+  }
+
+  get byteLength(): number {
+    return this.#entries.reduce((sum, { shadow }) => sum + shadow.stride * shadow.height, 0);
+  }
+
+  [Symbol.dispose](): void {
+    for (const { shadow } of this.#entries.splice(0)) {
+      this.#budget.release(shadow.stride * shadow.height);
+      shadow[Symbol.dispose]();
+    }
+    this.#staged = null;
+  }
+
+  #youngestFree(): Entry | null {
+    let best: Entry | null = null;
+    let bestArea = Infinity;
+    for (const entry of this.#entries) {
+      const area = entry.stale.area;
+      if (entry.state === 'free' && area < bestArea) {
+        best = entry;
+        bestArea = area;
+      }
+    }
+    return best;
+  }
+
+  #grow(): Entry | null {
+    if (this.#entries.length === MAX_SHADOWS) return null;
+    // The stride is the output's to choose and known only afterwards; the estimate is corrected below.
+    const estimate = this.width * this.height * 4;
+    if (!this.#budget.reserve(estimate)) return null;
+    let shadow: Shadow;
+    try {
+      shadow = this.#output.createShadow(this.width, this.height, this.format);
+    } catch {
+      this.#budget.release(estimate);
+      return null;
+    }
+    this.#budget.release(estimate);
+    if (!this.#budget.reserve(shadow.stride * shadow.height)) {
+      shadow[Symbol.dispose]();
+      return null;
+    }
+    const entry: Entry = { shadow, stale: new Damage(), state: 'free' };
+    entry.stale.add(0, 0, this.width, this.height);
+    this.#entries.push(entry);
+    return entry;
+  }
+}

@@ -1,0 +1,136 @@
+import type { Rect } from './geometry.ts';
+
+/** More rectangles than this cost more to track than the pixels between them cost to copy. */
+const MAX_RECTS = 16;
+
+/**
+ * Rectangles that changed, as a small bounded list: a rectangle inside another is dropped, and
+ * when the list is full the two whose union wastes the least area become one. It may cover more
+ * than was added, never less. Storage is fixed at construction; no method allocates.
+ */
+export class Damage {
+  /** x1, y1, x2, y2 of each rectangle; the second pair is exclusive. */
+  readonly #edges = new Int32Array((MAX_RECTS + 1) * 4);
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
+
+  x(i: number): number {
+    return this.#edges[i * 4]!;
+  }
+
+  y(i: number): number {
+    return this.#edges[i * 4 + 1]!;
+  }
+
+  width(i: number): number {
+    return this.#edges[i * 4 + 2]! - this.#edges[i * 4]!;
+  }
+
+  height(i: number): number {
+    return this.#edges[i * 4 + 3]! - this.#edges[i * 4 + 1]!;
+  }
+
+  /** Pixels covered; rectangles that overlap count twice. */
+  get area(): number {
+    let sum = 0;
+    for (let i = 0; i < this.#count; i++) sum += this.width(i) * this.height(i);
+    return sum;
+  }
+
+  clear(): void {
+    this.#count = 0;
+  }
+
+  /** Adds a rectangle of 32-bit coordinates; an empty one adds nothing. */
+  add(x: number, y: number, width: number, height: number): void {
+    if (width <= 0 || height <= 0) return;
+    this.#insert(x, y, x + width, y + height);
+  }
+
+  addRect(rect: Rect): void {
+    this.add(rect.x, rect.y, rect.width, rect.height);
+  }
+
+  addAll(other: Damage): void {
+    for (let i = 0; i < other.#count; i++) {
+      this.#insert(other.#edges[i * 4]!, other.#edges[i * 4 + 1]!, other.#edges[i * 4 + 2]!, other.#edges[i * 4 + 3]!);
+    }
+  }
+
+  /** Cuts every rectangle to `bounds` and drops those left empty. */
+  clip(bounds: Rect): void {
+    const e = this.#edges;
+    const right = bounds.x + bounds.width;
+    const bottom = bounds.y + bounds.height;
+    for (let i = this.#count - 1; i >= 0; i--) {
+      const at = i * 4;
+      e[at] = Math.max(e[at]!, bounds.x);
+      e[at + 1] = Math.max(e[at + 1]!, bounds.y);
+      e[at + 2] = Math.min(e[at + 2]!, right);
+      e[at + 3] = Math.min(e[at + 3]!, bottom);
+      if (e[at]! >= e[at + 2]! || e[at + 1]! >= e[at + 3]!) this.#remove(i);
+    }
+  }
+
+  #insert(x1: number, y1: number, x2: number, y2: number): void {
+    const e = this.#edges;
+    for (let i = this.#count - 1; i >= 0; i--) {
+      const at = i * 4;
+      if (e[at]! <= x1 && e[at + 1]! <= y1 && e[at + 2]! >= x2 && e[at + 3]! >= y2) return;
+      if (x1 <= e[at]! && y1 <= e[at + 1]! && x2 >= e[at + 2]! && y2 >= e[at + 3]!) this.#remove(i);
+    }
+    const at = this.#count * 4;
+    e[at] = x1;
+    e[at + 1] = y1;
+    e[at + 2] = x2;
+    e[at + 3] = y2;
+    this.#count++;
+    if (this.#count > MAX_RECTS) this.#mergeCheapestPair();
+  }
+
+  #remove(i: number): void {
+    this.#count--;
+    this.#edges.copyWithin(i * 4, this.#count * 4, this.#count * 4 + 4);
+  }
+
+  #mergeCheapestPair(): void {
+    let bestA = 0;
+    let bestB = 1;
+    let bestWaste = Infinity;
+    for (let a = 0; a < this.#count; a++) {
+      for (let b = a + 1; b < this.#count; b++) {
+        const waste = this.#unionArea(a, b) - this.width(a) * this.height(a) - this.width(b) * this.height(b);
+        if (waste < bestWaste) {
+          bestWaste = waste;
+          bestA = a;
+          bestB = b;
+        }
+      }
+    }
+    const e = this.#edges;
+    const a = bestA * 4;
+    const b = bestB * 4;
+    const x1 = Math.min(e[a]!, e[b]!);
+    const y1 = Math.min(e[a + 1]!, e[b + 1]!);
+    const x2 = Math.max(e[a + 2]!, e[b + 2]!);
+    const y2 = Math.max(e[a + 3]!, e[b + 3]!);
+    // The higher index first: removing moves the last rectangle into the hole.
+    this.#remove(bestB);
+    this.#remove(bestA);
+    this.#insert(x1, y1, x2, y2);
+  }
+
+  #unionArea(a: number, b: number): number {
+    const e = this.#edges;
+    const width = Math.max(e[a * 4 + 2]!, e[b * 4 + 2]!) - Math.min(e[a * 4]!, e[b * 4]!);
+    const height = Math.max(e[a * 4 + 3]!, e[b * 4 + 3]!) - Math.min(e[a * 4 + 1]!, e[b * 4 + 1]!);
+    return width * height;
+  }
+}

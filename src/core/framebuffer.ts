@@ -1,0 +1,61 @@
+import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
+import type { BorrowedFd } from '../sys/fd.ts';
+import type { Mapping } from '../sys/mapping.ts';
+
+/** Identity of a framebuffer for caches; never reused while the process lives. */
+export type FramebufferId = number & { readonly __brand: 'FramebufferId' };
+
+/** Where one memory plane starts inside the backing and how far its rows are apart, in bytes. */
+export interface MemoryPlane {
+  readonly offset: number;
+  readonly stride: number;
+}
+
+/** What pixels look like, whoever owns them. One memory plane for RGB, up to four for YUV. */
+export interface PixelLayout {
+  readonly width: number;
+  readonly height: number;
+  readonly format: Fourcc;
+  readonly modifier: Modifier;
+  readonly planes: readonly MemoryPlane[];
+}
+
+/** `length` bytes at `offset` of a memfd, both in bytes. */
+export interface PageRange {
+  readonly memfd: BorrowedFd;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Pixels in pages of memfds (guest RAM, or a store of ours), in the order of the picture. */
+export interface PagesBacking {
+  readonly kind: 'pages';
+  /** The guest shares these pages knowingly (a guest blob) and sends no transfers it relies on. */
+  readonly isBlob: boolean;
+  readonly ranges: readonly PageRange[];
+  /**
+   * All ranges as one read-only mapping, made on the first call and owned by the source; gone
+   * after `destroyed`. Throws SysError when the kernel refuses the mapping.
+   */
+  pixels(): Mapping;
+}
+
+/** Pixels in a dma-buf; all memory planes lie in it. The source owns the fd. */
+export interface DmabufBacking {
+  readonly kind: 'dmabuf';
+  readonly dmabuf: BorrowedFd;
+}
+
+export type Backing = PagesBacking | DmabufBacking;
+
+/** What a guest said about pixels it draws. Immutable; owned by the source until `destroyed`. */
+export interface Framebuffer extends PixelLayout {
+  readonly id: FramebufferId;
+  readonly backing: Backing;
+}
+
+let lastId = 0;
+
+export function newFramebufferId(): FramebufferId {
+  return ++lastId as FramebufferId;
+}

@@ -1,0 +1,111 @@
+import type { Fourcc } from '../../protocols/drm-fourcc.ts';
+import type { Mapping } from '../sys/mapping.ts';
+import type { Damage } from './damage.ts';
+import { ScanoutError } from './errors.ts';
+import type { FormatSet } from './format-set.ts';
+import type { Framebuffer } from './framebuffer.ts';
+import type { Rect, Size } from './geometry.ts';
+import type { Monitor } from './monitor.ts';
+
+/**
+ * What one output made of one framebuffer (a wl_buffer, an FB id). Disposing while on screen is
+ * allowed: the output keeps what the hardware still reads until it does not.
+ */
+export interface Handle extends Disposable {}
+
+/** An output-owned buffer the CPU may write between `released` and the next `present`. */
+export interface Shadow extends Handle {
+  readonly format: Fourcc;
+  readonly width: number;
+  readonly height: number;
+  readonly stride: number;
+  /** Owned by the shadow; the picture starts at byte 0. */
+  readonly pixels: Mapping;
+}
+
+export type RefusalCode = 'format' | 'modifier' | 'size' | 'contiguity' | 'resources' | 'lost';
+
+/**
+ * An output cannot show a buffer as it is. Returned, not thrown: the next rung takes over.
+ * `format`, `modifier`, `size` and `contiguity` are lasting; `resources` and `lost` may pass.
+ */
+export class DmabufImportRefused extends ScanoutError<RefusalCode> {
+  get isLasting(): boolean {
+    return this.code !== 'resources' && this.code !== 'lost';
+  }
+}
+
+/** One plane of a frame. `src` is in the buffer's pixels, `dst` in the frame's canvas. */
+export interface PlaneState {
+  handle: Handle | null;
+  src: Rect;
+  dst: Rect;
+}
+
+/**
+ * Everything one screen shows. The bridge owns and reuses it: an output that needs a value after
+ * `present` returns copies it.
+ */
+export interface Frame {
+  /** The guest's picture size; how it is placed on the screen is the output's decision. */
+  canvas: Size;
+  primary: PlaneState;
+  /** Premultiplied ARGB; dst may reach beyond the canvas. */
+  cursor: PlaneState;
+  /** What changed on the primary since the frame before, in its buffer's pixels. */
+  damage: Damage;
+}
+
+export const PresentedFlags = {
+  /** The time is that of the vertical blank. */
+  VSYNC: 1,
+  /** The time was stamped by the hardware's clock. */
+  HW_CLOCK: 2,
+  /** The display hardware signalled completion. */
+  HW_COMPLETION: 4,
+  /** Shown without a copy. */
+  ZERO_COPY: 8,
+  /** Nobody could see it (hidden, closed): completed by a timer. */
+  HIDDEN: 16,
+} as const;
+
+/** What an output tells the bridge. Called after the output's own state is right, never from inside `present`. */
+export interface OutputListener {
+  /**
+   * The frame given to `present` is on screen; the next one may be presented.
+   * `timeMs` is CLOCK_MONOTONIC; `refreshMhz` 0 when unknown; `sequence` counts vertical blanks.
+   */
+  presented(timeMs: number, refreshMhz: number, sequence: number, flags: number): void;
+  /** The output will not read this buffer again until it is presented anew. Comes before the `presented` of the frame that replaced it, or later. */
+  released(handle: Handle): void;
+  /** The monitor changed; null is unplugged. */
+  resized(monitor: Monitor | null): void;
+  /** The user or the system took the screen away; every handle is void. */
+  closed(reason: string): void;
+}
+
+/** One screen. */
+export interface Output extends Disposable {
+  /** For logs and stats: `headless`, `kms:card0:HDMI-A-1`. */
+  readonly name: string;
+  readonly monitor: Monitor;
+  /** dma-bufs it can import. Empty: only shadows (or guest pages, see `readsPages`). */
+  readonly imports: FormatSet;
+  /** It copies out of guest pages itself while `present` runs, so `import` takes pages as they are. */
+  readonly readsPages: boolean;
+  /** Formats of `createShadow`, best first. */
+  readonly shadowFormats: readonly Fourcc[];
+  /** The largest cursor image it shows; a larger one is cut. */
+  readonly maxCursor: Size;
+
+  listen(listener: OutputListener): void;
+  /** Makes a handle of a framebuffer with a dma-buf (or with pages if `readsPages`). Duplicates fds it keeps. */
+  import(framebuffer: Framebuffer): Handle | DmabufImportRefused;
+  /** Zeroed. Throws KmsError, SysError... when there is no memory for it. */
+  createShadow(width: number, height: number, format: Fourcc): Shadow;
+  /**
+   * Shows a frame. At most one is in flight: not called again before `presented`, which follows
+   * when the frame is on screen or, if nobody can see it, after one refresh by a timer (flag HIDDEN).
+   */
+  present(frame: Frame): void;
+}

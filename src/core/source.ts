@@ -1,0 +1,45 @@
+import type { Damage } from './damage.ts';
+import type { Framebuffer } from './framebuffer.ts';
+import type { Rect } from './geometry.ts';
+import type { Monitor } from './monitor.ts';
+
+/** One monitor of the guest, counted from 0. */
+export type ScanoutId = number & { readonly __brand: 'ScanoutId' };
+
+export function scanoutId(index: number): ScanoutId {
+  return index as ScanoutId;
+}
+
+/**
+ * The guest waits for this. Whoever is given a Flush calls `done()` exactly once, when the frame
+ * is on screen and the buffer it replaced is free, or at once if it cannot be shown.
+ */
+export interface Flush {
+  done(): void;
+}
+
+/** Who describes pixels. Calls its sink synchronously, while handling a guest's command. */
+export interface Source extends Disposable {
+  readonly scanouts: number;
+  /** Sets the one sink and tells it the present state (scanouts and cursors that are on). */
+  connect(sink: SourceSink): void;
+  /** The monitor to advertise on a scanout, mode and EDID; null is unplugged. */
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void;
+}
+
+/**
+ * What a source tells the bridge. Framebuffers stay valid until `destroyed`; Rect and Damage
+ * arguments are the source's and valid during the call only.
+ */
+export interface SourceSink {
+  /** `rect` of `framebuffer` is this scanout's picture from the next flush on; null turns it off at once. */
+  scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void;
+  /** `damage`, in framebuffer pixels and inside the scanout's rect, is to be shown. A null flush: nobody waits. */
+  flush(id: ScanoutId, damage: Damage, flush: Flush | null): void;
+  /** New cursor image (or null: hidden). The framebuffer's pixels count as of this call. */
+  cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void;
+  /** The pointer's position: where the hotspot is, in scanout pixels. May be outside. */
+  cursorMoved(id: ScanoutId, x: number, y: number): void;
+  /** No longer on any scanout or cursor, its memory goes when the call returns. Drop every handle made of it. */
+  destroyed(framebuffer: Framebuffer): void;
+}

@@ -1,0 +1,22 @@
+import type { Mapping } from '../../sys/mapping.ts';
+import type { GuestMemory } from '../memory.ts';
+
+/** One piece of a resource's backing, by guest physical address. */
+export interface BackingEntry {
+  readonly address: number;
+  readonly length: number;
+}
+
+/** Listens to a virtio-gpu device; the recorder is one. Arguments are valid during the call. */
+export interface GpuTap {
+  memoryChanged(memory: GuestMemory): void;
+  negotiated(features: bigint): void;
+  /** A request of `length` bytes, before it runs. `responseSpace` is what the chain can take back. */
+  command(queue: number, request: Uint8Array, length: number, responseSpace: number): void;
+  /**
+   * Guest pixels the device is about to use, before the command that uses them: `rows` rows of
+   * `rowBytes`, `stride` apart, from `offset` on, in `pixels`, which maps `entries` one after another.
+   */
+  pixels(entries: readonly BackingEntry[], pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void;
+  reset(): void;
+}

@@ -1,0 +1,37 @@
+import type { GuestMemory } from '../memory.ts';
+import type { Virtqueue } from './queue.ts';
+
+/** What a device may ask of whatever carries it (a vhost-user connection, a test). */
+export interface VirtioTransport {
+  /** Tells the driver to read the config space again. False when the front end cannot pass it on. */
+  configChanged(): boolean;
+}
+
+/**
+ * A virtio device without its transport. Calls come in this order: `attached`, `negotiated`,
+ * `memoryChanged`, `queueStarted`, any number of `kicked`; `reset` undoes all but `attached` and
+ * comes before `detached`. No method may throw because of what the guest did.
+ */
+export interface VirtioDevice {
+  /** virtio device id: 16 is a GPU. */
+  readonly id: number;
+  readonly queueCount: number;
+  /** Device feature bits offered; the transport adds its own and those of the rings. */
+  readonly features: bigint;
+  /** The config space as it is now, little-endian; read, not written, by the transport. */
+  readonly config: Uint8Array;
+
+  attached(transport: VirtioTransport): void;
+  detached(): void;
+  negotiated(features: bigint): void;
+  /** The driver writes to the config space; out-of-range bytes are the device's to ignore. */
+  writeConfig(offset: number, bytes: Uint8Array): void;
+  /** A new memory table. The one before stays mapped until this returns. */
+  memoryChanged(memory: GuestMemory): void;
+  queueStarted(index: number, queue: Virtqueue): void;
+  /** Chains popped from it must not be pushed any more. */
+  queueStopped(index: number): void;
+  /** The driver made chains available. */
+  kicked(index: number): void;
+  reset(): void;
+}

@@ -1,0 +1,40 @@
+import { memcpy } from './libc.ts';
+import type { Mapping } from './mapping.ts';
+import { type Pixman, loadPixman } from './pixman.ts';
+
+const WORD = 4;
+/** pixman's strides are C ints counted in words. */
+const MAX_STRIDE = 0x7fff_ffff;
+
+/**
+ * Copies `rows` rows of `rowBytes` bytes between mappings, which must not overlap. Offsets and
+ * strides are bytes; nothing is allocated. RangeError, with nothing copied, if any byte lies
+ * outside either mapping. `pixman` is for tests.
+ */
+export function copyRect(
+  dst: Mapping, dstOffset: number, dstStride: number,
+  src: Mapping, srcOffset: number, srcStride: number,
+  rowBytes: number, rows: number, pixman: Pixman | null = loadPixman(),
+): void {
+  if (!(rowBytes >= 0 && rows >= 0)) throw new RangeError(`rectangle of ${rows} rows of ${rowBytes} bytes`);
+  if (rowBytes === 0 || rows === 0) return;
+  checkInside('destination', dst.length, dstOffset, dstStride, rowBytes, rows);
+  checkInside('source', src.length, srcOffset, srcStride, rowBytes, rows);
+  const to = dst.address + dstOffset;
+  const from = src.address + srcOffset;
+  if (rows === 1 || (rowBytes === srcStride && rowBytes === dstStride)) {
+    memcpy(to, from, rowBytes * rows);
+    return;
+  }
+  const inWords = (to | from | srcStride | dstStride | rowBytes) % WORD === 0 && srcStride <= MAX_STRIDE && dstStride <= MAX_STRIDE;
+  if (inWords && pixman?.blit(from, srcStride, to, dstStride, WORD, 0, 0, 0, 0, rowBytes / WORD, rows) === true) return;
+  for (let row = 0; row < rows; row++) memcpy(to + row * dstStride, from + row * srcStride, rowBytes);
+}
+
+function checkInside(side: string, length: number, offset: number, stride: number, rowBytes: number, rows: number): void {
+  const end = offset + stride * (rows - 1) + rowBytes;
+  // Written so that NaN fails.
+  if (!(offset >= 0 && (rows === 1 || stride >= rowBytes) && end <= length)) {
+    throw new RangeError(`${side} rectangle (offset ${offset}, stride ${stride}, ${rows} rows of ${rowBytes} bytes) leaves its ${length} bytes`);
+  }
+}

@@ -1,0 +1,38 @@
+import { errno as lastErrno, errnoNumbers } from './libc.ts';
+
+const names = new Map<number, string>();
+for (const [name, number] of Object.entries(errnoNumbers)) {
+  // EAGAIN comes before its alias EWOULDBLOCK; the first name of a number is the one we use.
+  if (!names.has(number)) names.set(number, name);
+}
+
+/**
+ * A system call that failed. `code` is the errno name ('EMFILE'), `errno` its number. A few codes
+ * of ours have no errno and carry 0: `ECTRUNC`, file descriptors were lost in transit.
+ */
+export class SysError extends Error {
+  override readonly name = 'SysError';
+  readonly syscall: string;
+  readonly code: string;
+  readonly errno: number;
+
+  constructor(syscall: string, code: string, detail?: string) {
+    super(`${syscall}: ${code}${detail === undefined ? '' : ` (${detail})`}`);
+    this.syscall = syscall;
+    this.code = code;
+    this.errno = errnoNumbers[code] ?? 0;
+  }
+
+  /** The error of the libc call made just before; `number` if its errno was saved. */
+  static fromErrno(syscall: string, number = lastErrno(), detail?: string): SysError {
+    return new SysError(syscall, errnoName(number), detail);
+  }
+}
+
+/** 'EBADF' for 9; 'E<number>' for a number without a name. */
+export function errnoName(number: number): string {
+  return names.get(number) ?? `E${number}`;
+}
+
+export const EINTR = 4;
+export const EAGAIN = 11;

@@ -1,0 +1,94 @@
+import { close, fcntl } from './libc.ts';
+import { SysError } from './errors.ts';
+
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+const O_NONBLOCK = 0o4000;
+const F_DUPFD_CLOEXEC = 1030;
+const FIRST_AFTER_STDIO = 3;
+
+/** A file descriptor that stays the caller's: read `fd` during the call, never store the number. */
+export interface BorrowedFd {
+  readonly fd: number;
+}
+
+const leaks = new FinalizationRegistry<number>((fd) => {
+  process.emitWarning(`file descriptor ${fd} was garbage-collected without being closed`, 'ScanoutLeakWarning');
+});
+
+/**
+ * The one owner of an open file descriptor: nothing else closes it. A parameter of this type is
+ * consumed by the callee, even on failure. A leak found by the garbage collector is warned about
+ * and stays open, because its number may long belong to somebody else.
+ */
+export class OwnedFd implements BorrowedFd, Disposable {
+  #fd: number;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+    leaks.register(this, fd, this);
+  }
+
+  /** Takes over `fd`, which the caller must not close any more. */
+  static adopt(fd: number): OwnedFd {
+    if (!Number.isInteger(fd) || fd < 0) throw new RangeError(`not a file descriptor: ${fd}`);
+    return new OwnedFd(fd);
+  }
+
+  /**
+   * Takes over a descriptor this process was started with, such as `--fd=3`, and marks it
+   * close-on-exec. SysError EBADF if nothing is open there.
+   */
+  static inherit(fd: number): OwnedFd {
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) throw SysError.fromErrno('fcntl(F_SETFD)', undefined, `inherited fd ${fd}`);
+    return OwnedFd.adopt(fd);
+  }
+
+  /** The number, for a system call. Throws after dispose or `take()`. */
+  get fd(): number {
+    if (this.#fd < 0) throw new Error('file descriptor used after it was closed or given away');
+    return this.#fd;
+  }
+
+  get closed(): boolean {
+    return this.#fd < 0;
+  }
+
+  /** A second descriptor of the same open file, close-on-exec, owned by the caller. */
+  dup(): OwnedFd {
+    return dupFd(this);
+  }
+
+  /** Gives the number away: the caller closes it from now on. */
+  take(): number {
+    const fd = this.fd;
+    this.#fd = -1;
+    leaks.unregister(this);
+    return fd;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd < 0) return;
+    const fd = this.take();
+    // Linux releases the number whatever close() answers; only EBADF tells of a bug of ours.
+    if (close(fd) < 0) {
+      const error = SysError.fromErrno('close', undefined, `fd ${fd}`);
+      if (error.code === 'EBADF') throw error;
+    }
+  }
+}
+
+/** `OwnedFd.dup` for a descriptor that is only borrowed. */
+export function dupFd(fd: BorrowedFd): OwnedFd {
+  const copy = fcntl(fd.fd, F_DUPFD_CLOEXEC, FIRST_AFTER_STDIO);
+  if (copy < 0) throw SysError.fromErrno('fcntl(F_DUPFD_CLOEXEC)');
+  return OwnedFd.adopt(copy);
+}
+
+/** Sets O_NONBLOCK, which every holder of the same open file sees. */
+export function setNonBlocking(fd: BorrowedFd): void {
+  const flags = fcntl(fd.fd, F_GETFL, 0);
+  if (flags < 0 || fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK) < 0) throw SysError.fromErrno('fcntl(F_SETFL)');
+}

@@ -1,0 +1,140 @@
+import { fstatSync } from 'node:fs';
+import type { BorrowedFd } from './fd.ts';
+import { mmap, munmap } from './libc.ts';
+import { SysError } from './errors.ts';
+import { MAX_VIEW_LENGTH, NativeView } from './native-view.ts';
+
+const PROT_NONE = 0;
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+
+export const PAGE_SIZE = 4096;
+
+export type Access = 'read' | 'read-write';
+
+/** Bytes `offset .. offset + length` of a file. */
+export interface FilePiece {
+  readonly fd: BorrowedFd;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * Mapped memory with one owner. After dispose the getters throw, and views taken before are dead:
+ * their buffer is detached before the pages go. Lengths are bytes, above 3 GiB a RangeError.
+ * Files are mapped shared, and only as far as they reach: past the end lies SIGBUS. That holds
+ * while the file keeps its size, so map only sealed memfds (F_SEAL_SHRINK) and a VMM's own table.
+ */
+export class Mapping implements Disposable {
+  readonly length: number;
+  #address: number;
+  #native: NativeView | null = null;
+
+  private constructor(address: number, length: number) {
+    this.#address = address;
+    this.length = length;
+  }
+
+  /**
+   * A run of `fd`, which stays the caller's and may be closed at once. `offset` is a multiple of
+   * the page size. SysError EINVAL past the end of the file, or of mmap (EACCES, ENOMEM, ...).
+   */
+  static file(fd: BorrowedFd, offset: number, length: number, access: Access): Mapping {
+    checkLength(length);
+    if (length > room(fd, offset)) throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
+    const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
+    if (address === -1) throw SysError.fromErrno('mmap');
+    return new Mapping(address, length);
+  }
+
+  /** Zeroed private memory. */
+  static anonymous(length: number): Mapping {
+    checkLength(length);
+    const address = mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address === -1) throw SysError.fromErrno('mmap');
+    return new Mapping(address, length);
+  }
+
+  /**
+   * Scattered pieces side by side in the order given, as one run of memory. Offsets, and lengths
+   * but the last, are page multiples, else SysError EINVAL; nothing stays mapped on failure.
+   */
+  static linear(pieces: readonly FilePiece[], access: Access): Mapping {
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    checkLength(length);
+    checkPieces(pieces);
+    // Reserving the whole run first keeps other threads' mappings out of it.
+    const address = mmap(0, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address === -1) throw SysError.fromErrno('mmap');
+    let at = address;
+    for (const piece of pieces) {
+      if (mmap(at, piece.length, protection(access), MAP_SHARED | MAP_FIXED, piece.fd.fd, piece.offset) === -1) {
+        const error = SysError.fromErrno('mmap');
+        munmap(address, length);
+        throw error;
+      }
+      at += piece.length;
+    }
+    return new Mapping(address, length);
+  }
+
+  get address(): number {
+    if (this.#address === 0) throw new Error('mapping used after dispose');
+    return this.#address;
+  }
+
+  /** The whole mapping. Writing to one mapped for reading is a SIGSEGV, not an exception. */
+  get bytes(): Uint8Array {
+    return this.#views().bytes;
+  }
+
+  get view(): DataView {
+    return this.#views().view;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#address === 0) return;
+    this.#native?.detach();
+    munmap(this.#address, this.length);
+    this.#address = 0;
+  }
+
+  #views(): NativeView {
+    return (this.#native ??= new NativeView(this.address, this.length));
+  }
+}
+
+function protection(access: Access): number {
+  return access === 'read' ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+function checkLength(length: number): void {
+  if (!Number.isSafeInteger(length) || length <= 0 || length > MAX_VIEW_LENGTH) {
+    throw new RangeError(`not a mapping length: ${length} (1 to ${MAX_VIEW_LENGTH})`);
+  }
+}
+
+function checkPieces(pieces: readonly FilePiece[]): void {
+  pieces.forEach((piece, index) => {
+    const { fd, offset, length } = piece;
+    const last = index === pieces.length - 1;
+    if (!Number.isSafeInteger(length) || length <= 0) throw new SysError('mmap', 'EINVAL', `piece ${index} has length ${length}`);
+    if (offset % PAGE_SIZE !== 0 || (!last && length % PAGE_SIZE !== 0)) {
+      throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is not page-aligned`);
+    }
+    if (length > room(fd, offset)) throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is past the end of the file`);
+  });
+}
+
+/** Bytes that may be touched from `offset` on. Devices and dma-bufs check for themselves in mmap. */
+function room(fd: BorrowedFd, offset: number): number {
+  if (!Number.isSafeInteger(offset) || offset < 0) throw new SysError('mmap', 'EINVAL', `offset ${offset}`);
+  const stat = fstatSync(fd.fd);
+  if (!stat.isFile()) return Infinity;
+  return Math.ceil(stat.size / PAGE_SIZE) * PAGE_SIZE - offset;
+}

@@ -1,0 +1,46 @@
+import { fstatSync } from 'node:fs';
+import { type BorrowedFd, OwnedFd } from './fd.ts';
+import { fcntl, ftruncate, memfdCreate } from './libc.ts';
+import { SysError } from './errors.ts';
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+
+/* linux/fcntl.h */
+export const F_SEAL_SEAL = 0x01;
+export const F_SEAL_SHRINK = 0x02;
+export const F_SEAL_GROW = 0x04;
+export const F_SEAL_WRITE = 0x08;
+export const F_SEAL_FUTURE_WRITE = 0x10;
+
+/**
+ * Anonymous shared memory of `length` zero bytes, close-on-exec, with its seals set. The default,
+ * F_SEAL_SHRINK alone, is what udmabuf asks for. SysError EMFILE, ENOMEM, EINVAL.
+ */
+export function createMemfd(name: string, length: number, seals = F_SEAL_SHRINK): OwnedFd {
+  const number = memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (number < 0) throw SysError.fromErrno('memfd_create');
+  const fd = OwnedFd.adopt(number);
+  try {
+    if (ftruncate(number, length) < 0) throw SysError.fromErrno('ftruncate', undefined, `${length} bytes`);
+    if (fcntl(number, F_ADD_SEALS, seals) < 0) throw SysError.fromErrno('fcntl(F_ADD_SEALS)');
+    return fd;
+  } catch (error) {
+    fd[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The F_SEAL_* bits; SysError EINVAL on a file that cannot be sealed. */
+export function getSeals(fd: BorrowedFd): number {
+  const seals = fcntl(fd.fd, F_GET_SEALS, 0);
+  if (seals < 0) throw SysError.fromErrno('fcntl(F_GET_SEALS)');
+  return seals;
+}
+
+/** Bytes, 0 for what has no size (devices, sockets, dma-bufs). */
+export function fileSize(fd: BorrowedFd): number {
+  return fstatSync(fd.fd).size;
+}

@@ -1,0 +1,123 @@
+import koffi, { type node } from 'koffi';
+import { type BorrowedFd, OwnedFd } from './fd.ts';
+import { epollCreate1, epollCtl } from './libc.ts';
+import { SysError } from './errors.ts';
+
+export interface PollEvents {
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+  /** The peer hung up its sending side, or all of it. */
+  readonly disconnect?: boolean;
+}
+
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLL_CTL_ADD = 1;
+const EPOLL_EVENT_SIZE = 16;
+const noEvents = new Uint8Array(EPOLL_EVENT_SIZE);
+
+// koffi stops a poll whose handle is garbage-collected, so the live ones are held here; libuv
+// takes one poll per descriptor.
+const live = new Map<number, Poll>();
+
+/**
+ * Calls back from the event loop while a descriptor is ready (level-triggered) and keeps the
+ * process alive unless `unref`ed. One poll per descriptor number; dispose it *before* the
+ * descriptor is closed. After an error on the descriptor (EPOLLERR: a peer that reset) the
+ * callback runs a last time, so that reading shows the error, and the poll is over.
+ */
+export class Poll implements Disposable {
+  readonly #fd: number;
+  readonly #onReady: (ready: PollEvents) => void;
+  #events: PollEvents;
+  #paused = false;
+  #handle: node.PollHandle | null;
+
+  private constructor(fd: BorrowedFd, events: PollEvents, onReady: (ready: PollEvents) => void) {
+    this.#fd = fd.fd;
+    this.#events = events;
+    this.#onReady = onReady;
+    checkPollable(this.#fd);
+    this.#handle = koffi.node.poll(this.#fd, events, this.#dispatch as never);
+    live.set(this.#fd, this);
+  }
+
+  /**
+   * SysError EEXIST if the descriptor has a poll already, EPERM if it is one that cannot be
+   * polled (a regular file), EBADF.
+   */
+  static watch(fd: BorrowedFd, events: PollEvents, onReady: (ready: PollEvents) => void): Poll {
+    return new Poll(fd, events, onReady);
+  }
+
+  static readable(fd: BorrowedFd, onReady: () => void): Poll {
+    return new Poll(fd, { readable: true }, onReady);
+  }
+
+  static writable(fd: BorrowedFd, onReady: () => void): Poll {
+    return new Poll(fd, { writable: true }, onReady);
+  }
+
+  static disconnect(fd: BorrowedFd, onReady: () => void): Poll {
+    return new Poll(fd, { disconnect: true }, onReady);
+  }
+
+  /** Changes what is waited for. */
+  update(events: PollEvents): void {
+    this.#events = events;
+    if (!this.#paused) this.#handle?.start(events, this.#dispatch as never);
+  }
+
+  /** No callback until `resume`; what is ready then is still reported. */
+  pause(): void {
+    this.#paused = true;
+    this.#handle?.stop();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#handle?.start(this.#events, this.#dispatch as never);
+  }
+
+  ref(): this {
+    this.#handle?.ref();
+    return this;
+  }
+
+  /** The process may end while this poll waits. */
+  unref(): this {
+    this.#handle?.unref();
+    return this;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#handle === null) return;
+    this.#handle.close();
+    this.#handle = null;
+    live.delete(this.#fd);
+  }
+
+  // koffi passes a status first, unlike its type declaration says.
+  readonly #dispatch = (_status: number, ready: PollEvents): void => {
+    try {
+      this.#onReady(ready);
+    } catch (error) {
+      // Thrown through koffi it would surface in some later, unrelated native call.
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  };
+}
+
+/** koffi aborts the process on a descriptor libuv refuses, so ask epoll beforehand. */
+function checkPollable(fd: number): void {
+  if (live.has(fd)) throw new SysError('poll', 'EEXIST', `fd ${fd} has a poll already`);
+  const epfd = epollCreate1(EPOLL_CLOEXEC);
+  if (epfd < 0) throw SysError.fromErrno('epoll_create1');
+  const probe = OwnedFd.adopt(epfd);
+  try {
+    if (epollCtl(epfd, EPOLL_CTL_ADD, fd, noEvents) < 0) throw SysError.fromErrno('epoll_ctl', undefined, `fd ${fd}`);
+  } finally {
+    probe[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,19 @@
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+
+/** Open descriptors of this process and what they are: 5 -> 'socket:[1234]'. For leak tests. */
+export function openFds(): Map<number, string> {
+  const fds = new Map<number, string>();
+  for (const entry of readdirSync('/proc/self/fd')) {
+    try {
+      fds.set(Number(entry), readlinkSync(`/proc/self/fd/${entry}`));
+    } catch {
+      // The descriptor that read the directory is closed by now.
+    }
+  }
+  return fds;
+}
+
+/** Mappings of this process whose file matches; memfds and dma-bufs unless told otherwise. */
+export function mappingCount(file = /\/memfd:|\/dmabuf:/): number {
+  return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => file.test(line)).length;
+}

@@ -1,0 +1,134 @@
+/**
+ * Asks the C compiler what installed headers say, so that our definitions can be compared with
+ * the real thing: sizes, offsets and numbers.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Struct } from '../../protocols/layout.ts';
+
+export interface HeaderRow {
+  /** As in `#include <…>`, in order. */
+  readonly headers: readonly string[];
+  /** A C type differs from `struct NAME`, or members from our field names, only where said here. */
+  readonly structs?: readonly (Struct<any> | RenamedStruct)[]; // eslint-disable-line @typescript-eslint/no-explicit-any
+  /** C name -> our value. */
+  readonly constants?: Readonly<Record<string, number | bigint>>;
+  /** C names newer than some supported header: their absence is no failure. */
+  readonly newer?: readonly string[];
+  readonly cflags?: readonly string[];
+}
+
+export interface RenamedStruct {
+  readonly struct: Struct<any>; // eslint-disable-line @typescript-eslint/no-explicit-any
+  /** `struct foo` by default. */
+  readonly cType?: string;
+  /** Our field -> C member (`u.name` for one of a named union); `null` for what C has no name for. */
+  readonly members?: Readonly<Record<string, string | null>>;
+}
+
+export interface HeaderComparison {
+  /** `what: ours …, header …` */
+  readonly differences: string[];
+  /** Names this machine's headers do not know. */
+  readonly absent: string[];
+  /** Sizes, offsets and numbers that were compared. */
+  readonly compared: number;
+}
+
+function inFreshDirectory<T>(use: (directory: string) => T): T {
+  const directory = mkdtempSync(join(tmpdir(), 'c-headers-'));
+  try {
+    return use(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** Compiles and runs a C program; its standard output. `link` comes after the source, as linkers want it. */
+export function runC(source: string, cflags: readonly string[] = [], link: readonly string[] = []): string {
+  return inFreshDirectory((directory) => {
+    const file = join(directory, 'program.c');
+    const program = join(directory, 'program');
+    writeFileSync(file, source);
+    execFileSync('cc', ['-w', ...cflags, '-o', program, file, ...link], { stdio: ['ignore', 'ignore', 'pipe'] });
+    return execFileSync(program, { encoding: 'utf8' });
+  });
+}
+
+function includes(headers: readonly string[]): string {
+  return headers.map((header) => `#include <${header}>\n`).join('');
+}
+
+/** What is left of the headers after the preprocessor, macro definitions kept. */
+export function preprocess(headers: readonly string[], cflags: readonly string[] = []): string {
+  return inFreshDirectory((directory) => {
+    const file = join(directory, 'headers.c');
+    writeFileSync(file, includes(headers));
+    return execFileSync('cc', ['-E', '-dD', ...cflags, file], { encoding: 'utf8', maxBuffer: 64 << 20, stdio: ['ignore', 'pipe', 'pipe'] });
+  });
+}
+
+/** True if the compiler finds `header`. */
+export function hasHeader(header: string, cflags: readonly string[] = []): boolean {
+  try {
+    preprocess([header], cflags);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * True where a test that needs the C compiler and these headers has to be skipped: a developer's
+ * machine without them, which is told what to install. Under CI=true nothing is skipped.
+ */
+export function skipWithoutC(headers: readonly string[] = ['stdio.h'], cflags: readonly string[] = []): boolean {
+  if (process.env.CI === 'true' || headers.every((header) => hasHeader(header, cflags))) return false;
+  console.warn(`skipped: no C compiler, or no ${headers.join(', ')} (sh test/rig/install.sh)`);
+  return true;
+}
+
+/** The values of C integer expressions as unsigned 64-bit numbers. */
+export function evaluate(headers: readonly string[], expressions: readonly string[], cflags: readonly string[] = []): bigint[] {
+  const prints = expressions.map((expression) => `  printf("%llu\\n", (unsigned long long)(${expression}));\n`).join('');
+  const source = `#include <stddef.h>\n#include <stdio.h>\n${includes(headers)}int main(void) {\n${prints}  return 0;\n}\n`;
+  return runC(source, cflags).split('\n').slice(0, expressions.length).map(BigInt);
+}
+
+export function compareWithHeaders(row: HeaderRow): HeaderComparison {
+  const known = new Set(preprocess(row.headers, row.cflags).match(/\w+/g));
+  const absent: string[] = [];
+  const checks: { expression: string; ours: bigint }[] = [];
+
+  for (const entry of row.structs ?? []) {
+    const { struct, cType = `struct ${struct.name}`, members = {} } = 'struct' in entry ? entry : { struct: entry };
+    if (!known.has(cType.replace(/^struct /, ''))) {
+      absent.push(cType);
+      continue;
+    }
+    checks.push({ expression: `sizeof(${cType})`, ours: BigInt(struct.size) });
+    for (const [name, type] of Object.entries(struct.field)) {
+      const member = members[name] === undefined ? name : members[name];
+      if (member === null) continue;
+      checks.push({ expression: `offsetof(${cType}, ${member})`, ours: BigInt(struct.offset[name] as number) });
+      checks.push({ expression: `sizeof(((${cType} *)0)->${member})`, ours: BigInt((type as { size: number }).size) });
+    }
+  }
+  for (const [name, ours] of Object.entries(row.constants ?? {})) {
+    if (known.has(name)) checks.push({ expression: name, ours: BigInt.asUintN(64, BigInt(ours)) });
+    else absent.push(name);
+  }
+
+  const theirs = evaluate(row.headers, checks.map((check) => check.expression), row.cflags);
+  const differences = checks.flatMap(({ expression, ours }, i) =>
+    theirs[i] === ours ? [] : [`${expression}: ours ${ours.toString()}, header ${String(theirs[i])}`],
+  );
+  return { differences, absent, compared: checks.length };
+}
+
+/** `{ A: 1 }` with prefix `X_` is `{ X_A: 1 }`: our tables leave out what all names of a table share. */
+export function prefixed<V>(prefix: string, table: Readonly<Record<string, V>>): Record<string, V> {
+  return Object.fromEntries(Object.entries(table).map(([name, value]) => [prefix + name, value]));
+}

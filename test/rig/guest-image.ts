@@ -1,0 +1,102 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, join } from 'node:path';
+
+/** Where `install.sh` unpacked the kernel and where built things are kept between runs. */
+export const cacheDir = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'scanout-bridge');
+
+export interface GuestImage {
+  readonly kernel: string;
+  readonly initrd: string;
+  /** The kernel's release, which names its folder in /lib/modules. */
+  readonly release: string;
+}
+
+/** What the guest needs beyond the kernel image; what a kernel has built in is left out. */
+const wantedModules = ['9pnet_virtio', '9p', 'virtio-gpu', 'evdev', 'virtio_input'];
+
+/**
+ * The first process of the guest. It mounts this machine's root, read-only, by 9p and goes on in
+ * there with `/bin/sh` as the command shell behind the virtio-serial port (see `guest.ts`). The
+ * shell reads a pipe, not the port itself: it must not think it is interactive.
+ */
+const init = `#!/bin/busybox sh
+bb=/bin/busybox
+$bb mkdir -p /dev /proc /sys /new
+$bb mount -t devtmpfs dev /dev
+for module in $($bb cat /modules); do $bb insmod /lib/$module || echo "insmod $module failed"; done
+$bb mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=1048576,cache=mmap root /new || $bb poweroff -f
+$bb mount --move /dev /new/dev
+exec $bb switch_root /new /bin/sh -c '
+  export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+  mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t debugfs debug /sys/kernel/debug; mount -t tmpfs run /run
+  exec 3<>$(echo /dev/vport*p1)
+  cat <&3 | sh >&3 2>&1 3>&-
+  echo o >/proc/sysrq-trigger
+  sleep 100'
+`;
+
+/** Kernel and initramfs for a test guest; throws with the remedy when `install.sh` has not run. */
+export function guestImage(): GuestImage {
+  const root = join(cacheDir, 'linux');
+  if (!existsSync(join(root, 'complete'))) throw new Error(`no guest kernel in ${root}: run sh test/rig/install.sh`);
+  const release = readdirSync(join(root, 'lib/modules'))[0]!;
+  const kernel = join(root, 'boot', `vmlinuz-${release}`);
+  const busybox = readFileSync('/bin/busybox');
+
+  const key = createHash('sha256').update(`${release}\n${wantedModules.join()}\n${init}`).update(busybox).digest('hex').slice(0, 16);
+  const initrd = join(cacheDir, `initrd-${key}`);
+  if (existsSync(initrd)) return { kernel, initrd, release };
+
+  const modulesDir = join(root, 'lib/modules', release);
+  const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), wantedModules);
+  const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
+  const archive = cpio([
+    directory('bin'),
+    directory('lib'),
+    { path: 'bin/busybox', mode: 0o100755, data: busybox },
+    { path: 'init', mode: 0o100755, data: Buffer.from(init) },
+    { path: 'modules', mode: 0o100644, data: Buffer.from(names.join('\n')) },
+    ...files.map((file, i) => ({ path: `lib/${names[i]!}`, mode: 0o100644, data: moduleBytes(join(modulesDir, file)) })),
+  ]);
+  mkdirSync(cacheDir, { recursive: true });
+  const unfinished = `${initrd}.${process.pid}`;
+  writeFileSync(unfinished, archive);
+  renameSync(unfinished, initrd);
+  return { kernel, initrd, release };
+}
+
+/** Each wanted module after all it depends on. `modules.dep` lists dependencies nearest first. */
+function modulesInOrder(modulesDep: string, wanted: readonly string[]): string[] {
+  const dependencies = new Map<string, string[]>();
+  for (const line of modulesDep.split('\n')) {
+    const [file, ...needs] = line.split(/:? +|:$/).filter(Boolean);
+    if (file !== undefined) dependencies.set(basename(file).replace(/\.ko.*$/, ''), [...needs.reverse(), file]);
+  }
+  return [...new Set(wanted.flatMap((name) => dependencies.get(name) ?? []))];
+}
+
+function moduleBytes(file: string): Buffer {
+  return file.endsWith('.xz') ? execFileSync('xz', ['-dc', file], { maxBuffer: 1 << 28 }) : readFileSync(file);
+}
+
+interface Entry {
+  readonly path: string;
+  readonly mode: number;
+  readonly data: Buffer;
+}
+
+const directory = (path: string): Entry => ({ path, mode: 0o040755, data: Buffer.alloc(0) });
+
+/** The "newc" archive the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst). */
+function cpio(entries: readonly Entry[]): Buffer {
+  const pad = (length: number) => Buffer.alloc(-length & 3);
+  const parts = [...entries, { path: 'TRAILER!!!', mode: 0, data: Buffer.alloc(0) }].flatMap(({ path, mode, data }, i) => {
+    const fields = [i + 1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length + 1, 0];
+    const head = Buffer.from(`070701${fields.map((n) => n.toString(16).padStart(8, '0')).join('')}${path}\0`);
+    return [head, pad(head.length), data, pad(data.length)];
+  });
+  return Buffer.concat(parts);
+}

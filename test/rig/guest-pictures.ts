@@ -1,0 +1,108 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { cacheDir } from './guest-image.ts';
+import type { Guest } from './guest.ts';
+import { pixel, type Picture } from './picture.ts';
+
+/** Ends the text of `showText` in the bottom right corner: bright magenta, which no other cell has. */
+const TEXT_END = 0xff55ff;
+
+/**
+ * Writes a fixed text with all colours on the guest's console (fbcon), from a cleared screen. The
+ * console reaches the GPU in its own time; a picture is complete when `isWholeText` says so.
+ */
+export async function showText(guest: Guest): Promise<void> {
+  const line = (n: number) => `\\033[${30 + (n % 8)};${n % 2}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
+  const lines = Array.from({ length: 40 }, (_, n) => `printf '${line(n)}' ${n}`).join('; ');
+  // The end comes last and lies in the last row, so whatever damage shows it has shown the rest.
+  await guest.run(`{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`);
+}
+
+export function isWholeText(picture: Picture): boolean {
+  return pixel(picture, picture.width - 1, picture.height - 1) === TEXT_END;
+}
+
+/** Shows modetest's test pattern; it is on the device when this resolves, and stays until the returned function is called. */
+export async function showModetestPattern(guest: Guest, width: number, height: number): Promise<() => Promise<void>> {
+  // modetest reads its input once the mode is set; then everything it did is queued, and `sync` waits for the device.
+  await guest.run(`
+    connector=$(modetest -M virtio_gpu -c | awk '$3 == "connected" { print $1; exit }')
+    rm -f /run/stop; mkfifo /run/stop
+    modetest -M virtio_gpu -s $connector:${width}x${height} </run/stop >/run/modetest.log 2>&1 & modetest=$!
+    exec 8>/run/stop
+    until grep -q '^0 0x0 ' /proc/$modetest/syscall; do [ -d /proc/$modetest ] || { cat /run/modetest.log; false; return; }; done`);
+  await (await startDrawing(guest))('quit');
+  return async () => void (await guest.run('exec 8>&-; wait $modetest'));
+}
+
+/**
+ * Flips pages as fast as the guest can with `modetest -v` until `frames` frames or more have been
+ * shown. Gives the frame rates modetest printed, about one a second, the first one left out.
+ */
+export async function flipWithModetest(guest: Guest, width: number, height: number, rates: number): Promise<number[]> {
+  const output = await guest.run(`
+    connector=$(modetest -M virtio_gpu -c | awk '$3 == "connected" { print $1; exit }')
+    rm -f /run/stop /run/rates; mkfifo /run/stop /run/rates
+    modetest -M virtio_gpu -s $connector:${width}x${height} -v </run/stop >/run/rates 2>&1 & modetest=$!
+    exec 8>/run/stop
+    grep -m ${rates + 1} freq </run/rates
+    exec 8>&-; wait $modetest; true`);
+  return [...output.matchAll(/freq: ([\d.]+)Hz/g)].map(([, hz]) => Number(hz)).slice(1);
+}
+
+/** Sends one command to guest-draw and gives what stood after its `ok`. */
+export type Draw = (command: string) => Promise<string>;
+
+/**
+ * Starts `guest-draw` (its commands are described in guest-draw.c) in the guest; one at a time, and
+ * it holds the display until `quit`. Every answer comes after the device's answer to what was queued.
+ */
+export async function startDrawing(guest: Guest): Promise<Draw> {
+  await guest.run(`rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${guestDraw()} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`);
+  return async (command) => {
+    if (command === 'quit') return guest.run('exec 6>&- 7<&-; wait $draw');
+    const answer = await guest.run(`echo '${command}' >&6; read -r answer <&7; echo "$answer"`);
+    if (!answer.startsWith('ok')) throw new Error(`guest-draw, ${command}: ${answer || 'it ended'}`);
+    return answer.slice('ok'.length).trim();
+  };
+}
+
+/** What guest-draw's `pattern SEED` shows. */
+export function drawnPicture(width: number, height: number, seed: number): Picture {
+  const rgb = new Uint8Array(width * height * 3);
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      rgb[at++] = x * 7 + seed * 31;
+      rgb[at++] = y * 5 + seed * 17;
+      rgb[at++] = (x ^ y) + seed * 13;
+    }
+  }
+  return { width, height, rgb };
+}
+
+/** What guest-draw's `cursor SEED` shows: 64x64 premultiplied ARGB, 0xaarrggbb each. */
+export function drawnCursor(seed: number): Uint32Array {
+  const { rgb } = drawnPicture(64, 64, seed);
+  return Uint32Array.from({ length: 64 * 64 }, (_, i) => {
+    const alpha = Math.floor(((i % 64) * 255) / 63);
+    const part = (channel: number) => Math.floor((rgb[i * 3 + channel]! * alpha) / 255);
+    return ((alpha << 24) | (part(0) << 16) | (part(1) << 8) | part(2)) >>> 0;
+  });
+}
+
+/** guest-draw, built once per content of its source; the guest finds it under the same path. */
+function guestDraw(): string {
+  const source = join(import.meta.dirname, 'guest-draw.c');
+  const key = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
+  const program = join(cacheDir, `guest-draw-${key}`);
+  if (!existsSync(program)) {
+    mkdirSync(cacheDir, { recursive: true });
+    const unfinished = `${program}.${process.pid}`;
+    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-I/usr/include/libdrm', '-o', unfinished, source, '-ldrm'], { stdio: ['ignore', 'inherit', 'inherit'] });
+    renameSync(unfinished, program);
+  }
+  return program;
+}

@@ -1,0 +1,58 @@
+import type { Socket } from 'node:net';
+
+/** Ends the answer to a command, after its exit status; no command of ours prints it. */
+const END = '\x1e';
+
+interface Answer {
+  readonly output: string;
+  readonly status: number;
+}
+
+/**
+ * The shell in the guest behind a virtio-serial port: one `/bin/sh` for the guest's whole life, so
+ * variables, open files and background jobs last from one command to the next. Owns the socket.
+ */
+export class GuestShell {
+  readonly #socket: Socket;
+  #received = '';
+  #waiting: { resolve: (answer: Answer) => void; reject: (reason: Error) => void } | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setEncoding('utf8');
+    socket.on('data', (text: string) => this.#receive(text));
+    socket.on('error', () => undefined); // 'close' follows
+    socket.on('close', () => {
+      this.#waiting?.reject(new Error('the guest is gone'));
+      this.#waiting = undefined;
+    });
+  }
+
+  /**
+   * Runs one command (any lines of shell) with no input, and gives what it printed on stdout and
+   * stderr. Before the guest is up the command waits in the port. One command at a time.
+   */
+  async run(command: string): Promise<string> {
+    if (this.#waiting) throw new Error('the guest shell is still running a command');
+    if (this.#socket.destroyed) throw new Error('the guest is gone');
+    const answer = new Promise<Answer>((resolve, reject) => (this.#waiting = { resolve, reject }));
+    this.#socket.write(`{ ${command}\n} </dev/null; printf '%d${END}' $?\n`);
+    const { output, status } = await answer;
+    if (status !== 0) throw new Error(`the guest's shell says ${status}: ${command}\n${output}`);
+    return output;
+  }
+
+  /** Sends a command that ends the guest: nobody waits for its answer. */
+  send(command: string): void {
+    this.#socket.write(`${command}\n`);
+  }
+
+  #receive(text: string): void {
+    this.#received += text;
+    if (!this.#received.endsWith(END)) return;
+    const [, output, status] = /^([^]*?)(\d+)\x1e$/.exec(this.#received)!;
+    this.#received = '';
+    this.#waiting?.resolve({ output: output!, status: Number(status) });
+    this.#waiting = undefined;
+  }
+}

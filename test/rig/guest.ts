@@ -1,0 +1,192 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { guestImage } from './guest-image.ts';
+import { GuestShell } from './guest-shell.ts';
+import { readPpm, type Picture } from './picture.ts';
+import { Qmp } from './qmp.ts';
+
+export type GuestGpu =
+  /** QEMU's own virtio-gpu: the oracle. */
+  | { readonly kind: 'builtin' }
+  /** A GPU behind a listening vhost-user socket: our process, or the C reference backend. */
+  | { readonly kind: 'vhost-user'; readonly socket: string }
+  /** No GPU but what `extraQemuArgs` bring; memory is shareable as for vhost-user. */
+  | { readonly kind: 'none' };
+
+export interface GuestOptions {
+  readonly gpu: GuestGpu;
+  /** Preferred mode of the first scanout in pixels; 1280x800 unless told. A vhost-user backend may offer another. */
+  readonly size?: readonly [width: number, height: number];
+  /** 512 unless told. More than 2048 puts memory above 4 GiB, in a second region. */
+  readonly memoryMiB?: number;
+  /** 1 unless told, up to 16. */
+  readonly maxOutputs?: number;
+  readonly extraQemuArgs?: readonly string[];
+}
+
+/** No wait of the rig lasts longer: the guest is killed and its log comes with the error. */
+const PATIENCE_MS = 120_000;
+
+/**
+ * Boots a Debian kernel (virtual machine without hardware help) on this machine's own root, which
+ * it mounts read-only: commands in the guest are this machine's programs, and files in the project
+ * or in the cache folder are there under the same path. Resolves when its shell answers.
+ *
+ * The guest is the caller's: `await using guest = await bootGuest(…)`. It dies with this process.
+ * Rejects, with the guest's log, when QEMU ends or nothing happens for two minutes.
+ */
+export async function bootGuest(options: GuestOptions): Promise<Guest> {
+  const started = performance.now();
+  const dir = mkdtempSync(join(tmpdir(), 'scanout-guest-'));
+  const servers: Server[] = [];
+  try {
+    // QEMU connects to us: there is no moment at which the sockets are not there yet.
+    const qmpSocket = connection(servers, join(dir, 'qmp'));
+    const portSocket = connection(servers, join(dir, 'port'));
+    const { kernel, initrd } = guestImage();
+    // Under setpriv QEMU dies with the thread that started it, however that ends.
+    const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArgs(options, dir, kernel, initrd)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const guest = new Guest(qemu, dir, qmpSocket, portSocket);
+    await guest.run(':');
+    guest.bootMs = performance.now() - started;
+    return guest;
+  } catch (error) {
+    rmSync(dir, { recursive: true, force: true });
+    throw error;
+  } finally {
+    for (const server of servers) server.close();
+  }
+}
+
+/** The first client of a new listening socket. */
+function connection(servers: Server[], path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    servers.push(createServer(resolve).on('error', reject).listen(path));
+  });
+}
+
+function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
+  const gpuProperties = `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`;
+  const gpuArgs = {
+    builtin: () => ['-device', `virtio-gpu-pci,${gpuProperties}`],
+    'vhost-user': () => ['-chardev', `socket,id=vhost,path=${(gpu as { socket: string }).socket}`, '-device', `vhost-user-gpu-pci,chardev=vhost,${gpuProperties}`],
+    none: () => [],
+  }[gpu.kind]();
+  // The console shows what tests write to it and nothing else: no kernel messages, no cursor, no blanking.
+  const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
+  return [
+    ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
+    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', '1'],
+    ...['-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${memoryMiB}M`],
+    ...['-vga', 'none', '-display', 'none', '-kernel', kernel, '-initrd', initrd, '-append', append],
+    ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
+    ...['-chardev', `socket,id=qmp,path=${join(dir, 'qmp')}`, '-mon', 'chardev=qmp,mode=control'],
+    ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=port,path=${join(dir, 'port')}`, '-device', 'virtserialport,chardev=port'],
+    ...['-fsdev', 'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap', '-device', 'virtio-9p-pci,fsdev=root,mount_tag=root'],
+    ...gpuArgs,
+    ...extraQemuArgs,
+  ];
+}
+
+/** A running guest; made by `bootGuest`. */
+export class Guest implements AsyncDisposable {
+  readonly #qemu: ChildProcess;
+  readonly #dir: string;
+  readonly #shell: Promise<GuestShell>;
+  readonly #qmp: Promise<Qmp>;
+  #log = '';
+
+  /** Milliseconds from nothing to a working shell in the guest. */
+  bootMs = 0;
+  /** Resolves with QEMU's exit code once it is gone, -1 when a signal ended it. */
+  readonly exited: Promise<number>;
+
+  constructor(qemu: ChildProcess, dir: string, qmpSocket: Promise<Socket>, portSocket: Promise<Socket>) {
+    this.#qemu = qemu;
+    this.#dir = dir;
+    this.#qmp = qmpSocket.then((socket) => Qmp.open(socket));
+    this.#shell = portSocket.then((socket) => new GuestShell(socket));
+    for (const stream of [qemu.stdout!, qemu.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
+    this.exited = new Promise((resolve, reject) => qemu.on('error', reject).on('close', (code) => resolve(code ?? -1)));
+    void this.#qmp.catch(() => undefined);
+  }
+
+  /** QEMU's process. Its threads are named (`CPU 0/TCG` is the guest itself). */
+  get pid(): number {
+    return this.#qemu.pid!;
+  }
+
+  /** What the guest's kernel said on its serial console, and QEMU on stderr. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /**
+   * Runs shell commands in the guest, in one shell that lives as long as the guest, with no input.
+   * Gives what they printed, stdout and stderr; rejects on a non-zero exit status.
+   */
+  run(command: string): Promise<string> {
+    return this.#patiently(`run ${command}`, this.#shell.then((shell) => shell.run(command)));
+  }
+
+  qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
+    return this.#patiently(`qmp ${command}`, this.#qmp.then((qmp) => qmp.command(command, args)));
+  }
+
+  /** What QEMU shows on that output (no cursor). Rejects while the output has no picture. */
+  async screendump(head = 0): Promise<Picture> {
+    const file = join(this.#dir, `screen-${head}.ppm`);
+    await this.qmp('screendump', { filename: file, device: 'gpu', head });
+    return readPpm(readFileSync(file));
+  }
+
+  /** Resets the guest from within; resolves when the new shell answers. */
+  async reboot(): Promise<void> {
+    const qmp = await this.#qmp;
+    await qmp.command('set-action', { reboot: 'reset' });
+    const reset = qmp.event('RESET');
+    (await this.#shell).send('echo b >/proc/sysrq-trigger');
+    await this.#patiently('reboot', reset);
+    // The firmware resets once more to start afresh, so this lasts until the shell is there.
+    await this.run(':');
+    await qmp.command('set-action', { reboot: 'shutdown' });
+  }
+
+  /** Ends the guest from within; resolves when QEMU is gone. */
+  async powerOff(): Promise<void> {
+    (await this.#shell).send('echo o >/proc/sysrq-trigger');
+    await this.#patiently('power off', this.exited);
+  }
+
+  /** Ends QEMU at once, as a crash would; resolves when it is gone. */
+  async kill(): Promise<void> {
+    this.#qemu.kill('SIGKILL');
+    await this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  async #patiently<T>(what: string, wait: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const tooLong = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`nothing for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+    });
+    // `wait` may be `exited` itself: it settles before this does.
+    const gone = this.exited.then((code) => Promise.reject(new Error(`QEMU ended with ${code}`)));
+    try {
+      return await Promise.race([wait, tooLong, gone]);
+    } catch (error) {
+      throw new Error(`guest, ${what}: ${(error as Error).message}\n${this.#log}`, { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

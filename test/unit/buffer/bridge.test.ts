@@ -1,0 +1,342 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
+import { Bridge } from '../../../src/bridge.ts';
+import { Damage } from '../../../src/core/damage.ts';
+import type { Framebuffer } from '../../../src/core/framebuffer.ts';
+import { MemoryBudget } from '../../../src/core/memory-budget.ts';
+import type { Monitor } from '../../../src/core/monitor.ts';
+import { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { FakeOutput, GuestPicture } from './fakes.ts';
+
+const FIRST = scanoutId(0);
+
+class FakeSource implements Source {
+  readonly scanouts = 2;
+  readonly monitors: (Monitor | null)[] = [];
+  sink!: SourceSink;
+
+  connect(sink: SourceSink): void {
+    this.sink = sink;
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.monitors[id] = monitor;
+  }
+
+  show(framebuffer: Framebuffer): void {
+    this.sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
+  }
+
+  flush(x: number, y: number, width: number, height: number): Flush & { done: ReturnType<typeof vi.fn> } {
+    const damage = new Damage();
+    damage.add(x, y, width, height);
+    const flush = { done: vi.fn() };
+    this.sink.flush(FIRST, damage, flush);
+    return flush;
+  }
+
+  [Symbol.dispose](): void {
+    // Nothing of its own.
+  }
+}
+
+let source: FakeSource;
+let output: FakeOutput;
+let bridge: Bridge;
+let logged: string[];
+let stack: Disposable[];
+
+function picture(width = 64, height = 48, format = DRM_FORMAT.XRGB8888): GuestPicture {
+  const made = new GuestPicture(width, height, format);
+  stack.push(made);
+  return made;
+}
+
+beforeEach(() => {
+  logged = [];
+  stack = [];
+  source = new FakeSource();
+  output = new FakeOutput();
+  bridge = new Bridge(source, { log: (_level, message) => logged.push(message), zeroCopy: 'off' });
+});
+
+afterEach(() => {
+  bridge[Symbol.dispose]();
+  for (const item of stack.reverse()) item[Symbol.dispose]();
+});
+
+describe('a guest that flips between buffers', () => {
+  test('is answered when its frame is on screen, not before', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    expect(output.presents).toHaveLength(1);
+    expect(flush.done).not.toHaveBeenCalled();
+    output.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
+  });
+
+  test('reading the buffer directly, is answered only when the replaced buffer is released', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const [a, b] = [picture(), picture()];
+    // A plane that reads pages while it presents never holds them: 'direct' is not waited for.
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    direct.vblank();
+    source.show(b.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    direct.vblank({ keepReplaced: true });
+    expect(flush.done).toHaveBeenCalledOnce();
+  });
+
+  test('imports each framebuffer once in 10,000 flips', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const buffers = [picture(), picture(), picture()];
+    for (let i = 0; i < 10_000; i++) {
+      source.show(buffers[i % 3]!.framebuffer);
+      source.flush(0, 0, 64, 48);
+      direct.vblank();
+    }
+    expect(direct.importCount).toBe(3);
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'direct', imports: 3, hits: 9997, evictions: 0 });
+  });
+
+  test('faster than the screen, has its newest frame shown and all of them answered', () => {
+    bridge.show(FIRST, output);
+    const [a, b, c] = [picture(), picture(), picture()];
+    const flushes = [a, b, c].map((p, i) => {
+      p.fill(0, 0, 64, 48, 0x10_10_10 * (i + 1));
+      source.show(p.framebuffer);
+      return source.flush(0, 0, 64, 48);
+    });
+    expect(output.presents).toHaveLength(1);
+    output.vblank();
+    expect(flushes.map((f) => f.done.mock.calls.length)).toEqual([1, 0, 0]);
+    expect(output.presents).toHaveLength(2);
+    expect(output.picture()).toEqual(c.read());
+    output.vblank();
+    expect(flushes.map((f) => f.done.mock.calls.length)).toEqual([1, 1, 1]);
+    expect(output.presents).toHaveLength(2);
+  });
+});
+
+describe('a guest that redraws the buffer on screen', () => {
+  test('is answered at once, its pixels being copied', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    const again = source.flush(1, 2, 3, 4);
+    expect(again.done).toHaveBeenCalledOnce();
+    expect(output.presents.at(-1)!.damage).toEqual([[1, 2, 3, 4]]);
+  });
+
+  test('has only the damage copied', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    const before = bridge.stats[0]!.screens[0]!.primary.copiedBytes;
+    source.flush(0, 0, 10, 1);
+    expect(bridge.stats[0]!.screens[0]!.primary.copiedBytes - before).toBeLessThanOrEqual(64 * 48 * 4 + 40);
+    output.vblank();
+    source.flush(0, 0, 10, 1);
+    output.vblank();
+    source.flush(0, 0, 10, 1);
+    output.vblank();
+    const settled = bridge.stats[0]!.screens[0]!.primary.copiedBytes;
+    source.flush(5, 5, 2, 2);
+    // The buffer's age: this damage and those of the frames it missed.
+    expect(bridge.stats[0]!.screens[0]!.primary.copiedBytes - settled).toBeLessThanOrEqual((2 * 2 + 10) * 4);
+  });
+
+  test('is shown exactly, whatever it damages and however slow the screen is', () => {
+    const step = fc.record({
+      x: fc.integer({ min: 0, max: 60 }),
+      y: fc.integer({ min: 0, max: 44 }),
+      width: fc.integer({ min: 1, max: 4 }),
+      height: fc.integer({ min: 1, max: 4 }),
+      colour: fc.nat(0xffffff),
+      vblanks: fc.integer({ min: 0, max: 2 }),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+        const slow = new FakeOutput();
+        bridge.show(FIRST, slow);
+        using guest = new GuestPicture(64, 48);
+        source.show(guest.framebuffer);
+        for (const s of steps) {
+          guest.fill(s.x, s.y, s.width, s.height, s.colour);
+          source.flush(s.x, s.y, s.width, s.height);
+          for (let i = 0; i < s.vblanks; i++) slow.vblank();
+        }
+        source.flush(0, 0, 1, 1);
+        slow.vblank();
+        slow.vblank();
+        expect(slow.picture()).toEqual(guest.read());
+        bridge.hide(slow);
+        source.sink.scanout(FIRST, null, { x: 0, y: 0, width: 0, height: 0 });
+        source.sink.destroyed(guest.framebuffer);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('a scanout', () => {
+  test('that is a part of a framebuffer shows that part', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    a.fill(0, 0, 64, 48, 0x111111);
+    a.fill(10, 20, 30, 8, 0x22ccff);
+    source.sink.scanout(FIRST, a.framebuffer, { x: 10, y: 20, width: 30, height: 8 });
+    source.flush(10, 20, 30, 8);
+    expect(output.picture()).toEqual(a.read(10, 20, 30, 8));
+    expect(output.presents[0]!.damage).toEqual([[0, 0, 30, 8]]);
+  });
+
+  test('turned off blanks the screen at once', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    source.sink.scanout(FIRST, null, { x: 0, y: 0, width: 0, height: 0 });
+    expect(output.presents.at(-1)!.handle).toBeNull();
+  });
+
+  test('on two outputs is answered when both have shown it', () => {
+    const second = new FakeOutput({ name: 'second' });
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(flush.done).not.toHaveBeenCalled();
+    second.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
+    expect(second.picture()).toEqual(output.picture());
+  });
+
+  test('nobody looks at still answers its guest', async () => {
+    const a = picture();
+    source.show(a.framebuffer);
+    await new Promise<void>((resolve) => {
+      const damage = new Damage();
+      damage.add(0, 0, 1, 1);
+      source.sink.flush(FIRST, damage, { done: resolve });
+    });
+  });
+
+  test('joined by an output later is shown there without waiting for the guest', () => {
+    const a = picture();
+    a.fill(0, 0, 64, 48, 0xabcdef);
+    source.show(a.framebuffer);
+    bridge.show(FIRST, output);
+    expect(output.picture()).toEqual(a.read());
+  });
+
+  test('takes the monitor of the first output that shows it, and of the next when that goes', () => {
+    const second = new FakeOutput({ name: 'second' });
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    expect(source.monitors[0]).toBe(output.monitor);
+    bridge.hide(output);
+    expect(source.monitors[0]).toBe(second.monitor);
+    bridge.hide(second);
+    expect(source.monitors[0]).toBeNull();
+  });
+});
+
+describe('an output', () => {
+  test('lost in mid-flight leaves no guest waiting', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flushes = [source.flush(0, 0, 64, 48), source.flush(0, 0, 64, 48)];
+    output.lose();
+    expect(flushes.map((f) => f.done.mock.calls.length)).toEqual([1, 1]);
+  });
+
+  test('without the guest’s format gets it converted', () => {
+    bridge.show(FIRST, output);
+    const a = picture(8, 8, DRM_FORMAT.XBGR8888);
+    a.fill(0, 0, 8, 8, 0x332211);
+    source.show(a.framebuffer);
+    source.flush(0, 0, 8, 8);
+    expect([...output.picture().slice(0, 3)]).toEqual([0x33, 0x22, 0x11]);
+  });
+
+  test('that refuses a format for good is asked once', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    direct.refuse = 'format';
+    bridge.show(FIRST, direct);
+    const [a, b] = [picture(), picture()];
+    for (const p of [a, b, a, b]) {
+      source.show(p.framebuffer);
+      source.flush(0, 0, 64, 48);
+      direct.vblank();
+    }
+    expect(direct.importCount).toBe(1);
+    expect(direct.picture()).toEqual(b.read());
+    expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
+  });
+
+  test('with no memory for shadows leaves the guest running, with one log line', () => {
+    output.failShadows = true;
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    for (let i = 0; i < 3; i++) {
+      const flush = source.flush(0, 0, 64, 48);
+      if (output.presents.length > 0) output.vblank();
+      expect(flush.done).toHaveBeenCalledOnce();
+    }
+    expect(logged.filter((line) => line.includes('no memory'))).toHaveLength(1);
+  });
+});
+
+test('shadows stay within the memory budget and give it back', () => {
+  const budget = new MemoryBudget(64 * 48 * 4 * 8);
+  using bounded = new Bridge(source, { budget, zeroCopy: 'off' });
+  bounded.show(FIRST, output);
+  const a = picture();
+  source.show(a.framebuffer);
+  source.flush(0, 0, 64, 48);
+  expect(budget.used).toBeGreaterThan(0);
+  bounded[Symbol.dispose]();
+  expect(budget.used).toBe(0);
+});
+
+test('a guest that comes and goes leaves no fd and no mapping behind', () => {
+  const fds = openFds().size;
+  const mappings = mappingCount();
+  for (let i = 0; i < 5; i++) {
+    using guest = new GuestPicture(64, 48);
+    const screen = new FakeOutput();
+    bridge.show(FIRST, screen);
+    source.show(guest.framebuffer);
+    source.flush(0, 0, 64, 48);
+    screen.vblank();
+    source.sink.cursor(FIRST, guest.framebuffer, 0, 0, 5, 5);
+    screen.vblank();
+    source.sink.cursor(FIRST, null, 0, 0, 0, 0);
+    source.sink.scanout(FIRST, null, { x: 0, y: 0, width: 0, height: 0 });
+    source.sink.destroyed(guest.framebuffer);
+    bridge.hide(screen);
+  }
+  expect(openFds().size).toBe(fds);
+  expect(mappingCount()).toBe(mappings);
+});

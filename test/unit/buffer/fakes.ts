@@ -1,0 +1,163 @@
+import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
+import { FormatSet } from '../../../src/core/format-set.ts';
+import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
+import { virtualMonitor } from '../../../src/core/monitor.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type RefusalCode, type Shadow } from '../../../src/core/output.ts';
+import { Mapping } from '../../../src/sys/mapping.ts';
+import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
+
+const PAGE = 4096;
+
+/** A picture in memfd pages that lie in reverse order, as a fragmented guest would have them. */
+export class GuestPicture implements Disposable {
+  readonly framebuffer: Framebuffer;
+  readonly pixels: Mapping;
+  readonly #memfd;
+
+  constructor(width: number, height: number, format: Fourcc = DRM_FORMAT.XRGB8888) {
+    const stride = width * 4;
+    const pages = Math.ceil((stride * height) / PAGE);
+    this.#memfd = createMemfd('guest', pages * PAGE, F_SEAL_SHRINK);
+    const memfd = this.#memfd;
+    const ranges = Array.from({ length: pages }, (_, i) => ({ memfd, offset: (pages - 1 - i) * PAGE, length: PAGE }));
+    this.pixels = Mapping.linear(ranges.map(({ memfd: fd, offset, length }) => ({ fd, offset, length })), 'read-write');
+    this.framebuffer = {
+      id: newFramebufferId(),
+      width,
+      height,
+      format,
+      modifier: DRM_FORMAT_MOD_LINEAR,
+      planes: [{ offset: 0, stride }],
+      backing: { kind: 'pages', isBlob: false, ranges, pixels: () => this.pixels },
+    };
+  }
+
+  fill(x: number, y: number, width: number, height: number, value: number): void {
+    const { stride } = this.framebuffer.planes[0]!;
+    for (let row = y; row < y + height; row++) {
+      for (let column = x; column < x + width; column++) this.pixels.view.setUint32(row * stride + column * 4, value, true);
+    }
+  }
+
+  /** Rows of a rectangle of the picture, tightly packed. */
+  read(x = 0, y = 0, width = this.framebuffer.width, height = this.framebuffer.height): Uint8Array {
+    return cut(this.pixels.bytes, this.framebuffer.planes[0]!.stride, x, y, width, height);
+  }
+
+  [Symbol.dispose](): void {
+    this.pixels[Symbol.dispose]();
+    this.#memfd[Symbol.dispose]();
+  }
+}
+
+function cut(bytes: Uint8Array, stride: number, x: number, y: number, width: number, height: number): Uint8Array {
+  const out = new Uint8Array(width * height * 4);
+  for (let row = 0; row < height; row++) out.set(bytes.subarray((y + row) * stride + x * 4, (y + row) * stride + (x + width) * 4), row * width * 4);
+  return out;
+}
+
+class FakeShadow implements Shadow {
+  readonly format: Fourcc;
+  readonly width: number;
+  readonly height: number;
+  readonly stride: number;
+  readonly pixels: Mapping;
+  isDisposed = false;
+
+  constructor(width: number, height: number, format: Fourcc) {
+    this.format = format;
+    this.width = width;
+    this.height = height;
+    this.stride = width * 4 + 64;
+    this.pixels = Mapping.anonymous(this.stride * height);
+  }
+
+  [Symbol.dispose](): void {
+    this.isDisposed = true;
+    this.pixels[Symbol.dispose]();
+  }
+}
+
+export class FakeHandle implements Handle {
+  isDisposed = false;
+
+  [Symbol.dispose](): void {
+    this.isDisposed = true;
+  }
+}
+
+/** An output whose vertical blanks the test gives, and whose answers to `import` it chooses. */
+export class FakeOutput implements Output {
+  readonly name: string;
+  readonly monitor = virtualMonitor('fake', 64, 48, 60_000);
+  readonly imports = new FormatSet();
+  readonly readsPages: boolean;
+  readonly shadowFormats: readonly Fourcc[];
+  readonly maxCursor = { width: 64, height: 64 };
+  readonly presents: { handle: Handle | null; damage: number[][]; cursor: Handle | null }[] = [];
+  refuse: RefusalCode | null = null;
+  importCount = 0;
+  failShadows = false;
+  #listener: OutputListener | null = null;
+  #shown: Handle | null = null;
+  #pending: Handle | null = null;
+
+  constructor(options: { name?: string; readsPages?: boolean; shadowFormats?: readonly Fourcc[] } = {}) {
+    this.name = options.name ?? 'fake';
+    this.readsPages = options.readsPages ?? false;
+    this.shadowFormats = options.shadowFormats ?? [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
+  }
+
+  listen(listener: OutputListener): void {
+    this.#listener = listener;
+  }
+
+  import(): Handle | DmabufImportRefused {
+    this.importCount++;
+    return this.refuse ? new DmabufImportRefused(this.refuse, 'told to refuse') : new FakeHandle();
+  }
+
+  createShadow(width: number, height: number, format: Fourcc): Shadow {
+    if (this.failShadows) throw new Error('told to fail');
+    return new FakeShadow(width, height, format);
+  }
+
+  present(frame: Frame): void {
+    const { damage } = frame;
+    this.#pending = frame.primary.handle;
+    this.presents.push({
+      handle: frame.primary.handle,
+      damage: Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]),
+      cursor: frame.cursor.handle,
+    });
+  }
+
+  /** The vertical blank: the pending frame is on screen; what it replaced is free unless `keep`. */
+  vblank(options: { keepReplaced?: boolean } = {}): Handle | null {
+    const replaced = this.#shown;
+    this.#shown = this.#pending;
+    const isReplaced = replaced !== null && replaced !== this.#shown;
+    if (isReplaced && !options.keepReplaced) this.#listener!.released(replaced);
+    this.#listener!.presented(0, 60_000, 0, 0);
+    return isReplaced ? replaced : null;
+  }
+
+  release(handle: Handle): void {
+    this.#listener!.released(handle);
+  }
+
+  lose(): void {
+    this.#listener!.closed('told to close');
+  }
+
+  /** What the last presented shadow holds, tightly packed. */
+  picture(): Uint8Array {
+    const shadow = this.presents.at(-1)!.handle as FakeShadow;
+    return cut(shadow.pixels.bytes, shadow.stride, 0, 0, shadow.width, shadow.height);
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener = null;
+  }
+}

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Damage } from '../../../src/core/damage.ts';
+
+const SIDE = 40;
+const rect = fc.record({ x: fc.integer({ min: -5, max: SIDE }), y: fc.integer({ min: -5, max: SIDE }), width: fc.integer({ min: 0, max: 20 }), height: fc.integer({ min: 0, max: 20 }) });
+
+function rects(damage: Damage): number[][] {
+  return Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]);
+}
+
+function covers(damage: Damage, x: number, y: number): boolean {
+  return rects(damage).some(([rx, ry, w, h]) => x >= rx! && y >= ry! && x < rx! + w! && y < ry! + h!);
+}
+
+describe('damage', () => {
+  test('is empty at first and after clear', () => {
+    const damage = new Damage();
+    expect(damage.isEmpty).toBe(true);
+    damage.add(1, 2, 3, 4);
+    expect(damage.isEmpty).toBe(false);
+    damage.clear();
+    expect(damage.isEmpty).toBe(true);
+  });
+
+  test('drops a rectangle inside another, whichever came first', () => {
+    const damage = new Damage();
+    damage.add(0, 0, 10, 10);
+    damage.add(2, 2, 3, 3);
+    expect(rects(damage)).toEqual([[0, 0, 10, 10]]);
+    damage.add(-1, -1, 20, 20);
+    expect(rects(damage)).toEqual([[-1, -1, 20, 20]]);
+  });
+
+  test('covers everything that was added, however much it is', () => {
+    fc.assert(
+      fc.property(fc.array(rect, { maxLength: 60 }), (added) => {
+        const damage = new Damage();
+        for (const r of added) damage.addRect(r);
+        expect(damage.count).toBeLessThanOrEqual(16);
+        for (const r of added) {
+          if (r.width === 0 || r.height === 0) continue;
+          expect(covers(damage, r.x, r.y)).toBe(true);
+          expect(covers(damage, r.x + r.width - 1, r.y + r.height - 1)).toBe(true);
+        }
+      }),
+    );
+  });
+
+  test('stays within the bounding box of what was added', () => {
+    fc.assert(
+      fc.property(fc.array(rect, { minLength: 1, maxLength: 60 }), (added) => {
+        const damage = new Damage();
+        for (const r of added) damage.addRect(r);
+        const real = added.filter((r) => r.width > 0 && r.height > 0);
+        for (const [x, y, w, h] of rects(damage)) {
+          expect(x).toBeGreaterThanOrEqual(Math.min(...real.map((r) => r.x)));
+          expect(y).toBeGreaterThanOrEqual(Math.min(...real.map((r) => r.y)));
+          expect(x! + w!).toBeLessThanOrEqual(Math.max(...real.map((r) => r.x + r.width)));
+          expect(y! + h!).toBeLessThanOrEqual(Math.max(...real.map((r) => r.y + r.height)));
+        }
+      }),
+    );
+  });
+
+  test('clipped, keeps exactly what lies inside the bounds', () => {
+    fc.assert(
+      fc.property(fc.array(rect, { maxLength: 10 }), rect, (added, bounds) => {
+        const damage = new Damage();
+        for (const r of added) damage.addRect(r);
+        const before = new Damage();
+        before.addAll(damage);
+        damage.clip(bounds);
+        for (let y = -6; y < SIDE + 20; y += 3) {
+          for (let x = -6; x < SIDE + 20; x += 3) {
+            const inside = x >= bounds.x && y >= bounds.y && x < bounds.x + bounds.width && y < bounds.y + bounds.height;
+            expect(covers(damage, x, y)).toBe(inside && covers(before, x, y));
+          }
+        }
+      }),
+    );
+  });
+});
