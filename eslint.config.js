@@ -37,4 +37,6 @@ export default tseslint.config(
     },
   },
   { files: ['src/sys/**'], rules: { 'no-restricted-imports': 'off' } },
+  // Mocks are handed to `expect` unbound.
+  { files: ['test/**'], rules: { '@typescript-eslint/unbound-method': 'off' } },
 );

@@ -111,9 +111,10 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     const screen = new Screen(output, this.#context, this);
     scanout.screens.push(screen);
     if (scanout.screens.length === 1) this.#source.setMonitor(id, output.monitor);
+    if (!scanout.framebuffer) return;
     screen.setScanout(scanout.framebuffer, scanout.rect);
-    if (scanout.cursor) screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
-    if (scanout.framebuffer) screen.refresh();
+    screen.refresh();
+    screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
   }
 
   /** Stops showing anything on this output, which stays the caller's. */

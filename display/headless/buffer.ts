@@ -22,8 +22,6 @@ export class HeadlessBuffer implements Shadow {
   #users = 0;
   #disposed = false;
   #freed = false;
-  /** Its release is to be told at the next vertical blank. */
-  retiring = false;
 
   private constructor(width: number, height: number, format: Fourcc, plane: MemoryPlane, pixels: Mapping, dmabuf: OwnedFd | null) {
     this.width = width;

@@ -37,7 +37,7 @@ export interface HeadlessOptions {
 
 /**
  * A monitor nobody looks at, with the manners of a real one: a frame waits for the next vertical
- * blank, the newest wins, buffers come back when they have left the screen. It takes any picture
+ * blank, buffers come back when they have left the screen. It takes any picture
  * size as it is, so what `capture` returns is the guest's picture pixel for pixel. Between frames
  * nothing runs.
  */
@@ -54,15 +54,10 @@ export class HeadlessOutput implements Output {
   #listener: OutputListener | null = null;
   #shown = new Scene();
   #waiting = new Scene();
-  /** Whether `#shown` and `#waiting` hold a frame. */
-  #hasShown = false;
-  #hasWaiting = false;
-  #serial = 0;
+  #isWaiting = false;
   #timer: NodeJS.Timeout | null = null;
-  #timerSequence = 0;
-  /** Buffers whose last frame went, up to `#retiringCount`; the array is kept at its longest. */
-  readonly #retiring: (HeadlessBuffer | null)[] = [];
-  #retiringCount = 0;
+  /** The vertical blank the waiting frame is for. */
+  #dueSequence = 0;
   #disposed = false;
 
   private constructor(name: string, monitor: Monitor) {
@@ -100,25 +95,26 @@ export class HeadlessOutput implements Output {
     return HeadlessBuffer.shadow(width, height, format);
   }
 
-  present(frame: Frame): number {
+  present(frame: Frame): void {
     if (this.#disposed) throw new Error('headless: present after dispose');
+    if (this.#isWaiting) throw new Error('headless: present while a frame is in flight');
     const primary = usable(frame.primary.handle);
     const cursor = usable(frame.cursor.handle);
     primary?.acquire();
     cursor?.acquire();
-    if (this.#hasWaiting) this.#retire(this.#waiting);
-    else this.#arm();
-    this.#hasWaiting = true;
+    this.#isWaiting = true;
     this.#waiting.width = frame.canvas.width;
     this.#waiting.height = frame.canvas.height;
     this.#waiting.primary.set(frame.primary, primary);
     this.#waiting.cursor.set(frame.cursor, cursor);
-    return ++this.#serial;
+    const now = monotonicMs();
+    this.#dueSequence = this.#clock.sequenceAt(now) + 1;
+    this.#timer = setTimeout(this.#tick, Math.ceil(this.#clock.timeOf(this.#dueSequence) - now));
   }
 
   /** What is on screen now, as a picture of the caller's; null while nothing is. Throws SysError if a dma-buf cannot be read. */
   capture(options: { readonly cursor: boolean } = { cursor: true }): Picture | null {
-    return this.#hasShown && this.#shown.primary.buffer ? compose(this.#shown, options.cursor) : null;
+    return this.#shown.primary.buffer ? compose(this.#shown, options.cursor) : null;
   }
 
   /** Calls `listener` each time a frame has come on screen, until the function returned is called. */
@@ -132,24 +128,15 @@ export class HeadlessOutput implements Output {
     this.#disposed = true;
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
-    if (this.#hasWaiting) this.#retire(this.#waiting);
-    if (this.#hasShown) this.#retire(this.#shown);
-    this.#hasWaiting = false;
-    this.#hasShown = false;
-    this.#retiring.length = 0;
-    this.#retiringCount = 0;
+    clear(this.#waiting);
+    clear(this.#shown);
+    this.#listener = null;
     this.#frameListeners.clear();
-  }
-
-  #arm(): void {
-    const now = monotonicMs();
-    this.#timerSequence = this.#clock.sequenceAt(now) + 1;
-    this.#timer = setTimeout(this.#tick, Math.ceil(this.#clock.timeOf(this.#timerSequence) - now));
   }
 
   #vblank(): void {
     const now = monotonicMs();
-    const early = this.#clock.timeOf(this.#timerSequence) - now;
+    const early = this.#clock.timeOf(this.#dueSequence) - now;
     if (early > 0) {
       // Timers count whole milliseconds from a truncated clock.
       this.#timer = setTimeout(this.#tick, Math.ceil(early));
@@ -157,46 +144,29 @@ export class HeadlessOutput implements Output {
     }
     this.#timer = null;
     const gone = this.#shown;
-    if (this.#hasShown) this.#retire(gone);
+    const primary = gone.primary.buffer;
+    const cursor = gone.cursor.buffer;
+    clear(gone);
     this.#shown = this.#waiting;
     this.#waiting = gone;
-    this.#hasShown = true;
-    this.#hasWaiting = false;
-    this.#tell(Math.max(this.#timerSequence, this.#clock.sequenceAt(now)));
-  }
-
-  #tell(sequence: number): void {
+    this.#isWaiting = false;
+    const sequence = Math.max(this.#dueSequence, this.#clock.sequenceAt(now));
     const flags = PresentedFlags.VSYNC | (this.#shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
-    const told = this.#retiringCount;
-    this.#listener?.presented(this.#serial, this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
+    // Each listener may dispose us.
+    if (primary && !primary.isUsed) this.#listener?.released(primary);
+    if (cursor && cursor !== primary && !cursor.isUsed) this.#listener?.released(cursor);
+    this.#listener?.presented(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
     this.#frameListeners.forEach(call);
-    for (let i = 0; i < told && !this.#disposed; i++) {
-      const buffer = this.#retiring[i]!;
-      buffer.retiring = false;
-      // A listener may have presented it anew; its release comes when it leaves again.
-      if (!buffer.isUsed) this.#listener?.released(buffer);
-    }
-    if (this.#disposed) return;
-    // What listeners retired meanwhile waits for the vertical blank they armed.
-    this.#retiring.copyWithin(0, told, this.#retiringCount);
-    this.#retiringCount -= told;
-    this.#retiring.fill(null, this.#retiringCount, this.#retiringCount + told);
   }
 
-  #retire(scene: Scene): void {
-    this.#retireBuffer(scene.primary.buffer);
-    this.#retireBuffer(scene.cursor.buffer);
-    scene.primary.buffer = null;
-    scene.cursor.buffer = null;
-  }
+}
 
-  #retireBuffer(buffer: HeadlessBuffer | null): void {
-    if (!buffer) return;
-    buffer.release();
-    if (buffer.isUsed || buffer.retiring) return;
-    buffer.retiring = true;
-    this.#retiring[this.#retiringCount++] = buffer;
-  }
+/** Lets go of the buffers. */
+function clear(scene: Scene): void {
+  scene.primary.buffer?.release();
+  scene.cursor.buffer?.release();
+  scene.primary.buffer = null;
+  scene.cursor.buffer = null;
 }
 
 function call(listener: () => void): void {

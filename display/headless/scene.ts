@@ -1,5 +1,5 @@
 import type { PlaneState } from '../../src/core/output.ts';
-import { HeadlessBuffer } from './buffer.ts';
+import type { HeadlessBuffer } from './buffer.ts';
 
 /** A copy of one plane's state, in fields so that copying allocates nothing. */
 export class Layer {

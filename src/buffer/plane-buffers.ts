@@ -1,7 +1,7 @@
 import { describeModifier } from '../../protocols/drm-fourcc-modifier.ts';
 import { formatName } from '../../protocols/drm-fourcc.ts';
 import type { Damage } from '../core/damage.ts';
-import type { Framebuffer } from '../core/framebuffer.ts';
+import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
 import { EMPTY_RECT, sameRect, type Rect } from '../core/geometry.ts';
 import type { Log } from '../core/log.ts';
 import type { MemoryBudget } from '../core/memory-budget.ts';
@@ -43,8 +43,9 @@ export class PlaneBuffers implements Disposable {
   readonly #context: BufferContext;
   readonly #use: 'primary' | 'cursor';
   readonly #cache = new PlaneCache();
-  /** `format modifier` pairs the output refused for good, and reasons already logged. */
+  /** `format modifier` pairs the output refused for good, framebuffers that go by copy, reasons already logged. */
   readonly #refused = new Set<string>();
+  readonly #copied = new Set<FramebufferId>();
   readonly #logged = new Set<string>();
   readonly #isShown: (handle: Handle) => boolean;
   readonly #write: ShadowWriter;
@@ -92,7 +93,7 @@ export class PlaneBuffers implements Disposable {
     this.#handle = null;
     this.#chainIsBehind = false;
     if (!framebuffer) return;
-    this.#handle = this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
+    if (!this.#copied.has(framebuffer.id)) this.#handle = this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
     if (!this.#handle) this.#useShadow(framebuffer);
   }
 
@@ -165,6 +166,7 @@ export class PlaneBuffers implements Disposable {
   forget(framebuffer: Framebuffer): void {
     if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);
     this.#cache.delete(framebuffer.id);
+    this.#copied.delete(framebuffer.id);
   }
 
   /** True when the plane's picture reaches the output without a copy of ours. */
@@ -181,37 +183,41 @@ export class PlaneBuffers implements Disposable {
     this.#chain = null;
   }
 
+  /** Null: it goes by copy, for good unless the output's refusal may pass. */
   #import(framebuffer: Framebuffer): Handle | null {
-    if (this.#output.readsPages && framebuffer.backing.kind === 'pages') return this.#tryImport(framebuffer, 'direct');
-    const { format, modifier } = framebuffer;
-    if (this.#output.imports.isEmpty) return null;
-    const pair = `${formatName(format)} ${describeModifier(modifier)}`;
-    if (!this.#output.imports.has(format, modifier)) {
-      this.#logOnce('info', `${this.#output.name} does not import ${pair}: copying the damage`);
-      return null;
-    }
-    if (this.#refused.has(pair)) return null;
-    const shared = this.#context.dmabufs.get(framebuffer);
-    if (shared === null) return null;
-    if (shared instanceof Error) {
-      this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`);
-      return null;
-    }
-    return this.#tryImport(shared, framebuffer.backing.kind === 'dmabuf' ? 'dmabuf' : 'udmabuf');
-  }
-
-  #tryImport(framebuffer: Framebuffer, rung: Rung): Handle | null {
-    const handle = this.#output.import(framebuffer);
     const pair = `${formatName(framebuffer.format)} ${describeModifier(framebuffer.modifier)}`;
+    const shared = this.#refused.has(pair) ? null : this.#shareable(framebuffer, pair);
+    if (!shared) {
+      this.#copied.add(framebuffer.id);
+      return null;
+    }
+    const handle = this.#output.import(shared);
     if (handle instanceof DmabufImportRefused) {
-      if (handle.isLasting) this.#refused.add(pair);
+      if (handle.isLasting) {
+        this.#refused.add(pair);
+        this.#copied.add(framebuffer.id);
+      }
       this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`);
       return null;
     }
     const byteLength = framebuffer.planes.reduce((sum, { stride }) => sum + stride * framebuffer.height, 0);
     this.#cache.add(framebuffer.id, handle, byteLength, this.#isShown);
-    this.#useRung(rung);
+    this.#useRung(shared.backing.kind === 'pages' ? 'direct' : framebuffer.backing.kind === 'dmabuf' ? 'dmabuf' : 'udmabuf');
     return handle;
+  }
+
+  /** The framebuffer in a form this output may import, or null with the reason logged. */
+  #shareable(framebuffer: Framebuffer, pair: string): Framebuffer | null {
+    if (this.#output.readsPages && framebuffer.backing.kind === 'pages') return framebuffer;
+    if (this.#output.imports.isEmpty) return null;
+    if (!this.#output.imports.has(framebuffer.format, framebuffer.modifier)) {
+      this.#logOnce('info', `${this.#output.name} does not import ${pair}: copying the damage`);
+      return null;
+    }
+    const shared = this.#context.dmabufs.get(framebuffer);
+    if (!(shared instanceof Error)) return shared;
+    this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`);
+    return null;
   }
 
   #useShadow(framebuffer: Framebuffer): void {

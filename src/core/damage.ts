@@ -75,7 +75,7 @@ export class Damage {
       e[at + 1] = Math.max(e[at + 1]!, bounds.y);
       e[at + 2] = Math.min(e[at + 2]!, right);
       e[at + 3] = Math.min(e[at + 3]!, bottom);
-      if (e[at]! >= e[at + 2]! || e[at + 1]! >= e[at + 3]!) this.#remove(i);
+      if (e[at] >= e[at + 2]! || e[at + 1]! >= e[at + 3]!) this.#remove(i);
     }
   }
 

@@ -11,7 +11,7 @@ import type { Monitor } from './monitor.ts';
  * What one output made of one framebuffer (a wl_buffer, an FB id). Disposing while on screen is
  * allowed: the output keeps what the hardware still reads until it does not.
  */
-export interface Handle extends Disposable {}
+export type Handle = Disposable;
 
 /** An output-owned buffer the CPU may write between `released` and the next `present`. */
 export interface Shadow extends Handle {

@@ -6,8 +6,8 @@
  *   mode W H            sets that mode, listed or not, with three buffers; shows picture 0
  *   pattern SEED        draws a picture into the buffer on screen and tells the driver all is damaged
  *   damage SEED X Y W H the same for one rectangle
- *   flip N [plain]      N page flips, each waited for; answers the microseconds they took. Frame f
- *                       goes to buffer f % 3, whose picture is SEED f % 3, and unless plain gets a
+ *   flip N [plain]      N page flips; answers the microseconds until the device is done with all. The
+ *                       driver's flip events do not wait for the device. Frame f goes to buffer f % 3, whose picture is SEED f % 3, and unless plain gets a
  *                       64x64 block of picture f at (f % 8) * 8, (f % 8) * 8 first
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
@@ -156,6 +156,21 @@ static bool damage(struct output *o, uint32_t seed, uint32_t x, uint32_t y, uint
 	return !drmModeDirtyFB(card, b->fb, &clip, 1) || failed("mark as dirty");
 }
 
+static bool sync_control_queue(void)
+{
+	struct drm_virtgpu_resource_create resource = {
+		.target = 2, .format = 2 /* B8G8R8X8 */, .width = 16, .height = 16, .depth = 1, .array_size = 1, .size = 16 * 16 * 4, .stride = 64,
+	};
+	if (drmIoctl(card, DRM_IOCTL_VIRTGPU_RESOURCE_CREATE, &resource)) return failed("create a resource to wait for");
+	struct drm_virtgpu_3d_wait wait = { .handle = resource.bo_handle };
+	int r;
+	do r = drmIoctl(card, DRM_IOCTL_VIRTGPU_WAIT, &wait);
+	while (r && errno == EBUSY);
+	if (r) failed("wait for the resource");
+	drmCloseBufferHandle(card, resource.bo_handle);
+	return !r;
+}
+
 static void flipped(int fd, unsigned sequence, unsigned s, unsigned us, void *done)
 {
 	(void)fd, (void)sequence, (void)s, (void)us;
@@ -178,6 +193,7 @@ static bool flip(struct output *o, unsigned count, bool plain, long long *us)
 		while (!done)
 			if (drmHandleEvent(card, &context)) return failed("read the flip's event");
 	}
+	if (!sync_control_queue()) return false;
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	*us = (end.tv_sec - start.tv_sec) * 1000000LL + (end.tv_nsec - start.tv_nsec) / 1000;
 	return true;
@@ -196,21 +212,6 @@ static bool cursor(struct output *o, uint32_t seed, int x, int y, int hot_x, int
 	if (drmModeMoveCursor(card, o->crtc, x, y)) return failed("move the cursor");
 	destroy(&old);
 	return true;
-}
-
-static bool sync_control_queue(void)
-{
-	struct drm_virtgpu_resource_create resource = {
-		.target = 2, .format = 2 /* B8G8R8X8 */, .width = 16, .height = 16, .depth = 1, .array_size = 1, .size = 16 * 16 * 4, .stride = 64,
-	};
-	if (drmIoctl(card, DRM_IOCTL_VIRTGPU_RESOURCE_CREATE, &resource)) return failed("create a resource to wait for");
-	struct drm_virtgpu_3d_wait wait = { .handle = resource.bo_handle };
-	int r;
-	do r = drmIoctl(card, DRM_IOCTL_VIRTGPU_WAIT, &wait);
-	while (r && errno == EBUSY);
-	if (r) failed("wait for the resource");
-	drmCloseBufferHandle(card, resource.bo_handle);
-	return !r;
 }
 
 static bool open_card(void)

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../src/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
+import { FormatSet } from '../../../src/core/format-set.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { MemoryBudget } from '../../../src/core/memory-budget.ts';
 import type { Monitor } from '../../../src/core/monitor.ts';
@@ -79,18 +80,31 @@ describe('a guest that flips between buffers', () => {
     expect(flush.done).toHaveBeenCalledOnce();
   });
 
-  test('reading the buffer directly, is answered only when the replaced buffer is released', () => {
+  test('without a copy, is answered only when the replaced buffer is released', () => {
+    const importing = new FakeOutput({ imports: new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]) });
+    bridge.show(FIRST, importing);
+    const [a, b] = [picture().asDmabuf, picture().asDmabuf];
+    source.show(a);
+    source.flush(0, 0, 64, 48);
+    importing.vblank();
+    source.show(b);
+    const flush = source.flush(0, 0, 64, 48);
+    const replaced = importing.vblank({ keepReplaced: true });
+    expect(flush.done).not.toHaveBeenCalled();
+    importing.release(replaced!);
+    expect(flush.done).toHaveBeenCalledOnce();
+    expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe('dmabuf');
+  });
+
+  test('read by the output itself, is answered on presentation: no buffer is held', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
-    const [a, b] = [picture(), picture()];
-    // A plane that reads pages while it presents never holds them: 'direct' is not waited for.
-    source.show(a.framebuffer);
-    source.flush(0, 0, 64, 48);
-    direct.vblank();
-    source.show(b.framebuffer);
-    const flush = source.flush(0, 0, 64, 48);
-    direct.vblank({ keepReplaced: true });
-    expect(flush.done).toHaveBeenCalledOnce();
+    for (const p of [picture(), picture()]) {
+      source.show(p.framebuffer);
+      const flush = source.flush(0, 0, 64, 48);
+      direct.vblank({ keepReplaced: true });
+      expect(flush.done).toHaveBeenCalledOnce();
+    }
   });
 
   test('imports each framebuffer once in 10,000 flips', () => {

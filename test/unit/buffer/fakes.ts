@@ -33,6 +33,11 @@ export class GuestPicture implements Disposable {
     };
   }
 
+  /** The same pixels as a dma-buf would give them; nothing here asks the fd for more than its number. */
+  get asDmabuf(): Framebuffer {
+    return { ...this.framebuffer, backing: { kind: 'dmabuf', dmabuf: this.#memfd } };
+  }
+
   fill(x: number, y: number, width: number, height: number, value: number): void {
     const { stride } = this.framebuffer.planes[0]!;
     for (let row = y; row < y + height; row++) {
@@ -91,7 +96,7 @@ export class FakeHandle implements Handle {
 export class FakeOutput implements Output {
   readonly name: string;
   readonly monitor = virtualMonitor('fake', 64, 48, 60_000);
-  readonly imports = new FormatSet();
+  readonly imports: FormatSet;
   readonly readsPages: boolean;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
@@ -103,7 +108,8 @@ export class FakeOutput implements Output {
   #shown: Handle | null = null;
   #pending: Handle | null = null;
 
-  constructor(options: { name?: string; readsPages?: boolean; shadowFormats?: readonly Fourcc[] } = {}) {
+  constructor(options: { name?: string; readsPages?: boolean; imports?: FormatSet; shadowFormats?: readonly Fourcc[] } = {}) {
+    this.imports = options.imports ?? new FormatSet();
     this.name = options.name ?? 'fake';
     this.readsPages = options.readsPages ?? false;
     this.shadowFormats = options.shadowFormats ?? [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];

@@ -1,0 +1,270 @@
+import * as ring from '../../../protocols/virtio-ring.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { FrontEndError } from './front-end-channel.ts';
+
+/** Memory shared with the device, mapped here, whose byte 0 is at guest physical `address`. */
+export interface DriverMemory {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly pool: BufferPool;
+}
+
+export interface DriverQueueOptions {
+  readonly size: number;
+  readonly indirect: boolean;
+  readonly eventIdx: boolean;
+  /** Longer requests become several descriptors, as a driver's scattered pages do. */
+  readonly maxSegment: number;
+}
+
+/** Where the three areas of a ring are, as offsets into the driver's memory. */
+export interface RingAreas {
+  readonly desc: number;
+  readonly avail: number;
+  readonly used: number;
+}
+
+/**
+ * The device is done with a chain. `response` is what it wrote, valid during the call only; empty
+ * for chains made with the raw methods. `written` is what it claims to have written.
+ */
+export type UsedCallback = (token: number, response: Uint8Array, written: number) => void;
+
+const IDLE = 0;
+const SUBMITTED = 1;
+const RAW = 2;
+
+const NO_BYTES = new Uint8Array(0);
+const { vring_desc: desc, vring_avail: avail, vring_used: used, vring_used_elem: usedElem } = ring;
+
+/**
+ * The driver's side of a split virtqueue: makes chains available and takes used ones back. The
+ * raw methods write what a hostile driver might; after one of them any used id is believed.
+ */
+export class DriverQueue {
+  readonly size: number;
+  readonly at: RingAreas;
+  readonly #memory: DriverMemory;
+  readonly #options: DriverQueueOptions;
+  readonly #state: Uint8Array;
+  readonly #requestAt: Int32Array;
+  readonly #requestLength: Int32Array;
+  readonly #responseAt: Int32Array;
+  readonly #responseLength: Int32Array;
+  readonly #tableAt: Int32Array;
+  /** Descriptors the chain holds, in the ring or in its indirect table. */
+  readonly #descriptors: Int32Array;
+  /** The last response view per head, since a busy queue asks for the same again and again. */
+  readonly #responses: Uint8Array[];
+  readonly #free: Uint16Array;
+  #freeCount: number;
+  #availIdx = 0;
+  #kickedIdx = 0;
+  #usedIdx = 0;
+  #hostile = false;
+
+  /** Throws FrontEndError `full` when the memory has no room for the ring. */
+  constructor(memory: DriverMemory, options: DriverQueueOptions) {
+    const { size } = options;
+    this.size = size;
+    this.#memory = memory;
+    this.#options = options;
+    this.at = {
+      desc: takeZeroed(memory, ring.vringDescSize(size)),
+      avail: takeZeroed(memory, ring.vringAvailSize(size)),
+      used: takeZeroed(memory, ring.vringUsedSize(size)),
+    };
+    this.#state = new Uint8Array(size);
+    this.#requestAt = new Int32Array(size);
+    this.#requestLength = new Int32Array(size);
+    this.#responseAt = new Int32Array(size);
+    this.#responseLength = new Int32Array(size);
+    this.#tableAt = new Int32Array(size);
+    this.#descriptors = new Int32Array(size);
+    this.#responses = Array.from({ length: size }, () => NO_BYTES);
+    this.#free = Uint16Array.from({ length: size }, (_, i) => size - 1 - i);
+    this.#freeCount = size;
+  }
+
+  /** Chains submitted and not used yet. */
+  get inFlight(): number {
+    return (this.#availIdx - this.#usedIdx) & 0xffff;
+  }
+
+  /** Descriptors left in the ring. */
+  get freeDescriptors(): number {
+    return this.#freeCount;
+  }
+
+  /**
+   * Makes a chain of `request` and room for `responseSpace` bytes available. Copies the request.
+   * A token that is unique until its `used`; -1 if no descriptors or no memory are left.
+   */
+  submit(request: Uint8Array, responseSpace: number, length = request.length): number {
+    const { maxSegment, indirect } = this.#options;
+    const count = Math.ceil(length / maxSegment) + (responseSpace > 0 ? 1 : 0);
+    const inRing = indirect ? 1 : count;
+    if (count === 0 || inRing > this.#freeCount) return -1;
+    const { pool, bytes } = this.#memory;
+    const requestAt = pool.take(length);
+    const responseAt = pool.take(responseSpace);
+    const tableAt = indirect ? pool.take(count * desc.size) : 0;
+    if (requestAt < 0 || responseAt < 0 || tableAt < 0) {
+      if (requestAt >= 0) pool.give(requestAt, length);
+      if (responseAt >= 0) pool.give(responseAt, responseSpace);
+      return -1;
+    }
+    if (length === request.length) bytes.set(request, requestAt);
+    else bytes.set(request.subarray(0, length), requestAt);
+
+    const head = this.#free[this.#freeCount - 1]!;
+    this.#state[head] = SUBMITTED;
+    this.#requestAt[head] = requestAt;
+    this.#requestLength[head] = length;
+    this.#responseAt[head] = responseAt;
+    this.#responseLength[head] = responseSpace;
+    this.#tableAt[head] = tableAt;
+    this.#descriptors[head] = count;
+    if (indirect) {
+      this.#freeCount--;
+      this.#write(this.at.desc + head * desc.size, tableAt, count * desc.size, ring.VRING_DESC_F_INDIRECT, 0);
+    }
+    this.#chain(head, count);
+    this.#publish(head);
+    return head;
+  }
+
+  /** True if the device wants a kick for what was submitted since the last call. */
+  takeKick(): boolean {
+    const { view } = this.#memory;
+    const before = this.#kickedIdx;
+    const now = this.#availIdx;
+    this.#kickedIdx = now;
+    if (before === now) return false;
+    if (!this.#options.eventIdx) return (used.field.flags.get(view, this.at.used) & ring.VRING_USED_F_NO_NOTIFY) === 0;
+    const event = view.getUint16(this.at.used + ring.vringAvailEventOffset(this.size), true);
+    return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
+  }
+
+  /** Hands every used chain to `callback` and takes its memory back. Returns how many there were. */
+  drain(callback: UsedCallback): number {
+    const { view } = this.#memory;
+    let drained = 0;
+    for (;;) {
+      if (this.#usedIdx === used.field.idx.get(view, this.at.used)) {
+        if (!this.#options.eventIdx) return drained;
+        view.setUint16(this.at.avail + ring.vringUsedEventOffset(this.size), this.#usedIdx, true);
+        // The device may have gone on before it saw the new event index.
+        if (this.#usedIdx === used.field.idx.get(view, this.at.used)) return drained;
+      }
+      const at = this.at.used + used.size + (this.#usedIdx % this.size) * usedElem.size;
+      const id = usedElem.field.id.get(view, at);
+      const written = usedElem.field.len.get(view, at);
+      this.#usedIdx = (this.#usedIdx + 1) & 0xffff;
+      drained++;
+      this.#complete(id, written, callback);
+    }
+  }
+
+  /** Raw: one descriptor, anywhere in the table. `address` is guest physical. */
+  setDescriptor(index: number, address: number, length: number, flags: number, next: number): void {
+    const { view } = this.#memory;
+    const at = this.at.desc + index * desc.size;
+    desc.field.addr.set(view, at, address);
+    desc.field.len.set(view, at, length);
+    desc.field.flags.set(view, at, flags);
+    desc.field.next.set(view, at, next);
+  }
+
+  /** Raw: makes a head available, whatever it is. */
+  publish(head: number): void {
+    this.#hostile = true;
+    if (head < this.size && this.#state[head] === IDLE) this.#state[head] = RAW;
+    this.#publish(head);
+  }
+
+  /** Raw: sets the available index. */
+  setAvailIdx(idx: number): void {
+    this.#hostile = true;
+    this.#availIdx = idx & 0xffff;
+    avail.field.idx.set(this.#memory.view, this.at.avail, this.#availIdx);
+  }
+
+  #chain(head: number, count: number): void {
+    const { indirect, maxSegment } = this.#options;
+    const requestLength = this.#requestLength[head]!;
+    const requestAt = this.#requestAt[head]!;
+    const readable = Math.ceil(requestLength / maxSegment);
+    let index = indirect ? 0 : this.#free[--this.#freeCount]!;
+    for (let i = 0; i < count; i++) {
+      const last = i === count - 1;
+      const next = last ? 0 : indirect ? i + 1 : this.#free[--this.#freeCount]!;
+      const at = (indirect ? this.#tableAt[head]! : this.at.desc) + index * desc.size;
+      const more = last ? 0 : ring.VRING_DESC_F_NEXT;
+      if (i < readable) this.#write(at, requestAt + i * maxSegment, Math.min(maxSegment, requestLength - i * maxSegment), more, next);
+      else this.#write(at, this.#responseAt[head]!, this.#responseLength[head]!, more | ring.VRING_DESC_F_WRITE, next);
+      index = next;
+    }
+  }
+
+  #write(at: number, offset: number, length: number, flags: number, next: number): void {
+    const { view, address } = this.#memory;
+    desc.field.addr.set(view, at, address + offset);
+    desc.field.len.set(view, at, length);
+    desc.field.flags.set(view, at, flags);
+    desc.field.next.set(view, at, next);
+  }
+
+  #publish(head: number): void {
+    const { view } = this.#memory;
+    view.setUint16(this.at.avail + avail.size + (this.#availIdx % this.size) * 2, head, true);
+    this.#availIdx = (this.#availIdx + 1) & 0xffff;
+    avail.field.idx.set(view, this.at.avail, this.#availIdx);
+  }
+
+  #complete(id: number, written: number, callback: UsedCallback): void {
+    const state = id < this.size ? this.#state[id]! : IDLE;
+    if (state !== SUBMITTED) {
+      if (!this.#hostile) throw new FrontEndError('malformed', `the device used chain ${id}, which is not in flight`);
+      if (state === RAW) this.#state[id] = IDLE;
+      callback(id, NO_BYTES, written);
+      return;
+    }
+    this.#state[id] = IDLE;
+    callback(id, this.#response(id, written), written);
+    this.#release(id);
+  }
+
+  #response(head: number, written: number): Uint8Array {
+    const at = this.#responseAt[head]!;
+    const length = Math.min(written, this.#responseLength[head]!);
+    const { bytes } = this.#memory;
+    const cached = this.#responses[head]!;
+    if (cached.length === length && cached.byteOffset === bytes.byteOffset + at && length > 0) return cached;
+    return (this.#responses[head] = bytes.subarray(at, at + length));
+  }
+
+  #release(head: number): void {
+    const { pool, view } = this.#memory;
+    const count = this.#descriptors[head]!;
+    pool.give(this.#requestAt[head]!, this.#requestLength[head]!);
+    pool.give(this.#responseAt[head]!, this.#responseLength[head]!);
+    if (this.#options.indirect) {
+      pool.give(this.#tableAt[head]!, count * desc.size);
+      this.#free[this.#freeCount++] = head;
+      return;
+    }
+    for (let i = 0, index = head; i < count; i++) {
+      this.#free[this.#freeCount++] = index;
+      index = desc.field.next.get(view, this.at.desc + index * desc.size);
+    }
+  }
+}
+
+function takeZeroed(memory: DriverMemory, length: number): number {
+  const at = memory.pool.take(length);
+  if (at < 0) throw new FrontEndError('full', `no room for ${length} bytes of ring`);
+  memory.bytes.fill(0, at, at + length);
+  return at;
+}

@@ -1,0 +1,23 @@
+import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
+import { ScanoutError } from '../../core/errors.ts';
+import { SysError } from '../../sys/errors.ts';
+
+export type VirtioGpuErrorCode = 'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
+
+/** A guest's command that cannot be done as given. Nothing has changed when it is thrown. */
+export class VirtioGpuError extends ScanoutError<VirtioGpuErrorCode> {}
+
+const RESPONSE = {
+  unsupported: VIRTIO_GPU_RESP.ERR_UNSPEC,
+  busy: VIRTIO_GPU_RESP.ERR_UNSPEC,
+  'out-of-memory': VIRTIO_GPU_RESP.ERR_OUT_OF_MEMORY,
+  'invalid-scanout': VIRTIO_GPU_RESP.ERR_INVALID_SCANOUT_ID,
+  'invalid-resource': VIRTIO_GPU_RESP.ERR_INVALID_RESOURCE_ID,
+  'invalid-parameter': VIRTIO_GPU_RESP.ERR_INVALID_PARAMETER,
+} as const satisfies Record<VirtioGpuErrorCode, number>;
+
+/** The VIRTIO_GPU_RESP_ERR_* a guest is told: what the host ran out of (memory, fds, mappings) is one code to it. */
+export function responseOf(error: unknown): number {
+  if (error instanceof VirtioGpuError) return RESPONSE[error.code];
+  return error instanceof SysError ? VIRTIO_GPU_RESP.ERR_OUT_OF_MEMORY : VIRTIO_GPU_RESP.ERR_UNSPEC;
+}

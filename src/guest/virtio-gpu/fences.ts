@@ -1,0 +1,132 @@
+import type { Flush } from '../../core/source.ts';
+import type { Chain, Virtqueue } from '../virtio/queue.ts';
+
+/** One thing an answer waits for. Back in its pool once done. */
+class Wait implements Flush {
+  readonly #answers: Answers;
+  answer: Answer | null = null;
+
+  constructor(answers: Answers) {
+    this.#answers = answers;
+  }
+
+  done(): void {
+    const answer = this.answer;
+    this.answer = null;
+    if (answer) this.#answers.waitOver(this, answer);
+    else this.#answers.doneTwice();
+  }
+}
+
+/**
+ * A popped chain that has not been pushed back. Born with one hold on itself, `finish`, so that
+ * flushes which are done at once do not push it before its response is in it.
+ */
+export class Answer {
+  readonly #answers: Answers;
+  chain: Chain | null = null;
+  isFenced = false;
+  /** Holds left. */
+  holds = 0;
+  written = 0;
+  /** The next fenced answer of the queue, in the order of the commands. */
+  next: Answer | null = null;
+
+  constructor(answers: Answers) {
+    this.#answers = answers;
+  }
+
+  /** One more flush that has to be done before the guest is told. */
+  wait(): Flush {
+    return this.#answers.newWait(this);
+  }
+
+  /** The response, `written` bytes, is in the chain: it goes as soon as nothing is waited for. */
+  finish(written: number): void {
+    this.written = written;
+    this.#answers.release(this);
+  }
+}
+
+/**
+ * When the chains of one queue go back to the guest: as soon as their command is done, fenced
+ * ones not before every fenced one that came earlier, because Linux takes an answered fence to
+ * mean all before it. Objects are pooled; a queue has at most as many as chains.
+ */
+export class Answers {
+  readonly #queue: Virtqueue;
+  readonly #onDoneTwice: () => void;
+  readonly #freeAnswers: Answer[] = [];
+  readonly #freeWaits: Wait[] = [];
+  #firstFenced: Answer | null = null;
+  #lastFenced: Answer | null = null;
+  #isStopped = false;
+
+  constructor(queue: Virtqueue, onDoneTwice: () => void) {
+    this.#queue = queue;
+    this.#onDoneTwice = onDoneTwice;
+  }
+
+  begin(chain: Chain): Answer {
+    const answer = this.#freeAnswers.pop() ?? new Answer(this);
+    answer.chain = chain;
+    answer.isFenced = false;
+    answer.holds = 1;
+    answer.next = null;
+    return answer;
+  }
+
+  /** From now on `answer` keeps its place among the fenced ones. */
+  fence(answer: Answer): void {
+    answer.isFenced = true;
+    if (this.#lastFenced) this.#lastFenced.next = answer;
+    else this.#firstFenced = answer;
+    this.#lastFenced = answer;
+  }
+
+  /** The queue stopped: nothing is pushed any more, whatever is still done later. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** For `Answer`. */
+  newWait(answer: Answer): Flush {
+    const wait = this.#freeWaits.pop() ?? new Wait(this);
+    wait.answer = answer;
+    answer.holds++;
+    return wait;
+  }
+
+  /** For `Wait`. */
+  waitOver(wait: Wait, answer: Answer): void {
+    this.#freeWaits.push(wait);
+    this.release(answer);
+  }
+
+  /** For `Wait`. */
+  doneTwice(): void {
+    if (!this.#isStopped) this.#onDoneTwice();
+  }
+
+  /** For `Answer`. */
+  release(answer: Answer): void {
+    answer.holds--;
+    if (this.#isStopped || answer.holds > 0) return;
+    if (!answer.isFenced) {
+      this.#push(answer);
+      return;
+    }
+    for (let first = this.#firstFenced; first?.holds === 0; first = this.#firstFenced) {
+      this.#firstFenced = first.next;
+      if (!first.next) this.#lastFenced = null;
+      this.#push(first);
+    }
+  }
+
+  #push(answer: Answer): void {
+    const chain = answer.chain!;
+    answer.chain = null;
+    this.#freeAnswers.push(answer);
+    this.#queue.push(chain, answer.written);
+  }
+}

@@ -1,0 +1,105 @@
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { expect, test, vi } from 'vitest';
+import { OwnedFd, dupFd } from '../../../src/sys/fd.ts';
+import { SysError } from '../../../src/sys/errors.ts';
+import { expectNoLeaks } from './no-leaks.ts';
+import { withFreeFds } from './few-fds.ts';
+
+const CLOEXEC = 0o2000000;
+
+function flagsOf(fd: number): number {
+  return parseInt(/flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8);
+}
+
+function openNull(): OwnedFd {
+  return OwnedFd.adopt(openSync('/dev/null', 'r'));
+}
+
+expectNoLeaks();
+
+test('dispose closes the descriptor, once', () => {
+  const fd = openNull();
+  const number = fd.fd;
+  fd[Symbol.dispose]();
+  expect(() => fstatSync(number)).toThrow('EBADF');
+  const reused = openSync('/dev/null', 'r');
+  expect(reused).toBe(number);
+  fd[Symbol.dispose]();
+  expect(fstatSync(reused).isCharacterDevice()).toBe(true);
+  closeSync(reused);
+});
+
+test('use after dispose throws', () => {
+  const fd = openNull();
+  fd[Symbol.dispose]();
+  expect(fd.closed).toBe(true);
+  expect(() => fd.fd).toThrow('used after');
+  expect(() => fd.dup()).toThrow('used after');
+  expect(() => fd.take()).toThrow('used after');
+});
+
+test('dup is a second owner of the same file, close-on-exec', () => {
+  const fd = openNull();
+  const copy = fd.dup();
+  fd[Symbol.dispose]();
+  expect(fstatSync(copy.fd).isCharacterDevice()).toBe(true);
+  expect(flagsOf(copy.fd) & CLOEXEC).toBe(CLOEXEC);
+  copy[Symbol.dispose]();
+});
+
+test('take gives the number away open', () => {
+  const fd = openNull();
+  const number = fd.take();
+  fd[Symbol.dispose]();
+  expect(fd.closed).toBe(true);
+  closeSync(number);
+});
+
+test('an inherited descriptor becomes close-on-exec; one that is not open is EBADF', () => {
+  using original = openNull();
+  const number = original.dup().take();
+  using inherited = OwnedFd.inherit(number);
+  expect(flagsOf(inherited.fd) & CLOEXEC).toBe(CLOEXEC);
+  expect(() => OwnedFd.inherit(9999)).toThrow(expect.objectContaining({ code: 'EBADF', errno: 9 }) as Error);
+});
+
+test('a descriptor closed behind our back is reported at dispose', () => {
+  const fd = openNull();
+  closeSync(fd.fd);
+  expect(() => fd[Symbol.dispose]()).toThrow('close: EBADF');
+});
+
+test('numbers that cannot be descriptors are refused', () => {
+  expect(() => OwnedFd.adopt(-1)).toThrow(RangeError);
+  expect(() => OwnedFd.adopt(1.5)).toThrow(RangeError);
+});
+
+test('exhaustion is a SysError with the errno name', () => {
+  using fd = openNull();
+  withFreeFds(fd, 0, () => {
+    let error: unknown;
+    try {
+      dupFd(fd);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(SysError);
+    expect(error).toMatchObject({ code: 'EMFILE', errno: 24, syscall: 'fcntl(F_DUPFD_CLOEXEC)', message: 'fcntl(F_DUPFD_CLOEXEC): EMFILE' });
+  });
+});
+
+test('a leaked descriptor is warned about and left open', async () => {
+  const { setFlagsFromString } = await import('node:v8');
+  const { runInNewContext } = await import('node:vm');
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+  const number = openSync('/dev/null', 'r');
+  (() => OwnedFd.adopt(number))();
+  await vi.waitFor(() => {
+    gc();
+    expect(warning).toHaveBeenCalledWith(expect.stringContaining(`descriptor ${number} `), 'ScanoutLeakWarning');
+  });
+  warning.mockRestore();
+  closeSync(number);
+});

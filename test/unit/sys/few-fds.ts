@@ -1,0 +1,36 @@
+import { execFileSync } from 'node:child_process';
+import { openFds } from '../../../src/sys/process-resources.ts';
+import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
+import { SysError } from '../../../src/sys/errors.ts';
+
+const SPARE = 32;
+
+function limitFds(soft: number | string): void {
+  execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
+}
+
+/** Runs `act` when only `free` more descriptors can be opened. */
+export function withFreeFds(any: BorrowedFd, free: number, act: () => void): void {
+  const [soft] = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--raw', '--noheadings', '--output=SOFT'], { encoding: 'utf8' }).trim().split(' ');
+  limitFds(Math.max(...openFds().keys()) + SPARE);
+  const taken: OwnedFd[] = [];
+  try {
+    fill(any, taken);
+    for (let i = 0; i < free; i++) taken.pop()?.[Symbol.dispose]();
+    act();
+  } finally {
+    for (const fd of taken) fd[Symbol.dispose]();
+    limitFds(soft!);
+  }
+}
+
+function fill(any: BorrowedFd, taken: OwnedFd[]): void {
+  for (;;) {
+    try {
+      taken.push(dupFd(any));
+    } catch (error) {
+      if (error instanceof SysError && error.code === 'EMFILE') return;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,16 @@
+import { afterEach, beforeEach, expect } from 'vitest';
+import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+
+/** Every test of this file ends with the descriptors and mappings it began with. */
+export function expectNoLeaks(): void {
+  let fds: Map<number, string>;
+  let mappings: number;
+  beforeEach(() => {
+    fds = openFds();
+    mappings = mappingCount();
+  });
+  afterEach(() => {
+    expect(openFds()).toEqual(fds);
+    expect(mappingCount()).toBe(mappings);
+  });
+}
