@@ -50,6 +50,8 @@ export class HeadlessOutput implements Output {
   readonly maxCursor = MAX_CURSOR;
   readonly #clock: VblankClock;
   readonly #frameListeners = new Set<() => void>();
+  readonly #blankListeners = new Set<() => void>();
+  #settling: (() => void)[] = [];
   readonly #tick = (): void => this.#vblank();
   #listener: OutputListener | null = null;
   #shown = new Scene();
@@ -123,6 +125,17 @@ export class HeadlessOutput implements Output {
     return () => this.#frameListeners.delete(listener);
   }
 
+  /** The same for a screen about to go dark: `capture` still gives the picture it goes from. */
+  onBlank(listener: () => void): () => void {
+    this.#blankListeners.add(listener);
+    return () => this.#blankListeners.delete(listener);
+  }
+
+  /** Resolves when what was presented is on screen and nothing followed it; at once on dispose. */
+  settled(): Promise<void> {
+    return this.#isWaiting ? new Promise((resolve) => this.#settling.push(resolve)) : Promise.resolve();
+  }
+
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -131,7 +144,10 @@ export class HeadlessOutput implements Output {
     clear(this.#waiting);
     clear(this.#shown);
     this.#listener = null;
+    this.#isWaiting = false;
     this.#frameListeners.clear();
+    this.#blankListeners.clear();
+    this.#tellSettled();
   }
 
   #vblank(): void {
@@ -143,6 +159,7 @@ export class HeadlessOutput implements Output {
       return;
     }
     this.#timer = null;
+    if (this.#shown.primary.buffer && !this.#waiting.primary.buffer) this.#blankListeners.forEach(call);
     const gone = this.#shown;
     const primary = gone.primary.buffer;
     const cursor = gone.cursor.buffer;
@@ -157,8 +174,14 @@ export class HeadlessOutput implements Output {
     if (cursor && cursor !== primary && !cursor.isUsed) this.#listener?.released(cursor);
     this.#listener?.presented(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
     this.#frameListeners.forEach(call);
+    if (!this.#isWaiting && this.#settling.length > 0) this.#tellSettled();
   }
 
+  #tellSettled(): void {
+    const settling = this.#settling;
+    this.#settling = [];
+    settling.forEach(call);
+  }
 }
 
 /** Lets go of the buffers. */

@@ -40,13 +40,13 @@ export class Screen implements OutputListener, Disposable {
     canvas: { width: 0, height: 0 },
     primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
     cursor: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
+    hotspotX: 0,
+    hotspotY: 0,
     damage: new Damage(),
   };
   readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
   readonly #canvas = { x: 0, y: 0, width: 0, height: 0 };
   readonly #cursorDst = { x: 0, y: 0, width: 0, height: 0 };
-  #hotspotX = 0;
-  #hotspotY = 0;
 
   /** Presented and not yet released. */
   readonly #held = new Bag<Handle>();
@@ -120,8 +120,8 @@ export class Screen implements OutputListener, Disposable {
     const height = framebuffer ? Math.min(framebuffer.height, this.output.maxCursor.height) : 0;
     this.#cursorDst.width = width;
     this.#cursorDst.height = height;
-    this.#hotspotX = hotspotX;
-    this.#hotspotY = hotspotY;
+    this.#frame.hotspotX = hotspotX;
+    this.#frame.hotspotY = hotspotY;
     this.#cursor.show(framebuffer, { x: 0, y: 0, width, height });
     this.#cursor.damageWhole();
     this.#cursor.stage();
@@ -129,8 +129,8 @@ export class Screen implements OutputListener, Disposable {
   }
 
   moveCursor(x: number, y: number): void {
-    this.#cursorDst.x = x - this.#hotspotX;
-    this.#cursorDst.y = y - this.#hotspotY;
+    this.#cursorDst.x = x;
+    this.#cursorDst.y = y;
     this.#isDirty = true;
     this.#commit();
   }

@@ -52,6 +52,9 @@ export interface Frame {
   primary: PlaneState;
   /** Premultiplied ARGB; dst may reach beyond the canvas. */
   cursor: PlaneState;
+  /** The point inside the cursor image that points, for outputs that hand the image to a pointer. */
+  hotspotX: number;
+  hotspotY: number;
   /** What changed on the primary since the frame before, in its buffer's pixels. */
   damage: Damage;
 }

@@ -36,9 +36,12 @@ export interface SourceSink {
   scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void;
   /** `damage`, in framebuffer pixels and inside the scanout's rect, is to be shown. A null flush: nobody waits. */
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void;
-  /** New cursor image (or null: hidden). The framebuffer's pixels count as of this call. */
+  /**
+   * New cursor image (or null: hidden). The framebuffer's pixels count as of this call. x, y is
+   * where the image's top left corner is, in scanout pixels, and may be outside; the hotspot
+   * is inside the image.
+   */
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void;
-  /** The pointer's position: where the hotspot is, in scanout pixels. May be outside. */
   cursorMoved(id: ScanoutId, x: number, y: number): void;
   /** No longer on any scanout or cursor, its memory goes when the call returns. Drop every handle made of it. */
   destroyed(framebuffer: Framebuffer): void;

@@ -2,10 +2,6 @@ import { memcpy } from './libc.ts';
 import type { Mapping } from './mapping.ts';
 import { type Pixman, loadPixman } from './pixman.ts';
 
-const WORD = 4;
-/** pixman's strides are C ints counted in words. */
-const MAX_STRIDE = 0x7fff_ffff;
-
 /**
  * Copies `rows` rows of `rowBytes` bytes between mappings, which must not overlap. Offsets and
  * strides are bytes; nothing is allocated. RangeError, with nothing copied, if any byte lies
@@ -26,8 +22,7 @@ export function copyRect(
     memcpy(to, from, rowBytes * rows);
     return;
   }
-  const inWords = (to | from | srcStride | dstStride | rowBytes) % WORD === 0 && srcStride <= MAX_STRIDE && dstStride <= MAX_STRIDE;
-  if (inWords && pixman?.blit(from, srcStride, to, dstStride, WORD, 0, 0, 0, 0, rowBytes / WORD, rows) === true) return;
+  if (pixman?.copyRows(src.address, src.length, srcOffset, srcStride, dst.address, dst.length, dstOffset, dstStride, rowBytes, rows) === true) return;
   for (let row = 0; row < rows; row++) memcpy(to + row * dstStride, from + row * srcStride, rowBytes);
 }
 

@@ -46,7 +46,7 @@ export class Mapping implements Disposable {
    */
   static file(fd: BorrowedFd, offset: number, length: number, access: Access): Mapping {
     checkLength(length);
-    if (length > room(fd, offset)) throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
+    if (!(offset >= 0 && offset + length <= mappableEnd(fd))) throw new SysError('mmap', 'EINVAL', `${offset}+${length} leaves the file`);
     const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
     if (address === -1) throw SysError.fromErrno('mmap');
     return new Mapping(address, length);
@@ -120,21 +120,22 @@ function checkLength(length: number): void {
 }
 
 function checkPieces(pieces: readonly FilePiece[]): void {
-  pieces.forEach((piece, index) => {
-    const { fd, offset, length } = piece;
+  const ends = new Map<BorrowedFd, number>();
+  pieces.forEach(({ fd, offset, length }, index) => {
     const last = index === pieces.length - 1;
-    if (!Number.isSafeInteger(length) || length <= 0) throw new SysError('mmap', 'EINVAL', `piece ${index} has length ${length}`);
+    const end = ends.get(fd) ?? mappableEnd(fd);
+    ends.set(fd, end);
+    if (!(length > 0 && offset >= 0 && offset + length <= end)) {
+      throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is empty or leaves the file`);
+    }
     if (offset % PAGE_SIZE !== 0 || (!last && length % PAGE_SIZE !== 0)) {
       throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is not page-aligned`);
     }
-    if (length > room(fd, offset)) throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is past the end of the file`);
   });
 }
 
-/** Bytes that may be touched from `offset` on. Devices and dma-bufs check for themselves in mmap. */
-function room(fd: BorrowedFd, offset: number): number {
-  if (!Number.isSafeInteger(offset) || offset < 0) throw new SysError('mmap', 'EINVAL', `offset ${offset}`);
+/** The end of a file's last page. Devices and dma-bufs have no size; they check in mmap. */
+function mappableEnd(fd: BorrowedFd): number {
   const stat = fstatSync(fd.fd);
-  if (!stat.isFile()) return Infinity;
-  return Math.ceil(stat.size / PAGE_SIZE) * PAGE_SIZE - offset;
+  return stat.isFile() ? Math.ceil(stat.size / PAGE_SIZE) * PAGE_SIZE : Number.MAX_SAFE_INTEGER;
 }

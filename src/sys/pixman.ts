@@ -9,6 +9,7 @@ import { SysError } from './errors.ts';
 const PIXMAN_OP_SRC = 1;
 const WORD = 4;
 
+const TYPE_A = 1;
 const TYPE_ARGB = 2;
 const TYPE_ABGR = 3;
 const TYPE_BGRA = 8;
@@ -17,6 +18,8 @@ const TYPE_RGBA = 9;
 function format(bpp: number, type: number, a: number, r: number, g: number, b: number): number {
   return (bpp << 24) | (type << 16) | (a << 12) | (r << 8) | (g << 4) | b;
 }
+
+const A8 = format(8, TYPE_A, 8, 0, 0, 0);
 
 /* pixman_format_code_t by DRM format: both name components from the highest bit of a word down. */
 const formats = new Map<Fourcc, number>([
@@ -47,10 +50,6 @@ export interface PixmanBits {
   readonly height: number;
 }
 
-type Blt = (
-  src: number, dst: number, srcStride: number, dstStride: number, srcBpp: number, dstBpp: number,
-  srcX: number, srcY: number, dstX: number, dstY: number, width: number, height: number,
-) => number;
 type CreateBits = (format: number, width: number, height: number, bits: number, stride: number) => number;
 type Composite = (
   op: number, src: number, mask: number, dst: number, srcX: number, srcY: number, maskX: number, maskY: number,
@@ -58,32 +57,89 @@ type Composite = (
 ) => void;
 type Unref = (image: number) => number;
 
+/** Pixman's coordinates are 16 bits wide, with one to spare on each side. */
+const MAX_COORDINATE = 0x7ffe;
+
+/** More than the buffers a few screens flip between. */
+const SLOTS = 16;
+
+/**
+ * Runs of memory as images whose pixels are bytes: pixman copies those row by row with memcpy,
+ * which is faster than its own copying of larger pixels. An image only says where memory is; a slot whose
+ * memory is long gone does no harm.
+ */
+class RowImages {
+  readonly #create: CreateBits;
+  readonly #unref: Unref;
+  readonly #addresses = new Float64Array(SLOTS);
+  readonly #strides = new Float64Array(SLOTS);
+  readonly #rows = new Float64Array(SLOTS);
+  readonly #images = new Float64Array(SLOTS);
+  #oldest = 0;
+
+  constructor(create: CreateBits, unref: Unref) {
+    this.#create = create;
+    this.#unref = unref;
+  }
+
+  /** 0 if it cannot be an image. */
+  get(address: number, stride: number, rows: number): number {
+    for (let i = 0; i < SLOTS; i++) {
+      if (this.#addresses[i] === address && this.#strides[i] === stride && this.#rows[i] === rows) return this.#images[i]!;
+    }
+    if ((address | stride) % WORD !== 0 || stride > MAX_COORDINATE || rows > MAX_COORDINATE) return 0;
+    const image = this.#create(A8, stride, rows, address, stride);
+    if (image === 0) return 0;
+    const slot = this.#oldest;
+    this.#oldest = (slot + 1) % SLOTS;
+    if (this.#images[slot] !== 0) this.#unref(this.#images[slot]!);
+    this.#addresses[slot] = address;
+    this.#strides[slot] = stride;
+    this.#rows[slot] = rows;
+    this.#images[slot] = image;
+    return image;
+  }
+}
+
 export class Pixman {
-  readonly #blt: Blt;
   readonly #createBits: CreateBits;
   readonly #composite: Composite;
   readonly #unref: Unref;
+  readonly #rowImages: RowImages;
 
   /** Throws if the library or one of its symbols is missing; see `loadPixman`. */
   constructor() {
     const library = koffi.load('libpixman-1.so.0');
     const ints = (count: number): string[] => Array.from({ length: count }, () => 'int');
-    this.#blt = library.func('pixman_blt', 'int', ['uintptr_t', 'uintptr_t', ...ints(10)]) as Blt;
     this.#createBits = library.func('pixman_image_create_bits_no_clear', 'uintptr_t', ['uint', 'int', 'int', 'uintptr_t', 'int']) as CreateBits;
     this.#composite = library.func('pixman_image_composite32', 'void', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', ...ints(8)]) as Composite;
     this.#unref = library.func('pixman_image_unref', 'int', ['uintptr_t']) as Unref;
+    this.#rowImages = new RowImages(this.#createBits, this.#unref);
   }
 
   /**
-   * Copies a rectangle of 2 or 4 byte pixels, strides in bytes and multiples of 4. False, with
-   * nothing copied, where pixman has no fast path. Allocates nothing.
+   * Copies `rows` rows of `rowBytes` bytes between two runs of memory, addresses, lengths, offsets
+   * and strides in bytes. False, with nothing copied, where pixman cannot. Allocates nothing for
+   * runs it has seen lately.
    */
-  blit(
-    srcAddress: number, srcStride: number, dstAddress: number, dstStride: number, bytesPerPixel: 2 | 4,
-    srcX: number, srcY: number, dstX: number, dstY: number, width: number, height: number,
+  copyRows(
+    src: number, srcLength: number, srcOffset: number, srcStride: number,
+    dst: number, dstLength: number, dstOffset: number, dstStride: number,
+    rowBytes: number, rows: number,
   ): boolean {
-    const bpp = bytesPerPixel * 8;
-    return this.#blt(srcAddress, dstAddress, srcStride / WORD, dstStride / WORD, bpp, bpp, srcX, srcY, dstX, dstY, width, height) !== 0;
+    const srcX = srcOffset % srcStride;
+    const srcY = Math.floor(srcOffset / srcStride);
+    const dstX = dstOffset % dstStride;
+    const dstY = Math.floor(dstOffset / dstStride);
+    const srcRows = Math.floor(srcLength / srcStride);
+    const dstRows = Math.floor(dstLength / dstStride);
+    // What reaches beyond its image, pixman clips without a word.
+    if (srcX + rowBytes > srcStride || srcY + rows > srcRows || dstX + rowBytes > dstStride || dstY + rows > dstRows) return false;
+    const from = this.#rowImages.get(src, srcStride, srcRows);
+    const to = this.#rowImages.get(dst, dstStride, dstRows);
+    if (from === 0 || to === 0) return false;
+    this.#composite(PIXMAN_OP_SRC, from, 0, to, srcX, srcY, 0, 0, dstX, dstY, rowBytes, rows);
+    return true;
   }
 
   /**

@@ -6,9 +6,10 @@
  *   mode W H            sets that mode, listed or not, with three buffers; shows picture 0
  *   pattern SEED        draws a picture into the buffer on screen and tells the driver all is damaged
  *   damage SEED X Y W H the same for one rectangle
- *   flip N [plain]      N page flips; answers the microseconds until the device is done with all. The
- *                       driver's flip events do not wait for the device. Frame f goes to buffer f % 3, whose picture is SEED f % 3, and unless plain gets a
- *                       64x64 block of picture f at (f % 8) * 8, (f % 8) * 8 first
+ *   flip N [plain]      N page flips; answers the microseconds until the device is done with all. (The
+ *                       driver's flip events do not wait for the device.) Frame f, counted from the
+ *                       mode set, goes to buffer f % 3, which started as picture f % 3, and unless
+ *                       plain gets the 64x64 part of picture f at (f % 8) * 8, (f % 8) * 8 first
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
  *   hide                hides it

@@ -38,6 +38,20 @@ exec $bb switch_root /new /bin/sh -c '
   sleep 100'
 `;
 
+/**
+ * For `describe.skipIf`: true, with a printed reason, on a developer's machine that cannot boot
+ * guests; under CI=true it throws instead.
+ */
+export function skipWithoutGuest(): boolean {
+  const needed = [join(cacheDir, 'linux/complete'), '/usr/bin/qemu-system-x86_64', '/usr/lib/qemu/vhost-user-gpu', '/bin/busybox', '/usr/bin/modetest', '/usr/include/libdrm/drm.h'];
+  const missing = needed.filter((path) => !existsSync(path));
+  if (missing.length === 0) return false;
+  const reason = `no real guest without ${missing.join(', ')}: run sh test/rig/install.sh as root`;
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return true;
+}
+
 /** Kernel and initramfs for a test guest; throws with the remedy when `install.sh` has not run. */
 export function guestImage(): GuestImage {
   const root = join(cacheDir, 'linux');

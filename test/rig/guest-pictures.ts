@@ -2,9 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Picture } from '../../src/core/picture.ts';
 import { cacheDir } from './guest-image.ts';
 import type { Guest } from './guest.ts';
-import { pixel, type Picture } from './picture.ts';
+import { pixel } from './picture.ts';
 
 /** Ends the text of `showText` in the bottom right corner: bright magenta, which no other cell has. */
 const TEXT_END = 0xff55ff;
@@ -14,7 +15,7 @@ const TEXT_END = 0xff55ff;
  * console reaches the GPU in its own time; a picture is complete when `isWholeText` says so.
  */
 export async function showText(guest: Guest): Promise<void> {
-  const line = (n: number) => `\\033[${30 + (n % 8)};${n % 2}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
+  const line = (n: number) => `\\033[${(n >> 3) % 2};${30 + (n % 8)}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
   const lines = Array.from({ length: 40 }, (_, n) => `printf '${line(n)}' ${n}`).join('; ');
   // The end comes last and lies in the last row, so whatever damage shows it has shown the rest.
   await guest.run(`{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`);
@@ -34,12 +35,14 @@ export async function showModetestPattern(guest: Guest, width: number, height: n
     exec 8>/run/stop
     until grep -q '^0 0x0 ' /proc/$modetest/syscall; do [ -d /proc/$modetest ] || { cat /run/modetest.log; false; return; }; done`);
   await (await startDrawing(guest))('quit');
-  return async () => void (await guest.run('exec 8>&-; wait $modetest'));
+  return async () => {
+    await guest.run('exec 8>&-; wait $modetest');
+  };
 }
 
 /**
- * Flips pages as fast as the guest can with `modetest -v` until `frames` frames or more have been
- * shown. Gives the frame rates modetest printed, about one a second, the first one left out.
+ * Flips pages as fast as the guest can with `modetest -v` until it has printed so many frame rates
+ * (Hz, one about every second) after the first, which is left out as it counts the start.
  */
 export async function flipWithModetest(guest: Guest, width: number, height: number, rates: number): Promise<number[]> {
   const output = await guest.run(`
@@ -71,26 +74,28 @@ export async function startDrawing(guest: Guest): Promise<Draw> {
 
 /** What guest-draw's `pattern SEED` shows. */
 export function drawnPicture(width: number, height: number, seed: number): Picture {
-  const rgb = new Uint8Array(width * height * 3);
+  const data = new Uint8Array(width * height * 4);
   let at = 0;
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      rgb[at++] = x * 7 + seed * 31;
-      rgb[at++] = y * 5 + seed * 17;
-      rgb[at++] = (x ^ y) + seed * 13;
+      data[at++] = x * 7 + seed * 31;
+      data[at++] = y * 5 + seed * 17;
+      data[at++] = (x ^ y) + seed * 13;
+      data[at++] = 255;
     }
   }
-  return { width, height, rgb };
+  return { width, height, data };
 }
 
-/** What guest-draw's `cursor SEED` shows: 64x64 premultiplied ARGB, 0xaarrggbb each. */
-export function drawnCursor(seed: number): Uint32Array {
-  const { rgb } = drawnPicture(64, 64, seed);
-  return Uint32Array.from({ length: 64 * 64 }, (_, i) => {
-    const alpha = Math.floor(((i % 64) * 255) / 63);
-    const part = (channel: number) => Math.floor((rgb[i * 3 + channel]! * alpha) / 255);
-    return ((alpha << 24) | (part(0) << 16) | (part(1) << 8) | part(2)) >>> 0;
-  });
+/** What guest-draw's `cursor SEED` shows: 64x64 pixels of R, G, B (premultiplied), A. */
+export function drawnCursor(seed: number): Uint8Array {
+  const { data } = drawnPicture(64, 64, seed);
+  for (let at = 0; at < data.length; at += 4) {
+    const alpha = Math.floor((((at / 4) % 64) * 255) / 63);
+    for (let c = 0; c < 3; c++) data[at + c] = Math.floor((data[at + c]! * alpha) / 255);
+    data[at + 3] = alpha;
+  }
+  return data;
 }
 
 /** guest-draw, built once per content of its source; the guest finds it under the same path. */

@@ -3,9 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Picture } from '../../src/core/picture.ts';
 import { guestImage } from './guest-image.ts';
 import { GuestShell } from './guest-shell.ts';
-import { readPpm, type Picture } from './picture.ts';
+import { readPpm } from './picture.ts';
 import { Qmp } from './qmp.ts';
 
 export type GuestGpu =
@@ -27,7 +28,7 @@ export interface GuestOptions {
   readonly extraQemuArgs?: readonly string[];
 }
 
-/** No wait of the rig lasts longer: the guest is killed and its log comes with the error. */
+/** No wait of the rig lasts longer: then it fails, and the guest's log comes with the error. */
 const PATIENCE_MS = 120_000;
 
 /**
@@ -42,6 +43,7 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const started = performance.now();
   const dir = mkdtempSync(join(tmpdir(), 'scanout-guest-'));
   const servers: Server[] = [];
+  let guest: Guest | undefined;
   try {
     // QEMU connects to us: there is no moment at which the sockets are not there yet.
     const qmpSocket = connection(servers, join(dir, 'qmp'));
@@ -51,11 +53,12 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
     const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArgs(options, dir, kernel, initrd)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const guest = new Guest(qemu, dir, qmpSocket, portSocket);
+    guest = new Guest(qemu, dir, qmpSocket, portSocket);
     await guest.run(':');
     guest.bootMs = performance.now() - started;
     return guest;
   } catch (error) {
+    await guest?.kill();
     rmSync(dir, { recursive: true, force: true });
     throw error;
   } finally {

@@ -4,7 +4,7 @@
 # developer, a failure under CI=true. The kernel is only unpacked into the cache; /boot stays as it is.
 set -eu
 
-packages='busybox-static cpio kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev libpixman-1-0 strace'
+packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev libpixman-1-0 strace'
 qemu_packages='qemu-system-x86 qemu-system-gui'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
 kernel_oldest=6.12

@@ -1,13 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decode, encode } from 'fast-png';
-
-/** Pixels as 3 bytes each, red first, rows without padding. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  readonly rgb: Uint8Array;
-}
+import { encodePng } from '../../display/screenshot/png.ts';
+import type { Picture } from '../../src/core/picture.ts';
 
 const outputDir = join(import.meta.dirname, '../output');
 
@@ -16,41 +10,37 @@ export function readPpm(bytes: Uint8Array): Picture {
   const head = /^P6\s+(\d+)\s+(\d+)\s+255\s/.exec(Buffer.from(bytes.subarray(0, 64)).toString('latin1'));
   if (!head) throw new Error('not a P6 picture with 8 bits a channel');
   const [width, height] = [Number(head[1]), Number(head[2])];
-  const pixels = bytes.subarray(head[0].length);
+  const rgb = bytes.subarray(head[0].length);
   const row = width * 3;
   // QEMU (10.0) pads the rows of its PPMs to a multiple of four bytes, which the format does not know.
-  const stride = pixels.length === row * height ? row : (row + 3) & ~3;
-  if (pixels.length !== stride * height) throw new Error(`${pixels.length} bytes of pixels for ${width}x${height}`);
-  const rgb = new Uint8Array(row * height);
-  for (let y = 0; y < height; y++) rgb.set(pixels.subarray(y * stride, y * stride + row), y * row);
-  return { width, height, rgb };
-}
+  const stride = rgb.length === row * height ? row : (row + 3) & ~3;
+  if (rgb.length !== stride * height) throw new Error(`${rgb.length} bytes of pixels for ${width}x${height}`);
 
-/** A PNG of 8 bits a channel, grey or colour; alpha is dropped. */
-export function readPng(bytes: Uint8Array): Picture {
-  const { width, height, data, channels } = decode(bytes);
-  const rgb = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) rgb[i * 3 + c] = data[i * channels + (channels < 3 ? 0 : c)]!;
+  const data = new Uint8Array(width * height * 4).fill(255);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let from = y * stride; from < y * stride + row; from += 3, to += 4) {
+      data[to] = rgb[from]!;
+      data[to + 1] = rgb[from + 1]!;
+      data[to + 2] = rgb[from + 2]!;
+    }
   }
-  return { width, height, rgb };
+  return { width, height, data };
 }
 
 /** The colour of one pixel as 0xrrggbb. */
-export function pixel({ width, rgb }: Picture, x: number, y: number): number {
-  const at = (y * width + x) * 3;
-  return (rgb[at]! << 16) | (rgb[at + 1]! << 8) | rgb[at + 2]!;
+export function pixel({ width, data }: Picture, x: number, y: number): number {
+  const at = (y * width + x) * 4;
+  return (data[at]! << 16) | (data[at + 1]! << 8) | data[at + 2]!;
 }
 
 /**
- * Takes pictures until one is accepted: for what arrives on a screen when the guest's last work
- * on it is not to be waited for. A picture that cannot be had yet counts as not accepted; the
- * caller's test ends the wait when none ever comes.
+ * Takes pictures until one is accepted: for what arrives on a screen in its own time. When none
+ * ever comes the test's own time ends the wait, and the end of the guest ends the taking.
  */
 export async function pictureWhen(take: () => Promise<Picture>, accept: (picture: Picture) => boolean): Promise<Picture> {
   for (;;) {
-    const picture = await take().catch(() => undefined);
-    if (picture && accept(picture)) return picture;
+    const picture = await take();
+    if (accept(picture)) return picture;
   }
 }
 
@@ -61,33 +51,31 @@ export async function pictureWhen(take: () => Promise<Picture>, accept: (picture
 export function expectSamePicture(actual: Picture, expected: Picture, name: string): void {
   const { width, height } = expected;
   const sameSize = actual.width === width && actual.height === height;
-  if (sameSize && Buffer.compare(actual.rgb, expected.rgb) === 0) return;
+  if (sameSize && Buffer.compare(actual.data, expected.data) === 0) return;
 
-  write(`${name}-expected`, expected);
-  write(`${name}-actual`, actual);
-  if (!sameSize) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; see ${outputDir}/${name}-*.png`);
+  mkdirSync(outputDir, { recursive: true });
+  const keep = (kind: string, picture: Picture) => writeFileSync(join(outputDir, `${name}-${kind}.png`), encodePng(picture));
+  const see = `see ${outputDir}/${name}-*.png`;
+  keep('expected', expected);
+  keep('actual', actual);
+  if (!sameSize) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; ${see}`);
 
-  const diff = { width, height, rgb: new Uint8Array(width * height * 3) };
+  const diff = { width, height, data: new Uint8Array(width * height * 4) };
   let count = 0;
   let first = '';
   let [left, top, right, bottom] = [width, height, -1, -1];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const [a, e] = [pixel(actual, x, y), pixel(expected, x, y)];
-      if (a === e) continue;
-      first ||= `the first at ${x},${y}: ${hex(a)} instead of ${hex(e)}`;
+      const [is, should] = [pixel(actual, x, y), pixel(expected, x, y)];
+      if (is === should) continue;
+      first ||= `the first at ${x},${y}: ${hex(is)} instead of ${hex(should)}`;
       count++;
       [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x), Math.max(bottom, y)];
-      diff.rgb.fill(255, (y * width + x) * 3, (y * width + x + 1) * 3);
+      diff.data.fill(255, (y * width + x) * 4, (y * width + x + 1) * 4);
     }
   }
-  write(`${name}-diff`, diff);
-  throw new Error(`${name}: ${count} of ${width * height} pixels differ, ${first}, all within ${right - left + 1}x${bottom - top + 1}+${left}+${top}; see ${outputDir}/${name}-*.png`);
+  keep('diff', diff);
+  throw new Error(`${name}: ${count} of ${width * height} pixels differ, ${first}, all within ${right - left + 1}x${bottom - top + 1}+${left}+${top}; ${see}`);
 }
 
 const hex = (colour: number) => `#${colour.toString(16).padStart(6, '0')}`;
-
-function write(name: string, { width, height, rgb }: Picture): void {
-  mkdirSync(outputDir, { recursive: true });
-  writeFileSync(join(outputDir, `${name}.png`), encode({ width, height, data: rgb, channels: 3 }));
-}

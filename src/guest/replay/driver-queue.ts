@@ -1,5 +1,5 @@
 import * as ring from '../../../protocols/virtio-ring.ts';
-import { BufferPool } from './buffer-pool.ts';
+import type { BufferPool } from './buffer-pool.ts';
 import { FrontEndError } from './front-end-channel.ts';
 
 /** Memory shared with the device, mapped here, whose byte 0 is at guest physical `address`. */
@@ -35,7 +35,7 @@ const IDLE = 0;
 const SUBMITTED = 1;
 const RAW = 2;
 
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 const { vring_desc: desc, vring_avail: avail, vring_used: used, vring_used_elem: usedElem } = ring;
 
 /**

@@ -14,7 +14,7 @@ export class FrontEndError extends ScanoutError<'closed' | 'refused' | 'malforme
 const header = wire.VhostUserHeader;
 const MAX_PAYLOAD = 64 * 1024;
 const NO_FDS: readonly BorrowedFd[] = [];
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 interface Pending {
   readonly request: number;

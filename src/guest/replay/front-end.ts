@@ -1,19 +1,27 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
-import { EventFd } from '../../sys/eventfd.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Mapping } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
-import { Poll } from '../../sys/poll.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { BufferPool } from './buffer-pool.ts';
-import { type DriverMemory, DriverQueue, type UsedCallback } from './driver-queue.ts';
+import type { DriverMemory, UsedCallback } from './driver-queue.ts';
 import { FrontEndChannel, FrontEndError } from './front-end-channel.ts';
-import { type MemoryRegion, SparseMemory } from './sparse-memory.ts';
+import { FrontEndQueue } from './front-end-queue.ts';
+import { sendTable, updateSlots, userAddress } from './memory-table.ts';
+import { DRIVER_ADDRESS, DRIVER_SIZE, type MemoryRegion, SparseMemory } from './sparse-memory.ts';
 
 const F = wire.VHOST_USER_PROTOCOL_F;
 const bit = (n: number): bigint => 1n << BigInt(n);
+
+/** Device bits, and the ring features the driver here implements. */
+const KNOWN_FEATURES =
+  0xff_ffffn |
+  bit(ring.VIRTIO_RING_F_INDIRECT_DESC) |
+  bit(ring.VIRTIO_RING_F_EVENT_IDX) |
+  bit(ring.VIRTIO_F_VERSION_1) |
+  bit(wire.VHOST_USER_F_PROTOCOL_FEATURES);
 
 /** What this front end can do; a mask in the options takes bits away. */
 const KNOWN_PROTOCOL_FEATURES =
@@ -21,35 +29,18 @@ const KNOWN_PROTOCOL_FEATURES =
 
 const DRIVER_STATUS = ring.VIRTIO_CONFIG_S_ACKNOWLEDGE | ring.VIRTIO_CONFIG_S_DRIVER | ring.VIRTIO_CONFIG_S_FEATURES_OK;
 
-/** Rings and buffers of the driver lie here, above any machine's memory. */
-const DRIVER_ADDRESS = 2 ** 46;
-const DRIVER_SIZE = 64 * 2 ** 20;
-/** A front end's virtual addresses are not guest physical ones; keep them apart so that mixing them up fails. */
-const USER_BASE = 0x7000_0000_0000;
-
 export interface FrontEndOptions {
   /** Connected to the back end; consumed. */
   readonly socket: OwnedFd;
   readonly memory: readonly MemoryRegion[];
   /** Entries of each queue; the default is a GPU's control and cursor queue in QEMU. */
   readonly queueSizes?: readonly number[];
-  /** Virtio features the driver takes of those offered; all unless told otherwise. */
+  /** Virtio features the driver takes of those offered; all unless told otherwise, here or to `start`. */
   readonly features?: bigint;
   /** The same for vhost-user protocol features. */
   readonly protocolFeatures?: bigint;
   /** Bytes of a descriptor's buffer at most; default 64 KiB. */
   readonly maxSegment?: number;
-}
-
-interface Waiter {
-  resolve(response: Uint8Array): void;
-  reject(error: FrontEndError): void;
-}
-
-interface RunningQueue {
-  readonly ring: DriverQueue;
-  readonly kick: EventFd;
-  readonly waiters: Map<number, Waiter>;
 }
 
 /**
@@ -65,6 +56,8 @@ interface RunningQueue {
 export class FrontEnd implements Disposable {
   readonly channel: FrontEndChannel;
   readonly memory: SparseMemory;
+  /** Called once when the back end is gone or broke the protocol; what was not answered is rejected before. */
+  onClosed: ((error: FrontEndError) => void) | null = null;
   /** Called when the back end says that the config space changed. */
   onConfigChanged: (() => void) | null = null;
   readonly #options: FrontEndOptions;
@@ -72,17 +65,20 @@ export class FrontEnd implements Disposable {
   readonly #driverFd: OwnedFd;
   readonly #driver: Mapping;
   readonly #onUsed: (UsedCallback | null)[];
+  #offered = 0n;
   #features = 0n;
   #protocolFeatures = 0n;
-  #offered = 0n;
-  #queues: RunningQueue[] = [];
-  #running: DisposableStack | null = null;
+  #queues: readonly FrontEndQueue[] = [];
   #mapped: readonly MemoryRegion[] = [];
   #driverMemory: DriverMemory;
 
   private constructor(options: FrontEndOptions, resources: DisposableStack) {
     this.#options = options;
     this.channel = resources.use(new FrontEndChannel(options.socket));
+    this.channel.onClosed = (error) => {
+      this.#stopped(error);
+      this.onClosed?.(error);
+    };
     this.memory = resources.use(SparseMemory.create(options.memory));
     this.#driverFd = resources.use(createMemfd('driver', DRIVER_SIZE));
     this.#driver = resources.use(Mapping.file(this.#driverFd, 0, DRIVER_SIZE, 'read-write'));
@@ -111,7 +107,7 @@ export class FrontEnd implements Disposable {
   }
 
   get running(): boolean {
-    return this.#running !== null;
+    return this.#queues.length > 0;
   }
 
   /** `negotiate` and `start`. */
@@ -133,31 +129,20 @@ export class FrontEnd implements Disposable {
       if (this.#has(F.BACKEND_REQ)) await this.#openBackendChannel();
     }
     await channel.set(wire.VHOST_USER.SET_OWNER);
-    const transport = bit(wire.VHOST_USER_F_PROTOCOL_FEATURES);
-    this.#features = this.#offered & ((this.#options.features ?? ~0n) | transport);
   }
 
   /** Hands over memory and fresh, empty rings, as a driver that was just loaded does. */
-  async start(): Promise<void> {
-    if (this.#running !== null) throw new FrontEndError('refused', 'the front end is started already');
+  async start(features = this.#options.features ?? ~0n): Promise<void> {
+    if (this.running) throw new FrontEndError('refused', 'the front end is started already');
+    this.#features = this.#offered & KNOWN_FEATURES & (features | bit(wire.VHOST_USER_F_PROTOCOL_FEATURES));
     await this.channel.set(wire.VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: this.#features }));
     if (this.#has(F.STATUS)) await this.#setStatus(DRIVER_STATUS);
     await this.#sendMemory();
     this.#driverMemory = driverMemory(this.#driver);
-    const running = (this.#running = new DisposableStack());
-    this.#queues = this.queueSizes.map((size) => ({
-      ring: new DriverQueue(this.#driverMemory, {
-        size,
-        indirect: (this.#features & bit(ring.VIRTIO_RING_F_INDIRECT_DESC)) !== 0n,
-        eventIdx: (this.#features & bit(ring.VIRTIO_RING_F_EVENT_IDX)) !== 0n,
-        maxSegment: this.#options.maxSegment ?? 65536,
-      }),
-      kick: running.use(EventFd.create()),
-      waiters: new Map(),
-    }));
-    for (let index = 0; index < this.#queues.length; index++) await this.#startQueue(index, running);
+    this.#queues = this.#createQueues();
+    for (const index of this.#queues.keys()) await this.#startQueue(index);
     if ((this.#features & bit(wire.VHOST_USER_F_PROTOCOL_FEATURES)) !== 0n) {
-      for (let index = 0; index < this.#queues.length; index++) {
+      for (const index of this.#queues.keys()) {
         await this.channel.set(wire.VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index, num: 1 }));
       }
     }
@@ -169,8 +154,8 @@ export class FrontEnd implements Disposable {
    * that were not answered are rejected with `reset`.
    */
   async stop(): Promise<void> {
-    if (this.#running === null) return;
-    for (let index = 0; index < this.#queues.length; index++) {
+    if (!this.running) return;
+    for (const index of this.#queues.keys()) {
       await this.channel.call(wire.VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
     }
     this.#stopped(new FrontEndError('reset', 'the device was reset'));
@@ -181,7 +166,7 @@ export class FrontEnd implements Disposable {
   /** Tells the back end of another memory table; contents of addresses in both stay. */
   async setMemory(regions: readonly MemoryRegion[]): Promise<void> {
     this.memory.setRegions(regions);
-    if (this.#running !== null) await this.#sendMemory();
+    if (this.running) await this.#sendMemory();
   }
 
   /** `length` bytes of the device's config space. Needs the protocol feature CONFIG. */
@@ -200,12 +185,14 @@ export class FrontEnd implements Disposable {
     await this.channel.set(wire.VHOST_USER.SET_CONFIG, request);
   }
 
-  /** The ring of a queue, for raw access; another one after each `start`. */
-  queue(index: number): DriverQueue {
-    return this.#queue(index).ring;
+  /** A queue; another one after each `start`. Throws FrontEndError `reset` when not started. */
+  queue(index: number): FrontEndQueue {
+    const queue = this.#queues[index];
+    if (queue === undefined) throw new FrontEndError('reset', `queue ${index} is not running`);
+    return queue;
   }
 
-  /** Rings and buffers: what `queue(i).at` and `allocate` point into. */
+  /** Rings and buffers: what `queue(i).ring.at` and `allocate` point into. */
   get driver(): DriverMemory {
     return this.#driverMemory;
   }
@@ -222,44 +209,24 @@ export class FrontEnd implements Disposable {
    * `onUsed`; -1 if the ring is full. No allocation in steady state.
    */
   submit(queue: number, request: Uint8Array, responseSpace: number, length = request.length): number {
-    return this.#queue(queue).ring.submit(request, responseSpace, length);
+    return this.queue(queue).submit(request, responseSpace, length);
   }
 
   /** Kicks if the device wants to know of what was submitted. */
   kick(queue: number): void {
-    const { ring: driverQueue, kick } = this.#queue(queue);
-    if (driverQueue.takeKick()) kick.signal();
+    this.queue(queue).kick();
   }
 
-  /** Kicks, wanted or not. */
-  forceKick(queue: number): void {
-    const { ring: driverQueue, kick } = this.#queue(queue);
-    driverQueue.takeKick();
-    kick.signal();
-  }
-
-  /** Called for every used chain of a queue that is not one of `request`. */
+  /** Called for every used chain that is not one of `request`; survives `stop` and `start`. */
   onUsed(queue: number, callback: UsedCallback | null): void {
     this.#onUsed[queue] = callback;
+    const running = this.#queues[queue];
+    if (running !== undefined) running.onUsed = callback;
   }
 
   /** Submits, kicks, and resolves with a copy of the response. Rejects `full`, `reset`, `closed`. */
   request(queue: number, request: Uint8Array, responseSpace: number): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => {
-      const token = this.submit(queue, request, responseSpace);
-      if (token < 0) {
-        reject(new FrontEndError('full', `queue ${queue} is full`));
-        return;
-      }
-      this.#queue(queue).waiters.set(token, { resolve, reject });
-      this.kick(queue);
-    });
-  }
-
-  /** Takes used chains back now, without waiting for the device's interrupt. */
-  poll(queue: number): number {
-    const { ring: driverQueue, waiters } = this.#queue(queue);
-    return driverQueue.drain(this.#usedOf(queue, waiters));
+    return this.queue(queue).request(request, responseSpace);
   }
 
   [Symbol.dispose](): void {
@@ -267,12 +234,85 @@ export class FrontEnd implements Disposable {
     this.#resources[Symbol.dispose]();
   }
 
-  #queue(index: number): RunningQueue {
-    const queue = this.#queues[index];
-    if (queue === undefined) throw new FrontEndError('reset', `queue ${index} is not running`);
-    return queue;
-  }
-
   #has(protocolFeature: number): boolean {
     return (this.#protocolFeatures & bit(protocolFeature)) !== 0n;
   }
+
+  #createQueues(): readonly FrontEndQueue[] {
+    using resources = new DisposableStack();
+    const options = {
+      indirect: (this.#features & bit(ring.VIRTIO_RING_F_INDIRECT_DESC)) !== 0n,
+      eventIdx: (this.#features & bit(ring.VIRTIO_RING_F_EVENT_IDX)) !== 0n,
+      maxSegment: this.#options.maxSegment ?? 65536,
+    };
+    const queues = this.queueSizes.map((size, index) =>
+      resources.use(new FrontEndQueue(this.#driverMemory, { ...options, size }, this.#onUsed[index]!)),
+    );
+    resources.move();
+    return queues;
+  }
+
+  async #startQueue(index: number): Promise<void> {
+    const { channel } = this;
+    const { ring: driverQueue, kickFd, callFd } = this.queue(index);
+    const user = userAddress(DRIVER_ADDRESS);
+    await channel.set(wire.VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index, num: driverQueue.size }));
+    await channel.set(wire.VHOST_USER.SET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
+    await channel.set(
+      wire.VHOST_USER.SET_VRING_ADDR,
+      wire.vhost_vring_addr.encode({
+        index,
+        desc_user_addr: user + driverQueue.at.desc,
+        avail_user_addr: user + driverQueue.at.avail,
+        used_user_addr: user + driverQueue.at.used,
+      }),
+    );
+    await channel.set(wire.VHOST_USER.SET_VRING_CALL, wire.VhostUserU64.encode({ u64: BigInt(index) }), [callFd]);
+    await channel.set(wire.VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: BigInt(index) }), [kickFd]);
+  }
+
+  #stopped(error: FrontEndError): void {
+    const queues = this.#queues;
+    this.#queues = [];
+    for (const queue of queues) {
+      queue[Symbol.dispose]();
+      queue.rejectAll(error);
+    }
+  }
+
+  #setStatus(status: number): Promise<void> {
+    return this.channel.set(wire.VHOST_USER.SET_STATUS, wire.VhostUserU64.encode({ u64: BigInt(status) }));
+  }
+
+  async #checkQueueCount(): Promise<void> {
+    const count = await this.channel.get(wire.VHOST_USER.GET_QUEUE_NUM);
+    if (count < this.queueSizes.length) throw new FrontEndError('refused', `the back end has ${count.toString()} queues, not ${this.queueSizes.length}`);
+  }
+
+  async #openBackendChannel(): Promise<void> {
+    const [ours, theirs] = socketPair();
+    using far = theirs;
+    const backend = this.#resources.use(new FrontEndChannel(ours, (request) => this.#backendRequest(request)));
+    await this.channel.set(wire.VHOST_USER.SET_BACKEND_REQ_FD, undefined, [far]);
+    backend.acknowledged = this.#has(F.REPLY_ACK);
+  }
+
+  #backendRequest(request: number): bigint {
+    if (request !== wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG) return 1n;
+    this.onConfigChanged?.();
+    return 0n;
+  }
+
+  async #sendMemory(): Promise<void> {
+    const driver = { guestAddress: DRIVER_ADDRESS, size: DRIVER_SIZE };
+    const wanted = [...this.memory.regions, driver];
+    const fdOf = (region: MemoryRegion): BorrowedFd => (region.guestAddress === DRIVER_ADDRESS ? this.#driverFd : this.memory.memfd);
+    if (this.#has(F.CONFIGURE_MEM_SLOTS)) await updateSlots(this.channel, this.#mapped, wanted, fdOf);
+    else await sendTable(this.channel, wanted, fdOf);
+    this.#mapped = wanted;
+  }
+}
+
+function driverMemory(mapping: Mapping): DriverMemory {
+  return { address: DRIVER_ADDRESS, bytes: mapping.bytes, view: mapping.view, pool: new BufferPool(0, DRIVER_SIZE) };
+}

@@ -3,6 +3,10 @@ import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { PAGE_SIZE } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
 
+/** The driver's rings and buffers lie here, above any machine's memory. */
+export const DRIVER_ADDRESS = 2 ** 46;
+export const DRIVER_SIZE = 256 * 2 ** 20;
+
 /** A run of guest physical memory, in bytes. */
 export interface MemoryRegion {
   readonly guestAddress: number;
@@ -48,13 +52,18 @@ export class SparseMemory implements Disposable {
     this.#regions = regions;
   }
 
-  /** RangeError if the run is not inside one region. */
+  /** One past the highest address there ever was a region for; what lies in gaps is kept, but no device sees it. */
+  get end(): number {
+    return this.#size;
+  }
+
+  /** RangeError if the run reaches beyond `end`. */
   write(guestAddress: number, bytes: Uint8Array): void {
     this.#check(guestAddress, bytes.length);
     for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
   }
 
-  /** A copy. RangeError if the run is not inside one region. */
+  /** A copy. RangeError if the run reaches beyond `end`. */
   read(guestAddress: number, length: number): Uint8Array {
     this.#check(guestAddress, length);
     const bytes = new Uint8Array(length);
@@ -71,9 +80,7 @@ export class SparseMemory implements Disposable {
   }
 
   #check(address: number, length: number): void {
-    for (const region of this.#regions) {
-      if (address >= region.guestAddress && address + length <= region.guestAddress + region.size) return;
-    }
+    if (address >= 0 && address + length <= this.#size) return;
     throw new RangeError(`${length} bytes at 0x${address.toString(16)} are outside guest memory`);
   }
 }

@@ -6,10 +6,9 @@ import { ScanoutError } from '../../core/errors.ts';
  * - `fds`: too many or too few file descriptors;
  * - `request`: a request we do not know or did not offer;
  * - `memory`: a memory region that cannot be used;
- * - `ring`: a ring that cannot be used;
- * - `config`: an access outside the config space.
+ * - `ring`: a ring that cannot be used.
  */
-export type VhostUserErrorCode = 'message' | 'fds' | 'request' | 'memory' | 'ring' | 'config';
+export type VhostUserErrorCode = 'message' | 'fds' | 'request' | 'memory' | 'ring';
 
 /** A front end's fault. It ends that front end's connection at most. */
 export class VhostUserError extends ScanoutError<VhostUserErrorCode> {

@@ -1,5 +1,6 @@
 import type { Flush } from '../../core/source.ts';
-import type { Chain, Virtqueue } from '../virtio/queue.ts';
+import type { Chain } from '../virtio/chain.ts';
+import type { Virtqueue } from '../virtio/queue.ts';
 
 /** One thing an answer waits for. Back in its pool once done. */
 class Wait implements Flush {

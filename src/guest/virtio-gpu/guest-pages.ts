@@ -1,4 +1,6 @@
+import { fstatSync } from 'node:fs';
 import type { PageRange, PagesBacking } from '../../core/framebuffer.ts';
+import type { BorrowedFd } from '../../sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../sys/mapping.ts';
 import type { GuestMemory } from '../memory.ts';
 import type { BackingEntry } from './tap.ts';
@@ -23,7 +25,7 @@ export class GuestPages {
   }
 
   isInside(memory: GuestMemory): boolean {
-    return this.entries.every(({ address, length }) => memory.range(address, length) !== null);
+    return this.entries.every(({ address, length }) => memory.covers(address, length));
   }
 
   /**
@@ -31,7 +33,7 @@ export class GuestPages {
    * mapped side by side. `length` is at most that of the entries, which lie inside `memory`.
    */
   runs(memory: GuestMemory, length: number): PageRange[] | null {
-    const runs: { memfd: PageRange['memfd']; offset: number; length: number }[] = [];
+    const runs: { memfd: BorrowedFd; offset: number; length: number }[] = [];
     let left = length;
     for (const entry of this.entries) {
       if (left <= 0) break;
@@ -39,7 +41,7 @@ export class GuestPages {
       const wanted = Math.ceil(Math.min(entry.length, left) / PAGE_SIZE) * PAGE_SIZE;
       if (wanted > entry.length && left > entry.length) return null;
       const range = memory.range(entry.address, wanted);
-      if (!range || range.offset % PAGE_SIZE !== 0) return null;
+      if (!range || range.offset % PAGE_SIZE !== 0 || isHuge(range.memfd)) return null;
       left -= wanted;
       const last = runs.at(-1);
       if (last?.memfd === range.memfd && last.offset + last.length === range.offset) last.length += wanted;
@@ -55,7 +57,7 @@ export class GuestPages {
       const entry = this.entries[index]!;
       const skip = at - this.#starts[index]!;
       const count = Math.min(entry.length - skip, length);
-      memory.copyOut(entry.address + skip, into, intoAt, count);
+      memory.copyOut(entry.address + skip, count, into, intoAt);
       at += count;
       intoAt += count;
       length -= count;
@@ -74,6 +76,15 @@ export class GuestPages {
     }
     return low;
   }
+}
+
+const hugeness = new WeakMap<BorrowedFd, boolean>();
+
+/** Files of huge pages cannot be mapped in pieces of small ones; hugetlbfs tells its page size here. */
+function isHuge(memfd: BorrowedFd): boolean {
+  let isHuge = hugeness.get(memfd);
+  if (isHuge === undefined) hugeness.set(memfd, (isHuge = fstatSync(memfd.fd).blksize > PAGE_SIZE));
+  return isHuge;
 }
 
 /** A resource's pixels where the guest has them. */

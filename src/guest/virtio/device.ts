@@ -29,7 +29,7 @@ export interface VirtioDevice {
   /** A new memory table. The one before stays mapped until this returns. */
   memoryChanged(memory: GuestMemory): void;
   queueStarted(index: number, queue: Virtqueue): void;
-  /** Chains popped from it must not be pushed any more. */
+  /** The last chance to push the chains popped from it: the queue is dead when this returns. */
   queueStopped(index: number): void;
   /** The driver made chains available. */
   kicked(index: number): void;

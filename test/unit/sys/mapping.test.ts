@@ -1,5 +1,6 @@
 import { openSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { EventFd } from '../../../src/sys/eventfd.ts';
 import { OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
@@ -42,7 +43,7 @@ test('views taken before dispose are dead after it', () => {
   expect(part.length).toBe(0);
   expect(bytes[0]).toBeUndefined();
   expect(() => view.getUint8(0)).toThrow(TypeError);
-  expect(() => bytes.set([1])).toThrow(RangeError);
+  expect(() => bytes.set([1])).toThrow(TypeError);
   expect(() => new Uint8Array(bytes.buffer)).toThrow(TypeError);
 });
 
@@ -95,7 +96,7 @@ test.each([
 
 test('a linear mapping that fails half-way unwinds whole', () => {
   using fd = createMemfd('half', PAGE_SIZE);
-  using unmappable = OwnedFd.adopt(openSync('/dev/tty0', 'r', 0) satisfies number);
+  using unmappable = EventFd.create();
   expect(() =>
     Mapping.linear(
       [
@@ -104,7 +105,7 @@ test('a linear mapping that fails half-way unwinds whole', () => {
       ],
       'read',
     ),
-  ).toThrow(expect.objectContaining({ syscall: 'mmap' }) as Error);
+  ).toThrow(expect.objectContaining({ syscall: 'mmap', code: 'ENODEV' }) as Error);
   expect(mappingCount(/memfd:half/)).toBe(0);
 });
 

@@ -1,0 +1,135 @@
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
+import type { Framebuffer, PagesBacking } from '../../src/core/framebuffer.ts';
+import { DmabufImportRefused, type Handle, type Shadow } from '../../src/core/output.ts';
+import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
+import { VmmDisplayError } from './errors.ts';
+
+/** The protocol has XRGB8888 only; the alpha of a primary plane is looked at by nobody. */
+export const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
+export const BYTES_PER_PIXEL = 4;
+
+/** QEMU composes with pixman, whose coordinates are 16 bits. */
+const MAX_SIDE = 32767;
+/** What may wait for a VMM that does not read, per scanout: an 8K picture. */
+const MAX_PICTURE_BYTES = 128 * 2 ** 20;
+
+/** A buffer whose pixels `present` reads. */
+export interface Readable extends Handle {
+  readonly format: Fourcc;
+  readonly width: number;
+  readonly height: number;
+  readonly offset: number;
+  readonly stride: number;
+  readonly pixels: Mapping;
+}
+
+export class VmmShadow implements Shadow, Readable {
+  readonly format: Fourcc;
+  readonly width: number;
+  readonly height: number;
+  readonly offset = 0;
+  readonly stride: number;
+  readonly pixels: Mapping;
+
+  /** SysError ENOMEM; VmmDisplayError `size`. */
+  constructor(width: number, height: number, format: Fourcc) {
+    if (!FORMATS.includes(format)) throw new TypeError(`vmm: shadows are XRGB8888 or ARGB8888, not ${formatName(format)}`);
+    if (isTooLarge(width, height)) throw new VmmDisplayError('size', `vmm: a picture of ${width}x${height} is too large`);
+    this.format = format;
+    this.width = width;
+    this.height = height;
+    this.stride = width * BYTES_PER_PIXEL;
+    this.pixels = Mapping.anonymous(this.stride * height);
+  }
+
+  [Symbol.dispose](): void {
+    this.pixels[Symbol.dispose]();
+  }
+}
+
+/** Guest pages, read while `present` runs. Owns nothing. */
+export class PagesHandle implements Readable {
+  readonly format: Fourcc;
+  readonly width: number;
+  readonly height: number;
+  readonly offset: number;
+  readonly stride: number;
+  readonly #backing: PagesBacking;
+
+  private constructor(framebuffer: Framebuffer, backing: PagesBacking) {
+    const { offset, stride } = framebuffer.planes[0]!;
+    this.format = framebuffer.format;
+    this.width = framebuffer.width;
+    this.height = framebuffer.height;
+    this.offset = offset;
+    this.stride = stride;
+    this.#backing = backing;
+  }
+
+  static import(framebuffer: Framebuffer, backing: PagesBacking): PagesHandle | DmabufImportRefused {
+    const refusal = refusalOf(framebuffer);
+    if (refusal) return refusal;
+    const { width, height, planes } = framebuffer;
+    const { offset, stride } = planes[0]!;
+    try {
+      const end = offset + stride * (height - 1) + width * BYTES_PER_PIXEL;
+      if (end > backing.pixels().length) return new DmabufImportRefused('resources', `vmm: a picture of ${end} bytes in ${backing.pixels().length}`);
+    } catch (cause) {
+      return new DmabufImportRefused('resources', `vmm: cannot read the guest's pages: ${String(cause)}`, { cause });
+    }
+    return new PagesHandle(framebuffer, backing);
+  }
+
+  get pixels(): Mapping {
+    return this.#backing.pixels();
+  }
+
+  [Symbol.dispose](): void {
+    // The pages and their mapping are the source's.
+  }
+}
+
+/** A dma-buf the VMM reads itself; owns a descriptor of it. */
+export class DmabufHandle implements Handle {
+  readonly framebuffer: Framebuffer;
+  readonly fd: OwnedFd;
+
+  private constructor(framebuffer: Framebuffer, fd: OwnedFd) {
+    this.framebuffer = framebuffer;
+    this.fd = fd;
+  }
+
+  static import(framebuffer: Framebuffer, dmabuf: BorrowedFd): DmabufHandle | DmabufImportRefused {
+    const refusal = refusalOf(framebuffer);
+    if (refusal) return refusal;
+    // The messages have a stride and no offset.
+    if (framebuffer.planes[0]!.offset !== 0) return new DmabufImportRefused('resources', 'vmm: the picture does not start where the dma-buf does');
+    try {
+      return new DmabufHandle(framebuffer, dupFd(dmabuf));
+    } catch (cause) {
+      return new DmabufImportRefused('resources', `vmm: cannot keep the dma-buf: ${String(cause)}`, { cause });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.fd[Symbol.dispose]();
+  }
+}
+
+/** Null for a dma-buf, and for nothing. */
+export function readable(handle: Handle | null): Readable | null {
+  return handle instanceof PagesHandle || handle instanceof VmmShadow ? handle : null;
+}
+
+function refusalOf({ format, modifier, width, height }: Framebuffer): DmabufImportRefused | null {
+  if (!FORMATS.includes(format)) return new DmabufImportRefused('format', `vmm: shows XRGB8888 and ARGB8888, not ${formatName(format)}`);
+  if (modifier !== DRM_FORMAT_MOD_LINEAR) return new DmabufImportRefused('modifier', 'vmm: shows linear buffers only');
+  // Not lasting: the next picture of this format may be smaller.
+  if (isTooLarge(width, height)) return new DmabufImportRefused('resources', `vmm: a picture of ${width}x${height} is too large`);
+  return null;
+}
+
+function isTooLarge(width: number, height: number): boolean {
+  return width > MAX_SIDE || height > MAX_SIDE || width * height * BYTES_PER_PIXEL > MAX_PICTURE_BYTES;
+}

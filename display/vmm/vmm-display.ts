@@ -1,0 +1,103 @@
+import { VHOST_USER_GPU_PROTOCOL_F, VhostUserGpuU64 } from '../../protocols/vhost-user-gpu.ts';
+import { VIRTIO_GPU_MAX_SCANOUTS } from '../../protocols/virtio-gpu.ts';
+import type { Log } from '../../src/core/log.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import type { VmmDisplayError } from './errors.ts';
+import { GET_PROTOCOL_FEATURES, setProtocolFeatures } from './messages.ts';
+import { askMonitors } from './vmm-monitor.ts';
+import { VmmOutput } from './vmm-output.ts';
+import type { DmabufMode } from './vmm-picture.ts';
+import { VmmSocket, type VmmSocketListener } from './vmm-socket.ts';
+
+const EDID = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.EDID);
+const DMABUF2 = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.DMABUF2);
+
+export interface VmmDisplayOptions {
+  readonly log: Log;
+  /** Consoles to show, 1 to 16: as many as the guest has scanouts. */
+  readonly scanouts: number;
+  /**
+   * Pass dma-bufs instead of pixels. Default false, because nothing tells whether it works: QEMU
+   * offers DMABUF2 always, and on a console without GL (VNC, GTK with gl=off, none) it shows
+   * nothing, complains in its own log and answers each update as if it had. Set it for a QEMU
+   * started with `-display gtk,gl=on`, `-display egl-headless` or SPICE with gl=on.
+   */
+  readonly dmabuf?: boolean;
+  /** Paces the guest instead of the refresh the VMM wishes for, in millihertz. */
+  readonly refreshMhz?: number;
+}
+
+/**
+ * The VMM's own display (QEMU's GTK, VNC, SPICE...), over the socket it hands out with
+ * VHOST_USER_GPU_SET_SOCKET (QEMU: docs/interop/vhost-user-gpu.rst). One socket serves all
+ * consoles; each is an output. QEMU opens a new one whenever the guest's driver starts, so a
+ * display ends (`closed` of every output) and the next one is opened with the next socket.
+ */
+export class VmmDisplay implements VmmSocketListener, Disposable {
+  readonly outputs: readonly VmmOutput[];
+  readonly #socket: VmmSocket;
+  readonly #features: bigint;
+  readonly #options: VmmDisplayOptions;
+
+  private constructor(socket: VmmSocket, features: bigint, monitors: readonly (Monitor | null)[], options: VmmDisplayOptions) {
+    const dmabuf: DmabufMode = options.dmabuf !== true ? 'off' : (features & DMABUF2) !== 0n ? 'modifier' : 'plain';
+    this.#socket = socket;
+    this.#features = features;
+    this.#options = options;
+    this.outputs = monitors.map((monitor, id) => new VmmOutput(socket, id, monitor, dmabuf));
+    socket.listener = this;
+  }
+
+  /**
+   * Consumes `fd`, the socket. Resolves when the VMM has told its monitors, which it does only
+   * after the vhost-user request that brought the socket is answered: never await this in its
+   * handler. Rejects with VmmDisplayError `closed` or `protocol`; SysError if the socket cannot
+   * be polled.
+   */
+  static async open(fd: OwnedFd, options: VmmDisplayOptions): Promise<VmmDisplay> {
+    const { scanouts, refreshMhz, dmabuf } = options;
+    const socket = VmmSocket.open(fd);
+    try {
+      if (!(Number.isInteger(scanouts) && scanouts >= 1 && scanouts <= VIRTIO_GPU_MAX_SCANOUTS)) throw new RangeError(`vmm: ${scanouts} scanouts; 1 to ${VIRTIO_GPU_MAX_SCANOUTS} are possible`);
+      const offered = VhostUserGpuU64.decode(await socket.ask(GET_PROTOCOL_FEATURES)).u64;
+      const features = offered & (dmabuf === true ? EDID | DMABUF2 : EDID);
+      socket.send(setProtocolFeatures(features));
+      const monitors = await askMonitors(socket, scanouts, features, refreshMhz);
+      // The last reply may have come together with the end.
+      if (socket.error) throw socket.error;
+      return new VmmDisplay(socket, features, monitors, options);
+    } catch (error) {
+      socket[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Asks for the monitors again; what changed reaches the outputs' `resized` before this resolves.
+   * The VMM does not announce a change here: it tells the guest, who then sends GET_DISPLAY_INFO
+   * and GET_EDID. Call it then, and answer the guest afterwards. Rejects like `open`.
+   */
+  async refresh(): Promise<void> {
+    const { scanouts, refreshMhz } = this.#options;
+    const monitors = await askMonitors(this.#socket, scanouts, this.#features, refreshMhz);
+    monitors.forEach((monitor, id) => this.outputs[id]!.setMonitor(monitor));
+  }
+
+  /** For VmmSocket. */
+  progressed(): void {
+    for (const output of this.outputs) output.progressed();
+  }
+
+  /** For VmmSocket. */
+  closed(error: VmmDisplayError): void {
+    if (error.code === 'protocol') this.#options.log('warn', `the VMM's display socket is closed: ${error.message}`);
+    for (const output of this.outputs) output.close(error.message);
+  }
+
+  /** Turns the consoles off as far as the socket takes it, and ends. Outputs tell nobody. */
+  [Symbol.dispose](): void {
+    for (const output of this.outputs) output[Symbol.dispose]();
+    this.#socket[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,48 @@
+import { UsageError } from '../core/errors.ts';
+
+export interface QemuSetup {
+  readonly socket: string;
+  readonly memoryBytes: number;
+  /** QEMU >= 11.1's device that passes every feature on, blobs included; QEMU has no console for it. */
+  readonly generic: boolean;
+}
+
+const MIB = 2 ** 20;
+/** sockaddr_un.sun_path without its terminating zero. */
+const MAX_SOCKET_PATH = 107;
+
+/** virtio-gpu in numbers, for a front end that knows no device types: two queues, a config of six words. */
+const GENERIC_DEVICE = 'vhost-user-test-device-pci,virtio-id=16,num_vqs=2,config_size=24,vq_size=256';
+/** Some versions acknowledge these two towards the guest although the backend did not offer them. */
+const GENERIC_WITHOUT = 'event_idx=off,queue_reset=off';
+
+/**
+ * What QEMU must be given so that its guest's virtio-gpu is ours: memory we can map, no other
+ * VGA, the socket, the device. Pairs of a flag and its value. Throws UsageError.
+ */
+export function qemuFlags({ socket, memoryBytes, generic }: QemuSetup): [flag: string, value: string][] {
+  if (socket === '' || Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
+    throw new UsageError(`--socket: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, '${socket}' has ${Buffer.byteLength(socket)}`);
+  }
+  if (memoryBytes % MIB !== 0) throw new UsageError('--memory: the guest\'s memory is whole megabytes, such as 512M or 2G');
+  const mib = memoryBytes / MIB;
+  const size = mib % 1024 === 0 ? `${mib / 1024}G` : `${mib}M`;
+  return [
+    ['-machine', 'q35,memory-backend=mem'],
+    ['-m', size],
+    ['-object', `memory-backend-memfd,id=mem,size=${size},share=on`],
+    ['-vga', 'none'],
+    // QEMU's own separator is written twice inside a value.
+    ['-chardev', `socket,id=vg,path=${socket.replaceAll(',', ',,')}`],
+    ['-device', generic ? `${GENERIC_DEVICE},chardev=vg,${GENERIC_WITHOUT}` : 'vhost-user-gpu-pci,chardev=vg'],
+  ];
+}
+
+/** The flags as lines to paste into a shell, or to hand to its `eval`. */
+export function shellLines(flags: readonly (readonly [string, string])[]): string {
+  return flags.map(([flag, value]) => `${flag} ${shellQuote(value)}`).join(' \\\n');
+}
+
+function shellQuote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,9 @@
+import type { Command } from 'commander';
+import { runSession, sessionCommand } from './session-command.ts';
+
+export function command(): Command {
+  return sessionCommand('record')
+    .argument('<file>', 'the recording; it is complete when the command ends (Ctrl-C)')
+    .addHelpText('after', '\nExample:\n  $ scanout record --guest vhost-user:/tmp/gpu.sock /tmp/session.scanout')
+    .action(async (file: string, options: Parameters<typeof runSession>[0]) => runSession(options, file));
+}

@@ -1,0 +1,80 @@
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
+import type { LogLevel } from '../core/log.ts';
+import { parseByteSize } from './byte-size.ts';
+import { ControlError, defaultControlPath } from './control-protocol.ts';
+import { ControlServer } from './control-server.ts';
+import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
+import { logLevelOption, stderrLog } from './log.ts';
+import { OUTPUT_FORMS, parseOutputSpec } from './output-spec.ts';
+import { Session } from './session.ts';
+
+const DEFAULT_OUTPUT = 'headless:1280x800';
+const MAX_SCANOUTS = 16;
+
+interface Options {
+  guest: string;
+  output?: string[];
+  control?: string;
+  scanouts?: number;
+  maxGuestMemory: string;
+  zeroCopy: ZeroCopy;
+  logLevel: LogLevel;
+}
+
+/** The options `run` and `record` have in common. */
+export function sessionCommand(name: string): Command {
+  return new Command(name)
+    .requiredOption('--guest <spec>', GUEST_FORMS)
+    .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, (spec: string, before?: string[]) => [...(before ?? []), spec])
+    .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
+    .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output)", parseScanouts)
+    .option('--max-guest-memory <size>', 'host memory the guest can cause to be used', '512M')
+    .addOption(new Option('--zero-copy <pages>', 'guest pages that outputs may show as they are').choices(['auto', 'blobs', 'off']).default('auto'))
+    .addOption(logLevelOption());
+}
+
+/** Runs a session until SIGINT or SIGTERM. */
+export async function runSession(options: Options, record?: string): Promise<void> {
+  const log = stderrLog(options.logLevel);
+  const guest = parseGuestSpec(options.guest);
+  using session = Session.open({
+    guest,
+    outputs: (options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec),
+    maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
+    zeroCopy: options.zeroCopy,
+    log,
+    ...(options.scanouts !== undefined && { scanouts: options.scanouts }),
+    ...(record !== undefined && { record }),
+  });
+  using _control = openControl(options.control, session, (message) => log('warn', message));
+  if ('socket' in guest) {
+    console.log(`listening on ${guest.socket}`);
+    console.log(`  QEMU's flags for it: scanout qemu-args --socket ${guest.socket} --memory 2G`);
+  } else {
+    console.log(`listening on inherited descriptor ${guest.fd}`);
+  }
+  const signal = await new Promise<string>((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+  });
+  log('info', `${signal}: ending`);
+}
+
+/** At a path that was asked for it must work; the default one may belong to another bridge. */
+function openControl(path: string | undefined, session: Session, warn: (message: string) => void): ControlServer | null {
+  const handlers = { stats: () => session.stats(), screenshot: (scanout: number, cursor: boolean) => session.screenshot(scanout, cursor) };
+  try {
+    return ControlServer.open(path ?? defaultControlPath(), handlers);
+  } catch (error) {
+    if (path !== undefined || !(error instanceof ControlError)) throw error;
+    warn(`no control socket: ${error.message}`);
+    return null;
+  }
+}
+
+function parseScanouts(text: string): number {
+  const count = /^\d{1,2}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > MAX_SCANOUTS) throw new InvalidArgumentError(`write a whole number from 1 to ${MAX_SCANOUTS}.`);
+  return count;
+}

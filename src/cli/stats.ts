@@ -1,0 +1,40 @@
+import { Command } from 'commander';
+import type { PlaneStats } from '../buffer/plane-buffers.ts';
+import { requestStats } from './control-client.ts';
+import { defaultControlPath } from './control-protocol.ts';
+import type { SessionStats } from './session.ts';
+
+interface Options {
+  control: string;
+  json?: true;
+}
+
+export function command(): Command {
+  return new Command('stats')
+    .option('--control <socket>', 'control socket of the bridge', defaultControlPath())
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  $ scanout stats --json')
+    .action(async ({ control, json }: Options) => {
+      const stats = await requestStats(control);
+      console.log(json ? JSON.stringify(stats, null, 2) : statsText(stats as SessionStats));
+    });
+}
+
+export function statsText({ guest, scanouts }: SessionStats): string {
+  const { connected, commands, flushes, transfers, errors, resources, storeBytes } = guest;
+  return [
+    `guest: ${connected ? 'connected' : 'not connected'}, ${commands} commands (${errors} refused), ${flushes} flushes, ${transfers} transfers, ${resources} resources, ${mebibytes(storeBytes)} saved from detached backings`,
+    ...scanouts.flatMap(({ scanout, picture, screens }) => [
+      `scanout ${scanout}: ${picture ?? 'off'}`,
+      ...screens.flatMap(({ output, frames, primary, cursor }) => [`  ${output}: ${frames} frames`, `    primary ${planeText(primary)}`, `    cursor  ${planeText(cursor)}`]),
+    ]),
+  ].join('\n');
+}
+
+function planeText({ rung, copiedBytes, shadowBytes }: PlaneStats): string {
+  return `${rung ?? 'nothing yet'}, ${mebibytes(copiedBytes)} copied, ${mebibytes(shadowBytes)} of shadows`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,0 +1,73 @@
+import type { Picture } from '../core/picture.ts';
+
+/**
+ * The picture as lines of half blocks, at most `columns` wide, with 24-bit colours or the 256 of
+ * xterm. Each character shows two pixels, one above the other; shrunk ones are averages.
+ */
+export function renderPicture(picture: Picture, columns: number, trueColour: boolean): string {
+  const width = Math.max(1, Math.min(columns, picture.width));
+  const lines = Math.max(1, Math.round((picture.height * width) / picture.width / 2));
+  const colour = trueColour ? (c: Colour) => `2;${c.join(';')}` : (c: Colour) => `5;${nearestOf256(c)}`;
+  let text = '';
+  for (let line = 0; line < lines; line++) {
+    let before = '';
+    for (let column = 0; column < width; column++) {
+      const top = colour(average(picture, column, width, line * 2, lines * 2));
+      const bottom = colour(average(picture, column, width, line * 2 + 1, lines * 2));
+      const style = `\x1b[38;${top};48;${bottom}m`;
+      if (style !== before) text += style;
+      before = style;
+      text += '▀';
+    }
+    text += '\x1b[0m\n';
+  }
+  return text;
+}
+
+/** Whether the terminal says it has 24-bit colour. */
+export function hasTrueColour(env: NodeJS.ProcessEnv): boolean {
+  return env['COLORTERM'] === 'truecolor' || env['COLORTERM'] === '24bit';
+}
+
+type Colour = readonly [red: number, green: number, blue: number];
+
+/** The mean colour of cell (column, row) when the picture is cut into columns x rows of them. */
+function average(picture: Picture, column: number, columns: number, row: number, rows: number): Colour {
+  const [left, right] = span(column, columns, picture.width);
+  const [top, bottom] = span(row, rows, picture.height);
+  let red = 0;
+  let green = 0;
+  let blue = 0;
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) {
+      const at = (y * picture.width + x) * 4;
+      red += picture.data[at]!;
+      green += picture.data[at + 1]!;
+      blue += picture.data[at + 2]!;
+    }
+  }
+  const count = (right - left) * (bottom - top);
+  return [Math.round(red / count), Math.round(green / count), Math.round(blue / count)];
+}
+
+/** Pixels of one cell: never none, even when there are more cells than pixels. */
+function span(index: number, cells: number, pixels: number): [number, number] {
+  const start = Math.min(Math.floor((index * pixels) / cells), pixels - 1);
+  return [start, Math.max(start + 1, Math.floor(((index + 1) * pixels) / cells))];
+}
+
+const CUBE = [0, 95, 135, 175, 215, 255];
+
+/** xterm's palette: 16 to 231 a 6x6x6 cube, 232 to 255 greys from 8 in steps of 10. */
+function nearestOf256([red, green, blue]: Colour): number {
+  const cube = [red, green, blue].map((value) => nearestIndex(CUBE, value));
+  const grey = Math.min(23, Math.max(0, Math.round(((red + green + blue) / 3 - 8) / 10)));
+  const greyLevel = 8 + grey * 10;
+  const cubeError = (red - CUBE[cube[0]!]!) ** 2 + (green - CUBE[cube[1]!]!) ** 2 + (blue - CUBE[cube[2]!]!) ** 2;
+  const greyError = (red - greyLevel) ** 2 + (green - greyLevel) ** 2 + (blue - greyLevel) ** 2;
+  return greyError < cubeError ? 232 + grey : 16 + 36 * cube[0]! + 6 * cube[1]! + cube[2]!;
+}
+
+function nearestIndex(values: readonly number[], wanted: number): number {
+  return values.reduce((best, value, index) => (Math.abs(value - wanted) < Math.abs(values[best]! - wanted) ? index : best), 0);
+}

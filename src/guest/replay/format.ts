@@ -1,0 +1,64 @@
+/**
+ * A recorded guest session, version 1. Integers are little-endian.
+ *
+ *     file    = header block*
+ *     header  = "scanout\0"  u16 version  u8 scanouts  u8 zero
+ *     block   = u32 rawLength  u32 storedLength  u32 crc32(stored)  stored
+ *     stored  = brotli(record*), rawLength bytes of whole records
+ *     record  = u8 kind  fields
+ *
+ * A `varint` is LEB128 of at most 2^53 - 1; a `zigzag` is a varint of n >= 0 ? 2n : -2n - 1.
+ * Times are microseconds since the record before that has one; the first counts from the start.
+ *
+ *     END      = 0  varint time  varint commands  varint writes      (last record of the file)
+ *     MEMORY   = 1  varint count  (varint guestAddress  varint size)*
+ *     FEATURES = 2  u64 negotiated virtio features
+ *     MONITOR  = 3  varint time  u8 scanout  u8 plugged  (when plugged:
+ *                   varint width, height, refreshMhz, widthMm, heightMm  string name  string edid)
+ *     WRITE    = 4  zigzag guestAddress - end of the write before  varint length  bytes
+ *     COMMAND  = 5  varint time  u8 queue  varint responseSpace  varint length  bytes
+ *     RESET    = 6  varint time
+ *     string   = varint length  bytes
+ *
+ * WRITE gives bytes of guest memory that changed before the next command; memory that was never
+ * written is zero, and neither MEMORY nor RESET changes what is in it. Commands come in the order
+ * the device took them, of all queues together. A block is of use on its own, so a file that was
+ * cut plays up to its last whole block.
+ */
+import { ScanoutError } from '../../core/errors.ts';
+import type { Monitor } from '../../core/monitor.ts';
+import type { MemoryRegion } from './sparse-memory.ts';
+
+export const MAGIC: Uint8Array = new TextEncoder().encode('scanout\0');
+export const VERSION = 1;
+export const HEADER_SIZE = 12;
+export const BLOCK_HEADER_SIZE = 12;
+
+export const KIND = { END: 0, MEMORY: 1, FEATURES: 2, MONITOR: 3, WRITE: 4, COMMAND: 5, RESET: 6 } as const;
+
+/* What a reader accepts, and hence what a writer may produce. */
+export const MAX_BLOCK = 8 * 2 ** 20;
+export const MAX_REGIONS = 512;
+export const MAX_WRITE = 64 * 1024;
+export const MAX_COMMAND = 2 ** 20;
+export const MAX_RESPONSE = 64 * 1024;
+export const MAX_QUEUES = 2;
+export const MAX_NAME = 64;
+export const MAX_EDID = 1024;
+
+/**
+ * `magic`: not a recording. `version`: made by a newer program. `truncated`: it ends early; what
+ * came before is good. `corrupt`: a block is not what was written. `malformed`: a record makes no
+ * sense.
+ */
+export class RecordingError extends ScanoutError<'magic' | 'version' | 'truncated' | 'corrupt' | 'malformed'> {}
+
+/** One record. `timeUs` counts from the start of the session. Bytes are valid until the next record is read. */
+export type RecordingEvent =
+  | { readonly kind: 'memory'; readonly regions: readonly MemoryRegion[] }
+  | { readonly kind: 'features'; readonly features: bigint }
+  | { readonly kind: 'monitor'; readonly timeUs: number; readonly scanout: number; readonly monitor: Monitor | null }
+  | { readonly kind: 'write'; readonly guestAddress: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'command'; readonly timeUs: number; readonly queue: number; readonly responseSpace: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'reset'; readonly timeUs: number }
+  | { readonly kind: 'end'; readonly timeUs: number; readonly commands: number; readonly writes: number };

@@ -1,0 +1,73 @@
+const PAGE = 4096;
+const SLAB_PAGES = 256;
+/** A gap of this many unchanged bytes costs less as a record of its own than as data. */
+const GAP = 16;
+
+/** `length` bytes of `bytes[from]` differ from what was there, at a guest physical address. */
+export type ChangeCallback = (guestAddress: number, bytes: Uint8Array, from: number, length: number) => void;
+
+/**
+ * What a recording says is in guest memory so far, a page at a time, to tell what changed. Pages
+ * nobody looked at are zero. Beyond its limit, new pages are not kept and count as changed each
+ * time: larger recordings rather than more memory.
+ */
+export class PageMirror {
+  readonly #pages = new Map<number, Buffer>();
+  readonly #limit: number;
+  #slab: Buffer | null = null;
+  #slabUsed = 0;
+
+  /** Keeps at most `limit` bytes. */
+  constructor(limit: number) {
+    this.#limit = Math.floor(limit / PAGE);
+  }
+
+  /**
+   * Compares `length` bytes of `source[at]` with what is at `guestAddress`, takes them over and
+   * reports the runs that differ. `source` must not change meanwhile.
+   */
+  update(guestAddress: number, source: Buffer, at: number, length: number, changed: ChangeCallback): void {
+    for (let done = 0; done < length; ) {
+      const address = guestAddress + done;
+      const inPage = address % PAGE;
+      const count = Math.min(PAGE - inPage, length - done);
+      const page = this.#page((address - inPage) / PAGE);
+      if (page === null) changed(address, source, at + done, count);
+      else if (page.compare(source, at + done, at + done + count, inPage, inPage + count) !== 0) {
+        diff(page, inPage, source, at + done, count, address, changed);
+        source.copy(page, inPage, at + done, at + done + count);
+      }
+      done += count;
+    }
+  }
+
+  #page(number: number): Buffer | null {
+    const known = this.#pages.get(number);
+    if (known !== undefined) return known;
+    if (this.#pages.size >= this.#limit) return null;
+    if (this.#slab === null || this.#slabUsed === SLAB_PAGES) {
+      this.#slab = Buffer.alloc(SLAB_PAGES * PAGE);
+      this.#slabUsed = 0;
+    }
+    const page = this.#slab.subarray(this.#slabUsed * PAGE, ++this.#slabUsed * PAGE);
+    this.#pages.set(number, page);
+    return page;
+  }
+}
+
+/** Reports runs of `fresh` that differ from `old`; runs less than GAP bytes apart are one. */
+function diff(old: Buffer, oldAt: number, fresh: Buffer, freshAt: number, length: number, address: number, changed: ChangeCallback): void {
+  let start = -1;
+  let end = 0;
+  for (let i = 0; i < length; i++) {
+    if (old[oldAt + i] === fresh[freshAt + i]) continue;
+    if (start >= 0 && i - end >= GAP) {
+      changed(address + start, fresh, freshAt + start, end - start);
+      start = i;
+    } else if (start < 0) {
+      start = i;
+    }
+    end = i + 1;
+  }
+  changed(address + start, fresh, freshAt + start, end - start);
+}

@@ -1,0 +1,268 @@
+import { setImmediate } from 'node:timers/promises';
+import { VIRTIO_GPU_RESP, virtio_gpu_ctrl_hdr } from '../../../protocols/virtio-gpu.ts';
+import type { Log } from '../../core/log.ts';
+import type { Monitor } from '../../core/monitor.ts';
+import { type ScanoutId, type Source, type SourceSink, scanoutId } from '../../core/source.ts';
+import { DisposableStack } from '../../sys/disposable-stack.ts';
+import { socketPair } from '../../sys/socket.ts';
+import { VhostUserServer } from '../vhost-user/server.ts';
+import { VirtioGpu } from '../virtio-gpu/device.ts';
+import type { UsedCallback } from './driver-queue.ts';
+import { MAX_COMMAND, MAX_QUEUES, type RecordingEvent, RecordingError } from './format.ts';
+import { FrontEndError } from './front-end-channel.ts';
+import { FrontEnd } from './front-end.ts';
+import { type RecordingInput, RecordingReader } from './recording-reader.ts';
+
+/** Commands a driver keeps in the rings at most. */
+const MAX_IN_FLIGHT = 64;
+
+const PROGRESS_MS = 50;
+
+export interface ReplayProgress {
+  /** How much of the recording was read, 0 to 1. */
+  readonly fraction: number;
+  readonly commands: number;
+  /** Where in the session this is. */
+  readonly timeMs: number;
+}
+
+export interface ReplaySummary {
+  readonly commands: number;
+  readonly flushes: number;
+  /** Commands that were answered with a VIRTIO_GPU_RESP_ERR. */
+  readonly errors: number;
+  /** How long the replay took. */
+  readonly durationMs: number;
+}
+
+export type ReplayOptions = RecordingInput & {
+  /** `recorded`: as the guest was; `fast`: as soon as there is room in the rings. Default `recorded`. */
+  readonly speed?: 'recorded' | 'fast';
+  readonly onProgress?: (progress: ReplayProgress) => void;
+  /** The screen that was offered to the recorded guest changed after the start. */
+  readonly onMonitor?: (id: ScanoutId, monitor: Monitor | null) => void;
+  /** Host memory the session may cause, in bytes; default as of VirtioGpu. */
+  readonly maxGuestMemory?: number;
+  readonly log?: Log;
+};
+
+/**
+ * A recorded guest as a Source: a real device behind a real vhost-user back end, driven over a
+ * socket and rings by a front end that does what the recorded one did. Throws RecordingError
+ * `magic`, `version`, `truncated`, `malformed`, and what the file system has to say.
+ */
+export function openReplay(options: ReplayOptions): Replay {
+  return new Replay(options);
+}
+
+/** See `openReplay`. It starts to play when it is connected; its last picture stays until dispose. */
+export class Replay implements Source {
+  /** The device that is played to, for its stats. */
+  readonly device: VirtioGpu;
+  /** Screens offered to the recorded guest at its start, by scanout. */
+  readonly monitors: ReadonlyMap<ScanoutId, Monitor>;
+  readonly #options: ReplayOptions;
+  readonly #resources: DisposableStack;
+  readonly #reader: RecordingReader;
+  readonly #frontEnd: FrontEnd;
+  /**
+   * Every command was answered. Rejects with RecordingError when the file is damaged (what came
+   * before was played), FrontEndError `closed` when the replay was disposed before its end.
+   */
+  readonly finished: Promise<ReplaySummary>;
+  #resolve!: (summary: ReplaySummary) => void;
+  #reject!: (reason: unknown) => void;
+  #features = ~0n;
+  #started = false;
+  #failure: FrontEndError | null = null;
+  #wake: (() => void) | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #startMs = 0;
+  #progressMs = 0;
+  #timeUs = 0;
+  #submitted = 0;
+  #inFlight = 0;
+  #errors = 0;
+
+  constructor(options: ReplayOptions) {
+    using resources = new DisposableStack();
+    this.#options = options;
+    const log = options.log ?? (() => undefined);
+    this.#reader = resources.use(RecordingReader.open(options));
+    this.monitors = firstMonitors(options);
+    const { maxGuestMemory } = options;
+    this.device = resources.use(new VirtioGpu({ scanouts: this.#reader.scanouts, log, ...(maxGuestMemory === undefined ? {} : { maxGuestMemory }) }));
+    const [ours, theirs] = socketPair();
+    this.#frontEnd = resources.use(FrontEnd.create({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
+    resources.use(VhostUserServer.adopt(theirs, this.device, { log }));
+    this.#frontEnd.onClosed = (error) => this.#fail(error);
+    for (let queue = 0; queue < MAX_QUEUES; queue++) this.#frontEnd.onUsed(queue, this.#used);
+    this.#resources = resources.move();
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Who never asks for the outcome is not to crash of it.
+    this.finished.catch(() => undefined);
+  }
+
+  get scanouts(): number {
+    return this.device.scanouts;
+  }
+
+  connect(sink: SourceSink): void {
+    this.device.connect(sink);
+    if (this.#started) return;
+    this.#started = true;
+    this.#play().then(this.#resolve, this.#reject);
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.device.setMonitor(id, monitor);
+  }
+
+  [Symbol.dispose](): void {
+    this.#fail(new FrontEndError('closed', 'the replay was disposed'));
+    if (!this.#started) this.#reject(this.#failure);
+    clearTimeout(this.#timer);
+    this.#resources[Symbol.dispose]();
+  }
+
+  async #play(): Promise<ReplaySummary> {
+    this.#startMs = performance.now();
+    await this.#frontEnd.negotiate();
+    let damage: RecordingError | null = null;
+    for (;;) {
+      try {
+        const event = this.#reader.next();
+        if (event === null) break;
+        await this.#do(event);
+      } catch (error) {
+        if (!(error instanceof RecordingError)) throw error;
+        damage = error;
+        break;
+      }
+    }
+    while (this.#inFlight > 0) await this.#event();
+    this.#progress(true);
+    if (damage !== null) throw damage;
+    return {
+      commands: this.#submitted,
+      flushes: this.device.stats.flushes,
+      errors: this.#errors,
+      durationMs: performance.now() - this.#startMs,
+    };
+  }
+
+  async #do(event: RecordingEvent): Promise<void> {
+    if ('timeUs' in event) await this.#until(event.timeUs);
+    switch (event.kind) {
+      case 'memory':
+        await this.#handled();
+        await this.#frontEnd.setMemory(event.regions);
+        return;
+      case 'features':
+        this.#features = event.features;
+        return;
+      case 'monitor':
+        if (this.#submitted > 0) this.#options.onMonitor?.(scanoutId(event.scanout), event.monitor);
+        return;
+      case 'write':
+        // The device reads pixels when it handles a command: earlier ones must not see later pixels.
+        await this.#handled();
+        if (event.guestAddress + event.bytes.length > this.#frontEnd.memory.end) throw new RecordingError('malformed', 'the recording writes outside guest memory');
+        this.#frontEnd.memory.write(event.guestAddress, event.bytes);
+        return;
+      case 'command':
+        await this.#command(event.queue, event.bytes, event.responseSpace);
+        return;
+      case 'reset':
+        await this.#handled();
+        await this.#frontEnd.stop();
+        this.#inFlight = 0;
+        return;
+      case 'end':
+        return;
+    }
+  }
+
+  async #command(queue: number, bytes: Uint8Array, responseSpace: number): Promise<void> {
+    if (!this.#frontEnd.running) await this.#frontEnd.start(this.#features);
+    while (this.#inFlight >= MAX_IN_FLIGHT) await this.#event();
+    while (this.#frontEnd.submit(queue, bytes, responseSpace) < 0) {
+      if (this.#inFlight === 0) throw new FrontEndError('full', `no room for a command of ${bytes.length} bytes`);
+      await this.#event();
+    }
+    this.#inFlight++;
+    this.#submitted++;
+    this.#frontEnd.kick(queue);
+    this.#progress(false);
+  }
+
+  /** Waits until the device took everything that was submitted; answers may come later. */
+  async #handled(): Promise<void> {
+    while (this.device.stats.commands < this.#submitted) {
+      await setImmediate();
+      this.#check();
+    }
+  }
+
+  /** Waits for an answer, a time-out or the end of it all. */
+  async #event(): Promise<void> {
+    this.#check();
+    await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#check();
+  }
+
+  async #until(timeUs: number): Promise<void> {
+    this.#timeUs = timeUs;
+    if (this.#options.speed === 'fast') return;
+    const dueMs = this.#startMs + timeUs / 1000;
+    for (let leftMs = dueMs - performance.now(); leftMs >= 1; leftMs = dueMs - performance.now()) {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#wake?.(), Math.min(leftMs, 2 ** 31 - 1));
+      await this.#event();
+    }
+  }
+
+  readonly #used: UsedCallback = (_token, response, written) => {
+    this.#inFlight--;
+    if (written >= virtio_gpu_ctrl_hdr.size) {
+      const type = response[0]! | (response[1]! << 8);
+      if (type >= VIRTIO_GPU_RESP.ERR_UNSPEC) this.#errors++;
+    }
+    this.#wake?.();
+  };
+
+  #progress(last: boolean): void {
+    const { onProgress } = this.#options;
+    const now = performance.now();
+    if (onProgress === undefined || (!last && now - this.#progressMs < PROGRESS_MS)) return;
+    this.#progressMs = now;
+    onProgress({ fraction: this.#reader.fraction, commands: this.#submitted, timeMs: this.#timeUs / 1000 });
+  }
+
+  #fail(error: FrontEndError): void {
+    this.#failure ??= error;
+    this.#wake?.();
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+}
+
+/** What is said of monitors before anything else happens. */
+function firstMonitors(input: RecordingInput): ReadonlyMap<ScanoutId, Monitor> {
+  using reader = RecordingReader.open(input);
+  const monitors = new Map<ScanoutId, Monitor>();
+  try {
+    for (let event = reader.next(); event !== null && event.kind !== 'command'; event = reader.next()) {
+      if (event.kind === 'monitor' && event.monitor !== null) monitors.set(scanoutId(event.scanout), event.monitor);
+    }
+  } catch (error) {
+    // Playing will find the damage again, where it is in the session.
+    if (!(error instanceof RecordingError)) throw error;
+  }
+  return monitors;
+}

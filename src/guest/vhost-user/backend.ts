@@ -1,0 +1,306 @@
+import * as wire from '../../../protocols/vhost-user.ts';
+import type { Log } from '../../core/log.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { SysError } from '../../sys/errors.ts';
+import { UnixConnection } from '../../sys/unix-connection.ts';
+import { GuestMemory } from '../memory.ts';
+import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
+import { VhostUserError } from './errors.ts';
+import { EVENT_IDX, HAS_PROTOCOL_FEATURES, INDIRECT_DESC, MEMORY_SLOTS, PROTOCOL_FEATURES, TRANSPORT_FEATURES, u64 } from './features.ts';
+import type { FrontEndMessage } from './messages.ts';
+import { Ring } from './ring.ts';
+
+const { VHOST_USER } = wire;
+
+const NOTHING = new Uint8Array(0);
+const CONFIG_CHANGED = wire.VhostUserHeader.encode({ request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: wire.VHOST_USER_VERSION });
+
+export interface BackendOptions {
+  readonly log: Log;
+  /**
+   * Takes the socket of the VMM's own display, a new one after each reset or pause. Close it only
+   * when the VMM has: QEMU 10.0 spins on one that its peer closed first.
+   */
+  readonly onDisplaySocket?: ((fd: OwnedFd) => void) | undefined;
+  /**
+   * Offers memory slots, so that one region can come or go alone. QEMU then sends each region
+   * once and never again, not even to a back end that took over the connection: that one must
+   * not offer them.
+   */
+  readonly memorySlots: boolean;
+}
+
+/**
+ * The back end's side of the vhost-user protocol for one connection: what each message does, no
+ * bytes (docs/interop/vhost-user.rst of QEMU). Disposing it resets and detaches the device.
+ */
+export class VhostUserBackend implements VirtioTransport, Disposable {
+  readonly #device: VirtioDevice;
+  readonly #options: BackendOptions;
+  readonly #rings: readonly Ring[];
+  #memory: GuestMemory | null = null;
+  /** As the driver acknowledged them, bits we did not offer removed; null before it did. */
+  #features: bigint | null = null;
+  #frontEnd: UnixConnection | null = null;
+  /** Kept open while nobody wants it. */
+  #displaySocket: OwnedFd | null = null;
+  #disposed = false;
+
+  constructor(device: VirtioDevice, options: BackendOptions) {
+    this.#device = device;
+    this.#options = options;
+    this.#rings = Array.from({ length: device.queueCount }, (_, index) => {
+      return new Ring(index, {
+        kicked: () => device.kicked(index),
+        broken: (reason) => options.log('error', `guest broke ring ${index}: ${reason}`),
+      });
+    });
+    device.attached(this);
+  }
+
+  configChanged(): boolean {
+    if (this.#frontEnd === null) return false;
+    // One that waits to be sent tells of this change as well.
+    if (this.#frontEnd.queuedBytes > 0) return true;
+    try {
+      this.#frontEnd.send(CONFIG_CHANGED);
+      return true;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#options.log('warn', `the front end takes no requests any more: ${error.message}`);
+      this.#frontEnd[Symbol.dispose]();
+      this.#frontEnd = null;
+      return false;
+    }
+  }
+
+  /**
+   * Does what a message asks and returns the payload of its reply, null if it has none. Consumes
+   * the descriptors in it. VhostUserError, and SysError when the host has no room.
+   */
+  handle(message: FrontEndMessage): Uint8Array | null {
+    switch (message.request) {
+      case VHOST_USER.GET_FEATURES:
+        return u64(this.#offered);
+      case VHOST_USER.SET_FEATURES:
+        this.#setFeatures(message.bits);
+        return null;
+      case VHOST_USER.GET_PROTOCOL_FEATURES:
+        return u64(this.#offeredProtocol);
+      case VHOST_USER.SET_PROTOCOL_FEATURES:
+        // Nothing hangs on it: a front end that took over an old one's device never sends it.
+        this.#withoutUnoffered('protocol feature', message.bits, this.#offeredProtocol);
+        return null;
+      case VHOST_USER.GET_QUEUE_NUM:
+        return u64(BigInt(this.#rings.length));
+      case VHOST_USER.GET_MAX_MEM_SLOTS:
+        return u64(BigInt(wire.VHOST_USER_MAX_RAM_SLOTS));
+      case VHOST_USER.SET_OWNER:
+        return null;
+      case VHOST_USER.RESET_OWNER:
+        for (const ring of this.#rings) this.#halt(ring);
+        return null;
+      case VHOST_USER.RESET_DEVICE:
+        this.#reset();
+        return null;
+      case VHOST_USER.SET_MEM_TABLE:
+        this.#setMemory(GuestMemory.map(message.regions, message.fds));
+        return null;
+      case VHOST_USER.ADD_MEM_REG:
+        this.#addMemory(message);
+        return null;
+      case VHOST_USER.REM_MEM_REG:
+        if (this.#memory === null) throw new VhostUserError('memory', 'there is no memory region to remove');
+        this.#setMemory(this.#memory.without(message.region));
+        return null;
+      case VHOST_USER.SET_VRING_NUM:
+        this.#ring(message.ring).setSize(message.value);
+        return null;
+      case VHOST_USER.SET_VRING_BASE:
+        this.#setBase(this.#ring(message.ring), message.value);
+        return null;
+      case VHOST_USER.SET_VRING_ADDR:
+        if (message.flags !== 0) throw new VhostUserError('ring', 'logging of ring writes was not offered');
+        this.#ring(message.ring).setAddresses(message.addresses, this.#memory);
+        return null;
+      case VHOST_USER.GET_VRING_BASE: {
+        const ring = this.#ring(message.ring);
+        this.#halt(ring);
+        return wire.vhost_vring_state.encode({ index: ring.index, num: ring.base });
+      }
+      case VHOST_USER.SET_VRING_KICK: {
+        const ring = this.#ring(message.ring, message.fd);
+        ring.setKick(message.fd);
+        this.#update(ring);
+        return null;
+      }
+      case VHOST_USER.SET_VRING_CALL:
+        this.#ring(message.ring, message.fd).setCall(message.fd);
+        return null;
+      case VHOST_USER.SET_VRING_ERR:
+        this.#ring(message.ring, message.fd).setError(message.fd);
+        return null;
+      case VHOST_USER.SET_VRING_ENABLE: {
+        const ring = this.#ring(message.ring);
+        if (message.value > 1) throw new VhostUserError('message', `SET_VRING_ENABLE of ${message.value}`);
+        ring.enabled = message.value === 1;
+        this.#update(ring);
+        return null;
+      }
+      case VHOST_USER.GET_CONFIG:
+        return this.#readConfig(message.offset, message.length);
+      case VHOST_USER.SET_CONFIG:
+        this.#device.writeConfig(message.offset, message.bytes);
+        return null;
+      case VHOST_USER.SET_BACKEND_REQ_FD:
+        this.#frontEnd?.[Symbol.dispose]();
+        this.#frontEnd = UnixConnection.adopt(message.fd);
+        return null;
+      case VHOST_USER.GPU_SET_SOCKET:
+        this.#takeDisplaySocket(message.fd);
+        return null;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const ring of this.#rings) this.#stop(ring);
+    this.#device.reset();
+    this.#device.detached();
+    this.#displaySocket?.[Symbol.dispose]();
+    this.#frontEnd?.[Symbol.dispose]();
+    for (const ring of this.#rings.toReversed()) ring[Symbol.dispose]();
+    this.#memory?.[Symbol.dispose]();
+  }
+
+  get #offered(): bigint {
+    return this.#device.features | TRANSPORT_FEATURES;
+  }
+
+  get #offeredProtocol(): bigint {
+    return this.#options.memorySlots ? PROTOCOL_FEATURES | MEMORY_SLOTS : PROTOCOL_FEATURES;
+  }
+
+  #takeDisplaySocket(fd: OwnedFd): void {
+    if (this.#options.onDisplaySocket !== undefined) {
+      this.#options.onDisplaySocket(fd);
+      return;
+    }
+    this.#displaySocket?.[Symbol.dispose]();
+    this.#displaySocket = fd;
+  }
+
+  /** Closes `fd` if there is no such ring. */
+  #ring(index: number, fd: OwnedFd | null = null): Ring {
+    const ring = this.#rings[index];
+    if (ring !== undefined) return ring;
+    fd?.[Symbol.dispose]();
+    throw new VhostUserError('message', `ring ${index} of a device with ${this.#rings.length}`);
+  }
+
+  #setFeatures(acknowledged: bigint): void {
+    this.#features = this.#withoutUnoffered('feature', acknowledged, this.#offered);
+    this.#device.negotiated(this.#features & ~HAS_PROTOCOL_FEATURES);
+  }
+
+  /** QEMU's generic devices pass the driver's acknowledgement of bits that only QEMU offered. */
+  #withoutUnoffered(what: string, acknowledged: bigint, offered: bigint): bigint {
+    const unoffered = acknowledged & ~offered;
+    if (unoffered !== 0n) this.#options.log('warn', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
+    return acknowledged & offered;
+  }
+
+  #addMemory(message: { readonly region: Parameters<GuestMemory['with']>[0]; readonly fd: OwnedFd }): void {
+    const { region, fd } = message;
+    if (this.#memory !== null && this.#memory.regionCount >= wire.VHOST_USER_MAX_RAM_SLOTS) {
+      fd[Symbol.dispose]();
+      throw new VhostUserError('memory', `more than ${wire.VHOST_USER_MAX_RAM_SLOTS} memory regions`);
+    }
+    this.#setMemory(this.#memory === null ? GuestMemory.map([region], [fd]) : this.#memory.with(region, fd));
+  }
+
+  /** Owns `memory` from now on. */
+  #setMemory(memory: GuestMemory): void {
+    const old = this.#memory;
+    this.#memory = memory;
+    for (const ring of this.#rings) {
+      if (ring.queue === null) continue;
+      try {
+        ring.remap(memory);
+      } catch (error) {
+        if (!(error instanceof VhostUserError || error instanceof SysError)) throw error;
+        this.#options.log('error', `ring ${ring.index} stops: ${error.message}`);
+        this.#halt(ring);
+      }
+    }
+    this.#device.memoryChanged(memory);
+    old?.[Symbol.dispose]();
+  }
+
+  /**
+   * A ring that starts over at 0 tells of a reset that the front end had no message for (QEMU
+   * before 9.1); one that was only paused goes on where it was.
+   */
+  #setBase(ring: Ring, base: number): void {
+    const startsOver = base === 0 && ring.base !== 0;
+    if (startsOver && this.#rings.every(({ queue }) => queue === null)) this.#reset();
+    ring.setBase(base);
+  }
+
+  #reset(): void {
+    for (const ring of this.#rings) {
+      this.#halt(ring);
+      ring.enabled = null;
+      ring.setBase(0);
+    }
+    this.#device.reset();
+    // The memory table outlives a reset, and an older front end sends the features before it shows.
+    if (this.#features !== null) this.#device.negotiated(this.#features & ~HAS_PROTOCOL_FEATURES);
+    if (this.#memory !== null) this.#device.memoryChanged(this.#memory);
+  }
+
+  /** Starts or stops a ring, as what was said about it now demands. */
+  #update(ring: Ring): void {
+    const features = this.#features ?? 0n;
+    const enabled = ring.enabled ?? (features & HAS_PROTOCOL_FEATURES) === 0n;
+    if (!enabled) this.#stop(ring);
+    else if (ring.queue === null && ring.hasKick) this.#start(ring, features);
+  }
+
+  #start(ring: Ring, features: bigint): void {
+    if (this.#memory === null) throw new VhostUserError('ring', `ring ${ring.index} started before there was memory`);
+    const queue = ring.start(this.#memory, {
+      eventIdx: (features & EVENT_IDX) !== 0n,
+      indirect: (features & INDIRECT_DESC) !== 0n,
+    });
+    this.#device.queueStarted(ring.index, queue);
+    // What was made available before, under an earlier connection for one, comes without a kick.
+    if (ring.queue === queue) this.#device.kicked(ring.index);
+  }
+
+  /** The queue still works while the device is told, so that it can push what it has popped. */
+  #stop(ring: Ring): void {
+    if (ring.queue === null) return;
+    this.#device.queueStopped(ring.index);
+    ring.stop();
+  }
+
+  #halt(ring: Ring): void {
+    this.#stop(ring);
+    ring.halt();
+  }
+
+  /** The spec's way to say no is an empty reply. */
+  #readConfig(offset: number, length: number): Uint8Array {
+    const { config } = this.#device;
+    if (offset + length > config.length) {
+      this.#options.log('warn', `the front end reads ${length} bytes at ${offset} of a config space of ${config.length}`);
+      return NOTHING;
+    }
+    const reply = new Uint8Array(wire.VhostUserConfig.size + length);
+    reply.set(wire.VhostUserConfig.encode({ offset, size: length }));
+    reply.set(config.subarray(offset, offset + length), wire.VhostUserConfig.size);
+    return reply;
+  }
+}

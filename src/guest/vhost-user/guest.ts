@@ -1,0 +1,77 @@
+import type { Log } from '../../core/log.ts';
+import type { MemoryBudget } from '../../core/memory-budget.ts';
+import type { Monitor } from '../../core/monitor.ts';
+import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { VirtioGpu, type GpuStats, type VirtioGpuOptions } from '../virtio-gpu/device.ts';
+import { VhostUserServer } from './server.ts';
+
+export interface VhostUserGuestOptions extends VirtioGpuOptions {
+  /** A path to listen on (mode 0600), or a socket this process was given, which is consumed. */
+  readonly socket: string | OwnedFd;
+  /**
+   * Takes the socket of the VMM's own display whenever the guest's driver starts. Without it the
+   * socket is kept open and silent: QEMU 10 spins when its peer closes first.
+   */
+  readonly onDisplaySocket?: (fd: OwnedFd) => void;
+}
+
+/**
+ * A guest in a VMM that has us as its GPU over vhost-user. Front ends may come and go; the
+ * scanouts are off in between.
+ */
+export class VhostUserGuest implements Source {
+  readonly #gpu: VirtioGpu;
+  readonly #server: VhostUserServer;
+  #silent: OwnedFd | null = null;
+
+  private constructor(options: VhostUserGuestOptions) {
+    const log: Log = options.log ?? (() => undefined);
+    const { socket } = options;
+    const serverOptions = { log, onDisplaySocket: options.onDisplaySocket ?? ((fd: OwnedFd) => this.#keepSilent(fd)) };
+    this.#gpu = new VirtioGpu(options);
+    this.#server =
+      typeof socket === 'string' ? VhostUserServer.listen(socket, this.#gpu, serverOptions) : VhostUserServer.adopt(socket, this.#gpu, serverOptions);
+  }
+
+  /** SysError EADDRINUSE, EACCES, ENAMETOOLONG... for the socket; UsageError for the options. */
+  static open(options: VhostUserGuestOptions): VhostUserGuest {
+    return new VhostUserGuest(options);
+  }
+
+  get scanouts(): number {
+    return this.#gpu.scanouts;
+  }
+
+  /** What this guest makes us allocate; give it to the bridge, so that shadows count as well. */
+  get budget(): MemoryBudget {
+    return this.#gpu.budget;
+  }
+
+  get isConnected(): boolean {
+    return this.#server.connected;
+  }
+
+  get stats(): GpuStats {
+    return this.#gpu.stats;
+  }
+
+  connect(sink: SourceSink): void {
+    this.#gpu.connect(sink);
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.#gpu.setMonitor(id, monitor);
+  }
+
+  [Symbol.dispose](): void {
+    this.#server[Symbol.dispose]();
+    this.#gpu[Symbol.dispose]();
+    this.#silent?.[Symbol.dispose]();
+  }
+
+  #keepSilent(fd: OwnedFd): void {
+    this.#silent?.[Symbol.dispose]();
+    this.#silent = fd;
+  }
+}

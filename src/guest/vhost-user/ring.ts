@@ -1,0 +1,208 @@
+import { readlinkSync } from 'node:fs';
+import {
+  VRING_AVAIL_ALIGN_SIZE,
+  VRING_DESC_ALIGN_SIZE,
+  VRING_USED_ALIGN_SIZE,
+  vringAvailSize,
+  vringDescSize,
+  vringUsedSize,
+} from '../../../protocols/virtio-ring.ts';
+import { DisposableStack } from '../../sys/disposable-stack.ts';
+import { EventFd } from '../../sys/eventfd.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { Poll } from '../../sys/poll.ts';
+import type { GuestMemory } from '../memory.ts';
+import { MAX_QUEUE_SIZE, type RingBytes, Virtqueue } from '../virtio/queue.ts';
+import { VhostUserError } from './errors.ts';
+import type { RingAddresses } from './messages.ts';
+
+export interface RingListener {
+  kicked(): void;
+  broken(reason: string): void;
+}
+
+/**
+ * What the front end has said about one ring, and the queue while it runs. It runs from `start`
+ * to `stop`; both are the back end's decision. Setters take effect at once where the protocol
+ * lets a running ring change, and throw VhostUserError 'ring' where it does not.
+ */
+export class Ring implements Disposable {
+  readonly index: number;
+  readonly #listener: RingListener;
+  #size = 0;
+  #base = 0;
+  #addresses: RingAddresses | null = null;
+  #kick: EventFd | null = null;
+  #call: EventFd | null = null;
+  #error: EventFd | null = null;
+  #queue: Virtqueue | null = null;
+  /** The areas' mappings while it runs. */
+  #areas: DisposableStack | null = null;
+  #poll: Poll | null = null;
+  /** What SET_VRING_ENABLE said last; null before it said anything. */
+  enabled: boolean | null = null;
+
+  constructor(index: number, listener: RingListener) {
+    this.index = index;
+    this.#listener = listener;
+  }
+
+  /** The queue while the ring runs. */
+  get queue(): Virtqueue | null {
+    return this.#queue;
+  }
+
+  /** A kick descriptor is there: the front end wants the ring started. */
+  get hasKick(): boolean {
+    return this.#kick !== null;
+  }
+
+  /** Where the ring goes on, or went on when it was stopped. */
+  get base(): number {
+    return this.#queue?.base ?? this.#base;
+  }
+
+  setSize(size: number): void {
+    this.#mustBeStopped('size');
+    if (size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
+      throw new VhostUserError('ring', `ring ${this.index} of ${size} descriptors; powers of two up to ${MAX_QUEUE_SIZE} work`);
+    }
+    this.#size = size;
+  }
+
+  setBase(base: number): void {
+    this.#mustBeStopped('base');
+    if (base > 0xffff) throw new VhostUserError('ring', `ring ${this.index} starts at index ${base}, beyond 16 bits`);
+    this.#base = base;
+  }
+
+  setAddresses(addresses: RingAddresses, memory: GuestMemory | null): void {
+    if (addresses.descriptors % VRING_DESC_ALIGN_SIZE !== 0 || addresses.available % VRING_AVAIL_ALIGN_SIZE !== 0 || addresses.used % VRING_USED_ALIGN_SIZE !== 0) {
+      throw new VhostUserError('ring', `ring ${this.index} is not aligned`);
+    }
+    this.#addresses = addresses;
+    if (this.#queue !== null && memory !== null) this.remap(memory);
+  }
+
+  /** Consumes `fd`, which must be an eventfd. */
+  setKick(fd: OwnedFd | null): void {
+    if (fd === null) throw new VhostUserError('ring', `ring ${this.index} without a kick descriptor: we do not poll rings`);
+    const kick = adoptEventFd(fd, this.index);
+    this.#dropKick();
+    this.#kick = kick;
+    if (this.#queue !== null) this.#watch(kick);
+  }
+
+  /** Consumes `fd`, an eventfd; null: the driver polls. */
+  setCall(fd: OwnedFd | null): void {
+    const call = fd === null ? null : adoptEventFd(fd, this.index);
+    this.#call?.[Symbol.dispose]();
+    this.#call = call;
+    // Chains pushed before the driver's descriptor was known would wait for the next one.
+    if (this.#queue !== null) call?.signal();
+  }
+
+  /** Consumes `fd`, an eventfd. */
+  setError(fd: OwnedFd | null): void {
+    const error = fd === null ? null : adoptEventFd(fd, this.index);
+    this.#error?.[Symbol.dispose]();
+    this.#error = error;
+  }
+
+  /** Maps the ring and watches its kicks. VhostUserError 'ring' if what was set is not enough for that. */
+  start(memory: GuestMemory, features: { readonly eventIdx: boolean; readonly indirect: boolean }): Virtqueue {
+    const kick = this.#kick;
+    if (kick === null || this.#size === 0 || this.#addresses === null) throw new VhostUserError('ring', `ring ${this.index} started before it was described`);
+    using stack = new DisposableStack();
+    const bytes = this.#map(memory, stack);
+    const queue = new Virtqueue(
+      {
+        size: this.#size,
+        base: this.#base,
+        ...features,
+        call: () => this.#call?.signal(),
+        onBroken: (reason) => {
+          this.#error?.signal();
+          this.#listener.broken(reason);
+        },
+      },
+      memory,
+      bytes,
+    );
+    this.#watch(kick);
+    this.#queue = queue;
+    this.#areas = stack.move();
+    return queue;
+  }
+
+  /** A running ring in a new memory table. VhostUserError 'ring', and nothing changed, if it is not in there. */
+  remap(memory: GuestMemory): void {
+    using stack = new DisposableStack();
+    const bytes = this.#map(memory, stack);
+    this.#queue?.remap(memory, bytes);
+    this.#areas?.[Symbol.dispose]();
+    this.#areas = stack.move();
+  }
+
+  /** The queue is dead after this. Descriptors stay, for the next start. */
+  stop(): void {
+    if (this.#queue === null) return;
+    this.#base = this.#queue.base;
+    this.#queue.stop();
+    this.#queue = null;
+    this.#unwatch();
+    this.#areas?.[Symbol.dispose]();
+    this.#areas = null;
+  }
+
+  /** Stops and waits for a new kick descriptor. */
+  halt(): void {
+    this.stop();
+    this.#dropKick();
+  }
+
+  [Symbol.dispose](): void {
+    this.halt();
+    this.#error?.[Symbol.dispose]();
+    this.#call?.[Symbol.dispose]();
+  }
+
+  #map(memory: GuestMemory, stack: DisposableStack): RingBytes {
+    const { descriptors, available, used } = this.#addresses!;
+    return {
+      descriptors: stack.use(memory.ring(descriptors, vringDescSize(this.#size))).bytes,
+      available: stack.use(memory.ring(available, vringAvailSize(this.#size))).bytes,
+      used: stack.use(memory.ring(used, vringUsedSize(this.#size))).bytes,
+    };
+  }
+
+  #watch(kick: EventFd): void {
+    this.#poll = Poll.readable(kick, () => {
+      if (kick.consume()) this.#listener.kicked();
+    });
+  }
+
+  #unwatch(): void {
+    this.#poll?.[Symbol.dispose]();
+    this.#poll = null;
+  }
+
+  #dropKick(): void {
+    this.#unwatch();
+    this.#kick?.[Symbol.dispose]();
+    this.#kick = null;
+  }
+
+  #mustBeStopped(what: string): void {
+    if (this.#queue !== null) throw new VhostUserError('ring', `the ${what} of ring ${this.index} cannot change while it runs`);
+  }
+}
+
+/** A pipe would do for a well-meaning front end, but one whose other end is closed keeps us busy or fails. */
+function adoptEventFd(fd: OwnedFd, ring: number): EventFd {
+  if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
+    fd[Symbol.dispose]();
+    throw new VhostUserError('ring', `ring ${ring} was given a descriptor that is no eventfd`);
+  }
+  return EventFd.adopt(fd);
+}

@@ -1,0 +1,248 @@
+import { VIRTIO_ID_GPU } from '../../../protocols/virtio-ring.ts';
+import {
+  VIRTIO_GPU_CMD,
+  VIRTIO_GPU_EVENT_DISPLAY,
+  VIRTIO_GPU_F,
+  VIRTIO_GPU_MAX_SCANOUTS,
+  commandName,
+  virtio_gpu_config,
+  virtio_gpu_ctrl_hdr,
+} from '../../../protocols/virtio-gpu.ts';
+import { UsageError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import { MemoryBudget } from '../../core/memory-budget.ts';
+import type { Monitor } from '../../core/monitor.ts';
+import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
+import type { GuestMemory } from '../memory.ts';
+import type { Chain } from '../virtio/chain.ts';
+import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
+import type { Virtqueue } from '../virtio/queue.ts';
+import * as blob from './blob.ts';
+import type { Command, GpuState } from './command.ts';
+import * as twoD from './commands-2d.ts';
+import * as cursor from './cursor.ts';
+import { VirtioGpuError, responseOf } from './errors.ts';
+import { Answers } from './fences.ts';
+import { Reply, Request } from './message.ts';
+import { Monitors } from './monitors.ts';
+import * as queries from './queries.ts';
+import { Resources } from './resources.ts';
+import { MutableRect, Scanouts } from './scanouts.ts';
+import type { GpuTap } from './tap.ts';
+import { PixelTap } from './tap-pixels.ts';
+
+export const CONTROL_QUEUE = 0;
+export const CURSOR_QUEUE = 1;
+
+const DEFAULT_GUEST_MEMORY = 512 * 2 ** 20;
+
+export interface VirtioGpuOptions {
+  /** 1 to 16; default 1. */
+  readonly scanouts?: number;
+  /** Host memory a guest can make us use, in bytes; default 512 MiB. */
+  readonly maxGuestMemory?: number;
+  /** Whether guest blobs are offered; default true. */
+  readonly blobs?: boolean;
+  readonly log?: Log;
+  readonly tap?: GpuTap;
+}
+
+export interface GpuStats {
+  commands: number;
+  flushes: number;
+  transfers: number;
+  /** Commands that were answered with an error, or could not be answered. */
+  errors: number;
+  resources: number;
+  storeBytes: number;
+}
+
+const CONTROL_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.GET_DISPLAY_INFO, queries.GET_DISPLAY_INFO],
+  [VIRTIO_GPU_CMD.RESOURCE_CREATE_2D, twoD.RESOURCE_CREATE_2D],
+  [VIRTIO_GPU_CMD.RESOURCE_UNREF, twoD.RESOURCE_UNREF],
+  [VIRTIO_GPU_CMD.SET_SCANOUT, twoD.SET_SCANOUT],
+  [VIRTIO_GPU_CMD.RESOURCE_FLUSH, twoD.RESOURCE_FLUSH],
+  [VIRTIO_GPU_CMD.TRANSFER_TO_HOST_2D, twoD.TRANSFER_TO_HOST_2D],
+  [VIRTIO_GPU_CMD.RESOURCE_ATTACH_BACKING, twoD.RESOURCE_ATTACH_BACKING],
+  [VIRTIO_GPU_CMD.RESOURCE_DETACH_BACKING, twoD.RESOURCE_DETACH_BACKING],
+  [VIRTIO_GPU_CMD.GET_CAPSET_INFO, queries.GET_CAPSET_INFO],
+  [VIRTIO_GPU_CMD.GET_CAPSET, queries.GET_CAPSET],
+  [VIRTIO_GPU_CMD.GET_EDID, queries.GET_EDID],
+  [VIRTIO_GPU_CMD.RESOURCE_ASSIGN_UUID, queries.RESOURCE_ASSIGN_UUID],
+]);
+
+const BLOB_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB, blob.RESOURCE_CREATE_BLOB],
+  [VIRTIO_GPU_CMD.SET_SCANOUT_BLOB, blob.SET_SCANOUT_BLOB],
+]);
+
+const CURSOR_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.UPDATE_CURSOR, cursor.UPDATE_CURSOR],
+  [VIRTIO_GPU_CMD.MOVE_CURSOR, cursor.MOVE_CURSOR],
+]);
+
+/**
+ * A virtio GPU without 3D (virtio 1.3, 5.7). Its pixels stay in the guest's memory wherever that
+ * is possible; what they look like goes to one sink, `Bridge` as a rule.
+ *
+ * Commands run to their end when the guest kicks, in order, and change nothing when they fail.
+ * The steady state (set scanout, transfer, flush, cursor) allocates nothing.
+ */
+export class VirtioGpu implements VirtioDevice, Source {
+  readonly id = VIRTIO_ID_GPU;
+  readonly queueCount = 2;
+  readonly features: bigint;
+  readonly config = new Uint8Array(virtio_gpu_config.size);
+  /** All host memory this guest causes; whoever else allocates for it charges it here. */
+  readonly budget: MemoryBudget;
+  readonly #configView = new DataView(this.config.buffer);
+  readonly #log: Log;
+  readonly #tap: GpuTap | null;
+  readonly #commands: readonly ReadonlyMap<number, Command>[];
+  readonly #state: GpuState;
+  readonly #request = new Request();
+  readonly #reply = new Reply();
+  readonly #queues: (Virtqueue | null)[] = [null, null];
+  readonly #answers: (Answers | null)[] = [null, null];
+  readonly #logged = new Set<string>();
+  #transport: VirtioTransport | null = null;
+  #handled = 0;
+  #errors = 0;
+
+  /** UsageError for a number of scanouts that virtio does not know. */
+  constructor(options: VirtioGpuOptions = {}) {
+    const { scanouts: count = 1, maxGuestMemory = DEFAULT_GUEST_MEMORY, blobs = true, log = () => undefined, tap = null } = options;
+    if (!Number.isInteger(count) || count < 1 || count > VIRTIO_GPU_MAX_SCANOUTS) {
+      throw new UsageError(`${count} scanouts: a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
+    }
+    this.budget = new MemoryBudget(maxGuestMemory);
+    this.#log = log;
+    this.#tap = tap;
+    this.#commands = [blobs ? new Map([...CONTROL_COMMANDS, ...BLOB_COMMANDS]) : CONTROL_COMMANDS, CURSOR_COMMANDS];
+    const offered = [VIRTIO_GPU_F.EDID, VIRTIO_GPU_F.RESOURCE_UUID, ...(blobs ? [VIRTIO_GPU_F.RESOURCE_BLOB] : [])];
+    this.features = offered.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
+    const scanouts = new Scanouts(count);
+    const resources = new Resources(scanouts, this.budget, log);
+    const monitors = new Monitors(scanouts);
+    const pixelTap = tap && new PixelTap(tap, resources, log);
+    this.#state = { resources, scanouts, monitors, tap: pixelTap, rect: new MutableRect(), flushes: 0, transfers: 0 };
+    virtio_gpu_config.field.num_scanouts.set(this.#configView, 0, count);
+  }
+
+  get scanouts(): number {
+    return this.#state.scanouts.count;
+  }
+
+  get stats(): GpuStats {
+    const { resources, flushes, transfers } = this.#state;
+    return { commands: this.#handled, flushes, transfers, errors: this.#errors, resources: resources.count, storeBytes: resources.storeBytes };
+  }
+
+  connect(sink: SourceSink): void {
+    this.#state.scanouts.connect(sink);
+  }
+
+  /** RangeError for a scanout there is not. */
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    if (id >= this.scanouts) throw new RangeError(`scanout ${id}: there are ${this.scanouts}`);
+    this.#state.monitors.set(id, monitor);
+    const { events_read } = virtio_gpu_config.field;
+    events_read.set(this.#configView, 0, events_read.get(this.#configView, 0) | VIRTIO_GPU_EVENT_DISPLAY);
+    this.#transport?.configChanged();
+  }
+
+  attached(transport: VirtioTransport): void {
+    this.#transport = transport;
+  }
+
+  detached(): void {
+    this.#transport = null;
+  }
+
+  negotiated(features: bigint): void {
+    this.#tap?.negotiated(features);
+  }
+
+  /** Only events_clear, whose bits the driver has seen, means something. */
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    const { events_read, events_clear } = virtio_gpu_config.offset;
+    for (let i = 0; i < bytes.length; i++) {
+      const at = offset + i - events_clear;
+      if (at >= 0 && at < virtio_gpu_config.fields.events_clear.size) this.config[events_read + at]! &= ~bytes[i]!;
+    }
+  }
+
+  memoryChanged(memory: GuestMemory): void {
+    this.#tap?.memoryChanged(memory);
+    this.#state.resources.memoryChanged(memory);
+  }
+
+  queueStarted(index: number, queue: Virtqueue): void {
+    this.queueStopped(index);
+    this.#queues[index] = queue;
+    this.#answers[index] = new Answers(queue, () => this.#logOnce('error', 'a flush was reported done twice'));
+  }
+
+  queueStopped(index: number): void {
+    this.#answers[index]?.stop();
+    this.#answers[index] = null;
+    this.#queues[index] = null;
+  }
+
+  kicked(index: number): void {
+    const queue = this.#queues[index];
+    const answers = this.#answers[index];
+    if (!queue || !answers) return;
+    for (let chain = queue.pop(); chain; chain = queue.pop()) this.#handle(index, chain, answers);
+  }
+
+  reset(): void {
+    this.#tap?.reset();
+    this.#queues.forEach((_, index) => this.queueStopped(index));
+    this.#state.resources.clear();
+    virtio_gpu_config.field.events_read.set(this.#configView, 0, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.reset();
+  }
+
+  #handle(index: number, chain: Chain, answers: Answers): void {
+    const request = this.#request;
+    const reply = this.#reply;
+    request.copyFrom(chain);
+    this.#handled++;
+    this.#tap?.command(index, request.bytes, request.length, chain.writable);
+    const answer = answers.begin(chain);
+    if (request.isFenced) answers.fence(answer);
+    reply.start(request);
+    try {
+      // Cursor commands need no answer and mostly leave no room for one; a control command whose outcome cannot be told is not run.
+      if (index === CONTROL_QUEUE && chain.writable < virtio_gpu_ctrl_hdr.size) throw new VirtioGpuError('invalid-parameter', 'no room for a response');
+      if (!request.hasHeader) throw new VirtioGpuError('unsupported', `a request of ${request.length} bytes`);
+      const command = this.#commands[index]!.get(request.type);
+      if (!command) throw new VirtioGpuError('unsupported', 'not supported');
+      request.needs(command.size);
+      command.run(this.#state, request, reply, answer);
+    } catch (error) {
+      this.#failed(error);
+    }
+    answer.finish(reply.writeTo(chain));
+  }
+
+  #failed(error: unknown): void {
+    this.#errors++;
+    this.#reply.fail(responseOf(error));
+    const name = this.#request.hasHeader ? commandName(this.#request.type) : 'request';
+    if (error instanceof VirtioGpuError) this.#logOnce('warn', `the guest's ${name} is refused: ${error.message}`, `${name} ${error.code}`);
+    else this.#logOnce('error', `the guest's ${name} failed: ${String(error)}`, name);
+  }
+
+  /** A guest can cause as many messages as it likes: one of each kind is logged, and not many kinds. */
+  #logOnce(level: 'warn' | 'error', message: string, kind = message): void {
+    if (this.#logged.has(kind) || this.#logged.size >= 100) return;
+    this.#logged.add(kind);
+    this.#log(level, message);
+  }
+}

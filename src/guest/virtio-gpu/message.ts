@@ -1,0 +1,109 @@
+import {
+  VIRTIO_GPU_FLAG_FENCE,
+  VIRTIO_GPU_FLAG_INFO_RING_IDX,
+  VIRTIO_GPU_RESP,
+  virtio_gpu_ctrl_hdr,
+  virtio_gpu_mem_entry,
+  virtio_gpu_resource_create_blob,
+  virtio_gpu_resp_edid,
+} from '../../../protocols/virtio-gpu.ts';
+import type { Chain } from '../virtio/chain.ts';
+import { VirtioGpuError } from './errors.ts';
+import type { BackingEntry } from './tap.ts';
+
+/** QEMU's limit; a scattered 64 MiB. */
+const MAX_ENTRIES = 16384;
+const MAX_REQUEST = virtio_gpu_resource_create_blob.size + MAX_ENTRIES * virtio_gpu_mem_entry.size;
+
+const HEADER = virtio_gpu_ctrl_hdr.size;
+const { fence_id: FENCE_ID } = virtio_gpu_ctrl_hdr.offset;
+const { type: TYPE, flags: FLAGS, ctx_id: CTX_ID, ring_idx: RING_IDX } = virtio_gpu_ctrl_hdr.field;
+
+/** The one copy of the request that is being handled; the guest cannot change it any more. */
+export class Request {
+  readonly bytes = new Uint8Array(MAX_REQUEST);
+  readonly view = new DataView(this.bytes.buffer);
+  /** Bytes the guest sent, cut at the longest that means something. */
+  length = 0;
+
+  copyFrom(chain: Chain): void {
+    this.length = chain.read(0, this.bytes, 0, MAX_REQUEST);
+  }
+
+  get hasHeader(): boolean {
+    return this.length >= HEADER;
+  }
+
+  get type(): number {
+    return TYPE.get(this.view, 0);
+  }
+
+  get isFenced(): boolean {
+    return this.hasHeader && (FLAGS.get(this.view, 0) & VIRTIO_GPU_FLAG_FENCE) !== 0;
+  }
+
+  /** VirtioGpuError when the request is shorter than its struct; what follows the struct is ignored. */
+  needs(size: number): void {
+    if (this.length < size) throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, ${size} are needed`);
+  }
+
+  /** The virtio_gpu_mem_entry list from byte `at` on. VirtioGpuError for lists that are empty, short or have empty entries. */
+  entries(at: number, count: number): BackingEntry[] {
+    if (count === 0 || count > MAX_ENTRIES) throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are possible`);
+    this.needs(at + count * virtio_gpu_mem_entry.size);
+    const { addr, length } = virtio_gpu_mem_entry.field;
+    return Array.from({ length: count }, (_, index) => {
+      const entry = at + index * virtio_gpu_mem_entry.size;
+      const piece = { address: addr.get(this.view, entry), length: length.get(this.view, entry) };
+      if (piece.length === 0) throw new VirtioGpuError('invalid-parameter', `entry ${index} of a backing has no length`);
+      return piece;
+    });
+  }
+}
+
+/** The response to the request that is being handled, zero where nothing was written. */
+export class Reply {
+  readonly bytes = new Uint8Array(virtio_gpu_resp_edid.size);
+  readonly view = new DataView(this.bytes.buffer);
+  #length = HEADER;
+
+  /** OK_NODATA, with the request's fence. */
+  start(request: Request): void {
+    this.bytes.fill(0, 0, this.#length);
+    this.#length = HEADER;
+    TYPE.set(this.view, 0, VIRTIO_GPU_RESP.OK_NODATA);
+    if (!request.isFenced) return;
+    FLAGS.set(this.view, 0, FLAGS.get(request.view, 0) & (VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX));
+    for (let i = 0; i < 8; i++) this.bytes[FENCE_ID + i] = request.bytes[FENCE_ID + i]!;
+    CTX_ID.set(this.view, 0, CTX_ID.get(request.view, 0));
+    RING_IDX.set(this.view, 0, RING_IDX.get(request.view, 0));
+  }
+
+  get type(): number {
+    return TYPE.get(this.view, 0);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** A response struct of `size` bytes, header included; its body is written into `view`. */
+  ok(type: number, size: number): void {
+    TYPE.set(this.view, 0, type);
+    this.#length = size;
+  }
+
+  /** An error has no body. */
+  fail(type: number): void {
+    this.bytes.fill(0, HEADER, this.#length);
+    TYPE.set(this.view, 0, type);
+    this.#length = HEADER;
+  }
+
+  /** How much of it was written: a chain too small for a body is told so, one too small for a header nothing. */
+  writeTo(chain: Chain): number {
+    if (chain.writable < HEADER) return 0;
+    if (chain.writable < this.#length) this.fail(VIRTIO_GPU_RESP.ERR_INVALID_PARAMETER);
+    return chain.write(0, this.bytes, 0, this.#length);
+  }
+}

@@ -1,0 +1,215 @@
+import { Damage } from '../../core/damage.ts';
+import type { Framebuffer, PixelLayout } from '../../core/framebuffer.ts';
+import { EMPTY_RECT, sameRect, type Rect } from '../../core/geometry.ts';
+import { scanoutId, type ScanoutId, type SourceSink } from '../../core/source.ts';
+import { VirtioGpuError } from './errors.ts';
+import type { Answer } from './fences.ts';
+import { LinearLayout, sameLayout, type Resource } from './resource.ts';
+
+/** Layouts of one blob whose framebuffers are kept, beyond those that are shown. */
+const KEPT_LAYOUTS = 4;
+
+export class MutableRect implements Rect {
+  x = 0;
+  y = 0;
+  width = 0;
+  height = 0;
+
+  set(x: number, y: number, width: number, height: number): this {
+    this.x = x;
+    this.y = y;
+    this.width = width;
+    this.height = height;
+    return this;
+  }
+
+  copy(rect: Rect): this {
+    return this.set(rect.x, rect.y, rect.width, rect.height);
+  }
+}
+
+/** A resource on a plane of a scanout; its framebuffer is null while it has no pixels. */
+interface Plane {
+  resource: Resource | null;
+  readonly layout: LinearLayout;
+  framebuffer: Framebuffer | null;
+}
+
+interface Cursor extends Plane {
+  hotspotX: number;
+  hotspotY: number;
+  x: number;
+  y: number;
+}
+
+export interface Scanout extends Plane {
+  readonly id: ScanoutId;
+  readonly rect: MutableRect;
+  /** What changed inside `rect` and was not flushed. */
+  readonly pending: Damage;
+  readonly cursor: Cursor;
+}
+
+/** What each of the guest's monitors shows, and the sink that is told. */
+export class Scanouts {
+  readonly #scanouts: readonly Scanout[];
+  #sink: SourceSink | null = null;
+
+  constructor(count: number) {
+    this.#scanouts = Array.from({ length: count }, (_, index) => ({
+      id: scanoutId(index),
+      resource: null,
+      layout: new LinearLayout(),
+      framebuffer: null,
+      rect: new MutableRect(),
+      pending: new Damage(),
+      cursor: { resource: null, layout: new LinearLayout(), framebuffer: null, hotspotX: 0, hotspotY: 0, x: 0, y: 0 },
+    }));
+  }
+
+  get count(): number {
+    return this.#scanouts.length;
+  }
+
+  get(index: number): Scanout {
+    const scanout = this.#scanouts[index];
+    if (!scanout) throw new VirtioGpuError('invalid-scanout', `scanout ${index}: there are ${this.#scanouts.length}`);
+    return scanout;
+  }
+
+  /** Tells `sink` what is on and shows it. */
+  connect(sink: SourceSink): void {
+    this.#sink = sink;
+    for (const scanout of this.#scanouts) {
+      if (scanout.framebuffer) this.#announce(scanout, true);
+      if (scanout.cursor.framebuffer) this.#announceCursor(scanout);
+    }
+  }
+
+  /** `rect` lies inside the layout. Shown from the next flush on, and then all of it. */
+  show(scanout: Scanout, resource: Resource, layout: PixelLayout, rect: Rect): void {
+    if (scanout.resource === resource && sameRect(scanout.rect, rect) && sameLayout(scanout.layout, layout)) return;
+    scanout.resource = resource;
+    scanout.layout.copy(layout);
+    scanout.rect.copy(rect);
+    scanout.framebuffer = resource.framebuffer(layout);
+    this.#announce(scanout, false);
+    this.#forgetOldLayouts(resource);
+  }
+
+  off(scanout: Scanout): void {
+    if (!scanout.resource) return;
+    scanout.resource = null;
+    scanout.framebuffer = null;
+    scanout.rect.copy(EMPTY_RECT);
+    scanout.pending.clear();
+    this.#sink?.scanout(scanout.id, null, scanout.rect);
+  }
+
+  /** `layout` null, with the resource, hides the cursor. The pixels count as of now. */
+  setCursor(scanout: Scanout, resource: Resource | null, layout: PixelLayout | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+    const { cursor } = scanout;
+    cursor.resource = resource;
+    cursor.framebuffer = null;
+    cursor.hotspotX = hotspotX;
+    cursor.hotspotY = hotspotY;
+    cursor.x = x;
+    cursor.y = y;
+    if (resource && layout) cursor.framebuffer = resource.framebuffer(cursor.layout.copy(layout));
+    this.#announceCursor(scanout);
+    if (resource) this.#forgetOldLayouts(resource);
+  }
+
+  moveCursor(scanout: Scanout, x: number, y: number): void {
+    scanout.cursor.x = x;
+    scanout.cursor.y = y;
+    this.#sink?.cursorMoved(scanout.id, x, y);
+  }
+
+  /** On a scanout or a cursor. */
+  isShown(resource: Resource): boolean {
+    for (const { resource: shown, cursor } of this.#scanouts) if (shown === resource || cursor.resource === resource) return true;
+    return false;
+  }
+
+  /** The resource changed there; coordinates are its pixels, and may lie outside. */
+  damage(resource: Resource, x: number, y: number, width: number, height: number): void {
+    for (const { resource: shown, rect, pending } of this.#scanouts) {
+      if (shown !== resource) continue;
+      const left = Math.max(x, rect.x);
+      const top = Math.max(y, rect.y);
+      pending.add(left, top, Math.min(x + width, rect.x + rect.width) - left, Math.min(y + height, rect.y + rect.height) - top);
+    }
+  }
+
+  /** Damage of every scanout that shows the resource, in its pixels, before `flush` takes it. */
+  eachPending(resource: Resource, see: (scanout: Scanout) => void): void {
+    for (const scanout of this.#scanouts) if (scanout.resource === resource) see(scanout);
+  }
+
+  /** Shows what changed, wherever the resource is shown; `answer` waits for all of them. */
+  flush(resource: Resource, answer: Answer): void {
+    const sink = this.#sink;
+    if (!sink) return;
+    for (const scanout of this.#scanouts) {
+      if (scanout.resource !== resource || !scanout.framebuffer || scanout.pending.isEmpty) continue;
+      sink.flush(scanout.id, scanout.pending, answer.wait());
+      scanout.pending.clear();
+    }
+  }
+
+  /**
+   * The resource's pixels are elsewhere from now on, in `resource.pixels`: whatever is shown moves
+   * to new framebuffers, then the old ones go. The memory of the old pixels is the caller's.
+   */
+  moved(resource: Resource): void {
+    const old = resource.framebuffers;
+    resource.framebuffers = [];
+    for (const scanout of this.#scanouts) {
+      if (scanout.resource === resource) {
+        const hadPixels = scanout.framebuffer !== null;
+        scanout.framebuffer = resource.framebuffer(scanout.layout);
+        this.#announce(scanout, hadPixels);
+      }
+      const { cursor } = scanout;
+      if (cursor.resource === resource) {
+        cursor.framebuffer = resource.framebuffer(cursor.layout);
+        this.#announceCursor(scanout);
+      }
+    }
+    for (const framebuffer of old) this.#sink?.destroyed(framebuffer);
+  }
+
+  /** The resource goes: whatever shows it is turned off. */
+  forget(resource: Resource): void {
+    for (const scanout of this.#scanouts) {
+      if (scanout.resource === resource) this.off(scanout);
+      if (scanout.cursor.resource === resource) this.setCursor(scanout, null, null, 0, 0, scanout.cursor.x, scanout.cursor.y);
+    }
+    for (const framebuffer of resource.framebuffers) this.#sink?.destroyed(framebuffer);
+    resource.framebuffers = [];
+  }
+
+  #announce(scanout: Scanout, isFlushed: boolean): void {
+    scanout.pending.clear();
+    scanout.pending.addRect(scanout.rect);
+    this.#sink?.scanout(scanout.id, scanout.framebuffer, scanout.rect);
+    if (!isFlushed || !scanout.framebuffer || !this.#sink) return;
+    this.#sink.flush(scanout.id, scanout.pending, null);
+    scanout.pending.clear();
+  }
+
+  #announceCursor({ id, cursor }: Scanout): void {
+    this.#sink?.cursor(id, cursor.framebuffer, cursor.hotspotX, cursor.hotspotY, cursor.x, cursor.y);
+  }
+
+  #forgetOldLayouts(resource: Resource): void {
+    const { framebuffers } = resource;
+    for (let i = 0; i < framebuffers.length && framebuffers.length > KEPT_LAYOUTS; i++) {
+      const framebuffer = framebuffers[i]!;
+      if (this.#scanouts.some((s) => s.framebuffer === framebuffer || s.cursor.framebuffer === framebuffer)) continue;
+      framebuffers.splice(i--, 1);
+      this.#sink?.destroyed(framebuffer);
+    }
+  }
+}

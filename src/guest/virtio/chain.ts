@@ -1,0 +1,155 @@
+import { addr64 } from '../../../protocols/layout.ts';
+import { VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, vring_desc } from '../../../protocols/virtio-ring.ts';
+import type { GuestMemory } from '../memory.ts';
+
+const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
+
+/** Most chains are this short; a longer one makes its storage grow, up to the queue's size. */
+const FIRST_CAPACITY = 8;
+
+/** Whose memory the buffers of a chain lie in; it may change while the chain is in flight. */
+export interface ChainHome {
+  readonly memory: GuestMemory;
+  /** Room for an indirect table of as many descriptors as the queue has. */
+  readonly scratch: Uint8Array;
+  readonly scratchView: DataView;
+  readonly indirect: boolean;
+}
+
+/**
+ * A request in guest memory: buffers the device reads, then buffers it writes, each sort seen as
+ * one run of bytes. Belongs to the queue, one object per head; valid until it is pushed back.
+ * Descriptors were copied out of shared memory and checked, so the guest cannot change them
+ * any more; what the buffers hold it can.
+ */
+export class Chain {
+  readonly head: number;
+  readonly #home: ChainHome;
+  #addresses = new Float64Array(FIRST_CAPACITY);
+  #lengths = new Uint32Array(FIRST_CAPACITY);
+  #count = 0;
+  #firstWritable = 0;
+  #readable = 0;
+  #writable = 0;
+  #inFlight = false;
+
+  constructor(head: number, home: ChainHome) {
+    this.head = head;
+    this.#home = home;
+  }
+
+  /** Bytes the driver sent. */
+  get readable(): number {
+    return this.#readable;
+  }
+
+  /** Bytes the driver has room for. */
+  get writable(): number {
+    return this.#writable;
+  }
+
+  /** Popped and not pushed yet. */
+  get inFlight(): boolean {
+    return this.#inFlight;
+  }
+
+  /** Copies out of the readable bytes, from `at` on; how many there were, at most `length`. */
+  read(at: number, into: Uint8Array, intoAt: number, length: number): number {
+    return this.#copy(0, this.#firstWritable, at, into, intoAt, length, false);
+  }
+
+  /** Copies into the writable bytes, from `at` on; how many fitted, at most `length`. */
+  write(at: number, from: Uint8Array, fromAt: number, length: number): number {
+    return this.#copy(this.#firstWritable, this.#count, at, from, fromAt, length, true);
+  }
+
+  /** For the queue: takes this chain's descriptors out of `table`; what is wrong with them, or null. */
+  load(table: DataView, size: number): string | null {
+    this.#count = 0;
+    this.#readable = 0;
+    this.#writable = 0;
+    let view = table;
+    let entries = size;
+    let index = this.head;
+    for (;;) {
+      const at = index * vring_desc.size;
+      const address = addr64.get(view, at + ADDR);
+      const length = view.getUint32(at + LEN, true);
+      const flags = view.getUint16(at + FLAGS, true);
+      const next = view.getUint16(at + NEXT, true);
+      if ((flags & VRING_DESC_F_INDIRECT) !== 0) {
+        if (!this.#home.indirect) return 'an indirect descriptor was not negotiated';
+        if (view !== table) return 'an indirect descriptor inside an indirect table';
+        if ((flags & VRING_DESC_F_NEXT) !== 0) return 'an indirect descriptor with a successor';
+        if (length === 0 || length % vring_desc.size !== 0) return 'an indirect table of zero or odd length';
+        entries = length / vring_desc.size;
+        if (entries > size) return 'an indirect table longer than the queue';
+        if (!this.#home.memory.copyOut(address, length, this.#home.scratch, 0)) return 'an indirect table outside memory';
+        view = this.#home.scratchView;
+        index = 0;
+        continue;
+      }
+      if (this.#count === size) return 'a chain longer than the queue, or a loop';
+      if (length === 0) return 'a descriptor of zero length';
+      if (!this.#home.memory.covers(address, length)) return 'a descriptor outside memory';
+      if ((flags & VRING_DESC_F_WRITE) !== 0) {
+        this.#writable += length;
+      } else {
+        if (this.#writable > 0) return 'a readable descriptor after a writable one';
+        this.#readable += length;
+        this.#firstWritable = this.#count + 1;
+      }
+      this.#append(address, length);
+      if ((flags & VRING_DESC_F_NEXT) === 0) break;
+      if (next >= entries) return 'a descriptor index beyond its table';
+      index = next;
+    }
+    if (this.#readable === 0) this.#firstWritable = 0;
+    this.#inFlight = true;
+    return null;
+  }
+
+  /** For the queue: the driver owns the buffers again. */
+  release(): void {
+    this.#inFlight = false;
+    this.#count = 0;
+    this.#firstWritable = 0;
+    this.#readable = 0;
+    this.#writable = 0;
+  }
+
+  #append(address: number, length: number): void {
+    if (this.#count === this.#lengths.length) {
+      const addresses = new Float64Array(this.#count * 2);
+      const lengths = new Uint32Array(this.#count * 2);
+      addresses.set(this.#addresses);
+      lengths.set(this.#lengths);
+      this.#addresses = addresses;
+      this.#lengths = lengths;
+    }
+    this.#addresses[this.#count] = address;
+    this.#lengths[this.#count] = length;
+    this.#count++;
+  }
+
+  #copy(first: number, end: number, at: number, bytes: Uint8Array, bytesAt: number, length: number, write: boolean): number {
+    const { memory } = this.#home;
+    let skip = at;
+    let done = 0;
+    for (let i = first; i < end && done < length; i++) {
+      const size = this.#lengths[i]!;
+      if (skip >= size) {
+        skip -= size;
+        continue;
+      }
+      const count = Math.min(size - skip, length - done);
+      const address = this.#addresses[i]! + skip;
+      const ok = write ? memory.copyIn(address, bytes, bytesAt + done, count) : memory.copyOut(address, count, bytes, bytesAt + done);
+      // Checked when popped, but the VMM may have taken the memory away since.
+      if (!ok) break;
+      done += count;
+      skip = 0;
+    }
+    return done;
+  }
+}

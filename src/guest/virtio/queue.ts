@@ -1,0 +1,177 @@
+import {
+  VRING_AVAIL_F_NO_INTERRUPT,
+  VRING_USED_F_NO_NOTIFY,
+  vringAvailEventOffset,
+  vringUsedEventOffset,
+  vring_desc,
+} from '../../../protocols/virtio-ring.ts';
+import type { GuestMemory } from '../memory.ts';
+import { Chain, type ChainHome } from './chain.ts';
+
+/** Larger rings are refused: it bounds what one queue can make us keep (12 MiB), and no VMM offers more. */
+export const MAX_QUEUE_SIZE = 1024;
+
+const FLAGS = 0;
+const IDX = 1;
+const AVAIL_RING = 2;
+/** The used ring's first element, in 32-bit words. */
+const USED_RING = 1;
+
+/** The three areas of a split ring, each contiguous and as long as the queue's size makes it. */
+export interface RingBytes {
+  readonly descriptors: Uint8Array;
+  readonly available: Uint8Array;
+  readonly used: Uint8Array;
+}
+
+export interface QueueOptions {
+  /** Descriptors: a power of two, at most MAX_QUEUE_SIZE. */
+  readonly size: number;
+  /** The available index to go on from. */
+  readonly base: number;
+  readonly eventIdx: boolean;
+  readonly indirect: boolean;
+  /** Interrupts the driver. */
+  readonly call: () => void;
+  /** The driver broke the rules; nothing is popped any more. */
+  readonly onBroken: (reason: string) => void;
+}
+
+/**
+ * The device's side of a split virtqueue (virtio 1.3, 2.7). Nothing a driver writes into the ring
+ * throws: it marks the queue broken. Steady use allocates nothing.
+ *
+ * Sharing memory with the driver from JavaScript:
+ * - 16-bit ring fields are read and written through Uint16Array, in one access. A DataView would
+ *   do until V8 compiles the caller; before that it moves byte by byte, and an index could be
+ *   seen half changed.
+ * - Indices, flags and event indices go through Atomics, which V8 gives sequential consistency
+ *   on any buffer. So what the driver wrote before its index is read after it, what we write is
+ *   seen before ours, and "publish an index, then look at the other's event index" cannot be
+ *   reordered on either side, which is what EVENT_IDX stands on.
+ */
+export class Virtqueue {
+  readonly size: number;
+  readonly #home: { memory: GuestMemory } & ChainHome;
+  readonly #eventIdx: boolean;
+  readonly #call: () => void;
+  readonly #onBroken: (reason: string) => void;
+  readonly #chains: Chain[] = [];
+  #descriptors!: DataView;
+  #available!: Uint16Array;
+  #used16!: Uint16Array;
+  #used32!: Uint32Array;
+  readonly #usedEvent: number;
+  readonly #availEvent: number;
+  #nextAvailable: number;
+  /** The driver's index when last looked at. */
+  #availableIndex: number;
+  #usedIndex: number;
+  #stopped = false;
+  #broken: string | null = null;
+
+  constructor(options: QueueOptions, memory: GuestMemory, ring: RingBytes) {
+    const scratch = new Uint8Array(options.size * vring_desc.size);
+    this.size = options.size;
+    this.#home = { memory, scratch, scratchView: new DataView(scratch.buffer), indirect: options.indirect };
+    this.#eventIdx = options.eventIdx;
+    this.#call = options.call;
+    this.#onBroken = options.onBroken;
+    this.#usedEvent = vringUsedEventOffset(options.size) / 2;
+    this.#availEvent = vringAvailEventOffset(options.size) / 2;
+    this.#nextAvailable = options.base;
+    this.#availableIndex = options.base;
+    this.remap(memory, ring);
+    this.#usedIndex = Atomics.load(this.#used16, IDX);
+  }
+
+  /** Why nothing is popped any more, or null. Only a new queue helps. */
+  get broken(): string | null {
+    return this.#broken;
+  }
+
+  /** The available index up to which chains were popped. */
+  get base(): number {
+    return this.#nextAvailable;
+  }
+
+  /** The same ring through other mappings. Chains in flight stay valid. */
+  remap(memory: GuestMemory, ring: RingBytes): void {
+    const { descriptors, available, used } = ring;
+    this.#home.memory = memory;
+    this.#descriptors = new DataView(descriptors.buffer, descriptors.byteOffset, descriptors.length);
+    this.#available = new Uint16Array(available.buffer, available.byteOffset, available.length >>> 1);
+    this.#used16 = new Uint16Array(used.buffer, used.byteOffset, used.length >>> 1);
+    this.#used32 = new Uint32Array(used.buffer, used.byteOffset, used.length >>> 2);
+  }
+
+  /**
+   * The next chain the driver made available. null when there is none (the driver kicks when that
+   * changes) or the queue is broken. Who stops before null is not kicked, and comes back himself.
+   */
+  pop(): Chain | null {
+    if (this.#broken !== null || this.#stopped) return null;
+    if (this.#nextAvailable === this.#availableIndex && !this.#refill()) return null;
+    const head = this.#available[AVAIL_RING + (this.#nextAvailable & (this.size - 1))]!;
+    if (head >= this.size) return this.#break('a head beyond the queue size');
+    const chain = (this.#chains[head] ??= new Chain(head, this.#home));
+    if (chain.inFlight) return this.#break('a head that is in flight already');
+    const fault = chain.load(this.#descriptors, this.size);
+    if (fault !== null) return this.#break(fault);
+    this.#nextAvailable = (this.#nextAvailable + 1) & 0xffff;
+    return chain;
+  }
+
+  /**
+   * Gives a chain back, with the first `written` of its writable bytes filled in, and interrupts
+   * the driver if it wants that. On a broken or stopped queue it only frees the chain.
+   */
+  push(chain: Chain, written: number): void {
+    if (this.#chains[chain.head] !== chain || !chain.inFlight) throw new Error(`chain ${chain.head} is not in flight on this queue`);
+    chain.release();
+    if (this.#broken !== null || this.#stopped) return;
+    const published = this.#usedIndex;
+    const at = USED_RING + 2 * (published & (this.size - 1));
+    this.#used32[at] = chain.head;
+    this.#used32[at + 1] = written;
+    this.#usedIndex = (published + 1) & 0xffff;
+    Atomics.store(this.#used16, IDX, this.#usedIndex);
+    if (this.#wantsCall(published)) this.#call();
+  }
+
+  /** The mappings are about to go: from now on nothing is popped, and a push touches nothing. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Looks for new chains; if there are none, asks for a kick and looks once more. */
+  #refill(): boolean {
+    let index = Atomics.load(this.#available, IDX);
+    if (index === this.#nextAvailable) {
+      if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, this.#nextAvailable);
+      else Atomics.store(this.#used16, FLAGS, 0);
+      // A chain added before the driver saw that came without a kick.
+      index = Atomics.load(this.#available, IDX);
+      if (index === this.#nextAvailable) return false;
+    }
+    if (((index - this.#nextAvailable) & 0xffff) > this.size) {
+      this.#break('an available index further ahead than the queue is long');
+      return false;
+    }
+    this.#availableIndex = index;
+    if (!this.#eventIdx) Atomics.store(this.#used16, FLAGS, VRING_USED_F_NO_NOTIFY);
+    return true;
+  }
+
+  /** Whether the driver asked to hear of the used element number `published`. */
+  #wantsCall(published: number): boolean {
+    if (this.#eventIdx) return Atomics.load(this.#available, this.#usedEvent) === published;
+    return (Atomics.load(this.#available, FLAGS) & VRING_AVAIL_F_NO_INTERRUPT) === 0;
+  }
+
+  #break(reason: string): null {
+    this.#broken = reason;
+    this.#onBroken(reason);
+    return null;
+  }
+}

@@ -1,0 +1,202 @@
+import { randomFillSync } from 'node:crypto';
+import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { Bridge } from '../../src/bridge.ts';
+import { Damage } from '../../src/core/damage.ts';
+import { FormatSet } from '../../src/core/format-set.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import { virtualMonitor } from '../../src/core/monitor.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
+import { scanoutId, type Source } from '../../src/core/source.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
+import { loadCopyFrames, missingCompiler } from './native.ts';
+
+export const WIDTH = 1920;
+export const HEIGHT = 1080;
+const STRIDE = WIDTH * 4;
+const WHOLE: Rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
+
+/** Pictures that take turns, each on an output of its own, where a bridge flips between two shadows. */
+export const SOURCES = 3;
+const TARGETS = 2 * SOURCES;
+/** Together (75 MB of pixels) beyond any cache this runs on. */
+const SAMPLE_BYTES = 400e6;
+const ROUNDS = 21;
+
+interface Case {
+  readonly name: string;
+  /** What changes in a picture, step by step and over again. */
+  readonly steps: readonly (readonly Rect[])[];
+}
+
+const cursorCells = Array.from({ length: Math.floor(HEIGHT / 64) * (WIDTH / 64) }, (_, i) => [
+  { x: (i % (WIDTH / 64)) * 64, y: Math.floor(i / (WIDTH / 64)) * 64, width: 64, height: 64 },
+]);
+
+export const CASES: readonly Case[] = [
+  { name: 'full frame', steps: [[WHOLE]] },
+  { name: 'window 960x540', steps: [[{ x: 480, y: 270, width: 960, height: 540 }]] },
+  // A block that moves by its own size: what a guest without a cursor plane does to its picture.
+  { name: 'moving 64x64', steps: cursorCells },
+  { name: '16 rectangles 96x48', steps: [Array.from({ length: 16 }, (_, i) => ({ x: 60 + (i % 4) * 480, y: 50 + Math.floor(i / 4) * 270, width: 96, height: 48 }))] },
+];
+
+/** A screen that shows a frame when told to, and reads nothing. */
+class InstantOutput implements Output {
+  readonly name = 'bench';
+  readonly monitor = virtualMonitor('bench', WIDTH, HEIGHT, 60_000);
+  readonly imports = new FormatSet();
+  readonly readsPages = false;
+  readonly shadowFormats: readonly Fourcc[] = [DRM_FORMAT.XRGB8888];
+  readonly maxCursor = { width: 64, height: 64 };
+  #listener: OutputListener | null = null;
+  #shown: Handle | null = null;
+  #pending: Handle | null = null;
+
+  listen(listener: OutputListener): void {
+    this.#listener = listener;
+  }
+
+  import(): DmabufImportRefused {
+    return new DmabufImportRefused('format', 'the bench imports nothing');
+  }
+
+  createShadow(width: number, height: number, format: Fourcc): Shadow {
+    const pixels = Mapping.anonymous(width * height * 4);
+    return { format, width, height, stride: width * 4, pixels, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
+  }
+
+  present(frame: Frame): void {
+    this.#pending = frame.primary.handle;
+  }
+
+  vblank(): void {
+    const replaced = this.#shown;
+    this.#shown = this.#pending;
+    if (replaced !== null && replaced !== this.#shown) this.#listener!.released(replaced);
+    this.#listener!.presented(0, 0, 0, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener = null;
+  }
+}
+
+/** A bridge with guest pages on one side and instant screens on the other, and how much it has copied. */
+export class OurSide implements Disposable {
+  readonly #resources: DisposableStack;
+  readonly #bridge: Bridge;
+  readonly #outputs: readonly InstantOutput[];
+  readonly #steps: readonly (readonly Rect[])[];
+  readonly #damage = new Damage();
+  #frame = 0;
+
+  constructor(pictures: readonly GuestPicture[], steps: readonly (readonly Rect[])[]) {
+    using resources = new DisposableStack();
+    const source: Source = { scanouts: pictures.length, connect: () => undefined, setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
+    this.#outputs = pictures.map(() => resources.use(new InstantOutput()));
+    this.#bridge = resources.use(new Bridge(source, { zeroCopy: 'off' }));
+    this.#steps = steps;
+    pictures.forEach(({ framebuffer }, i) => {
+      this.#bridge.show(scanoutId(i), this.#outputs[i]!);
+      this.#bridge.scanout(scanoutId(i), framebuffer, WHOLE);
+    });
+    // Each shadow starts with the whole picture; from then on it gets what changed since its last turn.
+    this.run(Math.max(TARGETS, steps.length * SOURCES));
+    this.#resources = resources.move();
+  }
+
+  get copiedBytes(): number {
+    return this.#bridge.stats.reduce((sum, { screens }) => sum + screens[0]!.primary.copiedBytes, 0);
+  }
+
+  run(frames: number): void {
+    for (const end = this.#frame + frames; this.#frame < end; this.#frame++) {
+      const picture = this.#frame % SOURCES;
+      const rects = this.#steps[Math.floor(this.#frame / SOURCES) % this.#steps.length]!;
+      this.#damage.clear();
+      for (const rect of rects) this.#damage.addRect(rect);
+      this.#bridge.flush(scanoutId(picture), this.#damage, null);
+      this.#outputs[picture]!.vblank();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#resources[Symbol.dispose]();
+  }
+}
+
+/** The rectangles a flush of each step has to copy into one of two shadows: those of this step and the one before. */
+export function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Array; bytes: number[] } {
+  const rects: number[] = [];
+  const starts = [0];
+  const bytes: number[] = [];
+  for (let frame = 0; frame < steps.length * SOURCES; frame++) {
+    const step = Math.floor(frame / SOURCES);
+    const stale = new Damage();
+    for (const rect of [...steps.at(step - 1)!, ...steps[step]!]) stale.addRect(rect);
+    for (let i = 0; i < stale.count; i++) rects.push(stale.x(i), stale.y(i), stale.width(i), stale.height(i));
+    starts.push(rects.length / 4);
+    bytes.push(stale.area * 4);
+  }
+  return { rects: Int32Array.from(rects), starts: Uint32Array.from(starts), bytes };
+}
+
+async function measure({ name, steps }: Case): Promise<Measurement> {
+  using resources = new DisposableStack();
+  const pictures = Array.from({ length: SOURCES }, () => resources.use(new GuestPicture(WIDTH, HEIGHT)));
+  for (const { pixels } of pictures) randomFillSync(pixels.bytes);
+  const side = resources.use(new OurSide(pictures, steps));
+
+  const ordinary = (count: number): BigUint64Array =>
+    BigUint64Array.from({ length: count }, () => BigInt(resources.use(filled(STRIDE * HEIGHT)).address));
+  const from = ordinary(SOURCES);
+  const to = ordinary(TARGETS);
+  const copyFrames = loadCopyFrames();
+  const { rects, starts, bytes } = copiesOf(steps);
+  const cycle = bytes.length;
+  const cycleBytes = bytes.reduce((sum, n) => sum + n, 0);
+  const frames = cycle * Math.ceil(SAMPLE_BYTES / cycleBytes);
+  const sampleBytes = (frames / cycle) * cycleBytes;
+
+  const samples = await alternate(
+    ROUNDS,
+    () => {
+      const before = side.copiedBytes;
+      const seconds = time(() => side.run(frames));
+      if (side.copiedBytes - before !== sampleBytes) throw new Error(`${name}: ${side.copiedBytes - before} bytes copied, not ${sampleBytes}`);
+      return sampleBytes / seconds / 1e9;
+    },
+    () => sampleBytes / time(() => copyFrames(to, TARGETS, from, SOURCES, STRIDE, rects, starts, cycle, 0, frames)) / 1e9,
+  );
+  return { name: `copy/${name}`, unit: 'GB/s', better: 'more', ours: samples.ours, peer: { name: 'memcpy in C, contiguous memory', samples: samples.peer }, goal: 0.9 };
+}
+
+/** Memory with real pages behind it. */
+function filled(length: number): Mapping {
+  const mapping = Mapping.anonymous(length);
+  randomFillSync(mapping.bytes);
+  return mapping;
+}
+
+function time(run: () => void): number {
+  const started = performance.now();
+  run();
+  return (performance.now() - started) / 1000;
+}
+
+export const copy: Benchmark = {
+  name: 'copy',
+  about: `a flush by the copy rung, from scattered 4 KiB guest pages at ${WIDTH}x${HEIGHT}, against memcpy of the same rectangles`,
+  missing: missingCompiler,
+  async run({ progress }) {
+    const measurements: Measurement[] = [];
+    for (const one of CASES) {
+      progress(one.name);
+      measurements.push(await measure(one));
+    }
+    return measurements;
+  },
+};

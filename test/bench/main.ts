@@ -1,0 +1,79 @@
+/** `npm run bench`: see USAGE. */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
+import { copy } from './copy.ts';
+import { table } from './report.ts';
+
+const benchmarks: readonly Benchmark[] = [copy];
+
+const USAGE = `npm run bench -- [NAME...] [--json FILE] [--list]
+
+Runs the named benchmarks, all without a name. Where there is a peer, ours and the peer's samples
+alternate within the run. The table gives the median, minimum and maximum of the samples.
+
+ratio  our median / the peer's median, whatever the unit
+goal   a bound of the ratio, or of our median where there is no peer: '>=' for rates, where more is
+       better, '<=' for costs, where less is
+
+--json FILE  writes the rows {name, unit, ours, peer, peerName, ratio, goal, met} as one array;
+             null stands for no peer and no goal
+--list       names the benchmarks
+
+A missed goal is no failure: the exit code is 0 unless a benchmark could not run. One that lacks
+something on this machine says so and is left out; under CI=true that is a failure.
+`;
+
+function progress(name: string): (text: string) => void {
+  if (process.stderr.isTTY) return (text) => void process.stderr.write(`\r\x1b[K${name}: ${text}`);
+  return (text) => void process.stderr.write(`${name}: ${text}\n`);
+}
+
+/** True if everything ran that could and had to. */
+async function runAll(chosen: readonly Benchmark[], json: string | undefined): Promise<boolean> {
+  const measurements: Measurement[] = [];
+  let ok = true;
+  for (const benchmark of chosen) {
+    const missing = benchmark.missing();
+    if (missing !== null) {
+      console.error(`${benchmark.name} left out: ${missing}`);
+      if (process.env['CI'] === 'true') ok = false;
+      continue;
+    }
+    try {
+      const measured = await benchmark.run({ progress: progress(benchmark.name) });
+      if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+      console.log(`${table(measured)}\n`);
+      measurements.push(...measured);
+    } catch (error) {
+      console.error(`${benchmark.name} failed:`, error);
+      ok = false;
+    }
+  }
+  if (json !== undefined) writeFileSync(json, `${JSON.stringify(measurements.map(toRow), null, 2)}\n`);
+  return ok;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { json: { type: 'string' }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
+  if (values.list) {
+    for (const { name, about } of benchmarks) console.log(`${name.padEnd(14)}${about}`);
+    return 0;
+  }
+  const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
+  if (unknown.length > 0) {
+    console.error(`no benchmark is called ${unknown.join(', ')}; there are ${benchmarks.map(({ name }) => name).join(', ')}`);
+    return 2;
+  }
+  const chosen = positionals.length > 0 ? benchmarks.filter(({ name }) => positionals.includes(name)) : benchmarks;
+  return (await runAll(chosen, values.json)) ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,35 @@
+import { randomFillSync } from 'node:crypto';
+import koffi from 'koffi';
+import { Mapping } from '../../src/sys/mapping.ts';
+import { copyRect } from '../../src/sys/copy-rect.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { loadCopyFrames } from './native.ts';
+const W=1920,H=1080,S=W*4;
+const lib=koffi.load('libpixman-1.so.0');
+const ints=(n:number)=>Array.from({length:n},()=>'int');
+const create=lib.func('pixman_image_create_bits_no_clear','uintptr_t',['uint','int','int','uintptr_t','int']) as any;
+const comp=lib.func('pixman_image_composite32','void',['int','uintptr_t','uintptr_t','uintptr_t',...ints(8)]) as any;
+const unref=lib.func('pixman_image_unref','int',['uintptr_t']) as any;
+const A8=(8<<24)|(1<<16)|(8<<12);
+const yuv=koffi.load('libyuv.so.0').func('CopyPlane','void',['uintptr_t','int','uintptr_t','int','int','int']) as any;
+const pics=[0,1,2].map(()=>new GuestPicture(W,H)); for(const p of pics) randomFillSync(p.pixels.bytes);
+const mk2=()=>{const m=Mapping.anonymous(S*H); copyRect(m,0,S,pics[0]!.pixels,0,S,S,H); return m;};
+const dst=[0,1,2,3,4,5].map(mk2), src=[0,1,2].map(mk2);
+const cf=loadCopyFrames();
+const A=(a:any[])=>BigUint64Array.from(a.map(m=>BigInt(m.address)));
+const cases:any={full:[[0,0,W,H]],window:[[480,270,960,540]],rects:Array.from({length:16},(_, i)=>[60+(i%4)*480,50+Math.floor(i/4)*270,96,48]), block:[[640,640,64,64]]};
+const sc=pics.map(p=>p.pixels);
+for(const [name,r] of Object.entries<any>(cases)){
+const bytes=r.reduce((s:number,x:any)=>s+x[2]*x[3]*4,0); const n=6*Math.ceil(2e8/bytes/6);
+const rects=Int32Array.from(r.flat()), starts=Uint32Array.from([0,r.length]);
+const best=(f:()=>void)=>{const v=[];for(let i=0;i<11;i++){const t=performance.now();f();v.push(performance.now()-t)}v.sort((a,b)=>a-b);return +(bytes*n/v[5]!/1e6).toFixed(1)};
+const c=(d:any,q:any)=>()=>cf(A(d),6,A(q),3,S,rects,starts,1,0,n);
+const pix=(d:any,q:any)=>()=>{for(let f=0;f<n;f++){for(const [x,y,w,h] of r)copyRect(d[f%6],y*S+x*4,S,q[f%3],y*S+x*4,S,w*4,h)}};
+const a8=(d:any,q:any)=>()=>{for(let f=0;f<n;f++){for(const [x,y,w,h] of r){const at=y*S+x*4;const a=create(A8,w*4,h,q[f%3].address+at,S),b=create(A8,w*4,h,d[f%6].address+at,S);comp(1,a,0,b,0,0,0,0,0,0,w*4,h);unref(a);unref(b);}}};
+const imgs=(l:any)=>l.map((m:any)=>create(A8,S,H,m.address,S));
+const is=imgs(sc), id=imgs(dst);
+const a8c=()=>{for(let f=0;f<n;f++){const a=is[f%3],b=id[f%6];for(const [x,y,w,h] of r){comp(1,a,0,b,x*4,y,0,0,x*4,y,w*4,h);}}};
+const ly=(d:any,q:any)=>()=>{for(let f=0;f<n;f++){for(const [x,y,w,h] of r){const at=y*S+x*4;yuv(q[f%3].address+at,S,d[f%6].address+at,S,w*4,h);}}};
+console.log(name,{c:best(c(dst,sc)),ccont:best(c(dst,src)),blt:best(pix(dst,sc)),a8:best(a8(dst,sc)),a8cached:best(a8c),yuv:best(ly(dst,sc))});
+}
+const t=performance.now(); for(let i=0;i<1e6;i++){unref(create(A8,100,100,4096,400))} console.log('create+unref ns',performance.now()-t);

@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
+
+export const referenceProgram = '/usr/lib/qemu/vhost-user-gpu';
+
+export interface ReferenceBackend extends AsyncDisposable {
+  /** For `bootGuest({ gpu: { kind: 'vhost-user', socket } })`, once: it serves one QEMU and ends with it. */
+  readonly socket: string;
+  readonly pid: number;
+}
+
+/**
+ * Starts QEMU's own vhost-user GPU in C, the peer to compare with. It does not live through a
+ * reboot or a QMP `stop`: it takes only one GPU socket.
+ */
+export async function startReferenceBackend(): Promise<ReferenceBackend> {
+  const dir = mkdtempSync(join(tmpdir(), 'scanout-reference-'));
+  const socket = join(dir, 'socket');
+  const backend = spawn('setpriv', ['--pdeathsig', 'KILL', referenceProgram, '--socket-path', socket], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  backend.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
+  const ended = once(backend, 'close');
+  // It has no way to say that it listens, and a connection to try it would be the only one it takes.
+  while (!isListening(socket)) {
+    if (backend.exitCode !== null) throw new Error(`${referenceProgram} ended at once: ${said}`);
+    await after(5);
+  }
+  return {
+    socket,
+    pid: backend.pid!,
+    async [Symbol.asyncDispose]() {
+      backend.kill('SIGKILL');
+      await ended;
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** /proc/net/unix: flag 0x10000 says a socket accepts connections. */
+function isListening(path: string): boolean {
+  return readFileSync('/proc/net/unix', 'latin1').split('\n').some((line) => line.endsWith(` ${path}`) && line.includes(' 00010000 '));
+}

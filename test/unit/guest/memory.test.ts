@@ -1,0 +1,206 @@
+import { readSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { GuestMemory, type RegionDescription } from '../../../src/guest/memory.ts';
+import { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
+import { mappingCount } from '../../../src/sys/process-resources.ts';
+import { expectNoLeaks } from '../sys/no-leaks.ts';
+
+const GIB = 2 ** 30;
+const MIB = 2 ** 20;
+const PAGE = 0x1000;
+const USER = 0x7f00_0000_0000;
+
+expectNoLeaks();
+
+/** Regions of one memfd, which is as long as the last of them needs. */
+function table(regions: readonly Partial<RegionDescription>[], fileSize?: number): { descriptions: RegionDescription[]; map: () => GuestMemory } {
+  const descriptions = regions.map((region) => ({ guestAddress: 0, size: PAGE, userAddress: USER + (region.guestAddress ?? 0), mmapOffset: 0, ...region }));
+  const length = fileSize ?? Math.max(...descriptions.map((region) => region.mmapOffset + region.size));
+  return {
+    descriptions,
+    map: () => {
+      using memfd = createMemfd('guest', length);
+      return GuestMemory.map(descriptions, descriptions.map(() => memfd.dup()));
+    },
+  };
+}
+
+function code(run: () => Disposable): string {
+  try {
+    run()[Symbol.dispose]();
+    return 'accepted';
+  } catch (error) {
+    return (error as VhostUserError).code;
+  }
+}
+
+describe('where a guest range lies in its file', () => {
+  const seeds = table([
+    { guestAddress: 0x100, mmapOffset: 0 },
+    { guestAddress: 0x1100, mmapOffset: 0x1000 },
+    { guestAddress: 0x2100, mmapOffset: 0x2000 },
+  ]);
+
+  test.each([
+    [0x300, 1, 0x200],
+    [0x1200, 1, 0x1100],
+    [0x1100, 0x1000, 0x1000],
+    [0x20ff, 1, 0x1fff],
+    [0x1100, 0x1001, undefined],
+    [0xff, 1, undefined],
+    [0x3100, 1, undefined],
+    [0x100, 0, undefined],
+    [2 ** 64 - 1, 2, undefined],
+    [0x300, 2 ** 64, undefined],
+  ])('%i, %i bytes: %s', (guestAddress, length, offset) => {
+    using memory = seeds.map();
+    expect(memory.range(guestAddress, length)?.offset).toBe(offset);
+  });
+
+  test('the file offset of the region is added', () => {
+    using memory = table([{ guestAddress: 4 * GIB, mmapOffset: 3 * PAGE }]).map();
+    expect(memory.range(4 * GIB + 5, 7)).toMatchObject({ offset: 3 * PAGE + 5, length: 7 });
+  });
+});
+
+describe('regions that cannot be used', () => {
+  test.each<[string, Partial<RegionDescription>[], number | undefined]>([
+    ['empty', [{ size: 0 }], PAGE],
+    ['past the end of the file', [{ size: 2 * PAGE }], PAGE],
+    ['past the end by its offset', [{ mmapOffset: PAGE }], PAGE],
+    ['a file shorter than its last page', [{ size: PAGE }], PAGE - 1],
+    ['wrapping in guest space', [{ guestAddress: 2 ** 64 - PAGE }], PAGE],
+    ['wrapping in user space', [{ userAddress: 2 ** 64 - PAGE }], PAGE],
+    ['wrapping in the file', [{ mmapOffset: 2 ** 64 - PAGE }], PAGE],
+    ['overlapping', [{ guestAddress: PAGE }, { guestAddress: PAGE + 1 }], PAGE],
+    ['twice the same', [{}, {}], PAGE],
+  ])('%s', (_name, regions, fileSize) => {
+    expect(code(table(regions, fileSize).map)).toBe('memory');
+  });
+
+  test('adding one leaves the table as it was', () => {
+    using memory = table([{}]).map();
+    expect(code(() => memory.with({ guestAddress: 1, size: PAGE, userAddress: USER, mmapOffset: 0 }, createMemfd('more', PAGE)))).toBe('memory');
+    expect(memory.range(0, PAGE)).not.toBeNull();
+  });
+
+  test('a descriptor that cannot be mapped', () => {
+    using memfd = createMemfd('sealed', PAGE, 0x08 | 0x02);
+    expect(code(() => GuestMemory.map([{ guestAddress: 0, size: PAGE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()]))).toBe('memory');
+  });
+});
+
+describe('copies', () => {
+  test.each([1, 4, 256, 257, 5000])('%i bytes come back as they went in, across adjoining regions', (length) => {
+    using memory = table([
+      { guestAddress: 0x10_0000, size: 2 * PAGE, mmapOffset: 2 * PAGE },
+      { guestAddress: 0x10_0000 + 2 * PAGE, size: 2 * PAGE, mmapOffset: 0 },
+    ]).map();
+    const from = Uint8Array.from({ length: length + 3 }, (_, i) => i * 7 + 1);
+    const at = 0x10_0000 + 2 * PAGE - Math.floor(length / 2) - 1;
+    expect(memory.copyIn(at, from, 3, length)).toBe(true);
+    const into = new Uint8Array(length + 2);
+    expect(memory.copyOut(at, length, into, 2)).toBe(true);
+    expect(into.subarray(2)).toEqual(from.subarray(3));
+  });
+
+  test('a hole in the middle: nothing is copied', () => {
+    using memory = table([{ guestAddress: 0 }, { guestAddress: 2 * PAGE, mmapOffset: PAGE }]).map();
+    expect(memory.copyIn(PAGE - 1, Uint8Array.of(1, 2, 3), 0, 2)).toBe(false);
+    const into = new Uint8Array(2);
+    expect(memory.copyOut(PAGE - 1, 1, into, 0)).toBe(true);
+    expect(into).toEqual(Uint8Array.of(0, 0));
+  });
+
+  test('10 GiB above 4 GiB: every window is reached, also across their borders', () => {
+    using memory = table([{ guestAddress: 4 * GIB, size: 10 * GIB, mmapOffset: PAGE }]).map();
+    const picture = Uint8Array.from({ length: 1000 }, (_, i) => i);
+    for (let window = 1; window <= 10; window++) {
+      // Files are mapped from offset 0 on, so a window ends a page early in guest space.
+      const at = window < 10 ? (4 + window) * GIB - PAGE - 500 : 14 * GIB - 1000;
+      expect(memory.copyIn(at, picture, 0, 1000)).toBe(true);
+      const into = new Uint8Array(1000);
+      expect(memory.copyOut(at, 1000, into, 0)).toBe(true);
+      expect(into).toEqual(picture);
+      const { memfd, offset } = memory.range(at, 1000)!;
+      readSync(memfd.fd, into.fill(0), 0, 1000, offset);
+      expect(into).toEqual(picture);
+    }
+    expect(memory.covers(14 * GIB - 1, 1)).toBe(true);
+    expect(memory.covers(14 * GIB - 1, 2)).toBe(false);
+  });
+
+  test('whatever the addresses, a copy stays inside the table and never throws', () => {
+    using memory = table([{ guestAddress: 0x1000 }, { guestAddress: 0x2000, mmapOffset: PAGE }, { guestAddress: 0x8000 }]).map();
+    const into = new Uint8Array(0x4000);
+    const address = fc.oneof(fc.integer({ min: 0, max: 0xa000 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number));
+    fc.assert(
+      fc.property(address, fc.integer({ min: 1, max: 0x4000 }), (at, length) => {
+        const inside = (at >= 0x1000 && at + length <= 0x3000) || (at >= 0x8000 && at + length <= 0x9000);
+        expect(memory.covers(at, length)).toBe(inside);
+        expect(memory.copyOut(at, length, into, 0)).toBe(inside);
+        expect(memory.copyIn(at, into, 0, length)).toBe(inside);
+      }),
+    );
+  });
+});
+
+describe('a table that changes', () => {
+  test('shares the mappings of regions that stay, and unmaps those that go', () => {
+    const first = table([{ guestAddress: 0, size: MIB }]).map();
+    const mapped = mappingCount();
+    const added = { guestAddress: 16 * MIB, size: MIB, userAddress: USER + 16 * MIB, mmapOffset: 0 };
+    const second = first.with(added, createMemfd('more', MIB));
+    expect(mappingCount()).toBe(mapped + 1);
+    first.copyIn(5, Uint8Array.of(42), 0, 1);
+    first[Symbol.dispose]();
+    const third = second.without(added);
+    second[Symbol.dispose]();
+    expect(mappingCount()).toBe(mapped);
+    const into = new Uint8Array(1);
+    expect(third.copyOut(5, 1, into, 0)).toBe(true);
+    expect(into[0]).toBe(42);
+    expect(third.covers(16 * MIB, 1)).toBe(false);
+    third[Symbol.dispose]();
+  });
+
+  test('the mapping offset does not matter for removal, everything else does', () => {
+    const { descriptions, map } = table([{ guestAddress: PAGE, mmapOffset: PAGE }]);
+    using memory = map();
+    const region = descriptions[0]!;
+    expect(code(() => memory.without({ ...region, mmapOffset: 0 }))).toBe('accepted');
+    expect(code(() => memory.without({ ...region, size: 2 * PAGE }))).toBe('memory');
+    expect(code(() => memory.without({ ...region, userAddress: USER }))).toBe('memory');
+    expect(code(() => memory.without({ ...region, guestAddress: 0 }))).toBe('memory');
+  });
+
+  test('after dispose it throws', () => {
+    const memory = table([{}]).map();
+    memory[Symbol.dispose]();
+    memory[Symbol.dispose]();
+    expect(() => memory.range(0, 1)).toThrow('after dispose');
+  });
+});
+
+describe('ring areas', () => {
+  test('are found by user address, with an offset inside the page, and outlive the table', () => {
+    const memory = table([{ guestAddress: 8 * GIB, size: 4 * PAGE, mmapOffset: PAGE }]).map();
+    memory.copyIn(8 * GIB + 0x1f0, Uint8Array.of(1, 2, 3), 0, 3);
+    using area = memory.ring(USER + 8 * GIB + 0x1f0, PAGE);
+    memory[Symbol.dispose]();
+    expect(area.bytes.length).toBe(PAGE);
+    expect(area.bytes.subarray(0, 4)).toEqual(Uint8Array.of(1, 2, 3, 0));
+  });
+
+  test.each([
+    [USER - 1, 1],
+    [USER + PAGE - 1, 2],
+    [0, 1],
+    [2 ** 64 - 1, 1],
+  ])('outside guest memory are refused: %i, %i bytes', (userAddress, length) => {
+    using memory = table([{}]).map();
+    expect(code(() => memory.ring(userAddress, length))).toBe('ring');
+  });
+});

@@ -1,0 +1,369 @@
+import { describe, expect, it } from 'vitest';
+import { DRM_FORMAT, formatName } from '../../../../protocols/drm-fourcc.ts';
+import { VIRTIO_GPU_FORMAT, VIRTIO_GPU_RESP } from '../../../../protocols/virtio-gpu.ts';
+import type { PagesBacking } from '../../../../src/core/framebuffer.ts';
+import * as request from './requests.ts';
+import { GpuRig, HEAP, PAGE, RAM, RAM_SIZE, openThings, pixelsOf } from './rig.ts';
+
+const OK = VIRTIO_GPU_RESP.OK_NODATA;
+/** 64x64 pixels are four pages. */
+const SIDE = 64;
+const BYTES = SIDE * SIDE * 4;
+
+function pattern(length: number, seed = 1): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8) * 13 + seed) & 0xff);
+}
+
+/** Writes `bytes` into a guest's backing, entry after entry. */
+function draw(rig: GpuRig, entries: readonly request.Entry[], bytes: Uint8Array): void {
+  let done = 0;
+  for (const { addr, length } of entries) {
+    rig.at(addr, length).set(bytes.subarray(done, done + length));
+    done += length;
+  }
+}
+
+function run(rig: GpuRig, ...requests: Uint8Array[]): void {
+  for (const bytes of requests) expect(rig.type(bytes)).toBe(OK);
+}
+
+/** A 64x64 resource 1 with these entries. */
+function resource(rig: GpuRig, entries: readonly request.Entry[]): void {
+  run(rig, request.create2d(1, SIDE, SIDE), request.attach(1, entries));
+}
+
+function shownPixels(rig: GpuRig, scanout = 0): Uint8Array {
+  return pixelsOf(rig.sink.shown.get(scanout)!);
+}
+
+const whole = [0, 0, SIDE, SIDE] as const;
+
+describe('a 2D resource in the guest pages', () => {
+  it('shows scattered pages as one picture without a copy', () => {
+    using rig = new GpuRig();
+    const entries = request.scattered(4);
+    const picture = pattern(BYTES);
+    draw(rig, entries, picture);
+    resource(rig, entries);
+    run(rig, request.setScanout(0, 1, ...whole), request.transfer(1, ...whole, 0));
+    rig.send(request.flush(1, ...whole));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0']);
+    expect(shownPixels(rig)).toEqual(picture);
+    expect((rig.sink.shown.get(0)!.backing as PagesBacking).ranges).toHaveLength(4);
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+  });
+
+  it('merges neighbouring entries, and leaves out what lies beyond the picture', () => {
+    using rig = new GpuRig();
+    resource(rig, Array.from({ length: 8 }, (_, i) => ({ addr: HEAP + i * PAGE, length: PAGE })));
+    run(rig, request.setScanout(0, 1, ...whole));
+    const { ranges } = rig.sink.shown.get(0)!.backing as PagesBacking;
+    expect(ranges.map(({ length }) => length)).toEqual([BYTES]);
+  });
+
+  it.each(Object.entries(VIRTIO_GPU_FORMAT))('describes %s', (name, format) => {
+    using rig = new GpuRig();
+    run(rig, request.create2d(1, 32, 32, format), request.attach(1, request.contiguous(PAGE)), request.setScanout(0, 1, 0, 0, 32, 32));
+    // virtio names bytes from the lowest address on, DRM components from the highest bit on.
+    const components = name.replace('_UNORM', '').match(/[A-Z]/g)!.reverse().join('');
+    expect(formatName(rig.sink.shown.get(0)!.format)).toBe(`${components}8888`);
+    expect(rig.sink.shown.get(0)).toMatchObject({ width: 32, height: 32, planes: [{ offset: 0, stride: 128 }] });
+  });
+
+  it('hands out one framebuffer for as long as the resource lives', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole));
+    const first = rig.sink.shown.get(0);
+    run(rig, request.setScanout(0, 0, 0, 0, 0, 0), request.setScanout(0, 1, ...whole));
+    expect(rig.sink.shown.get(0)).toBe(first);
+    run(rig, request.unref(1));
+    expect(rig.sink.destroyedIds).toEqual([first!.id]);
+  });
+
+  it('damages the whole picture once after a flip, then what was transferred and flushed', () => {
+    using rig = new GpuRig();
+    rig.sink.isDoneAtOnce = true;
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole), request.flush(1, 0, 0, 1, 1));
+    run(rig, request.transfer(1, 8, 8, 4, 4, 8 * 256 + 32), request.flush(1, 30, 30, 2, 2));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0', 'flush 0 4x4+8+8 2x2+30+30']);
+  });
+
+  it('flushes every scanout that shows it, each its own part', () => {
+    using rig = new GpuRig({ scanouts: 3 });
+    rig.sink.isDoneAtOnce = true;
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, 0, 0, 32, 64), request.setScanout(2, 1, 32, 0, 32, 64), request.flush(1, ...whole));
+    rig.sink.takeCalls();
+    run(rig, request.flush(1, 30, 10, 4, 4));
+    expect(rig.sink.takeCalls()).toEqual(['flush 0 2x4+30+10', 'flush 2 2x4+32+10']);
+    run(rig, request.flush(1, 0, 0, 8, 8));
+    expect(rig.sink.takeCalls()).toEqual(['flush 0 8x8+0+0']);
+  });
+
+  it('answers the flush of a resource on no scanout at once', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.flush(1, ...whole));
+    expect(rig.sink.calls).toEqual([]);
+  });
+
+  it('is blank until it has a backing', () => {
+    using rig = new GpuRig();
+    run(rig, request.create2d(1, SIDE, SIDE), request.setScanout(0, 1, ...whole), request.flush(1, ...whole));
+    run(rig, request.attach(1, request.contiguous(BYTES)));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'scanout 0 64x64 64x64+0+0']);
+  });
+
+  it('turns its scanout off when it goes', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole));
+    rig.sink.takeCalls();
+    run(rig, request.unref(1));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'destroyed']);
+    expect(rig.gpu.budget.used).toBe(0);
+  });
+});
+
+describe('a 2D resource in a store', () => {
+  it('copies from pages that are not aligned when they are transferred', () => {
+    using rig = new GpuRig();
+    const entries = [{ addr: HEAP + 100, length: 5000 }, { addr: HEAP + 100_000, length: BYTES - 5000 }]; // prettier-ignore
+    const picture = pattern(BYTES);
+    draw(rig, entries, picture);
+    resource(rig, entries);
+    expect(rig.gpu.stats.storeBytes).toBe(BYTES);
+    run(rig, request.setScanout(0, 1, ...whole), request.transfer(1, 0, 0, SIDE, 32, 0));
+    expect(shownPixels(rig)).toEqual(new Uint8Array([...picture.subarray(0, BYTES / 2), ...new Uint8Array(BYTES / 2)]));
+    draw(rig, entries, pattern(BYTES, 99));
+    expect(shownPixels(rig).subarray(0, BYTES / 2)).toEqual(picture.subarray(0, BYTES / 2));
+  });
+
+  it('takes over when a transfer is not from where the pixels are shown', () => {
+    using rig = new GpuRig();
+    const picture = pattern(2 * BYTES);
+    rig.at(HEAP, 2 * BYTES).set(picture);
+    resource(rig, request.contiguous(2 * BYTES));
+    run(rig, request.setScanout(0, 1, ...whole));
+    const before = rig.sink.shown.get(0)!;
+    rig.sink.takeCalls();
+    run(rig, request.transfer(1, 0, 16, SIDE, 16, BYTES));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (nobody waits)', 'destroyed']);
+    expect(rig.sink.destroyedIds).toEqual([before.id]);
+    const expected = picture.slice(0, BYTES);
+    expected.set(picture.subarray(BYTES, BYTES + 16 * 256), 16 * 256);
+    expect(shownPixels(rig)).toEqual(expected);
+  });
+
+  it('keeps a shown picture whose backing is detached, whatever becomes of the pages', () => {
+    using rig = new GpuRig();
+    const picture = pattern(BYTES);
+    rig.at(HEAP, BYTES).set(picture);
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole), request.detach(1));
+    rig.at(HEAP, BYTES).fill(0);
+    expect(shownPixels(rig)).toEqual(picture);
+    expect(rig.gpu.stats.storeBytes).toBe(BYTES);
+    run(rig, request.attach(1, request.contiguous(BYTES)), request.transfer(1, 0, 0, SIDE, 1, 0));
+    expect(shownPixels(rig)).toEqual(new Uint8Array([...new Uint8Array(256), ...picture.subarray(256)]));
+  });
+
+  it('keeps a transferred picture that is on no scanout yet', () => {
+    using rig = new GpuRig();
+    const picture = pattern(BYTES);
+    rig.at(HEAP, BYTES).set(picture);
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.transfer(1, ...whole, 0), request.detach(1));
+    rig.at(HEAP, BYTES).fill(0);
+    run(rig, request.setScanout(0, 1, ...whole));
+    expect(shownPixels(rig)).toEqual(picture);
+  });
+
+  it('is not made for a resource nobody has seen', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.detach(1));
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+    resource2Attach(rig);
+    run(rig, request.detach(2));
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+  });
+
+  function resource2Attach(rig: GpuRig): void {
+    run(rig, request.create2d(2, SIDE, SIDE), request.attach(2, request.contiguous(BYTES, HEAP + 12)));
+    expect(rig.gpu.stats.storeBytes).toBe(BYTES);
+  }
+
+  it('lets a flush that waits for the old framebuffer go on', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole));
+    const token = rig.send(request.flush(1, ...whole));
+    run(rig, request.detach(1));
+    expect(rig.answer(token)).toBeUndefined();
+    rig.sink.flushes[0]!.done();
+    expect(rig.answer(token)?.written).toBe(24);
+  });
+
+  it('is shared out to the last mapping: more runs than that are copied', () => {
+    using rig = new GpuRig();
+    const entries = request.scattered(4000);
+    for (let id = 1; id <= 5; id++) run(rig, request.create2d(id, 1000, 4096), request.attach(id, entries));
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+    run(rig, request.unref(5));
+    for (let id = 5; id <= 8; id++) run(rig, request.create2d(id, 16, 16), request.attach(id, request.contiguous(PAGE)));
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+  });
+});
+
+describe('a guest blob', () => {
+  it('shows the part that is described, at its offset and stride', () => {
+    using rig = new GpuRig();
+    const entries = request.scattered(8);
+    const bytes = pattern(8 * PAGE);
+    draw(rig, entries, bytes);
+    run(rig, request.createBlob(1, 8 * PAGE, entries), request.setScanoutBlob(0, 1, { width: 32, height: 16, stride: 512, offset: 1024 }));
+    const rows = Array.from({ length: 16 }, (_, y) => bytes.subarray(1024 + y * 512, 1024 + y * 512 + 128));
+    expect(shownPixels(rig)).toEqual(Uint8Array.from(rows.flatMap((row) => [...row])));
+    expect((rig.sink.shown.get(0)!.backing as PagesBacking).isBlob).toBe(true);
+  });
+
+  it('keeps one framebuffer for each description, and only the last few', () => {
+    using rig = new GpuRig();
+    run(rig, request.createBlob(1, 64 * PAGE, request.contiguous(64 * PAGE)));
+    const show = (offset: number) => {
+      run(rig, request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset }));
+      return rig.sink.shown.get(0)!.id;
+    };
+    const [a, b] = [show(0), show(PAGE)];
+    expect([show(0), show(PAGE)]).toEqual([a, b]);
+    for (let i = 2; i < 20; i++) show(i * PAGE);
+    expect(rig.sink.destroyedIds).toHaveLength(16);
+    expect(rig.sink.destroyedIds).toContain(a);
+    expect(show(0)).not.toBe(a);
+  });
+
+  it('ignores transfers, whatever they say', () => {
+    using rig = new GpuRig();
+    run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE)), request.transfer(1, 0, 0, 9999, 9999, 2 ** 40));
+    expect(rig.gpu.stats.transfers).toBe(1);
+  });
+
+  it('cuts a flush to its picture', () => {
+    using rig = new GpuRig();
+    rig.sink.isDoneAtOnce = true;
+    run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE)), request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }));
+    run(rig, request.flush(1, 0, 0, 1, 1));
+    rig.sink.takeCalls();
+    run(rig, request.flush(1, 30, 31, 2 ** 32 - 1, 2 ** 32 - 1));
+    expect(rig.sink.takeCalls()).toEqual(['flush 0 2x1+30+31']);
+  });
+
+  it('is copied at each flush when its pages are not aligned', () => {
+    using rig = new GpuRig();
+    rig.sink.isDoneAtOnce = true;
+    rig.sink.readsPixels = true;
+    run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE, HEAP + 8)), request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }));
+    for (const value of [1, 2]) {
+      rig.at(HEAP + 8, PAGE).fill(value);
+      run(rig, request.flush(1, 0, 0, 32, 32));
+    }
+    expect(rig.sink.pictures).toEqual([new Uint8Array(PAGE).fill(1), new Uint8Array(PAGE).fill(2)]);
+  });
+});
+
+describe('a cursor', () => {
+  it('is where the driver puts its corner, hotspot and negative positions included', () => {
+    using rig = new GpuRig();
+    run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM), request.attach(5, request.contiguous(BYTES)), request.transfer(5, ...whole, 0));
+    rig.send(request.updateCursor(0, 5, 100, 50, 3, 4), 0, 1);
+    rig.send(request.moveCursor(0, -10, 7), 0, 1);
+    rig.send(request.updateCursor(0, 0, 1, 2), 0, 1);
+    expect(rig.sink.takeCalls()).toEqual(['cursor 0 64x64 hot 3,4 at 103,54', 'cursor 0 moved -7,11', 'cursor 0 off']);
+  });
+
+  it('is 64x64 with alpha in a blob', () => {
+    using rig = new GpuRig();
+    run(rig, request.createBlob(5, BYTES, request.contiguous(BYTES)));
+    rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
+    expect(rig.sink.cursors.get(0)).toMatchObject({ width: 64, height: 64, format: DRM_FORMAT.ARGB8888, planes: [{ offset: 0, stride: 256 }] });
+  });
+
+  it('hides when its resource goes', () => {
+    using rig = new GpuRig();
+    resource(rig, request.contiguous(BYTES));
+    rig.send(request.updateCursor(0, 1, 0, 0), 0, 1);
+    rig.sink.takeCalls();
+    run(rig, request.unref(1));
+    expect(rig.sink.takeCalls()).toEqual(['cursor 0 off', 'destroyed']);
+  });
+});
+
+describe('the life of the device', () => {
+  it('tells a sink that connects late what is on', () => {
+    using rig = new GpuRig({}, false);
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, 8, 0, 56, 64), request.flush(1, ...whole));
+    rig.send(request.updateCursor(0, 1, 5, 6), 0, 1);
+    rig.gpu.connect(rig.sink);
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 56x64+8+0', 'flush 0 56x64+8+0 (nobody waits)', 'cursor 0 64x64 hot 0,0 at 5,6']);
+  });
+
+  it('finds its pages in a new memory table', () => {
+    using rig = new GpuRig();
+    const picture = pattern(BYTES);
+    rig.at(HEAP, BYTES).set(picture);
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole));
+    const old = rig.sink.shown.get(0)!;
+    rig.sink.takeCalls();
+    rig.changeMemory(rig.mapMemory());
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (nobody waits)', 'destroyed']);
+    expect(rig.sink.shown.get(0)!.id).not.toBe(old.id);
+    expect(shownPixels(rig)).toEqual(picture);
+  });
+
+  it('blanks what the new memory table does not hold', () => {
+    using rig = new GpuRig();
+    const high = RAM + RAM_SIZE - BYTES;
+    resource(rig, request.contiguous(BYTES, high));
+    run(rig, request.setScanout(0, 1, ...whole));
+    rig.sink.takeCalls();
+    rig.changeMemory(rig.mapMemory(RAM_SIZE / 2));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'destroyed']);
+    expect(rig.type(request.transfer(1, ...whole, 0))).toBe(VIRTIO_GPU_RESP.ERR_INVALID_RESOURCE_ID);
+    run(rig, request.attach(1, request.contiguous(BYTES)));
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0']);
+  });
+
+  it('keeps a saved picture through a memory table without its pages', () => {
+    using rig = new GpuRig();
+    const high = RAM + RAM_SIZE - BYTES;
+    rig.at(high, BYTES).fill(7);
+    resource(rig, request.contiguous(BYTES, high));
+    run(rig, request.transfer(1, ...whole, 0), request.detach(1), request.setScanout(0, 1, ...whole));
+    rig.changeMemory(rig.mapMemory(RAM_SIZE / 2));
+    expect(shownPixels(rig)).toEqual(new Uint8Array(BYTES).fill(7));
+  });
+
+  it('gives everything back on reset', () => {
+    using rig = new GpuRig({ scanouts: 2 });
+    const before = openThings();
+    for (let round = 0; round < 3; round++) {
+      resource(rig, request.scattered(4));
+      run(rig, request.setScanout(0, 1, ...whole), request.createBlob(2, PAGE, request.contiguous(PAGE, HEAP + 1)));
+      run(rig, request.setScanoutBlob(1, 2, { width: 32, height: 32, stride: 128, offset: 0 }));
+      rig.send(request.updateCursor(0, 1, 0, 0), 0, 1);
+      shownPixels(rig);
+      rig.send(request.flush(1, ...whole));
+      rig.sink.takeCalls();
+      rig.reset();
+      expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'cursor 0 off', 'destroyed', 'scanout 1 off', 'destroyed']);
+      expect(rig.gpu.budget.used).toBe(0);
+      expect(rig.gpu.stats).toMatchObject({ resources: 0, storeBytes: 0 });
+      expect(openThings()).toEqual(before);
+    }
+  });
+});

@@ -1,0 +1,67 @@
+import { openSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { OwnedFd } from '../../../src/sys/fd.ts';
+import { ioctl, tryIoctl } from '../../../src/sys/ioctl.ts';
+import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
+import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
+import { monotonicMs } from '../../../src/sys/clock.ts';
+import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
+import { Mapping } from '../../../src/sys/mapping.ts';
+import { errnoName, SysError } from '../../../src/sys/errors.ts';
+import { expectNoLeaks } from './no-leaks.ts';
+
+const FIONREAD = 0x541b;
+const ENOTTY = 25;
+
+expectNoLeaks();
+
+test('the kernel writes into a struct given as bytes or as an address', () => {
+  const [a, b] = socketPair();
+  using near = UnixConnection.adopt(a);
+  using far = UnixConnection.adopt(b);
+  near.send(new Uint8Array(5));
+  const bytes = new Uint8Array(4);
+  expect(ioctl(far, FIONREAD, 'FIONREAD', bytes)).toBe(0);
+  expect([...bytes]).toEqual([5, 0, 0, 0]);
+  using struct = NativeBuffer.allocate(4);
+  expect(ioctl(far, FIONREAD, 'FIONREAD', struct.address)).toBe(0);
+  expect(struct.view.getUint32(0, true)).toBe(5);
+  expect(tryIoctl(far, FIONREAD, struct.address)).toBe(0);
+});
+
+test('a refused ioctl names itself and its errno, or answers -errno', () => {
+  using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
+  expect(() => ioctl(fd, 0xc0de, 'DRM_IOCTL_MODE_ATOMIC', 0)).toThrow('ioctl(DRM_IOCTL_MODE_ATOMIC): ENOTTY');
+  expect(() => ioctl(fd, 0xc0de, 'IT', new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'ENOTTY', errno: ENOTTY, syscall: 'ioctl(IT)' }) as Error);
+  expect(tryIoctl(fd, 0xc0de, 0)).toBe(-ENOTTY);
+});
+
+test('request numbers with the top bit set pass whole', () => {
+  using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
+  expect(tryIoctl(fd, 0xc038_64bc, 0)).toBe(-ENOTTY);
+});
+
+test('errno names: the usual alias, and a number without a name', () => {
+  expect(errnoName(11)).toBe('EAGAIN');
+  expect(errnoName(9999)).toBe('E9999');
+  expect(new SysError('open', 'ENOENT', '/x')).toMatchObject({ message: 'open: ENOENT (/x)', errno: 2, name: 'SysError' });
+});
+
+test('the clock is the kernel\'s monotonic one and does not go back', () => {
+  const [seconds, nanoseconds] = process.hrtime();
+  const now = monotonicMs();
+  expect(Math.abs(now - (seconds * 1000 + nanoseconds / 1e6))).toBeLessThan(50);
+  expect(monotonicMs()).toBeGreaterThanOrEqual(now);
+});
+
+test('open descriptors and mappings are seen', () => {
+  const before = openFds();
+  using fd = createMemfd('counted', 4096);
+  expect(openFds().get(fd.fd)).toContain('/memfd:counted');
+  expect(openFds().size).toBe(before.size + 1);
+  expect(mappingCount(/memfd:counted/)).toBe(0);
+  using mapping = Mapping.file(fd, 0, 4096, 'read');
+  expect(mappingCount(/memfd:counted/)).toBe(1);
+  expect(mapping.length).toBe(4096);
+});
