@@ -93,7 +93,7 @@ function fallbackTiming(width: number, height: number, refreshMhz: number): Timi
  * the mode that equals the scanout's size).
  *
  * Sizes are positive integers, `refreshMhz` is positive. Characters of `name` outside printable
- * ASCII become `?`; 13 of them are kept.
+ * ASCII become `?`, and so does an empty name; 13 of them are kept.
  */
 export function makeEdid(monitor: EdidMonitor): Uint8Array {
   const native = reducedBlanking(monitor.width, monitor.height, monitor.refreshMhz);
@@ -106,7 +106,7 @@ export function makeEdid(monitor: EdidMonitor): Uint8Array {
 }
 
 const HEADER = [0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00];
-/** Three letters of five bits, big-endian: "SBV", assigned to nobody. */
+/** Three letters of five bits, big-endian: "SBV" for scanout-bridge, virtual. */
 const MANUFACTURER = (('S'.charCodeAt(0) - 64) << 10) | (('B'.charCodeAt(0) - 64) << 5) | ('V'.charCodeAt(0) - 64);
 const PRODUCT_CODE = 1;
 /** Week 0 (unspecified) of this year. */
@@ -180,8 +180,12 @@ function detailedTiming(t: Timing, widthMm: number, heightMm: number): Uint8Arra
   );
 }
 
+function nameBytes(name: string): number[] {
+  return Array.from(name.trim().slice(0, 13).trimEnd() || '?', (c) => (c >= ' ' && c <= '~' ? c.charCodeAt(0) : 0x3f));
+}
+
 function nameDescriptor(name: string): Uint8Array {
-  const text = Array.from(name.slice(0, 13), (c) => (c >= ' ' && c <= '~' ? c.charCodeAt(0) : 0x3f));
+  const text = nameBytes(name);
   const descriptor = Uint8Array.of(0, 0, 0, DESCRIPTOR.NAME, 0, ...Array<number>(13).fill(0x20));
   descriptor.set(text, 5);
   // A name shorter than the field ends in a line feed, then blanks.
@@ -206,7 +210,7 @@ function rangeLimits(t: Timing): Uint8Array | null {
     0, 0, 0, DESCRIPTOR.RANGE_LIMITS, (h.offset << 2) | v.offset,
     v.min, v.max, h.min, h.max, clock10MHz,
     NO_FORMULA, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20,
-  ); // prettier-ignore
+  );
 }
 
 /** A rate field holds 1..255; offset bit 1 adds 255 to the greater one. */
@@ -237,7 +241,7 @@ function displayIdBlock(monitor: EdidMonitor, t: Timing): Uint8Array {
   const u16 = (value: number) => [value & 0xff, value >> 8];
   // Every number of a type I timing is stored less one.
   const clock = t.clock10kHz - 1;
-  const name = Array.from(nameDescriptor(monitor.name).subarray(5, 5 + Math.min(13, monitor.name.length)));
+  const name = nameBytes(monitor.name);
   const data = [
     DATA_BLOCK.PRODUCT_ID, 0, 12 + name.length,
     ...'SBV'.split('').map((c) => c.charCodeAt(0)), ...u16(PRODUCT_CODE), 0, 0, 0, 0, 0, YEAR_OF_MANUFACTURE - 2000,
@@ -246,7 +250,7 @@ function displayIdBlock(monitor: EdidMonitor, t: Timing): Uint8Array {
     clock & 0xff, (clock >> 8) & 0xff, clock >> 16, TYPE_1_PREFERRED | TYPE_1_ASPECT_UNDEFINED,
     ...u16(t.width - 1), ...u16(t.hBlank - 1), ...u16((t.hFront - 1) | TYPE_1_POSITIVE), ...u16(t.hSync - 1),
     ...u16(t.height - 1), ...u16(t.vBlank - 1), ...u16(t.vFront - 1), ...u16(t.vSync - 1),
-  ]; // prettier-ignore
+  ];
   const section = checksummed(Uint8Array.of(DISPLAY_ID_1_3, data.length, PRODUCT_TYPE_TEST, 0, ...data, 0));
   const block = new Uint8Array(EDID_BLOCK_SIZE);
   block[0] = DISPLAY_ID_TAG;

@@ -174,10 +174,11 @@ export class HeadlessOutput implements Output {
     if (cursor && cursor !== primary && !cursor.isUsed) this.#listener?.released(cursor);
     this.#listener?.presented(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
     this.#frameListeners.forEach(call);
-    if (!this.#isWaiting && this.#settling.length > 0) this.#tellSettled();
+    if (this.#settling.length > 0) this.#tellSettled();
   }
 
   #tellSettled(): void {
+    if (this.#isWaiting) return;
     const settling = this.#settling;
     this.#settling = [];
     settling.forEach(call);

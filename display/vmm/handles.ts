@@ -1,4 +1,5 @@
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
+import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
 import type { Framebuffer, PagesBacking } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Handle, type Shadow } from '../../src/core/output.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
@@ -103,6 +104,8 @@ export class DmabufHandle implements Handle {
   static import(framebuffer: Framebuffer, dmabuf: BorrowedFd): DmabufHandle | DmabufImportRefused {
     const refusal = refusalOf(framebuffer);
     if (refusal) return refusal;
+    // A cursor goes as pixels, which a shadow has at hand.
+    if (isCursorSized(framebuffer)) return new DmabufImportRefused('resources', 'vmm: a picture of a cursor\'s size is sent as pixels');
     // The messages have a stride and no offset.
     if (framebuffer.planes[0]!.offset !== 0) return new DmabufImportRefused('resources', 'vmm: the picture does not start where the dma-buf does');
     try {
@@ -128,6 +131,10 @@ function refusalOf({ format, modifier, width, height }: Framebuffer): DmabufImpo
   // Not lasting: the next picture of this format may be smaller.
   if (isTooLarge(width, height)) return new DmabufImportRefused('resources', `vmm: a picture of ${width}x${height} is too large`);
   return null;
+}
+
+function isCursorSized({ width, height }: Framebuffer): boolean {
+  return width <= VHOST_USER_GPU_CURSOR_SIZE && height <= VHOST_USER_GPU_CURSOR_SIZE;
 }
 
 function isTooLarge(width: number, height: number): boolean {

@@ -230,8 +230,9 @@ export class VmmSocket implements Disposable {
 
   readonly #onReply = (request: number, payload: Uint8Array): void => {
     if (this.#isOver) return;
-    const expected = this.#expected.shift();
-    if (expected?.request !== request) throw new VmmDisplayError('protocol', `reply to request ${request}, which was not asked${expected ? ` before ${expected.request}` : ''}`);
+    const expected = this.#expected[0];
+    if (expected?.request !== request) throw new VmmDisplayError('protocol', `reply to request ${request} where ${expected ? `one to ${expected.request}` : 'none'} was due`);
+    this.#expected.shift();
     expected.resolve(payload);
   };
 

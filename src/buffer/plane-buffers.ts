@@ -101,8 +101,7 @@ export class PlaneBuffers implements Disposable {
   damage(area: Damage): void {
     const chain = this.#chain;
     if (this.#handle || !chain) return;
-    const { x, y } = this.#rect;
-    for (let i = 0; i < area.count; i++) chain.age(area.x(i) - x, area.y(i) - y, area.width(i), area.height(i));
+    chain.age(area, -this.#rect.x, -this.#rect.y);
     this.#chainIsBehind = true;
   }
 

@@ -212,11 +212,8 @@ export class Screen implements OutputListener, Disposable {
 
   /** From the framebuffer's pixels to those of the buffer shown. */
   #shiftDamage(frame: Frame): void {
-    const dx = frame.primary.src.x - this.#rect.x;
-    const dy = frame.primary.src.y - this.#rect.y;
-    const damage = this.#damage;
     frame.damage.clear();
-    for (let i = 0; i < damage.count; i++) frame.damage.add(damage.x(i) + dx, damage.y(i) + dy, damage.width(i), damage.height(i));
-    damage.clear();
+    frame.damage.addAll(this.#damage, frame.primary.src.x - this.#rect.x, frame.primary.src.y - this.#rect.y);
+    this.#damage.clear();
   }
 }

@@ -38,13 +38,13 @@ export class ShadowChain implements Disposable {
     this.format = format;
   }
 
-  /** What changed in the guest's picture; every buffer is older by it. */
-  age(x: number, y: number, width: number, height: number): void {
-    for (const entry of this.#entries) entry.stale.add(x, y, width, height);
+  /** `area`, moved by `dx`, `dy`, changed in the guest's picture: every buffer is older by it. */
+  age(area: Damage, dx: number, dy: number): void {
+    for (const { stale } of this.#entries) stale.addAll(area, dx, dy);
   }
 
   ageWhole(): void {
-    this.age(0, 0, this.width, this.height);
+    for (const { stale } of this.#entries) stale.add(0, 0, this.width, this.height);
   }
 
   /**

@@ -13,7 +13,9 @@ export function stderrLog(least: LogLevel): Log {
   return (level, message) => {
     if (LEVELS.indexOf(level) < from) return;
     const time = new Date().toISOString().slice(11, 23);
-    process.stderr.write(`${time} ${level.padEnd(5)} ${printable(message)}\n`);
+    // A progress line may stand where this one goes.
+    const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
+    process.stderr.write(`${clear}${time} ${level.padEnd(5)} ${printable(message)}\n`);
   };
 }
 

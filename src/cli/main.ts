@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { UsageError } from '../core/errors.ts';
+import { packageFile } from './package-file.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -33,15 +34,7 @@ async function main(args: readonly string[]): Promise<void> {
 }
 
 function version(): string {
-  // package.json is two levels above src/cli, and three above dist/src/cli.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version;
-    } catch {
-      continue;
-    }
-  }
-  return 'unknown';
+  return (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;
 }
 
 /** Reports and returns the exit code: 2 for a command line that cannot be used, 1 for what failed. */
@@ -50,7 +43,7 @@ function fail(error: unknown): number {
     const isAnswer = error.code === 'commander.helpDisplayed' || error.code === 'commander.version' || (error.code === 'commander.help' && error.exitCode === 0);
     return isAnswer ? 0 : EXIT_USAGE;
   }
-  const isForeseen = error instanceof Error && 'code' in error;
+  const isForeseen = error instanceof Error && 'code' in error && !(error instanceof TypeError || error instanceof RangeError);
   console.error(`scanout: ${isForeseen ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
 }

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
 import type { LogLevel } from '../core/log.ts';
+import { DisposableStack } from '../sys/disposable-stack.ts';
 import { parseByteSize } from './byte-size.ts';
 import { ControlError, defaultControlPath } from './control-protocol.ts';
 import { ControlServer } from './control-server.ts';
@@ -47,7 +48,9 @@ export async function runSession(options: Options, record?: string): Promise<voi
     ...(options.scanouts !== undefined && { scanouts: options.scanouts }),
     ...(record !== undefined && { record }),
   });
-  using _control = openControl(options.control, session, (message) => log('warn', message));
+  using stack = new DisposableStack();
+  const control = openControl(options.control, session, (message) => log('warn', message));
+  if (control) stack.use(control);
   if ('socket' in guest) {
     console.log(`listening on ${guest.socket}`);
     console.log(`  QEMU's flags for it: scanout qemu-args --socket ${guest.socket} --memory 2G`);

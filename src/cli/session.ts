@@ -2,19 +2,32 @@ import { HeadlessOutput } from '../../display/headless/output.ts';
 import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
 import { Bridge, type ScanoutStats } from '../bridge.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
-import { UsageError } from '../core/errors.ts';
+import { ScanoutError, UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Monitor } from '../core/monitor.ts';
 import type { Picture } from '../core/picture.ts';
 import { type ScanoutId, scanoutId, type Source, type SourceSink } from '../core/source.ts';
 import { Recorder } from '../guest/replay/recorder.ts';
-import { VhostUserServer } from '../guest/vhost-user/server.ts';
-import { type GpuStats, VirtioGpu } from '../guest/virtio-gpu/device.ts';
+import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/guest.ts';
+import type { GpuStats } from '../guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
+import { SysError } from '../sys/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { ControlError } from './control-protocol.ts';
 import type { GuestSpec } from './guest-spec.ts';
 import type { OutputSpec } from './output-spec.ts';
+
+/** The guest's socket cannot be had; `code` is the errno. */
+export class GuestSocketError extends ScanoutError {}
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'somebody listens there already, or it is no socket',
+  ENOENT: 'its directory does not exist',
+  EACCES: 'no permission to write to its directory',
+  ENAMETOOLONG: 'a socket path has at most 107 bytes',
+  EBADF: 'nothing is open there; the parent process must leave it open for us',
+  ENOTSOCK: 'it is no socket',
+};
 
 export interface SessionOptions {
   readonly guest: GuestSpec;
@@ -39,30 +52,26 @@ export interface SessionStats {
 export class Session implements Disposable {
   readonly headless: readonly HeadlessOutput[];
   readonly #options: SessionOptions;
-  readonly #gpu: VirtioGpu;
+  readonly #guest: VhostUserGuest;
   readonly #bridge: Bridge;
-  readonly #server: VhostUserServer;
   readonly #stack: DisposableStack;
   #vmm: VmmDisplay | null = null;
 
   private constructor(options: SessionOptions, stack: DisposableStack) {
-    const { log, guest } = options;
+    const { log, record, maxGuestMemory } = options;
     this.#options = options;
     this.headless = openHeadless(options.outputs).map((output) => stack.use(output));
     const scanouts = options.scanouts ?? Math.max(1, this.headless.length);
     if (this.headless.length > scanouts) throw new UsageError(`${this.headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
-    const recorder =
-      options.record === undefined
-        ? null
-        : stack.use(Recorder.create(options.record, { scanouts, onFailed: (error) => log('error', `the recording ends here: ${error.message}`) }));
-    this.#gpu = stack.use(new VirtioGpu({ scanouts, maxGuestMemory: options.maxGuestMemory, log, ...(recorder && { tap: recorder }) }));
-    const source = recorder ? new RecordedMonitors(this.#gpu, recorder) : this.#gpu;
-    this.#bridge = stack.use(new Bridge(source, { log, zeroCopy: options.zeroCopy, budget: this.#gpu.budget }));
-    this.headless.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
+    const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
+    const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
+    const onDisplaySocket = this.#vmmTaker();
+    const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...(onDisplaySocket && { onDisplaySocket }) };
+    this.#guest = stack.use(openGuest(options.guest, device));
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    // Last: a front end that waits already must find everything in place.
-    const server = { log, memorySlots: true, onDisplaySocket: this.#displaySocketTaker() };
-    this.#server = stack.use('socket' in guest ? VhostUserServer.listen(guest.socket, this.#gpu, server) : VhostUserServer.adopt(OwnedFd.inherit(guest.fd), this.#gpu, server));
+    const source = recorder ? new RecordedMonitors(this.#guest, recorder) : this.#guest;
+    this.#bridge = stack.use(new Bridge(source, { log, zeroCopy: options.zeroCopy, budget: this.#guest.budget }));
+    this.headless.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
     this.#stack = stack.move();
   }
 
@@ -73,7 +82,7 @@ export class Session implements Disposable {
   }
 
   stats(): SessionStats {
-    return { guest: { connected: this.#server.connected, ...this.#gpu.stats }, scanouts: this.#bridge.stats };
+    return { guest: { connected: this.#guest.isConnected, ...this.#guest.stats }, scanouts: this.#bridge.stats };
   }
 
   /** Throws ControlError `no-scanout`, `no-picture`. */
@@ -89,9 +98,9 @@ export class Session implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-  #displaySocketTaker(): ((fd: OwnedFd) => void) | undefined {
+  #vmmTaker(): ((fd: OwnedFd) => void) | null {
     const spec = this.#options.outputs.find(({ kind }) => kind === 'vmm');
-    if (spec?.kind !== 'vmm') return undefined;
+    if (spec?.kind !== 'vmm') return null;
     return (fd) => void this.#showOnVmm(fd, spec.dmabuf);
   }
 
@@ -99,7 +108,7 @@ export class Session implements Disposable {
   async #showOnVmm(fd: OwnedFd, dmabuf: boolean): Promise<void> {
     const { log } = this.#options;
     try {
-      const display = await VmmDisplay.open(fd, { log, scanouts: this.#gpu.scanouts, dmabuf });
+      const display = await VmmDisplay.open(fd, { log, scanouts: this.#guest.scanouts, dmabuf });
       if (this.#stack.disposed) {
         display[Symbol.dispose]();
         return;
@@ -112,6 +121,16 @@ export class Session implements Disposable {
     } catch (error) {
       log('warn', `the VMM's own display cannot be used: ${error instanceof Error ? error.message : String(error)}`);
     }
+  }
+}
+
+function openGuest(spec: GuestSpec, device: Omit<VhostUserGuestOptions, 'socket'>): VhostUserGuest {
+  try {
+    return VhostUserGuest.open({ ...device, socket: 'socket' in spec ? spec.socket : OwnedFd.inherit(spec.fd) });
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    const what = 'socket' in spec ? `listen on ${spec.socket}` : `use the inherited descriptor ${spec.fd}`;
+    throw new GuestSocketError(error.code, `--guest: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, { cause: error });
   }
 }
 

@@ -58,9 +58,17 @@ export class Damage {
     this.add(rect.x, rect.y, rect.width, rect.height);
   }
 
-  addAll(other: Damage): void {
-    for (let i = 0; i < other.#count; i++) {
-      this.#insert(other.#edges[i * 4]!, other.#edges[i * 4 + 1]!, other.#edges[i * 4 + 2]!, other.#edges[i * 4 + 3]!);
+  /** Adds another's rectangles, moved by `dx`, `dy`. */
+  addAll(other: Damage, dx = 0, dy = 0): void {
+    const from = other.#edges;
+    if (this.#count > 0) {
+      for (let i = 0; i < other.#count; i++) this.#insert(from[i * 4]! + dx, from[i * 4 + 1]! + dy, from[i * 4 + 2]! + dx, from[i * 4 + 3]! + dy);
+      return;
+    }
+    this.#count = other.#count;
+    for (let at = 0; at < other.#count * 4; at += 2) {
+      this.#edges[at] = from[at]! + dx;
+      this.#edges[at + 1] = from[at + 1]! + dy;
     }
   }
 

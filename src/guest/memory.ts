@@ -169,8 +169,8 @@ class Region implements Disposable {
   readonly #fileEnd: number;
   /** Where the first window starts in the file. */
   readonly #base: number;
+  /** Windows. Their views come on first use: V8 collects garbage more eagerly the more a view spans. */
   readonly #mappings: readonly Mapping[];
-  readonly #windows: readonly Uint8Array[];
   #holders = 1;
 
   private constructor(description: RegionDescription, fd: OwnedFd, stack: DisposableStack) {
@@ -194,7 +194,6 @@ class Region implements Disposable {
       mappings.push(stack.use(Mapping.file(fd, at, Math.min(WINDOW, end - at), 'read-write')));
     }
     this.#mappings = mappings;
-    this.#windows = mappings.map((mapping) => mapping.bytes);
   }
 
   /** Consumes `fd` when it succeeds. */
@@ -233,7 +232,7 @@ class Region implements Disposable {
     const position = guestAddress - this.guestAddress + (this.fileOffset - this.#base);
     const index = Math.floor(position / WINDOW);
     const start = position - index * WINDOW;
-    const window = this.#windows[index]!;
+    const window = this.#mappings[index]!.bytes;
     const count = Math.min(length, window.length - start, this.guestEnd - guestAddress);
     if (count <= SMALL_COPY) for (let i = 0; i < count; i++) into[at + i] = window[start + i]!;
     else into.set(window.subarray(start, start + count), at);
@@ -244,7 +243,7 @@ class Region implements Disposable {
     const position = guestAddress - this.guestAddress + (this.fileOffset - this.#base);
     const index = Math.floor(position / WINDOW);
     const start = position - index * WINDOW;
-    const window = this.#windows[index]!;
+    const window = this.#mappings[index]!.bytes;
     const count = Math.min(length, window.length - start, this.guestEnd - guestAddress);
     if (count <= SMALL_COPY) for (let i = 0; i < count; i++) window[start + i] = from[at + i]!;
     else window.set(from.subarray(at, at + count), start);

@@ -1,25 +1,22 @@
 import { randomFillSync } from 'node:crypto';
-import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../src/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
 import type { Rect } from '../../src/core/geometry.ts';
-import { virtualMonitor } from '../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
 import { scanoutId, type Source } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { GuestPicture } from '../unit/buffer/fakes.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
+import { InstantOutput } from './instant-output.ts';
 import { loadCopyFrames, missingCompiler } from './native.ts';
 
-export const WIDTH = 1920;
-export const HEIGHT = 1080;
+const WIDTH = 1920;
+const HEIGHT = 1080;
 const STRIDE = WIDTH * 4;
 const WHOLE: Rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
 
 /** Pictures that take turns, each on an output of its own, where a bridge flips between two shadows. */
-export const SOURCES = 3;
+const SOURCES = 3;
 const TARGETS = 2 * SOURCES;
 /** Together (75 MB of pixels) beyond any cache this runs on. */
 const SAMPLE_BYTES = 400e6;
@@ -35,7 +32,7 @@ const cursorCells = Array.from({ length: Math.floor(HEIGHT / 64) * (WIDTH / 64) 
   { x: (i % (WIDTH / 64)) * 64, y: Math.floor(i / (WIDTH / 64)) * 64, width: 64, height: 64 },
 ]);
 
-export const CASES: readonly Case[] = [
+const CASES: readonly Case[] = [
   { name: 'full frame', steps: [[WHOLE]] },
   { name: 'window 960x540', steps: [[{ x: 480, y: 270, width: 960, height: 540 }]] },
   // A block that moves by its own size: what a guest without a cursor plane does to its picture.
@@ -43,49 +40,8 @@ export const CASES: readonly Case[] = [
   { name: '16 rectangles 96x48', steps: [Array.from({ length: 16 }, (_, i) => ({ x: 60 + (i % 4) * 480, y: 50 + Math.floor(i / 4) * 270, width: 96, height: 48 }))] },
 ];
 
-/** A screen that shows a frame when told to, and reads nothing. */
-class InstantOutput implements Output {
-  readonly name = 'bench';
-  readonly monitor = virtualMonitor('bench', WIDTH, HEIGHT, 60_000);
-  readonly imports = new FormatSet();
-  readonly readsPages = false;
-  readonly shadowFormats: readonly Fourcc[] = [DRM_FORMAT.XRGB8888];
-  readonly maxCursor = { width: 64, height: 64 };
-  #listener: OutputListener | null = null;
-  #shown: Handle | null = null;
-  #pending: Handle | null = null;
-
-  listen(listener: OutputListener): void {
-    this.#listener = listener;
-  }
-
-  import(): DmabufImportRefused {
-    return new DmabufImportRefused('format', 'the bench imports nothing');
-  }
-
-  createShadow(width: number, height: number, format: Fourcc): Shadow {
-    const pixels = Mapping.anonymous(width * height * 4);
-    return { format, width, height, stride: width * 4, pixels, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
-  }
-
-  present(frame: Frame): void {
-    this.#pending = frame.primary.handle;
-  }
-
-  vblank(): void {
-    const replaced = this.#shown;
-    this.#shown = this.#pending;
-    if (replaced !== null && replaced !== this.#shown) this.#listener!.released(replaced);
-    this.#listener!.presented(0, 0, 0, 0);
-  }
-
-  [Symbol.dispose](): void {
-    this.#listener = null;
-  }
-}
-
 /** A bridge with guest pages on one side and instant screens on the other, and how much it has copied. */
-export class OurSide implements Disposable {
+class OurSide implements Disposable {
   readonly #resources: DisposableStack;
   readonly #bridge: Bridge;
   readonly #outputs: readonly InstantOutput[];
@@ -96,7 +52,7 @@ export class OurSide implements Disposable {
   constructor(pictures: readonly GuestPicture[], steps: readonly (readonly Rect[])[]) {
     using resources = new DisposableStack();
     const source: Source = { scanouts: pictures.length, connect: () => undefined, setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
-    this.#outputs = pictures.map(() => resources.use(new InstantOutput()));
+    this.#outputs = pictures.map(() => resources.use(new InstantOutput({ readsPages: false })));
     this.#bridge = resources.use(new Bridge(source, { zeroCopy: 'off' }));
     this.#steps = steps;
     pictures.forEach(({ framebuffer }, i) => {
@@ -129,7 +85,7 @@ export class OurSide implements Disposable {
 }
 
 /** The rectangles a flush of each step has to copy into one of two shadows: those of this step and the one before. */
-export function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Array; bytes: number[] } {
+function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Array; bytes: number[] } {
   const rects: number[] = [];
   const starts = [0];
   const bytes: number[] = [];

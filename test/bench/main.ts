@@ -3,9 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
 import { copy } from './copy.ts';
+import { flush } from './flush.ts';
 import { table } from './report.ts';
 
-const benchmarks: readonly Benchmark[] = [copy];
+const benchmarks: readonly Benchmark[] = [copy, flush];
 
 const USAGE = `npm run bench -- [NAME...] [--json FILE] [--list]
 

@@ -44,6 +44,8 @@ export class Recorder implements GpuTap, Disposable {
   #heldQueue = 0;
   #heldSpace = 0;
   #heldUs = 0;
+  /** When the device was reset, if no command came since: a reset at the very end would only blank the picture. */
+  #resetUs = -1;
   #disposed = false;
 
   private constructor(writer: RecordingWriter, now: () => number) {
@@ -91,6 +93,8 @@ export class Recorder implements GpuTap, Disposable {
   command(queue: number, request: Uint8Array, length: number, responseSpace: number): void {
     if (this.#disposed) return;
     this.#endCommand();
+    if (this.#resetUs >= 0) this.#encoder.reset(this.#resetUs);
+    this.#resetUs = -1;
     this.#heldUs = this.#timeUs();
     this.#heldQueue = queue;
     this.#heldSpace = responseSpace;
@@ -122,8 +126,7 @@ export class Recorder implements GpuTap, Disposable {
   reset(): void {
     if (this.#disposed) return;
     this.#endCommand();
-    this.#encoder.reset(this.#timeUs());
-    this.#flush();
+    this.#resetUs = this.#timeUs();
   }
 
   /** Ends the recording well and closes the file. */

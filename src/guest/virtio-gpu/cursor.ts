@@ -36,7 +36,7 @@ export const UPDATE_CURSOR: Command = {
     const hotspotY = Math.min(Math.max(view.getInt32(HOT_Y, true), 0), layout.height - 1);
     if (resource.isBlob) tap?.pixels(resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
     resources.refresh(resource);
-    scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x + hotspotX, y + hotspotY);
+    scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x, y);
   },
 };
 
@@ -54,7 +54,6 @@ export const MOVE_CURSOR: Command = {
   size: POS + virtio_gpu_cursor_pos.size,
   run({ scanouts }, { view }) {
     const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
-    const { hotspotX, hotspotY } = scanout.cursor;
-    scanouts.moveCursor(scanout, view.getInt32(POS + X, true) + hotspotX, view.getInt32(POS + Y, true) + hotspotY);
+    scanouts.moveCursor(scanout, view.getInt32(POS + X, true), view.getInt32(POS + Y, true));
   },
 };

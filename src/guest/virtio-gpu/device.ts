@@ -194,7 +194,15 @@ export class VirtioGpu implements VirtioDevice, Source {
     const queue = this.#queues[index];
     const answers = this.#answers[index];
     if (!queue || !answers) return;
-    for (let chain = queue.pop(); chain; chain = queue.pop()) this.#handle(index, chain, answers);
+    // A guest that adds chains as fast as we take them must not keep outputs and other guests waiting.
+    for (let turn = 0; turn < queue.size; turn++) {
+      const chain = queue.pop();
+      if (!chain) return;
+      this.#handle(index, chain, answers);
+    }
+    setImmediate(() => {
+      if (this.#queues[index] === queue) this.kicked(index);
+    });
   }
 
   reset(): void {

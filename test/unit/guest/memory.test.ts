@@ -2,7 +2,7 @@ import { readSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { GuestMemory, type RegionDescription } from '../../../src/guest/memory.ts';
-import { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
+import type { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { mappingCount } from '../../../src/sys/process-resources.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
@@ -118,8 +118,7 @@ describe('copies', () => {
     using memory = table([{ guestAddress: 4 * GIB, size: 10 * GIB, mmapOffset: PAGE }]).map();
     const picture = Uint8Array.from({ length: 1000 }, (_, i) => i);
     for (let window = 1; window <= 10; window++) {
-      // Files are mapped from offset 0 on, so a window ends a page early in guest space.
-      const at = window < 10 ? (4 + window) * GIB - PAGE - 500 : 14 * GIB - 1000;
+      const at = Math.min((4 + window) * GIB - 500, 14 * GIB - 1000);
       expect(memory.copyIn(at, picture, 0, 1000)).toBe(true);
       const into = new Uint8Array(1000);
       expect(memory.copyOut(at, 1000, into, 0)).toBe(true);

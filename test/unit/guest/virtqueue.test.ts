@@ -56,7 +56,7 @@ class Rig implements Disposable {
         base: options.base ?? 0,
         eventIdx: options.eventIdx ?? false,
         indirect: options.indirect ?? true,
-        call: () => void this.calls++,
+        call: () => this.calls++,
         onBroken: (reason) => this.reasons.push(reason),
       },
       this.memory,
@@ -468,12 +468,12 @@ describe('a hostile ring is broken, and nothing is popped from it any more', () 
 test('whatever a driver writes, nothing throws and no chain reaches outside memory', () => {
   const descriptor = fc.record({
     addr: fc.oneof(
-      { weight: 8, arbitrary: fc.integer({ min: 0, max: 0xfff }).map((at) => BUFFER + at) },
+      { weight: 20, arbitrary: fc.integer({ min: 0, max: 0x20 }).map((n) => BUFFER + n * 128) },
       { weight: 1, arbitrary: fc.integer({ min: -64, max: 64 }).map((at) => GUEST + MIB + at) },
       { weight: 1, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number) },
     ),
-    len: fc.oneof({ weight: 6, arbitrary: fc.integer({ min: 1, max: 8 }).map((n) => n * 16) }, { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff_ffff }) }),
-    flags: fc.constantFrom(0, 0, WRITE, NEXT, NEXT, NEXT | WRITE, NEXT | WRITE, INDIRECT, INDIRECT | NEXT, 0xffff),
+    len: fc.oneof({ weight: 20, arbitrary: fc.integer({ min: 1, max: 8 }).map((n) => n * 16) }, { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff_ffff }) }),
+    flags: fc.constantFrom(0, 0, 0, WRITE, WRITE, NEXT, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT, 0xffff),
     next: fc.integer({ min: 0, max: 9 }),
   });
   const into = new Uint8Array(0x1000);
@@ -498,5 +498,6 @@ test('whatever a driver writes, nothing throws and no chain reaches outside memo
     ),
     { numRuns: 300 },
   );
+  // Most tables are broken; enough must not be, or nothing above was tested.
   expect(popped).toBeGreaterThan(50);
 });

@@ -28,8 +28,8 @@ function populated(): GpuRig {
 
 /** Everything a guest's command could have changed. */
 function stateOf(rig: GpuRig): unknown {
-  const { commands, errors, ...stats } = rig.gpu.stats;
-  return { stats, used: rig.gpu.budget.used, config: [...rig.gpu.config], shown: [...rig.sink.shown.entries()], calls: rig.sink.calls.length, broken: [...rig.broken], ...openThings() };
+  const { resources, storeBytes, flushes, transfers } = rig.gpu.stats;
+  return { resources, storeBytes, flushes, transfers, used: rig.gpu.budget.used, config: [...rig.gpu.config], shown: [...rig.sink.shown.entries()], calls: rig.sink.calls.length, broken: [...rig.broken], ...openThings() };
 }
 
 const entry = (addr: number, length: number): request.Entry[] => [{ addr, length }];
@@ -218,7 +218,7 @@ describe('what only looks hostile', () => {
     using rig = new GpuRig();
     rig.type(request.create2d(1, 1024, 2));
     rig.at(HEAP, PAGE).fill(0x5a);
-    expect(rig.type(request.attach(1, [{ addr: HEAP, length: PAGE }, { addr: HEAP, length: PAGE }]))).toBe(VIRTIO_GPU_RESP.OK_NODATA); // prettier-ignore
+    expect(rig.type(request.attach(1, [{ addr: HEAP, length: PAGE }, { addr: HEAP, length: PAGE }]))).toBe(VIRTIO_GPU_RESP.OK_NODATA);
     rig.type(request.setScanout(0, 1, 0, 0, 1024, 2));
     rig.sink.readsPixels = true;
     rig.send(request.flush(1, 0, 0, 1024, 2));

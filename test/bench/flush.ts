@@ -1,0 +1,160 @@
+import { Bridge } from '../../src/bridge.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import type { DriverQueue } from '../../src/guest/replay/driver-queue.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import * as requests from '../unit/guest/virtio-gpu/requests.ts';
+import { GpuRig, HEAP, PAGE } from '../unit/guest/virtio-gpu/rig.ts';
+import type { Benchmark, Measurement } from './benchmark.ts';
+import { InstantOutput } from './instant-output.ts';
+
+const WIDTH = 1280;
+const HEIGHT = 800;
+const PAGES = (WIDTH * HEIGHT * 4) / PAGE;
+const BUFFERS = 3;
+const RESPONSE = 24;
+
+/** Six descriptors each; the rig's ring has 64. */
+const FLUSHES_PER_DRAIN = 8;
+const WARM_UP = 200_000;
+const ROUNDS = 21;
+const FLUSHES = 50_000;
+
+/** Flushes between two looks at the heap: few enough that most pass without a collection. */
+const HEAP_FLUSHES = 10_000;
+
+interface Case {
+  readonly name: string;
+  /** Requests of one flush, for each buffer in turn. */
+  readonly batches: readonly (readonly Uint8Array[])[];
+}
+
+const buffers = Array.from({ length: BUFFERS }, (_, i) => i + 1);
+
+export const CASES: readonly Case[] = [
+  {
+    name: 'flip',
+    batches: buffers.map((id) => [
+      requests.setScanout(0, id, 0, 0, WIDTH, HEIGHT),
+      requests.transfer(id, 0, 0, WIDTH, HEIGHT, 0),
+      requests.flush(id, 0, 0, WIDTH, HEIGHT, { id: 1n }),
+    ]),
+  },
+  { name: 'redraw', batches: [[requests.flush(1, 100, 100, 64, 64)]] },
+];
+
+/** A driver, its ring, the device, the bridge and a screen that costs nothing, in one thread. */
+export class Loop implements Disposable {
+  readonly #resources: DisposableStack;
+  readonly #rig: GpuRig;
+  readonly #driver: DriverQueue;
+  readonly #output: InstantOutput;
+  readonly #batches: Case['batches'];
+  readonly #used = (): void => undefined;
+  #flushes = 0;
+
+  constructor({ batches }: Case) {
+    using resources = new DisposableStack();
+    this.#rig = resources.use(new GpuRig({}, false));
+    this.#driver = this.#rig.drivers[0]!;
+    this.#output = resources.use(new InstantOutput({ readsPages: true }));
+    resources.use(new Bridge(this.#rig.gpu)).show(scanoutId(0), this.#output);
+    this.#batches = batches;
+    for (const id of buffers) {
+      this.#rig.send(requests.create2d(id, WIDTH, HEIGHT));
+      this.#rig.send(requests.attach(id, requests.scattered(PAGES, HEAP + (id - 1) * 2 * PAGES * PAGE)));
+    }
+    this.#rig.send(requests.setScanout(0, 1, 0, 0, WIDTH, HEIGHT));
+    this.#resources = resources.move();
+  }
+
+  run(flushes: number): void {
+    for (let i = 0; i < flushes; i++) {
+      this.#submit();
+      this.#rig.gpu.kicked(0);
+      this.#output.vblank();
+    }
+    this.#check();
+  }
+
+  /** Milliseconds of all but the driver, and of reading the clock around it. */
+  time(flushes: number): number {
+    let spent = 0;
+    for (let i = 0; i < flushes; i++) {
+      this.#submit();
+      const started = performance.now();
+      this.#rig.gpu.kicked(0);
+      this.#output.vblank();
+      spent += performance.now() - started;
+    }
+    this.#check();
+    return spent;
+  }
+
+  [Symbol.dispose](): void {
+    this.#resources[Symbol.dispose]();
+  }
+
+  #submit(): void {
+    const driver = this.#driver;
+    if (this.#flushes % FLUSHES_PER_DRAIN === 0) driver.drain(this.#used);
+    const batch = this.#batches[this.#flushes % this.#batches.length]!;
+    for (let i = 0; i < batch.length; i++) driver.submit(batch[i]!, RESPONSE);
+    this.#flushes++;
+  }
+
+  #check(): void {
+    this.#driver.drain(this.#used);
+    if (this.#driver.inFlight > 0) throw new Error(`${this.#driver.inFlight} commands were not answered`);
+    const { errors, storeBytes } = this.#rig.gpu.stats;
+    if (errors > 0 || storeBytes > 0) throw new Error(`${errors} commands failed, ${storeBytes} bytes were copied`);
+    if (this.#output.frames !== this.#flushes) throw new Error(`${this.#flushes} flushes showed ${this.#output.frames} frames`);
+  }
+}
+
+/** Milliseconds that `time` spends reading the clock. */
+function clockMs(reads: number): number {
+  let spent = 0;
+  for (let i = 0; i < reads; i++) {
+    const started = performance.now();
+    spent += performance.now() - started;
+  }
+  return spent;
+}
+
+/** Bytes the heap grows by while `run` runs; garbage collections in between make it less, even negative. */
+function growth(run: () => void): number {
+  const before = process.memoryUsage().heapUsed;
+  run();
+  return process.memoryUsage().heapUsed - before;
+}
+
+function measure(one: Case): Measurement[] {
+  using loop = new Loop(one);
+  loop.run(WARM_UP);
+  loop.time(WARM_UP);
+  clockMs(WARM_UP);
+  const times = Array.from({ length: ROUNDS }, () => ((loop.time(FLUSHES) - clockMs(FLUSHES)) / FLUSHES) * 1000);
+  const bytes = Array.from({ length: ROUNDS }, () => {
+    // Looking at the heap takes some of it.
+    const look = growth(() => undefined);
+    return (growth(() => loop.run(HEAP_FLUSHES)) - look) / HEAP_FLUSHES;
+  });
+  return [
+    { name: `flush/${one.name}`, unit: 'us', better: 'less', ours: times, peer: null, goal: null },
+    { name: `flush/${one.name} allocations`, unit: 'bytes', better: 'less', ours: bytes, peer: null, goal: 0 },
+  ];
+}
+
+export const flush: Benchmark = {
+  name: 'flush',
+  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge, the driver not counted',
+  missing: () => null,
+  async run({ progress }) {
+    const measurements: Measurement[] = [];
+    for (const one of CASES) {
+      progress(one.name);
+      measurements.push(...measure(one));
+    }
+    return Promise.resolve(measurements);
+  },
+};

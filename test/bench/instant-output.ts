@@ -1,0 +1,55 @@
+import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { FormatSet } from '../../src/core/format-set.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { virtualMonitor } from '../../src/core/monitor.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
+
+/** A screen that shows a frame when `vblank` says so, and reads nothing: what is left is the work of everybody else. */
+export class InstantOutput implements Output {
+  readonly name = 'bench';
+  readonly monitor = virtualMonitor('bench', 1920, 1080, 60_000);
+  readonly imports = new FormatSet();
+  readonly readsPages: boolean;
+  readonly shadowFormats: readonly Fourcc[] = [DRM_FORMAT.XRGB8888];
+  readonly maxCursor = { width: 64, height: 64 };
+  frames = 0;
+  #listener: OutputListener | null = null;
+  #shown: Handle | null = null;
+  #pending: Handle | null = null;
+
+  /** With `readsPages` it takes guest pages as they are, else shadows only. */
+  constructor(options: { readsPages: boolean }) {
+    this.readsPages = options.readsPages;
+  }
+
+  listen(listener: OutputListener): void {
+    this.#listener = listener;
+  }
+
+  import({ backing }: Framebuffer): Handle | DmabufImportRefused {
+    if (!this.readsPages || backing.kind !== 'pages') return new DmabufImportRefused('format', 'the bench imports no dma-bufs');
+    return { [Symbol.dispose]: () => undefined };
+  }
+
+  createShadow(width: number, height: number, format: Fourcc): Shadow {
+    const pixels = Mapping.anonymous(width * height * 4);
+    return { format, width, height, stride: width * 4, pixels, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
+  }
+
+  present(frame: Frame): void {
+    this.#pending = frame.primary.handle;
+  }
+
+  vblank(): void {
+    this.frames++;
+    const replaced = this.#shown;
+    this.#shown = this.#pending;
+    if (replaced !== null && replaced !== this.#shown) this.#listener!.released(replaced);
+    this.#listener!.presented(0, 0, 0, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener = null;
+  }
+}

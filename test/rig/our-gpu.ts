@@ -1,0 +1,86 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Bridge, HeadlessOutput, type Picture, scanoutId, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+
+export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'log' | 'scanouts'> {
+  /** One headless output each, on scanouts 0, 1, ...; one of 1280x800 unless told. */
+  readonly sizes?: readonly (readonly [width: number, height: number])[];
+  /** Instead of a new path to listen on. */
+  readonly socket?: VhostUserGuestOptions['socket'];
+}
+
+/** All of our side of a guest, as the README's example puts it together. */
+export class OurGpu implements Disposable {
+  /** Where it listens, for `bootGuest`, if it does. */
+  readonly socket: string;
+  readonly guest: VhostUserGuest;
+  readonly outputs: readonly HeadlessOutput[];
+  readonly bridge: Bridge;
+  /** What was logged, `level: message`. */
+  readonly log: string[] = [];
+  readonly #stack: DisposableStack;
+
+  private constructor({ sizes = [[1280, 800]], socket, ...options }: OurGpuOptions, stack: DisposableStack) {
+    const dir = mkdtempSync(join(tmpdir(), 'scanout-ours-'));
+    stack.defer(() => rmSync(dir, { recursive: true, force: true }));
+    const log = (level: string, message: string) => void this.log.push(`${level}: ${message}`);
+    this.socket = join(dir, 'socket');
+    this.guest = stack.use(VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }));
+    this.outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
+    this.bridge = stack.use(new Bridge(this.guest, { budget: this.guest.budget, log }));
+    this.outputs.forEach((output, index) => this.bridge.show(scanoutId(index), output));
+    this.#stack = stack.move();
+  }
+
+  static open(options: OurGpuOptions = {}): OurGpu {
+    using stack = new DisposableStack();
+    return new OurGpu(options, stack);
+  }
+
+  get output(): HeadlessOutput {
+    return this.outputs[0]!;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
+
+/** What is on screen once nothing more is on its way there. Rejects while the screen is dark. */
+export async function settledPicture(output: HeadlessOutput, { cursor = false } = {}): Promise<Picture> {
+  await output.settled();
+  const picture = output.capture({ cursor });
+  if (!picture) throw new Error(`${output.name} shows nothing`);
+  return picture;
+}
+
+/** The first picture on screen, now or in any later frame, that is accepted; dark is null. */
+export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | null) => boolean, { cursor = false } = {}): Promise<Picture | null> {
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      try {
+        const picture = output.capture({ cursor });
+        if (!accept(picture)) return;
+        resolve(picture);
+      } catch (error) {
+        reject(error as Error);
+      }
+      stop();
+    };
+    const stop = output.onFrame(look);
+    look();
+  });
+}
+
+/** As `shownWhen`, of a screen that is on. */
+export async function pictureShownWhen(output: HeadlessOutput, accept: (picture: Picture) => boolean, options?: { cursor: boolean }): Promise<Picture> {
+  return (await shownWhen(output, (picture) => picture !== null && accept(picture), options))!;
+}
+
+/** What this process has open and mapped, to be the same before and after. */
+export function resources(): { fds: string[]; mappings: number } {
+  return { fds: [...openFds()].map(([fd, what]) => `${fd} ${what}`), mappings: mappingCount() };
+}

@@ -1,0 +1,35 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { type FuzzSession, fuzz, sessionOf } from '../rig/fuzz.ts';
+import { blobSession, syntheticSession } from './replay/synthetic-guest.ts';
+import { expectNoLeaks } from './sys/no-leaks.ts';
+
+const COMMANDS = Number(process.env.FUZZ_COMMANDS ?? (process.env.CI === undefined ? 20_000 : 200_000));
+const SEED = Number(process.env.FUZZ_SEED ?? 20_211_124);
+
+const FIXTURES = new URL('../../fixtures', import.meta.url).pathname;
+const LOW = { guestAddress: 0x10_0000, size: 16 * 2 ** 20 };
+const HIGH = { guestAddress: 5 * 2 ** 30, size: 16 * 2 ** 20 };
+
+expectNoLeaks();
+
+function sessions(): FuzzSession[] {
+  const recorded = existsSync(FIXTURES) ? readdirSync(FIXTURES).filter((name) => name.endsWith('.scanout')) : [];
+  return [
+    { memory: [LOW, HIGH], steps: syntheticSession(LOW.guestAddress, HIGH.guestAddress, 300) },
+    { memory: [LOW, HIGH], steps: Array.from({ length: 40 }, () => blobSession(LOW.guestAddress, HIGH.guestAddress)).flat() },
+    ...recorded.map((name) => sessionOf({ file: join(FIXTURES, name) }, 2000)),
+  ];
+}
+
+test(`hostile sessions neither break the device nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
+  const result = await fuzz({ seed: SEED, commands: COMMANDS, sessions: sessions() });
+  expect(result.faults).toEqual([]);
+  expect(result.sent).toBeGreaterThanOrEqual(COMMANDS);
+  // It would prove nothing if most of it never reached the device, or all of it was refused or good.
+  expect(result.handled).toBeGreaterThan(result.sent / 2);
+  expect(result.refused).toBeGreaterThan(result.handled / 50);
+  expect(result.refused).toBeLessThan(result.handled * 0.9);
+  console.info(`fuzz: ${JSON.stringify(result)}`);
+});

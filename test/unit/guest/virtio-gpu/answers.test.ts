@@ -1,0 +1,283 @@
+import { closeSync, openSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import * as p from '../../../../protocols/virtio-gpu.ts';
+import { virtualMonitor } from '../../../../src/core/monitor.ts';
+import { scanoutId } from '../../../../src/core/source.ts';
+import type { GpuTap } from '../../../../src/guest/virtio-gpu/tap.ts';
+import * as request from './requests.ts';
+import { GpuRig, HEAP, PAGE, RAM_SIZE, openThings } from './rig.ts';
+
+const { VIRTIO_GPU_RESP: RESP, VIRTIO_GPU_CMD: CMD } = p;
+
+/** Resource 1, 32x32, on scanout 0. */
+function shown(rig: GpuRig): void {
+  for (const bytes of [request.create2d(1, 32, 32), request.attach(1, request.contiguous(PAGE)), request.setScanout(0, 1, 0, 0, 32, 32)]) rig.type(bytes);
+}
+
+const flush = (fence?: request.Fence) => request.flush(1, 0, 0, 32, 32, fence);
+
+describe('answers', () => {
+  it('echo the fence, its context and its ring', () => {
+    using rig = new GpuRig();
+    const response = rig.ask(request.only(CMD.GET_DISPLAY_INFO, { id: 0xfedc_ba98_7654_3210n, ring: 5 }));
+    expect(p.virtio_gpu_ctrl_hdr.decode(response)).toEqual({ type: RESP.OK_DISPLAY_INFO, flags: 3, fence_id: 0xfedc_ba98_7654_3210n, ctx_id: 7, ring_idx: 5, padding: new Uint8Array(3) });
+    const unfenced = rig.ask(request.only(CMD.GET_DISPLAY_INFO));
+    expect(p.virtio_gpu_ctrl_hdr.decode(unfenced)).toMatchObject({ flags: 0, fence_id: 0n, ctx_id: 0, ring_idx: 0 });
+  });
+
+  it('echo the fence of a command that fails', () => {
+    using rig = new GpuRig();
+    expect(p.virtio_gpu_ctrl_hdr.decode(rig.ask(request.only(0x999, { id: 9n })))).toMatchObject({ type: RESP.ERR_UNSPEC, flags: 1, fence_id: 9n });
+  });
+
+  it('to a flush come when the frame was shown', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    const token = rig.send(flush());
+    expect(rig.answer(token)).toBeUndefined();
+    rig.sink.flushes[0]!.done();
+    expect(rig.answer(token)?.written).toBe(24);
+  });
+
+  it('to a flush of several scanouts come with the last of them', () => {
+    using rig = new GpuRig({ scanouts: 2 });
+    shown(rig);
+    rig.type(request.setScanout(1, 1, 0, 0, 32, 32));
+    const token = rig.send(flush());
+    rig.sink.flushes[1]!.done();
+    expect(rig.answer(token)).toBeUndefined();
+    rig.sink.flushes[0]!.done();
+    expect(rig.answer(token)).toBeDefined();
+  });
+
+  it('to fenced commands come in their order, to others when they are done', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    const first = rig.send(flush({ id: 1n }));
+    const second = rig.send(flush({ id: 2n }));
+    const third = rig.send(request.create2d(9, 8, 8));
+    const fourth = rig.send(request.only(CMD.GET_DISPLAY_INFO, { id: 3n }));
+    expect(rig.answer(third)).toBeDefined();
+    rig.sink.flushes[1]!.done();
+    expect([first, second, fourth].map((token) => rig.answer(token))).toEqual([undefined, undefined, undefined]);
+    rig.sink.flushes[0]!.done();
+    expect([first, second, fourth].map((token) => rig.answer(token)?.written)).toEqual([24, 24, 408]);
+  });
+
+  it('stay bounded by the ring when thousands of fences are never answered', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    let accepted = 0;
+    for (let id = 0n; id < 5000n; id++) if (rig.send(flush({ id })) >= 0) accepted++;
+    expect(accepted).toBe(32);
+    expect(rig.gpu.stats.flushes).toBe(32);
+    for (const waiting of rig.sink.flushes.splice(0)) waiting.done();
+    rig.drain();
+    const token = rig.send(flush({ id: 6000n }));
+    rig.sink.flushes[0]!.done();
+    expect(rig.answer(token)).toBeDefined();
+  });
+
+  it('are given once, though the flush is reported done twice', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    const token = rig.send(flush());
+    for (let i = 0; i < 3; i++) rig.sink.flushes[0]!.done();
+    expect(rig.answer(token)).toBeDefined();
+    expect(rig.drivers[0]!.inFlight).toBe(0);
+    expect(rig.log).toEqual(['error: a flush was reported done twice']);
+  });
+
+  it('are not given any more after a reset', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    rig.send(flush({ id: 1n }));
+    rig.send(flush({ id: 2n }));
+    rig.reset();
+    for (const late of rig.sink.flushes) late.done();
+    expect(rig.drivers[0]!.drain(() => undefined)).toBe(0);
+    expect(rig.log).toEqual([]);
+    shown(rig);
+    const token = rig.send(flush({ id: 1n }));
+    rig.sink.flushes.at(-1)!.done();
+    expect(rig.answer(token)).toBeDefined();
+  });
+
+  it('come at once when nobody shows anything', () => {
+    using rig = new GpuRig({}, false);
+    shown(rig);
+    expect(rig.type(flush({ id: 1n }))).toBe(RESP.OK_NODATA);
+  });
+});
+
+describe('monitors', () => {
+  const display = (rig: GpuRig) => p.virtio_gpu_resp_display_info.decode(rig.ask(request.only(CMD.GET_DISPLAY_INFO))).pmodes;
+
+  it('stand side by side, and unplugged ones are disabled', () => {
+    using rig = new GpuRig({ scanouts: 3 });
+    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(scanoutId(2), virtualMonitor('b', 640, 480, 60_000));
+    const off = { r: { x: 0, y: 0, width: 0, height: 0 }, enabled: 0, flags: 0 };
+    expect(display(rig).slice(0, 4)).toEqual([
+      { r: { x: 0, y: 0, width: 1280, height: 800 }, enabled: 1, flags: 0 },
+      off,
+      { r: { x: 1280, y: 0, width: 640, height: 480 }, enabled: 1, flags: 0 },
+      off,
+    ]);
+  });
+
+  it('raise the display event until the guest clears it', () => {
+    using rig = new GpuRig({ scanouts: 2 });
+    const config = () => p.virtio_gpu_config.decode(rig.gpu.config);
+    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    expect(rig.configChanges).toBe(1);
+    expect(config()).toEqual({ events_read: 1, events_clear: 0, num_scanouts: 2, num_capsets: 0 });
+    rig.gpu.writeConfig(0, Uint8Array.of(9, 9, 9, 9));
+    rig.gpu.writeConfig(8, Uint8Array.of(9, 9, 9, 9, 9, 9, 9, 9, 9));
+    expect(config().events_read).toBe(1);
+    rig.gpu.writeConfig(4, Uint8Array.of(1, 0, 0, 0));
+    expect(config()).toEqual({ events_read: 0, events_clear: 0, num_scanouts: 2, num_capsets: 0 });
+  });
+
+  it('have an EDID of their own, or the one they came with', () => {
+    using rig = new GpuRig({ scanouts: 3 });
+    const real = Uint8Array.from({ length: 256 }, (_, i) => i);
+    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(scanoutId(1), { ...virtualMonitor('b', 1280, 800, 60_000), edid: real });
+    const edids = [0, 1, 2].map((id) => p.virtio_gpu_resp_edid.decode(rig.ask(request.getEdid(id))));
+    expect(edids.map(({ hdr, size }) => [hdr.type, size])).toEqual([[RESP.OK_EDID, 128], [RESP.OK_EDID, 256], [RESP.OK_EDID, 0]]);
+    expect(edids[1]!.edid.subarray(0, 256)).toEqual(real);
+  });
+
+  it('stay plugged in through a reset', () => {
+    using rig = new GpuRig();
+    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    rig.reset();
+    expect(display(rig)[0]!.enabled).toBe(1);
+  });
+});
+
+describe('a UUID', () => {
+  it('is version 4, and the same for one resource', () => {
+    using rig = new GpuRig();
+    for (const id of [1, 2]) rig.type(request.create2d(id, 8, 8));
+    const [first, again, other] = [1, 1, 2].map((id) => Buffer.from(p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(id))).uuid).toString('hex'));
+    expect(first).toMatch(/^.{12}4.{3}[89ab]/);
+    expect(again).toBe(first);
+    expect(other).not.toBe(first);
+  });
+});
+
+describe('a machine that runs out', () => {
+  it('of file descriptors answers out of memory, keeps the picture and goes on', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    rig.at(HEAP, PAGE).fill(3);
+    const before = { ...openThings(), used: rig.gpu.budget.used };
+    const { fds } = before;
+    const limit = (soft: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
+    const old = spawnSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings']).stdout.toString().trim();
+    expect(limit(String(fds + 64)).status).toBe(0);
+    const fillers: number[] = [];
+    try {
+      for (;;) fillers.push(openSync('/dev/null', 'r'));
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EMFILE' });
+    }
+    const types = [request.detach(1), request.transfer(1, 0, 1, 32, 1, 0)].map((bytes) => rig.type(bytes));
+    for (const filler of fillers) closeSync(filler);
+    limit(old);
+    expect(types).toEqual([RESP.ERR_OUT_OF_MEMORY, RESP.ERR_OUT_OF_MEMORY]);
+    expect({ ...openThings(), used: rig.gpu.budget.used }).toEqual(before);
+    expect(rig.type(request.detach(1))).toBe(RESP.OK_NODATA);
+    expect(rig.sink.shown.get(0)!.backing).toMatchObject({ kind: 'pages' });
+  });
+});
+
+describe('a tap', () => {
+  it('sees every command, and the pixels it uses before it does', () => {
+    const seen: string[] = [];
+    const tap: GpuTap = {
+      memoryChanged: () => seen.push('memory'),
+      negotiated: () => seen.push('negotiated'),
+      command: (queue, bytes, length, space) => seen.push(`${queue}: ${p.commandName(new DataView(bytes.buffer).getUint32(0, true))} ${length} -> ${space}`),
+      pixels: (entries, pixels, offset, stride, rowBytes, rows) => {
+        const first = pixels.bytes[offset]!;
+        seen.push(`${entries.length} entries, ${rows} rows of ${rowBytes} every ${stride} from ${offset}, the first ${first}`);
+      },
+      reset: () => seen.push('reset'),
+    };
+    using rig = new GpuRig({ tap });
+    rig.at(HEAP, RAM_SIZE / 2).fill(0x11);
+    rig.type(request.create2d(1, 32, 32));
+    rig.type(request.attach(1, request.scattered(1)));
+    rig.type(request.createBlob(2, 4 * PAGE, request.contiguous(4 * PAGE, HEAP + 8)));
+    rig.type(request.setScanoutBlob(0, 2, { width: 32, height: 32, stride: 128, offset: 256 }));
+    seen.length = 0;
+    rig.type(request.transfer(1, 4, 4, 8, 8, 4 * 128 + 16));
+    rig.send(request.flush(2, 0, 0, 1, 1));
+    rig.send(request.updateCursor(0, 2, 0, 0), 0, 1);
+    rig.reset();
+    expect(seen).toEqual([
+      '0: TRANSFER_TO_HOST_2D 56 -> 1056',
+      '1 entries, 8 rows of 32 every 128 from 528, the first 17',
+      '0: RESOURCE_FLUSH 48 -> 1056',
+      '1 entries, 32 rows of 128 every 128 from 256, the first 17',
+      '1: UPDATE_CURSOR 56 -> 0',
+      '1 entries, 64 rows of 256 every 256 from 0, the first 17',
+      'reset',
+    ]);
+  });
+});
+
+describe('any stream of commands', () => {
+  const small = fc.integer({ min: 0, max: 5 });
+  const size = fc.oneof(fc.integer({ min: 0, max: 80 }), fc.constantFrom(16384, 16385, 2 ** 31, 2 ** 32 - 1));
+  const offset = fc.oneof(fc.integer({ min: 0, max: 20_000 }), fc.constantFrom(2 ** 32, 2 ** 63));
+  const address = fc.oneof(
+    fc.integer({ min: 0, max: 8 }).map((page) => HEAP + page * PAGE),
+    fc.integer({ min: 0, max: 8 * PAGE }).map((at) => HEAP + at),
+    fc.constantFrom(0, HEAP + RAM_SIZE),
+  );
+  const entries = fc.array(fc.record({ addr: address, length: fc.oneof(fc.constantFrom(PAGE, 2 * PAGE, 16384), fc.integer({ min: 0, max: 20_000 })) }), { maxLength: 4 });
+  const command = fc.oneof(
+    fc.tuple(small, size, size).map((a) => request.create2d(...a)),
+    fc.constantFrom(1, 2, 3, 4).map((id) => request.create2d(id, 32, 32)),
+    small.map(request.unref),
+    fc.tuple(small, entries).map((a) => request.attach(...a)),
+    small.map(request.detach),
+    fc.tuple(small, small, size, size, size, size).map((a) => request.setScanout(...a)),
+    fc.tuple(fc.constantFrom(0, 1), small).map(([scanout, id]) => request.setScanout(scanout, id, 0, 0, 32, 32)),
+    fc.tuple(small, size, size, size, size, offset).map((a) => request.transfer(...a)),
+    fc.tuple(small, offset).map(([id, at]) => request.transfer(id, 0, 0, 32, 32, at)),
+    fc.tuple(small, size, size, size, size).map((a) => request.flush(...a)),
+    fc.tuple(small, fc.bigInt(0n, 99n)).map(([id, fence]) => request.flush(id, 0, 0, 32, 32, { id: fence })),
+    fc.tuple(small, offset, entries).map((a) => request.createBlob(...a)),
+    fc.tuple(small, small, fc.record({ width: size, height: size, stride: fc.constantFrom(0, 128, 256, 2 ** 32 - 4), offset: fc.constantFrom(0, 4, 4096) })).map((a) => request.setScanoutBlob(...a)),
+    fc.tuple(small, small, size, size).map((a) => request.updateCursor(...a)),
+    fc.uint8Array({ maxLength: 64 }),
+  );
+
+  it('is answered, throws nothing and leaves nothing behind', () => {
+    using rig = new GpuRig({ scanouts: 2, maxGuestMemory: 200_000 });
+    rig.sink.isDoneAtOnce = true;
+    rig.sink.readsPixels = true;
+    const before = openThings();
+    fc.assert(
+      fc.property(fc.array(fc.tuple(command, fc.constantFrom(0, 0, 0, 1)), { maxLength: 60 }), (commands) => {
+        for (const [bytes, queue] of commands) if (bytes.length > 0) rig.ask(bytes, 1056, queue);
+        rig.reset();
+        expect(rig.gpu.budget.used).toBe(0);
+        expect(rig.gpu.stats).toMatchObject({ resources: 0, storeBytes: 0 });
+        expect(rig.broken).toEqual([]);
+        expect(rig.log.filter((line) => line.startsWith('error'))).toEqual([]);
+        rig.sink.takeCalls();
+        rig.sink.pictures.length = 0;
+      }),
+      { numRuns: 300 },
+    );
+    expect(openThings()).toEqual(before);
+  });
+});
