@@ -79,7 +79,7 @@ async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
     }
     client.end();
   } catch (error) {
-    if (error instanceof ControlError) client.end(`${JSON.stringify(refusal(error))}\n`);
+    if (error instanceof ControlError) client.end(`${JSON.stringify(refusal(error))}\n`, () => client.destroy());
     else client.destroy();
   }
 }
@@ -103,7 +103,8 @@ function refusal(error: unknown): object {
 
 async function* requestLines(client: Socket): AsyncGenerator<string> {
   let rest = Buffer.alloc(0);
-  for await (const chunk of client as AsyncIterable<Buffer>) {
+  // The answer to nonsense still has to go out after this loop was left.
+  for await (const chunk of client.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     rest = Buffer.concat([rest, chunk]);
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
       if (end > MAX_REQUEST) break;

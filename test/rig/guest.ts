@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -73,6 +74,10 @@ function connection(servers: Server[], path: string): Promise<Socket> {
   });
 }
 
+function closed(socket: Socket): Promise<unknown> {
+  return socket.closed ? Promise.resolve() : once(socket.destroy(), 'close');
+}
+
 function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
   const gpuProperties = `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`;
   const gpuArgs = {
@@ -102,6 +107,7 @@ export class Guest implements AsyncDisposable {
   readonly #dir: string;
   readonly #shell: Promise<GuestShell>;
   readonly #qmp: Promise<Qmp>;
+  readonly #sockets: readonly Promise<Socket>[];
   #log = '';
 
   /** Milliseconds from nothing to a working shell in the guest. */
@@ -112,6 +118,7 @@ export class Guest implements AsyncDisposable {
   constructor(qemu: ChildProcess, dir: string, qmpSocket: Promise<Socket>, portSocket: Promise<Socket>) {
     this.#qemu = qemu;
     this.#dir = dir;
+    this.#sockets = [qmpSocket, portSocket];
     this.#qmp = qmpSocket.then((socket) => Qmp.open(socket));
     this.#shell = portSocket.then((socket) => new GuestShell(socket));
     for (const stream of [qemu.stdout!, qemu.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
@@ -172,8 +179,10 @@ export class Guest implements AsyncDisposable {
     await this.exited;
   }
 
+  /** As `kill`; then nothing of the guest is open in this process either. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
+    await Promise.all(this.#sockets.map(async (socket) => closed(await socket)));
     rmSync(this.#dir, { recursive: true, force: true });
   }
 

@@ -1,9 +1,12 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Bridge, HeadlessOutput, type Picture, scanoutId, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import type { Guest } from './guest.ts';
 
 export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'log' | 'scanouts'> {
   /** One headless output each, on scanouts 0, 1, ...; one of 1280x800 unless told. */
@@ -17,10 +20,10 @@ export class OurGpu implements Disposable {
   /** Where it listens, for `bootGuest`, if it does. */
   readonly socket: string;
   readonly guest: VhostUserGuest;
-  readonly outputs: readonly HeadlessOutput[];
   readonly bridge: Bridge;
   /** What was logged, `level: message`. */
   readonly log: string[] = [];
+  readonly #outputs: HeadlessOutput[];
   readonly #stack: DisposableStack;
 
   private constructor({ sizes = [[1280, 800]], socket, ...options }: OurGpuOptions, stack: DisposableStack) {
@@ -29,7 +32,7 @@ export class OurGpu implements Disposable {
     const log = (level: string, message: string) => void this.log.push(`${level}: ${message}`);
     this.socket = join(dir, 'socket');
     this.guest = stack.use(VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }));
-    this.outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
+    this.#outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
     this.bridge = stack.use(new Bridge(this.guest, { budget: this.guest.budget, log }));
     this.outputs.forEach((output, index) => this.bridge.show(scanoutId(index), output));
     this.#stack = stack.move();
@@ -40,13 +43,34 @@ export class OurGpu implements Disposable {
     return new OurGpu(options, stack);
   }
 
+  get outputs(): readonly HeadlessOutput[] {
+    return this.#outputs;
+  }
+
+  /** On scanout 0. */
   get output(): HeadlessOutput {
     return this.outputs[0]!;
+  }
+
+  /** Another monitor in place of what scanout 0 has; QEMU's guest hears of it when its driver starts. */
+  plug(width: number, height: number): HeadlessOutput {
+    const output = this.#stack.use(HeadlessOutput.open({ width, height }));
+    this.bridge.hide(this.output);
+    this.bridge.show(scanoutId(0), output);
+    this.#outputs[0] = output;
+    return output;
   }
 
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
+}
+
+/** Ends the driver of the guest's GPU, does `between` and starts it anew. */
+export async function rebindDriver(guest: Guest, between: () => void | Promise<void> = () => undefined): Promise<void> {
+  await guest.run('cd /sys/bus/virtio/drivers/virtio_gpu; device=$(echo virtio*); echo $device >unbind');
+  await between();
+  await guest.run('echo $device >bind; cd /');
 }
 
 /** What is on screen once nothing more is on its way there. Rejects while the screen is dark. */
@@ -80,7 +104,14 @@ export async function pictureShownWhen(output: HeadlessOutput, accept: (picture:
   return (await shownWhen(output, (picture) => picture !== null && accept(picture), options))!;
 }
 
-/** What this process has open and mapped, to be the same before and after. */
+/** What this process has open and mapped. */
 export function resources(): { fds: string[]; mappings: number } {
   return { fds: [...openFds()].map(([fd, what]) => `${fd} ${what}`), mappings: mappingCount() };
+}
+
+/** The same before any guest, with all open that Node and our libraries keep from their first use on. */
+export async function resourcesBefore(): Promise<ReturnType<typeof resources>> {
+  OurGpu.open()[Symbol.dispose]();
+  await once(spawn('true'), 'close');
+  return resources();
 }

@@ -45,6 +45,11 @@ export interface VirtioGpuOptions {
   readonly blobs?: boolean;
   readonly log?: Log;
   readonly tap?: GpuTap;
+  /**
+   * Asked when the guest wants to know its monitors, which it is told when the promise settles:
+   * for outputs that learn of a change only from the guest's question. `setMonitor` in between.
+   */
+  readonly refreshMonitors?: () => Promise<void>;
 }
 
 export interface GpuStats {
@@ -106,6 +111,9 @@ export class VirtioGpu implements VirtioDevice, Source {
   readonly #queues: (Virtqueue | null)[] = [null, null];
   readonly #answers: (Answers | null)[] = [null, null];
   readonly #logged = new Set<string>();
+  readonly #refreshMonitors: (() => Promise<void>) | null;
+  /** The control queue while a question for the monitors holds it back. */
+  #heldQueue: Virtqueue | null = null;
   #transport: VirtioTransport | null = null;
   #handled = 0;
   #errors = 0;
@@ -119,6 +127,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.budget = new MemoryBudget(maxGuestMemory);
     this.#log = log;
     this.#tap = tap;
+    this.#refreshMonitors = options.refreshMonitors ?? null;
     this.#commands = [blobs ? new Map([...CONTROL_COMMANDS, ...BLOB_COMMANDS]) : CONTROL_COMMANDS, CURSOR_COMMANDS];
     const offered = [VIRTIO_GPU_F.EDID, VIRTIO_GPU_F.RESOURCE_UUID, ...(blobs ? [VIRTIO_GPU_F.RESOURCE_BLOB] : [])];
     this.features = offered.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
@@ -186,6 +195,7 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   queueStopped(index: number): void {
     this.#answers[index]?.stop();
+    if (this.#heldQueue === this.#queues[index]) this.#heldQueue = null;
     this.#answers[index] = null;
     this.#queues[index] = null;
   }
@@ -193,16 +203,35 @@ export class VirtioGpu implements VirtioDevice, Source {
   kicked(index: number): void {
     const queue = this.#queues[index];
     const answers = this.#answers[index];
-    if (!queue || !answers) return;
+    if (!queue || !answers || queue === this.#heldQueue) return;
     // A guest that adds chains as fast as we take them must not keep outputs and other guests waiting.
     for (let turn = 0; turn < queue.size; turn++) {
       const chain = queue.pop();
       if (!chain) return;
+      if (this.#refreshMonitors && index === CONTROL_QUEUE && this.#asksForMonitors(chain)) {
+        this.#hold(queue, chain, answers, this.#refreshMonitors());
+        return;
+      }
       this.#handle(index, chain, answers);
     }
-    setImmediate(() => {
-      if (this.#queues[index] === queue) this.kicked(index);
-    });
+    this.#comeBack(index, queue);
+  }
+
+  #asksForMonitors(chain: Chain): boolean {
+    this.#request.copyFrom(chain);
+    return this.#request.hasHeader && this.#request.type === VIRTIO_GPU_CMD.GET_DISPLAY_INFO;
+  }
+
+  /** Nothing else runs on the queue before this command does: commands keep their order. */
+  #hold(queue: Virtqueue, chain: Chain, answers: Answers, until: Promise<void>): void {
+    const goOn = () => {
+      if (this.#heldQueue !== queue) return;
+      this.#heldQueue = null;
+      this.#handle(CONTROL_QUEUE, chain, answers);
+      this.kicked(CONTROL_QUEUE);
+    };
+    this.#heldQueue = queue;
+    until.then(goOn, goOn);
   }
 
   reset(): void {
@@ -214,6 +243,13 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   [Symbol.dispose](): void {
     this.reset();
+  }
+
+  /** On its own, because a function with a closure in it allocates on every call. */
+  #comeBack(index: number, queue: Virtqueue): void {
+    setImmediate(() => {
+      if (this.#queues[index] === queue) this.kicked(index);
+    });
   }
 
   #handle(index: number, chain: Chain, answers: Answers): void {

@@ -1,5 +1,6 @@
 import { addr64 } from '../../../protocols/layout.ts';
 import { VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, vring_desc } from '../../../protocols/virtio-ring.ts';
+import type { AddressCell } from '../memory-region.ts';
 import type { GuestMemory } from '../memory.ts';
 
 const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
@@ -32,6 +33,7 @@ export class Chain {
   #readable = 0;
   #writable = 0;
   #inFlight = false;
+  readonly #cell: AddressCell = new Float64Array(1);
 
   constructor(head: number, home: ChainHome) {
     this.head = head;
@@ -68,12 +70,14 @@ export class Chain {
     this.#count = 0;
     this.#readable = 0;
     this.#writable = 0;
+    const cell = this.#cell;
     let view = table;
     let entries = size;
     let index = this.head;
     for (;;) {
       const at = index * vring_desc.size;
       const address = addr64.get(view, at + ADDR);
+      cell[0] = address;
       const length = view.getUint32(at + LEN, true);
       const flags = view.getUint16(at + FLAGS, true);
       const next = view.getUint16(at + NEXT, true);
@@ -84,14 +88,14 @@ export class Chain {
         if (length === 0 || length % vring_desc.size !== 0) return 'an indirect table of zero or odd length';
         entries = length / vring_desc.size;
         if (entries > size) return 'an indirect table longer than the queue';
-        if (!this.#home.memory.copyOut(address, length, this.#home.scratch, 0)) return 'an indirect table outside memory';
+        if (!this.#home.memory.copyOutAt(cell, length, this.#home.scratch, 0)) return 'an indirect table outside memory';
         view = this.#home.scratchView;
         index = 0;
         continue;
       }
       if (this.#count === size) return 'a chain longer than the queue, or a loop';
       if (length === 0) return 'a descriptor of zero length';
-      if (!this.#home.memory.covers(address, length)) return 'a descriptor outside memory';
+      if (!this.#home.memory.coversAt(cell, length)) return 'a descriptor outside memory';
       if ((flags & VRING_DESC_F_WRITE) !== 0) {
         this.#writable += length;
       } else {
@@ -99,7 +103,10 @@ export class Chain {
         this.#readable += length;
         this.#firstWritable = this.#count + 1;
       }
-      this.#append(address, length);
+      if (this.#count === this.#lengths.length) this.#grow();
+      this.#addresses[this.#count] = address;
+      this.#lengths[this.#count] = length;
+      this.#count++;
       if ((flags & VRING_DESC_F_NEXT) === 0) break;
       if (next >= entries) return 'a descriptor index beyond its table';
       index = next;
@@ -118,22 +125,18 @@ export class Chain {
     this.#writable = 0;
   }
 
-  #append(address: number, length: number): void {
-    if (this.#count === this.#lengths.length) {
-      const addresses = new Float64Array(this.#count * 2);
-      const lengths = new Uint32Array(this.#count * 2);
-      addresses.set(this.#addresses);
-      lengths.set(this.#lengths);
-      this.#addresses = addresses;
-      this.#lengths = lengths;
-    }
-    this.#addresses[this.#count] = address;
-    this.#lengths[this.#count] = length;
-    this.#count++;
+  #grow(): void {
+    const addresses = new Float64Array(this.#count * 2);
+    const lengths = new Uint32Array(this.#count * 2);
+    addresses.set(this.#addresses);
+    lengths.set(this.#lengths);
+    this.#addresses = addresses;
+    this.#lengths = lengths;
   }
 
   #copy(first: number, end: number, at: number, bytes: Uint8Array, bytesAt: number, length: number, write: boolean): number {
     const { memory } = this.#home;
+    const cell = this.#cell;
     let skip = at;
     let done = 0;
     for (let i = first; i < end && done < length; i++) {
@@ -143,8 +146,8 @@ export class Chain {
         continue;
       }
       const count = Math.min(size - skip, length - done);
-      const address = this.#addresses[i]! + skip;
-      const ok = write ? memory.copyIn(address, bytes, bytesAt + done, count) : memory.copyOut(address, count, bytes, bytesAt + done);
+      cell[0] = this.#addresses[i]! + skip;
+      const ok = write ? memory.copyInAt(cell, bytes, bytesAt + done, count) : memory.copyOutAt(cell, count, bytes, bytesAt + done);
       // Checked when popped, but the VMM may have taken the memory away since.
       if (!ok) break;
       done += count;

@@ -1,6 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
 import { makeEdid } from '../../../protocols/edid.ts';
+import { openFds } from '../../../src/sys/process-resources.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { displayInfoReply, edidReply, featuresReply, words } from './fake-vmm.ts';
 import { type Cursor, Listener, MODE, ONE_SECOND, answer, connect, display, frame, guest, importOf, log, open, scanout, show, useVmm, vmm } from './vmm-session.ts';
@@ -139,9 +140,11 @@ test('disposing turns the consoles off and tells nobody', async () => {
   expect(listener.events).toHaveLength(before);
 });
 
-test('descriptors a VMM sends for no reason are closed', async () => {
+test('descriptors a VMM sends for no reason are closed at once', async () => {
   const asking = (await open()).refresh();
   await vmm.take(12);
+  const before = openFds().size;
   vmm.connection.send(displayInfoReply([MODE]), [vmm.connection, vmm.connection]);
   await asking;
+  expect(openFds().size).toBe(before);
 });

@@ -167,7 +167,7 @@ test('the cursor image goes out when its pixels or hotspot change, its place whe
   expect(show(output, at(9, 8, [0, 0]))).toEqual(words(4, 0, 12, 0, 9, 8));
 });
 
-test('a cursor without alpha is opaque, a shadow works as well, a large one is cut', async () => {
+test('a cursor without alpha is opaque, a shadow works as well, a large one is cut and leaves nothing behind', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(16, 16, DRM_FORMAT.XRGB8888);
   const opaque: Cursor = { handle: importOf(output, picture.framebuffer), at: [0, 0, 16, 16] };
@@ -179,4 +179,5 @@ test('a cursor without alpha is opaque, a shadow works as well, a large one is c
   const large: Cursor = { handle: shadow, at: [1, 1, 80, 80] };
   expect(show(output, frame(null, [0, 0, 0, 0], [], large))).toEqual(cursorUpdate(1, 1, 0, 0, Buffer.alloc(64 * 64 * 4, 0x11)));
   expect(listener.events).toEqual(['released 1', 'presented']);
+  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
 });

@@ -1,0 +1,159 @@
+/** What a real guest shows on our device, against QEMU's own device and against what it drew. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Picture } from '../../src/core/picture.ts';
+import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { type Draw, drawnCursor, drawnPicture, isWholeText, showModetestPattern, showText, startDrawing } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { OurGpu, pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
+import { expectSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
+
+const size = [1280, 800] as const;
+
+/** The 64x64 cursor over a picture, its top left corner at x, y. */
+function withCursor({ width, height, data }: Picture, seed: number, x: number, y: number): Picture {
+  const result = { width, height, data: data.slice() };
+  const cursor = drawnCursor(seed);
+  for (let row = Math.max(0, -y); row < Math.min(64, height - y); row++) {
+    for (let column = Math.max(0, -x); column < Math.min(64, width - x); column++) {
+      const from = (row * 64 + column) * 4;
+      const to = ((y + row) * width + x + column) * 4;
+      for (let c = 0; c < 3; c++) result.data[to + c] = cursor[from + c]! + Math.round((data[to + c]! * (255 - cursor[from + 3]!)) / 255);
+    }
+  }
+  return result;
+}
+
+describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
+  let before: ReturnType<typeof resources>;
+  let ours: OurGpu;
+  let guest: Guest;
+  let builtin: Guest;
+
+  beforeAll(async () => {
+    before = await resourcesBefore();
+    ours = OurGpu.open({ sizes: [size] });
+    guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: ours.socket } });
+    builtin = await bootGuest({ gpu: { kind: 'builtin' }, size });
+  });
+  afterAll(async () => {
+    await guest[Symbol.asyncDispose]();
+    await builtin[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+  });
+
+  test("shows the text console as QEMU's own GPU does", async () => {
+    await showText(guest);
+    await showText(builtin);
+    const picture = await pictureShownWhen(ours.output, isWholeText);
+    expectSamePicture(picture, await pictureWhen(() => builtin.screendump(), isWholeText), 'text');
+  });
+
+  test.each([[1280, 800], [1024, 768], [1920, 1080]] as const)("shows modetest's pattern at %i x %i as QEMU's own GPU does", async (width, height) => {
+    ours.plug(width, height);
+    await rebindDriver(guest);
+    const stop = await showModetestPattern(guest, width, height);
+    const stopBuiltin = await showModetestPattern(builtin, width, height);
+    expectSamePicture(await settledPicture(ours.output), await builtin.screendump(), `modetest-${width}x${height}`);
+    await stop();
+    await stopBuiltin();
+  });
+
+  describe('that draws', () => {
+    let draw: Draw;
+    let drawBuiltin: Draw;
+
+    beforeAll(async () => {
+      draw = await startDrawing(guest);
+      drawBuiltin = await startDrawing(builtin);
+    });
+    afterAll(async () => {
+      await draw('quit');
+      await drawBuiltin('quit');
+    });
+
+    async function expectShown(expected: Picture, name: string): Promise<void> {
+      expectSamePicture(await settledPicture(ours.output), expected, name);
+      expectSamePicture(await builtin.screendump(), expected, `${name}-builtin`);
+    }
+
+    async function both(command: string): Promise<void> {
+      await draw(command);
+      await drawBuiltin(command);
+    }
+
+    test.each([[1024, 768], [1366, 768], [801, 601], [1920, 1080], [33, 17], [1280, 800]] as const)('changes the mode to %i x %i', async (width, height) => {
+      await both(`mode ${width} ${height}`);
+      await expectShown(drawnPicture(width, height, 0), `mode-${width}x${height}`);
+      await both('pattern 5');
+      await expectShown(drawnPicture(width, height, 5), `pattern-${width}x${height}`);
+    });
+
+    test('changes parts of the picture', async () => {
+      await both('mode 1001 333');
+      const expected = drawnPicture(1001, 333, 0);
+      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200], [4, 400, 100, 17, 3]] as const) {
+        await both(`damage ${seed} ${x} ${y} ${width} ${height}`);
+        const part = drawnPicture(1001, 333, seed).data;
+        for (let row = y; row < y + height; row++) expected.data.set(part.subarray((row * 1001 + x) * 4, (row * 1001 + x + width) * 4), (row * 1001 + x) * 4);
+      }
+      await expectShown(expected, 'damage');
+    });
+
+    test('flips pages, the last of them stays', async () => {
+      await both('mode 1280 800');
+      await both('flip 100 plain');
+      await expectShown(drawnPicture(1280, 800, 100 % 3), 'flip-plain');
+      await both('flip 50');
+      expectSamePicture(await settledPicture(ours.output), await builtin.screendump(), 'flip');
+    });
+
+    test('turns its screen off and on', async () => {
+      await both('mode 640 480');
+      await draw('off');
+      await ours.output.settled();
+      expect(ours.output.capture()).toBeNull();
+      await both('mode 640 480');
+      await expectShown(drawnPicture(640, 480, 0), 'on-again');
+    });
+
+    test('shows its cursor, wherever it moves, over the picture', async () => {
+      const background = drawnPicture(1024, 768, 0);
+      await both('mode 1024 768');
+      await draw('cursor 3 100 200 0 0');
+      let seed = 3;
+      const expectCursor = async (x: number, y: number, name: string) => {
+        const expected = withCursor(background, seed, x, y);
+        // The cursor queue gives no answer to wait for. The rightmost column that is visible is opaque enough to tell.
+        const [atX, atY] = [Math.min(x + 63, 1023), Math.max(y, 0)];
+        const there = pixel(expected, atX, atY);
+        expectSamePicture(await pictureShownWhen(ours.output, (picture) => pixel(picture, atX, atY) === there, { cursor: true }), expected, name);
+      };
+      await expectCursor(100, 200, 'cursor');
+      await draw('move 500 333');
+      await expectCursor(500, 333, 'cursor-moved');
+      await draw('move -20 -10');
+      await expectCursor(-20, -10, 'cursor-top-left');
+      await draw('move 1000 760');
+      await expectCursor(1000, 760, 'cursor-bottom-right');
+      await draw('cursor 9 640 17 5 7');
+      seed = 9;
+      await expectCursor(640, 17, 'cursor-changed');
+      await expectShown(background, 'cursor-left-out');
+      await draw('hide');
+      await pictureShownWhen(ours.output, (picture) => pixel(picture, 703, 17) === pixel(background, 703, 17), { cursor: true });
+      expectSamePicture(await settledPicture(ours.output, { cursor: true }), background, 'cursor-hidden');
+    });
+  });
+
+  test('made no mistake that our device had to refuse', () => {
+    expect(ours.guest.stats.errors).toBe(0);
+    expect(ours.log.filter((line) => line.startsWith('error'))).toEqual([]);
+  });
+
+  test('leaves nothing open when all is over', async () => {
+    await guest[Symbol.asyncDispose]();
+    await builtin[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+    expect(resources()).toEqual(before);
+  });
+});

@@ -1,0 +1,108 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { prospects } from '../../../src/cli/doctor.ts';
+import { scanout } from './scanout.ts';
+import { UdmabufError } from '../../../src/buffer/udmabuf.ts';
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'scanout-cli-'));
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+describe('help', () => {
+  test.each(['run', 'replay', 'record', 'screenshot', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example of it', async (name) => {
+    const { code, stdout } = await scanout(name, '--help');
+
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`\\nExample:\\n  \\$ scanout ${name}( |\\n)`));
+  });
+
+  test('names every command, and is the same with and without its word', async () => {
+    const { code, stdout } = await scanout('--help');
+
+    expect(code).toBe(0);
+    for (const name of ['run', 'replay', 'record', 'screenshot', 'stats', 'doctor', 'qemu-args']) expect(stdout).toContain(`\n  ${name} `);
+    expect((await scanout('help', 'stats')).stdout).toBe((await scanout('stats', '--help')).stdout);
+  });
+
+  test('the version is that of the package', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+    expect(await scanout('--version')).toMatchObject({ code: 0, stdout: `${version}\n` });
+  });
+});
+
+describe('a command line that cannot be used exits with 2 and says what to do', () => {
+  test.each([
+    ['no command', [], 'Usage: scanout'],
+    ['an unknown command', ['relpay'], 'Did you mean replay?'],
+    ['an unknown option', ['stats', '--jsn'], 'Did you mean --json?'],
+    ['a missing option', ['run'], "'--guest <spec>' not specified"],
+    ['an unknown guest', ['run', '--guest', 'tcp:1234'], 'vhost-user:SOCKET'],
+    ['an unknown output', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'kms:'], 'headless:WIDTHxHEIGHT'],
+    ['an impossible mode', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'headless:0x1'], '1 to 16384'],
+    ['an impossible number of monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '17'], '1 to 16'],
+    ['more outputs than monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '1', '--output', 'headless:9x9', '--output', 'headless:9x9'], '--scanouts'],
+    ["the VMM's display twice", ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'vmm', '--output', 'vmm:dmabuf'], 'once'],
+    ['a size without a unit', ['qemu-args', '--socket', '/tmp/x', '--memory', '2048'], '512M or 2G'],
+    ['a level there is not', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
+    ['a surplus argument', ['doctor', 'now'], 'too many arguments'],
+  ])('%s', async (_what, args, hint) => {
+    const { code, stdout, stderr } = await scanout(...args);
+
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(hint);
+  });
+});
+
+describe('what fails exits with 1, one line and no stack', () => {
+  test.each([
+    ['stats', ['stats', '--control', '/nonexistent/x.sock'], 'no bridge answers at /nonexistent/x.sock'],
+    ['screenshot', ['screenshot', '--control', '/nonexistent/x.sock', '/tmp/never.png'], 'no bridge answers'],
+    ['run', ['run', '--guest', 'vhost-user:/nonexistent/x.sock'], 'its directory does not exist'],
+    ['run on a descriptor that is not open', ['run', '--guest', 'vhost-user:fd=99'], 'nothing is open there'],
+    ['replay of no file', ['replay', '/nonexistent.scanout'], '/nonexistent.scanout'],
+    ['replay of something else', ['replay', '/etc/passwd'], 'not a recording'],
+  ])('%s', async (_what, args, hint) => {
+    const { code, stdout, stderr } = await scanout(...args);
+
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^scanout: [^\n]*\n$/);
+    expect(stderr).toContain(hint);
+  });
+});
+
+describe('doctor', () => {
+  test('tells of everything it looks at and which way frames will take, as text and as JSON', async () => {
+    const text = await scanout('doctor');
+    const json = await scanout('doctor', '--json');
+    const { checks, rungs } = JSON.parse(json.stdout) as { checks: { name: string; ok: boolean; detail: string }[]; rungs: { output: string; rung: string; why: string }[] };
+
+    expect([text.code, json.code]).toEqual([0, 0]);
+    expect(checks.map(({ name }) => name)).toEqual(['udmabuf', 'memfd', 'pixman', 'vm.max_map_count', 'DRM devices', 'Wayland compositor', 'QEMU with vhost-user-gpu']);
+    expect(checks.find(({ name }) => name === 'memfd')!.ok).toBe(true);
+    expect(rungs.map(({ output }) => output)).toEqual(['headless', 'vmm']);
+    expect(rungs[0]!.rung).toBe(existsSync('/dev/udmabuf') ? 'udmabuf' : 'shadow');
+    for (const { detail } of checks) expect(text.stdout).toContain(detail);
+    for (const { why } of rungs) expect(text.stdout).toContain(why);
+  });
+
+  test('promises sharing where dma-bufs can be made, and says why not where they cannot', () => {
+    expect(prospects(null).map(({ rung }) => rung)).toEqual(['udmabuf', 'udmabuf']);
+    expect(prospects(new UdmabufError('driver-forbidden', 'no'))[0]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
+  });
+});
+
+test('qemu-args prints what the shell needs, and as JSON what a program needs', async () => {
+  const json = await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G', '--json');
+
+  expect((await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G')).stdout).toContain('-object memory-backend-memfd,id=mem,size=1G,share=on \\\n');
+  expect((JSON.parse(json.stdout) as string[]).slice(-2)).toEqual(['-device', 'vhost-user-gpu-pci,chardev=vg']);
+});

@@ -1,0 +1,119 @@
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { decodePng } from '../../../display/screenshot/png.ts';
+import { requestScreenshot, requestStats } from '../../../src/cli/control-client.ts';
+import type { SessionStats } from '../../../src/cli/session.ts';
+import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { OwnedFd } from '../../../src/sys/fd.ts';
+import { connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
+import { play } from '../replay/play.ts';
+import { HEIGHT, syntheticSession, WIDTH } from '../replay/synthetic-guest.ts';
+import { ended, scanout, start } from './scanout.ts';
+
+const LOW = { guestAddress: 0x10_0000, size: 8 * 2 ** 20 };
+const HIGH = { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 };
+
+let directory: string;
+let children: ChildProcess[];
+const file = (name: string): string => join(directory, name);
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'scanout-session-'));
+  children = [];
+});
+
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(directory, { recursive: true });
+});
+
+/** A bridge that has said that it listens. */
+async function bridge(args: readonly string[], fds: readonly number[] = []): Promise<ChildProcess> {
+  const child = start(args, { fds, env: { XDG_RUNTIME_DIR: directory } });
+  children.push(child);
+  await once(child.stdout!, 'data');
+  return child;
+}
+
+async function playGuest(socket: OwnedFd, frames: number): Promise<FrontEnd> {
+  const guest = FrontEnd.create({ socket, memory: [LOW, HIGH] });
+  await guest.connect();
+  await play(guest, syntheticSession(LOW.guestAddress, HIGH.guestAddress, frames));
+  return guest;
+}
+
+test('a guest is shown, told about, photographed and recorded, and its recording shows the same', async () => {
+  const running = await bridge(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--output', 'headless:1280x800@1000', '--control', file('c.sock'), '--record', file('s.scanout')]);
+  using guest = await playGuest(connectUnix(file('gpu.sock')), 12);
+
+  const stats = (await requestStats(file('c.sock'))) as SessionStats;
+  const text = await scanout('stats', '--control', file('c.sock'));
+  const shot = await scanout('screenshot', '--control', file('c.sock'), file('shot.png'));
+  const withoutCursor = await scanout('screenshot', '--control', file('c.sock'), '--no-cursor', file('bare.png'));
+  const elsewhere = await scanout('screenshot', '--control', file('c.sock'), '--scanout', '1', file('other.png'));
+  guest[Symbol.dispose]();
+  const ending = ended(running);
+  running.kill('SIGTERM');
+  const end = await ending;
+  const replayed = await scanout('replay', file('s.scanout'), '--fast', '--png', file('replayed.png'));
+
+  expect(stats.guest).toMatchObject({ connected: true, errors: 1, resources: 3 });
+  expect(stats.scanouts[0]).toMatchObject({ picture: `${WIDTH}x${HEIGHT}`, flushes: 12 });
+  expect(text.stdout).toContain(`scanout 0: ${WIDTH}x${HEIGHT}`);
+  expect([shot.code, withoutCursor.code, elsewhere.code, replayed.code]).toEqual([0, 0, 1, 0]);
+  expect(elsewhere.stderr).toContain('scanout 1');
+  const picture = decodePng(readFileSync(file('shot.png')));
+  expect(picture).toMatchObject({ width: WIDTH, height: HEIGHT });
+  expect(readFileSync(file('bare.png'))).not.toEqual(readFileSync(file('shot.png')));
+  expect(decodePng(readFileSync(file('replayed.png')))).toEqual(picture);
+  expect(end.code).toBe(0);
+  expect(end.stderr).toMatch(/front end connected[^]*front end disconnected/);
+  expect(readdirSync(directory).sort()).toEqual(['bare.png', 'replayed.png', 's.scanout', 'shot.png']);
+}, 30_000);
+
+test('record is run with a file, and Ctrl-C completes it', async () => {
+  const running = await bridge(['record', '--guest', `vhost-user:${file('gpu.sock')}`, '--control', file('c.sock'), file('s.scanout')]);
+  using guest = await playGuest(connectUnix(file('gpu.sock')), 3);
+  guest[Symbol.dispose]();
+  const ending = ended(running);
+  running.kill('SIGINT');
+
+  expect((await ending).code).toBe(0);
+  expect((await scanout('replay', '--fast', file('s.scanout'))).stdout).toContain('3 flushes, 1 refused');
+}, 30_000);
+
+test('a listening socket can be inherited', async () => {
+  using listener = listenUnix(file('gpu.sock'));
+  await bridge(['run', '--guest', 'vhost-user:fd=3', '--control', file('c.sock')], [listener.fd]);
+  using guest = await playGuest(connectUnix(file('gpu.sock')), 1);
+
+  expect(guest.running).toBe(true);
+  expect(await requestScreenshot(file('c.sock'), 0, false).then(({ width }) => width, () => WIDTH)).toBe(WIDTH);
+}, 30_000);
+
+test('a connected socket can be inherited', async () => {
+  const [ours, theirs] = socketPair();
+  await bridge(['run', '--guest', 'vhost-user:fd=3', '--control', file('c.sock')], [theirs.fd]);
+  theirs[Symbol.dispose]();
+  using guest = await playGuest(ours, 1);
+
+  expect(guest.running).toBe(true);
+}, 30_000);
+
+test('a second bridge runs without the default control socket, but not without one it was told to use', async () => {
+  await bridge(['run', '--guest', `vhost-user:${file('1.sock')}`]);
+  expect(existsSync(file('scanout-bridge.sock'))).toBe(true);
+
+  const second = await bridge(['run', '--guest', `vhost-user:${file('2.sock')}`]);
+  const third = await ended(start(['run', '--guest', `vhost-user:${file('3.sock')}`, '--control', file('scanout-bridge.sock')]));
+
+  const ending = ended(second);
+  second.kill('SIGTERM');
+  expect(await ending).toMatchObject({ code: 0, stderr: expect.stringContaining('no control socket') as string });
+  expect(third).toMatchObject({ code: 1, stderr: expect.stringContaining('another running bridge') as string });
+  expect(existsSync(file('3.sock'))).toBe(false);
+}, 30_000);

@@ -1,0 +1,93 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { parseByteSize } from '../../../src/cli/byte-size.ts';
+import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
+import { parseOutputSpec } from '../../../src/cli/output-spec.ts';
+import { UsageError } from '../../../src/core/errors.ts';
+
+/** Texts near the accepted forms, where mistakes are. */
+const nearly = fc.oneof(
+  fc.string(),
+  fc.stringMatching(/^(headless|vmm|vhost-user|fd)?[:=]?[0-9xX@.+-]{0,12}[KMGT]?$/),
+);
+
+function valueOrUsage<T>(parse: () => T): T | null {
+  try {
+    return parse();
+  } catch (error) {
+    expect(error).toBeInstanceOf(UsageError);
+    return null;
+  }
+}
+
+describe('--output', () => {
+  test.each([
+    ['headless:1280x800', { kind: 'headless', width: 1280, height: 800, refreshMhz: 60_000 }],
+    ['headless:1x1@144', { kind: 'headless', width: 1, height: 1, refreshMhz: 144_000 }],
+    ['headless:1920x1080@59.94', { kind: 'headless', width: 1920, height: 1080, refreshMhz: 59_940 }],
+    ['vmm', { kind: 'vmm', dmabuf: false }],
+    ['vmm:dmabuf', { kind: 'vmm', dmabuf: true }],
+  ])('%s', (text, spec) => {
+    expect(parseOutputSpec(text)).toEqual(spec);
+  });
+
+  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland', 'headless:123456x1'])(
+    "'%s' is refused with the forms that are not",
+    (text) => {
+      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*vmm/);
+    },
+  );
+
+  test('every mode written out is read back, and anything else is a usage error', () => {
+    const side = fc.integer({ min: 0, max: 99_999 });
+    fc.assert(
+      fc.property(side, side, fc.integer({ min: 0, max: 9_999_999 }), (width, height, refreshMhz) => {
+        expect(parseOutputSpec(`headless:${width}x${height}@${(refreshMhz / 1000).toFixed(3)}`)).toEqual({ kind: 'headless', width, height, refreshMhz });
+      }),
+    );
+    fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseOutputSpec(text))));
+  });
+});
+
+describe('--guest', () => {
+  test.each([
+    ['vhost-user:/run/gpu.sock', { socket: '/run/gpu.sock' }],
+    ['vhost-user:relative:with:colons', { socket: 'relative:with:colons' }],
+    ['vhost-user:fd=3', { fd: 3 }],
+  ])('%s', (text, spec) => {
+    expect(parseGuestSpec(text)).toEqual(spec);
+  });
+
+  test.each(['', 'vhost-user', 'vhost-user:', 'vhost-user:fd=', 'vhost-user:fd=2', 'vhost-user:fd=-1', 'vhost-user:fd=3x', 'vhost-user:a\0b', '/run/gpu.sock'])("'%s' is refused with the forms that are not", (text) => {
+    expect(() => parseGuestSpec(text)).toThrow(/vhost-user:SOCKET.*vhost-user:fd=N/);
+  });
+
+  test('anything else is a usage error', () => {
+    fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseGuestSpec(text))));
+  });
+});
+
+describe('sizes', () => {
+  test.each([
+    ['512M', 512 * 2 ** 20],
+    ['2G', 2 * 2 ** 30],
+    ['1k', 1024],
+    ['3GiB', 3 * 2 ** 30],
+    ['1T', 2 ** 40],
+  ])('%s', (text, bytes) => {
+    expect(parseByteSize(text, '--memory')).toBe(bytes);
+  });
+
+  test.each(['', '0M', '512', '-1G', '1.5G', '1E', 'M', '99999999G'])("'%s' is refused, and the option is named", (text) => {
+    expect(() => parseByteSize(text, '--memory')).toThrow(/^--memory: .*512M or 2G/);
+  });
+
+  test('whatever is accepted is whole kibibytes', () => {
+    fc.assert(
+      fc.property(nearly, (text) => {
+        const bytes = valueOrUsage(() => parseByteSize(text, '--memory'));
+        expect(bytes === null || (bytes > 0 && bytes % 1024 === 0)).toBe(true);
+      }),
+    );
+  });
+});
