@@ -25,17 +25,16 @@ export function command(): Command {
 
 /** `reason` is why this machine makes no dma-bufs of guest pages; null if it does. */
 export function prospects(reason: UdmabufError | null): Prospect[] {
+  const vmm: Prospect = { output: 'vmm', rung: 'direct', why: "what changed is written from the guest's pages to the VMM's socket" };
   if (reason) {
     const why = `no dma-buf of guest pages (${reason.code}): what changed is copied, once`;
     const todo = 'make udmabuf work, see above';
-    return [
-      { output: 'headless', rung: 'shadow', why, todo },
-      { output: 'vmm', rung: 'shadow', why, todo },
-    ];
+    return [{ output: 'headless', rung: 'shadow', why, todo }, vmm, { output: 'vmm:dmabuf', rung: 'shadow', why, todo }];
   }
   return [
     { output: 'headless', rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats but XRGB8888 and ARGB8888 are copied' },
-    { output: 'vmm', rung: 'udmabuf', why: 'guest pages become a dma-buf, with --output vmm:dmabuf; otherwise what changed is copied' },
+    vmm,
+    { output: 'vmm:dmabuf', rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' },
   ];
 }
 
@@ -45,6 +44,6 @@ function checksText(checks: readonly Check[]): string {
 }
 
 function prospectsText(rows: readonly Prospect[]): string {
-  const line = (output: string, rung: string, why: string): string => `${output.padEnd(10)}${rung.padEnd(9)}${why}`;
+  const line = (output: string, rung: string, why: string): string => `${output.padEnd(12)}${rung.padEnd(9)}${why}`;
   return [line('output', 'rung', 'why'), ...rows.map(({ output, rung, why, todo }) => line(output, rung, `${why}${todo === undefined ? '' : ` -> ${todo}`}`))].join('\n');
 }

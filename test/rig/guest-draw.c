@@ -6,7 +6,7 @@
  *   mode W H            sets that mode, listed or not, with three buffers; shows picture 0
  *   pattern SEED        draws a picture into the buffer on screen and tells the driver all is damaged
  *   damage SEED X Y W H the same for one rectangle
- *   flip N [plain]      N page flips; answers the microseconds until the device is done with all. (The
+ *   flip N [plain] [every US]   N page flips, one every US microseconds; answers the microseconds until the device is done with all. (The
  *                       driver's flip events do not wait for the device.) Frame f, counted from the
  *                       mode set, goes to buffer f % 3, which started as picture f % 3, and unless
  *                       plain gets the 64x64 part of picture f at (f % 8) * 8, (f % 8) * 8 first
@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -178,11 +179,12 @@ static void flipped(int fd, unsigned sequence, unsigned s, unsigned us, void *do
 	*(bool *)done = true;
 }
 
-static bool flip(struct output *o, unsigned count, bool plain, long long *us)
+static bool flip(struct output *o, unsigned count, bool plain, long long period_us, long long *us)
 {
-	struct timespec start, end;
+	struct timespec start, end, next;
 	if (!o->buffers[0].fb) return wrong("no mode is set");
 	clock_gettime(CLOCK_MONOTONIC, &start);
+	next = start;
 	while (count--) {
 		unsigned frame = o->frame + 1, at = frame % 8 * 8;
 		struct buffer *b = &o->buffers[frame % BUFFERS];
@@ -193,6 +195,10 @@ static bool flip(struct output *o, unsigned count, bool plain, long long *us)
 		drmEventContext context = { .version = 2, .page_flip_handler = flipped };
 		while (!done)
 			if (drmHandleEvent(card, &context)) return failed("read the flip's event");
+		next.tv_nsec += period_us % 1000000 * 1000;
+		next.tv_sec += period_us / 1000000 + next.tv_nsec / 1000000000;
+		next.tv_nsec %= 1000000000;
+		if (period_us) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
 	}
 	if (!sync_control_queue()) return false;
 	clock_gettime(CLOCK_MONOTONIC, &end);
@@ -256,7 +262,8 @@ int main(void)
 		} else if (sscanf(line, "damage %u %u %u %u %u", &n, &x, &y, &w, &h) == 5) {
 			ok = damage(o, n, x, y, w, h);
 		} else if (sscanf(line, "flip %u", &n) == 1) {
-			ok = flip(o, n, strstr(line, "plain"), &us);
+			const char *every = strstr(line, "every");
+			ok = flip(o, n, strstr(line, "plain"), every ? atoll(every + strlen("every")) : 0, &us);
 		} else if (sscanf(line, "cursor %u %d %d %d %d", &n, &sx, &sy, &hot_x, &hot_y) == 5) {
 			ok = cursor(o, n, sx, sy, hot_x, hot_y);
 		} else if (sscanf(line, "move %d %d", &sx, &sy) == 2) {

@@ -34,7 +34,7 @@ export async function showModetestPattern(guest: Guest, width: number, height: n
     modetest -M virtio_gpu -s $connector:${width}x${height} </run/stop >/run/modetest.log 2>&1 & modetest=$!
     exec 8>/run/stop
     until grep -q '^0 0x0 ' /proc/$modetest/syscall; do [ -d /proc/$modetest ] || { cat /run/modetest.log; false; return; }; done
-    ! grep -i failed /run/modetest.log`);
+    ! grep 'failed to find' /run/modetest.log`);
   await (await startDrawing(guest))('quit');
   return async () => {
     await guest.run('exec 8>&-; wait $modetest');

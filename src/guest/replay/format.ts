@@ -18,9 +18,10 @@
  *     WRITE    = 4  zigzag guestAddress - end of the write before  varint length  bytes
  *     COMMAND  = 5  varint time  u8 queue  varint responseSpace  varint length  bytes
  *     RESET    = 6  varint time
+ *     PALETTE  = 7  zigzag as WRITE  varint pixels  u8 colours (1 to 16)  u32 colour*  packed
  *     string   = varint length  bytes
  *
- * WRITE gives bytes of guest memory that changed before the next command; memory that was never
+ * PALETTE is a WRITE of 4-byte pixels, packed as palette.ts does. WRITE gives bytes of guest memory that changed before the next command; memory that was never
  * written is zero, and neither MEMORY nor RESET changes what is in it. Commands come in the order
  * the device took them, of all queues together. A block is of use on its own, so a file that was
  * cut plays up to its last whole block.
@@ -34,7 +35,7 @@ export const VERSION = 1;
 export const HEADER_SIZE = 12;
 export const BLOCK_HEADER_SIZE = 12;
 
-export const KIND = { END: 0, MEMORY: 1, FEATURES: 2, MONITOR: 3, WRITE: 4, COMMAND: 5, RESET: 6 } as const;
+export const KIND = { END: 0, MEMORY: 1, FEATURES: 2, MONITOR: 3, WRITE: 4, COMMAND: 5, RESET: 6, PALETTE: 7 } as const;
 
 /* What a reader accepts, and hence what a writer may produce. */
 export const MAX_BLOCK = 8 * 2 ** 20;

@@ -1,6 +1,7 @@
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../../../protocols/virtio-gpu.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import { KIND, MAX_COMMAND, MAX_EDID, MAX_NAME, MAX_QUEUES, MAX_REGIONS, MAX_RESPONSE, MAX_WRITE, type RecordingEvent, RecordingError } from './format.ts';
+import { MAX_COLOURS, packedLength, unpack } from './palette.ts';
 import { DRIVER_ADDRESS, type MemoryRegion } from './sparse-memory.ts';
 
 /** Records out of blocks, checked: what comes out is safe to act on. Errors are RecordingError `malformed`. */
@@ -13,6 +14,8 @@ export class RecordDecoder {
   #commands = 0;
   #writes = 0;
   #ended = false;
+  /** What a packed write unpacks to. */
+  readonly #pixels = new Uint32Array(MAX_WRITE / 4);
 
   /** The END record was read. */
   get ended(): boolean {
@@ -47,7 +50,9 @@ export class RecordDecoder {
       case KIND.MONITOR:
         return { kind: 'monitor', timeUs: this.#time(), scanout: this.#below(this.#byte(), VIRTIO_GPU_MAX_SCANOUTS, 'scanout'), monitor: this.#monitor() };
       case KIND.WRITE:
-        return this.#write();
+        return this.#write(this.#varint(), this.#run(MAX_WRITE));
+      case KIND.PALETTE:
+        return this.#write(this.#varint(), this.#unpacked());
       case KIND.COMMAND: {
         this.#commands++;
         const timeUs = this.#time();
@@ -99,14 +104,26 @@ export class RecordDecoder {
     return edid.length === 0 ? monitor : { ...monitor, edid };
   }
 
-  #write(): RecordingEvent {
+  #write(zigzag: number, bytes: Uint8Array): RecordingEvent {
     this.#writes++;
-    const zigzag = this.#varint();
     const guestAddress = this.#writeEnd + (zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2);
-    const bytes = this.#run(MAX_WRITE);
     if (guestAddress < 0 || guestAddress + bytes.length > DRIVER_ADDRESS) throw malformed(`write at ${guestAddress}`);
     this.#writeEnd = guestAddress + bytes.length;
     return { kind: 'write', guestAddress, bytes };
+  }
+
+  #unpacked(): Uint8Array {
+    const pixels = this.#below(this.#varint(), MAX_WRITE / 4 + 1, 'number of pixels');
+    const count = this.#byte();
+    if (pixels === 0 || count === 0 || count > MAX_COLOURS) throw malformed(`${pixels} pixels of ${count} colours`);
+    this.#need(count * 4);
+    const colours = Array.from({ length: count }, (_, i) => this.#view.getUint32(this.#at + i * 4, true));
+    this.#at += count * 4;
+    const packed = packedLength(pixels, count);
+    this.#need(packed);
+    if (!unpack(this.#bytes.subarray(this.#at, this.#at + packed), colours, this.#pixels, pixels)) throw malformed('a pixel without a colour');
+    this.#at += packed;
+    return new Uint8Array(this.#pixels.buffer, 0, pixels * 4);
   }
 
   #time(): number {

@@ -1,5 +1,6 @@
 import type { Monitor } from '../../core/monitor.ts';
 import { KIND, MAX_COMMAND, MAX_EDID, MAX_NAME, MAX_RESPONSE, MAX_WRITE } from './format.ts';
+import { Palette, packedLength } from './palette.ts';
 import type { MemoryRegion } from './sparse-memory.ts';
 
 /** The longest record but its bytes. */
@@ -21,6 +22,8 @@ export class RecordEncoder {
   #writeEnd = 0;
   /** The write being put together: neighbouring ones become one record. */
   readonly #run = new Uint8Array(MAX_WRITE);
+  readonly #runPixels = new Uint32Array(this.#run.buffer);
+  readonly #palette = new Palette(MAX_WRITE / 4);
   #runAddress = 0;
   #runLength = 0;
 
@@ -116,11 +119,29 @@ export class RecordEncoder {
     const delta = this.#runAddress - this.#writeEnd;
     this.#writeEnd = this.#runAddress + length;
     this.writes++;
-    this.#byte(KIND.WRITE);
+    const pixels = length / 4;
+    const packs = Number.isInteger(pixels) && this.#palette.index(this.#runPixels, pixels);
+    this.#byte(packs ? KIND.PALETTE : KIND.WRITE);
     this.#varint(delta >= 0 ? delta * 2 : -delta * 2 - 1);
+    if (packs) {
+      this.#packed(pixels);
+      return;
+    }
     this.#varint(length);
     this.#buffer.set(this.#run.subarray(0, length), this.#at);
     this.#at += length;
+  }
+
+  #packed(pixels: number): void {
+    const { count, colours } = this.#palette;
+    this.#varint(pixels);
+    this.#byte(count);
+    for (let i = 0; i < count; i++) {
+      this.#view.setUint32(this.#at, colours[i]!, true);
+      this.#at += 4;
+    }
+    this.#palette.pack(pixels, this.#buffer, this.#at);
+    this.#at += packedLength(pixels, count);
   }
 
   #time(timeUs: number): void {

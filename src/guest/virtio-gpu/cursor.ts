@@ -1,12 +1,23 @@
+import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { virtio_gpu_cursor_pos, virtio_gpu_update_cursor } from '../../../protocols/virtio-gpu.ts';
 import type { PixelLayout } from '../../core/framebuffer.ts';
 import { CURSOR_BLOB, CURSOR_BLOB_BYTES } from './blob.ts';
 import type { Command } from './command.ts';
 import { VirtioGpuError } from './errors.ts';
-import { BYTES_PER_PIXEL, type Resource } from './resource.ts';
+import { BYTES_PER_PIXEL, LinearLayout, type Resource } from './resource.ts';
 
 /** Drivers use 64; display hardware ends here. */
 const MAX_CURSOR = 512;
+
+/** Linux makes every dumb buffer a resource without alpha, those of cursors too: QEMU takes alpha for granted. */
+const WITH_ALPHA: ReadonlyMap<Fourcc, Fourcc> = new Map([
+  [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888],
+  [DRM_FORMAT.BGRX8888, DRM_FORMAT.BGRA8888],
+  [DRM_FORMAT.XBGR8888, DRM_FORMAT.ABGR8888],
+  [DRM_FORMAT.RGBX8888, DRM_FORMAT.RGBA8888],
+]);
+
+const described = new LinearLayout();
 
 const POS = virtio_gpu_update_cursor.offset.pos;
 const { scanout_id: SCANOUT_ID } = virtio_gpu_cursor_pos.field;
@@ -45,9 +56,9 @@ function cursorLayout(resource: Resource): PixelLayout {
     if (resource.byteLength < CURSOR_BLOB_BYTES) throw new VirtioGpuError('invalid-parameter', `a cursor in a blob of ${resource.byteLength} bytes`);
     return CURSOR_BLOB;
   }
-  const { width, height } = resource.layout;
+  const { width, height, format, planes } = resource.layout;
   if (width > MAX_CURSOR || height > MAX_CURSOR) throw new VirtioGpuError('invalid-parameter', `a cursor of ${width}x${height}`);
-  return resource.layout;
+  return described.set(width, height, WITH_ALPHA.get(format) ?? format, 0, planes[0]!.stride);
 }
 
 export const MOVE_CURSOR: Command = {

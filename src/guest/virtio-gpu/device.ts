@@ -112,8 +112,8 @@ export class VirtioGpu implements VirtioDevice, Source {
   readonly #answers: (Answers | null)[] = [null, null];
   readonly #logged = new Set<string>();
   readonly #refreshMonitors: (() => Promise<void>) | null;
-  /** The control queue while a question for the monitors holds it back. */
-  #heldQueue: Virtqueue | null = null;
+  /** The question for the monitors that holds the control queue back. */
+  #held: Chain | null = null;
   #transport: VirtioTransport | null = null;
   #handled = 0;
   #errors = 0;
@@ -194,8 +194,8 @@ export class VirtioGpu implements VirtioDevice, Source {
   }
 
   queueStopped(index: number): void {
+    if (index === CONTROL_QUEUE) this.#answerHeld();
     this.#answers[index]?.stop();
-    if (this.#heldQueue === this.#queues[index]) this.#heldQueue = null;
     this.#answers[index] = null;
     this.#queues[index] = null;
   }
@@ -203,13 +203,13 @@ export class VirtioGpu implements VirtioDevice, Source {
   kicked(index: number): void {
     const queue = this.#queues[index];
     const answers = this.#answers[index];
-    if (!queue || !answers || queue === this.#heldQueue) return;
+    if (!queue || !answers || (this.#held && index === CONTROL_QUEUE)) return;
     // A guest that adds chains as fast as we take them must not keep outputs and other guests waiting.
     for (let turn = 0; turn < queue.size; turn++) {
       const chain = queue.pop();
       if (!chain) return;
       if (this.#refreshMonitors && index === CONTROL_QUEUE && this.#asksForMonitors(chain)) {
-        this.#hold(queue, chain, answers, this.#refreshMonitors());
+        this.#hold(chain, this.#refreshMonitors());
         return;
       }
       this.#handle(index, chain, answers);
@@ -223,15 +223,21 @@ export class VirtioGpu implements VirtioDevice, Source {
   }
 
   /** Nothing else runs on the queue before this command does: commands keep their order. */
-  #hold(queue: Virtqueue, chain: Chain, answers: Answers, until: Promise<void>): void {
+  #hold(chain: Chain, until: Promise<void>): void {
     const goOn = () => {
-      if (this.#heldQueue !== queue) return;
-      this.#heldQueue = null;
-      this.#handle(CONTROL_QUEUE, chain, answers);
+      if (this.#held !== chain) return;
+      this.#answerHeld();
       this.kicked(CONTROL_QUEUE);
     };
-    this.#heldQueue = queue;
+    this.#held = chain;
     until.then(goOn, goOn);
+  }
+
+  #answerHeld(): void {
+    const chain = this.#held;
+    const answers = this.#answers[CONTROL_QUEUE];
+    this.#held = null;
+    if (chain && answers) this.#handle(CONTROL_QUEUE, chain, answers);
   }
 
   reset(): void {

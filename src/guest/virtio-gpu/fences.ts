@@ -1,3 +1,4 @@
+import { Bag } from '../../core/bag.ts';
 import type { Flush } from '../../core/source.ts';
 import type { Chain } from '../virtio/chain.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
@@ -59,6 +60,7 @@ export class Answers {
   readonly #onDoneTwice: () => void;
   readonly #freeAnswers: Answer[] = [];
   readonly #freeWaits: Wait[] = [];
+  readonly #inFlight = new Bag<Answer>();
   #firstFenced: Answer | null = null;
   #lastFenced: Answer | null = null;
   #isStopped = false;
@@ -73,7 +75,9 @@ export class Answers {
     answer.chain = chain;
     answer.isFenced = false;
     answer.holds = 1;
+    answer.written = 0;
     answer.next = null;
+    this.#inFlight.add(answer);
     return answer;
   }
 
@@ -85,8 +89,17 @@ export class Answers {
     this.#lastFenced = answer;
   }
 
-  /** The queue stopped: nothing is pushed any more, whatever is still done later. */
+  /**
+   * The queue is about to stop: the guest gets everything it still waits for, since a queue that
+   * goes on later (a paused VM) goes on behind it. Whatever is done after this means nothing.
+   */
   stop(): void {
+    for (let answer = this.#firstFenced; answer; answer = this.#firstFenced) {
+      this.#firstFenced = answer.next;
+      this.#push(answer);
+    }
+    this.#lastFenced = null;
+    for (let answer = this.#inFlight.pop(); answer; answer = this.#inFlight.pop()) if (answer.chain) this.#queue.push(answer.chain, answer.written);
     this.#isStopped = true;
   }
 
@@ -127,6 +140,7 @@ export class Answers {
   #push(answer: Answer): void {
     const chain = answer.chain!;
     answer.chain = null;
+    this.#inFlight.remove(answer);
     this.#freeAnswers.push(answer);
     this.#queue.push(chain, answer.written);
   }

@@ -5,13 +5,19 @@ import type { GuestMemory } from '../memory.ts';
 
 const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
 
-/** Most chains are this short; a longer one makes its storage grow, up to the queue's size. */
+/**
+ * The most descriptors a chain may have. Virtio allows as many as the queue has, but Linux puts
+ * longer chains into indirect tables: the backing of a large scattered framebuffer is one.
+ */
+export const MAX_CHAIN = 1024;
+
+/** Most chains are this short; a longer one makes its storage grow. */
 const FIRST_CAPACITY = 8;
 
 /** Whose memory the buffers of a chain lie in; it may change while the chain is in flight. */
 export interface ChainHome {
   readonly memory: GuestMemory;
-  /** Room for an indirect table of as many descriptors as the queue has. */
+  /** Room for MAX_CHAIN descriptors of an indirect table. */
   readonly scratch: Uint8Array;
   readonly scratchView: DataView;
   readonly indirect: boolean;
@@ -73,6 +79,7 @@ export class Chain {
     const cell = this.#cell;
     let view = table;
     let entries = size;
+    let limit = size;
     let index = this.head;
     for (;;) {
       const at = index * vring_desc.size;
@@ -87,13 +94,14 @@ export class Chain {
         if ((flags & VRING_DESC_F_NEXT) !== 0) return 'an indirect descriptor with a successor';
         if (length === 0 || length % vring_desc.size !== 0) return 'an indirect table of zero or odd length';
         entries = length / vring_desc.size;
-        if (entries > size) return 'an indirect table longer than the queue';
+        if (entries > MAX_CHAIN) return `an indirect table of more than ${MAX_CHAIN} descriptors`;
+        limit = MAX_CHAIN;
         if (!this.#home.memory.copyOutAt(cell, length, this.#home.scratch, 0)) return 'an indirect table outside memory';
         view = this.#home.scratchView;
         index = 0;
         continue;
       }
-      if (this.#count === size) return 'a chain longer than the queue, or a loop';
+      if (this.#count === limit) return 'a chain too long, or a loop';
       if (length === 0) return 'a descriptor of zero length';
       if (!this.#home.memory.coversAt(cell, length)) return 'a descriptor outside memory';
       if ((flags & VRING_DESC_F_WRITE) !== 0) {

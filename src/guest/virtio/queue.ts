@@ -6,9 +6,9 @@ import {
   vring_desc,
 } from '../../../protocols/virtio-ring.ts';
 import type { GuestMemory } from '../memory.ts';
-import { Chain, type ChainHome } from './chain.ts';
+import { Chain, type ChainHome, MAX_CHAIN } from './chain.ts';
 
-/** Larger rings are refused: it bounds what one queue can make us keep (12 MiB), and no VMM offers more. */
+/** Larger rings are refused: with MAX_CHAIN it bounds what one queue can make us keep (12 MiB), and no VMM offers more. */
 export const MAX_QUEUE_SIZE = 1024;
 
 const FLAGS = 0;
@@ -71,7 +71,7 @@ export class Virtqueue {
   #broken: string | null = null;
 
   constructor(options: QueueOptions, memory: GuestMemory, ring: RingBytes) {
-    const scratch = new Uint8Array(options.size * vring_desc.size);
+    const scratch = new Uint8Array(MAX_CHAIN * vring_desc.size);
     this.size = options.size;
     this.#home = { memory, scratch, scratchView: new DataView(scratch.buffer), indirect: options.indirect };
     this.#eventIdx = options.eventIdx;

@@ -88,14 +88,14 @@ describe('doctor', () => {
     expect([text.code, json.code]).toEqual([0, 0]);
     expect(checks.map(({ name }) => name)).toEqual(['udmabuf', 'memfd', 'pixman', 'vm.max_map_count', 'DRM devices', 'Wayland compositor', 'QEMU with vhost-user-gpu']);
     expect(checks.find(({ name }) => name === 'memfd')!.ok).toBe(true);
-    expect(rungs.map(({ output }) => output)).toEqual(['headless', 'vmm']);
+    expect(rungs.map(({ output }) => output)).toEqual(['headless', 'vmm', 'vmm:dmabuf']);
     expect(rungs[0]!.rung).toBe(existsSync('/dev/udmabuf') ? 'udmabuf' : 'shadow');
     for (const { detail } of checks) expect(text.stdout).toContain(detail);
     for (const { why } of rungs) expect(text.stdout).toContain(why);
   });
 
   test('promises sharing where dma-bufs can be made, and says why not where they cannot', () => {
-    expect(prospects(null).map(({ rung }) => rung)).toEqual(['udmabuf', 'udmabuf']);
+    expect(prospects(null).map(({ rung }) => rung)).toEqual(['udmabuf', 'direct', 'udmabuf']);
     expect(prospects(new UdmabufError('driver-forbidden', 'no'))[0]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
   });
 });

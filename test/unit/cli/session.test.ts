@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { decodePng } from '../../../display/screenshot/png.ts';
-import { requestScreenshot, requestStats } from '../../../src/cli/control-client.ts';
+import { requestStats } from '../../../src/cli/control-client.ts';
 import type { SessionStats } from '../../../src/cli/session.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
-import { OwnedFd } from '../../../src/sys/fd.ts';
+import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
 import { play } from '../replay/play.ts';
 import { HEIGHT, syntheticSession, WIDTH } from '../replay/synthetic-guest.ts';
@@ -61,8 +61,8 @@ test('a guest is shown, told about, photographed and recorded, and its recording
   const end = await ending;
   const replayed = await scanout('replay', file('s.scanout'), '--fast', '--png', file('replayed.png'));
 
-  expect(stats.guest).toMatchObject({ connected: true, errors: 1, resources: 3 });
-  expect(stats.scanouts[0]).toMatchObject({ picture: `${WIDTH}x${HEIGHT}`, flushes: 12 });
+  expect(stats.guest).toMatchObject({ connected: true, flushes: 12, errors: 1, resources: 3 });
+  expect(stats.scanouts[0]).toMatchObject({ picture: `${WIDTH}x${HEIGHT}`, screens: [{ output: 'headless' }] });
   expect(text.stdout).toContain(`scanout 0: ${WIDTH}x${HEIGHT}`);
   expect([shot.code, withoutCursor.code, elsewhere.code, replayed.code]).toEqual([0, 0, 1, 0]);
   expect(elsewhere.stderr).toContain('scanout 1');
@@ -92,7 +92,7 @@ test('a listening socket can be inherited', async () => {
   using guest = await playGuest(connectUnix(file('gpu.sock')), 1);
 
   expect(guest.running).toBe(true);
-  expect(await requestScreenshot(file('c.sock'), 0, false).then(({ width }) => width, () => WIDTH)).toBe(WIDTH);
+  expect(await requestStats(file('c.sock'))).toMatchObject({ guest: { connected: true, flushes: 1 } });
 }, 30_000);
 
 test('a connected socket can be inherited', async () => {

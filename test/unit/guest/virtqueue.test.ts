@@ -384,10 +384,10 @@ describe('a hostile ring is broken, and nothing is popped from it any more', () 
       rig.describe(0, BUFFER, 32, INDIRECT);
       rig.describe(0, BUFFER, 1, NEXT, 0, BUFFERS);
     }],
-    ['a chain longer than the queue', /longer than the queue/, () => {
+    ['a chain of 1025 descriptors, 1024 of them indirect', /too long/, () => {
       rig.describe(0, BUFFER, 1, NEXT, 1);
-      rig.describe(1, BUFFER, 8 * 16, INDIRECT);
-      for (let i = 0; i < 8; i++) rig.describe(i, BUFFER, 1, i < 7 ? NEXT : 0, i + 1, BUFFERS);
+      rig.describe(1, BUFFER, 1024 * 16, INDIRECT);
+      for (let i = 0; i < 1024; i++) rig.describe(i, BUFFER, 1, i < 1023 ? NEXT : 0, i + 1, BUFFERS);
     }],
     ['a successor beyond the table', /beyond its table/, () => rig.describe(0, BUFFER, 1, NEXT, 8)],
     ['a successor beyond the indirect table', /beyond its table/, () => {
@@ -401,8 +401,8 @@ describe('a hostile ring is broken, and nothing is popped from it any more', () 
     ['an indirect descriptor with a successor', /successor/, () => rig.describe(0, BUFFER, 16, INDIRECT | NEXT, 1)],
     ['an indirect table of zero length', /zero or odd/, () => rig.describe(0, BUFFER, 0, INDIRECT)],
     ['an indirect table of odd length', /zero or odd/, () => rig.describe(0, BUFFER, 17, INDIRECT)],
-    ['an indirect table longer than the queue', /longer than the queue/, () => rig.describe(0, BUFFER, 9 * 16, INDIRECT)],
-    ['an indirect table of 4 GiB', /longer than the queue/, () => rig.describe(0, BUFFER, 0xffff_fff0, INDIRECT)],
+    ['an indirect table of 1025 descriptors', /more than 1024/, () => rig.describe(0, BUFFER, 1025 * 16, INDIRECT)],
+    ['an indirect table of 4 GiB', /more than 1024/, () => rig.describe(0, BUFFER, 0xffff_fff0, INDIRECT)],
     ['an indirect table outside memory', /table outside memory/, () => rig.describe(0, GUEST + MIB - 8, 16, INDIRECT)],
     ['a readable descriptor after a writable one', /after a writable/, () => {
       rig.describe(0, BUFFER, 1, WRITE | NEXT, 1);

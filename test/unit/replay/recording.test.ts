@@ -128,6 +128,24 @@ describe('records', () => {
     ]);
   });
 
+  test('pixels of up to sixteen colours are packed, and come back', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 18 }), fc.integer({ min: 1, max: 1100 }), fc.nat(2 ** 32 - 1), (colours, count, base) => {
+        const pixels = Uint32Array.from({ length: count }, (_, i) => base + Math.imul(i, 7919) % colours);
+        const bytes = new Uint8Array(pixels.buffer);
+        const encoder = new RecordEncoder(2 ** 20);
+        encoder.write(4096, bytes.subarray(0, Math.min(bytes.length, 4096)), 0, Math.min(bytes.length, 4096));
+        if (bytes.length > 4096) encoder.write(8192, bytes, 4096, bytes.length - 4096);
+        const block = encoder.take();
+        expect(decodeAll(block).map((one) => ({ ...one, bytes: 0 }))).toEqual([{ kind: 'write', guestAddress: 4096, bytes: 0 }]);
+        const decoder = new RecordDecoder();
+        decoder.feed(block);
+        expect(decoder.next()).toEqual({ kind: 'write', guestAddress: 4096, bytes });
+        if (new Set(pixels).size <= 2 && count > 100) expect(block.length).toBeLessThan(bytes.length / 16);
+      }),
+    );
+  });
+
   test('any bytes decode to events or fail as malformed', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
@@ -237,13 +255,16 @@ describe('page mirror', () => {
 
   test('tells what changed, and nothing the second time', () => {
     const mirror = new PageMirror(2 ** 20);
-    const bytes = new Uint8Array(100);
+    const bytes = new Uint8Array(1000);
     bytes[3] = 1;
-    bytes[90] = 2;
-    expect(changes(mirror, 4000, bytes)).toEqual([
-      [4003, [1]],
-      [4090, [2]],
+    bytes[900] = 2;
+    const seen = changes(mirror, 4000, bytes);
+    // Units of 32 bytes counted from the page's start, and no further than the bytes that were given.
+    expect(seen.map(([at, run]) => [at, run.length])).toEqual([
+      [4000, 32],
+      [4896, 32],
     ]);
+    expect(seen.map(([at, run]) => run.findIndex((byte) => byte !== 0) + at)).toEqual([4003, 4900]);
     expect(changes(mirror, 4000, bytes)).toEqual([]);
   });
 

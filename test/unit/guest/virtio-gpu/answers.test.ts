@@ -41,6 +41,45 @@ describe('answers', () => {
     expect(rig.answer(token)?.written).toBe(24);
   });
 
+  it('that are still owed are given when the queue stops, fenced ones in order', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    const tokens = [rig.send(flush({ id: 1n })), rig.send(flush()), rig.send(flush({ id: 2n }))];
+    const order: number[] = [];
+    rig.gpu.queueStopped(0);
+    rig.drivers[0]!.drain((token) => order.push(token));
+    expect(order.toSorted()).toEqual(tokens.toSorted());
+    expect(order.indexOf(tokens[0]!)).toBeLessThan(order.indexOf(tokens[2]!));
+    for (const pending of rig.sink.flushes) pending.done();
+    expect(rig.log).toEqual([]);
+  });
+
+  it('about monitors wait until the monitors were asked, and hold what comes after', async () => {
+    let asked = 0;
+    let settle = (): void => undefined;
+    const refreshMonitors = () => new Promise<void>((resolve) => {
+      asked++;
+      settle = resolve;
+    });
+    using rig = new GpuRig({ refreshMonitors });
+    const question = rig.send(request.only(CMD.GET_DISPLAY_INFO));
+    const later = rig.send(request.create2d(1, 8, 8));
+    expect([asked, rig.answer(question), rig.answer(later)]).toEqual([1, undefined, undefined]);
+    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('late', 800, 600, 60_000));
+    settle();
+    await new Promise((resolve) => setImmediate(resolve));
+    const told = p.virtio_gpu_display_one.decode(rig.answer(question)!.bytes.subarray(p.virtio_gpu_ctrl_hdr.size));
+    expect(told).toMatchObject({ enabled: 1, r: { width: 800, height: 600 } });
+    expect(rig.answer(later)).toBeDefined();
+  });
+
+  it('about monitors come with what is known when the queue stops meanwhile', () => {
+    using rig = new GpuRig({ refreshMonitors: () => new Promise<void>(() => undefined) });
+    const question = rig.send(request.only(CMD.GET_DISPLAY_INFO));
+    rig.gpu.queueStopped(0);
+    expect(rig.answer(question)?.written).toBe(p.virtio_gpu_resp_display_info.size);
+  });
+
   it('to a flush of several scanouts come with the last of them', () => {
     using rig = new GpuRig({ scanouts: 2 });
     shown(rig);

@@ -290,6 +290,13 @@ describe('a cursor', () => {
     expect(rig.sink.cursors.get(0)).toMatchObject({ width: 64, height: 64, format: DRM_FORMAT.ARGB8888, planes: [{ offset: 0, stride: 256 }] });
   });
 
+  it('has alpha, as Linux means it, in a format without', () => {
+    using rig = new GpuRig();
+    run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM), request.attach(5, request.contiguous(BYTES)));
+    rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
+    expect(rig.sink.cursors.get(0)).toMatchObject({ format: DRM_FORMAT.ARGB8888 });
+  });
+
   it('hides when its resource goes', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
