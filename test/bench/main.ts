@@ -4,9 +4,10 @@ import { parseArgs } from 'node:util';
 import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
 import { copy } from './copy.ts';
 import { flush } from './flush.ts';
+import { guestFlips } from './guest-flips.ts';
 import { table } from './report.ts';
 
-const benchmarks: readonly Benchmark[] = [copy, flush];
+const benchmarks: readonly Benchmark[] = [copy, flush, guestFlips];
 
 const USAGE = `npm run bench -- [NAME...] [--json FILE] [--list]
 

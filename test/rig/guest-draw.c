@@ -6,10 +6,11 @@
  *   mode W H            sets that mode, listed or not, with three buffers; shows picture 0
  *   pattern SEED        draws a picture into the buffer on screen and tells the driver all is damaged
  *   damage SEED X Y W H the same for one rectangle
- *   flip N [plain] [every US]   N page flips, one every US microseconds; answers the microseconds until the device is done with all. (The
- *                       driver's flip events do not wait for the device.) Frame f, counted from the
- *                       mode set, goes to buffer f % 3, which started as picture f % 3, and unless
- *                       plain gets the 64x64 part of picture f at (f % 8) * 8, (f % 8) * 8 first
+ *   flip N [plain] [every US]   N page flips, one every US microseconds; answers the microseconds
+ *                       until the device is done with all. (The driver's flip events do not wait for
+ *                       the device.) Frame f, counted from the mode set, goes to buffer f % 3, which
+ *                       started as picture f % 3, and unless plain gets the 64x64 part of picture f
+ *                       at (f % 8) * 8, (f % 8) * 8 first
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
  *   hide                hides it
@@ -195,8 +196,8 @@ static bool flip(struct output *o, unsigned count, bool plain, long long period_
 		drmEventContext context = { .version = 2, .page_flip_handler = flipped };
 		while (!done)
 			if (drmHandleEvent(card, &context)) return failed("read the flip's event");
-		next.tv_nsec += period_us % 1000000 * 1000;
-		next.tv_sec += period_us / 1000000 + next.tv_nsec / 1000000000;
+		next.tv_nsec += period_us * 1000;
+		next.tv_sec += next.tv_nsec / 1000000000;
 		next.tv_nsec %= 1000000000;
 		if (period_us) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
 	}

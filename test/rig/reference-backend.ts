@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as after } from 'node:timers/promises';
+import { listening } from './listening.ts';
 
 export const referenceProgram = '/usr/lib/qemu/vhost-user-gpu';
 
@@ -24,11 +24,9 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
   let said = '';
   backend.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = once(backend, 'close');
-  // It has no way to say that it listens, and a connection to try it would be the only one it takes.
-  while (!isListening(socket)) {
+  await listening(socket, () => {
     if (backend.exitCode !== null) throw new Error(`${referenceProgram} ended at once: ${said}`);
-    await after(5);
-  }
+  });
   return {
     socket,
     pid: backend.pid!,
@@ -38,9 +36,4 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
-}
-
-/** /proc/net/unix: flag 0x10000 says a socket accepts connections. */
-function isListening(path: string): boolean {
-  return readFileSync('/proc/net/unix', 'latin1').split('\n').some((line) => line.endsWith(` ${path}`) && line.includes(' 00010000 '));
 }

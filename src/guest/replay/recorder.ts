@@ -11,6 +11,9 @@ import { DRIVER_ADDRESS } from './sparse-memory.ts';
 /** Raw bytes of a block. The larger, the more a picture can borrow from those before it. */
 const BLOCK = 4 * 2 ** 20;
 
+/** A block is written after this long, however small: what is not written is lost with the process. */
+const BLOCK_MS = 10_000;
+
 /** Twelve framebuffers of 4K. */
 const MIRROR_LIMIT = 384 * 2 ** 20;
 
@@ -27,8 +30,8 @@ export interface RecorderOptions {
  * Writes a session of a virtio-gpu device to a file, in the format of format.ts. Of guest memory
  * it keeps what the device uses, where it changed since it was last used.
  *
- * Never throws into the device. Records collect in memory until there are 4 MiB of them, so a
- * process that is killed loses up to that much; dispose writes everything.
+ * Never throws into the device. Records collect in memory until there are 4 MiB of them or ten
+ * seconds have passed; a process that is killed loses those. Dispose writes everything.
  */
 export class Recorder implements GpuTap, Disposable {
   readonly #writer: RecordingWriter;
@@ -44,6 +47,8 @@ export class Recorder implements GpuTap, Disposable {
   #heldQueue = 0;
   #heldSpace = 0;
   #heldUs = 0;
+  /** When the last block was written. */
+  #blockUs = 0;
   /** When the device was reset, if no command came since: a reset at the very end would only blank the picture. */
   #resetUs = -1;
   #disposed = false;
@@ -151,7 +156,10 @@ export class Recorder implements GpuTap, Disposable {
   }
 
   #flush(): void {
-    if (this.#encoder.full) this.#writer.write(this.#encoder.take());
+    const isDue = this.#heldUs - this.#blockUs > BLOCK_MS * 1000;
+    if (!isDue && !this.#encoder.full) return;
+    this.#blockUs = this.#heldUs;
+    this.#writer.write(this.#encoder.take());
   }
 
   readonly #changed = (guestAddress: number, bytes: Uint8Array, from: number, length: number): void => {

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VHOST_USER, VHOST_USER_PROTOCOL_F } from '../../../protocols/vhost-user.ts';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../protocols/virtio-ring.ts';
@@ -5,26 +8,29 @@ import { FrontEndError } from '../../../src/guest/replay/front-end-channel.ts';
 import { FrontEnd, type FrontEndOptions } from '../../../src/guest/replay/front-end.ts';
 import { VhostUserServer } from '../../../src/guest/vhost-user/server.ts';
 import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
-import { socketPair } from '../../../src/sys/socket.ts';
+import { connectUnix } from '../../../src/sys/socket.ts';
 import { EchoDevice } from './echo-device.ts';
 
 const ALL = ~0n;
 const without = (...bits: number[]): bigint => bits.reduce((mask, bit) => mask & ~(1n << BigInt(bit)), ALL);
 const MIB = 2 ** 20;
 
+let directory: string;
 let before: { fds: number; mappings: number };
 let device: EchoDevice;
 let server: VhostUserServer;
 let frontEnd: FrontEnd;
 
 function open(options: Partial<FrontEndOptions> = {}): void {
-  const [ours, theirs] = socketPair();
+  const path = join(directory, 'socket');
   device = new EchoDevice();
-  server = VhostUserServer.adopt(theirs, device, { log: () => undefined });
-  frontEnd = FrontEnd.create({ socket: ours, memory: [{ guestAddress: 0, size: MIB }], ...options });
+  // Memory slots are offered to front ends that connect themselves only.
+  server = VhostUserServer.listen(path, device, { log: () => undefined });
+  frontEnd = FrontEnd.create({ socket: connectUnix(path), memory: [{ guestAddress: 0, size: MIB }], ...options });
 }
 
 beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'front-end-'));
   before = { fds: openFds().size, mappings: mappingCount() };
 });
 
@@ -32,6 +38,7 @@ afterEach(() => {
   frontEnd[Symbol.dispose]();
   server[Symbol.dispose]();
   expect({ fds: openFds().size, mappings: mappingCount() }).toEqual(before);
+  rmSync(directory, { recursive: true });
 });
 
 describe.each([
@@ -92,6 +99,7 @@ describe.each([
     open({ protocolFeatures });
     await frontEnd.connect();
     frontEnd.memory.write(4096, Uint8Array.of(1));
+    expect((frontEnd.protocolFeatures >> BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)) & 1n).toBe(protocolFeatures === ALL ? 1n : 0n);
     await frontEnd.setMemory([{ guestAddress: 4096, size: 4096 }, { guestAddress: 2 ** 33, size: MIB }]);
     expect(await frontEnd.request(0, Uint8Array.of(3), 1)).toEqual(Uint8Array.of(3));
     const seen = new Uint8Array(1);

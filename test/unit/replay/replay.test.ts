@@ -1,12 +1,14 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../protocols/virtio-ring.ts';
 import { virtualMonitor } from '../../../src/core/monitor.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
 import { Recorder } from '../../../src/guest/replay/recorder.ts';
+import { RecordingReader } from '../../../src/guest/replay/recording-reader.ts';
 import { type ReplayProgress, openReplay } from '../../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../../src/guest/vhost-user/server.ts';
 import { VirtioGpu } from '../../../src/guest/virtio-gpu/device.ts';
@@ -110,6 +112,20 @@ test('only what changed is in the file', async () => {
   await record([...steps.slice(0, -1), ...Array.from({ length: 20 }, () => draw).flat()]);
   // Two pictures of noise, drawn twenty times over: commands and nothing else are added.
   expect(statSync(file).size).toBeLessThan(once + 6000);
+});
+
+test('a recorder that is killed has lost no more than the last seconds', async () => {
+  let ms = 0;
+  const recorder = Recorder.create(file, { scanouts: 1, now: () => ms });
+  for (const second of [0, 4, 8, 12, 16]) {
+    ms = second * 1000;
+    recorder.command(0, Uint8Array.of(second), 1, 24);
+  }
+  while (recorder.fileBytes === 12) await setImmediate();
+  const bytes = readFileSync(file);
+  recorder[Symbol.dispose]();
+  using reader = RecordingReader.open({ bytes });
+  expect([reader.next(), reader.next(), reader.next()]).toMatchObject([{ timeUs: 0 }, { timeUs: 4e6 }, { timeUs: 8e6 }]);
 });
 
 test('progress ends at the end', async () => {

@@ -366,7 +366,7 @@ describe('the life of the device', () => {
       rig.send(request.flush(1, ...whole));
       rig.sink.takeCalls();
       rig.reset();
-      expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'cursor 0 off', 'destroyed', 'scanout 1 off', 'destroyed']);
+      expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'cursor 0 off', 'destroyed', 'destroyed', 'scanout 1 off', 'destroyed']);
       expect(rig.gpu.budget.used).toBe(0);
       expect(rig.gpu.stats).toMatchObject({ resources: 0, storeBytes: 0 });
       expect(openThings()).toEqual(before);
