@@ -37,6 +37,8 @@ export default tseslint.config(
     },
   },
   { files: ['src/sys/**'], rules: { 'no-restricted-imports': 'off' } },
+  // The C code that benchmarks compare with.
+  { files: ['test/bench/native.ts'], rules: { 'no-restricted-imports': 'off' } },
   // Mocks are handed to `expect` unbound.
   { files: ['test/**'], rules: { '@typescript-eslint/unbound-method': 'off' } },
 );

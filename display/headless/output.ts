@@ -18,7 +18,7 @@ import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
 import { compose } from './compose.ts';
 import { Scene } from './scene.ts';
-import { VblankClock } from './vblank-clock.ts';
+import { VblankClock } from '../vblank-clock.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
 const MAX_SIDE = 16384;

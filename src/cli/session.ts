@@ -4,9 +4,8 @@ import { Bridge, type ScanoutStats } from '../bridge.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
 import { ScanoutError, UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Monitor } from '../core/monitor.ts';
 import type { Picture } from '../core/picture.ts';
-import { type ScanoutId, scanoutId, type Source, type SourceSink } from '../core/source.ts';
+import { scanoutId } from '../core/source.ts';
 import { Recorder } from '../guest/replay/recorder.ts';
 import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/guest.ts';
 import type { GpuStats } from '../guest/virtio-gpu/device.ts';
@@ -65,12 +64,10 @@ export class Session implements Disposable {
     if (this.headless.length > scanouts) throw new UsageError(`${this.headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
     const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
-    const onDisplaySocket = this.#vmmTaker();
-    const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...(onDisplaySocket && { onDisplaySocket }) };
+    const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
     this.#guest = stack.use(openGuest(options.guest, device));
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    const source = recorder ? new RecordedMonitors(this.#guest, recorder) : this.#guest;
-    this.#bridge = stack.use(new Bridge(source, { log, zeroCopy: options.zeroCopy, budget: this.#guest.budget }));
+    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, budget: this.#guest.budget }));
     this.headless.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
     this.#stack = stack.move();
   }
@@ -98,10 +95,20 @@ export class Session implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-  #vmmTaker(): ((fd: OwnedFd) => void) | null {
+  /** The VMM tells its monitors when asked, and nothing when they change: so it is asked whenever the guest asks. */
+  #vmmHooks(): Pick<VhostUserGuestOptions, 'onDisplaySocket' | 'refreshMonitors'> {
     const spec = this.#options.outputs.find(({ kind }) => kind === 'vmm');
-    if (spec?.kind !== 'vmm') return null;
-    return (fd) => void this.#showOnVmm(fd, spec.dmabuf);
+    if (spec?.kind !== 'vmm') return {};
+    let opened = Promise.resolve();
+    return {
+      onDisplaySocket: (fd) => {
+        opened = this.#showOnVmm(fd, spec.dmabuf);
+      },
+      refreshMonitors: async () => {
+        await opened;
+        await this.#vmm?.refresh();
+      },
+    };
   }
 
   /** Consumes `fd`. The display of before is over: the VMM replaces its socket. */
@@ -138,32 +145,4 @@ function openHeadless(specs: readonly OutputSpec[]): HeadlessOutput[] {
   if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: the VMM's display is given once, it shows every scanout");
   const modes = specs.filter((spec) => spec.kind === 'headless');
   return modes.map((mode, index) => HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` }));
-}
-
-/** A guest whose monitors are part of what is recorded. */
-class RecordedMonitors implements Source {
-  readonly #source: Source;
-  readonly #recorder: Recorder;
-
-  constructor(source: Source, recorder: Recorder) {
-    this.#source = source;
-    this.#recorder = recorder;
-  }
-
-  get scanouts(): number {
-    return this.#source.scanouts;
-  }
-
-  connect(sink: SourceSink): void {
-    this.#source.connect(sink);
-  }
-
-  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
-    this.#recorder.monitorChanged(id, monitor);
-    this.#source.setMonitor(id, monitor);
-  }
-
-  [Symbol.dispose](): void {
-    this.#source[Symbol.dispose]();
-  }
 }

@@ -64,9 +64,9 @@ const MAX_COORDINATE = 0x7ffe;
 const SLOTS = 16;
 
 /**
- * Runs of memory as images whose pixels are bytes: pixman copies those row by row with memcpy,
- * which is faster than its own copying of larger pixels. An image only says where memory is; a slot whose
- * memory is long gone does no harm.
+ * Runs of memory as images whose pixels are bytes: those pixman copies row by row with memcpy,
+ * which is faster than what it does with larger pixels. An image only says where memory is; one
+ * whose memory is long gone does no harm.
  */
 class RowImages {
   readonly #create: CreateBits;
@@ -76,22 +76,26 @@ class RowImages {
   readonly #rows = new Float64Array(SLOTS);
   readonly #images = new Float64Array(SLOTS);
   #oldest = 0;
+  #latest = 0;
 
   constructor(create: CreateBits, unref: Unref) {
     this.#create = create;
     this.#unref = unref;
   }
 
-  /** 0 if it cannot be an image. */
+  /** 0 if it cannot be an image. Valid until the call after the next: a copy needs two. */
   get(address: number, stride: number, rows: number): number {
     for (let i = 0; i < SLOTS; i++) {
-      if (this.#addresses[i] === address && this.#strides[i] === stride && this.#rows[i] === rows) return this.#images[i]!;
+      if (this.#addresses[i] !== address || this.#strides[i] !== stride || this.#rows[i] !== rows) continue;
+      this.#latest = i;
+      return this.#images[i]!;
     }
     if ((address | stride) % WORD !== 0 || stride > MAX_COORDINATE || rows > MAX_COORDINATE) return 0;
     const image = this.#create(A8, stride, rows, address, stride);
     if (image === 0) return 0;
-    const slot = this.#oldest;
+    const slot = this.#oldest === this.#latest ? (this.#oldest + 1) % SLOTS : this.#oldest;
     this.#oldest = (slot + 1) % SLOTS;
+    this.#latest = slot;
     if (this.#images[slot] !== 0) this.#unref(this.#images[slot]!);
     this.#addresses[slot] = address;
     this.#strides[slot] = stride;

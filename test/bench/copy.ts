@@ -19,8 +19,8 @@ const WHOLE: Rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
 const SOURCES = 3;
 const TARGETS = 2 * SOURCES;
 /** Together (75 MB of pixels) beyond any cache this runs on. */
-const SAMPLE_BYTES = 400e6;
-const ROUNDS = 21;
+const SAMPLE_BYTES = 200e6;
+const ROUNDS = 51;
 
 interface Case {
   readonly name: string;
@@ -28,16 +28,28 @@ interface Case {
   readonly steps: readonly (readonly Rect[])[];
 }
 
-const cursorCells = Array.from({ length: Math.floor(HEIGHT / 64) * (WIDTH / 64) }, (_, i) => [
-  { x: (i % (WIDTH / 64)) * 64, y: Math.floor(i / (WIDTH / 64)) * 64, width: 64, height: 64 },
-]);
+/** The picture cut into cells of this size, row by row, as far as whole ones go. */
+function cells(width: number, height: number): Rect[] {
+  const columns = Math.floor(WIDTH / width);
+  return Array.from({ length: columns * Math.floor(HEIGHT / height) }, (_, i) => ({ x: (i % columns) * width, y: Math.floor(i / columns) * height, width, height }));
+}
 
+/** `count` cells at a time, far apart, each moving on by one cell with every step through the whole picture. */
+function moving(count: number, width: number, height: number): readonly (readonly Rect[])[] {
+  const all = cells(width, height);
+  const steps = Math.floor(all.length / count);
+  return Array.from({ length: steps }, (_, step) => Array.from({ length: count }, (_, i) => all[i * steps + step]!));
+}
+
+/**
+ * Small rectangles move, as the pixels of a guest that has just drawn are in no cache of ours. A
+ * flush copies those of its step and, as two shadows take turns, of the one before.
+ */
 const CASES: readonly Case[] = [
   { name: 'full frame', steps: [[WHOLE]] },
   { name: 'window 960x540', steps: [[{ x: 480, y: 270, width: 960, height: 540 }]] },
-  // A block that moves by its own size: what a guest without a cursor plane does to its picture.
-  { name: 'moving 64x64', steps: cursorCells },
-  { name: '16 rectangles 96x48', steps: [Array.from({ length: 16 }, (_, i) => ({ x: 60 + (i % 4) * 480, y: 50 + Math.floor(i / 4) * 270, width: 96, height: 48 }))] },
+  { name: '2 of 64x64', steps: moving(1, 64, 64) },
+  { name: '16 of 96x48', steps: moving(8, 96, 48) },
 ];
 
 /** A bridge with guest pages on one side and instant screens on the other, and how much it has copied. */

@@ -44,21 +44,25 @@ export async function pictureWhen(take: () => Promise<Picture>, accept: (picture
   }
 }
 
+/** Every pixel is the same. */
+export function isSamePicture(a: Picture, b: Picture): boolean {
+  return a.width === b.width && a.height === b.height && Buffer.compare(a.data, b.data) === 0;
+}
+
 /**
  * Throws unless every pixel is the same. Then `test/output/NAME-{expected,actual,diff}.png` are
  * written (differing pixels white) and the message says how many differ and where.
  */
 export function expectSamePicture(actual: Picture, expected: Picture, name: string): void {
   const { width, height } = expected;
-  const sameSize = actual.width === width && actual.height === height;
-  if (sameSize && Buffer.compare(actual.data, expected.data) === 0) return;
+  if (isSamePicture(actual, expected)) return;
 
   mkdirSync(outputDir, { recursive: true });
   const keep = (kind: string, picture: Picture) => writeFileSync(join(outputDir, `${name}-${kind}.png`), encodePng(picture));
   const see = `see ${outputDir}/${name}-*.png`;
   keep('expected', expected);
   keep('actual', actual);
-  if (!sameSize) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; ${see}`);
+  if (actual.width !== width || actual.height !== height) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; ${see}`);
 
   const diff = { width, height, data: new Uint8Array(width * height * 4) };
   let count = 0;

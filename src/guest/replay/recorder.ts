@@ -1,4 +1,5 @@
 import type { Monitor } from '../../core/monitor.ts';
+import type { ScanoutId } from '../../core/source.ts';
 import type { Mapping } from '../../sys/mapping.ts';
 import type { GuestMemory } from '../memory.ts';
 import type { BackingEntry, GpuTap } from '../virtio-gpu/tap.ts';
@@ -75,8 +76,7 @@ export class Recorder implements GpuTap, Disposable {
     return this.#writer.written;
   }
 
-  /** The screen offered to the guest changed, or was first set; null is unplugged. */
-  monitorChanged(scanout: number, monitor: Monitor | null): void {
+  monitorChanged(scanout: ScanoutId, monitor: Monitor | null): void {
     if (this.#disposed) return;
     this.#endCommand();
     this.#encoder.monitor(this.#timeUs(), scanout, monitor);

@@ -207,7 +207,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   /** QEMU's generic devices pass the driver's acknowledgement of bits that only QEMU offered. */
   #withoutUnoffered(what: string, acknowledged: bigint, offered: bigint): bigint {
     const unoffered = acknowledged & ~offered;
-    if (unoffered !== 0n) this.#options.log('warn', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
+    if (unoffered !== 0n) this.#options.log('info', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
     return acknowledged & offered;
   }
 

@@ -11,7 +11,7 @@ export interface VhostUserGuestOptions extends VirtioGpuOptions {
   readonly socket: string | OwnedFd;
   /**
    * Takes the socket of the VMM's own display whenever the guest's driver starts. Without it the
-   * socket is kept open and silent: QEMU 10 spins when its peer closes first.
+   * socket is kept, silent, as long as the front end stays: QEMU 10 spins when its peer closes first.
    */
   readonly onDisplaySocket?: (fd: OwnedFd) => void;
 }
@@ -23,12 +23,11 @@ export interface VhostUserGuestOptions extends VirtioGpuOptions {
 export class VhostUserGuest implements Source {
   readonly #gpu: VirtioGpu;
   readonly #server: VhostUserServer;
-  #silent: OwnedFd | null = null;
 
   private constructor(options: VhostUserGuestOptions) {
     const log: Log = options.log ?? (() => undefined);
     const { socket } = options;
-    const serverOptions = { log, onDisplaySocket: options.onDisplaySocket ?? ((fd: OwnedFd) => this.#keepSilent(fd)) };
+    const serverOptions = { log, onDisplaySocket: options.onDisplaySocket };
     this.#gpu = new VirtioGpu(options);
     this.#server =
       typeof socket === 'string' ? VhostUserServer.listen(socket, this.#gpu, serverOptions) : VhostUserServer.adopt(socket, this.#gpu, serverOptions);
@@ -67,11 +66,5 @@ export class VhostUserGuest implements Source {
   [Symbol.dispose](): void {
     this.#server[Symbol.dispose]();
     this.#gpu[Symbol.dispose]();
-    this.#silent?.[Symbol.dispose]();
-  }
-
-  #keepSilent(fd: OwnedFd): void {
-    this.#silent?.[Symbol.dispose]();
-    this.#silent = fd;
   }
 }

@@ -155,6 +155,7 @@ export class VirtioGpu implements VirtioDevice, Source {
   /** RangeError for a scanout there is not. */
   setMonitor(id: ScanoutId, monitor: Monitor | null): void {
     if (id >= this.scanouts) throw new RangeError(`scanout ${id}: there are ${this.scanouts}`);
+    this.#tap?.monitorChanged(id, monitor);
     this.#state.monitors.set(id, monitor);
     const { events_read } = virtio_gpu_config.field;
     events_read.set(this.#configView, 0, events_read.get(this.#configView, 0) | VIRTIO_GPU_EVENT_DISPLAY);
@@ -217,6 +218,24 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#comeBack(index, queue);
   }
 
+  reset(): void {
+    this.#tap?.reset();
+    this.#queues.forEach((_, index) => this.queueStopped(index));
+    this.#state.resources.clear();
+    virtio_gpu_config.field.events_read.set(this.#configView, 0, 0);
+  }
+
+  [Symbol.dispose](): void {
+    this.reset();
+  }
+
+  /** On its own, because a function with a closure in it allocates on every call. */
+  #comeBack(index: number, queue: Virtqueue): void {
+    setImmediate(() => {
+      if (this.#queues[index] === queue) this.kicked(index);
+    });
+  }
+
   #asksForMonitors(chain: Chain): boolean {
     this.#request.copyFrom(chain);
     return this.#request.hasHeader && this.#request.type === VIRTIO_GPU_CMD.GET_DISPLAY_INFO;
@@ -238,24 +257,6 @@ export class VirtioGpu implements VirtioDevice, Source {
     const answers = this.#answers[CONTROL_QUEUE];
     this.#held = null;
     if (chain && answers) this.#handle(CONTROL_QUEUE, chain, answers);
-  }
-
-  reset(): void {
-    this.#tap?.reset();
-    this.#queues.forEach((_, index) => this.queueStopped(index));
-    this.#state.resources.clear();
-    virtio_gpu_config.field.events_read.set(this.#configView, 0, 0);
-  }
-
-  [Symbol.dispose](): void {
-    this.reset();
-  }
-
-  /** On its own, because a function with a closure in it allocates on every call. */
-  #comeBack(index: number, queue: Virtqueue): void {
-    setImmediate(() => {
-      if (this.#queues[index] === queue) this.kicked(index);
-    });
   }
 
   #handle(index: number, chain: Chain, answers: Answers): void {

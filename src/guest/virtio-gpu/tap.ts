@@ -1,3 +1,5 @@
+import type { Monitor } from '../../core/monitor.ts';
+import type { ScanoutId } from '../../core/source.ts';
 import type { Mapping } from '../../sys/mapping.ts';
 import type { GuestMemory } from '../memory.ts';
 
@@ -9,6 +11,8 @@ export interface BackingEntry {
 
 /** Listens to a virtio-gpu device; the recorder is one. Arguments are valid during the call. */
 export interface GpuTap {
+  /** The monitor offered on a scanout, from now on; null is unplugged. */
+  monitorChanged(scanout: ScanoutId, monitor: Monitor | null): void;
   memoryChanged(memory: GuestMemory): void;
   negotiated(features: bigint): void;
   /** A request of `length` bytes, before it runs. `responseSpace` is what the chain can take back. */

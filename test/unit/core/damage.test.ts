@@ -63,6 +63,20 @@ describe('damage', () => {
     );
   });
 
+  test.each([
+    ['nothing', [], [[11, 22, 3, 4], [30, 40, 5, 6]]],
+    ['some', [[11, 22, 1, 1], [0, 0, 2, 2]], [[0, 0, 2, 2], [11, 22, 3, 4], [30, 40, 5, 6]]],
+  ])("takes another's rectangles, moved, with %s there before", (_, before, after) => {
+    const other = new Damage();
+    other.add(1, 2, 3, 4);
+    other.add(20, 20, 5, 6);
+    const damage = new Damage();
+    for (const [x, y, width, height] of before) damage.add(x!, y!, width!, height!);
+    damage.addAll(other, 10, 20);
+    expect(rects(damage).toSorted((a, b) => a[0]! - b[0]!)).toEqual(after);
+    expect(rects(other)).toEqual([[1, 2, 3, 4], [20, 20, 5, 6]]);
+  });
+
   test('clipped, keeps exactly what lies inside the bounds', () => {
     fc.assert(
       fc.property(fc.array(rect, { maxLength: 10 }), rect, (added, bounds) => {

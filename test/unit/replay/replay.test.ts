@@ -38,7 +38,6 @@ afterEach(() => rmSync(directory, { recursive: true }));
 async function record(steps: readonly Step[], options: { features?: bigint; resets?: number; clock?: () => number } = {}): Promise<string[]> {
   using recorder = Recorder.create(file, { scanouts: 1, ...(options.clock ? { now: options.clock } : {}) });
   const monitor = virtualMonitor('test', 64, 48, 60_000);
-  recorder.monitorChanged(0, monitor);
   using device = new VirtioGpu({ tap: recorder });
   const sink = new PictureSink();
   device.connect(sink);

@@ -53,6 +53,16 @@ test.each([
   expect(dst.bytes.includes(1)).toBe(false);
 });
 
+test('one source is copied right to more destinations than pixman keeps images of', () => {
+  using src = Mapping.anonymous(SIZE);
+  src.bytes.forEach((_, i) => (src.bytes[i] = i * 31 + (i >> 8)));
+  for (let dstStride = 32; dstStride <= 32 + 4 * 40; dstStride += 4) {
+    using dst = Mapping.anonymous(SIZE);
+    copyRect(dst, 0, dstStride, src, 8, 64, 16, 3);
+    expect(Buffer.compare(dst.bytes, reference(new Uint8Array(SIZE), 0, dstStride, src.bytes, 8, 64, 16, 3))).toBe(0);
+  }
+});
+
 test('a disposed mapping is not touched', () => {
   using src = Mapping.anonymous(SIZE);
   const dst = Mapping.anonymous(SIZE);

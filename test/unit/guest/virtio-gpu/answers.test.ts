@@ -239,6 +239,7 @@ describe('a tap', () => {
   it('sees every command, and the pixels it uses before it does', () => {
     const seen: string[] = [];
     const tap: GpuTap = {
+      monitorChanged: (scanout, monitor) => seen.push(`monitor ${scanout} ${String(monitor?.name)}`),
       memoryChanged: () => seen.push('memory'),
       negotiated: () => seen.push('negotiated'),
       command: (queue, bytes, length, space) => seen.push(`${queue}: ${p.commandName(new DataView(bytes.buffer).getUint32(0, true))} ${length} -> ${space}`),

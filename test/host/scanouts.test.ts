@@ -1,0 +1,99 @@
+/** Several monitors, and memory above 4 GiB. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Picture } from '../../src/core/picture.ts';
+import type { BackingEntry, GpuTap } from '../../src/guest/virtio-gpu/tap.ts';
+import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { OurGpu, pictureShownWhen, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
+import { expectSamePicture } from '../rig/picture.ts';
+
+const FOUR_GIB = 2 ** 32;
+
+/** Counts the pieces of pictures that lie above 4 GiB, each time the device uses them. */
+class AddressTap implements GpuTap {
+  above = 0;
+
+  pixels(entries: readonly BackingEntry[]): void {
+    for (const { address } of entries) if (address >= FOUR_GIB) this.above++;
+  }
+
+  monitorChanged(): void {}
+  memoryChanged(): void {}
+  negotiated(): void {}
+  command(): void {}
+  reset(): void {}
+}
+
+function topLeft(picture: Picture, width: number, height: number): Picture {
+  const data = new Uint8Array(width * height * 4);
+  for (let y = 0; y < height; y++) data.set(picture.data.subarray(y * picture.width * 4, (y * picture.width + width) * 4), y * width * 4);
+  return { width, height, data };
+}
+
+describe.skipIf(skipWithoutGuest())('a guest of 5 GiB with two monitors', () => {
+  let before: ReturnType<typeof resources>;
+  let ours: OurGpu;
+  let guest: Guest;
+  const tap = new AddressTap();
+
+  beforeAll(async () => {
+    before = await resourcesBefore();
+    ours = OurGpu.open({ sizes: [[1280, 800], [1024, 768]], tap });
+    guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: ours.socket }, memoryMiB: 5120, maxOutputs: 2 });
+  });
+  afterAll(async () => {
+    await guest[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+  });
+
+  test('has both plugged in, each with its own mode', async () => {
+    expect(await guest.run('head -qn1 /sys/class/drm/card0-*/modes')).toBe('1280x800\n1024x768\n');
+  });
+
+  test('shows its console on both, as large as the smaller', async () => {
+    await showText(guest);
+    const text = await pictureShownWhen(ours.outputs[1]!, isWholeText);
+    expectSamePicture(topLeft(await settledPicture(ours.output), 1024, 768), text, 'console-on-two');
+  });
+
+  test('shows different pictures of different sizes on them, in turn and alone', async () => {
+    const draw = await startDrawing(guest);
+    await draw('mode 1366 768');
+    await draw('output 1');
+    await draw('mode 801 601');
+    await draw('flip 10 plain');
+    const [first, second] = ours.outputs as [typeof ours.output, typeof ours.output];
+    expectSamePicture(await settledPicture(first), drawnPicture(1366, 768, 0), 'first-monitor');
+    expectSamePicture(await settledPicture(second), drawnPicture(801, 601, 1), 'second-monitor');
+
+    await draw('pattern 6');
+    await draw('output 0');
+    await draw('flip 5 plain');
+    expectSamePicture(await settledPicture(first), drawnPicture(1366, 768, 2), 'first-monitor-flipped');
+    expectSamePicture(await settledPicture(second), drawnPicture(801, 601, 6), 'second-monitor-drawn');
+
+    await draw('off');
+    await first.settled();
+    expect(first.capture()).toBeNull();
+    expectSamePicture(await settledPicture(second), drawnPicture(801, 601, 6), 'second-monitor-alone');
+    await draw('quit');
+  });
+
+  test('shows what lies above 4 GiB', async () => {
+    tap.above = 0;
+    const draw = await startDrawing(guest);
+    await draw('mode 1920 1080');
+    await draw('flip 10 plain');
+    expectSamePicture(await settledPicture(ours.output), drawnPicture(1920, 1080, 1), 'above-4-gib');
+    expect(tap.above).toBeGreaterThan(0);
+    await draw('quit');
+  });
+
+  test('made no mistake that our device had to refuse, and leaves nothing open', async () => {
+    expect(ours.guest.stats.errors).toBe(0);
+    await guest[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+    expect(resources()).toEqual(before);
+  });
+});

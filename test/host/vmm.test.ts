@@ -1,0 +1,139 @@
+/** QEMU's own display as an output: its screendump is what a viewer over VNC, SPICE or GTK sees. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Session } from '../../src/cli/session.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
+import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+
+/** Far more looks than a frame takes to arrive. */
+const LOOKS = 200;
+
+/** What QEMU shows, soon: nothing tells when it has read what we sent. */
+async function expectOnConsole(guest: Guest, expected: Picture, name: string): Promise<void> {
+  let looks = 0;
+  const picture = await pictureWhen(
+    () => guest.screendump(),
+    (shown) => isSamePicture(shown, expected) || ++looks === LOOKS,
+  );
+  expectSamePicture(picture, expected, name);
+}
+
+describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () => {
+  const vmm = { kind: 'vmm', dmabuf: false } as const;
+  const headless = { kind: 'headless', width: 1280, height: 800, refreshMhz: 60_000 } as const;
+  let before: ReturnType<typeof resources>;
+  let dir: string;
+  let socket: string;
+  const log: string[] = [];
+
+  const open = (outputs: Parameters<typeof Session.open>[0]['outputs']) =>
+    Session.open({ guest: { socket }, outputs, maxGuestMemory: 2 ** 29, zeroCopy: 'auto', log: (level, message) => void log.push(`${level}: ${message}`) });
+
+  beforeAll(async () => {
+    before = await resourcesBefore();
+    dir = mkdtempSync(join(tmpdir(), 'scanout-vmm-'));
+    socket = join(dir, 'socket');
+  });
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  describe('and on a headless output', () => {
+    let session: Session;
+    let guest: Guest;
+
+    beforeAll(async () => {
+      session = open([headless, vmm]);
+      guest = await bootGuest({ gpu: { kind: 'vhost-user', socket } });
+    });
+    afterAll(async () => {
+      await guest[Symbol.asyncDispose]();
+      session[Symbol.dispose]();
+    });
+
+    async function expectTextOnBoth(name: string): Promise<void> {
+      await showText(guest);
+      await expectOnConsole(guest, await pictureShownWhen(session.headless[0]!, isWholeText), name);
+    }
+
+    async function expectOnBoth(expected: Picture, name: string): Promise<void> {
+      expectSamePicture(await settledPicture(session.headless[0]!), expected, `${name}-headless`);
+      await expectOnConsole(guest, expected, name);
+    }
+
+    test('is the same on both: its console', () => expectTextOnBoth('vmm-text'));
+
+    test('is the same on both: changed parts, modes and flips', async () => {
+      const draw = await startDrawing(guest);
+      await draw('mode 1001 333');
+      const expected = drawnPicture(1001, 333, 0);
+      await expectOnBoth(expected, 'vmm-mode');
+      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
+        await draw(`damage ${seed} ${x} ${y} ${width} ${height}`);
+        const part = drawnPicture(1001, 333, seed).data;
+        for (let row = y; row < y + height; row++) expected.data.set(part.subarray((row * 1001 + x) * 4, (row * 1001 + x + width) * 4), (row * 1001 + x) * 4);
+        await expectOnBoth(expected, `vmm-damage-${seed}`);
+      }
+      await draw('mode 1920 1080');
+      await draw('cursor 1 100 100 0 0');
+      await draw('flip 31 plain');
+      await expectOnBoth(drawnPicture(1920, 1080, 31 % 3), 'vmm-flips');
+      await draw('quit');
+    });
+
+    test('is the same on both after a pause, a new driver and a reboot, each with a socket of its own', async () => {
+      await guest.qmp('stop');
+      await guest.qmp('cont');
+      await expectTextOnBoth('vmm-continued');
+      await rebindDriver(guest);
+      await expectTextOnBoth('vmm-rebound');
+      await guest.reboot();
+      await expectTextOnBoth('vmm-rebooted');
+    });
+
+    test('leaves nothing open', async () => {
+      await guest[Symbol.asyncDispose]();
+      session[Symbol.dispose]();
+      expect(resources()).toEqual(before);
+    });
+  });
+
+  describe('alone', () => {
+    let session: Session;
+    let guest: Guest;
+
+    beforeAll(async () => {
+      session = open([vmm]);
+      guest = await bootGuest({ gpu: { kind: 'vhost-user', socket }, size: [1024, 768] });
+    });
+    afterAll(async () => {
+      await guest[Symbol.asyncDispose]();
+      session[Symbol.dispose]();
+    });
+
+    test("has QEMU's monitor", async () => {
+      expect(await guest.run('head -qn1 /sys/class/drm/card0-*/modes')).toBe('1024x768\n');
+    });
+
+    test('is there', async () => {
+      await showText(guest);
+      const text = await pictureWhen(() => guest.screendump(), isWholeText);
+      expect([text.width, text.height]).toEqual([1024, 768]);
+      const draw = await startDrawing(guest);
+      await draw('mode 801 601');
+      await expectOnConsole(guest, drawnPicture(801, 601, 0), 'vmm-alone');
+      await draw('quit');
+    });
+
+    test('leaves nothing open', async () => {
+      await guest[Symbol.asyncDispose]();
+      session[Symbol.dispose]();
+      expect(resources()).toEqual(before);
+      expect(log.filter((line) => line.startsWith('error'))).toEqual([]);
+    });
+  });
+});

@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { HeadlessOutput } from '../../../display/headless/output.ts';
+import { decodePng } from '../../../display/screenshot/png.ts';
+import { Bridge } from '../../../src/bridge.ts';
+import type { Picture } from '../../../src/core/picture.ts';
+import { scanoutId } from '../../../src/core/source.ts';
+import { openReplay, type ReplaySummary } from '../../../src/guest/replay/replay.ts';
+import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { drawnCursor, drawnPicture } from '../../rig/guest-pictures.ts';
+import { expectSamePicture } from '../../rig/picture.ts';
+
+const FIXTURES = join(import.meta.dirname, '../../../fixtures');
+
+interface Played extends ReplaySummary {
+  readonly picture: Picture;
+  readonly withoutCursor: Picture;
+  /** Sizes the screen had, in order. */
+  readonly sizes: readonly string[];
+}
+
+async function play(name: string): Promise<Played> {
+  using replay = openReplay({ file: join(FIXTURES, `${name}.scanout`), speed: 'fast' });
+  using output = HeadlessOutput.open({ width: 1280, height: 800, refreshMhz: 1_000_000 });
+  using bridge = new Bridge(replay, { budget: replay.device.budget, zeroCopy: 'off' });
+  const sizes: string[] = [];
+  output.onFrame(() => {
+    const picture = output.capture();
+    if (picture && sizes.at(-1) !== `${picture.width}x${picture.height}`) sizes.push(`${picture.width}x${picture.height}`);
+  });
+  bridge.show(scanoutId(0), output);
+  const summary = await replay.finished;
+  await output.settled();
+  return { ...summary, picture: output.capture()!, withoutCursor: output.capture({ cursor: false })!, sizes };
+}
+
+describe('a recorded session of a real guest', () => {
+  let before: number[];
+
+  beforeEach(() => {
+    before = [openFds().size, mappingCount()];
+  });
+
+  afterEach(() => {
+    expect([openFds().size, mappingCount()]).toEqual(before);
+  });
+
+  test('of a console ends with the screen that the guest had', async () => {
+    const { picture, errors } = await play('console-boot');
+    expect(errors).toBe(0);
+    expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'fixture-console');
+  });
+
+  test('of page flips refuses none of them', async () => {
+    const { errors, flushes, picture } = await play('page-flips');
+    expect(errors).toBe(0);
+    expect(flushes).toBeGreaterThan(24);
+    expect([picture.width, picture.height]).toEqual([640, 480]);
+  });
+
+  test('of a moving cursor ends with the picture and the cursor that were drawn', async () => {
+    const { picture, withoutCursor, errors } = await play('cursor');
+    const drawn = drawnPicture(800, 600, 3);
+    expect(errors).toBe(0);
+    expectSamePicture(withoutCursor, drawn, 'fixture-without-cursor');
+    expectSamePicture(picture, over(drawn, drawnCursor(6), 300, 200), 'fixture-cursor');
+  });
+
+  test('of mode changes shows every size, and the last picture', async () => {
+    const { picture, sizes, errors } = await play('mode-change');
+    expect(errors).toBe(0);
+    expect(sizes.slice(-3)).toEqual(['1024x768', '800x600', '640x480']);
+    expect([picture.width, picture.height]).toEqual([640, 480]);
+    expect(picture.data.slice(0, 4)).toEqual(drawnPicture(640, 480, 3).data.slice(0, 4));
+  });
+});
+
+/** A 64x64 premultiplied cursor over a picture. */
+function over({ width, height, data }: Picture, cursor: Uint8Array, left: number, top: number): Picture {
+  const out = { width, height, data: data.slice() };
+  for (let y = 0; y < 64; y++) {
+    for (let x = 0; x < 64; x++) {
+      const to = ((top + y) * width + left + x) * 4;
+      const from = (y * 64 + x) * 4;
+      const alpha = cursor[from + 3]!;
+      for (let c = 0; c < 3; c++) out.data[to + c] = cursor[from + c]! + Math.round((out.data[to + c]! * (255 - alpha)) / 255);
+    }
+  }
+  return out;
+}
