@@ -10,12 +10,19 @@
  *     bridge.show(scanoutId(0), output);
  */
 export { Bridge, type BridgeOptions, type ScanoutStats } from './bridge.ts';
-export { ScanoutError } from './core/errors.ts';
+export { ScanoutError, UsageError } from './core/errors.ts';
+export type { Damage } from './core/damage.ts';
+export type { Framebuffer } from './core/framebuffer.ts';
 export type { Log } from './core/log.ts';
-export type { Picture } from './core/picture.ts';
 export type { Monitor } from './core/monitor.ts';
-export type { Frame, Handle, Output, OutputListener, Shadow } from './core/output.ts';
+export { DmabufImportRefused, PresentedFlags, type Frame, type Handle, type Output, type OutputListener, type Shadow } from './core/output.ts';
+export type { Picture } from './core/picture.ts';
 export { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from './core/source.ts';
+export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';
+export { openReplay, type Replay, type ReplayOptions, type ReplaySummary } from './guest/replay/replay.ts';
 export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/guest.ts';
+export { OwnedFd } from './sys/fd.ts';
+export { SysError } from './sys/errors.ts';
 export { HeadlessOutput, type HeadlessOptions } from '../display/headless/output.ts';
-export { encodePng, writePng } from '../display/screenshot/png.ts';
+export { decodePng, encodePng, writePng } from '../display/screenshot/png.ts';
+export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';

@@ -147,7 +147,7 @@ function measure(one: Case): Measurement[] {
 
 export const flush: Benchmark = {
   name: 'flush',
-  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge, the driver not counted',
+  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge; neither the driver nor the wake-up of a kick',
   missing: () => null,
   async run({ progress }) {
     const measurements: Measurement[] = [];

@@ -56,6 +56,9 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
     });
 
     async function expectTextOnBoth(name: string): Promise<void> {
+      // What was there before must not pass for what comes.
+      await guest.run("printf '\\033[2J' >/dev/tty1");
+      await pictureShownWhen(session.headless[0]!, (picture) => !isWholeText(picture));
       await showText(guest);
       await expectOnConsole(guest, await pictureShownWhen(session.headless[0]!, isWholeText), name);
     }
