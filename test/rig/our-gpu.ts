@@ -90,7 +90,7 @@ export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | nu
         if (!accept(picture)) return;
         resolve(picture);
       } catch (error) {
-        reject(error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
       stop();
     };

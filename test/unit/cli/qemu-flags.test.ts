@@ -1,6 +1,6 @@
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { qemuFlags, shellLines } from '../../../src/cli/qemu-flags.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
@@ -51,21 +51,13 @@ test('a comma in the path is no separator for QEMU', () => {
   expect(qemuFlags({ socket: '/tmp/a,b', memoryBytes: GIB, generic: false })[4]).toEqual(['-chardev', 'socket,id=vg,path=/tmp/a,,b']);
 });
 
-const devices = await promisify(execFile)(QEMU, ['-device', 'help']).then(
-  ({ stdout }) => stdout,
-  () => '',
-);
+// The device of the generic flags comes with QEMU 11.1, which no Debian suite of this project has yet: its text is tested above.
+test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')('a real QEMU understands the flags of vhost-user-gpu-pci', async () => {
+  const flags = qemuFlags({ socket: '/tmp/nobody.sock', memoryBytes: GIB / 4, generic: false });
+  // A socket that swallows everything: QEMU gives up only when the device, all flags read, speaks to it.
+  const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
 
-describe('a real QEMU understands the flags', () => {
-  for (const [device, generic] of [['vhost-user-gpu-pci', false], ['vhost-user-test-device-pci', true]] as const) {
-    test.skipIf(!devices.includes(`"${device}"`))(`of ${device}`, async () => {
-      const flags = qemuFlags({ socket: '/tmp/nobody.sock', memoryBytes: GIB / 4, generic });
-      // A socket that swallows everything: QEMU gives up only when the device, all flags read, speaks to it.
-      const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
+  const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
 
-      const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
-
-      await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
-    });
-  }
+  await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
 });

@@ -1,16 +1,13 @@
-import { existsSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { HeadlessOutput } from '../../../display/headless/output.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
-import { UdmabufDriver, UdmabufError } from '../../../src/buffer/udmabuf.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 import { type Framebuffer, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Frame, type Handle, PresentedFlags, type Shadow } from '../../../src/core/output.ts';
 import { monotonicMs } from '../../../src/sys/clock.ts';
 import type { BorrowedFd } from '../../../src/sys/fd.ts';
-import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { GuestPicture } from '../buffer/fakes.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
@@ -284,24 +281,6 @@ describe('imports', () => {
     using guest = new GuestPicture(4, 4);
 
     expect(output.import(guest.framebuffer)).toMatchObject({ code: 'format' });
-  });
-
-  test.skipIf(!existsSync('/dev/udmabuf'))('shows a dma-buf as it is, and tells that nothing was copied', () => {
-    using memfd = createMemfd('guest', 4096);
-    using pages = Mapping.file(memfd, 0, 4096, 'read-write');
-    const driver = UdmabufDriver.open();
-    if (driver instanceof UdmabufError) throw driver;
-    using dmabuf = driver.create([{ memfd, offset: 0, length: 4096 }]);
-    using handle = output.import(description(dmabuf)) as Handle;
-    driver[Symbol.dispose]();
-    pages.view.setUint32(64 + 32, 0x0011_2233, true);
-
-    output.present(frame(handle));
-    onScreen();
-
-    expect(events).toEqual([['presented', PresentedFlags.VSYNC | PresentedFlags.ZERO_COPY]]);
-    expect([...output.capture()!.data.subarray(16, 20)]).toEqual([0x11, 0x22, 0x33, 255]);
-    output[Symbol.dispose]();
   });
 });
 

@@ -70,7 +70,7 @@ test('a disposed mapping is not touched', () => {
   expect(() => copyRect(dst, 0, 4, src, 0, 4, 4, 1)).toThrow('after dispose');
 });
 
-test.skipIf(loadPixman() === null)('pixman converts between byte orders and depths, within the rectangle', () => {
+test.skipIf(loadPixman() === null && process.env['CI'] !== 'true')('pixman converts between byte orders and depths, within the rectangle', () => {
   using src = Mapping.anonymous(SIZE);
   using dst = Mapping.anonymous(SIZE);
   // Blue, green, red, unused: one pixel of XRGB8888 in memory, at (1, 1) of 4x4.
@@ -90,7 +90,7 @@ test.skipIf(loadPixman() === null)('pixman converts between byte orders and dept
   expect(dst.view.getUint16(16, true)).toBe(((0x30 >> 3) << 11) | ((0x20 >> 2) << 5) | (0x10 >> 3));
 });
 
-test.skipIf(loadPixman() === null)('bits pixman cannot take are an error', () => {
+test.skipIf(loadPixman() === null && process.env['CI'] !== 'true')('bits pixman cannot take are an error', () => {
   using bits = Mapping.anonymous(SIZE);
   const format = pixmanFormat(DRM_FORMAT.XRGB8888)!;
   const good = { address: bits.address, stride: 16, format, width: 4, height: 4 };
