@@ -24,5 +24,8 @@ export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/g
 export { OwnedFd } from './sys/fd.ts';
 export { SysError } from './sys/errors.ts';
 export { HeadlessOutput, type HeadlessOptions } from '../display/headless/output.ts';
+export { KmsError } from '../display/kms/errors.ts';
+export { KmsDisplay, type KmsOptions } from '../display/kms/open.ts';
+export type { KmsOutput } from '../display/kms/output.ts';
 export { decodePng, encodePng, writePng } from '../display/screenshot/png.ts';
 export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';

@@ -1,16 +1,51 @@
+import type { WantedMode } from '../../display/kms/mode.ts';
 import { UsageError } from '../core/errors.ts';
 
 /** What `--output` asks for. `dmabuf`: the VMM draws with GL, so it can take pictures without a copy. */
 export type OutputSpec =
   | { readonly kind: 'headless'; readonly width: number; readonly height: number; readonly refreshMhz: number }
-  | { readonly kind: 'vmm'; readonly dmabuf: boolean };
+  | { readonly kind: 'vmm'; readonly dmabuf: boolean }
+  | { readonly kind: 'kms'; readonly card?: string; readonly connector?: string; readonly mode?: WantedMode };
 
-export const OUTPUT_FORMS = "headless:WIDTHxHEIGHT[@HZ] (headless:1280x800@60), vmm (the VMM's own display) or vmm:dmabuf (the same, if it draws with GL)";
+export const OUTPUT_FORMS =
+  "headless:WIDTHxHEIGHT[@HZ] (headless:1280x800@60), vmm (the VMM's own display), vmm:dmabuf (the same, if it draws with GL) " +
+  'or kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]] (the monitors of this machine; kms:card0,connector=HDMI-A-1)';
+
+const MODE = /^(\d{1,5})x(\d{1,5})(?:@(\d{1,4}(?:\.\d{1,3})?))?$/;
+const DEFAULT_REFRESH_HZ = 60;
 
 /** Checks the form only; whether a size is possible is for the output to say. Throws UsageError. */
 export function parseOutputSpec(text: string): OutputSpec {
   if (text === 'vmm' || text === 'vmm:dmabuf') return { kind: 'vmm', dmabuf: text === 'vmm:dmabuf' };
-  const match = /^headless:(\d{1,5})x(\d{1,5})(?:@(\d{1,4}(?:\.\d{1,3})?))?$/.exec(text);
-  if (!match) throw new UsageError(`--output: cannot use '${text}'; write ${OUTPUT_FORMS}`);
-  return { kind: 'headless', width: Number(match[1]), height: Number(match[2]), refreshMhz: Math.round(Number(match[3] ?? 60) * 1000) };
+  const kms = /^kms(?::([^,=]+))?((?:,[^,]+)*)$/.exec(text);
+  if (kms) return { kind: 'kms', ...(kms[1] !== undefined && { card: kms[1] }), ...kmsChoices(kms[2]!.split(',').slice(1), text) };
+  const mode = text.startsWith('headless:') ? parseMode(text.slice('headless:'.length)) : null;
+  if (!mode) throw unusable(text);
+  return { kind: 'headless', refreshMhz: DEFAULT_REFRESH_HZ * 1000, ...mode };
+}
+
+function kmsChoices(parts: readonly string[], text: string): { connector?: string; mode?: WantedMode } {
+  const choices: { connector?: string; mode?: WantedMode } = {};
+  for (const part of parts) {
+    const [, key, value = ''] = /^(connector|mode)=(.+)$/.exec(part) ?? [];
+    if (key === 'connector' && choices.connector === undefined) {
+      choices.connector = value;
+      continue;
+    }
+    const mode = key === 'mode' && choices.mode === undefined ? parseMode(value) : null;
+    if (!mode) throw unusable(text);
+    choices.mode = mode;
+  }
+  return choices;
+}
+
+function parseMode(text: string): WantedMode | null {
+  const match = MODE.exec(text);
+  if (!match) return null;
+  const [, width, height, hz] = match;
+  return { width: Number(width), height: Number(height), ...(hz !== undefined && { refreshMhz: Math.round(Number(hz) * 1000) }) };
+}
+
+function unusable(text: string): UsageError {
+  return new UsageError(`--output: cannot use '${text}'; write ${OUTPUT_FORMS}`);
 }

@@ -88,5 +88,5 @@ function openOutputs(source: Replay, specs: readonly OutputSpec[] | undefined): 
 
 function headlessMode(spec: OutputSpec): HeadlessMode {
   if (spec.kind === 'headless') return spec;
-  throw new UsageError('--output: a replay has no VMM; use headless:WIDTHxHEIGHT[@HZ]');
+  throw new UsageError('--output: a replay is shown on headless:WIDTHxHEIGHT[@HZ] only');
 }

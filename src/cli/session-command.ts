@@ -29,7 +29,7 @@ export function sessionCommand(name: string): Command {
     .requiredOption('--guest <spec>', GUEST_FORMS)
     .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, (spec: string, before?: string[]) => [...(before ?? []), spec])
     .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
-    .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output)", parseScanouts)
+    .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output and monitor)", parseScanouts)
     .option('--max-guest-memory <size>', 'host memory the guest can cause to be used', '512M')
     .addOption(new Option('--zero-copy <pages>', 'guest pages that outputs may show as they are').choices(['auto', 'blobs', 'off']).default('auto'))
     .addOption(logLevelOption());

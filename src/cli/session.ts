@@ -1,8 +1,8 @@
-import { HeadlessOutput } from '../../display/headless/output.ts';
+import type { HeadlessOutput } from '../../display/headless/output.ts';
 import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
 import { Bridge, type ScanoutStats } from '../bridge.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
-import { ScanoutError, UsageError } from '../core/errors.ts';
+import { ScanoutError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
@@ -15,6 +15,7 @@ import { OwnedFd } from '../sys/fd.ts';
 import { ControlError } from './control-protocol.ts';
 import type { GuestSpec } from './guest-spec.ts';
 import type { OutputSpec } from './output-spec.ts';
+import { Screens } from './screens.ts';
 
 /** The guest's socket cannot be had; `code` is the errno. */
 export class GuestSocketError extends ScanoutError {}
@@ -30,9 +31,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
 
 export interface SessionOptions {
   readonly guest: GuestSpec;
-  /** Each headless output shows one scanout, in order; the VMM's display shows all of them. */
+  /** Each headless output and each monitor shows one scanout, in order; the VMM's display shows all of them. */
   readonly outputs: readonly OutputSpec[];
-  /** Default: one for each headless output, and at least one. */
+  /** Default: one for each headless output and each monitor, and at least one. */
   readonly scanouts?: number;
   /** Bytes. */
   readonly maxGuestMemory: number;
@@ -59,20 +60,21 @@ export class Session implements Disposable {
   private constructor(options: SessionOptions, stack: DisposableStack) {
     const { log, record, maxGuestMemory } = options;
     this.#options = options;
-    this.headless = openHeadless(options.outputs).map((output) => stack.use(output));
-    const scanouts = options.scanouts ?? Math.max(1, this.headless.length);
-    if (this.headless.length > scanouts) throw new UsageError(`${this.headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
+    const screens = stack.use(Screens.open(options.outputs, log));
+    this.headless = screens.headless;
+    const scanouts = options.scanouts ?? Math.max(1, screens.headless.length + screens.monitors.length);
+    const shown = screens.assign(scanouts);
     const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
     const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
     this.#guest = stack.use(openGuest(options.guest, device));
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
     this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, budget: this.#guest.budget }));
-    this.headless.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
+    for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     this.#stack = stack.move();
   }
 
-  /** Throws UsageError for outputs that cannot be; SysError if the guest's socket cannot be had. */
+  /** Throws UsageError for outputs that cannot be, KmsError for monitors that cannot be had; GuestSocketError if the guest's socket cannot be had. */
   static open(options: SessionOptions): Session {
     using stack = new DisposableStack();
     return new Session(options, stack);
@@ -139,10 +141,4 @@ function openGuest(spec: GuestSpec, device: Omit<VhostUserGuestOptions, 'socket'
     const what = 'socket' in spec ? `listen on ${spec.socket}` : `use the inherited descriptor ${spec.fd}`;
     throw new GuestSocketError(error.code, `--guest: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, { cause: error });
   }
-}
-
-function openHeadless(specs: readonly OutputSpec[]): HeadlessOutput[] {
-  if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: the VMM's display is given once, it shows every scanout");
-  const modes = specs.filter((spec) => spec.kind === 'headless');
-  return modes.map((mode, index) => HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` }));
 }

@@ -6,7 +6,13 @@ import koffi from 'koffi';
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { SysError } from './errors.ts';
 
+const PIXMAN_OP_CLEAR = 0;
 const PIXMAN_OP_SRC = 1;
+const PIXMAN_OP_OVER = 3;
+const PIXMAN_FILTER_BILINEAR = 4;
+const PIXMAN_REPEAT_PAD = 2;
+/** 1.0 in pixman's 16.16 fixed point. */
+const FIXED_ONE = 0x1_0000;
 const WORD = 4;
 
 const TYPE_A = 1;
@@ -50,12 +56,23 @@ export interface PixmanBits {
   readonly height: number;
 }
 
+/** In whole pixels. */
+export interface PixmanRect {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 type CreateBits = (format: number, width: number, height: number, bits: number, stride: number) => number;
 type Composite = (
   op: number, src: number, mask: number, dst: number, srcX: number, srcY: number, maskX: number, maskY: number,
   dstX: number, dstY: number, width: number, height: number,
 ) => void;
 type Unref = (image: number) => number;
+type SetTransform = (image: number, matrix: Uint8Array) => number;
+type SetFilter = (image: number, filter: number, parameters: number, count: number) => number;
+type SetRepeat = (image: number, repeat: number) => void;
 
 /** Pixman's coordinates are 16 bits wide, with one to spare on each side. */
 const MAX_COORDINATE = 0x7ffe;
@@ -109,6 +126,9 @@ export class Pixman {
   readonly #createBits: CreateBits;
   readonly #composite: Composite;
   readonly #unref: Unref;
+  readonly #setTransform: SetTransform;
+  readonly #setFilter: SetFilter;
+  readonly #setRepeat: SetRepeat;
   readonly #rowImages: RowImages;
 
   /** Throws if the library or one of its symbols is missing; see `loadPixman`. */
@@ -118,6 +138,9 @@ export class Pixman {
     this.#createBits = library.func('pixman_image_create_bits_no_clear', 'uintptr_t', ['uint', 'int', 'int', 'uintptr_t', 'int']) as CreateBits;
     this.#composite = library.func('pixman_image_composite32', 'void', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', ...ints(8)]) as Composite;
     this.#unref = library.func('pixman_image_unref', 'int', ['uintptr_t']) as Unref;
+    this.#setTransform = library.func('pixman_image_set_transform', 'int', ['uintptr_t', 'void *']) as SetTransform;
+    this.#setFilter = library.func('pixman_image_set_filter', 'int', ['uintptr_t', 'int', 'uintptr_t', 'int']) as SetFilter;
+    this.#setRepeat = library.func('pixman_image_set_repeat', 'void', ['uintptr_t', 'int']) as SetRepeat;
     this.#rowImages = new RowImages(this.#createBits, this.#unref);
   }
 
@@ -159,6 +182,47 @@ export class Pixman {
     } finally {
       this.#unref(from);
     }
+  }
+
+  /** Makes `area` black and, if `dst` has alpha, transparent. SysError EINVAL as `convert`. */
+  clear(dst: PixmanBits, area: PixmanRect): void {
+    const to = this.#create(dst);
+    this.#composite(PIXMAN_OP_CLEAR, to, 0, to, 0, 0, 0, 0, area.x, area.y, area.width, area.height);
+    this.#unref(to);
+  }
+
+  /**
+   * Draws `from` of `src` at `to` of `dst`, as far as that lies in `area`; smoothly scaled if the
+   * sizes differ. `over` blends premultiplied alpha, else pixels are replaced. SysError EINVAL as `convert`.
+   */
+  draw(src: PixmanBits, from: PixmanRect, dst: PixmanBits, to: PixmanRect, area: PixmanRect, over: boolean): void {
+    const x = Math.max(to.x, area.x);
+    const y = Math.max(to.y, area.y);
+    const width = Math.min(to.x + to.width, area.x + area.width) - x;
+    const height = Math.min(to.y + to.height, area.y + area.height) - y;
+    if (width <= 0 || height <= 0) return;
+    const isScaled = from.width !== to.width || from.height !== to.height;
+    const source = this.#create(src);
+    try {
+      if (isScaled) this.#scale(source, from, to);
+      const target = this.#create(dst);
+      const srcX = x - to.x + (isScaled ? 0 : from.x);
+      const srcY = y - to.y + (isScaled ? 0 : from.y);
+      this.#composite(over ? PIXMAN_OP_OVER : PIXMAN_OP_SRC, source, 0, target, srcX, srcY, 0, 0, x, y, width, height);
+      this.#unref(target);
+    } finally {
+      this.#unref(source);
+    }
+  }
+
+  /** The image then has `to`'s size, beginning at 0, 0. */
+  #scale(image: number, from: PixmanRect, to: PixmanRect): void {
+    const x = (from.width / to.width) * FIXED_ONE;
+    const y = (from.height / to.height) * FIXED_ONE;
+    const matrix = Int32Array.of(x, 0, from.x * FIXED_ONE, 0, y, from.y * FIXED_ONE, 0, 0, FIXED_ONE);
+    this.#setTransform(image, new Uint8Array(matrix.buffer));
+    this.#setFilter(image, PIXMAN_FILTER_BILINEAR, 0, 0);
+    this.#setRepeat(image, PIXMAN_REPEAT_PAD);
   }
 
   #create({ format, width, height, address, stride }: PixmanBits): number {

@@ -8,7 +8,7 @@ import { UsageError } from '../../../src/core/errors.ts';
 /** Texts near the accepted forms, where mistakes are. */
 const nearly = fc.oneof(
   fc.string(),
-  fc.stringMatching(/^(headless|vmm|vhost-user|fd)?[:=]?[0-9xX@.+-]{0,12}[KMGT]?$/),
+  fc.stringMatching(/^(headless|vmm|kms|vhost-user|fd)?[:=,]?(mode=|connector=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
 );
 
 function valueOrUsage<T>(parse: () => T): T | null {
@@ -27,14 +27,19 @@ describe('--output', () => {
     ['headless:1920x1080@59.94', { kind: 'headless', width: 1920, height: 1080, refreshMhz: 59_940 }],
     ['vmm', { kind: 'vmm', dmabuf: false }],
     ['vmm:dmabuf', { kind: 'vmm', dmabuf: true }],
+    ['kms', { kind: 'kms' }],
+    ['kms:card1', { kind: 'kms', card: 'card1' }],
+    ['kms:/dev/dri/card0,connector=HDMI-A-1', { kind: 'kms', card: '/dev/dri/card0', connector: 'HDMI-A-1' }],
+    ['kms,mode=1920x1080', { kind: 'kms', mode: { width: 1920, height: 1080 } }],
+    ['kms,mode=1920x1080@59.94,connector=DP-2', { kind: 'kms', connector: 'DP-2', mode: { width: 1920, height: 1080, refreshMhz: 59_940 } }],
   ])('%s', (text, spec) => {
     expect(parseOutputSpec(text)).toEqual(spec);
   });
 
-  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland', 'headless:123456x1'])(
+  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland', 'headless:123456x1', 'kms:', 'kms,', 'kms,mode=large', 'kms,mode=1x1,mode=2x2', 'kms,connector=', 'kms,colour=red', 'kms:card0,card1'])(
     "'%s' is refused with the forms that are not",
     (text) => {
-      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*vmm/);
+      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*vmm.*kms/);
     },
   );
 

@@ -1,5 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import * as dmaBuf from '../../../protocols/dma-buf.ts';
+import * as drm from '../../../protocols/drm.ts';
+import * as drmMode from '../../../protocols/drm-mode.ts';
 import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID } from '../../../protocols/drm-fourcc-format.ts';
 import { DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc-modifier.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
@@ -51,6 +53,12 @@ const rows: HeaderRow[] = [
     structs: structsOf(dmaBuf),
     constants: numbersOf(dmaBuf, /^DMA_BUF_/),
     newer: ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE', 'struct dma_buf_export_sync_file', 'struct dma_buf_import_sync_file'],
+  },
+  {
+    headers: ['fcntl.h', 'libdrm/drm.h', 'libdrm/drm_mode.h'],
+    cflags: ['-I/usr/include/libdrm'],
+    structs: [...structsOf(drm), ...structsOf(drmMode)],
+    constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
   },
 ];
 

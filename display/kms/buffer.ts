@@ -1,0 +1,185 @@
+import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
+import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, formatInfo, formatName, type Fourcc, minPlaneSize, opaqueOf } from '../../protocols/drm-fourcc.ts';
+import { DRM_IOCTL_MODE_MAP_DUMB, drm_mode_map_dumb } from '../../protocols/drm-mode.ts';
+import { withCpuAccess } from '../../src/buffer/dma-buf.ts';
+import type { FormatSet } from '../../src/core/format-set.ts';
+import type { Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
+import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { SysError } from '../../src/sys/errors.ts';
+import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
+import type { KmsDevice } from './device.ts';
+import { KmsError } from './errors.ts';
+import { addFramebuffer, removeFramebuffer } from './framebuffer.ts';
+import type { FbId, GemHandle } from './ids.ts';
+
+const NO_FB = 0 as FbId;
+
+/** How a plane that takes `formats` is to see pixels nobody blends: without their alpha if it can. */
+export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLayout['modifier']): Fourcc {
+  const opaque = opaqueOf(format);
+  return opaque !== null && formats.has(opaque, modifier) ? opaque : format;
+}
+
+/** Pixels the device can show: somebody's dma-buf, or a dumb buffer of ours. One GEM handle, a framebuffer for each format it is seen as. */
+export class KmsBuffer implements Shadow {
+  readonly layout: PixelLayout;
+  readonly isImport: boolean;
+  readonly #device: KmsDevice;
+  readonly #handle: GemHandle;
+  readonly #fbs = new Map<Fourcc, FbId>();
+  #pixels: Mapping | null = null;
+  #dmabuf: OwnedFd | null = null;
+  /** Frames, shown or waiting, that have it. */
+  #users = 0;
+  #isDisposed = false;
+  #isFreed = false;
+
+  private constructor(device: KmsDevice, handle: GemHandle, layout: PixelLayout, isImport: boolean) {
+    this.#device = device;
+    this.#handle = handle;
+    this.layout = layout;
+    this.isImport = isImport;
+  }
+
+  /** The dma-buf stays the caller's; its memory lives as long as the handle. `as` is how the first plane to show it sees it. */
+  static import(device: KmsDevice, framebuffer: Framebuffer, dmabuf: BorrowedFd, as: Fourcc): KmsBuffer | DmabufImportRefused {
+    const what = `${framebuffer.width}x${framebuffer.height} ${formatName(framebuffer.format)}`;
+    let handle: GemHandle;
+    try {
+      handle = device.gem.import(dmabuf);
+    } catch (cause) {
+      // The driver maps the pages here: those it cannot take are in too many pieces or out of its reach, or it takes none at all (ENODEV).
+      return new DmabufImportRefused(refusal(cause, 'contiguity'), `${device.name} (${device.driver}) does not take this dma-buf of ${what}: ${String(cause)}`, { cause });
+    }
+    try {
+      const buffer = new KmsBuffer(device, handle, framebuffer, true);
+      buffer.#fbs.set(as, addFramebuffer(device, handle, framebuffer, as));
+      return buffer;
+    } catch (cause) {
+      device.gem.release(handle);
+      return new DmabufImportRefused(refusal(cause, 'size'), `${device.name} (${device.driver}) makes no framebuffer of ${what}, strides ${framebuffer.planes.map(({ stride }) => stride).join(', ')}: ${String(cause)}`, { cause });
+    }
+  }
+
+  /** Zeroed. KmsError `no-buffer`. */
+  static dumb(device: KmsDevice, width: number, height: number, format: Fourcc): KmsBuffer {
+    const bytesPerPixel = formatInfo(format)?.planes[0]?.bytesPerBlock ?? 0;
+    try {
+      using stack = new DisposableStack();
+      const { handle, pitch, size } = device.gem.createDumb(width, height, bytesPerPixel * 8);
+      stack.defer(() => device.gem.release(handle));
+      const argument = drm_mode_map_dumb.encode({ handle });
+      device.ioctl(DRM_IOCTL_MODE_MAP_DUMB, 'DRM_IOCTL_MODE_MAP_DUMB', argument);
+      const buffer = new KmsBuffer(device, handle, { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] }, false);
+      buffer.#pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
+      // Not every driver hands out clean memory.
+      buffer.#pixels.bytes.fill(0);
+      stack.move();
+      return buffer;
+    } catch (cause) {
+      throw new KmsError('no-buffer', `${device.name} (${device.driver}) has no dumb buffer of ${width}x${height} ${formatName(format)}: ${String(cause)}`, { cause });
+    }
+  }
+
+  get format(): Fourcc {
+    return this.layout.format;
+  }
+
+  get width(): number {
+    return this.layout.width;
+  }
+
+  get height(): number {
+    return this.layout.height;
+  }
+
+  get stride(): number {
+    return this.layout.planes[0]!.stride;
+  }
+
+  get isUsed(): boolean {
+    return this.#users > 0;
+  }
+
+  get isFreed(): boolean {
+    return this.#isFreed;
+  }
+
+  /** The memory, mapped at the first call. KmsError `cannot-compose` if a dma-buf is tiled or cannot be mapped. */
+  get pixels(): Mapping {
+    return (this.#pixels ??= this.#map());
+  }
+
+  /** The framebuffer of these pixels seen as `format`; 0 if the driver makes none. */
+  fbAs(format: Fourcc): FbId {
+    const known = this.#fbs.get(format);
+    if (known !== undefined) return known;
+    let id = NO_FB;
+    try {
+      id = addFramebuffer(this.#device, this.#handle, this.layout, format);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+    this.#fbs.set(format, id);
+    return id;
+  }
+
+  /** The framebuffer of a picture for a plane that takes `formats`: alpha counts for nothing in it. 0 if the plane cannot show it. */
+  opaqueFb(formats: FormatSet): FbId {
+    const { format, modifier } = this.layout;
+    const as = opaqueFor(format, formats, modifier);
+    return formats.has(as, modifier) ? this.fbAs(as) : NO_FB;
+  }
+
+  /** Runs `look` while the CPU's view of a dma-buf is coherent with its device's. */
+  read(look: () => void): void {
+    if (this.#dmabuf) withCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ, look);
+    else look();
+  }
+
+  /** A frame has it from now on. */
+  acquire(): void {
+    this.#users++;
+  }
+
+  /** A frame has it no more. A disposed buffer nobody uses is gone after this. */
+  release(): void {
+    this.#users--;
+    if (this.#isDisposed) this.#freeIfUnused();
+  }
+
+  [Symbol.dispose](): void {
+    this.#isDisposed = true;
+    this.#freeIfUnused();
+  }
+
+  #map(): Mapping {
+    const { modifier, format, planes, width, height } = this.layout;
+    const info = formatInfo(format);
+    const isLinear = modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
+    if (!isLinear || planes.length !== 1 || !info) throw new KmsError('cannot-compose', `a ${formatName(format)} picture that is tiled or in several planes is not for the CPU to read`);
+    this.#dmabuf = this.#device.gem.export(this.#handle);
+    try {
+      return Mapping.file(this.#dmabuf, 0, planes[0]!.offset + minPlaneSize(info, 0, planes[0]!.stride, width, height), 'read');
+    } catch (cause) {
+      throw new KmsError('cannot-compose', `the guest's dma-buf cannot be mapped for reading: ${String(cause)}`, { cause });
+    }
+  }
+
+  #freeIfUnused(): void {
+    if (this.#isFreed || this.#users > 0) return;
+    this.#isFreed = true;
+    this.#pixels?.[Symbol.dispose]();
+    this.#dmabuf?.[Symbol.dispose]();
+    for (const id of this.#fbs.values()) if (id !== NO_FB) removeFramebuffer(this.#device, id);
+    this.#device.gem.release(this.#handle);
+  }
+}
+
+function refusal(cause: unknown, lasting: RefusalCode): RefusalCode {
+  if (!(cause instanceof SysError)) throw cause;
+  if (['ENOMEM', 'EMFILE', 'ENFILE', 'ENOSPC', 'EAGAIN', 'EBUSY'].includes(cause.code)) return 'resources';
+  return lasting;
+}

@@ -1,0 +1,159 @@
+import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { Damage } from '../../src/core/damage.ts';
+import { type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/pixman.ts';
+import { KmsBuffer } from './buffer.ts';
+import type { KmsDevice } from './device.ts';
+import { KmsError } from './errors.ts';
+import type { Place } from './placement.ts';
+import type { Plane } from './resources.ts';
+
+/** Smooth scaling looks at the neighbours of a pixel that changed. */
+const FILTER_REACH = 1;
+
+/** A buffer as large as the screen; `stale` is what changed since it was last composed. */
+interface Target {
+  readonly buffer: KmsBuffer;
+  readonly bits: PixmanBits;
+  readonly stale: Damage;
+}
+
+/** What is drawn: `from` of a buffer at `to` of the screen. */
+export interface Picture {
+  readonly buffer: KmsBuffer;
+  readonly from: Rect;
+  readonly to: Rect;
+}
+
+/**
+ * What the planes cannot do, done by the CPU: the picture, scaled, and the cursor, drawn into one
+ * of two buffers of ours that the screen takes turns with. Only what changed since a buffer was
+ * last drawn is drawn again.
+ */
+export class Composer implements Disposable {
+  readonly #device: KmsDevice;
+  readonly #screen: Rect;
+  readonly #format: Fourcc;
+  #targets: readonly [Target, Target] | null = null;
+  #turn = 0;
+  /** Both targets' `stale` counts from the frame before this one. */
+  #isContinuous = false;
+  readonly #from: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #to: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #cursor: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #changed = new Damage();
+
+  /** `format` is one that the primary plane shows and pixman draws. */
+  constructor(device: KmsDevice, screen: Size, format: Fourcc) {
+    this.#device = device;
+    this.#screen = { x: 0, y: 0, width: screen.width, height: screen.height };
+    this.#format = format;
+  }
+
+  /** What of the screen the frame composed last changed; valid until the next. */
+  get changed(): Damage {
+    return this.#changed;
+  }
+
+  /** What the next frame will be drawn into; the screen shows the other one. KmsError `no-buffer`. */
+  get next(): KmsBuffer {
+    return this.#ready()[this.#turn]!.buffer;
+  }
+
+  /** A frame went by that was not drawn here. */
+  skip(): void {
+    this.#isContinuous = false;
+  }
+
+  /**
+   * Draws a frame into `next`; `turn` follows once that is committed. `damage` is in the picture's buffer's
+   * pixels. KmsError `cannot-compose` if the CPU cannot read a buffer or draw its format.
+   */
+  compose(picture: Picture, cursor: Picture | null, damage: Damage): void {
+    const targets = this.#ready();
+    const pixman = loadPixman();
+    if (!pixman) throw new KmsError('cannot-compose', 'scaling and drawing need libpixman-1.so.0; install the package libpixman-1-0');
+    const source = bitsOf(picture.buffer);
+    const image = cursor && bitsOf(cursor.buffer);
+    this.#collect(picture, cursor, damage);
+    for (const { stale } of targets) stale.addAll(this.#changed);
+    const target = targets[this.#turn]!;
+    picture.buffer.read(() => this.#draw(pixman, target, picture, source));
+    if (cursor && image) cursor.buffer.read(() => drawOver(pixman, target, cursor, image));
+    target.stale.clear();
+  }
+
+  /** What was drawn is the screen's now. */
+  turn(): void {
+    this.#turn = 1 - this.#turn;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { buffer } of this.#targets ?? []) buffer[Symbol.dispose]();
+    this.#targets = null;
+  }
+
+  /** What of the screen differs from the frame before, into `#changed`. */
+  #collect(picture: Picture, cursor: Picture | null, damage: Damage): void {
+    const { from, to } = picture;
+    const changed = this.#changed;
+    changed.clear();
+    if (!this.#isContinuous || !sameRect(from, this.#from) || !sameRect(to, this.#to)) {
+      changed.addRect(this.#screen);
+      Object.assign(this.#from, from);
+      Object.assign(this.#to, to);
+      this.#isContinuous = true;
+    }
+    const scaleX = to.width / from.width;
+    const scaleY = to.height / from.height;
+    const reach = scaleX === 1 && scaleY === 1 ? 0 : FILTER_REACH;
+    for (let i = 0; i < damage.count; i++) {
+      const x = Math.floor((damage.x(i) - from.x) * scaleX) - reach;
+      const y = Math.floor((damage.y(i) - from.y) * scaleY) - reach;
+      const right = Math.ceil((damage.x(i) + damage.width(i) - from.x) * scaleX) + reach;
+      const bottom = Math.ceil((damage.y(i) + damage.height(i) - from.y) * scaleY) + reach;
+      changed.add(to.x + x, to.y + y, right - x, bottom - y);
+    }
+    changed.addRect(this.#cursor);
+    this.#cursor.width = 0;
+    if (cursor) Object.assign(this.#cursor, cursor.to);
+    changed.addRect(this.#cursor);
+    changed.clip(this.#screen);
+  }
+
+  #draw(pixman: Pixman, { stale, bits }: Target, { from, to }: Picture, source: PixmanBits): void {
+    for (let i = 0; i < stale.count; i++) {
+      const area = { x: stale.x(i), y: stale.y(i), width: stale.width(i), height: stale.height(i) };
+      const isCovered = area.x >= to.x && area.y >= to.y && area.x + area.width <= to.x + to.width && area.y + area.height <= to.y + to.height;
+      if (!isCovered) pixman.clear(bits, area);
+      pixman.draw(source, from, bits, to, area, false);
+    }
+  }
+
+  #ready(): readonly [Target, Target] {
+    return (this.#targets ??= [this.#target(), this.#target()]);
+  }
+
+  #target(): Target {
+    const buffer = KmsBuffer.dumb(this.#device, this.#screen.width, this.#screen.height, this.#format);
+    return { buffer, bits: bitsOf(buffer), stale: new Damage() };
+  }
+}
+
+function drawOver(pixman: Pixman, { stale, bits }: Target, { from, to }: Picture, source: PixmanBits): void {
+  for (let i = 0; i < stale.count; i++) {
+    pixman.draw(source, from, bits, to, { x: stale.x(i), y: stale.y(i), width: stale.width(i), height: stale.height(i) }, true);
+  }
+}
+
+function bitsOf(buffer: KmsBuffer): PixmanBits {
+  const format = pixmanFormat(buffer.format);
+  if (format === null) throw new KmsError('cannot-compose', `pixman draws no ${formatName(buffer.format)}`);
+  return { address: buffer.pixels.address + buffer.layout.planes[0]!.offset, stride: buffer.stride, format, width: buffer.width, height: buffer.height };
+}
+
+/** The format for buffers of ours that fill the screen: every CPU draws it, and nearly every plane shows it. */
+export function composedFormat(plane: Plane): Fourcc {
+  const offered = [...plane.formats.formats()];
+  return [DRM_FORMAT.XRGB8888, DRM_FORMAT.XBGR8888, DRM_FORMAT.ARGB8888, DRM_FORMAT.RGB565].find((format) => offered.includes(format)) ?? DRM_FORMAT.XRGB8888;
+}

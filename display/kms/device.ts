@@ -1,0 +1,172 @@
+import { constants, openSync, readSync } from 'node:fs';
+import { basename } from 'node:path';
+import {
+  DRM_CAP_ADDFB2_MODIFIERS,
+  DRM_CAP_CRTC_IN_VBLANK_EVENT,
+  DRM_CAP_DUMB_BUFFER,
+  DRM_CAP_PRIME,
+  DRM_CAP_TIMESTAMP_MONOTONIC,
+  DRM_CLIENT_CAP_ATOMIC,
+  DRM_CLIENT_CAP_UNIVERSAL_PLANES,
+  DRM_EVENT_FLIP_COMPLETE,
+  drm_event,
+  drm_event_vblank,
+  drm_get_cap,
+  DRM_IOCTL_GET_CAP,
+  DRM_IOCTL_SET_CLIENT_CAP,
+  DRM_IOCTL_SET_MASTER,
+  DRM_IOCTL_VERSION,
+  DRM_PRIME_CAP_IMPORT,
+  drm_set_client_cap,
+  drm_version,
+} from '../../protocols/drm.ts';
+import { SysError } from '../../src/sys/errors.ts';
+import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { ioctl } from '../../src/sys/ioctl.ts';
+import { Poll } from '../../src/sys/poll.ts';
+import { KmsError } from './errors.ts';
+import { GemHandles } from './gem-handles.ts';
+import type { CrtcId } from './ids.ts';
+import { queryLists } from './query.ts';
+
+/** What a CRTC's owner hears from the device. */
+export interface FlipListener {
+  /** The commit asked for with an event is on screen. `timeMs` is CLOCK_MONOTONIC. */
+  flipped(timeMs: number, sequence: number): void;
+  /** The device is gone (unplugged, driver unloaded). */
+  deviceLost(reason: string): void;
+}
+
+const EVENTS_LENGTH = 4096;
+
+/** An open /dev/dri/card* that this process is master of: capabilities, GEM handles, events. */
+export class KmsDevice implements Disposable {
+  readonly path: string;
+  /** `card0` */
+  readonly name: string;
+  readonly driver: string;
+  readonly gem: GemHandles;
+  /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
+  readonly hasModifiers: boolean;
+  readonly canImport: boolean;
+  readonly #fd: OwnedFd;
+  readonly #poll: Poll;
+  readonly #listeners = new Map<number, FlipListener>();
+  readonly #events = new Uint8Array(EVENTS_LENGTH);
+  readonly #view = new DataView(this.#events.buffer);
+
+  private constructor(path: string, fd: OwnedFd) {
+    this.path = path;
+    this.name = basename(path);
+    this.#fd = fd;
+    this.driver = driverName(fd);
+    for (const capability of [DRM_CLIENT_CAP_UNIVERSAL_PLANES, DRM_CLIENT_CAP_ATOMIC]) {
+      this.#require(() => ioctl(fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability, value: 1 })));
+    }
+    if (capability(fd, DRM_CAP_DUMB_BUFFER) === 0 || capability(fd, DRM_CAP_CRTC_IN_VBLANK_EVENT) === 0 || capability(fd, DRM_CAP_TIMESTAMP_MONOTONIC) === 0) {
+      throw this.#notCapable();
+    }
+    try {
+      ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
+    } catch (cause) {
+      throw new KmsError('not-master', `${path} is in use: stop the display server that has it, or switch to a free virtual terminal (${String(cause)})`, { cause });
+    }
+    this.hasModifiers = capability(fd, DRM_CAP_ADDFB2_MODIFIERS) !== 0;
+    this.canImport = (capability(fd, DRM_CAP_PRIME) & DRM_PRIME_CAP_IMPORT) !== 0;
+    this.gem = new GemHandles(fd);
+    this.#poll = Poll.readable(fd, () => this.#readEvents());
+  }
+
+  /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. */
+  static open(path: string): KmsDevice {
+    const fd = openCard(path);
+    try {
+      return new KmsDevice(path, fd);
+    } catch (error) {
+      fd[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get fd(): BorrowedFd {
+    return this.#fd;
+  }
+
+  /** SysError `ioctl(name): …`; the struct's bytes are read and written in place. */
+  ioctl(request: number, name: string, argument: Uint8Array | number): void {
+    ioctl(this.#fd, request, name, argument);
+  }
+
+  listen(crtc: CrtcId, listener: FlipListener): void {
+    this.#listeners.set(crtc, listener);
+  }
+
+  unlisten(crtc: CrtcId): void {
+    this.#listeners.delete(crtc);
+  }
+
+  /** Closing gives up mastership; with the last descriptor the kernel shows its console again. */
+  [Symbol.dispose](): void {
+    if (this.#fd.closed) return;
+    this.#poll[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
+  }
+
+  #readEvents(): void {
+    let length = 0;
+    try {
+      length = readSync(this.#fd.fd, this.#events, 0, EVENTS_LENGTH, null);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return;
+      this.#poll.pause();
+      for (const listener of [...this.#listeners.values()]) listener.deviceLost(String(error));
+      return;
+    }
+    for (let at = 0; at + drm_event.size <= length && !this.#fd.closed; at += drm_event.field.length.get(this.#view, at)) {
+      if (drm_event.field.type.get(this.#view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
+      const { crtc_id, tv_sec, tv_usec, sequence } = drm_event_vblank.field;
+      const timeMs = tv_sec.get(this.#view, at) * 1000 + tv_usec.get(this.#view, at) / 1000;
+      this.#listeners.get(crtc_id.get(this.#view, at))?.flipped(timeMs, sequence.get(this.#view, at));
+    }
+  }
+
+  #require(attempt: () => void): void {
+    try {
+      attempt();
+    } catch (cause) {
+      throw this.#notCapable(cause);
+    }
+  }
+
+  #notCapable(cause?: unknown): KmsError {
+    return new KmsError('not-capable', `${this.path} (${this.driver}) has no atomic modesetting with dumb buffers; try another card with kms:cardN`, { cause });
+  }
+}
+
+function openCard(path: string): OwnedFd {
+  try {
+    return OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw new KmsError('card-forbidden', `${path} may not be opened: join the group that owns it (usually video)`, { cause });
+    }
+    throw new KmsError('card-missing', `${path} cannot be opened: ${String(cause)}`, { cause });
+  }
+}
+
+function capability(fd: BorrowedFd, which: number): number {
+  const argument = drm_get_cap.encode({ capability: which });
+  try {
+    ioctl(fd, DRM_IOCTL_GET_CAP, 'DRM_IOCTL_GET_CAP', argument);
+  } catch (error) {
+    if (error instanceof SysError) return 0;
+    throw error;
+  }
+  return drm_get_cap.decode(argument).value;
+}
+
+function driverName(fd: BorrowedFd): string {
+  const { lists } = queryLists(fd, DRM_IOCTL_VERSION, 'DRM_IOCTL_VERSION', drm_version, {}, [{ pointer: 'name', count: 'name_len', elementSize: 1 }]);
+  return Buffer.from(lists[0]!).toString('latin1');
+}

@@ -1,0 +1,16 @@
+import { ScanoutError } from '../../src/core/errors.ts';
+
+export type KmsErrorCode =
+  | 'card-missing'
+  | 'card-forbidden'
+  | 'not-master'
+  | 'not-capable'
+  | 'connector-missing'
+  | 'no-crtc'
+  | 'mode-missing'
+  | 'modeset-refused'
+  | 'no-buffer'
+  | 'cannot-compose';
+
+/** A screen of this machine cannot be used as asked; the message says what to do. */
+export class KmsError extends ScanoutError<KmsErrorCode> {}

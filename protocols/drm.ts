@@ -1,0 +1,65 @@
+/**
+ * drm/drm.h: ioctls and events of a DRM device (/dev/dri/card*) that are no modesetting.
+ * Modesetting is in drm-mode.ts.
+ */
+import { addr64, i32, io, iow, iowr, struct, u32 } from './layout.ts';
+
+/* `drm_get_cap.capability` */
+export const DRM_CAP_DUMB_BUFFER = 0x1;
+export const DRM_CAP_PRIME = 0x5;
+export const DRM_CAP_TIMESTAMP_MONOTONIC = 0x6;
+export const DRM_CAP_ADDFB2_MODIFIERS = 0x10;
+export const DRM_CAP_CRTC_IN_VBLANK_EVENT = 0x12;
+
+/** Bit of DRM_CAP_PRIME: dma-bufs can be imported. */
+export const DRM_PRIME_CAP_IMPORT = 0x1;
+
+/* `drm_set_client_cap.capability` */
+export const DRM_CLIENT_CAP_UNIVERSAL_PLANES = 2;
+export const DRM_CLIENT_CAP_ATOMIC = 3;
+export const DRM_CLIENT_CAP_WRITEBACK_CONNECTORS = 5;
+
+/* `drm_prime_handle.flags`: those of open(2). */
+export const DRM_RDWR = 0o2;
+export const DRM_CLOEXEC = 0o2000000;
+
+/** Lengths are those of the caller's buffers; the call returns those of the texts. No zero is added. */
+export const drm_version = struct('drm_version', {
+  version_major: i32,
+  version_minor: i32,
+  version_patchlevel: i32,
+  name_len: addr64,
+  name: addr64,
+  date_len: addr64,
+  date: addr64,
+  desc_len: addr64,
+  desc: addr64,
+});
+
+export const drm_gem_close = struct('drm_gem_close', { handle: u32, pad: u32 });
+export const drm_get_cap = struct('drm_get_cap', { capability: addr64, value: addr64 });
+export const drm_set_client_cap = struct('drm_set_client_cap', { capability: addr64, value: addr64 });
+
+/** `fd` stays the caller's going in, and becomes the caller's coming out. */
+export const drm_prime_handle = struct('drm_prime_handle', { handle: u32, flags: u32, fd: i32 });
+
+export const DRM_IOCTL_VERSION = iowr('d', 0x00, drm_version);
+export const DRM_IOCTL_GEM_CLOSE = iow('d', 0x09, drm_gem_close);
+export const DRM_IOCTL_GET_CAP = iowr('d', 0x0c, drm_get_cap);
+export const DRM_IOCTL_SET_CLIENT_CAP = iow('d', 0x0d, drm_set_client_cap);
+export const DRM_IOCTL_SET_MASTER = io('d', 0x1e);
+export const DRM_IOCTL_DROP_MASTER = io('d', 0x1f);
+export const DRM_IOCTL_PRIME_HANDLE_TO_FD = iowr('d', 0x2d, drm_prime_handle);
+export const DRM_IOCTL_PRIME_FD_TO_HANDLE = iowr('d', 0x2e, drm_prime_handle);
+
+/** Head of everything read from the device; `length` includes it. */
+export const drm_event = struct('drm_event', { type: u32, length: u32 });
+
+export const DRM_EVENT_VBLANK = 0x01;
+export const DRM_EVENT_FLIP_COMPLETE = 0x02;
+export const DRM_EVENT_CRTC_SEQUENCE = 0x03;
+
+/** The time is CLOCK_MONOTONIC if DRM_CAP_TIMESTAMP_MONOTONIC says so, as all drivers do today. */
+export const drm_event_vblank = struct('drm_event_vblank', { base: drm_event, user_data: addr64, tv_sec: u32, tv_usec: u32, sequence: u32, crtc_id: u32 });
+
+export const drm_event_crtc_sequence = struct('drm_event_crtc_sequence', { base: drm_event, user_data: addr64, time_ns: addr64, sequence: addr64 });

@@ -1,0 +1,51 @@
+import { HeadlessOutput } from '../../display/headless/output.ts';
+import { KmsDisplay } from '../../display/kms/open.ts';
+import { UsageError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { Output } from '../core/output.ts';
+import { DisposableStack } from '../sys/disposable-stack.ts';
+import type { OutputSpec } from './output-spec.ts';
+
+/** The outputs that are there from the start: headless ones, then this machine's monitors. */
+export class Screens implements Disposable {
+  readonly headless: readonly HeadlessOutput[];
+  readonly monitors: readonly Output[];
+  readonly #stack: DisposableStack;
+
+  private constructor(specs: readonly OutputSpec[], log: Log, stack: DisposableStack) {
+    const modes = specs.filter((spec) => spec.kind === 'headless');
+    const cards = specs.filter((spec) => spec.kind === 'kms');
+    this.headless = modes.map((mode, index) => stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })));
+    this.monitors = cards.flatMap((card) => stack.use(KmsDisplay.open({ ...card, log })).outputs);
+    this.#stack = stack.move();
+  }
+
+  /** Throws UsageError for outputs that cannot be, KmsError for monitors that cannot be had. */
+  static open(specs: readonly OutputSpec[], log: Log): Screens {
+    if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: the VMM's display is given once, it shows every scanout");
+    const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
+    if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
+      throw new UsageError('--output kms: a card is given once, it shows on all its monitors; name each of several cards, as in kms:card1');
+    }
+    using stack = new DisposableStack();
+    return new Screens(specs, log, stack);
+  }
+
+  /**
+   * The scanout of each output. Every headless output has its own; monitors share what is left,
+   * or all, if the guest has fewer. UsageError if there are too few for the headless outputs.
+   */
+  assign(scanouts: number): { output: Output; scanout: number }[] {
+    const { headless, monitors } = this;
+    if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
+    const first = headless.length < scanouts ? headless.length : 0;
+    return [
+      ...headless.map((output, scanout) => ({ output, scanout })),
+      ...monitors.map((output, index) => ({ output, scanout: first + (index % (scanouts - first)) })),
+    ];
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,156 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { KmsDevice } from '../../display/kms/device.ts';
+import type { Mode } from '../../display/kms/mode.ts';
+import { KmsOutput } from '../../display/kms/output.ts';
+import { assignPipes, type Pipe } from '../../display/kms/pipes.ts';
+import { readResources } from '../../display/kms/resources.ts';
+import { Damage } from '../../src/core/damage.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
+import { DmabufImportRefused, type Frame, type Handle, type OutputListener, type PlaneState } from '../../src/core/output.ts';
+import { openUdmabuf } from '../rig/scattered-picture.ts';
+import { Writeback } from '../rig/writeback.ts';
+
+const DRI = '/sys/class/drm';
+
+/** The path of vkms's card; null where it is not loaded. */
+export function vkmsCard(): string | null {
+  if (!existsSync(DRI)) return null;
+  const card = readdirSync(DRI).find((name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes('vkms'));
+  return card === undefined ? null : `/dev/dri/${card}`;
+}
+
+/** For `describe.skipIf`, as `skipWithoutUdmabuf`. */
+export function skipWithoutVkms(): boolean {
+  if (vkmsCard() !== null) return false;
+  const reason = 'no KMS tests without vkms: npm run test:kernel runs them in a VM';
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return true;
+}
+
+function debugfs(card: string, file: string): string {
+  return readFileSync(`/sys/kernel/debug/dri/${card.replace(/\D+/, '')}/${file}`, 'utf8');
+}
+
+/** How the kernel sees the first memory plane of every framebuffer of the card. */
+export function framebufferLayouts(card: string): { size: string; pitch: number; offset: number }[] {
+  return [...debugfs(card, 'framebuffer').matchAll(/\tsize=(\S+)[^]*?pitch\[0\]=(\d+)\s+offset\[0\]=(\d+)/g)].map(([, size, pitch, offset]) => ({ size: size!, pitch: Number(pitch), offset: Number(offset) }));
+}
+
+/** GEM objects and framebuffers of every client of the card. */
+export function kernelObjects(card: string): { framebuffers: number; gemNames: number } {
+  return {
+    framebuffers: debugfs(card, 'framebuffer').split('\n').filter((line) => line.startsWith('framebuffer[')).length,
+    gemNames: debugfs(card, 'gem_names').trim().split('\n').length,
+  };
+}
+
+/** The share of the card that its first monitor has, and the modes of that. */
+export function firstPipe(device: KmsDevice): { pipe: Pipe; offered: readonly Mode[] } {
+  const resources = readResources(device);
+  const pipe = assignPipes(resources, resources.connectors.filter(({ isConnected }) => isConnected))[0]!;
+  return { pipe, offered: pipe.connector.modes };
+}
+
+export function newFrame(): Frame {
+  const plane = (): PlaneState => ({ handle: null, src: EMPTY_RECT, dst: EMPTY_RECT });
+  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, damage: new Damage() };
+}
+
+/** The whole of a picture as a frame's primary. */
+export function setPicture(frame: Frame, handle: Handle | null, width: number, height: number): void {
+  const whole = { x: 0, y: 0, width, height };
+  frame.canvas = whole;
+  frame.primary = { handle, src: whole, dst: whole };
+  frame.damage.clear();
+  frame.damage.addRect(whole);
+}
+
+/** A handle of a picture; throws what the output says if it refuses. */
+export function importInto(output: KmsOutput, framebuffer: Framebuffer): Handle {
+  const handle = output.import(framebuffer);
+  if (handle instanceof DmabufImportRefused) throw handle;
+  return handle;
+}
+
+/** What an output said about one frame. */
+export interface Shown {
+  readonly timeMs: number;
+  readonly sequence: number;
+  readonly flags: number;
+  readonly released: readonly Handle[];
+}
+
+/** An open screen, and a way to show frames on it one after the other. */
+export class TestScreen implements Disposable, OutputListener {
+  readonly device: KmsDevice;
+  readonly output: KmsOutput;
+  readonly log: string[] = [];
+  readonly udmabuf = openUdmabuf();
+  readonly frame = newFrame();
+  readonly size: Size;
+  #writeback: Writeback | null = null;
+  #released: Handle[] = [];
+  #onShown: ((shown: Shown) => void) | null = null;
+
+  /** At 640x480 unless told otherwise; `change` takes from the hardware what a test does without. */
+  constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe } = {}) {
+    this.device = KmsDevice.open(card);
+    const { pipe, offered } = firstPipe(this.device);
+    const options = { pipe: change(pipe), modes: modes ?? offered.filter(({ width }) => width === 640), log: (_level: unknown, message: string) => void this.log.push(message) };
+    this.output = KmsOutput.open(this.device, options);
+    this.output.listen(this);
+    this.size = this.output.monitor;
+  }
+
+  get writeback(): Writeback {
+    return (this.#writeback ??= new Writeback(this.device, this.size));
+  }
+
+  /** A handle of a picture; throws what the output says if it refuses. */
+  import(framebuffer: Framebuffer): Handle {
+    return importInto(this.output, framebuffer);
+  }
+
+  /** The whole of a picture as the next frame's primary. */
+  setPicture(handle: Handle | null, width: number, height: number): void {
+    setPicture(this.frame, handle, width, height);
+  }
+
+  setCursor(handle: Handle | null, x: number, y: number, width: number, height: number): void {
+    this.frame.cursor = { handle, src: { x: 0, y: 0, width, height }, dst: { x, y, width, height } };
+  }
+
+  /** Presents the frame; resolves when it is on screen. */
+  show(): Promise<Shown> {
+    return new Promise((resolve) => {
+      this.#released = [];
+      this.#onShown = resolve;
+      this.output.present(this.frame);
+    });
+  }
+
+  presented(timeMs: number, _refreshMhz: number, sequence: number, flags: number): void {
+    this.#onShown?.({ timeMs, sequence, flags, released: this.#released });
+  }
+
+  released(handle: Handle): void {
+    this.#released.push(handle);
+  }
+
+  resized(): void {
+    throw new Error('nobody touched the cable');
+  }
+
+  closed(reason: string): void {
+    throw new Error(`closed: ${reason}`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#writeback?.[Symbol.dispose]();
+    this.output[Symbol.dispose]();
+    this.device[Symbol.dispose]();
+    this.udmabuf[Symbol.dispose]();
+  }
+}
