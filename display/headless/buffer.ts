@@ -1,9 +1,9 @@
-import { DMA_BUF_IOCTL_SYNC, DMA_BUF_SYNC_END, DMA_BUF_SYNC_READ, DMA_BUF_SYNC_START, dma_buf_sync } from '../../protocols/dma-buf.ts';
+import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { withCpuAccess } from '../../src/buffer/dma-buf.ts';
 import type { Framebuffer, MemoryPlane } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Shadow } from '../../src/core/output.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
-import { ioctl } from '../../src/sys/ioctl.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 
 const BYTES_PER_PIXEL = 4;
@@ -48,11 +48,10 @@ export class HeadlessBuffer implements Shadow {
     }
     let fd: OwnedFd | null = null;
     try {
-      fd = dupFd(dmabuf);
+      const own = (fd = dupFd(dmabuf));
+      const length = plane.offset + plane.stride * (height - 1) + width * BYTES_PER_PIXEL;
       // Only a dma-buf answers; anything else could be cut short under the mapping.
-      sync(fd, DMA_BUF_SYNC_START);
-      sync(fd, DMA_BUF_SYNC_END);
-      const pixels = Mapping.file(fd, 0, plane.offset + plane.stride * (height - 1) + width * BYTES_PER_PIXEL, 'read');
+      const pixels = withCpuAccess(own, DMA_BUF_SYNC_READ, () => Mapping.file(own, 0, length, 'read'));
       return new HeadlessBuffer(width, height, format, plane, pixels, fd);
     } catch (cause) {
       fd?.[Symbol.dispose]();
@@ -91,12 +90,7 @@ export class HeadlessBuffer implements Shadow {
   /** Runs `look` on the mapped memory; for a dma-buf between the two calls that make it coherent. */
   read<T>(look: (memory: Uint8Array) => T): T {
     if (!this.#dmabuf) return look(this.pixels.bytes);
-    sync(this.#dmabuf, DMA_BUF_SYNC_START);
-    try {
-      return look(this.pixels.bytes);
-    } finally {
-      sync(this.#dmabuf, DMA_BUF_SYNC_END);
-    }
+    return withCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ, () => look(this.pixels.bytes));
   }
 
   [Symbol.dispose](): void {
@@ -110,8 +104,4 @@ export class HeadlessBuffer implements Shadow {
     this.pixels[Symbol.dispose]();
     this.#dmabuf?.[Symbol.dispose]();
   }
-}
-
-function sync(fd: BorrowedFd, phase: number): void {
-  ioctl(fd, DMA_BUF_IOCTL_SYNC, 'DMA_BUF_IOCTL_SYNC', dma_buf_sync.encode({ flags: DMA_BUF_SYNC_READ | phase }));
 }

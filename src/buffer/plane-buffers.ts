@@ -215,7 +215,8 @@ export class PlaneBuffers implements Disposable {
     }
     const shared = this.#context.dmabufs.get(framebuffer);
     if (!(shared instanceof Error)) return shared;
-    this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`);
+    // A guest can make as many different messages as it likes, of the same few kinds.
+    this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`, shared.code);
     return null;
   }
 
@@ -246,9 +247,9 @@ export class PlaneBuffers implements Disposable {
     if (this.#use === 'primary') this.#logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
   }
 
-  #logOnce(level: 'info' | 'warn', message: string): void {
-    if (this.#logged.has(message)) return;
-    this.#logged.add(message);
+  #logOnce(level: 'info' | 'warn', message: string, kind = message): void {
+    if (this.#logged.has(kind)) return;
+    this.#logged.add(kind);
     this.#context.log(level, message);
   }
 }

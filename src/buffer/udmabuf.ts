@@ -1,9 +1,10 @@
-import { openSync, readFileSync } from 'node:fs';
+import { fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { udmabuf_create_item, udmabuf_create_list, UDMABUF_CREATE_LIST, UDMABUF_FLAGS_CLOEXEC } from '../../protocols/udmabuf.ts';
 import { ScanoutError } from '../core/errors.ts';
 import type { PageRange } from '../core/framebuffer.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { ioctl } from '../sys/ioctl.ts';
+import { PAGE_SIZE } from '../sys/mapping.ts';
 import { F_SEAL_SHRINK, F_SEAL_WRITE, getSeals } from '../sys/memfd.ts';
 
 export type UdmabufErrorCode =
@@ -13,7 +14,9 @@ export type UdmabufErrorCode =
   | 'not-page-aligned'
   | 'too-many-ranges'
   | 'too-large'
+  | 'not-a-memfd'
   | 'wrong-seals'
+  | 'huge-pages'
   | 'create-failed';
 
 /** Guest pages cannot become a dma-buf. The next rung is a copy. */
@@ -21,7 +24,6 @@ export class UdmabufError extends ScanoutError<UdmabufErrorCode> {}
 
 const DEVICE = '/dev/udmabuf';
 const PARAMETERS = '/sys/module/udmabuf/parameters';
-const PAGE = 4096;
 
 /** linux/drivers/dma-buf/udmabuf.c's defaults, should the module not tell. */
 const DEFAULT_LIST_LIMIT = 1024;
@@ -49,16 +51,25 @@ export function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
   return merged;
 }
 
+/** How one becomes somebody who may open the device. */
+function remedy(path: string): string {
+  try {
+    const { gid, mode } = statSync(path);
+    if ((mode & 0o060) !== 0o060) return 'give it a group that may, by a udev rule: KERNEL=="udmabuf", GROUP="kvm", MODE="0660"';
+    const entry = readFileSync('/etc/group', 'utf8').split('\n').find((line) => line.split(':')[2] === String(gid));
+    const group = entry?.split(':')[0] ?? String(gid);
+    return `join the group ${group}, which owns it (usermod -aG ${group} USER, then log in again)`;
+  } catch {
+    return 'join the group that owns it';
+  }
+}
+
 /** The open /dev/udmabuf: makes dma-bufs of memfd pages (linux/udmabuf.h). */
 export class UdmabufDriver implements Disposable {
   readonly #fd: OwnedFd;
-  readonly listLimit: number;
-  readonly sizeLimitBytes: number;
 
   private constructor(fd: OwnedFd) {
     this.#fd = fd;
-    this.listLimit = readParameter('list_limit', DEFAULT_LIST_LIMIT);
-    this.sizeLimitBytes = readParameter('size_limit_mb', DEFAULT_SIZE_LIMIT_MB) * 1024 * 1024;
   }
 
   /** Returns the reason, rather than throwing, when this machine has no usable driver. */
@@ -70,11 +81,21 @@ export class UdmabufDriver implements Disposable {
       if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {
         return new UdmabufError('driver-missing', `${path} does not exist: load the udmabuf module (CONFIG_UDMABUF)`, { cause });
       }
-      if (code === 'EACCES' || code === 'EPERM') {
-        return new UdmabufError('driver-forbidden', `${path} may not be opened: join the group that owns it (usually kvm)`, { cause });
-      }
+      if (code === 'EACCES') return new UdmabufError('driver-forbidden', `${path} may not be opened: ${remedy(path)}`, { cause });
+      // Permission bits say EACCES; this is a container's list of devices.
+      if (code === 'EPERM') return new UdmabufError('driver-forbidden', `${path} may not be opened in this sandbox: add it to the devices that may`, { cause });
       return new UdmabufError('driver-open-failed', `${path} cannot be opened: ${String(cause)}`, { cause });
     }
+  }
+
+  /** Ranges of one dma-buf at most, as the module says now: it may be told otherwise at any time. */
+  get listLimit(): number {
+    return readParameter('list_limit', DEFAULT_LIST_LIMIT);
+  }
+
+  /** Bytes of one dma-buf at most, as the module says now. */
+  get sizeLimitBytes(): number {
+    return readParameter('size_limit_mb', DEFAULT_SIZE_LIMIT_MB) * 2 ** 20;
   }
 
   /**
@@ -83,22 +104,14 @@ export class UdmabufDriver implements Disposable {
    */
   create(ranges: readonly PageRange[]): OwnedFd {
     const items = mergeRanges(ranges);
-    let total = 0;
-    for (const { memfd, offset, length } of items) {
-      if (offset % PAGE !== 0 || length % PAGE !== 0 || length === 0) {
-        throw new UdmabufError('not-page-aligned', `udmabuf of ${length} bytes at offset ${offset}: both must be multiples of ${PAGE}`);
-      }
-      const seals = getSeals(memfd);
-      if ((seals & F_SEAL_SHRINK) === 0 || (seals & F_SEAL_WRITE) !== 0) {
-        throw new UdmabufError('wrong-seals', 'udmabuf needs guest memory with F_SEAL_SHRINK and without F_SEAL_WRITE (QEMU: memory-backend-memfd with seal=on)');
-      }
-      total += length;
+    const total = items.reduce((sum, { length }) => sum + length, 0);
+    items.forEach(check);
+    const { listLimit, sizeLimitBytes } = this;
+    if (items.length > listLimit) {
+      throw new UdmabufError('too-many-ranges', `udmabuf of ${items.length} page ranges: the limit is ${listLimit}, raise it: echo ${items.length} >${PARAMETERS}/list_limit`);
     }
-    if (items.length > this.listLimit) {
-      throw new UdmabufError('too-many-ranges', `udmabuf of ${items.length} page ranges: the limit is ${this.listLimit}, raise ${PARAMETERS}/list_limit`);
-    }
-    if (total > this.sizeLimitBytes) {
-      throw new UdmabufError('too-large', `udmabuf of ${total} bytes: the limit is ${this.sizeLimitBytes}, raise ${PARAMETERS}/size_limit_mb`);
+    if (total > sizeLimitBytes) {
+      throw new UdmabufError('too-large', `udmabuf of ${total} bytes: the limit is ${sizeLimitBytes}, raise it: echo ${Math.ceil(total / 2 ** 20)} >${PARAMETERS}/size_limit_mb`);
     }
     const request = new Uint8Array(udmabuf_create_list.size + items.length * udmabuf_create_item.size);
     const view = new DataView(request.buffer);
@@ -109,11 +122,31 @@ export class UdmabufDriver implements Disposable {
     try {
       return OwnedFd.adopt(ioctl(this.#fd, UDMABUF_CREATE_LIST, 'UDMABUF_CREATE_LIST', request));
     } catch (cause) {
-      throw new UdmabufError('create-failed', `udmabuf of ${total} bytes in ${items.length} ranges: ${String(cause)}`, { cause });
+      const what = `udmabuf of ${total} bytes in ${items.length} ranges: ${String(cause)}`;
+      if (items.some(({ memfd }) => fstatSync(memfd.fd).blksize > PAGE_SIZE)) {
+        throw new UdmabufError('huge-pages', `${what}; guest memory is in huge pages, which not every Linux can share: turn them off (QEMU: memory-backend-memfd with hugetlb=off)`, { cause });
+      }
+      throw new UdmabufError('create-failed', what, { cause });
     }
   }
 
   [Symbol.dispose](): void {
     this.#fd[Symbol.dispose]();
+  }
+}
+
+/** What the driver would refuse with one and the same EINVAL. */
+function check({ memfd, offset, length }: PageRange): void {
+  if (offset % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || length === 0) {
+    throw new UdmabufError('not-page-aligned', `udmabuf of ${length} bytes at offset ${offset}: both must be multiples of ${PAGE_SIZE}`);
+  }
+  let seals: number;
+  try {
+    seals = getSeals(memfd);
+  } catch (cause) {
+    throw new UdmabufError('not-a-memfd', 'udmabuf takes pages of memfds only (QEMU: memory-backend-memfd)', { cause });
+  }
+  if ((seals & F_SEAL_SHRINK) === 0 || (seals & F_SEAL_WRITE) !== 0) {
+    throw new UdmabufError('wrong-seals', 'udmabuf needs guest memory with F_SEAL_SHRINK and without F_SEAL_WRITE (QEMU: memory-backend-memfd with seal=on)');
   }
 }

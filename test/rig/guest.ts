@@ -24,12 +24,14 @@ export interface GuestOptions {
   readonly size?: readonly [width: number, height: number];
   /** 512 unless told. More than 2048 puts memory above 4 GiB, in a second region. */
   readonly memoryMiB?: number;
+  /** 1 unless told. */
+  readonly cpus?: number;
   /** 1 unless told, up to 16. */
   readonly maxOutputs?: number;
   readonly extraQemuArgs?: readonly string[];
 }
 
-/** No wait of the rig lasts longer: then it fails, and the guest's log comes with the error. */
+/** No wait of the rig lasts longer unless told: then it fails, and the guest's log comes with the error. */
 const PATIENCE_MS = 120_000;
 
 /**
@@ -78,7 +80,7 @@ function closed(socket: Socket): Promise<unknown> {
   return socket.closed ? Promise.resolve() : once(socket.destroy(), 'close');
 }
 
-function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
+function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, cpus = 1, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
   const gpuProperties = `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`;
   const gpuArgs = {
     builtin: () => ['-device', `virtio-gpu-pci,${gpuProperties}`],
@@ -90,7 +92,7 @@ function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, m
   return [
     ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
     // Room for a second processor makes QEMU keep the guest's memory barriers, which virtqueues stand on.
-    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', '1,maxcpus=2'],
+    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus},maxcpus=${Math.max(cpus, 2)}`],
     ...['-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${memoryMiB}M`],
     ...['-vga', 'none', '-display', 'none', '-kernel', kernel, '-initrd', initrd, '-append', append],
     ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
@@ -139,10 +141,10 @@ export class Guest implements AsyncDisposable {
 
   /**
    * Runs shell commands in the guest, in one shell that lives as long as the guest, with no input.
-   * Gives what they printed, stdout and stderr; rejects on a non-zero exit status.
+   * Gives what they printed, stdout and stderr; rejects on a non-zero exit status, or after `patienceMs`.
    */
-  run(command: string): Promise<string> {
-    return this.#patiently(`run ${command}`, this.#shell.then((shell) => shell.run(command)));
+  run(command: string, patienceMs = PATIENCE_MS): Promise<string> {
+    return this.#patiently(`run ${command}`, this.#shell.then((shell) => shell.run(command)), patienceMs);
   }
 
   qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
@@ -187,10 +189,10 @@ export class Guest implements AsyncDisposable {
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
-  async #patiently<T>(what: string, wait: Promise<T>): Promise<T> {
+  async #patiently<T>(what: string, wait: Promise<T>, patienceMs = PATIENCE_MS): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`nothing for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+      timer = setTimeout(() => reject(new Error(`nothing for ${patienceMs / 1000} s`)), patienceMs);
     });
     // `wait` may be `exited` itself: it settles before this does.
     const gone = this.exited.then((code) => Promise.reject(new Error(`QEMU ended with ${code}`)));

@@ -1,20 +1,25 @@
+import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
+import { COUNTS_FILE, type Counts, countsLine } from './counts.ts';
 
-/** Ends a run with one plain line, counted from the runner's own results, for whoever reads logs by machine. */
+/**
+ * Ends a run with one plain line, counted from the runner's own results, for whoever reads logs by
+ * machine. A run that is part of a larger one hands its counts over in a file instead.
+ */
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
-    let passed = 0;
-    let failed = unhandledErrors.length;
-    let skipped = 0;
+    const counts: Counts = { passed: 0, failed: unhandledErrors.length, skipped: 0 };
     for (const module of modules) {
-      failed += module.errors().length;
+      counts.failed += module.errors().length;
       for (const test of module.children.allTests()) {
         const { state } = test.result();
-        if (state === 'passed') passed++;
-        else if (state === 'skipped') skipped++;
-        else failed++;
+        if (state === 'passed') counts.passed++;
+        else if (state === 'skipped') counts.skipped++;
+        else counts.failed++;
       }
     }
-    process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+    const file = process.env[COUNTS_FILE];
+    if (file) writeFileSync(file, JSON.stringify(counts));
+    else process.stdout.write(`${countsLine(counts)}\n`);
   }
 }

@@ -1,0 +1,178 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { HeadlessOutput } from '../../display/headless/output.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
+import type { Rung } from '../../src/buffer/plane-buffers.ts';
+import { Damage } from '../../src/core/damage.ts';
+import { type Framebuffer, newFramebufferId } from '../../src/core/framebuffer.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { type Source, type SourceSink, scanoutId } from '../../src/core/source.ts';
+import { openReplay } from '../../src/guest/replay/replay.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { expectSamePicture, pixel } from '../rig/picture.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { asNobody, dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
+
+const FIRST = scanoutId(0);
+
+interface Shown {
+  readonly picture: Picture;
+  readonly rung: Rung | null;
+  readonly copiedBytes: number;
+  readonly log: string[];
+}
+
+/** Plays a recorded session to its end, in circumstances that last for all of it. */
+async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () => Disposable): Promise<Shown> {
+  const log: string[] = [];
+  using source = openReplay({ file: join(import.meta.dirname, `../../fixtures/${session}.scanout`), speed: 'fast' });
+  using output = HeadlessOutput.open({ width: 1280, height: 800 });
+  using lasting = circumstances?.();
+  using bridge = new Bridge(source, { zeroCopy, log: (_, line) => log.push(line) });
+  bridge.show(FIRST, output);
+  await source.finished;
+  await output.settled();
+  const { rung, copiedBytes } = bridge.stats[0]!.screens[0]!.primary;
+  return { picture: output.capture()!, rung, copiedBytes, log };
+}
+
+describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
+  expectNothingLeft();
+
+  test.each(['console-boot', 'page-flips', 'cursor', 'mode-change'])('%s is shown without a copy as it is with one', async (session) => {
+    const shared = await replayed(session, 'auto');
+    const copied = await replayed(session, 'off');
+    expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0 });
+    expect(copied).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
+    expectSamePicture(shared.picture, copied.picture, `kernel-${session}`);
+  });
+
+  test.each<[string, () => Disposable, RegExp]>([
+    ['is absent', withoutDevice, /does not exist: load the udmabuf module/],
+    ['is forbidden', asNobody, /may not be opened: give it a group/],
+    ['takes no ranges', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
+    ['takes too few bytes', () => driverParameter('size_limit_mb', 1), /the limit is 1048576, raise it: echo \d+ >.*size_limit_mb/],
+  ])('is shown by copies, and the log says once why, when the driver %s', async (_, circumstances, why) => {
+    const shown = await replayed('mode-change', 'auto', circumstances);
+    const copied = await replayed('mode-change', 'off');
+    expect(shown.rung).toBe('shadow');
+    expect(shown.log.filter((line) => line.includes('copying'))).toEqual([expect.stringMatching(why)]);
+    expectSamePicture(shown.picture, copied.picture, 'kernel-fallback');
+  });
+
+  test('that has no blobs is copied when only blobs may be shared', async () => {
+    const shown = await replayed('page-flips', 'blobs');
+    const copied = await replayed('page-flips', 'off');
+    expect(shown).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
+    expectSamePicture(shown.picture, copied.picture, 'kernel-blobs');
+  });
+});
+
+/** A guest that shows pictures of ours. */
+class Flipper implements Source {
+  readonly scanouts = 1;
+  #sink!: SourceSink;
+
+  connect(sink: SourceSink): void {
+    this.#sink = sink;
+  }
+
+  setMonitor(): void {
+    // It draws at the size it likes.
+  }
+
+  /** Resolves when the picture is on screen and the one before is free. */
+  flip(framebuffer: Framebuffer): Promise<void> {
+    const { width, height } = framebuffer;
+    const damage = new Damage();
+    damage.add(0, 0, width, height);
+    this.#sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width, height });
+    return new Promise((done) => this.#sink.flush(FIRST, damage, { done }));
+  }
+
+  destroy(framebuffer: Framebuffer): void {
+    this.#sink.scanout(FIRST, null, { x: 0, y: 0, width: 0, height: 0 });
+    this.#sink.destroyed(framebuffer);
+  }
+
+  [Symbol.dispose](): void {
+    // Its pictures are the test's.
+  }
+}
+
+const FLIPS = 10_000;
+const WIDTH = 64;
+const HEIGHT = 48;
+
+function filled(colour: number): GuestPicture {
+  const picture = new GuestPicture(WIDTH, HEIGHT);
+  picture.fill(0, 0, WIDTH, HEIGHT, colour);
+  return picture;
+}
+
+const colourOf = (output: HeadlessOutput): number => pixel(output.capture()!, WIDTH - 1, HEIGHT - 1);
+
+describe.skipIf(skipWithoutUdmabuf())('a flipping guest', () => {
+  expectNothingLeft();
+
+  test.each([2, 3, 5])('of %i framebuffers costs as many imports in 10,000 flips, and nothing in the kernel after the first round', { timeout: 180_000 }, async (count) => {
+    using stack = new DisposableStack();
+    const colours = Array.from({ length: count }, (_, i) => 0x102030 * (i + 1));
+    const pictures = colours.map((colour) => stack.use(filled(colour)).framebuffer);
+    const source = stack.use(new Flipper());
+    const output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT, refreshMhz: 1_000_000 }));
+    const bridge = stack.use(new Bridge(source));
+    bridge.show(FIRST, output);
+    const before = dmabufCount();
+    for (const framebuffer of pictures) await source.flip(framebuffer);
+    const [dmabufs, fds, mappings] = [dmabufCount(), openFds().size, mappingCount()];
+
+    for (let flip = count; flip < FLIPS; flip++) {
+      await source.flip(pictures[flip % count]!);
+      if (flip % 997 === 0) expect(colourOf(output)).toBe(colours[flip % count]);
+    }
+
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'udmabuf', imports: count, hits: FLIPS - count, evictions: 0, copiedBytes: 0 });
+    expect(dmabufs).toBe(before + count);
+    expect([dmabufCount(), openFds().size, mappingCount()]).toEqual([dmabufs, fds, mappings]);
+    for (const framebuffer of pictures) source.destroy(framebuffer);
+    await output.settled();
+    expect(dmabufCount()).toBe(before);
+  });
+
+  test('draws into what is on screen', async () => {
+    using stack = new DisposableStack();
+    const picture = stack.use(filled(0x111111));
+    const source = stack.use(new Flipper());
+    const output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT }));
+    const bridge = stack.use(new Bridge(source));
+    bridge.show(FIRST, output);
+    await source.flip(picture.framebuffer);
+    expect(colourOf(output)).toBe(0x111111);
+    picture.fill(0, 0, WIDTH, HEIGHT, 0x222222);
+    expect(colourOf(output)).toBe(0x222222);
+  });
+
+  test.each<[ZeroCopy, Rung, Rung]>([
+    ['auto', 'udmabuf', 'udmabuf'],
+    ['blobs', 'udmabuf', 'shadow'],
+    ['off', 'shadow', 'shadow'],
+  ])('with zero copy %s has blobs shown by %s and plain resources by %s', async (zeroCopy, blobs, plain) => {
+    using stack = new DisposableStack();
+    const { framebuffer } = stack.use(filled(0x334455));
+    if (framebuffer.backing.kind !== 'pages') throw new TypeError('a guest picture is in pages');
+    const source = stack.use(new Flipper());
+    const output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT }));
+    const bridge = stack.use(new Bridge(source, { zeroCopy }));
+    bridge.show(FIRST, output);
+    const rungOf = async (shown: Framebuffer) => {
+      await source.flip(shown);
+      expect(colourOf(output)).toBe(0x334455);
+      return bridge.stats[0]!.screens[0]!.primary.rung;
+    };
+    expect(await rungOf(framebuffer)).toBe(plain);
+    expect(await rungOf({ ...framebuffer, id: newFramebufferId(), backing: { ...framebuffer.backing, isBlob: true } })).toBe(blobs);
+  });
+});

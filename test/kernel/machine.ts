@@ -1,0 +1,71 @@
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, expect } from 'vitest';
+import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
+
+const DEVICE = '/dev/udmabuf';
+const PARAMETERS = '/sys/module/udmabuf/parameters';
+const BUFINFO = '/sys/kernel/debug/dma_buf/bufinfo';
+const NOBODY = 65534;
+
+/**
+ * For `describe.skipIf`: true, with a printed reason, on a developer's machine where these tests
+ * cannot run; under CI=true it throws instead.
+ */
+export function skipWithoutUdmabuf(): boolean {
+  const missing = [DEVICE, BUFINFO].filter((path) => !existsSync(path));
+  if (missing.length === 0) return false;
+  const reason = `no kernel tests without ${missing.join(', ')}: npm run test:kernel runs them in a VM`;
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return true;
+}
+
+/** dma-bufs of the whole machine, whoever holds them. */
+export function dmabufCount(): number {
+  return Number(/^Total (\d+) objects/m.exec(readFileSync(BUFINFO, 'utf8'))![1]);
+}
+
+/** Every test of this file ends with the descriptors, mappings and dma-bufs it began with. */
+export function expectNothingLeft(): void {
+  expectNoLeaks();
+  let before: number;
+  beforeEach(() => {
+    before = dmabufCount();
+  });
+  afterEach(() => expect(dmabufCount()).toBe(before));
+}
+
+/** Sets a parameter of the driver until dispose. */
+export function driverParameter(name: 'list_limit' | 'size_limit_mb', value: number): Disposable {
+  return kernelSetting(`${PARAMETERS}/${name}`, value);
+}
+
+/** The machine with that many huge pages until dispose. */
+export function hugePages(count: number): Disposable {
+  return kernelSetting('/proc/sys/vm/nr_hugepages', count);
+}
+
+function kernelSetting(file: string, value: number): Disposable {
+  const before = readFileSync(file, 'utf8');
+  writeFileSync(file, String(value));
+  return { [Symbol.dispose]: () => writeFileSync(file, before) };
+}
+
+/** The machine without its device node until dispose. */
+export function withoutDevice(): Disposable {
+  const away = `${DEVICE}-away`;
+  renameSync(DEVICE, away);
+  return { [Symbol.dispose]: () => renameSync(away, DEVICE) };
+}
+
+/** This process as a user without rights until dispose. */
+export function asNobody(): Disposable {
+  process.setegid!(NOBODY);
+  process.seteuid!(NOBODY);
+  return {
+    [Symbol.dispose]() {
+      process.seteuid!(0);
+      process.setegid!(0);
+    },
+  };
+}
