@@ -119,9 +119,26 @@ const FEATURE_NATIVE_FIRST = 0x02;
 const GAMMA_2_2 = 2.2 * 100 - 100;
 /** sRGB primaries and white point, ten bits each. */
 const SRGB_CHROMATICITY = [0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54];
-/** 640x480 at 60 Hz, which every driver can fall back to. */
-const ESTABLISHED_640X480_60 = 0x20;
+/** Smaller modes at 60 Hz that desktops offer to switch to: width, height, byte of the established timings, bit. */
+const ESTABLISHED = [
+  [640, 480, 35, 0x20],
+  [800, 600, 35, 0x01],
+  [1024, 768, 36, 0x08],
+] as const;
+/** The same as standard timings: width, height, code of the aspect ratio. */
+const STANDARD = [
+  [1280, 720, 3],
+  [1280, 800, 0],
+  [1280, 1024, 2],
+  [1440, 900, 0],
+  [1600, 900, 3],
+  [1680, 1050, 0],
+  [1920, 1080, 3],
+  [1920, 1200, 0],
+] as const;
 const UNUSED_STANDARD_TIMING = 0x01;
+/** What the fastest of these needs; readers want it within the range limits. */
+const STANDARD_CLOCK_10MHZ = 20;
 /** A descriptor that is no timing: two zero bytes, one reserved, this tag. */
 const DESCRIPTOR = { DUMMY: 0x10, NAME: 0xfc, RANGE_LIMITS: 0xfd } as const;
 
@@ -137,11 +154,15 @@ function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, exte
   block[23] = GAMMA_2_2;
   block[24] = FEATURE_SRGB | (preferred === native ? FEATURE_NATIVE_FIRST : 0);
   block.set(SRGB_CHROMATICITY, 25);
-  block[35] = ESTABLISHED_640X480_60;
+  // 640x480 every driver can fall back to, whatever the screen.
+  const isSmaller = (width: number, height: number) => width <= monitor.width && height <= monitor.height && !(width === monitor.width && height === monitor.height);
+  for (const [width, height, at, bit] of ESTABLISHED) if (isSmaller(width, height) || width === 640) block[at]! |= bit;
   block.fill(UNUSED_STANDARD_TIMING, 38, 54);
+  const standard = STANDARD.filter(([width, height]) => isSmaller(width, height));
+  block.set(standard.flatMap(([width, , aspect]) => [width / 8 - 31, aspect << 6]), 38);
   block.set(detailedTiming(preferred, size.widthMm, size.heightMm), 54);
   block.set(nameDescriptor(monitor.name), 72);
-  block.set(rangeLimits(preferred) ?? dummyDescriptor(), 90);
+  block.set(rangeLimits(preferred, standard.length > 0 ? STANDARD_CLOCK_10MHZ : 0) ?? dummyDescriptor(), 90);
   block.set(dummyDescriptor(), 108);
   block[126] = extensions;
   return checksummed(block);
@@ -198,13 +219,13 @@ function dummyDescriptor(): Uint8Array {
 }
 
 /** The mode's own rates; null when they are beyond the 510 Hz and 510 kHz it can say. */
-function rangeLimits(t: Timing): Uint8Array | null {
+function rangeLimits(t: Timing, leastClock10MHz: number): Uint8Array | null {
   const lineKhz = (t.clock10kHz * 10) / (t.width + t.hBlank);
   const frameHz = (lineKhz * 1000) / (t.height + t.vBlank);
   const v = limits(Math.min(frameHz, 50), Math.max(frameHz, 75));
   const h = limits(Math.min(lineKhz, 30), Math.max(lineKhz, 80));
   if (!v || !h) return null;
-  const clock10MHz = Math.max(8, Math.ceil(t.clock10kHz / 1000));
+  const clock10MHz = Math.max(8, leastClock10MHz, Math.ceil(t.clock10kHz / 1000));
   const NO_FORMULA = 0x01;
   return Uint8Array.of(
     0, 0, 0, DESCRIPTOR.RANGE_LIMITS, (h.offset << 2) | v.offset,

@@ -49,7 +49,7 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   const log = stderrLog(options.logLevel);
   // Without a file there is a picture to show for it all the same.
   const input = file ?? packageFile(EMBEDDED);
-  const png = options.png ?? (file === undefined ? join(tmpdir(), 'scanout-bridge', `${basename(EMBEDDED, '.scanout')}.png`) : null);
+  const png = options.png ?? (file === undefined ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`) : null);
   const { picture, summary } = await play(input, { ...options, ...(file === undefined && { fast: true }) }, log);
   const { commands, flushes, errors, durationMs } = summary;
   console.log(`played ${basename(input)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`);

@@ -91,7 +91,8 @@ function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, c
   const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
   return [
     ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
-    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus}`],
+    // Room for a second processor makes QEMU keep the guest's memory barriers, which virtqueues stand on.
+    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus},maxcpus=${Math.max(cpus, 2)}`],
     ...['-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${memoryMiB}M`],
     ...['-vga', 'none', '-display', 'none', '-kernel', kernel, '-initrd', initrd, '-append', append],
     ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],

@@ -1,23 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { decodePng } from '../../display/screenshot/png.ts';
 import { FrontEnd } from '../../src/guest/replay/front-end.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
+import { listening } from '../rig/listening.ts';
 import * as request from './guest/virtio-gpu/requests.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const RAM = 0x4000_0000;
 const SIDE = 64;
-
-async function fileAppears(directory: string, name: string): Promise<void> {
-  using watcher = Object.assign(watch(directory), { [Symbol.dispose]: () => watcher.close() });
-  while (!existsSync(join(directory, name))) await once(watcher, 'change');
-}
 
 test('the library example shows a guest and saves its picture', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'readme-'));
@@ -27,7 +23,7 @@ test('the library example shows a guest and saves its picture', async () => {
     writeFileSync(join(directory, 'example.mts'), program);
     const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, stdio: 'inherit' });
     const exited = once(child, 'exit');
-    await fileAppears(directory, 'gpu.sock');
+    await listening(join(directory, 'gpu.sock'));
     {
       using frontEnd = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [{ guestAddress: RAM, size: 2 ** 20 }] });
       frontEnd.memory.write(RAM, new Uint8Array(SIDE * SIDE * 4).fill(0x5a));

@@ -67,6 +67,8 @@ export class Virtqueue {
   /** The driver's index when last looked at. */
   #availableIndex: number;
   #usedIndex: number;
+  /** The used index when the driver was last interrupted. */
+  #calledIndex: number;
   #stopped = false;
   #broken: string | null = null;
 
@@ -83,6 +85,7 @@ export class Virtqueue {
     this.#availableIndex = options.base;
     this.remap(memory, ring);
     this.#usedIndex = Atomics.load(this.#used16, IDX);
+    this.#calledIndex = this.#usedIndex;
   }
 
   /** Why nothing is popped any more, or null. Only a new queue helps. */
@@ -136,7 +139,7 @@ export class Virtqueue {
     this.#used32[at + 1] = written;
     this.#usedIndex = (published + 1) & 0xffff;
     Atomics.store(this.#used16, IDX, this.#usedIndex);
-    if (this.#wantsCall(published)) this.#call();
+    this.#callIfWanted();
   }
 
   /** The mappings are about to go: from now on nothing is popped, and a push touches nothing. */
@@ -152,7 +155,10 @@ export class Virtqueue {
       else Atomics.store(this.#used16, FLAGS, 0);
       // A chain added before the driver saw that came without a kick.
       index = Atomics.load(this.#available, IDX);
-      if (index === this.#nextAvailable) return false;
+      if (index === this.#nextAvailable) {
+        this.#callIfWanted();
+        return false;
+      }
     }
     if (((index - this.#nextAvailable) & 0xffff) > this.size) {
       this.#break('an available index further ahead than the queue is long');
@@ -163,10 +169,23 @@ export class Virtqueue {
     return true;
   }
 
-  /** Whether the driver asked to hear of the used element number `published`. */
-  #wantsCall(published: number): boolean {
-    if (this.#eventIdx) return Atomics.load(this.#available, this.#usedEvent) === published;
-    return (Atomics.load(this.#available, FLAGS) & VRING_AVAIL_F_NO_INTERRUPT) === 0;
+  /**
+   * Interrupts the driver if it wants to hear of anything used since it was last interrupted. That
+   * looks further back than virtio asks for, and again before the queue goes to sleep, because a
+   * guest with one emulated processor (QEMU TCG, -smp 1) has no barrier between writing its event
+   * index and reading ours: the index may become visible only after the element it is about.
+   */
+  #callIfWanted(): void {
+    const used = this.#usedIndex;
+    if (used === this.#calledIndex) return;
+    if (this.#eventIdx) {
+      const event = Atomics.load(this.#available, this.#usedEvent);
+      if (((used - event - 1) & 0xffff) >= ((used - this.#calledIndex) & 0xffff)) return;
+    } else if ((Atomics.load(this.#available, FLAGS) & VRING_AVAIL_F_NO_INTERRUPT) !== 0) {
+      return;
+    }
+    this.#calledIndex = used;
+    this.#call();
   }
 
   #break(reason: string): null {

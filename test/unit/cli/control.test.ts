@@ -48,7 +48,7 @@ describe('the socket', () => {
     const umask = process.umask(0);
     try {
       const open = join(directory, 'open.sock');
-      using _other = ControlServer.open(open, handlers); // eslint-disable-line @typescript-eslint/no-unused-vars
+      using _other = ControlServer.open(open, handlers);  
       expect(statSync(open).mode & 0o777).toBe(0o600);
     } finally {
       process.umask(umask);
@@ -77,7 +77,7 @@ describe('the socket', () => {
     const stale = join(directory, 'stale.sock');
     listenUnix(stale)[Symbol.dispose]();
 
-    using _second = ControlServer.open(stale, handlers); // eslint-disable-line @typescript-eslint/no-unused-vars
+    using _second = ControlServer.open(stale, handlers);  
 
     expect(await requestStats(stale)).toEqual({ frames: 7 });
   });

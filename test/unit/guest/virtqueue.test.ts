@@ -335,6 +335,23 @@ describe('notifications by event index', () => {
     expect(calls).toEqual([0, 1, 1]);
   });
 
+  test('a driver whose event index shows up late is interrupted with the next chain, or before the queue sleeps', () => {
+    const use = () => {
+      rig.offer(0);
+      rig.queue.push(rig.pop(), 0);
+      return rig.calls;
+    };
+    rig.usedEvent = 100;
+    expect([use(), use()]).toEqual([0, 0]);
+    rig.usedEvent = 0;
+    expect(use()).toBe(1);
+    rig.usedEvent = 100;
+    expect(use()).toBe(1);
+    rig.usedEvent = 3;
+    expect([rig.queue.pop(), rig.calls]).toEqual([null, 2]);
+    expect([rig.queue.pop(), rig.calls]).toEqual([null, 2]);
+  });
+
   test('that element may be the last before the index wraps', () => {
     rig.usedIndex = 0xffff;
     rig.restart({ eventIdx: true });

@@ -65,6 +65,23 @@ describe.skipIf(!isThere && !isCi)('edid-decode accepts the EDID of', () => {
   });
 });
 
+describe.skipIf(!isThere && !isCi)('the smaller modes an EDID offers', () => {
+  const offered = (width: number, height: number) =>
+    [...decode(makeEdid(monitor(width, height, 60_000))).text.matchAll(/DMT 0x[0-9a-f]+: +(\d+x\d+)/g)].map(([, size]) => size!);
+
+  it('are the usual ones that fit', () => {
+    expect(offered(1280, 800)).toEqual(['640x480', '800x600', '1024x768', '1280x720']);
+  });
+
+  it('include a full list on a large screen', () => {
+    expect(offered(3840, 2160)).toEqual(['640x480', '800x600', '1024x768', '1280x720', '1280x800', '1280x1024', '1440x900', '1600x900', '1680x1050', '1920x1080', '1920x1200']);
+  });
+
+  it('are only the fallback on a tiny one', () => {
+    expect(offered(320, 200)).toEqual(['640x480']);
+  });
+});
+
 describe('an EDID', () => {
   it('has the same sum in every block', () => {
     const edid = makeEdid(monitor(7680, 4320, 60_000));

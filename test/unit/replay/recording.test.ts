@@ -141,7 +141,7 @@ describe('records', () => {
         const decoder = new RecordDecoder();
         decoder.feed(block);
         expect(decoder.next()).toEqual({ kind: 'write', guestAddress: 4096, bytes });
-        if (new Set(pixels).size <= 2 && count > 100) expect(block.length).toBeLessThan(bytes.length / 16);
+        if (new Set(pixels).size <= 2 && count > 200) expect(block.length).toBeLessThan(bytes.length / 16);
       }),
     );
   });
