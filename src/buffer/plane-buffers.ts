@@ -192,10 +192,9 @@ export class PlaneBuffers implements Disposable {
     }
     const handle = this.#output.import(shared);
     if (handle instanceof DmabufImportRefused) {
-      if (handle.isLasting) {
-        this.#refused.add(pair);
-        this.#copied.add(framebuffer.id);
-      }
+      if (handle.isLasting) this.#copied.add(framebuffer.id);
+      // One picture too small or too large says nothing about the next.
+      if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
       this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`);
       return null;
     }

@@ -308,6 +308,19 @@ describe('an output', () => {
     expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
   });
 
+  test('that refuses a size is asked again for the next framebuffer, and once for each', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    direct.refuse = 'size';
+    bridge.show(FIRST, direct);
+    const [a, b] = [picture(), picture()];
+    for (const p of [a, b, a, b]) {
+      source.show(p.framebuffer);
+      source.flush(0, 0, 64, 48);
+      direct.vblank();
+    }
+    expect(direct.importCount).toBe(2);
+  });
+
   test('with no memory for shadows leaves the guest running, with one log line', () => {
     output.failShadows = true;
     bridge.show(FIRST, output);
