@@ -160,7 +160,8 @@ export class KmsBuffer implements Shadow {
     const info = formatInfo(format);
     const isLinear = modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
     if (!isLinear || planes.length !== 1 || !info) throw new KmsError('cannot-compose', `a ${formatName(format)} picture that is tiled or in several planes is not for the CPU to read`);
-    this.#dmabuf = this.#device.gem.export(this.#handle);
+    // A mapping that failed is tried again with the same one.
+    this.#dmabuf ??= this.#device.gem.export(this.#handle);
     try {
       return Mapping.file(this.#dmabuf, 0, planes[0]!.offset + minPlaneSize(info, 0, planes[0]!.stride, width, height), 'read');
     } catch (cause) {

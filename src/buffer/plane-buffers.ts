@@ -122,13 +122,13 @@ export class PlaneBuffers implements Disposable {
     try {
       result = chain.stage(this.#write);
     } catch (error) {
-      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`);
+      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
       this.#chainIsBehind = false;
       return true;
     }
     if (result === 'busy') return false;
     if (result === 'no-memory') {
-      this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`);
+      this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
     }
     this.#chainIsBehind = false;
     return true;
@@ -195,7 +195,7 @@ export class PlaneBuffers implements Disposable {
       if (handle.isLasting) this.#copied.add(framebuffer.id);
       // One picture too small or too large says nothing about the next.
       if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
-      this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`);
+      this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`, `refused ${pair} ${handle.code}`);
       return null;
     }
     const byteLength = framebuffer.planes.reduce((sum, { stride }) => sum + stride * framebuffer.height, 0);
@@ -214,7 +214,6 @@ export class PlaneBuffers implements Disposable {
     }
     const shared = this.#context.dmabufs.get(framebuffer);
     if (!(shared instanceof Error)) return shared;
-    // A guest can make as many different messages as it likes, of the same few kinds.
     this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`, shared.code);
     return null;
   }
@@ -246,6 +245,7 @@ export class PlaneBuffers implements Disposable {
     if (this.#use === 'primary') this.#logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
   }
 
+  /** Once for each kind: a guest can make as many different messages as it likes, of the same few kinds. */
   #logOnce(level: 'info' | 'warn', message: string, kind = message): void {
     if (this.#logged.has(kind)) return;
     this.#logged.add(kind);

@@ -13,7 +13,6 @@ export const F_SEAL_SEAL = 0x01;
 export const F_SEAL_SHRINK = 0x02;
 export const F_SEAL_GROW = 0x04;
 export const F_SEAL_WRITE = 0x08;
-export const F_SEAL_FUTURE_WRITE = 0x10;
 
 /**
  * Anonymous shared memory of `length` zero bytes, close-on-exec, with its seals set. The default,

@@ -32,7 +32,6 @@ import type { GpuTap } from './tap.ts';
 import { PixelTap } from './tap-pixels.ts';
 
 export const CONTROL_QUEUE = 0;
-export const CURSOR_QUEUE = 1;
 
 const DEFAULT_GUEST_MEMORY = 512 * 2 ** 20;
 

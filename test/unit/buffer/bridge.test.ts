@@ -55,6 +55,17 @@ function picture(width = 64, height = 48, format = DRM_FORMAT.XRGB8888): GuestPi
   return made;
 }
 
+/** Two framebuffers, each twice; the one shown last. */
+function showInTurns(screen: FakeOutput): GuestPicture {
+  const [a, b] = [picture(), picture()];
+  for (const p of [a, b, a, b]) {
+    source.show(p.framebuffer);
+    source.flush(0, 0, 64, 48);
+    screen.vblank();
+  }
+  return b;
+}
+
 beforeEach(() => {
   logged = [];
   stack = [];
@@ -297,12 +308,7 @@ describe('an output', () => {
     const direct = new FakeOutput({ readsPages: true });
     direct.refuse = 'format';
     bridge.show(FIRST, direct);
-    const [a, b] = [picture(), picture()];
-    for (const p of [a, b, a, b]) {
-      source.show(p.framebuffer);
-      source.flush(0, 0, 64, 48);
-      direct.vblank();
-    }
+    const b = showInTurns(direct);
     expect(direct.importCount).toBe(1);
     expect(direct.picture()).toEqual(b.read());
     expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
@@ -312,12 +318,7 @@ describe('an output', () => {
     const direct = new FakeOutput({ readsPages: true });
     direct.refuse = 'size';
     bridge.show(FIRST, direct);
-    const [a, b] = [picture(), picture()];
-    for (const p of [a, b, a, b]) {
-      source.show(p.framebuffer);
-      source.flush(0, 0, 64, 48);
-      direct.vblank();
-    }
+    showInTurns(direct);
     expect(direct.importCount).toBe(2);
   });
 
@@ -331,6 +332,9 @@ describe('an output', () => {
       if (output.presents.length > 0) output.vblank();
       expect(flush.done).toHaveBeenCalledOnce();
     }
+    const larger = picture(80, 60);
+    source.show(larger.framebuffer);
+    source.flush(0, 0, 80, 60);
     expect(logged.filter((line) => line.includes('no memory'))).toHaveLength(1);
   });
 });
