@@ -214,6 +214,15 @@ function nameDescriptor(name: string): Uint8Array {
   return descriptor;
 }
 
+/** What a monitor calls itself; null if it does not say, or if these are no EDID's bytes. */
+export function monitorName(edid: Uint8Array): string | null {
+  if (edid.length < EDID_BLOCK_SIZE) return null;
+  const at = [54, 72, 90, 108].find((start) => edid[start] === 0 && edid[start + 1] === 0 && edid[start + 3] === DESCRIPTOR.NAME);
+  if (at === undefined) return null;
+  const [text = ''] = String.fromCharCode(...edid.subarray(at + 5, at + 18)).split('\n');
+  return text.replace(/[^ -~]/g, '?').trim() || null;
+}
+
 function dummyDescriptor(): Uint8Array {
   return Uint8Array.of(0, 0, 0, DESCRIPTOR.DUMMY, ...Array<number>(14).fill(0));
 }

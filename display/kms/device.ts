@@ -155,7 +155,7 @@ function openCard(path: string): OwnedFd {
   }
 }
 
-function capability(fd: BorrowedFd, which: number): number {
+export function capability(fd: BorrowedFd, which: number): number {
   const argument = drm_get_cap.encode({ capability: which });
   try {
     ioctl(fd, DRM_IOCTL_GET_CAP, 'DRM_IOCTL_GET_CAP', argument);
@@ -166,7 +166,7 @@ function capability(fd: BorrowedFd, which: number): number {
   return drm_get_cap.decode(argument).value;
 }
 
-function driverName(fd: BorrowedFd): string {
+export function driverName(fd: BorrowedFd): string {
   const { lists } = queryLists(fd, DRM_IOCTL_VERSION, 'DRM_IOCTL_VERSION', drm_version, {}, [{ pointer: 'name', count: 'name_len', elementSize: 1 }]);
   return Buffer.from(lists[0]!).toString('latin1');
 }

@@ -1,12 +1,14 @@
 import { Command } from 'commander';
 import type { Rung } from '../buffer/plane-buffers.ts';
 import type { UdmabufError } from '../buffer/udmabuf.ts';
-import { type Check, checkDrm, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland } from './machine.ts';
+import type { Check } from './check.ts';
+import { type Card, checkCards, checkKmsLibraries, readCards } from './kms-cards.ts';
+import { checkDrm, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland } from './machine.ts';
 
-/** Which way a kind of guest picture takes to an output on this machine. */
+/** Which way a kind of guest picture takes to an output on this machine; `none`: the output cannot be had. */
 export interface Prospect {
   readonly output: string;
-  readonly rung: Rung;
+  readonly rung: Rung | 'none';
   readonly why: string;
   readonly todo?: string;
 }
@@ -17,25 +19,41 @@ export function command(): Command {
     .addHelpText('after', '\nExample:\n  $ scanout doctor')
     .action(async ({ json }: { json?: true }) => {
       const { reason, ...udmabuf } = checkUdmabuf();
-      const checks = [udmabuf, checkMemfd(), checkPixman(), checkMaxMapCount(), checkDrm(), await checkWayland(), await checkQemu()];
-      const rungs = prospects(reason);
-      console.log(json ? JSON.stringify({ checks, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`);
+      const cards = readCards();
+      const own = [udmabuf, checkMemfd(), checkPixman(), checkMaxMapCount()];
+      const checks = [...own, checkDrm(), ...checkCards(cards), ...checkKmsLibraries(), await checkWayland(), await checkQemu()];
+      const rungs = prospects(reason, cards);
+      console.log(json ? JSON.stringify({ checks, cards, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`);
     });
 }
 
 /** `reason` is why this machine makes no dma-bufs of guest pages; null if it does. */
-export function prospects(reason: UdmabufError | null): Prospect[] {
-  const vmm: Prospect = { output: 'vmm', rung: 'direct', why: "what changed is written from the guest's pages to the VMM's socket" };
-  if (reason) {
-    const why = `no dma-buf of guest pages (${reason.code}): what changed is copied, once`;
-    const todo = 'make udmabuf work, see above';
-    return [{ output: 'headless', rung: 'shadow', why, todo }, vmm, { output: 'vmm:dmabuf', rung: 'shadow', why, todo }];
-  }
+export function prospects(reason: UdmabufError | null, cards: readonly Card[]): Prospect[] {
+  const copied: Omit<Prospect, 'output'> | null = reason && {
+    rung: 'shadow',
+    why: `no dma-buf of guest pages (${reason.code}): what changed is copied, once`,
+    todo: 'make udmabuf work, see above',
+  };
   return [
-    { output: 'headless', rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats but XRGB8888 and ARGB8888 are copied' },
-    vmm,
-    { output: 'vmm:dmabuf', rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' },
+    { output: 'headless', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats but XRGB8888 and ARGB8888 are copied' }) },
+    { output: 'vmm', rung: 'direct', why: "what changed is written from the guest's pages to the VMM's socket" },
+    { output: 'vmm:dmabuf', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }) },
+    ...cards.map((card): Prospect => ({ output: `kms:${card.name}`, ...(cardProspect(card) ?? copied ?? ON_A_PLANE) })),
   ];
+}
+
+/** Drivers tell whether they import, not from where: only trying does. */
+const ON_A_PLANE = {
+  rung: 'udmabuf',
+  why: 'guest pages become a dma-buf, which a plane shows; hardware that wants memory in one piece refuses it when tried, then what changed is copied',
+} as const;
+
+/** What the card itself decides; null if nothing. */
+function cardProspect({ abilities }: Card): Omit<Prospect, 'output'> | null {
+  if ('problem' in abilities) return { rung: 'none', why: abilities.problem, todo: abilities.todo };
+  const { driver, isAtomic, importsDmabufs } = abilities;
+  if (!isAtomic) return { rung: 'none', why: `${driver} has no atomic modesetting` };
+  return importsDmabufs ? null : { rung: 'shadow', why: `${driver} imports no dma-bufs: what changed is copied, once` };
 }
 
 function checksText(checks: readonly Check[]): string {

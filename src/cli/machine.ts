@@ -1,20 +1,14 @@
 import { execFile } from 'node:child_process';
-import { accessSync, constants, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { connect } from 'node:net';
-import { basename, delimiter, join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { UdmabufDriver, UdmabufError } from '../buffer/udmabuf.ts';
 import { createMemfd, F_SEAL_SHRINK, getSeals } from '../sys/memfd.ts';
 import { PAGE_SIZE } from '../sys/mapping.ts';
 import { loadPixman } from '../sys/pixman.ts';
-
-/** One thing looked at. `todo` says how to get it where it is missing. */
-export interface Check {
-  readonly name: string;
-  readonly ok: boolean;
-  readonly detail: string;
-  readonly todo?: string;
-}
+import type { Check } from './check.ts';
+import { driverOf } from './kms-cards.ts';
 
 const PROBE_TIMEOUT_MS = 5000;
 /** A scattered picture of 16 MiB is one mapping a page at worst. */
@@ -56,16 +50,8 @@ export function checkDrm(directory = '/dev/dri'): Check {
   const name = 'DRM devices';
   const devices = list(directory).filter((entry) => /^(card|renderD)\d+$/.test(entry)).sort();
   if (devices.length === 0) return { name, ok: false, detail: `none in ${directory}`, todo: 'needed only to show frames on a monitor of this machine' };
-  const detail = devices.map((device) => `${device} (${driverOf(device)}${mayOpen(join(directory, device)) ? '' : ', no permission'})`).join(', ');
+  const detail = devices.map((device) => `${device} (${driverOf(`/sys/class/drm/${device}`)}${mayOpen(join(directory, device)) ? '' : ', no permission'})`).join(', ');
   return { name, ok: true, detail };
-}
-
-function driverOf(device: string): string {
-  try {
-    return basename(readlinkSync(`/sys/class/drm/${device}/device/driver`));
-  } catch {
-    return 'no driver';
-  }
 }
 
 /** Connects to the compositor of this session, if the environment names one. */

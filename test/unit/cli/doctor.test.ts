@@ -1,0 +1,137 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { CardAbilities } from '../../../display/kms/probe.ts';
+import { makeEdid } from '../../../protocols/edid.ts';
+import { UdmabufError } from '../../../src/buffer/udmabuf.ts';
+import { prospects } from '../../../src/cli/doctor.ts';
+import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../src/cli/kms-cards.ts';
+import { hasLibrary } from '../../../src/sys/library.ts';
+
+const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };
+const DELL = makeEdid({ name: 'DELL U2415', width: 1920, height: 1200, refreshMhz: 60_000, widthMm: 520, heightMm: 320 });
+
+let sysfs: string;
+
+beforeEach(() => {
+  sysfs = mkdtempSync(join(tmpdir(), 'scanout-drm-'));
+});
+
+afterEach(() => {
+  rmSync(sysfs, { recursive: true });
+});
+
+function addCard(name: string): void {
+  mkdirSync(join(sysfs, name, 'device'), { recursive: true });
+  symlinkSync('../../../bus/pci/drivers/i915', join(sysfs, name, 'device/driver'));
+}
+
+/** As the kernel writes it. */
+function addConnector(name: string, status: string, modes: readonly string[] = [], edid: Uint8Array = new Uint8Array(0)): void {
+  mkdirSync(join(sysfs, name));
+  writeFileSync(join(sysfs, name, 'status'), `${status}\n`);
+  writeFileSync(join(sysfs, name, 'modes'), modes.map((mode) => `${mode}\n`).join(''));
+  writeFileSync(join(sysfs, name, 'edid'), edid);
+}
+
+function refuse(code: string): () => never {
+  return () => {
+    throw Object.assign(new Error(`${code}: told to fail`), { code });
+  };
+}
+
+const card = (abilities: Card['abilities'], isConnected = true): Card => ({
+  name: 'card0',
+  connectors: [{ name: 'HDMI-A-1', isConnected, monitor: 'DELL U2415', preferredMode: '1920x1200' }],
+  abilities,
+});
+
+describe('the graphics cards', () => {
+  test('are told in order, with what is plugged into each', () => {
+    for (const name of ['card10', 'card2']) addCard(name);
+    addConnector('card2-DP-1', 'disconnected');
+    addConnector('card2-HDMI-A-1', 'connected', ['1920x1200', '1920x1080i'], DELL);
+    addConnector('card2-Writeback-1', 'unknown');
+    addConnector('card10-Virtual-1', 'connected', ['1024x768']);
+    mkdirSync(join(sysfs, 'renderD128'));
+    const asked: string[] = [];
+
+    const cards = readCards(sysfs, '/dev/dri', (path) => {
+      asked.push(path);
+      return ABLE;
+    });
+
+    expect(asked).toEqual(['/dev/dri/card2', '/dev/dri/card10']);
+    expect(cards).toEqual([
+      {
+        name: 'card2',
+        abilities: ABLE,
+        connectors: [
+          { name: 'DP-1', isConnected: false, monitor: null, preferredMode: null },
+          { name: 'HDMI-A-1', isConnected: true, monitor: 'DELL U2415', preferredMode: '1920x1200' },
+        ],
+      },
+      { name: 'card10', abilities: ABLE, connectors: [{ name: 'Virtual-1', isConnected: true, monitor: null, preferredMode: '1024x768' }] },
+    ]);
+    expect(checkCards(cards).map(({ name, ok, detail }) => ({ name, ok, detail }))).toEqual([
+      { name: 'KMS card2', ok: true, detail: 'vkms: atomic modesetting, imports dma-bufs, free; DP-1 (nothing plugged in), HDMI-A-1 (DELL U2415, 1920x1200)' },
+      { name: 'KMS card10', ok: true, detail: 'vkms: atomic modesetting, imports dma-bufs, free; Virtual-1 (a monitor without a name, 1024x768)' },
+    ]);
+  });
+
+  test.each([
+    ['EACCES', /may not be opened/, /group/],
+    ['EPERM', /sandbox/, /devices/],
+    ['ENOENT', /told to fail/, /kernel log/],
+  ])('that answer %s are told with their driver, the reason and what to do', (code, problem, todo) => {
+    addCard('card0');
+
+    const cards = readCards(sysfs, '/dev/dri', refuse(code));
+
+    expect(cards[0]!.abilities).toEqual({ driver: 'i915', problem: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string });
+    expect(checkCards(cards)).toMatchObject([{ ok: false, detail: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string }]);
+    expect(prospects(null, cards).at(-1)).toMatchObject({ output: 'kms:card0', rung: 'none', why: expect.stringMatching(problem) as string });
+  });
+
+  test('that are none are one row', () => {
+    expect(checkCards(readCards(join(sysfs, 'absent')))).toMatchObject([{ name: 'KMS', ok: false }]);
+  });
+
+  test.each([
+    ['has no atomic modesetting', card({ ...ABLE, isAtomic: false }), 'another card'],
+    ['has no monitor', card(ABLE, false), 'plug in'],
+    ['has another master', card({ ...ABLE, isFree: false }), 'display server'],
+  ])('one of which %s cannot be had, and the row says what to do', (_, one, todo) => {
+    expect(checkCards([one])).toMatchObject([{ ok: false, todo: expect.stringContaining(todo) as string }]);
+  });
+});
+
+describe('libraries', () => {
+  test('that are missing name their Debian package', () => {
+    expect(checkKmsLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([[false, 'install libgbm1'], [false, 'install libseat1'], [false, 'install libudev1']]);
+    expect(checkKmsLibraries(() => true).every(({ ok, todo }) => ok && todo === undefined)).toBe(true);
+  });
+
+  test('are found by their soname', () => {
+    expect([hasLibrary('libc.so.6'), hasLibrary('libnobody-has-this.so.1')]).toEqual([true, false]);
+  });
+});
+
+describe('prospects', () => {
+  const noUdmabuf = new UdmabufError('driver-forbidden', 'no');
+
+  test('promise sharing where dma-bufs can be made, and say why not where they cannot', () => {
+    expect(prospects(null, [card(ABLE)]).map(({ output, rung }) => [output, rung])).toEqual([['headless', 'udmabuf'], ['vmm', 'direct'], ['vmm:dmabuf', 'udmabuf'], ['kms:card0', 'udmabuf']]);
+    const without = prospects(noUdmabuf, [card(ABLE)]);
+    for (const at of [0, 2, 3]) expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
+  });
+
+  test.each([
+    ['imports nothing', { ...ABLE, importsDmabufs: false }, 'shadow', /imports no dma-bufs/],
+    ['has no atomic modesetting', { ...ABLE, isAtomic: false }, 'none', /atomic/],
+    ['is in use', { ...ABLE, isFree: false }, 'udmabuf', /one piece/],
+  ] as const)('of a card that %s', (_, abilities, rung, why) => {
+    expect(prospects(null, [card(abilities)]).at(-1)).toMatchObject({ rung, why: expect.stringMatching(why) as string });
+  });
+});
