@@ -6,8 +6,15 @@ import { UdmabufDriver, UdmabufError } from './udmabuf.ts';
 export type ZeroCopy = 'auto' | 'blobs' | 'off';
 
 /**
+ * As many as one plane keeps handles of. What is shown needs no place here: outputs keep what
+ * they imported alive, and a dma-buf given up is made again should another output want it.
+ */
+const CAPACITY = 64;
+
+/**
  * One dma-buf per framebuffer, whichever outputs show it: guest pages through udmabuf, or why
- * not. Owns the dma-bufs until `forget`.
+ * not. Owns the dma-bufs until `forget`, and the newest few only: each is a descriptor of ours
+ * and pins pages of the guest.
  */
 export class DmabufPool implements Disposable {
   readonly #policy: ZeroCopy;
@@ -28,6 +35,8 @@ export class DmabufPool implements Disposable {
     if (this.#driver instanceof UdmabufError) return this.#driver;
     const known = this.#dmabufs.get(framebuffer.id);
     if (known) return known;
+    const [oldest] = this.#dmabufs.keys();
+    if (oldest !== undefined && this.#dmabufs.size >= CAPACITY) this.forget(oldest);
     let made: Framebuffer | UdmabufError;
     try {
       const dmabuf = this.#driver.create(backing.ranges);

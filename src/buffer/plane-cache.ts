@@ -37,7 +37,7 @@ export class PlaneCache implements Disposable {
 
   /** Takes the handle over. `isShown` protects what is on screen or in flight from eviction. */
   add(id: FramebufferId, handle: Handle, byteLength: number, isShown: (handle: Handle) => boolean): void {
-    if (this.#entries.size >= CAPACITY) this.#evictOldest(isShown);
+    while (this.#entries.size >= CAPACITY && this.#evictOldest(isShown));
     this.#entries.set(id, { handle, byteLength, lastUse: ++this.#clock });
     this.stats.imports++;
     this.stats.pinnedBytes += byteLength;
@@ -55,7 +55,8 @@ export class PlaneCache implements Disposable {
     for (const id of [...this.#entries.keys()]) this.delete(id);
   }
 
-  #evictOldest(isShown: (handle: Handle) => boolean): void {
+  /** False: everything is shown. */
+  #evictOldest(isShown: (handle: Handle) => boolean): boolean {
     let oldest: FramebufferId | null = null;
     let oldestUse = Infinity;
     for (const [id, entry] of this.#entries) {
@@ -64,8 +65,9 @@ export class PlaneCache implements Disposable {
         oldestUse = entry.lastUse;
       }
     }
-    if (oldest === null) return;
+    if (oldest === null) return false;
     this.delete(oldest);
     this.stats.evictions++;
+    return true;
   }
 }

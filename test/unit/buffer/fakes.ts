@@ -101,6 +101,10 @@ export class FakeOutput implements Output {
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
   readonly presents: { handle: Handle | null; damage: number[][]; cursor: Handle | null }[] = [];
+  /** Every handle there ever was, and what it was made of. */
+  readonly imported: { readonly framebuffer: Framebuffer; readonly handle: FakeHandle }[] = [];
+  /** Called after each `present`, which has returned by then. */
+  onPresent: (() => void) | null = null;
   refuse: RefusalCode | null = null;
   importCount = 0;
   failShadows = false;
@@ -119,9 +123,17 @@ export class FakeOutput implements Output {
     this.#listener = listener;
   }
 
-  import(): Handle | DmabufImportRefused {
+  /** Handles not disposed of. */
+  get live(): FakeHandle[] {
+    return this.imported.map(({ handle }) => handle).filter(({ isDisposed }) => !isDisposed);
+  }
+
+  import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     this.importCount++;
-    return this.refuse ? new DmabufImportRefused(this.refuse, 'told to refuse') : new FakeHandle();
+    if (this.refuse) return new DmabufImportRefused(this.refuse, 'told to refuse');
+    const handle = new FakeHandle();
+    this.imported.push({ framebuffer, handle });
+    return handle;
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
@@ -131,12 +143,16 @@ export class FakeOutput implements Output {
 
   present(frame: Frame): void {
     const { damage } = frame;
+    for (const { handle } of [frame.primary, frame.cursor]) {
+      if ((handle as FakeHandle | FakeShadow | null)?.isDisposed) throw new Error(`${this.name}: present of a handle that was disposed`);
+    }
     this.#pending = frame.primary.handle;
     this.presents.push({
       handle: frame.primary.handle,
       damage: Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]),
       cursor: frame.cursor.handle,
     });
+    if (this.onPresent) queueMicrotask(this.onPresent);
   }
 
   /** The vertical blank: the pending frame is on screen; what it replaced is free unless `keep`. */

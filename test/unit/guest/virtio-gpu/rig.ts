@@ -100,6 +100,8 @@ export class GpuRig implements Disposable {
   readonly log: string[] = [];
   readonly ram: Mapping;
   readonly broken: string[] = [];
+  /** The interrupt: something was answered. */
+  onCall: () => void = () => undefined;
   configChanges = 0;
   drivers: DriverQueue[] = [];
   readonly #memfd: OwnedFd;
@@ -147,7 +149,7 @@ export class GpuRig implements Disposable {
       return new DriverQueue(memory, { size, indirect: false, eventIdx: false, maxSegment: 65536 });
     });
     this.#queues = this.drivers.map((driver, index) => {
-      const options = { size: driver.size, base: 0, eventIdx: false, indirect: true, call: () => undefined, onBroken: (reason: string) => this.broken.push(reason) };
+      const options = { size: driver.size, base: 0, eventIdx: false, indirect: true, call: () => this.onCall(), onBroken: (reason: string) => this.broken.push(reason) };
       const queue = new Virtqueue(options, this.#memory, this.#ring(driver));
       this.gpu.queueStarted(index, queue);
       return queue;
