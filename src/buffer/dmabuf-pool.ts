@@ -1,4 +1,4 @@
-import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
+import type { DmabufBacking, Framebuffer, FramebufferId, PagesBacking } from '../core/framebuffer.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { UdmabufDriver, UdmabufError } from './udmabuf.ts';
 
@@ -11,6 +11,10 @@ export type ZeroCopy = 'auto' | 'blobs' | 'off';
  */
 const CAPACITY = 64;
 
+interface SharedFramebuffer extends Framebuffer {
+  readonly backing: DmabufBacking & { readonly dmabuf: OwnedFd };
+}
+
 /**
  * One dma-buf per framebuffer, whichever outputs show it: guest pages through udmabuf, or why
  * not. Owns the dma-bufs until `forget`, and the newest few only: each is a descriptor of ours
@@ -19,8 +23,7 @@ const CAPACITY = 64;
 export class DmabufPool implements Disposable {
   readonly #policy: ZeroCopy;
   readonly #driver: UdmabufDriver | UdmabufError;
-  readonly #dmabufs = new Map<FramebufferId, Framebuffer | UdmabufError>();
-  readonly #fds = new Map<FramebufferId, OwnedFd>();
+  readonly #known = new Map<FramebufferId, SharedFramebuffer | UdmabufError>();
 
   constructor(policy: ZeroCopy, driver: UdmabufDriver | UdmabufError = UdmabufDriver.open()) {
     this.#policy = policy;
@@ -33,33 +36,32 @@ export class DmabufPool implements Disposable {
     if (backing.kind === 'dmabuf') return framebuffer;
     if (this.#policy === 'off' || (this.#policy === 'blobs' && !backing.isBlob)) return null;
     if (this.#driver instanceof UdmabufError) return this.#driver;
-    const known = this.#dmabufs.get(framebuffer.id);
+    const known = this.#known.get(framebuffer.id);
     if (known) return known;
-    const [oldest] = this.#dmabufs.keys();
-    if (oldest !== undefined && this.#dmabufs.size >= CAPACITY) this.forget(oldest);
-    let made: Framebuffer | UdmabufError;
-    try {
-      const dmabuf = this.#driver.create(backing.ranges);
-      this.#fds.set(framebuffer.id, dmabuf);
-      made = { ...framebuffer, backing: { kind: 'dmabuf', dmabuf } };
-    } catch (error) {
-      if (!(error instanceof UdmabufError)) throw error;
-      made = error;
-    }
-    this.#dmabufs.set(framebuffer.id, made);
+    const [oldest] = this.#known.keys();
+    if (oldest !== undefined && this.#known.size >= CAPACITY) this.forget(oldest);
+    const made = share(framebuffer, backing, this.#driver);
+    this.#known.set(framebuffer.id, made);
     return made;
   }
 
   forget(id: FramebufferId): void {
-    this.#dmabufs.delete(id);
-    this.#fds.get(id)?.[Symbol.dispose]();
-    this.#fds.delete(id);
+    const known = this.#known.get(id);
+    this.#known.delete(id);
+    if (known && !(known instanceof UdmabufError)) known.backing.dmabuf[Symbol.dispose]();
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.#fds.values()) fd[Symbol.dispose]();
-    this.#fds.clear();
-    this.#dmabufs.clear();
+    for (const id of [...this.#known.keys()]) this.forget(id);
     if (this.#driver instanceof UdmabufDriver) this.#driver[Symbol.dispose]();
+  }
+}
+
+function share(framebuffer: Framebuffer, { ranges }: PagesBacking, driver: UdmabufDriver): SharedFramebuffer | UdmabufError {
+  try {
+    return { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: driver.create(ranges) } };
+  } catch (error) {
+    if (error instanceof UdmabufError) return error;
+    throw error;
   }
 }
