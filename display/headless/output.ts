@@ -18,7 +18,7 @@ import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
 import { compose } from './compose.ts';
 import { Scene } from './scene.ts';
-import { VblankClock } from '../vblank-clock.ts';
+import { VblankClock, VblankTimer } from '../vblank-clock.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
 const MAX_SIDE = 16384;
@@ -52,12 +52,11 @@ export class HeadlessOutput implements Output {
   readonly #frameListeners = new Set<() => void>();
   readonly #blankListeners = new Set<() => void>();
   #settling: (() => void)[] = [];
-  readonly #tick = (): void => this.#vblank();
+  readonly #timer = new VblankTimer(() => this.#vblank());
   #listener: OutputListener | null = null;
   #shown = new Scene();
   #waiting = new Scene();
   #isWaiting = false;
-  #timer: NodeJS.Timeout | null = null;
   /** The vertical blank the waiting frame is for. */
   #dueSequence = 0;
   #disposed = false;
@@ -109,9 +108,7 @@ export class HeadlessOutput implements Output {
     this.#waiting.height = frame.canvas.height;
     this.#waiting.primary.set(frame.primary, primary);
     this.#waiting.cursor.set(frame.cursor, cursor);
-    const now = monotonicMs();
-    this.#dueSequence = this.#clock.sequenceAt(now) + 1;
-    this.#timer = setTimeout(this.#tick, Math.ceil(this.#clock.timeOf(this.#dueSequence) - now));
+    this.#dueSequence = this.#timer.set(this.#clock);
   }
 
   /** What is on screen now, as a picture of the caller's; null while nothing is. Throws SysError if a dma-buf cannot be read. */
@@ -139,8 +136,7 @@ export class HeadlessOutput implements Output {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#timer[Symbol.dispose]();
     clear(this.#waiting);
     clear(this.#shown);
     this.#listener = null;
@@ -151,14 +147,6 @@ export class HeadlessOutput implements Output {
   }
 
   #vblank(): void {
-    const now = monotonicMs();
-    const early = this.#clock.timeOf(this.#dueSequence) - now;
-    if (early > 0) {
-      // Timers count whole milliseconds from a truncated clock.
-      this.#timer = setTimeout(this.#tick, Math.ceil(early));
-      return;
-    }
-    this.#timer = null;
     if (this.#shown.primary.buffer && !this.#waiting.primary.buffer) this.#blankListeners.forEach(call);
     const gone = this.#shown;
     const primary = gone.primary.buffer;
@@ -167,7 +155,7 @@ export class HeadlessOutput implements Output {
     this.#shown = this.#waiting;
     this.#waiting = gone;
     this.#isWaiting = false;
-    const sequence = Math.max(this.#dueSequence, this.#clock.sequenceAt(now));
+    const sequence = Math.max(this.#dueSequence, this.#clock.sequenceAt(monotonicMs()));
     const flags = PresentedFlags.VSYNC | (this.#shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
     // Each listener may dispose us.
     if (primary && !primary.isUsed) this.#listener?.released(primary);

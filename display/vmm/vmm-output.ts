@@ -6,7 +6,7 @@ import type { Size } from '../../src/core/geometry.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import { type DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
-import { VblankClock } from '../vblank-clock.ts';
+import { VblankClock, VblankTimer } from '../vblank-clock.ts';
 import { DmabufHandle, FORMATS, PagesHandle, type Readable, readable, VmmShadow } from './handles.ts';
 import { VmmCursor } from './vmm-cursor.ts';
 import { DEFAULT_MONITOR } from './vmm-monitor.ts';
@@ -33,15 +33,13 @@ export class VmmOutput implements Output {
   readonly #socket: VmmSocket;
   readonly #picture: VmmPicture;
   readonly #cursor: VmmCursor;
-  readonly #tick = (): void => this.#beat();
+  readonly #timer = new VblankTimer(() => this.#beat());
   #listener: OutputListener | null = null;
   #monitor: Monitor;
   #isPlugged: boolean;
   #clock: VblankClock;
   #isInFlight = false;
   #isDue = false;
-  #dueSequence = 0;
-  #timer: NodeJS.Timeout | null = null;
   /** `sentBytes` at which the frame in flight is out. */
   #endOfFrame = 0;
   /** Copied out of by the frame in flight, `released` when it is shown. */
@@ -98,9 +96,7 @@ export class VmmOutput implements Output {
     this.#readPrimary = readable(frame.primary.handle);
     this.#presentCursor(frame);
     this.#endOfFrame = this.#socket.acceptedBytes;
-    const now = monotonicMs();
-    this.#dueSequence = this.#clock.sequenceAt(now) + 1;
-    this.#timer = setTimeout(this.#tick, Math.ceil(this.#clock.timeOf(this.#dueSequence) - now));
+    this.#timer.set(this.#clock);
   }
 
   /** Turns the console off. */
@@ -139,8 +135,7 @@ export class VmmOutput implements Output {
 
   #end(): void {
     this.#disposed = this.#closedReason === null;
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#timer[Symbol.dispose]();
     this.#isInFlight = false;
     this.#cursor[Symbol.dispose]();
   }
@@ -153,13 +148,6 @@ export class VmmOutput implements Output {
   }
 
   #beat(): void {
-    this.#timer = null;
-    const early = this.#clock.timeOf(this.#dueSequence) - monotonicMs();
-    if (early > 0) {
-      // Timers count whole milliseconds from a truncated clock.
-      this.#timer = setTimeout(this.#tick, Math.ceil(early));
-      return;
-    }
     this.#isDue = true;
     this.#finish();
   }

@@ -81,6 +81,17 @@ test('a frame is presented at the beat of the refresh, its buffer released befor
   expect(listener.flags).toBe(0);
 });
 
+test('a frame in flight is presented in time when the monitor changes to a slower refresh', async () => {
+  const output = (await open()).outputs[0]!;
+  const listener = new Listener(output);
+  // Blanks are counted from the machine's start, an hour ago.
+  vi.advanceTimersByTime(3_600_000);
+  output.present(frame(importOf(output, guest(20, 10).framebuffer), [0, 0, 20, 10]));
+  output.setMonitor({ ...output.monitor, refreshMhz: 30_000 });
+  vi.advanceTimersByTime(ONE_SECOND);
+  expect(listener.events).toEqual([`resized ${MODE.width}x${MODE.height}`, 'released 0', 'presented']);
+});
+
 test('a VMM that does not read holds the frame back; it gets the pixels of the time they were presented', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(1280, 800);
