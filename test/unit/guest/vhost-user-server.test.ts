@@ -261,12 +261,13 @@ describe('negotiation', () => {
     await leave(vmm);
   });
 
-  test('config reads, and refuses to read beyond', async () => {
+  test('config reads, zeros beyond its end, and refuses what no config space has', async () => {
     const vmm = await connect();
     const read = async (offset: number, size: number): Promise<Uint8Array> =>
       vmm.channel.call(VHOST_USER.GET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset, size }), new Uint8Array(size)]));
     expect((await read(4, 3)).subarray(12)).toEqual(Uint8Array.of(4, 5, 6));
-    expect(await read(8, 9)).toHaveLength(0);
+    expect((await read(14, 4)).subarray(12)).toEqual(Uint8Array.of(14, 15, 0, 0));
+    expect(await read(250, 7)).toHaveLength(0);
     expect(await vmm.try(VHOST_USER.SET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset: 4, size: 2 }), Uint8Array.of(1, 2)]))).toBe('done');
     expect(device.calls).toContain('config 4 1 2');
     await leave(vmm);
