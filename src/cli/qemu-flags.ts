@@ -1,3 +1,5 @@
+import { virtio_gpu_config } from '../../protocols/virtio-gpu.ts';
+import { VIRTIO_ID_GPU } from '../../protocols/virtio-ring.ts';
 import { UsageError } from '../core/errors.ts';
 
 export interface QemuSetup {
@@ -11,10 +13,8 @@ const MIB = 2 ** 20;
 /** sockaddr_un.sun_path without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
 
-/** virtio-gpu in numbers, for a front end that knows no device types: two queues, a config of six words. */
-const GENERIC_DEVICE = 'vhost-user-test-device-pci,virtio-id=16,num_vqs=2,config_size=24,vq_size=256';
-/** Some versions acknowledge these two towards the guest although the backend did not offer them. */
-const GENERIC_WITHOUT = 'event_idx=off,queue_reset=off';
+/** virtio-gpu in numbers, for a front end that knows no device types: a control and a cursor queue. */
+const GENERIC_DEVICE = `vhost-user-test-device-pci,virtio-id=${VIRTIO_ID_GPU},num_vqs=2,config_size=${virtio_gpu_config.size},vq_size=256`;
 
 /**
  * What QEMU must be given so that its guest's virtio-gpu is ours: memory we can map, no other
@@ -34,7 +34,7 @@ export function qemuFlags({ socket, memoryBytes, generic }: QemuSetup): [flag: s
     ['-vga', 'none'],
     // QEMU's own separator is written twice inside a value.
     ['-chardev', `socket,id=vg,path=${socket.replaceAll(',', ',,')}`],
-    ['-device', generic ? `${GENERIC_DEVICE},chardev=vg,${GENERIC_WITHOUT}` : 'vhost-user-gpu-pci,chardev=vg'],
+    ['-device', `${generic ? GENERIC_DEVICE : 'vhost-user-gpu-pci'},chardev=vg`],
   ];
 }
 
