@@ -1,14 +1,20 @@
 #!/bin/sh
 # Installs what test/host and test/kernel need: QEMU with its C vhost-user-gpu, a Debian kernel to boot in it with
-# a vkms.ko built for it (Debian leaves that one out), and small tools.
+# a vkms.ko built for it (Debian leaves that one out), a newer QEMU on its own libraries for guests with blobs,
+# Mesa's GBM, a seat daemon, and small tools.
 # Does nothing, quickly, when all is there. Without root or apt it says what is missing: no failure for a
-# developer, a failure under CI=true. The kernel is only unpacked into the cache; /boot stays as it is.
+# developer, a failure under CI=true. Kernel and newer QEMU are only unpacked into the cache; /boot stays as it is.
 set -eu
 
-packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace'
-qemu_packages='qemu-system-x86 qemu-system-gui'
+packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
+  kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap'
+# Each of these comes whole from one suite: the first of them depends on the exact version of others.
+qemu_packages='qemu-system-gui qemu-system-x86'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
+mesa_packages='libgbm-dev libgbm1 libgl1-mesa-dri libegl1'
+mesa_oldest=24   # imports and shows udmabufs without a GPU
 kernel_oldest=6.12
+newer_suite=trixie-backports    # its QEMU has the generic vhost-user front end (11.1), the only one to pass blobs on
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/scanout-bridge
 
 say() { echo "rig: $*"; }
@@ -18,90 +24,117 @@ give_up() {
   [ "${CI:-}" = true ] && exit 1
   exit 0
 }
-installed_version() { dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p'; }
+installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n' 2>/dev/null | sed -n 's/^ii *//p')
+installed_version() { echo "$installed" | sed -n "s/^$1 //p" | head -n 1; }
 new_enough() { dpkg --compare-versions "${1#*:}" ge "$2"; }
 candidate() { apt-cache policy "$1" | sed -n 's/^ *Candidate: //p' | sed 's/(none)//'; }
 # The newest version of package $1 that suite $2 has.
 version_in() { apt-cache madison "$1" | awk -v suite="$2/" 'index($6, suite) == 1 && !done { print $3; done = 1 }'; }
+# Prints packages $2* if one of them is missing, or the first, whose version stands for all, is older than $1.
+lacking() {
+  oldest=$1 && shift
+  for p in "$@"; do [ -n "$(installed_version "$p")" ] || { echo "$*"; return; }; done
+  new_enough "$(installed_version "$1")" "$oldest" || echo "$*"
+}
 
 missing=
-for p in $packages; do [ -n "$(installed_version "$p" || true)" ] || missing="$missing $p"; done
-need_qemu=
-for p in $qemu_packages; do
-  v=$(installed_version "$p" || true)
-  { [ -n "$v" ] && new_enough "$v" "$qemu_oldest"; } || need_qemu=$qemu_packages
-done
+for p in $packages; do [ -n "$(installed_version "$p")" ] || missing="$missing $p"; done
+# shellcheck disable=SC2086
+need_qemu=$(lacking "$qemu_oldest" $qemu_packages)
+# shellcheck disable=SC2086
+need_mesa=$(lacking "$mesa_oldest" $mesa_packages)
 need_kernel=
 [ -e "$cache/linux/complete" ] || need_kernel=linux-image
 need_vkms=
 [ -n "$(find "$cache/linux/lib/modules/" -name vkms.ko 2>/dev/null)" ] || need_vkms='linux-headers linux-source'
+need_newer_qemu=
+[ -x "$cache/qemu/qemu-system-x86_64" ] || need_newer_qemu="QEMU of $newer_suite"
 
-[ -n "$missing$need_qemu$need_kernel$need_vkms" ] || exit 0
-command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || give_up "$missing $need_qemu $need_kernel $need_vkms (an amd64 Debian with apt)"
-[ "$(id -u)" = 0 ] || give_up "$missing $need_qemu $need_kernel $need_vkms (run sh test/rig/install.sh as root)"
+needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}
+[ -n "$needed" ] || exit 0
+command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || give_up "$needed (an amd64 Debian with apt)"
+[ "$(id -u)" = 0 ] || give_up "$needed (run sh test/rig/install.sh as root)"
 
 export DEBIAN_FRONTEND=noninteractive
 install() { say "installing $*"; apt-get install -y -qq --no-install-recommends "$@" >"$cache/apt.log" 2>&1 || { cat "$cache/apt.log"; give_up "$*"; }; }
 
-# Writes the backports suite as this machine's own sources describe their main suite.
-add_backports() {
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-  suite=$codename-backports
-  [ -n "$codename" ] || return 0
-  if apt-cache policy | grep -q "n=$suite,"; then return 0; fi
+# Prints apt's description of suites $*, as this machine's own sources describe its main suite.
+source_of() {
   dir=/etc/apt/sources.list.d
   for file in "$dir"/*.sources; do
     [ -e "$file" ] || continue
-    awk -v RS= -v codename="$codename" -v suite="$suite" '
-      /(^|\n)Types:[^\n]*deb( |\n|$)/ && $0 ~ "(^|\n)Suites:([^\n]* )?" codename "( |\n|$)" && !done {
-        sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " suite); print; done = 1
-      }' "$file" | sed '/^$/d;/^#/d' >"$cache/backports"
-    if [ -s "$cache/backports" ]; then cp "$cache/backports" "$dir/scanout-bridge-backports.sources"; return 0; fi
+    found=$(awk -v RS= -v codename="$codename" -v suites="$*" '
+      /(^|\n)Types:[^\n]*deb( |\n|$)/ && /(^|\n)Components:([^\n]* )?main( |\n|$)/ && $0 ~ "(^|\n)Suites:([^\n]* )?" codename "( |\n|$)" && !done {
+        sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " suites); print; done = 1
+      }' "$file" | sed '/^$/d;/^#/d')
+    if [ -n "$found" ]; then echo "$found"; return; fi
   done
   for file in /etc/apt/sources.list "$dir"/*.list; do
     [ -e "$file" ] || continue
-    sed -n "s/^\(deb \(\[[^]]*] *\)\{0,1\}[^ ]* *\)$codename /\1$suite /p" "$file" | head -n 1 >"$cache/backports"
-    if [ -s "$cache/backports" ]; then cp "$cache/backports" "$dir/scanout-bridge-backports.list"; return 0; fi
+    line=$(sed -n "/^deb \(\[[^]]*] *\)\{0,1\}[^ ]* *$codename \(.* \)\{0,1\}main\( \|$\)/p" "$file" | head -n 1)
+    if [ -n "$line" ]; then
+      for s in "$@"; do echo "$line" | sed "s/ $codename / $s /"; done
+      return
+    fi
   done
+  give_up "a line for $codename main in apt's sources" >&2
+}
+
+# Makes the backports of this machine's suite known to apt.
+add_backports() {
+  if apt-cache policy | grep -q "n=$backports,"; then return 0; fi
+  source_of "$backports" >"$work/backports"
+  file=/etc/apt/sources.list.d/scanout-bridge-backports
+  if grep -q '^deb ' "$work/backports"; then cp "$work/backports" $file.list; else cp "$work/backports" $file.sources; fi
+  apt-get update -qq
+}
+
+# Installs packages $2*, from the backports where the first is older than $1 otherwise.
+install_new() {
+  oldest=$1 && shift
+  if new_enough "$(candidate "$1")" "$oldest"; then install "$@"; return; fi
+  add_backports
+  new_enough "$(version_in "$1" "$backports")" "$oldest" || give_up "$1 >= $oldest"
+  install -t "$backports" "$@"
 }
 
 mkdir -p "$cache"
+work=$(mktemp -d "$cache/unpack.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-sid}")
+backports=$codename-backports
 say 'reading the package lists'
 apt-get update -qq
+
+# What is built with libudev1 needs its exact version, whatever suite that came from.
+udev=$(installed_version libudev1)
+with_versions=
+for p in $missing; do
+  case $p in libudev-dev | udev | systemd) apt-cache madison "$p" | grep -q " ${udev:-none} " && p=$p=$udev ;; esac
+  with_versions="$with_versions $p"
+done
 # shellcheck disable=SC2086
-[ -z "$missing" ] || install $missing
-
-# A suite keeps the headers of its newest kernel only.
-if [ -n "$need_vkms" ] && [ -z "$need_kernel" ] && [ -z "$(candidate "linux-headers-$(ls "$cache/linux/lib/modules")")" ]; then need_kernel=linux-image; fi
-
-suite=
-if { [ -n "$need_qemu" ] && ! new_enough "$(candidate qemu-system-x86)" "$qemu_oldest"; } ||
-   { [ -n "$need_kernel" ] && ! new_enough "$(candidate linux-image-amd64)" "$kernel_oldest"; }; then
-  add_backports
-  apt-get update -qq
-fi
-
-if [ -n "$need_qemu" ]; then
-  v=$(candidate qemu-system-x86)
-  new_enough "$v" "$qemu_oldest" || v=$(version_in qemu-system-x86 "${suite:-backports}")
-  { [ -n "$v" ] && new_enough "$v" "$qemu_oldest"; } || give_up "qemu-system-x86 >= $qemu_oldest"
-  # The whole of QEMU from one suite: its packages depend on one another's exact version.
-  # shellcheck disable=SC2086
-  if [ -n "$suite" ]; then install -t "$suite" $qemu_packages; else install $qemu_packages; fi
-fi
+[ -z "$missing" ] || install $with_versions
+# shellcheck disable=SC2086
+[ -z "$need_qemu" ] || install_new "$qemu_oldest" $qemu_packages
+# shellcheck disable=SC2086
+[ -z "$need_mesa" ] || install_new "$mesa_oldest" $mesa_packages
 
 # apt drops its privileges to _apt for downloads, which may not write into the cache.
 download() { apt-get -o APT::Sandbox::User=root -qq download "$@" || give_up "$*"; }
 # The package of dependency $3* that package $1 of version $2 names, as NAME=VERSION where it says a version.
 dependency() { apt-cache show "$1=$2" | sed -n "s/^Depends:.*\($3[^ ,]*\)\( (= \([^)]*\))\)\{0,1\}.*/\1=\3/p" | head -n 1 | sed 's/=$//'; }
 
-work=$(mktemp -d "$cache/unpack.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# A suite keeps the headers of its newest kernel only.
+if [ -n "$need_vkms" ] && [ -z "$need_kernel" ] && [ -z "$(candidate "linux-headers-$(ls "$cache/linux/lib/modules")")" ]; then need_kernel=linux-image; fi
 
 if [ -n "$need_kernel" ]; then
   v=$(candidate linux-image-amd64)
-  new_enough "$v" "$kernel_oldest" || v=$(version_in linux-image-amd64 "${suite:-backports}")
-  { [ -n "$v" ] && new_enough "$v" "$kernel_oldest"; } || give_up "linux-image-amd64 >= $kernel_oldest"
+  if ! new_enough "$v" "$kernel_oldest"; then
+    add_backports
+    v=$(version_in linux-image-amd64 "$backports")
+    new_enough "$v" "$kernel_oldest" || give_up "linux-image-amd64 >= $kernel_oldest"
+  fi
   image=$(dependency linux-image-amd64 "$v" linux-image-)
   say "unpacking $image into $cache"
   (cd "$work" && download "$image")
@@ -111,7 +144,7 @@ if [ -n "$need_kernel" ]; then
   [ -e "$work/linux/lib" ] || ln -s usr/lib "$work/linux/lib"
   depmod -b "$work/linux" "$(ls "$work/linux/lib/modules")"
   touch "$work/linux/complete"
-  rm -rf "$cache/linux" "$cache/backports"
+  rm -rf "$cache/linux"
   mv "$work/linux" "$cache/linux"
   need_vkms='linux-headers linux-source'
 fi
@@ -133,5 +166,27 @@ if [ -n "$need_vkms" ]; then
   mkdir -p "$cache/linux/lib/modules/$release/extra"
   cp drivers/gpu/drm/vkms/vkms.ko "$cache/linux/lib/modules/$release/extra"
   depmod -b "$cache/linux" "$release"
+fi
+
+if [ -n "$need_newer_qemu" ]; then
+  say "unpacking the QEMU of $newer_suite into $cache"
+  # shellcheck disable=SC2086
+  source_of ${newer_suite%-backports} $newer_suite >"$work/sources"
+  # Nothing is installed in there, so nothing of it has to run but QEMU.
+  mmdebstrap --quiet --variant=extract --include=qemu-system-x86 --aptopt="APT::Default-Release \"$newer_suite\"" \
+    --dpkgopt='path-exclude=/*' --dpkgopt='path-include=/usr/lib64/*' --dpkgopt='path-include=/usr/lib/x86_64-linux-gnu/*' \
+    --dpkgopt='path-include=/usr/bin/qemu-system-x86_64' --dpkgopt='path-include=/usr/share/seabios/bios*' --dpkgopt='path-include=/usr/share/qemu/*.bin' \
+    "${newer_suite%-backports}" "$work/qemu" "$work/sources" >"$cache/qemu.log" 2>&1 || { cat "$cache/qemu.log"; give_up "$need_newer_qemu"; }
+  cat >"$work/qemu/qemu-system-x86_64" <<'EOF'
+#!/bin/sh
+# Runs the QEMU in this folder on the libraries in this folder.
+usr=$(dirname "$0")/usr
+export QEMU_MODULE_DIR="$usr/lib/x86_64-linux-gnu/qemu"
+exec "$usr/lib64/ld-linux-x86-64.so.2" --library-path "$usr/lib/x86_64-linux-gnu" "$usr/bin/qemu-system-x86_64" -L "$usr/share/seabios" -L "$usr/share/qemu" "$@"
+EOF
+  chmod +x "$work/qemu/qemu-system-x86_64"
+  "$work/qemu/qemu-system-x86_64" -device vhost-user-test-device-pci,help >/dev/null || give_up "$need_newer_qemu with vhost-user-test-device-pci"
+  rm -rf "$cache/qemu"
+  mv "$work/qemu" "$cache/qemu"
 fi
 say 'ready'
