@@ -3,26 +3,12 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
-import { type Draw, drawnCursor, drawnPicture, isWholeText, flipWithModetest, showModetestPattern, showText, startDrawing } from '../rig/guest-pictures.ts';
+import { type Draw, drawnPicture, isWholeText, flipWithModetest, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { OurGpu, pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
 
 const size = [1280, 800] as const;
-
-/** The 64x64 cursor over a picture, its top left corner at x, y. */
-function withCursor({ width, height, data }: Picture, seed: number, x: number, y: number): Picture {
-  const result = { width, height, data: data.slice() };
-  const cursor = drawnCursor(seed);
-  for (let row = Math.max(0, -y); row < Math.min(64, height - y); row++) {
-    for (let column = Math.max(0, -x); column < Math.min(64, width - x); column++) {
-      const from = (row * 64 + column) * 4;
-      const to = ((y + row) * width + x + column) * 4;
-      for (let c = 0; c < 3; c++) result.data[to + c] = cursor[from + c]! + Math.round((data[to + c]! * (255 - cursor[from + 3]!)) / 255);
-    }
-  }
-  return result;
-}
 
 function hash({ data }: Picture): string {
   return createHash('sha1').update(data).digest('hex');
@@ -142,7 +128,7 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       await draw('cursor 3 100 200 0 0');
       let seed = 3;
       const expectCursor = async (x: number, y: number, name: string) => {
-        const expected = withCursor(background, seed, x, y);
+        const expected = withDrawnCursor(background, seed, x, y);
         // The cursor queue gives no answer to wait for. The rightmost column that is visible is opaque enough to tell.
         const [atX, atY] = [Math.min(x + 63, 1023), Math.max(y, 0)];
         const there = pixel(expected, atX, atY);

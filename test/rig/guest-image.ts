@@ -7,6 +7,9 @@ import { basename, join } from 'node:path';
 /** Where `install.sh` unpacked the kernel and where built things are kept between runs. */
 export const cacheDir = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'scanout-bridge');
 
+/** The QEMU that has the generic vhost-user front end (>= 11.1); `install.sh` unpacked it. */
+export const newerQemu = join(cacheDir, 'qemu/qemu-system-x86_64');
+
 export interface GuestImage {
   readonly kernel: string;
   readonly initrd: string;
@@ -40,10 +43,10 @@ exec $bb switch_root /new /bin/sh -c '
 
 /**
  * For `describe.skipIf`: true, with a printed reason, on a developer's machine that cannot boot
- * guests; under CI=true it throws instead.
+ * guests, or lacks what else a test needs; under CI=true it throws instead.
  */
-export function skipWithoutGuest(): boolean {
-  const needed = [join(cacheDir, 'linux/complete'), '/usr/bin/qemu-system-x86_64', '/usr/lib/qemu/vhost-user-gpu', '/bin/busybox', '/usr/bin/modetest', '/usr/include/libdrm/drm.h'];
+export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
+  const needed = [...alsoNeeded, join(cacheDir, 'linux/complete'), '/usr/bin/qemu-system-x86_64', '/usr/lib/qemu/vhost-user-gpu', '/bin/busybox', '/usr/bin/modetest', '/usr/include/libdrm/drm.h'];
   const missing = needed.filter((path) => !existsSync(path));
   if (missing.length === 0) return false;
   const reason = `no real guest without ${missing.join(', ')}: run sh test/rig/install.sh as root`;

@@ -99,6 +99,20 @@ export function drawnCursor(seed: number): Uint8Array {
   return data;
 }
 
+/** A picture with what guest-draw's `cursor SEED` shows on top, the cursor's top left corner at x, y. */
+export function withDrawnCursor({ width, height, data }: Picture, seed: number, x: number, y: number): Picture {
+  const result = { width, height, data: data.slice() };
+  const cursor = drawnCursor(seed);
+  for (let row = Math.max(0, -y); row < Math.min(64, height - y); row++) {
+    for (let column = Math.max(0, -x); column < Math.min(64, width - x); column++) {
+      const from = (row * 64 + column) * 4;
+      const to = ((y + row) * width + x + column) * 4;
+      for (let c = 0; c < 3; c++) result.data[to + c] = cursor[from + c]! + Math.round((data[to + c]! * (255 - cursor[from + 3]!)) / 255);
+    }
+  }
+  return result;
+}
+
 /** guest-draw, built once per content of its source; the guest finds it under the same path. */
 function guestDraw(): string {
   const source = join(import.meta.dirname, 'guest-draw.c');

@@ -4,8 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { qemuFlags } from '../../src/cli/qemu-flags.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { guestImage } from './guest-image.ts';
+import { guestImage, newerQemu } from './guest-image.ts';
 import { GuestShell } from './guest-shell.ts';
 import { readPpm } from './picture.ts';
 import { Qmp } from './qmp.ts';
@@ -15,11 +16,15 @@ export type GuestGpu =
   | { readonly kind: 'builtin' }
   /** A GPU behind a listening vhost-user socket: our process, or the C reference backend. */
   | { readonly kind: 'vhost-user'; readonly socket: string }
+  /** The same behind a front end that passes every feature on, blobs included. QEMU has no display for it: the back end decides on monitors. */
+  | { readonly kind: 'generic'; readonly socket: string }
   /** No GPU but what `extraQemuArgs` bring; memory is shareable as for vhost-user. */
   | { readonly kind: 'none' };
 
 export interface GuestOptions {
   readonly gpu: GuestGpu;
+  /** The program; this machine's own unless told, or `newerQemu` for a generic GPU. */
+  readonly qemu?: string;
   /** Preferred mode of the first scanout in pixels; 1280x800 unless told. A vhost-user backend may offer another. */
   readonly size?: readonly [width: number, height: number];
   /** 512 unless told. More than 2048 puts memory above 4 GiB, in a second region. */
@@ -53,7 +58,8 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
     const portSocket = connection(servers, join(dir, 'port'));
     const { kernel, initrd } = guestImage();
     // Under setpriv QEMU dies with the thread that started it, however that ends.
-    const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArgs(options, dir, kernel, initrd)], {
+    const { qemu: program = options.gpu.kind === 'generic' ? newerQemu : 'qemu-system-x86_64' } = options;
+    const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...qemuArgs(options, dir, kernel, initrd)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     guest = new Guest(qemu, dir, qmpSocket, portSocket);
@@ -80,13 +86,21 @@ function closed(socket: Socket): Promise<unknown> {
   return socket.closed ? Promise.resolve() : once(socket.destroy(), 'close');
 }
 
+function gpuArgs(gpu: GuestGpu, properties: string): string[] {
+  switch (gpu.kind) {
+    case 'builtin':
+      return ['-device', `virtio-gpu-pci,${properties}`];
+    case 'vhost-user':
+      return ['-chardev', `socket,id=vhost,path=${gpu.socket}`, '-device', `vhost-user-gpu-pci,chardev=vhost,${properties}`];
+    case 'generic':
+      // As users are told to; of the flags for memory there are those of every guest.
+      return qemuFlags({ socket: gpu.socket, memoryBytes: 2 ** 30, generic: true }).slice(-2).flat();
+    case 'none':
+      return [];
+  }
+}
+
 function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, cpus = 1, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
-  const gpuProperties = `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`;
-  const gpuArgs = {
-    builtin: () => ['-device', `virtio-gpu-pci,${gpuProperties}`],
-    'vhost-user': () => ['-chardev', `socket,id=vhost,path=${(gpu as { socket: string }).socket}`, '-device', `vhost-user-gpu-pci,chardev=vhost,${gpuProperties}`],
-    none: () => [],
-  }[gpu.kind]();
   // The console shows what tests write to it and nothing else: no kernel messages, no cursor, no blanking.
   const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
   return [
@@ -99,7 +113,7 @@ function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, c
     ...['-chardev', `socket,id=qmp,path=${join(dir, 'qmp')}`, '-mon', 'chardev=qmp,mode=control'],
     ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=port,path=${join(dir, 'port')}`, '-device', 'virtserialport,chardev=port'],
     ...['-fsdev', 'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap', '-device', 'virtio-9p-pci,fsdev=root,mount_tag=root'],
-    ...gpuArgs,
+    ...gpuArgs(gpu, `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`),
     ...extraQemuArgs,
   ];
 }

@@ -1,7 +1,7 @@
 /**
- * Makes fixtures/*.scanout anew from real guests, and the README's picture:
+ * Makes fixtures/*.scanout anew from real guests, and the README's picture; all, or those named:
  *
- *     npx tsx test/rig/record-fixtures.ts
+ *     npx tsx test/rig/record-fixtures.ts [NAME...]
  */
 import { statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,11 +16,13 @@ import { bootGuest, type Guest } from './guest.ts';
 import { startDrawing } from './guest-pictures.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../fixtures');
+const wanted = process.argv.slice(2);
 
 /** As a user boots: kernel messages on the screen. */
 const LOUD = 'console=ttyS0 console=tty0 loglevel=7 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
 
-async function record(name: string, size: readonly [number, number], play: (guest: Guest) => Promise<void>, options: { append?: string; png?: string } = {}): Promise<void> {
+async function record(name: string, size: readonly [number, number], play: (guest: Guest) => Promise<void>, options: { gpu?: 'vhost-user' | 'generic'; append?: string; png?: string } = {}): Promise<void> {
+  if (wanted.length > 0 && !wanted.includes(name)) return;
   const socket = join(tmpdir(), `record-${process.pid}.sock`);
   const file = join(FIXTURES, `${name}.scanout`);
   {
@@ -29,7 +31,7 @@ async function record(name: string, size: readonly [number, number], play: (gues
     using output = HeadlessOutput.open({ width: size[0], height: size[1] });
     using bridge = new Bridge(guest, { budget: guest.budget });
     bridge.show(scanoutId(0), output);
-    await using vm = await bootGuest({ gpu: { kind: 'vhost-user', socket }, size, extraQemuArgs: options.append === undefined ? [] : ['-append', options.append] });
+    await using vm = await bootGuest({ gpu: { kind: options.gpu ?? 'vhost-user', socket }, size, extraQemuArgs: options.append === undefined ? [] : ['-append', options.append] });
     await play(vm);
     await output.settled();
     const picture = output.capture();
@@ -57,7 +59,7 @@ await record('cursor', [800, 600], async (guest) => {
   const draw = await startDrawing(guest);
   await draw('mode 800 600');
   await draw('pattern 3');
-  await draw('cursor 5 100 100 8 8');
+  await draw('cursor 5 20 30 8 8');
   for (let step = 0; step <= 60; step++) await draw(`move ${Math.round(400 + 380 * Math.sin(step / 9))} ${Math.round(300 + 280 * Math.cos(step / 7))}`);
   await draw('hide');
   await draw('cursor 6 300 200 0 0');
@@ -71,3 +73,20 @@ await record('mode-change', [1280, 800], async (guest) => {
     await draw(`damage ${seed + 6} 40 50 ${width / 4} ${height / 8}`);
   }
 });
+await record(
+  'blobs',
+  [640, 480],
+  async (guest) => {
+    const draw = await startDrawing(guest);
+    await draw('mode 160 120');
+    await draw('flip 6');
+    await draw('cursor 5 20 30 8 8');
+    await draw('move 120 100');
+    await draw('flip 6 plain');
+    await draw('pattern 4');
+    await draw('damage 9 40 50 81 33');
+    await draw('hide');
+    await draw('sync');
+  },
+  { gpu: 'generic' },
+);

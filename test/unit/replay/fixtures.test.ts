@@ -8,7 +8,7 @@ import type { Picture } from '../../../src/core/picture.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import { openReplay, type ReplaySummary } from '../../../src/guest/replay/replay.ts';
 import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
-import { drawnCursor, drawnPicture } from '../../rig/guest-pictures.ts';
+import { drawnPicture, withDrawnCursor } from '../../rig/guest-pictures.ts';
 import { expectSamePicture } from '../../rig/picture.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../../fixtures');
@@ -64,7 +64,7 @@ describe('a recorded session of a real guest', () => {
     const drawn = drawnPicture(800, 600, 3);
     expect(errors).toBe(0);
     expectSamePicture(withoutCursor, drawn, 'fixture-without-cursor');
-    expectSamePicture(picture, over(drawn, drawnCursor(6), 300, 200), 'fixture-cursor');
+    expectSamePicture(picture, withDrawnCursor(drawn, 6, 300, 200), 'fixture-cursor');
   });
 
   test('of mode changes shows every size, and the last picture', async () => {
@@ -74,18 +74,14 @@ describe('a recorded session of a real guest', () => {
     expect([picture.width, picture.height]).toEqual([640, 480]);
     expect(picture.data.slice(0, 4)).toEqual(drawnPicture(640, 480, 3).data.slice(0, 4));
   });
-});
 
-/** A 64x64 premultiplied cursor over a picture. */
-function over({ width, height, data }: Picture, cursor: Uint8Array, left: number, top: number): Picture {
-  const out = { width, height, data: data.slice() };
-  for (let y = 0; y < 64; y++) {
-    for (let x = 0; x < 64; x++) {
-      const to = ((top + y) * width + left + x) * 4;
-      const from = (y * 64 + x) * 4;
-      const alpha = cursor[from + 3]!;
-      for (let c = 0; c < 3; c++) out.data[to + c] = cursor[from + c]! + Math.round((out.data[to + c]! * (255 - alpha)) / 255);
-    }
-  }
-  return out;
-}
+  test('with blobs flips them, and ends with what was drawn into the last', async () => {
+    const { picture, errors, flushes } = await play('blobs');
+    const expected = drawnPicture(160, 120, 4);
+    const part = drawnPicture(160, 120, 9).data;
+    for (let y = 50; y < 50 + 33; y++) expected.data.set(part.subarray((y * 160 + 40) * 4, (y * 160 + 40 + 81) * 4), (y * 160 + 40) * 4);
+    expect(errors).toBe(0);
+    expect(flushes).toBeGreaterThan(12);
+    expectSamePicture(picture, expected, 'fixture-blobs');
+  });
+});

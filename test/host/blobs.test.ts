@@ -1,0 +1,174 @@
+/** Real guests in a newer QEMU: one whose framebuffers are blobs, and one on the ordinary device of that QEMU. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { VIRTIO_GPU_CMD, virtio_gpu_resource_create_blob, virtio_gpu_set_scanout } from '../../protocols/virtio-gpu.ts';
+import type { GpuTap } from '../../src/guest/virtio-gpu/tap.ts';
+import { newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
+import { type Draw, drawnPicture, isWholeText, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { OurGpu, pictureShownWhen, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
+import { expectSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
+
+const { GET_DISPLAY_INFO, RESOURCE_CREATE_BLOB, SET_SCANOUT, SET_SCANOUT_BLOB, TRANSFER_TO_HOST_2D } = VIRTIO_GPU_CMD;
+
+/** Counts commands by their type, and looks at what framebuffers are made of. */
+class CommandTap implements GpuTap {
+  readonly counts = new Map<number, number>();
+  /** Bytes of each blob since `clear`. */
+  readonly blobs: number[] = [];
+  /** Resources other than blobs that a scanout was given. */
+  plainScanouts = 0;
+  /** Whoever waits for the guest to ask for its monitors. */
+  onAsked: (() => void) | null = null;
+
+  command(_queue: number, request: Uint8Array): void {
+    const view = new DataView(request.buffer, request.byteOffset);
+    const type = view.getUint32(0, true);
+    this.counts.set(type, this.count(type) + 1);
+    if (type === RESOURCE_CREATE_BLOB) this.blobs.push(virtio_gpu_resource_create_blob.get(view, 0).size);
+    if (type === SET_SCANOUT && virtio_gpu_set_scanout.get(view, 0).resource_id !== 0) this.plainScanouts++;
+    if (type === GET_DISPLAY_INFO) this.onAsked?.();
+  }
+
+  count(type: number): number {
+    return this.counts.get(type) ?? 0;
+  }
+
+  clear(): void {
+    this.counts.clear();
+    this.blobs.length = 0;
+  }
+
+  monitorChanged(): void {}
+  memoryChanged(): void {}
+  negotiated(): void {}
+  pixels(): void {}
+  reset(): void {}
+}
+
+describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
+  const tap = new CommandTap();
+  let before: ReturnType<typeof resources>;
+  let ours: OurGpu;
+  let guest: Guest;
+
+  beforeAll(async () => {
+    before = await resourcesBefore();
+    ours = OurGpu.open({ tap });
+    guest = await bootGuest({ gpu: { kind: 'generic', socket: ours.socket } });
+  });
+  afterAll(async () => {
+    await guest[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+  });
+
+  test('has a driver that found blobs, and no 3D', async () => {
+    expect(await guest.run('dmesg | grep "drm. features:"')).toMatch(/-virgl \+edid \+resource_blob /);
+  });
+
+  test("shows its console and modetest's pattern as on QEMU's own GPU", async () => {
+    await using builtin = await bootGuest({ gpu: { kind: 'builtin' } });
+    await showText(guest);
+    await showText(builtin);
+    expectSamePicture(await pictureShownWhen(ours.output, isWholeText), await pictureWhen(() => builtin.screendump(), isWholeText), 'blob-text');
+    const stop = await showModetestPattern(guest, 1280, 800);
+    await showModetestPattern(builtin, 1280, 800);
+    expectSamePicture(await settledPicture(ours.output), await builtin.screendump(), 'blob-modetest');
+    await stop();
+  });
+
+  describe('that draws', () => {
+    let draw: Draw;
+
+    beforeAll(async () => {
+      draw = await startDrawing(guest);
+    });
+    afterAll(async () => {
+      await draw('quit');
+    });
+
+    test.each([[1024, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('at %i x %i has three blobs of that size and shows them', async (width, height) => {
+      tap.clear();
+      await draw(`mode ${width} ${height}`);
+      expectSamePicture(await settledPicture(ours.output), drawnPicture(width, height, 0), `blob-mode-${width}x${height}`);
+      // Whole pages.
+      expect(tap.blobs).toEqual(Array.from({ length: 3 }, () => Math.ceil((width * height * 4) / 4096) * 4096));
+      expect(tap.count(SET_SCANOUT_BLOB)).toBeGreaterThan(0);
+    });
+
+    test('flips pages without making anything new, the last of them stays', async () => {
+      await draw('mode 1280 800');
+      tap.clear();
+      const { flushes } = ours.guest.stats;
+      await draw('flip 100 plain');
+      expectSamePicture(await settledPicture(ours.output), drawnPicture(1280, 800, 100 % 3), 'blob-flip');
+      expect([tap.count(SET_SCANOUT_BLOB), ours.guest.stats.flushes - flushes]).toEqual([100, 100]);
+      expect(tap.blobs).toEqual([]);
+    });
+
+    test('changes parts of the picture', async () => {
+      await draw('mode 1001 333');
+      const expected = drawnPicture(1001, 333, 0);
+      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
+        await draw(`damage ${seed} ${x} ${y} ${width} ${height}`);
+        const part = drawnPicture(1001, 333, seed).data;
+        for (let row = y; row < y + height; row++) expected.data.set(part.subarray((row * 1001 + x) * 4, (row * 1001 + x + width) * 4), (row * 1001 + x) * 4);
+      }
+      expectSamePicture(await settledPicture(ours.output), expected, 'blob-damage');
+    });
+
+    test('shows a cursor that is a blob as well', async () => {
+      const background = drawnPicture(1024, 768, 0);
+      await draw('mode 1024 768');
+      tap.clear();
+      await draw('cursor 3 100 200 0 0');
+      await draw('move 500 333');
+      const expected = withDrawnCursor(background, 3, 500, 333);
+      const there = pixel(expected, 563, 333);
+      expectSamePicture(await pictureShownWhen(ours.output, (picture) => pixel(picture, 563, 333) === there, { cursor: true }), expected, 'blob-cursor');
+      expect(tap.blobs).toEqual([64 * 64 * 4]);
+      await draw('hide');
+    });
+  });
+
+  test('hears of another monitor while it runs', async () => {
+    const asked = new Promise<void>((resolve) => (tap.onAsked = resolve));
+    ours.plug(1024, 768);
+    await asked;
+    await (await startDrawing(guest))('quit');
+    expect(await guest.run('modetest -M virtio_gpu -c')).toMatch(/#0 1024x768 .*preferred/);
+  });
+
+  test('shows its console again after it was rebooted', async () => {
+    await guest.reboot();
+    await showText(guest);
+    expect(await pictureShownWhen(ours.output, isWholeText)).toMatchObject({ width: 1024, height: 768 });
+  });
+
+  test('sent transfers of blobs all along, which are no mistakes, and never showed anything else', () => {
+    expect(tap.count(TRANSFER_TO_HOST_2D)).toBeGreaterThan(0);
+    expect(tap.plainScanouts).toBe(0);
+    expect(ours.guest.stats.errors).toBe(0);
+    expect(ours.log.filter((line) => /^(error|warn)/.test(line))).toEqual([]);
+    expect(ours.bridge.stats[0]!.screens[0]!.primary.rung).toBe('shadow');
+  });
+
+  test('leaves nothing open when all is over', async () => {
+    await guest[Symbol.asyncDispose]();
+    ours[Symbol.dispose]();
+    expect(resources()).toEqual(before);
+  });
+});
+
+describe.skipIf(skipWithoutGuest(newerQemu))("a guest on a newer QEMU's ordinary device", () => {
+  test('has pictures, although the device acknowledges features we did not offer', async () => {
+    using ours = OurGpu.open();
+    await using guest = await bootGuest({ qemu: newerQemu, gpu: { kind: 'vhost-user', socket: ours.socket } });
+    const draw = await startDrawing(guest);
+    await draw('mode 1024 768');
+    await draw('flip 20 plain');
+    expectSamePicture(await settledPicture(ours.output), drawnPicture(1024, 768, 20 % 3), 'newer-qemu');
+    // VIRTIO_F_RING_RESET.
+    expect(ours.log).toContain('info: ignoring feature bits that were not offered: 0x10000000000');
+    expect(ours.guest.stats.errors).toBe(0);
+  });
+});
