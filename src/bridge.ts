@@ -18,6 +18,8 @@ export interface BridgeOptions {
   readonly log?: Log;
   /** Which guest pages outputs may read as they are; `auto` is all that can be. */
   readonly zeroCopy?: ZeroCopy;
+  /** Screens keep a guest's last picture when it shows none (reset, gone); default: they go dark. */
+  readonly keepLast?: boolean;
   /** Bounds the shadows a guest can cause; pass the source's own to bound both together. */
   readonly budget?: MemoryBudget;
 }
@@ -88,6 +90,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     this.#context = {
       dmabufs: new DmabufPool(options.zeroCopy ?? 'auto'),
       budget: options.budget ?? new MemoryBudget(Infinity),
+      keepLast: options.keepLast ?? false,
       log: options.log ?? (() => undefined),
     };
     this.#scanouts = Array.from({ length: source.scanouts }, () => ({
@@ -173,6 +176,10 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     scanout.cursorX = x;
     scanout.cursorY = y;
     for (const screen of scanout.screens) screen.moveCursor(x, y);
+  }
+
+  halted(): void {
+    for (const { screens } of this.#scanouts) for (const screen of screens) screen.halt();
   }
 
   destroyed(framebuffer: Framebuffer): void {

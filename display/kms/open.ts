@@ -17,6 +17,8 @@ export interface KmsOptions {
   readonly connector?: string;
   /** Default: what each monitor prefers. */
   readonly mode?: WantedMode;
+  /** The screen's colour while the guest shows nothing, 0xRRGGBB; default black. */
+  readonly background?: number;
   readonly log: Log;
 }
 
@@ -36,7 +38,7 @@ export class KmsDisplay implements Disposable {
     this.outputs = pipes.map((pipe) => {
       const modes = rankModes(pipe.connector.modes, options.mode ?? null);
       if (modes.length === 0) throw noMode(device, pipe.connector, options.mode);
-      return stack.use(KmsOutput.open(device, { pipe, modes, log: options.log }));
+      return stack.use(KmsOutput.open(device, { pipe, modes, background: options.background ?? 0, log: options.log }));
     });
     process.once('exit', this.#onExit);
     stack.defer(() => process.off('exit', this.#onExit));

@@ -31,6 +31,8 @@ export interface KmsOutputOptions {
   readonly pipe: Pipe;
   /** Tried in order. */
   readonly modes: readonly Mode[];
+  /** What the screen shows while the guest shows nothing, 0xRRGGBB; default black. */
+  readonly background?: number;
   readonly log: Log;
 }
 
@@ -65,7 +67,7 @@ export class KmsOutput implements Output, FlipListener {
   #sequence = 0;
   #isDisposed = false;
 
-  private constructor(device: KmsDevice, { pipe, modes, log }: KmsOutputOptions, stack: DisposableStack) {
+  private constructor(device: KmsDevice, { pipe, modes, background = 0, log }: KmsOutputOptions, stack: DisposableStack) {
     const { connector, crtc } = pipe;
     this.#device = device;
     this.#pipe = pipe;
@@ -73,7 +75,7 @@ export class KmsOutput implements Output, FlipListener {
     this.imports = device.canImport ? importable(pipe) : new FormatSet();
     this.shadowFormats = shadowFormats(pipe);
     const saved = stack.use(new SavedState(device, pipe));
-    const { mode, black } = setMode(device, pipe, modes, stack);
+    const { mode, black } = setMode(device, pipe, modes, background, stack);
     // Undone in reverse: the old picture is back before our buffers go.
     this.#planes = stack.use(new CrtcPlanes(device, pipe, mode, black, log));
     stack.defer(() => saved.restore());
@@ -194,12 +196,13 @@ export class KmsOutput implements Output, FlipListener {
 }
 
 /** The first mode the driver accepts, set with a black picture. */
-function setMode(device: KmsDevice, pipe: Pipe, modes: readonly Mode[], stack: DisposableStack): { mode: Mode; black: KmsBuffer } {
+function setMode(device: KmsDevice, pipe: Pipe, modes: readonly Mode[], background: number, stack: DisposableStack): { mode: Mode; black: KmsBuffer } {
   const { connector, crtc, primary } = pipe;
   let refused = 0;
   for (const mode of modes) {
     using attempt = new DisposableStack();
     const black = attempt.use(KmsBuffer.dumb(device, mode.width, mode.height, composedFormat(primary)));
+    fill(black, background);
     const blob = createBlob(device, mode.info);
     attempt.defer(() => destroyBlob(device, blob));
     const planes = [primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null).map(planeObject);
@@ -219,6 +222,16 @@ function setMode(device: KmsDevice, pipe: Pipe, modes: readonly Mode[], stack: D
   }
   const tried = modes.map(describeMode).join(', ');
   throw new KmsError('modeset-refused', `${device.name}:${connector.name}: the driver refuses ${tried} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
+}
+
+/** A buffer of a format of `composedFormat` in one colour, 0xRRGGBB. */
+function fill({ format, pixels }: KmsBuffer, colour: number): void {
+  const swapped = ((colour & 0xff) << 16) | (colour & 0xff00) | (colour >>> 16);
+  if (format === DRM_FORMAT.RGB565) {
+    new Uint16Array(pixels.bytes.buffer).fill(((colour >>> 8) & 0xf800) | ((colour >>> 5) & 0x7e0) | ((colour >>> 3) & 0x1f));
+  } else {
+    new Uint32Array(pixels.bytes.buffer).fill((format === DRM_FORMAT.XBGR8888 ? swapped : colour) | 0xff000000);
+  }
 }
 
 /** Whatever some plane shows as it is, or without its alpha. */

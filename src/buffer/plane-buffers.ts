@@ -23,6 +23,8 @@ export interface BufferContext {
   readonly dmabufs: DmabufPool;
   readonly budget: MemoryBudget;
   readonly log: Log;
+  /** Screens keep the last picture of a guest that shows none. */
+  readonly keepLast: boolean;
 }
 
 export interface PlaneStats extends PlaneCacheStats {
@@ -37,6 +39,8 @@ export interface PlaneStats extends PlaneCacheStats {
  * works. Handles are kept per framebuffer, so a flip between known ones makes nothing new.
  *
  *     show(fb, rect) -> damage(area) -> stage() -> take(state) -> released(handle)
+ *
+ * `freeze` puts a copy in front of whatever is shown, `thaw` takes it away.
  */
 export class PlaneBuffers implements Disposable {
   readonly #output: Output;
@@ -52,10 +56,11 @@ export class PlaneBuffers implements Disposable {
   #framebuffer: Framebuffer | null = null;
   /** One object for the plane's life: `take` hands it out on every frame. */
   readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
-  #shadowSource: Rect = EMPTY_RECT;
   #handle: Handle | null = null;
   #chain: ShadowChain | null = null;
   #chainIsBehind = false;
+  /** While frozen, the chain whose newest buffer is the picture: `#chain` or the one before it. */
+  #still: ShadowChain | null = null;
   /** Chains of an earlier size whose buffers the output still shows. */
   readonly #oldChains: ShadowChain[] = [];
   #rung: Rung | null = null;
@@ -82,8 +87,13 @@ export class PlaneBuffers implements Disposable {
     return { ...this.#cache.stats, rung: this.#rung, copiedBytes: this.#copiedBytes, shadowBytes: this.#chain?.byteLength ?? 0 };
   }
 
-  /** From now on `rect` of this framebuffer is the plane's picture; null is nothing. */
+  get isStill(): boolean {
+    return this.#still !== null;
+  }
+
+  /** From now on `rect` of this framebuffer is the plane's picture, or will be after `thaw`; null is nothing, at once. */
   show(framebuffer: Framebuffer | null, rect: Rect): void {
+    if (!framebuffer) this.thaw();
     if (framebuffer === this.#framebuffer && sameRect(rect, this.#rect)) return;
     this.#framebuffer = framebuffer;
     this.#rect.x = rect.x;
@@ -117,43 +127,56 @@ export class PlaneBuffers implements Disposable {
    */
   stage(): boolean {
     const chain = this.#chain;
-    if (this.#handle || !chain || !this.#chainIsBehind) return true;
-    let result: 'staged' | 'busy' | 'no-memory';
-    try {
-      result = chain.stage(this.#write);
-    } catch (error) {
-      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
-      this.#chainIsBehind = false;
-      return true;
+    if (this.#still || this.#handle || !chain || !this.#chainIsBehind) return true;
+    this.#chainIsBehind = !this.#copyInto(chain);
+    return !this.#chainIsBehind;
+  }
+
+  /** Until `thaw` the plane's picture is a copy of what it is now (nothing, where it cannot be copied): the guest's memory may change. */
+  freeze(): void {
+    if (this.#still || !this.#framebuffer) return;
+    if (this.#handle) {
+      this.#fitChain(this.#framebuffer);
+      this.#chainIsBehind = true;
     }
-    if (result === 'busy') return false;
-    if (result === 'no-memory') {
-      this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
-    }
+    const chain = this.#chain!;
+    if (this.#chainIsBehind) this.#copyInto(chain);
     this.#chainIsBehind = false;
-    return true;
+    this.#still = chain;
+  }
+
+  /** The framebuffer may go, its frozen picture stays. */
+  letGo(): void {
+    this.#framebuffer = null;
+    this.#handle = null;
+  }
+
+  /** The plane's picture is that of its framebuffer again. */
+  thaw(): void {
+    const still = this.#still;
+    this.#still = null;
+    if (!still || (still === this.#chain && !this.#handle)) return;
+    if (still === this.#chain) this.#chain = null;
+    this.#retire(still);
   }
 
   /** Puts what `present` shall show into `state`; a shadow not written since stays the same handle. */
   take(state: PlaneState): void {
-    if (!this.#framebuffer) {
+    if (this.#still) {
+      this.#still.take(state);
+    } else if (!this.#framebuffer) {
       state.handle = null;
-      return;
-    }
-    const shadow = this.#handle ? null : (this.#chain?.take() ?? null);
-    if (this.#handle) {
+    } else if (this.#handle) {
       state.handle = this.#handle;
       state.src = this.#rect;
-    } else if (shadow) {
-      state.handle = shadow;
-      state.src = this.#shadowSource;
-    } else if (state.handle && !this.#chain?.owns(state.handle)) {
-      state.handle = null;
+    } else {
+      this.#chain!.take(state);
     }
   }
 
   released(handle: Handle): void {
     this.#chain?.released(handle);
+    this.#still?.released(handle);
     for (let i = this.#oldChains.length - 1; i >= 0; i--) {
       const chain = this.#oldChains[i]!;
       chain.released(handle);
@@ -170,7 +193,7 @@ export class PlaneBuffers implements Disposable {
 
   /** True when the plane's picture reaches the output without a copy of ours. */
   get isZeroCopy(): boolean {
-    return this.#handle !== null && this.#rung !== 'direct';
+    return this.#handle !== null && this.#rung !== 'direct' && !this.#still;
   }
 
   [Symbol.dispose](): void {
@@ -178,8 +201,10 @@ export class PlaneBuffers implements Disposable {
     this.#handle = null;
     this.#cache[Symbol.dispose]();
     this.#chain?.[Symbol.dispose]();
+    this.#still?.[Symbol.dispose]();
     for (const chain of this.#oldChains.splice(0)) chain[Symbol.dispose]();
     this.#chain = null;
+    this.#still = null;
   }
 
   /** Null: it goes by copy, for good unless the output's refusal may pass. */
@@ -219,19 +244,37 @@ export class PlaneBuffers implements Disposable {
   }
 
   #useShadow(framebuffer: Framebuffer): void {
+    this.#fitChain(framebuffer);
+    this.#chainIsBehind = true;
+    this.#useRung('shadow');
+  }
+
+  /** Brings the newest buffer up to date. False: all are busy. */
+  #copyInto(chain: ShadowChain): boolean {
+    try {
+      const result = chain.stage(this.#write);
+      if (result === 'no-memory') {
+        this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
+      }
+      return result !== 'busy';
+    } catch (error) {
+      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
+      return true;
+    }
+  }
+
+  /** A chain for copies of the plane's picture, all of them out of date. */
+  #fitChain(framebuffer: Framebuffer): void {
     const max = this.#output.maxCursor;
     const width = this.#use === 'cursor' ? Math.min(this.#rect.width, max.width) : this.#rect.width;
     const height = this.#use === 'cursor' ? Math.min(this.#rect.height, max.height) : this.#rect.height;
     const format = chooseShadowFormat(framebuffer.format, this.#output.shadowFormats, this.#use === 'cursor');
     const chain = this.#chain;
     if (chain?.width !== width || chain.height !== height || chain.format !== format) {
-      if (chain) this.#retire(chain);
+      if (chain && chain !== this.#still) this.#retire(chain);
       this.#chain = new ShadowChain(this.#output, this.#context.budget, width, height, format);
-      this.#shadowSource = { x: 0, y: 0, width, height };
     }
     this.#chain!.ageWhole();
-    this.#chainIsBehind = true;
-    this.#useRung('shadow');
   }
 
   #retire(chain: ShadowChain): void {

@@ -36,6 +36,7 @@ export class Screen implements OutputListener, Disposable {
   readonly #owner: ScreenOwner;
   readonly #primary: PlaneBuffers;
   readonly #cursor: PlaneBuffers;
+  readonly #keepLast: boolean;
   readonly #frame: Frame = {
     canvas: { width: 0, height: 0 },
     primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
@@ -71,6 +72,7 @@ export class Screen implements OutputListener, Disposable {
   constructor(output: Output, context: BufferContext, owner: ScreenOwner) {
     this.output = output;
     this.#owner = owner;
+    this.#keepLast = context.keepLast;
     const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;
     this.#primary = new PlaneBuffers(output, 'primary', context, isShown);
     this.#cursor = new PlaneBuffers(output, 'cursor', context, isShown);
@@ -81,8 +83,13 @@ export class Screen implements OutputListener, Disposable {
     return { output: this.output.name, frames: this.#frames, primary: this.#primary.stats, cursor: this.#cursor.stats };
   }
 
-  /** The picture from the next flush on; null blanks the screen now. */
+  /** The picture from the next flush on; null blanks the screen now, or leaves it with a copy of its last picture. */
   setScanout(framebuffer: Framebuffer | null, rect: Rect): void {
+    if (!framebuffer && this.#keepLast) {
+      this.halt();
+      this.#primary.letGo();
+      return;
+    }
     this.#primary.show(framebuffer, rect);
     Object.assign(this.#rect, rect);
     this.#canvas.width = rect.width;
@@ -95,8 +102,22 @@ export class Screen implements OutputListener, Disposable {
     }
   }
 
+  /**
+   * Shows a copy of the picture as it is now, whatever becomes of the guest's memory, until the
+   * next flush. Where the last picture stays for good it has no cursor: one that does not move
+   * looks broken.
+   */
+  halt(): void {
+    if (!this.#primary.framebuffer || this.#primary.isStill) return;
+    this.#primary.freeze();
+    if (!this.#keepLast) this.#cursor.freeze();
+    this.#isDirty = true;
+    this.#commit();
+  }
+
   /** Shows `damage`; `flush.done()` follows, see the design's rules for when. */
   flush(damage: Damage, flush: Flush | null): void {
+    if (this.#primary.isStill) this.#goOn();
     this.#primary.damage(damage);
     this.#damage.addAll(damage);
     this.#isDirty = true;
@@ -122,6 +143,7 @@ export class Screen implements OutputListener, Disposable {
     this.#cursorDst.height = height;
     this.#frame.hotspotX = hotspotX;
     this.#frame.hotspotY = hotspotY;
+    this.#cursor.thaw();
     this.#cursor.show(framebuffer, { x: 0, y: 0, width, height });
     this.#cursor.damageWhole();
     this.#cursor.stage();
@@ -190,16 +212,25 @@ export class Screen implements OutputListener, Disposable {
     if (!this.#isDirty || this.#isInFlight || !this.#primary.stage() || !this.#cursor.stage()) return;
     const frame = this.#frame;
     const before = frame.primary.handle;
+    const { isStill } = this.#primary;
     this.#primary.take(frame.primary);
-    this.#cursor.take(frame.cursor);
-    frame.canvas = this.#canvas;
-    frame.primary.dst = this.#canvas;
+    if (isStill && this.#keepLast) frame.cursor.handle = null;
+    else this.#cursor.take(frame.cursor);
+    // The guest's next picture may be of another size already.
+    const canvas = isStill ? frame.primary.src : this.#canvas;
+    frame.canvas = canvas;
+    frame.primary.dst = canvas;
     frame.cursor.dst = this.#cursorDst;
-    this.#shiftDamage(frame);
+    if (isStill) {
+      frame.damage.clear();
+      frame.damage.addRect(canvas);
+    } else {
+      this.#shiftDamage(frame);
+    }
     if (frame.primary.handle && !this.#held.has(frame.primary.handle)) this.#held.add(frame.primary.handle);
     if (frame.cursor.handle && !this.#held.has(frame.cursor.handle)) this.#held.add(frame.cursor.handle);
     this.#replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
-    this.#shown = this.#primary.framebuffer;
+    this.#shown = isStill ? null : this.#primary.framebuffer;
     this.#shownIsZeroCopy = this.#primary.isZeroCopy;
     this.#isDirty = false;
     this.#isInFlight = true;
@@ -208,6 +239,15 @@ export class Screen implements OutputListener, Disposable {
     this.#inFlight = staged;
     this.output.present(frame);
     finish(this.#atCommit);
+  }
+
+  /** The guest draws again, after a pause or anew. */
+  #goOn(): void {
+    this.#primary.thaw();
+    this.#cursor.thaw();
+    // It may not have been shown meanwhile.
+    this.#cursor.damageWhole();
+    this.#damage.addRect(this.#rect);
   }
 
   /** From the framebuffer's pixels to those of the buffer shown. */

@@ -1,7 +1,8 @@
 import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../core/damage.ts';
+import type { Rect } from '../core/geometry.ts';
 import type { MemoryBudget } from '../core/memory-budget.ts';
-import type { Handle, Output, Shadow } from '../core/output.ts';
+import type { Handle, Output, PlaneState, Shadow } from '../core/output.ts';
 
 /** One on screen, one in flight, one being written. */
 const MAX_SHADOWS = 3;
@@ -27,6 +28,7 @@ export class ShadowChain implements Disposable {
   readonly width: number;
   readonly height: number;
   readonly format: Fourcc;
+  readonly #whole: Rect;
   readonly #entries: Entry[] = [];
   #staged: Entry | null = null;
 
@@ -36,6 +38,7 @@ export class ShadowChain implements Disposable {
     this.width = width;
     this.height = height;
     this.format = format;
+    this.#whole = { x: 0, y: 0, width, height };
   }
 
   /** `area`, moved by `dx`, `dy`, changed in the guest's picture: every buffer is older by it. */
@@ -49,34 +52,34 @@ export class ShadowChain implements Disposable {
 
   /**
    * Brings one buffer up to date. 'busy': the output still reads all of them, stage again after
-   * `released`. 'no-memory': there is none to write and none will come back.
+   * `released`. 'no-memory': there is none to write and none will come back. Throws what `write` throws.
    */
   stage(write: ShadowWriter): 'staged' | 'busy' | 'no-memory' {
     const entry = this.#staged ?? this.#youngestFree() ?? this.#grow();
     if (!entry) return this.#entries.length > 1 ? 'busy' : 'no-memory';
-    entry.state = 'staged';
-    this.#staged = entry;
     write(entry.shadow, entry.stale);
     entry.stale.clear();
+    entry.state = 'staged';
+    this.#staged = entry;
     return 'staged';
   }
 
-  /** Hands the staged buffer to the output; null when nothing was staged since. */
-  take(): Shadow | null {
+  /** Hands the staged buffer to the output; when nothing was staged since, the one shown stays, if it is of this chain. */
+  take(state: PlaneState): void {
     const entry = this.#staged;
-    if (!entry) return null;
-    entry.state = 'shown';
-    this.#staged = null;
-    return entry.shadow;
+    if (entry) {
+      entry.state = 'shown';
+      this.#staged = null;
+      state.handle = entry.shadow;
+      state.src = this.#whole;
+    } else if (!this.#entries.some(({ shadow }) => shadow === state.handle)) {
+      state.handle = null;
+    }
   }
 
   released(handle: Handle): void {
     const entry = this.#entries.find((e) => e.shadow === handle);
     if (entry) entry.state = 'free';
-  }
-
-  owns(handle: Handle): boolean {
-    return this.#entries.some(({ shadow }) => shadow === handle);
   }
 
   /** True when the output reads none of the buffers. */

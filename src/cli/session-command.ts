@@ -7,7 +7,7 @@ import { ControlError, defaultControlPath } from './control-protocol.ts';
 import { ControlServer } from './control-server.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
 import { logLevelOption, stderrLog } from './log.ts';
-import { OUTPUT_FORMS, parseOutputSpec } from './output-spec.ts';
+import { OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
 import { Session } from './session.ts';
 
 const DEFAULT_OUTPUT = 'headless:1280x800';
@@ -20,6 +20,7 @@ interface Options {
   scanouts?: number;
   maxGuestMemory: string;
   zeroCopy: ZeroCopy;
+  whenOff: string;
   logLevel: LogLevel;
 }
 
@@ -28,6 +29,7 @@ export function sessionCommand(name: string): Command {
   return new Command(name)
     .requiredOption('--guest <spec>', GUEST_FORMS)
     .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, (spec: string, before?: string[]) => [...(before ?? []), spec])
+    .option('--when-off <picture>', `what screens show while the guest shows nothing (it reboots, or is gone): ${WHEN_OFF_FORMS}`, 'black')
     .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
     .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output and monitor)", parseScanouts)
     .option('--max-guest-memory <size>', 'host memory the guest can cause to be used', '512M')
@@ -39,9 +41,11 @@ export function sessionCommand(name: string): Command {
 export async function runSession(options: Options, record?: string): Promise<void> {
   const log = stderrLog(options.logLevel);
   const guest = parseGuestSpec(options.guest);
+  const whenOff = parseWhenOff(options.whenOff);
   using session = Session.open({
     guest,
-    outputs: (options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec),
+    outputs: withBackground((options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec), whenOff),
+    keepLast: whenOff === 'last',
     maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
     zeroCopy: options.zeroCopy,
     log,

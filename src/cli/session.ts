@@ -33,6 +33,8 @@ export interface SessionOptions {
   readonly guest: GuestSpec;
   /** Each headless output and each monitor shows one scanout, in order; the VMM's display shows all of them. */
   readonly outputs: readonly OutputSpec[];
+  /** Screens keep a guest's last picture when it shows none; default: they go dark. */
+  readonly keepLast?: boolean;
   /** Default: one for each headless output and each monitor, and at least one. */
   readonly scanouts?: number;
   /** Bytes. */
@@ -69,7 +71,7 @@ export class Session implements Disposable {
     const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
     this.#guest = stack.use(openGuest(options.guest, device));
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, budget: this.#guest.budget }));
+    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     this.#stack = stack.move();
   }

@@ -43,6 +43,12 @@ export interface SourceSink {
    */
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void;
   cursorMoved(id: ScanoutId, x: number, y: number): void;
+  /**
+   * The guest's driver stands still: it is paused or was reset, and which of the two may be known
+   * only when it goes on. What is shown stays, but until the next flush its memory may change
+   * (firmware reuses it after a reset) and mean nothing.
+   */
+  halted(): void;
   /** No longer on any scanout or cursor, its memory goes when the call returns. Drop every handle made of it. */
   destroyed(framebuffer: Framebuffer): void;
 }

@@ -115,6 +115,10 @@ class LazySink implements SourceSink {
     this.sum++;
   }
 
+  halted(): void {
+    this.#look(this.#shown);
+  }
+
   destroyed(framebuffer: Framebuffer): void {
     if (this.#shown === framebuffer) this.#shown = null;
   }

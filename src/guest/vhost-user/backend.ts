@@ -126,6 +126,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
       case VHOST_USER.GET_VRING_BASE: {
         const ring = this.#ring(message.ring);
         this.#halt(ring);
+        if (this.#rings.every(({ queue }) => queue === null)) this.#device.halted();
         return wire.vhost_vring_state.encode({ index: ring.index, num: ring.base });
       }
       case VHOST_USER.SET_VRING_KICK: {

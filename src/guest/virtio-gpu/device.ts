@@ -33,8 +33,6 @@ import { PixelTap } from './tap-pixels.ts';
 
 export const CONTROL_QUEUE = 0;
 
-const DEFAULT_GUEST_MEMORY = 512 * 2 ** 20;
-
 export interface VirtioGpuOptions {
   /** 1 to 16; default 1. */
   readonly scanouts?: number;
@@ -119,7 +117,7 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   /** UsageError for a number of scanouts that virtio does not know. */
   constructor(options: VirtioGpuOptions = {}) {
-    const { scanouts: count = 1, maxGuestMemory = DEFAULT_GUEST_MEMORY, blobs = true, log = () => undefined, tap = null } = options;
+    const { scanouts: count = 1, maxGuestMemory = 512 * 2 ** 20, blobs = true, log = () => undefined, tap = null } = options;
     if (!Number.isInteger(count) || count < 1 || count > VIRTIO_GPU_MAX_SCANOUTS) {
       throw new UsageError(`${count} scanouts: a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
@@ -132,9 +130,8 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.features = offered.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
     const scanouts = new Scanouts(count);
     const resources = new Resources(scanouts, this.budget, log);
-    const monitors = new Monitors(scanouts);
     const pixelTap = tap && new PixelTap(tap, resources, log);
-    this.#state = { resources, scanouts, monitors, tap: pixelTap, rect: new MutableRect(), flushes: 0, transfers: 0 };
+    this.#state = { resources, scanouts, monitors: new Monitors(scanouts), tap: pixelTap, rect: new MutableRect(), flushes: 0, transfers: 0 };
     virtio_gpu_config.field.num_scanouts.set(this.#configView, 0, count);
   }
 
@@ -198,6 +195,10 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#answers[index]?.stop();
     this.#answers[index] = null;
     this.#queues[index] = null;
+  }
+
+  halted(): void {
+    this.#state.scanouts.halt();
   }
 
   kicked(index: number): void {

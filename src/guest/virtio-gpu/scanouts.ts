@@ -53,6 +53,8 @@ export interface Scanout extends Plane {
 /** What each of the guest's monitors shows, and the sink that is told. */
 export class Scanouts {
   readonly #scanouts: readonly Scanout[];
+  /** Since then only a flush of the guest's own says that its memory holds what it shows. */
+  #isHalted = false;
   #sink: SourceSink | null = null;
 
   constructor(count: number) {
@@ -106,6 +108,13 @@ export class Scanouts {
     this.#sink?.scanout(scanout.id, null, scanout.rect);
   }
 
+  /** Everything shown is to be kept as it is until the guest flushes. */
+  halt(): void {
+    if (this.#isHalted) return;
+    this.#isHalted = true;
+    this.#sink?.halted();
+  }
+
   /** `layout` null, with the resource, hides the cursor. The pixels count as of now. */
   setCursor(scanout: Scanout, resource: Resource | null, layout: PixelLayout | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
     const { cursor } = scanout;
@@ -150,6 +159,7 @@ export class Scanouts {
   /** Shows what changed, wherever the resource is shown; `answer` waits for all of them. */
   flush(resource: Resource, answer: Answer): void {
     const sink = this.#sink;
+    this.#isHalted = false;
     if (!sink) return;
     for (const scanout of this.#scanouts) {
       if (scanout.resource !== resource || !scanout.framebuffer || scanout.pending.isEmpty) continue;
@@ -169,7 +179,7 @@ export class Scanouts {
       if (scanout.resource === resource) {
         const hadPixels = scanout.framebuffer !== null;
         scanout.framebuffer = resource.framebuffer(scanout.layout);
-        this.#announce(scanout, hadPixels);
+        this.#announce(scanout, hadPixels && !this.#isHalted);
       }
       const { cursor } = scanout;
       if (cursor.resource === resource) {

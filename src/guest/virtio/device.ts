@@ -31,6 +31,11 @@ export interface VirtioDevice {
   queueStarted(index: number, queue: Virtqueue): void;
   /** The last chance to push the chains popped from it: the queue is dead when this returns. */
   queueStopped(index: number): void;
+  /**
+   * The front end took back every queue, as it does for a pause and for a reset alike. The guest
+   * does not run until this returns.
+   */
+  halted(): void;
   /** The driver made chains available. */
   kicked(index: number): void;
   reset(): void;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseByteSize } from '../../../src/cli/byte-size.ts';
 import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
-import { parseOutputSpec } from '../../../src/cli/output-spec.ts';
+import { parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 /** Texts near the accepted forms, where mistakes are. */
@@ -51,6 +51,30 @@ describe('--output', () => {
       }),
     );
     fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseOutputSpec(text))));
+  });
+});
+
+describe('--when-off', () => {
+  test.each([
+    ['last', 'last'],
+    ['black', 0],
+    ['#000000', 0],
+    ['#20304f', 0x20304f],
+    ['#FFFFFF', 0xffffff],
+  ] as const)('%s', (text, whenOff) => {
+    expect(parseWhenOff(text)).toBe(whenOff);
+  });
+
+  test.each(['', 'first', 'white', '#fff', '#1234567', '203040', '#20304g'])("'%s' is refused with the forms that are not", (text) => {
+    expect(() => parseWhenOff(text)).toThrow(/last.*black.*#RRGGBB/);
+  });
+
+  test('a colour goes to the monitors, and to nothing else', () => {
+    const kms = { kind: 'kms', card: 'card0' } as const;
+    const vmm = { kind: 'vmm', dmabuf: false } as const;
+    expect(withBackground([vmm, kms], 0x20304f)).toEqual([vmm, { ...kms, background: 0x20304f }]);
+    expect(() => withBackground([vmm], 0x20304f)).toThrow(UsageError);
+    expect([withBackground([vmm], 0), withBackground([vmm], 'last')]).toEqual([[vmm], [vmm]]);
   });
 });
 

@@ -82,6 +82,10 @@ class RecordingDevice implements VirtioDevice {
     this.#note(`stopped ${index}`);
   }
 
+  halted(): void {
+    this.#note('halted');
+  }
+
   kicked(index: number): void {
     for (let chain = this.queues[index]!.pop(); chain !== null; chain = this.queues[index]!.pop()) this.chains.push(chain);
     this.#note(`kicked ${index}`);
@@ -511,6 +515,18 @@ describe('chains in flight', () => {
     const detached = device.next('detached');
     frontEnd[Symbol.dispose]();
     await detached;
+  });
+
+  test('end before the device hears that the guest stands still, and that before the front end goes on', async () => {
+    const { frontEnd, answered } = await withChain();
+    device.calls.length = 0;
+    await frontEnd.channel.call(VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index: 0 }));
+    expect(device.calls).toEqual(['stopped 0']);
+    await frontEnd.channel.call(VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index: 1 }));
+    expect(device.calls).toEqual(['stopped 0', 'stopped 1', 'halted']);
+    const detached = device.next('detached');
+    frontEnd[Symbol.dispose]();
+    await Promise.allSettled([detached, answered]);
   });
 
   test('survive a change of memory', async () => {

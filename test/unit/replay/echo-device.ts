@@ -42,6 +42,10 @@ export class EchoDevice implements VirtioDevice {
     this.#queues.delete(index);
   }
 
+  halted(): void {
+    // It shows nothing.
+  }
+
   kicked(index: number): void {
     const queue = this.#queues.get(index);
     for (let chain = queue?.pop() ?? null; queue !== undefined && chain !== null; chain = queue.pop()) {

@@ -32,6 +32,10 @@ export class PictureSink implements SourceSink {
     this.seen.push(`cursor ${id} at ${x},${y}`);
   }
 
+  halted(): void {
+    this.seen.push('halted');
+  }
+
   destroyed(framebuffer: Framebuffer): void {
     if (this.#shown === framebuffer) this.#shown = null;
     this.seen.push(`destroyed ${framebuffer.width}x${framebuffer.height}`);

@@ -331,6 +331,20 @@ describe('the life of the device', () => {
     expect(shownPixels(rig)).toEqual(picture);
   });
 
+  it('says that it stands still once, and shows no new memory table before the guest draws again', () => {
+    using rig = new GpuRig();
+    rig.sink.isDoneAtOnce = true;
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole), request.flush(1, ...whole));
+    rig.sink.takeCalls();
+    rig.gpu.halted();
+    rig.gpu.halted();
+    rig.changeMemory(rig.mapMemory());
+    expect(rig.sink.takeCalls()).toEqual(['halted', 'scanout 0 64x64 64x64+0+0', 'destroyed']);
+    run(rig, request.flush(1, 0, 0, 1, 1));
+    expect(rig.sink.takeCalls()).toEqual(['flush 0 64x64+0+0']);
+  });
+
   it('blanks what the new memory table does not hold', () => {
     using rig = new GpuRig();
     const high = RAM + RAM_SIZE - BYTES;

@@ -58,6 +58,10 @@ export class RecordingSink implements SourceSink {
     this.calls.push(`cursor ${id} moved ${x},${y}`);
   }
 
+  halted(): void {
+    this.calls.push('halted');
+  }
+
   destroyed(framebuffer: Framebuffer): void {
     this.destroyedIds.push(framebuffer.id);
     this.calls.push('destroyed');
