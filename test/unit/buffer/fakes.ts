@@ -100,7 +100,7 @@ export class FakeOutput implements Output {
   readonly readsPages: boolean;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
-  readonly presents: { handle: Handle | null; damage: number[][]; cursor: Handle | null }[] = [];
+  readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null }[] = [];
   /** Every handle there ever was, and what it was made of. */
   readonly imported: { readonly framebuffer: Framebuffer; readonly handle: FakeHandle }[] = [];
   /** Called after each `present`, which has returned by then. */
@@ -149,6 +149,7 @@ export class FakeOutput implements Output {
     this.#pending = frame.primary.handle;
     this.presents.push({
       handle: frame.primary.handle,
+      canvas: `${frame.canvas.width}x${frame.canvas.height}`,
       damage: Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]),
       cursor: frame.cursor.handle,
     });

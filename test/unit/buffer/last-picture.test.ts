@@ -131,6 +131,21 @@ describe.each([
     if (!readsPages) expect(scene.output.picture()).toEqual(next.read());
   });
 
+  test('is shown though the next guest’s, of another size, is announced before that', () => {
+    using scene = new Scene({ keepLast: true, readsPages });
+    const old = scene.picture(0x123456);
+    const expected = old.read();
+    scene.show(scene.picture(0x111111));
+    scene.announce(old);
+    scene.flush(old);
+    scene.reset(old);
+    scene.output.refuse = 'size';
+    scene.announce(scene.picture(NEW_COLOUR, 80, 60));
+    scene.settle();
+    expect(scene.output.picture()).toEqual(expected);
+    expect(scene.shown).toMatchObject({ canvas: '64x48', damage: [[0, 0, 64, 48]] });
+  });
+
   test('is not one that was announced and never drawn', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const old = scene.picture(0x123456);
