@@ -1,0 +1,160 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { VHOST_USER_PROTOCOL_F } from '../../protocols/vhost-user.ts';
+import { VIRTIO_GPU_FORMAT } from '../../protocols/virtio-gpu.ts';
+import type { UdmabufDriver } from '../../src/buffer/udmabuf.ts';
+import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { connectUnix } from '../../src/sys/socket.ts';
+import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
+import { ScatteredPicture } from '../rig/scattered-picture.ts';
+import * as request from '../unit/guest/virtio-gpu/requests.ts';
+import { CrtcCrc } from './crtc-crc.ts';
+import { TestScreen } from './kms-rig.ts';
+
+export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
+export const MODE = '640x480';
+const [WIDTH, HEIGHT] = [640, 480];
+const CURSOR_SIDE = 64;
+const CURSOR_AT = [200, 100] as const;
+
+const RAM = 0x4000_0000;
+const CURSOR_ADDRESS = RAM + 2 * 2 ** 20;
+const REPLY = 24;
+
+/** The installed command, which says on stdout when it listens. What it logs is in `log`. */
+export class Kiosk implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  log = '';
+
+  private constructor(args: readonly string[]) {
+    this.#child = spawn(process.execPath, [MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.log += text));
+  }
+
+  static async start(...args: readonly string[]): Promise<Kiosk> {
+    const kiosk = new Kiosk(args);
+    const gone = once(kiosk.#child, 'exit').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${kiosk.log}`)));
+    await Promise.race([once(kiosk.#child.stdout!, 'data'), gone]);
+    gone.catch(() => undefined);
+    return kiosk;
+  }
+
+  /** Resolves with the exit code, null after SIGKILL. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    const exit = once(this.#child, 'exit') as Promise<[number | null]>;
+    this.#child.kill(signal);
+    return (await exit)[0];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.end('SIGKILL');
+  }
+}
+
+/**
+ * A VMM and a guest that draws as large as the screen, with QEMU 10's manners: it tells of a reset only when the
+ * driver starts again. Disposed, it is gone as by a crash.
+ */
+export class FakeVmm implements Disposable {
+  readonly #frontEnd: FrontEnd;
+
+  private constructor(socket: string) {
+    const protocolFeatures = ~(1n << BigInt(VHOST_USER_PROTOCOL_F.RESET_DEVICE));
+    this.#frontEnd = FrontEnd.create({ socket: connectUnix(socket), memory: [{ guestAddress: RAM, size: 4 * 2 ** 20 }], protocolFeatures });
+  }
+
+  static async connect(socket: string): Promise<FakeVmm> {
+    const vmm = new FakeVmm(socket);
+    await vmm.#frontEnd.connect();
+    return vmm;
+  }
+
+  /** Resolves when the picture is on screen, with the cursor if there is one. */
+  async show(picture: ScatteredPicture, cursor: ScatteredPicture | null = null): Promise<void> {
+    this.#frontEnd.memory.write(RAM, picture.pixels.bytes);
+    const bytes = WIDTH * HEIGHT * 4;
+    const commands = [
+      request.create2d(1, WIDTH, HEIGHT),
+      request.attach(1, request.contiguous(bytes, RAM)),
+      request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
+      request.transfer(1, 0, 0, WIDTH, HEIGHT, 0),
+      request.flush(1, 0, 0, WIDTH, HEIGHT),
+    ];
+    for (const command of commands) await this.#frontEnd.request(0, command, REPLY);
+    if (cursor) await this.#setCursor(cursor);
+  }
+
+  /** The guest resets itself, and its firmware makes use of all memory. */
+  async reset(): Promise<void> {
+    await this.#frontEnd.stop();
+    this.#frontEnd.memory.write(RAM, new Uint8Array(4 * 2 ** 20).fill(0xa5));
+  }
+
+  /** The guest's driver is loaded again. */
+  async boot(): Promise<void> {
+    await this.#frontEnd.start();
+  }
+
+  [Symbol.dispose](): void {
+    this.#frontEnd[Symbol.dispose]();
+  }
+
+  async #setCursor(cursor: ScatteredPicture): Promise<void> {
+    this.#frontEnd.memory.write(CURSOR_ADDRESS, cursor.pixels.bytes);
+    const commands = [
+      request.create2d(2, CURSOR_SIDE, CURSOR_SIDE, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM),
+      request.attach(2, request.contiguous(CURSOR_SIDE * CURSOR_SIDE * 4, CURSOR_ADDRESS)),
+      request.transfer(2, 0, 0, CURSOR_SIDE, CURSOR_SIDE, 0),
+    ];
+    for (const command of commands) await this.#frontEnd.request(0, command, REPLY);
+    await this.#frontEnd.request(1, request.updateCursor(0, 2, ...CURSOR_AT), 0);
+  }
+}
+
+/** Pictures, and the checksums of a screen that shows them, found out by showing them ourselves. */
+export class Pictures implements Disposable {
+  readonly cursor: ScatteredPicture;
+  readonly #udmabuf: UdmabufDriver;
+  readonly #made: ScatteredPicture[] = [];
+  readonly #card: string;
+
+  constructor(card: string, udmabuf: UdmabufDriver) {
+    this.#card = card;
+    this.#udmabuf = udmabuf;
+    this.cursor = this.#keep(new ScatteredPicture(udmabuf, CURSOR_SIDE, CURSOR_SIDE, { format: DRM_FORMAT.ARGB8888 }).fill((x, y) => 0xff000000 + x * 0x30000 + y * 0x300));
+  }
+
+  noise(seed: number): ScatteredPicture {
+    return this.#keep(new ScatteredPicture(this.#udmabuf, WIDTH, HEIGHT).fillNoise(seed));
+  }
+
+  plain(colour: number): ScatteredPicture {
+    return this.#keep(new ScatteredPicture(this.#udmabuf, WIDTH, HEIGHT).fill(() => colour));
+  }
+
+  /** The checksum of each picture, the first with the cursor on it. */
+  async checksums(withCursor: ScatteredPicture, ...pictures: readonly ScatteredPicture[]): Promise<string[]> {
+    using screen = new TestScreen({ card: this.#card });
+    const checksums: string[] = [];
+    for (const picture of [withCursor, ...pictures]) {
+      using handle = screen.import(picture.framebuffer);
+      using cursor = screen.import(this.cursor.framebuffer);
+      screen.setPicture(handle, WIDTH, HEIGHT);
+      screen.setCursor(picture === withCursor && checksums.length === 0 ? cursor : null, ...CURSOR_AT, CURSOR_SIDE, CURSOR_SIDE);
+      await screen.show();
+      using crc = new CrtcCrc(this.#card);
+      checksums.push((await crc.during(3)).at(-1)!);
+    }
+    return checksums;
+  }
+
+  [Symbol.dispose](): void {
+    for (const picture of this.#made) picture[Symbol.dispose]();
+  }
+
+  #keep(picture: ScatteredPicture): ScatteredPicture {
+    this.#made.push(picture);
+    return picture;
+  }
+}
