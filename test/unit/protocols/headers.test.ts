@@ -4,6 +4,7 @@ import * as drm from '../../../protocols/drm.ts';
 import * as drmMode from '../../../protocols/drm-mode.ts';
 import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID } from '../../../protocols/drm-fourcc-format.ts';
 import { DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc-modifier.ts';
+import * as gbm from '../../../protocols/gbm.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
@@ -60,6 +61,7 @@ const rows: HeaderRow[] = [
     structs: [...structsOf(drm), ...structsOf(drmMode)],
     constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
   },
+  { headers: ['gbm.h'], structs: structsOf(gbm), constants: numbersOf(gbm, /^GBM_/) },
 ];
 
 const skip = skipWithoutC();
