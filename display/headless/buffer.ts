@@ -76,6 +76,14 @@ export class HeadlessBuffer implements Shadow {
     return this.#freed;
   }
 
+  beginWrite(): void {
+    // A shadow is ordinary memory, read by this process.
+  }
+
+  endWrite(): void {
+    // A shadow is ordinary memory, read by this process.
+  }
+
   /** A frame has it from now on. */
   acquire(): void {
     this.#users++;

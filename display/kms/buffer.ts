@@ -1,13 +1,14 @@
-import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
+import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.ts';
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, formatInfo, formatName, type Fourcc, minPlaneSize, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_IOCTL_MODE_MAP_DUMB, drm_mode_map_dumb } from '../../protocols/drm-mode.ts';
-import { withCpuAccess } from '../../src/buffer/dma-buf.ts';
+import { beginCpuAccess, endCpuAccess, withCpuAccess } from '../../src/buffer/dma-buf.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { GBM_BO_USE_CURSOR, GBM_BO_USE_LINEAR, GBM_BO_USE_SCANOUT, GBM_BO_USE_WRITE, type GbmDevice } from '../../src/sys/gbm.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
@@ -22,12 +23,14 @@ export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLay
   return opaque !== null && formats.has(opaque, modifier) ? opaque : format;
 }
 
-/** Pixels the device can show: somebody's dma-buf, or a dumb buffer of ours. One GEM handle, a framebuffer for each format it is seen as. */
+/** Pixels the device can show: somebody's dma-buf, or a GBM or dumb buffer of ours. One GEM handle, a framebuffer for each format it is seen as. */
 export class KmsBuffer implements Shadow {
   readonly layout: PixelLayout;
   readonly isImport: boolean;
   readonly #device: KmsDevice;
   readonly #handle: GemHandle;
+  /** What keeps the handle open. */
+  readonly #memory: Disposable;
   readonly #fbs = new Map<Fourcc, FbId>();
   #pixels: Mapping | null = null;
   #dmabuf: OwnedFd | null = null;
@@ -36,9 +39,10 @@ export class KmsBuffer implements Shadow {
   #isDisposed = false;
   #isFreed = false;
 
-  private constructor(device: KmsDevice, handle: GemHandle, layout: PixelLayout, isImport: boolean) {
+  private constructor(device: KmsDevice, handle: GemHandle, memory: Disposable, layout: PixelLayout, isImport: boolean) {
     this.#device = device;
     this.#handle = handle;
+    this.#memory = memory;
     this.layout = layout;
     this.isImport = isImport;
   }
@@ -54,7 +58,7 @@ export class KmsBuffer implements Shadow {
       return new DmabufImportRefused(refusal(cause, 'contiguity'), `${device.name} (${device.driver}) does not take this dma-buf of ${what}: ${String(cause)}`, { cause });
     }
     try {
-      const buffer = new KmsBuffer(device, handle, framebuffer, true);
+      const buffer = new KmsBuffer(device, handle, counted(device, handle), framebuffer, true);
       buffer.#fbs.set(as, addFramebuffer(device, handle, framebuffer, as));
       return buffer;
     } catch (cause) {
@@ -69,10 +73,10 @@ export class KmsBuffer implements Shadow {
     try {
       using stack = new DisposableStack();
       const { handle, pitch, size } = device.gem.createDumb(width, height, bytesPerPixel * 8);
-      stack.defer(() => device.gem.release(handle));
+      const memory = stack.use(counted(device, handle));
       const argument = drm_mode_map_dumb.encode({ handle });
       device.ioctl(DRM_IOCTL_MODE_MAP_DUMB, 'DRM_IOCTL_MODE_MAP_DUMB', argument);
-      const buffer = new KmsBuffer(device, handle, { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] }, false);
+      const buffer = new KmsBuffer(device, handle, memory, { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] }, false);
       buffer.#pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
       // Not every driver hands out clean memory.
       buffer.#pixels.bytes.fill(0);
@@ -81,6 +85,29 @@ export class KmsBuffer implements Shadow {
     } catch (cause) {
       throw new KmsError('no-buffer', `${device.name} (${device.driver}) has no dumb buffer of ${width}x${height} ${formatName(format)}: ${String(cause)}`, { cause });
     }
+  }
+
+  /**
+   * Zeroed. The usage says that the CPU writes: drivers that copy what the CPU drew to where the
+   * screen is scanned out (virtio_gpu) do so for such buffers only. GbmError, or SysError if the
+   * memory cannot be mapped for writing: a dumb buffer may still do.
+   */
+  static gbm(device: KmsDevice, gbm: GbmDevice, width: number, height: number, format: Fourcc): KmsBuffer {
+    using stack = new DisposableStack();
+    const cursor = formatInfo(format)?.hasAlpha === true ? GBM_BO_USE_CURSOR : 0;
+    const memory = stack.use(gbm.createBuffer({ width, height, format, usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_LINEAR | GBM_BO_USE_WRITE | cursor }));
+    // The open file is the same, and so is the handle. Mesa itself would export for reading only.
+    const handle = memory.gemHandle(0);
+    const dmabuf = stack.use(device.gem.export(handle));
+    const pixels = stack.use(Mapping.file(dmabuf, 0, memory.planes[0]!.stride * height, 'read-write'));
+    const buffer = new KmsBuffer(device, handle, memory, { width, height, format, modifier: memory.modifier, planes: memory.planes }, false);
+    buffer.#pixels = pixels;
+    buffer.#dmabuf = dmabuf;
+    buffer.beginWrite();
+    pixels.bytes.fill(0);
+    buffer.endWrite();
+    stack.move();
+    return buffer;
   }
 
   get format(): Fourcc {
@@ -139,6 +166,15 @@ export class KmsBuffer implements Shadow {
     else look();
   }
 
+  /** Reading too is right from here on: nobody else writes a buffer of ours. */
+  beginWrite(): void {
+    if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_WRITE);
+  }
+
+  endWrite(): void {
+    if (this.#dmabuf) endCpuAccess(this.#dmabuf, DMA_BUF_SYNC_WRITE);
+  }
+
   /** A frame has it from now on. */
   acquire(): void {
     this.#users++;
@@ -175,8 +211,13 @@ export class KmsBuffer implements Shadow {
     this.#pixels?.[Symbol.dispose]();
     this.#dmabuf?.[Symbol.dispose]();
     for (const id of this.#fbs.values()) if (id !== NO_FB) removeFramebuffer(this.#device, id);
-    this.#device.gem.release(this.#handle);
+    this.#memory[Symbol.dispose]();
   }
+}
+
+/** A use of a handle that the device counts. */
+function counted(device: KmsDevice, handle: GemHandle): Disposable {
+  return { [Symbol.dispose]: () => device.gem.release(handle) };
 }
 
 function refusal(cause: unknown, lasting: RefusalCode): RefusalCode {

@@ -1,8 +1,9 @@
 import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../../src/core/damage.ts';
 import { type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import type { Log } from '../../src/core/log.ts';
 import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/pixman.ts';
-import { KmsBuffer } from './buffer.ts';
+import type { KmsBuffer } from './buffer.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import type { Place } from './placement.ts';
@@ -34,6 +35,7 @@ export class Composer implements Disposable {
   readonly #device: KmsDevice;
   readonly #screen: Rect;
   readonly #format: Fourcc;
+  readonly #log: Log;
   #targets: readonly [Target, Target] | null = null;
   #turn = 0;
   /** Both targets' `stale` counts from the frame before this one. */
@@ -44,10 +46,11 @@ export class Composer implements Disposable {
   readonly #changed = new Damage();
 
   /** `format` is one that the primary plane shows and pixman draws. */
-  constructor(device: KmsDevice, screen: Size, format: Fourcc) {
+  constructor(device: KmsDevice, screen: Size, format: Fourcc, log: Log) {
     this.#device = device;
     this.#screen = { x: 0, y: 0, width: screen.width, height: screen.height };
     this.#format = format;
+    this.#log = log;
   }
 
   /** What of the screen the frame composed last changed; valid until the next. */
@@ -78,8 +81,13 @@ export class Composer implements Disposable {
     this.#collect(picture, cursor, damage);
     for (const { stale } of targets) stale.addAll(this.#changed);
     const target = targets[this.#turn]!;
-    picture.buffer.read(() => this.#draw(pixman, target, picture, source));
-    if (cursor && image) cursor.buffer.read(() => drawOver(pixman, target, cursor, image));
+    target.buffer.beginWrite();
+    try {
+      picture.buffer.read(() => this.#draw(pixman, target, picture, source));
+      if (cursor && image) cursor.buffer.read(() => drawOver(pixman, target, cursor, image));
+    } finally {
+      target.buffer.endWrite();
+    }
     target.stale.clear();
   }
 
@@ -135,7 +143,7 @@ export class Composer implements Disposable {
   }
 
   #target(): Target {
-    const buffer = KmsBuffer.dumb(this.#device, this.#screen.width, this.#screen.height, this.#format);
+    const buffer = this.#device.shadows.create(this.#screen.width, this.#screen.height, this.#format, this.#log);
     return { buffer, bits: bitsOf(buffer), stale: new Damage() };
   }
 }

@@ -87,7 +87,7 @@ export class CrtcPlanes implements Disposable {
     this.#primary = slots[0]!;
     if (pipe.cursor) this.#cursor = slots[1]!;
     if (pipe.overlay) this.#overlay = slots.at(-1)!;
-    this.#composer = new Composer(device, screen, black.format);
+    this.#composer = new Composer(device, screen, black.format, log);
     this.#clips = new DamageClips(device);
   }
 

@@ -28,6 +28,7 @@ import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
 import { queryLists } from './query.ts';
+import { ShadowMemory } from './shadow-memory.ts';
 
 /** What a CRTC's owner hears from the device. */
 export interface FlipListener {
@@ -46,6 +47,7 @@ export class KmsDevice implements Disposable {
   readonly name: string;
   readonly driver: string;
   readonly gem: GemHandles;
+  readonly shadows = new ShadowMemory(this);
   /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
@@ -109,6 +111,7 @@ export class KmsDevice implements Disposable {
   [Symbol.dispose](): void {
     if (this.#fd.closed) return;
     this.#poll[Symbol.dispose]();
+    this.shadows[Symbol.dispose]();
     this.#fd[Symbol.dispose]();
   }
 

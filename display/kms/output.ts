@@ -51,6 +51,7 @@ export class KmsOutput implements Output, FlipListener {
   readonly #device: KmsDevice;
   readonly #pipe: Pipe;
   readonly #planes: CrtcPlanes;
+  readonly #log: Log;
   readonly #stack: DisposableStack;
   readonly #refreshMs: number;
   readonly #onTimer = (): void => this.#timeOut();
@@ -71,6 +72,7 @@ export class KmsOutput implements Output, FlipListener {
     const { connector, crtc } = pipe;
     this.#device = device;
     this.#pipe = pipe;
+    this.#log = log;
     this.name = `kms:${device.name}:${connector.name}`;
     this.imports = device.canImport ? importable(pipe) : new FormatSet();
     this.shadowFormats = shadowFormats(pipe);
@@ -113,7 +115,7 @@ export class KmsOutput implements Output, FlipListener {
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
-    return KmsBuffer.dumb(this.#device, width, height, format);
+    return this.#device.shadows.create(width, height, format, this.#log);
   }
 
   present(frame: Frame): void {

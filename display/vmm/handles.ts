@@ -44,6 +44,14 @@ export class VmmShadow implements Shadow, Readable {
     this.pixels = Mapping.anonymous(this.stride * height);
   }
 
+  beginWrite(): void {
+    // Ordinary memory, read by this process.
+  }
+
+  endWrite(): void {
+    // Ordinary memory, read by this process.
+  }
+
   [Symbol.dispose](): void {
     this.pixels[Symbol.dispose]();
   }

@@ -74,7 +74,12 @@ export class PlaneBuffers implements Disposable {
     this.#write = (shadow, area) => {
       const framebuffer = this.#framebuffer;
       if (framebuffer?.backing.kind !== 'pages') return;
-      copyPixels(framebuffer, framebuffer.backing, this.#rect, shadow, area);
+      shadow.beginWrite();
+      try {
+        copyPixels(framebuffer, framebuffer.backing, this.#rect, shadow, area);
+      } finally {
+        shadow.endWrite();
+      }
       this.#copiedBytes += area.area * 4;
     };
   }

@@ -13,7 +13,7 @@ import type { Monitor } from './monitor.ts';
  */
 export type Handle = Disposable;
 
-/** An output-owned buffer the CPU may write between `released` and the next `present`. */
+/** An output-owned buffer the CPU may write between `released` and the next `present`, inside `beginWrite` and `endWrite`. */
 export interface Shadow extends Handle {
   readonly format: Fourcc;
   readonly width: number;
@@ -21,6 +21,10 @@ export interface Shadow extends Handle {
   readonly stride: number;
   /** Owned by the shadow; the picture starts at byte 0. */
   readonly pixels: Mapping;
+  /** SysError if the memory cannot be had; then there is nothing to end. */
+  beginWrite(): void;
+  /** The output sees what was written. */
+  endWrite(): void;
 }
 
 export type RefusalCode = 'format' | 'modifier' | 'size' | 'contiguity' | 'resources' | 'lost';

@@ -34,7 +34,7 @@ export class InstantOutput implements Output {
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
     const pixels = Mapping.anonymous(width * height * 4);
-    return { format, width, height, stride: width * 4, pixels, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
+    return { format, width, height, stride: width * 4, pixels, beginWrite: () => undefined, endWrite: () => undefined, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
   }
 
   present(frame: Frame): void {

@@ -103,7 +103,9 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 123, 45).fillNoise(5);
     using shadow = screen.output.createShadow(123, 45, DRM_FORMAT.XRGB8888);
+    shadow.beginWrite();
     for (let y = 0; y < 45; y++) shadow.pixels.bytes.set(picture.pixels.bytes.subarray(y * 492, (y + 1) * 492), y * shadow.stride);
+    shadow.endWrite();
     screen.setPicture(shadow, 123, 45);
     const { flags } = await screen.show();
     expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), 'kms-shadow');
@@ -158,7 +160,9 @@ describe.skipIf(isSkipped)('a cursor', () => {
     using handle = screen.import(picture.framebuffer);
     // vkms has no plane for this order of components, which is ARGB's reversed.
     using image = screen.output.createShadow(64, 64, DRM_FORMAT.BGRA8888);
+    image.beginWrite();
     for (let at = 0; at < 64 * 64 * 4; at += 4) image.pixels.view.setUint32(at, cursor.pixels.view.getUint32(at, true), false);
+    image.endWrite();
     screen.setPicture(handle, 640, 480);
     screen.setCursor(image, 30, 40, 64, 64);
     await screen.show();

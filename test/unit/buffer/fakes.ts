@@ -67,20 +67,36 @@ class FakeShadow implements Shadow {
   readonly width: number;
   readonly height: number;
   readonly stride: number;
-  readonly pixels: Mapping;
+  readonly memory: Mapping;
   isDisposed = false;
+  #isWriting = false;
 
   constructor(width: number, height: number, format: Fourcc) {
     this.format = format;
     this.width = width;
     this.height = height;
     this.stride = width * 4 + 64;
-    this.pixels = Mapping.anonymous(this.stride * height);
+    this.memory = Mapping.anonymous(this.stride * height);
+  }
+
+  get pixels(): Mapping {
+    if (!this.#isWriting) throw new Error('written before beginWrite');
+    return this.memory;
+  }
+
+  beginWrite(): void {
+    if (this.#isWriting) throw new Error('begun twice');
+    this.#isWriting = true;
+  }
+
+  endWrite(): void {
+    if (!this.#isWriting) throw new Error('ended twice');
+    this.#isWriting = false;
   }
 
   [Symbol.dispose](): void {
     this.isDisposed = true;
-    this.pixels[Symbol.dispose]();
+    this.memory[Symbol.dispose]();
   }
 }
 
@@ -177,7 +193,7 @@ export class FakeOutput implements Output {
   /** What the last presented shadow holds, tightly packed. */
   picture(): Uint8Array {
     const shadow = this.presents.at(-1)!.handle as FakeShadow;
-    return cut(shadow.pixels.bytes, shadow.stride, 0, 0, shadow.width, shadow.height);
+    return cut(shadow.memory.bytes, shadow.stride, 0, 0, shadow.width, shadow.height);
   }
 
   [Symbol.dispose](): void {
