@@ -255,7 +255,7 @@ describe.skipIf(isSkipped)('wrong use', () => {
   });
 });
 
-test.skipIf(isSkipped)('the example in the documentation runs', () => {
+test.skipIf(isSkipped)('the example in the documentation runs', { timeout: 180_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'gbm-'));
   try {
     const source = readFileSync(join(ROOT, 'src/sys/gbm.ts'), 'utf8');
