@@ -1,11 +1,20 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, ftruncateSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect } from 'vitest';
+import { OwnedFd } from '../../src/sys/fd.ts';
+import { fcntl, memfdCreate } from '../../src/sys/libc.ts';
+import { F_SEAL_SHRINK } from '../../src/sys/memfd.ts';
 import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
 
 const DEVICE = '/dev/udmabuf';
 const PARAMETERS = '/sys/module/udmabuf/parameters';
 const BUFINFO = '/sys/kernel/debug/dma_buf/bufinfo';
 const NOBODY = 65534;
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const MFD_HUGETLB = 4;
+const F_ADD_SEALS = 1033;
+export const HUGE_PAGE = 2 * 2 ** 20;
 
 /**
  * For `describe.skipIf`: true, with a printed reason, on a developer's machine where these tests
@@ -43,6 +52,14 @@ export function driverParameter(name: 'list_limit' | 'size_limit_mb', value: num
 /** The machine with that many huge pages until dispose. */
 export function hugePages(count: number): Disposable {
   return kernelSetting('/proc/sys/vm/nr_hugepages', count);
+}
+
+/** Sealed as guest memory is; pages come on first use. `length` is in bytes, of whole huge pages. */
+export function hugeMemfd(length: number): OwnedFd {
+  const memfd = OwnedFd.adopt(memfdCreate('guest-huge', MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
+  ftruncateSync(memfd.fd, length);
+  expect(fcntl(memfd.fd, F_ADD_SEALS, F_SEAL_SHRINK)).toBe(0);
+  return memfd;
 }
 
 function kernelSetting(file: string, value: number): Disposable {

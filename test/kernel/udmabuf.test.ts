@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, ftruncateSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -10,13 +10,11 @@ import { GuestMemory } from '../../src/guest/memory.ts';
 import { GuestPages } from '../../src/guest/virtio-gpu/guest-pages.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
-import { fcntl, memfdCreate } from '../../src/sys/libc.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE } from '../../src/sys/memfd.ts';
-import { asNobody, dmabufCount, driverParameter, expectNothingLeft, hugePages, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
+import { asNobody, dmabufCount, driverParameter, expectNothingLeft, HUGE_PAGE, hugeMemfd, hugePages, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
 
 const MIB = 2 ** 20;
-const HUGE_PAGE = 2 * MIB;
 
 function openDriver(): UdmabufDriver {
   const driver = UdmabufDriver.open();
@@ -191,7 +189,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
 
   test('of huge pages has each small page where it belongs', () => {
     using pool = hugePages(2);
-    using memfd = hugeMemfd(2);
+    using memfd = hugeMemfd(2 * HUGE_PAGE);
     number(memfd, (2 * HUGE_PAGE) / PAGE_SIZE);
     using driver = openDriver();
     using dmabuf = driver.create([page(memfd, 700), page(memfd, 3, 2), page(memfd, 511, 2)]);
@@ -200,7 +198,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
 
   test('of huge pages the driver does not take says that it is them', () => {
     using pool = hugePages(0);
-    using memfd = hugeMemfd(1);
+    using memfd = hugeMemfd(HUGE_PAGE);
     expect(refusal([page(memfd, 0)])).toMatchObject({ code: 'huge-pages', message: expect.stringContaining('hugetlb=off') as string });
   });
 
@@ -251,17 +249,4 @@ function deviceOfGroup(gid: number): Disposable {
       chmodSync('/dev/udmabuf', mode & 0o777);
     },
   };
-}
-
-const MFD_CLOEXEC = 1;
-const MFD_ALLOW_SEALING = 2;
-const MFD_HUGETLB = 4;
-const F_ADD_SEALS = 1033;
-
-/** Sealed as guest memory is; pages come on first use. */
-function hugeMemfd(pages: number): OwnedFd {
-  const memfd = OwnedFd.adopt(memfdCreate('huge', MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
-  ftruncateSync(memfd.fd, pages * HUGE_PAGE);
-  expect(fcntl(memfd.fd, F_ADD_SEALS, F_SEAL_SHRINK)).toBe(0);
-  return memfd;
 }

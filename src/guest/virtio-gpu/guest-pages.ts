@@ -80,7 +80,13 @@ export class GuestPages {
 
 const hugeness = new WeakMap<BorrowedFd, boolean>();
 
-/** Files of huge pages cannot be mapped in pieces of small ones; hugetlbfs tells its page size here. */
+/**
+ * Files of huge pages cannot be mapped in pieces of small ones; hugetlbfs tells its page size here.
+ * Nor can the pieces be shared instead: Linux 6.12 takes them into a udmabuf and has them right in
+ * mmap and for DMA, but its vmap shows the first page of each huge one in place of all (mended by
+ * a26fd92b7223). A driver that reads by the CPU, as vkms does, shows a wrong picture then, and
+ * nobody gets an error.
+ */
 function isHuge(memfd: BorrowedFd): boolean {
   let isHuge = hugeness.get(memfd);
   if (isHuge === undefined) hugeness.set(memfd, (isHuge = fstatSync(memfd.fd).blksize > PAGE_SIZE));

@@ -116,9 +116,10 @@ export class GpuRig implements Disposable {
   #memory: GuestMemory;
   #queues: Virtqueue[] = [];
 
-  constructor(options: VirtioGpuOptions = {}, connected = true) {
+  /** `createRam` makes the file of the guest's memory. */
+  constructor(options: VirtioGpuOptions = {}, connected = true, createRam = (length: number): OwnedFd => createMemfd('guest', length)) {
     this.gpu = new VirtioGpu({ log: (level, message) => this.log.push(`${level}: ${message}`), ...options });
-    this.#memfd = this.#stack.use(createMemfd('guest', FILE_OFFSET + RAM_SIZE));
+    this.#memfd = this.#stack.use(createRam(FILE_OFFSET + RAM_SIZE));
     this.ram = this.#stack.use(Mapping.file(this.#memfd, FILE_OFFSET, RAM_SIZE, 'read-write'));
     this.#memory = this.mapMemory();
     if (connected) this.gpu.connect(this.sink);

@@ -1,0 +1,101 @@
+import { describe, expect, test } from 'vitest';
+import { VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
+import { HeadlessOutput } from '../../display/headless/output.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
+import type { Rung } from '../../src/buffer/plane-buffers.ts';
+import type { Output } from '../../src/core/output.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { expectSamePicture } from '../rig/picture.ts';
+import * as request from '../unit/guest/virtio-gpu/requests.ts';
+import { GpuRig, PAGE, RAM_SIZE } from '../unit/guest/virtio-gpu/rig.ts';
+import { skipWithoutVkms, TestScreen } from './kms-rig.ts';
+import { expectNothingLeft, HUGE_PAGE, hugeMemfd, hugePages, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
+
+const WIDTH = 640;
+const HEIGHT = 480;
+const PAGES = (WIDTH * HEIGHT * 4) / PAGE;
+const BYTES = PAGES * PAGE;
+/** In no order, and every other one: no two are neighbours. */
+const entries = request.scattered(PAGES);
+const nothing = (): Disposable => ({ [Symbol.dispose]: () => undefined });
+
+/** A guest whose memory is in huge pages shows a picture that lies scattered in them. */
+class HugeGuest implements Disposable {
+  readonly rig = new GpuRig({}, false, hugeMemfd);
+  readonly bridge: Bridge;
+
+  constructor(output: Output, zeroCopy: ZeroCopy) {
+    this.bridge = new Bridge(this.rig.gpu, { zeroCopy });
+    this.bridge.show(scanoutId(0), output);
+    this.#run(request.create2d(1, WIDTH, HEIGHT), request.attach(1, entries), request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT));
+  }
+
+  /** Draws, and says what is to be seen. */
+  draw(seed: number): Picture {
+    const bytes = Uint8Array.from({ length: BYTES }, (_, i) => (i * 7 + (i >> 9) * 13 + seed) & 0xff);
+    entries.forEach(({ addr }, page) => this.rig.at(addr, PAGE).set(bytes.subarray(page * PAGE, (page + 1) * PAGE)));
+    const data = new Uint8Array(BYTES);
+    for (let at = 0; at < BYTES; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
+    return { width: WIDTH, height: HEIGHT, data };
+  }
+
+  flush(): void {
+    this.#run(request.transfer(1, 0, 0, WIDTH, HEIGHT, 0));
+    this.rig.send(request.flush(1, 0, 0, WIDTH, HEIGHT));
+  }
+
+  [Symbol.dispose](): void {
+    this.bridge[Symbol.dispose]();
+    this.rig[Symbol.dispose]();
+  }
+
+  #run(...requests: Uint8Array[]): void {
+    for (const bytes of requests) expect(this.rig.type(bytes)).toBe(VIRTIO_GPU_RESP.OK_NODATA);
+  }
+}
+
+/** What was shown without a copy of ours, and where the guest's pixels are. */
+function ways({ bridge, rig }: HugeGuest): { rung: Rung | null; copiedBytes: number; storeBytes: number } {
+  const { rung, copiedBytes } = bridge.stats[0]!.screens[0]!.primary;
+  return { rung, copiedBytes, storeBytes: rig.gpu.stats.storeBytes };
+}
+
+describe.skipIf(skipWithoutUdmabuf())('a guest in huge pages', () => {
+  expectNothingLeft();
+
+  test.each<[string, ZeroCopy, () => Disposable, Rung, number]>([
+    ['out of a store', 'auto', nothing, 'udmabuf', 0],
+    ['out of shadows when nothing is to be shared', 'off', nothing, 'shadow', 2],
+    ['out of shadows when there is no driver', 'auto', withoutDevice, 'shadow', 2],
+  ])('is shown as it drew, %s', async (way, zeroCopy, circumstances, rung, copies) => {
+    using pool = hugePages((RAM_SIZE + HUGE_PAGE) / HUGE_PAGE);
+    using lasting = circumstances();
+    using output = HeadlessOutput.open({ width: WIDTH, height: HEIGHT });
+    using guest = new HugeGuest(output, zeroCopy);
+    for (const seed of [1, 2]) {
+      const picture = guest.draw(seed);
+      guest.flush();
+      await output.settled();
+      expectSamePicture(output.capture()!, picture, `huge-${way.replaceAll(' ', '-')}-${seed}`);
+    }
+    expect(ways(guest)).toEqual({ rung, copiedBytes: copies * BYTES, storeBytes: BYTES });
+  });
+});
+
+describe.skipIf(skipWithoutVkms())('a guest in huge pages on a plane', () => {
+  expectNothingLeft();
+
+  // vkms reads dma-bufs by the CPU: its pictures are wrong if parts of huge pages are in them.
+  test('is shown as it drew', async () => {
+    using pool = hugePages((RAM_SIZE + HUGE_PAGE) / HUGE_PAGE);
+    using screen = new TestScreen();
+    using guest = new HugeGuest(screen.output, 'auto');
+    const picture = guest.draw(3);
+    guest.flush();
+    await new Promise<void>((resolve) => (guest.rig.onCall = resolve));
+    expectSamePicture(await screen.writeback.take(), picture, 'huge-plane');
+    expect(ways(guest)).toEqual({ rung: 'udmabuf', copiedBytes: 0, storeBytes: BYTES });
+  });
+});
