@@ -42,7 +42,6 @@ export const munmap = bind('munmap', 'int', ['uintptr_t', 'size_t']) as (address
 export const calloc = bind('calloc', 'uintptr_t', ['size_t', 'size_t']) as (count: number, size: number) => number;
 export const free = bind('free', 'void', ['uintptr_t']) as (address: number) => void;
 export const memcpy = bind('memcpy', 'uintptr_t', ['uintptr_t', 'uintptr_t', 'size_t']) as (to: number, from: number, length: number) => number;
-export const memcpyInto = bind('memcpy', 'uintptr_t', ['void *', 'uintptr_t', 'size_t']) as (to: Uint8Array, from: number, length: number) => number;
 
 export const epollCreate1 = bind('epoll_create1', 'int', ['int']) as (flags: number) => number;
 export const epollCtl = bind('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']) as (epfd: number, operation: number, fd: number, event: Uint8Array) => number;

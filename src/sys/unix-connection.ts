@@ -1,5 +1,4 @@
 import { type BorrowedFd, type OwnedFd, dupFd } from './fd.ts';
-import { memcpyInto } from './libc.ts';
 import { SysError } from './errors.ts';
 import { Poll } from './poll.ts';
 import { receive, transmit } from './unix-message.ts';
@@ -66,34 +65,16 @@ export class UnixConnection implements Disposable {
    * failure while flushing, that failure.
    */
   send(bytes: Uint8Array, fds: readonly BorrowedFd[] = NO_FDS): void {
-    this.#send(bytes, 0, 0, fds);
-  }
-
-  /** `send` of a header and then `length` bytes of native memory at `address`, not joined first. */
-  sendv(header: Uint8Array, address: number, length: number, fds: readonly BorrowedFd[] = NO_FDS): void {
-    this.#send(header, address, length, fds);
-  }
-
-  [Symbol.dispose](): void {
-    this.#stopFlushing();
-    this.#dropQueue();
-    for (const fd of this.fds.splice(0)) fd[Symbol.dispose]();
-    this.#fd[Symbol.dispose]();
-  }
-
-  #send(head: Uint8Array, address: number, length: number, fds: readonly BorrowedFd[]): void {
-    const socket = this.#fd.fd;
-    const total = head.length + length;
     if (this.#failure !== null) throw this.#failure;
-    if (total === 0) throw new RangeError('a stream carries no empty message');
-    if (this.#queue.length > 0 && this.#queuedBytes + total > MAX_QUEUED_BYTES) {
+    if (bytes.length === 0) throw new RangeError('a stream carries no empty message');
+    if (this.#queue.length > 0 && this.#queuedBytes + bytes.length > MAX_QUEUED_BYTES) {
       throw new SysError('sendmsg', 'ENOBUFS', `${this.#queuedBytes} bytes wait for the peer already`);
     }
     let sent = 0;
     if (this.#queue.length === 0) {
       try {
-        while (sent < total) {
-          const taken = transmit(socket, head, sent, address, length, sent === 0 ? fds : NO_FDS);
+        while (sent < bytes.length) {
+          const taken = transmit(this.#fd.fd, bytes, sent, 0, 0, sent === 0 ? fds : NO_FDS);
           if (taken === 0) break;
           sent += taken;
         }
@@ -103,15 +84,18 @@ export class UnixConnection implements Disposable {
         throw error;
       }
     }
-    if (sent < total) this.#enqueue(head, address, length, sent, fds);
+    if (sent < bytes.length) this.#enqueue(bytes, sent, fds);
   }
 
-  #enqueue(head: Uint8Array, address: number, length: number, sent: number, fds: readonly BorrowedFd[]): void {
-    const headRest = Math.max(head.length - sent, 0);
-    const intoTail = Math.max(sent - head.length, 0);
-    const bytes = new Uint8Array(headRest + length - intoTail);
-    if (headRest > 0) bytes.set(head.subarray(sent));
-    if (length > intoTail) memcpyInto(bytes.subarray(headRest), address + intoTail, length - intoTail);
+  [Symbol.dispose](): void {
+    this.#stopFlushing();
+    this.#dropQueue();
+    for (const fd of this.fds.splice(0)) fd[Symbol.dispose]();
+    this.#fd[Symbol.dispose]();
+  }
+
+  #enqueue(message: Uint8Array, sent: number, fds: readonly BorrowedFd[]): void {
+    const bytes = message.slice(sent);
     const copies: OwnedFd[] = [];
     try {
       if (sent === 0) for (const fd of fds) copies.push(dupFd(fd));

@@ -11,21 +11,13 @@ import type { Struct } from '../../protocols/layout.ts';
 export interface HeaderRow {
   /** As in `#include <…>`, in order. */
   readonly headers: readonly string[];
-  /** A C type differs from `struct NAME`, or members from our field names, only where said here. */
-  readonly structs?: readonly (Struct<any> | RenamedStruct)[]; // eslint-disable-line @typescript-eslint/no-explicit-any
+  /** Names and fields are C's. */
+  readonly structs?: readonly Struct<any>[]; // eslint-disable-line @typescript-eslint/no-explicit-any
   /** C name -> our value. */
   readonly constants?: Readonly<Record<string, number | bigint>>;
   /** C names newer than some supported header: their absence is no failure. */
   readonly newer?: readonly string[];
   readonly cflags?: readonly string[];
-}
-
-export interface RenamedStruct {
-  readonly struct: Struct<any>; // eslint-disable-line @typescript-eslint/no-explicit-any
-  /** `struct foo` by default. */
-  readonly cType?: string;
-  /** Our field -> C member (`u.name` for one of a named union); `null` for what C has no name for. */
-  readonly members?: Readonly<Record<string, string | null>>;
 }
 
 export interface HeaderComparison {
@@ -102,18 +94,16 @@ export function compareWithHeaders(row: HeaderRow): HeaderComparison {
   const absent: string[] = [];
   const checks: { expression: string; ours: bigint }[] = [];
 
-  for (const entry of row.structs ?? []) {
-    const { struct, cType = `struct ${struct.name}`, members = {} } = 'struct' in entry ? entry : { struct: entry };
-    if (!known.has(cType.replace(/^struct /, ''))) {
+  for (const struct of row.structs ?? []) {
+    const cType = `struct ${struct.name}`;
+    if (!known.has(struct.name)) {
       absent.push(cType);
       continue;
     }
     checks.push({ expression: `sizeof(${cType})`, ours: BigInt(struct.size) });
     for (const [name, type] of Object.entries(struct.field)) {
-      const member = members[name] === undefined ? name : members[name];
-      if (member === null) continue;
-      checks.push({ expression: `offsetof(${cType}, ${member})`, ours: BigInt(struct.offset[name] as number) });
-      checks.push({ expression: `sizeof(((${cType} *)0)->${member})`, ours: BigInt((type as { size: number }).size) });
+      checks.push({ expression: `offsetof(${cType}, ${name})`, ours: BigInt(struct.offset[name] as number) });
+      checks.push({ expression: `sizeof(((${cType} *)0)->${name})`, ours: BigInt((type as { size: number }).size) });
     }
   }
   for (const [name, ours] of Object.entries(row.constants ?? {})) {
