@@ -1,0 +1,99 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type UdevEvent, UdevMonitor } from '../../src/sys/udev.ts';
+import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
+import { expectNothingLeft } from './machine.ts';
+
+const UDEVD = '/lib/systemd/systemd-udevd';
+const isSkipped = skipWithoutVkms();
+const card = basename(vkmsCard() ?? 'none');
+
+/** The events of a subsystem, one after the other. */
+class Heard implements Disposable {
+  readonly #events: UdevEvent[] = [];
+  #onEvent: (() => void) | null = null;
+  readonly #monitor: UdevMonitor;
+
+  constructor(subsystem: string) {
+    this.#monitor = UdevMonitor.open(subsystem, (event) => {
+      this.#events.push(event);
+      this.#onEvent?.();
+    })!;
+  }
+
+  async next(): Promise<UdevEvent> {
+    while (this.#events.length === 0) await new Promise<void>((resolve) => (this.#onEvent = resolve));
+    return this.#events.shift()!;
+  }
+
+  [Symbol.dispose](): void {
+    this.#monitor[Symbol.dispose]();
+  }
+}
+
+/** Has the kernel announce a device once more. */
+function announce(device: string, action = 'change'): void {
+  writeFileSync(`/sys/class/${device}/uevent`, action);
+}
+
+const cases = () => {
+  test('a change of a card arrives, a change of another subsystem does not', async () => {
+    using heard = new Heard('drm');
+    announce('mem/null');
+    announce(`drm/${card}`);
+    announce('mem/null');
+    announce(`drm/${card}`, 'add');
+    expect(await heard.next()).toEqual({ action: 'change', sysName: card });
+    expect(await heard.next()).toEqual({ action: 'add', sysName: card });
+  });
+
+  test('a listener that disposes the monitor hears no more', async () => {
+    const heard = await new Promise<unknown>((resolve) => {
+      const onEvent = vi.fn(() => {
+        monitor[Symbol.dispose]();
+        setImmediate(() => resolve(onEvent.mock.calls.length));
+      });
+      const monitor = UdevMonitor.open('drm', onEvent)!;
+      announce(`drm/${card}`);
+      announce(`drm/${card}`);
+    });
+    expect(heard).toBe(1);
+  });
+};
+
+describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
+  expectNothingLeft();
+  cases();
+});
+
+describe.skipIf(isSkipped || !existsSync(UDEVD))('devices as udevd announces them', () => {
+  let udevd: ReturnType<typeof spawn>;
+
+  beforeEach(async () => {
+    mkdirSync('/run/udev', { recursive: true });
+    using watcher = watchFor('/run/udev', 'control');
+    udevd = spawn(UDEVD, { stdio: 'ignore' });
+    await watcher.seen;
+  });
+  afterEach(async () => {
+    udevd.kill();
+    await once(udevd, 'exit');
+    rmSync('/run/udev', { recursive: true });
+  });
+
+  cases();
+});
+
+/** Resolves when a file of that name appears. */
+function watchFor(folder: string, name: string): Disposable & { readonly seen: Promise<void> } {
+  const watcher = watch(folder);
+  const seen = new Promise<void>((resolve) => {
+    watcher.on('change', (_, file) => {
+      if (file === name) resolve();
+    });
+  });
+  return { seen, [Symbol.dispose]: () => watcher.close() };
+}
