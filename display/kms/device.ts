@@ -1,4 +1,4 @@
-import { constants, openSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { basename } from 'node:path';
 import {
   DRM_CAP_ADDFB2_MODIFIERS,
@@ -14,33 +14,33 @@ import {
   drm_get_cap,
   DRM_IOCTL_GET_CAP,
   DRM_IOCTL_SET_CLIENT_CAP,
-  DRM_IOCTL_SET_MASTER,
   DRM_IOCTL_VERSION,
   DRM_PRIME_CAP_IMPORT,
   drm_set_client_cap,
   drm_version,
 } from '../../protocols/drm.ts';
 import { SysError } from '../../src/sys/errors.ts';
-import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { Poll } from '../../src/sys/poll.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
 import { queryLists } from './query.ts';
+import { type Card, PlainSeat, type Seat } from './seat.ts';
 import { ShadowMemory } from './shadow-memory.ts';
 
 /** What a CRTC's owner hears from the device. */
 export interface FlipListener {
-  /** The commit asked for with an event is on screen. `timeMs` is CLOCK_MONOTONIC. */
-  flipped(timeMs: number, sequence: number): void;
+  /** The commit with this serial is on screen. `timeMs` is CLOCK_MONOTONIC. */
+  flipped(timeMs: number, sequence: number, serial: number): void;
   /** The device is gone (unplugged, driver unloaded). */
   deviceLost(reason: string): void;
 }
 
 const EVENTS_LENGTH = 4096;
 
-/** An open /dev/dri/card* that this process is master of: capabilities, GEM handles, events. */
+/** An open /dev/dri/card*: capabilities, GEM handles, events. Its seat says when this process is its master. */
 export class KmsDevice implements Disposable {
   readonly path: string;
   /** `card0` */
@@ -51,16 +51,18 @@ export class KmsDevice implements Disposable {
   /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
-  readonly #fd: OwnedFd;
+  readonly #card: Card;
   readonly #poll: Poll;
   readonly #listeners = new Map<number, FlipListener>();
   readonly #events = new Uint8Array(EVENTS_LENGTH);
   readonly #view = new DataView(this.#events.buffer);
+  #isDisposed = false;
 
-  private constructor(path: string, fd: OwnedFd) {
+  private constructor(path: string, card: Card) {
+    const { fd } = card;
     this.path = path;
     this.name = basename(path);
-    this.#fd = fd;
+    this.#card = card;
     this.driver = driverName(fd);
     for (const capability of [DRM_CLIENT_CAP_UNIVERSAL_PLANES, DRM_CLIENT_CAP_ATOMIC]) {
       this.#require(() => ioctl(fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability, value: 1 })));
@@ -68,35 +70,30 @@ export class KmsDevice implements Disposable {
     if (capability(fd, DRM_CAP_DUMB_BUFFER) === 0 || capability(fd, DRM_CAP_CRTC_IN_VBLANK_EVENT) === 0 || capability(fd, DRM_CAP_TIMESTAMP_MONOTONIC) === 0) {
       throw this.#notCapable();
     }
-    try {
-      ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
-    } catch (cause) {
-      throw new KmsError('not-master', `${path} is in use: stop the display server that has it, or switch to a free virtual terminal (${String(cause)})`, { cause });
-    }
     this.hasModifiers = capability(fd, DRM_CAP_ADDFB2_MODIFIERS) !== 0;
     this.canImport = (capability(fd, DRM_CAP_PRIME) & DRM_PRIME_CAP_IMPORT) !== 0;
     this.gem = new GemHandles(fd);
     this.#poll = Poll.readable(fd, () => this.#readEvents());
   }
 
-  /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. */
-  static open(path: string): KmsDevice {
-    const fd = openCard(path);
+  /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. The seat stays the caller's. */
+  static open(path: string, seat: Seat = new PlainSeat()): KmsDevice {
+    const card = seat.openCard(path);
     try {
-      return new KmsDevice(path, fd);
+      return new KmsDevice(path, card);
     } catch (error) {
-      fd[Symbol.dispose]();
+      card[Symbol.dispose]();
       throw error;
     }
   }
 
   get fd(): BorrowedFd {
-    return this.#fd;
+    return this.#card.fd;
   }
 
   /** SysError `ioctl(name): …`; the struct's bytes are read and written in place. */
   ioctl(request: number, name: string, argument: Uint8Array | number): void {
-    ioctl(this.#fd, request, name, argument);
+    ioctl(this.#card.fd, request, name, argument);
   }
 
   listen(crtc: CrtcId, listener: FlipListener): void {
@@ -107,29 +104,29 @@ export class KmsDevice implements Disposable {
     this.#listeners.delete(crtc);
   }
 
-  /** Closing gives up mastership; with the last descriptor the kernel shows its console again. */
   [Symbol.dispose](): void {
-    if (this.#fd.closed) return;
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
     this.#poll[Symbol.dispose]();
     this.shadows[Symbol.dispose]();
-    this.#fd[Symbol.dispose]();
+    this.#card[Symbol.dispose]();
   }
 
   #readEvents(): void {
     let length = 0;
     try {
-      length = readSync(this.#fd.fd, this.#events, 0, EVENTS_LENGTH, null);
+      length = readSync(this.#card.fd.fd, this.#events, 0, EVENTS_LENGTH, null);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return;
       this.#poll.pause();
       for (const listener of [...this.#listeners.values()]) listener.deviceLost(String(error));
       return;
     }
-    for (let at = 0; at + drm_event.size <= length && !this.#fd.closed; at += drm_event.field.length.get(this.#view, at)) {
+    for (let at = 0; at + drm_event.size <= length && !this.#isDisposed; at += drm_event.field.length.get(this.#view, at)) {
       if (drm_event.field.type.get(this.#view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
-      const { crtc_id, tv_sec, tv_usec, sequence } = drm_event_vblank.field;
+      const { crtc_id, tv_sec, tv_usec, sequence, user_data } = drm_event_vblank.field;
       const timeMs = tv_sec.get(this.#view, at) * 1000 + tv_usec.get(this.#view, at) / 1000;
-      this.#listeners.get(crtc_id.get(this.#view, at))?.flipped(timeMs, sequence.get(this.#view, at));
+      this.#listeners.get(crtc_id.get(this.#view, at))?.flipped(timeMs, sequence.get(this.#view, at), user_data.get(this.#view, at));
     }
   }
 
@@ -143,18 +140,6 @@ export class KmsDevice implements Disposable {
 
   #notCapable(cause?: unknown): KmsError {
     return new KmsError('not-capable', `${this.path} (${this.driver}) has no atomic modesetting with dumb buffers; try another card with kms:cardN`, { cause });
-  }
-}
-
-function openCard(path: string): OwnedFd {
-  try {
-    return OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'EACCES' || code === 'EPERM') {
-      throw new KmsError('card-forbidden', `${path} may not be opened: join the group that owns it (usually video)`, { cause });
-    }
-    throw new KmsError('card-missing', `${path} cannot be opened: ${String(cause)}`, { cause });
   }
 }
 
