@@ -2,18 +2,20 @@
 import { existsSync } from 'node:fs';
 import koffi from 'koffi';
 import { EAGAIN, SysError } from './errors.ts';
-import { errno } from './libc.ts';
+import { errno, errnoNumbers } from './libc.ts';
 import { Poll } from './poll.ts';
 
 /** There while udevd runs. It forwards the kernel's events once it has set up the device node. */
 const UDEVD = '/run/udev/control';
 
 export interface UdevEvent {
-  /** `add`, `remove`, `change`, …; `overrun` if events were lost, of whichever devices. */
+  /** `add`, `remove`, `change`, …; `overrun` after events of whichever devices were lost: look at all of them anew. */
   readonly action: string;
   /** `card0`; empty for an overrun. */
   readonly sysName: string;
 }
+
+const { ENOBUFS } = errnoNumbers;
 
 const OVERRUN: UdevEvent = { action: 'overrun', sysName: '' };
 
@@ -110,19 +112,23 @@ export class UdevMonitor implements Disposable {
   }
 
   #receive(): void {
+    let isOverrun = false;
     while (this.#monitor !== 0) {
       const device = this.#library.receiveDevice(this.#monitor);
       if (device !== 0) {
         this.#onEvent(this.#take(device));
         continue;
       }
-      if (errno() === EAGAIN) return;
-      // The socket's buffer was full (ENOBUFS), or a message made no sense. The error has also
-      // ended the poll; what arrives until it runs again is still reported.
-      this.#poll.resume();
-      this.#onEvent(OVERRUN);
-      return;
+      const failure = errno();
+      if (failure === EAGAIN) break;
+      // A message that made no sense is as good as lost.
+      isOverrun = true;
+      if (failure !== ENOBUFS) break;
     }
+    if (!isOverrun || this.#monitor === 0) return;
+    // The kernel tells of losses once until its buffer is empty, so the owner looks only now. The error has ended the poll.
+    this.#poll.resume();
+    this.#onEvent(OVERRUN);
   }
 
   #take(device: number): UdevEvent {

@@ -75,9 +75,9 @@ export function withoutDevice(): Disposable {
   return { [Symbol.dispose]: () => renameSync(away, DEVICE) };
 }
 
-/** This process as a user without rights until dispose. */
-export function asNobody(): Disposable {
-  process.setegid!(NOBODY);
+/** This process as a user without rights until dispose, of the group with that number if one is given. */
+export function asNobody(group = NOBODY): Disposable {
+  process.setegid!(group);
   process.seteuid!(NOBODY);
   return {
     [Symbol.dispose]() {

@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type UdevEvent, UdevMonitor } from '../../src/sys/udev.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
-import { expectNothingLeft } from './machine.ts';
+import { asNobody, expectNothingLeft } from './machine.ts';
 
 const UDEVD = '/lib/systemd/systemd-udevd';
 const isSkipped = skipWithoutVkms();
@@ -67,6 +67,21 @@ const cases = () => {
 describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
   expectNothingLeft();
   cases();
+
+  test('events lost for want of room make the owner look again, and those after them arrive', async () => {
+    // Root would get a buffer of 128 MiB from libudev.
+    const user = asNobody();
+    using heard = new Heard('mem');
+    user[Symbol.dispose]();
+    // More than its buffer holds, while nobody reads.
+    const room = Number(readFileSync('/proc/sys/net/core/rmem_max', 'utf8'));
+    for (let bytes = 0; bytes < 2 * room; bytes += 512) announce('mem/null');
+    let event = await heard.next();
+    while (event.action === 'change') event = await heard.next();
+    expect(event).toEqual({ action: 'overrun', sysName: '' });
+    announce('mem/full', 'add');
+    expect(await heard.next()).toEqual({ action: 'add', sysName: 'full' });
+  });
 });
 
 describe.skipIf(isSkipped || !existsSync(UDEVD))('devices as udevd announces them', () => {
