@@ -19,6 +19,8 @@ export const errnoNumbers: Readonly<Record<string, number>> = koffi.os.errno;
 /** The memory at an address as an ArrayBuffer, not copied and not owned. */
 export const viewOf = (address: number, length: number): ArrayBuffer => koffi.view(address, length);
 
+export const setenv = bind('setenv', 'int', ['str', 'str', 'int']) as (name: string, value: string, overwrite: number) => number;
+export const unsetenv = bind('unsetenv', 'int', ['str']) as (name: string) => number;
 export const close = bind('close', 'int', ['int']) as (fd: number) => number;
 export const fcntl = bind('fcntl', 'int', ['int', 'int', 'ulong']) as (fd: number, command: number, argument: number) => number;
 export const read = bind('read', 'intptr_t', ['int', 'uintptr_t', 'size_t']) as (fd: number, address: number, length: number) => number;

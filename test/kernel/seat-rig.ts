@@ -1,0 +1,153 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, openSync, readFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../protocols/drm-mode.ts';
+import { AtomicRequest } from '../../display/kms/atomic-request.ts';
+import type { KmsDevice } from '../../display/kms/device.ts';
+import type { BlobId } from '../../display/kms/ids.ts';
+import type { Mode } from '../../display/kms/mode.ts';
+import type { Pipe } from '../../display/kms/pipes.ts';
+import { createBlob, destroyBlob, Properties, readBlob } from '../../display/kms/properties.ts';
+import type { SeatListener } from '../../display/kms/seat.ts';
+import { OwnedFd } from '../../src/sys/fd.ts';
+import { ioctl } from '../../src/sys/ioctl.ts';
+import { firstPipe, skipWithoutVkms } from './kms-rig.ts';
+import { asNobody } from './machine.ts';
+
+const SEATD = '/usr/sbin/seatd';
+const GROUP = 'video';
+
+/* linux/vt.h */
+const VT_ACTIVATE = 0x5606;
+const VT_WAITACTIVE = 0x5607;
+
+/** For `describe.skipIf`, as `skipWithoutVkms`. */
+export function skipWithoutSeatd(): boolean {
+  if (skipWithoutVkms()) return true;
+  if (existsSync(SEATD)) return false;
+  const reason = `no seat tests without ${SEATD}: run sh test/rig/install.sh as root`;
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return true;
+}
+
+/** A real seatd, for members of the group `video`. */
+export class Seatd implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  #isEnded = false;
+
+  private constructor(process: ChildProcess) {
+    this.#process = process;
+  }
+
+  /** Resolves when it answers. Its seat goes with the virtual terminals unless told otherwise. */
+  static async start({ isVtBound = true } = {}): Promise<Seatd> {
+    const child = spawn(SEATD, ['-g', GROUP, '-l', 'silent', '-n', '3'], {
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+      env: { ...process.env, SEATD_VTBOUND: isVtBound ? '1' : '0' },
+    });
+    await once(child.stdio[3] as Readable, 'data');
+    return new Seatd(child);
+  }
+
+  /** Rejects if it ended by itself. */
+  async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    this.#isEnded = true;
+    if (this.#process.exitCode === null && this.#process.signalCode === null) {
+      const closed = once(this.#process, 'close');
+      this.#process.kill(signal);
+      await closed;
+    }
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== 0 && signalCode !== signal) throw new Error(`seatd ended by itself: ${signalCode ?? exitCode}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isEnded) await this.end();
+  }
+}
+
+/** As a user with no right to anything but to talk to seatd. */
+export function asSeatUser<T>(act: () => T): T {
+  const gid = Number(new RegExp(`^${GROUP}:[^:]*:(\\d+)`, 'm').exec(readFileSync('/etc/group', 'utf8'))![1]);
+  using _ = asNobody(gid);
+  return act();
+}
+
+/** The virtual terminal in front: `tty1`. */
+export function terminalInFront(): string {
+  return readFileSync('/sys/class/tty/tty0/active', 'utf8').trim();
+}
+
+/** Puts a virtual terminal in front. seatd's consent is asked for, ours is not. */
+export function switchTo(terminal: string): void {
+  using console = OwnedFd.adopt(openSync('/dev/tty0', 'r+'));
+  const number = Number(terminal.slice('tty'.length));
+  ioctl(console, VT_ACTIVATE, 'VT_ACTIVATE', number);
+  ioctl(console, VT_WAITACTIVE, 'VT_WAITACTIVE', number);
+}
+
+/** What a seat says, one after the other. */
+export class SeatNews implements SeatListener {
+  readonly heard: string[] = [];
+  #onNews: (() => void) | null = null;
+
+  paused(): void {
+    this.#hear('paused');
+  }
+
+  resumed(): void {
+    this.#hear('resumed');
+  }
+
+  async next(): Promise<string> {
+    while (this.heard.length === 0) await new Promise<void>((resolve) => (this.#onNews = resolve));
+    return this.heard.shift()!;
+  }
+
+  #hear(news: string): void {
+    this.heard.push(news);
+    this.#onNews?.();
+  }
+}
+
+/** The first monitor's CRTC in a mode of its own, showing nothing: what only the card's master may ask for. */
+export class Modeset implements Disposable {
+  readonly #device: KmsDevice;
+  readonly #pipe: Pipe;
+  readonly #request: AtomicRequest;
+  readonly #mode: Mode;
+  readonly #blob: BlobId;
+
+  constructor(device: KmsDevice) {
+    const { pipe, offered } = firstPipe(device);
+    const { connector, crtc } = pipe;
+    this.#device = device;
+    this.#pipe = pipe;
+    this.#mode = offered.find(({ width }) => width === 640)!;
+    this.#blob = createBlob(device, this.#mode.info);
+    this.#request = new AtomicRequest([
+      { id: connector.id, properties: [connector.properties.id('CRTC_ID')] },
+      { id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] },
+    ]);
+    [crtc.id, this.#blob, 1].forEach((value, slot) => this.#request.set(slot, value));
+  }
+
+  /** 0, or -errno. */
+  commit(): number {
+    return this.#request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+  }
+
+  /** The kernel says that the CRTC is on, in our mode. */
+  get isSet(): boolean {
+    const crtc = Properties.read(this.#device, this.#pipe.crtc.id, DRM_MODE_OBJECT_CRTC);
+    const mode = readBlob(this.#device, crtc.value('MODE_ID'));
+    return crtc.value('ACTIVE') === 1 && mode !== null && Buffer.compare(mode, this.#mode.info) === 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.#request[Symbol.dispose]();
+    destroyBlob(this.#device, this.#blob);
+  }
+}
