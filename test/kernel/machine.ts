@@ -29,6 +29,15 @@ export function skipWithoutUdmabuf(): boolean {
   return true;
 }
 
+/** As `skipWithoutUdmabuf`, for a program that install.sh brings. */
+export function skipWithoutProgram(path: string): boolean {
+  if (existsSync(path)) return false;
+  const reason = `no tests with ${path}: run sh test/rig/install.sh as root`;
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return true;
+}
+
 /** dma-bufs of the whole machine, whoever holds them. */
 export function dmabufCount(): number {
   return Number(/^Total (\d+) objects/m.exec(readFileSync(BUFINFO, 'utf8'))![1]);

@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type UdevEvent, UdevMonitor } from '../../src/sys/udev.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
-import { asNobody, expectNothingLeft } from './machine.ts';
+import { asNobody, expectNothingLeft, skipWithoutProgram } from './machine.ts';
 
 const UDEVD = '/lib/systemd/systemd-udevd';
 const isSkipped = skipWithoutVkms();
@@ -84,7 +84,7 @@ describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
   });
 });
 
-describe.skipIf(isSkipped || !existsSync(UDEVD))('devices as udevd announces them', () => {
+describe.skipIf(isSkipped || skipWithoutProgram(UDEVD))('devices as udevd announces them', () => {
   let udevd: ReturnType<typeof spawn>;
 
   beforeEach(async () => {
