@@ -27,6 +27,12 @@ export interface BufferContext {
   readonly keepLast: boolean;
 }
 
+/** What the planes of a screen share. */
+export interface ScreenContext extends BufferContext {
+  /** Kinds of messages that were logged: the reason why one plane copies is the other's as well. */
+  readonly logged: Set<string>;
+}
+
 export interface PlaneStats extends PlaneCacheStats {
   rung: Rung | null;
   /** Bytes copied into shadows so far. */
@@ -44,13 +50,12 @@ export interface PlaneStats extends PlaneCacheStats {
  */
 export class PlaneBuffers implements Disposable {
   readonly #output: Output;
-  readonly #context: BufferContext;
+  readonly #context: ScreenContext;
   readonly #use: 'primary' | 'cursor';
   readonly #cache = new PlaneCache();
-  /** `format modifier` pairs the output refused for good, framebuffers that go by copy, reasons already logged. */
+  /** `format modifier` pairs the output refused for good, framebuffers that go by copy. */
   readonly #refused = new Set<string>();
   readonly #copied = new Set<FramebufferId>();
-  readonly #logged = new Set<string>();
   readonly #isShown: (handle: Handle) => boolean;
   readonly #write: ShadowWriter;
   #framebuffer: Framebuffer | null = null;
@@ -66,7 +71,7 @@ export class PlaneBuffers implements Disposable {
   #rung: Rung | null = null;
   #copiedBytes = 0;
 
-  constructor(output: Output, use: 'primary' | 'cursor', context: BufferContext, isShown: (handle: Handle) => boolean) {
+  constructor(output: Output, use: 'primary' | 'cursor', context: ScreenContext, isShown: (handle: Handle) => boolean) {
     this.#output = output;
     this.#use = use;
     this.#context = context;
@@ -295,8 +300,9 @@ export class PlaneBuffers implements Disposable {
 
   /** Once for each kind: a guest can make as many different messages as it likes, of the same few kinds. */
   #logOnce(level: 'info' | 'warn', message: string, kind = message): void {
-    if (this.#logged.has(kind)) return;
-    this.#logged.add(kind);
-    this.#context.log(level, message);
+    const { logged, log } = this.#context;
+    if (logged.has(kind)) return;
+    logged.add(kind);
+    log(level, message);
   }
 }

@@ -74,8 +74,9 @@ export class Screen implements OutputListener, Disposable {
     this.#owner = owner;
     this.#keepLast = context.keepLast;
     const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;
-    this.#primary = new PlaneBuffers(output, 'primary', context, isShown);
-    this.#cursor = new PlaneBuffers(output, 'cursor', context, isShown);
+    const shared = { ...context, logged: new Set<string>() };
+    this.#primary = new PlaneBuffers(output, 'primary', shared, isShown);
+    this.#cursor = new PlaneBuffers(output, 'cursor', shared, isShown);
     output.listen(this);
   }
 

@@ -2,12 +2,10 @@ import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { Command } from 'commander';
-import { HeadlessOutput } from '../../display/headless/output.ts';
 import { writePng } from '../../display/screenshot/png.ts';
 import { Bridge } from '../bridge.ts';
 import { ScanoutError, UsageError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
-import type { Monitor } from '../core/monitor.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
 import { openReplay, type Replay, type ReplaySummary } from '../guest/replay/replay.ts';
@@ -16,14 +14,13 @@ import { logLevelOption, stderrLog } from './log.ts';
 import { packageFile } from './package-file.ts';
 import { type OutputSpec, parseOutputSpec } from './output-spec.ts';
 import { Progress } from './progress.ts';
+import { Screens } from './screens.ts';
 import { hasTrueColour, renderPicture } from './terminal-picture.ts';
 
 /** The guest that comes with the package: a Linux console booting. */
 const EMBEDDED = 'fixtures/console-boot.scanout';
 
-type HeadlessMode = Pick<Monitor, 'width' | 'height' | 'refreshMhz'>;
-
-const MODE_IF_UNKNOWN: HeadlessMode = { width: 1280, height: 800, refreshMhz: 60_000 };
+const MODE_IF_UNKNOWN = { width: 1280, height: 800, refreshMhz: 60_000 };
 
 class NoPictureError extends ScanoutError<'no-picture'> {}
 
@@ -37,9 +34,9 @@ interface Options {
 export function command(): Command {
   return new Command('replay')
     .argument('[file]', 'a recording of `scanout record`; the one that comes with scanout if left out')
-    .option('--output <spec>', "headless:WIDTHxHEIGHT[@HZ]; may be repeated, one for each monitor (default: the recorded guest's)", (spec: string, before?: string[]) => [...(before ?? []), spec])
+    .option('--output <spec>', "headless:WIDTHxHEIGHT[@HZ], one for each recorded monitor, or kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]]; may be repeated (default: headless, as the recorded monitors were)", (spec: string, before?: string[]) => [...(before ?? []), spec])
     .option('--fast', 'as fast as the outputs take it, not at the recorded speed (always, without a file)')
-    .option('--png <file>', "where to write the first monitor's last picture")
+    .option('--png <file>', "where to write the first headless output's last picture")
     .addOption(logLevelOption().default('warn'))
     .addHelpText('after', '\nExample:\n  $ scanout replay --fast --png /tmp/screen.png')
     .action(replay);
@@ -47,10 +44,15 @@ export function command(): Command {
 
 async function replay(file: string | undefined, options: Options): Promise<void> {
   const log = stderrLog(options.logLevel);
+  const specs = options.output?.map(parseOutputSpec) ?? null;
+  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; write headless:WIDTHxHEIGHT[@HZ] or kms');
+  if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
+    throw new UsageError('--png: the picture is that of a headless output; add --output headless:WIDTHxHEIGHT, which may stand beside kms');
+  }
   // Without a file there is a picture to show for it all the same.
   const input = file ?? packageFile(EMBEDDED);
   const png = options.png ?? (file === undefined ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`) : null);
-  const { picture, summary } = await play(input, { ...options, ...(file === undefined && { fast: true }) }, log);
+  const { picture, summary } = await play(input, specs, options.fast ?? file === undefined, log);
   const { commands, flushes, errors, durationMs } = summary;
   console.log(`played ${basename(input)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`);
   if (!picture) {
@@ -64,29 +66,28 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   console.log(`${png}: the last picture, ${picture.width}x${picture.height}`);
 }
 
-/** Plays a whole recording. The picture is the first monitor's last one, even if it went dark after. */
-async function play(file: string, options: Options, log: Log): Promise<{ picture: Picture | null; summary: ReplaySummary }> {
+/** Plays a whole recording. The picture is the first headless output's last one, even if it went dark after. */
+async function play(file: string, specs: readonly OutputSpec[] | null, fast: boolean, log: Log): Promise<{ picture: Picture | null; summary: ReplaySummary }> {
   using stack = new DisposableStack();
-  const specs = options.output?.map(parseOutputSpec);
   const progress = stack.use(new Progress(process.stderr));
-  const source = stack.use(openReplay({ file, speed: options.fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
-  const outputs = openOutputs(source, specs).map((output) => stack.use(output));
+  const source = stack.use(openReplay({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
+  const screens = stack.use(openScreens(source, specs, log));
   const bridge = stack.use(new Bridge(source, { log, budget: source.device.budget }));
   let last: Picture | null = null;
-  outputs[0]!.onBlank(() => (last = outputs[0]!.capture()));
-  outputs.forEach((output, index) => bridge.show(scanoutId(index), output));
+  const first = screens.headless[0];
+  first?.onBlank(() => (last = first.capture()));
+  for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanoutId(scanout), output);
   const summary = await source.finished;
-  await Promise.all(outputs.map((output) => output.settled()));
-  return { picture: outputs[0]!.capture() ?? last, summary };
+  await Promise.all(screens.headless.map((output) => output.settled()));
+  return { picture: first?.capture() ?? last, summary };
 }
 
-function openOutputs(source: Replay, specs: readonly OutputSpec[] | undefined): HeadlessOutput[] {
-  if (specs && specs.length > source.scanouts) throw new UsageError(`--output: ${specs.length} outputs for a recording of ${source.scanouts} monitors`);
-  const modes = specs?.map(headlessMode) ?? Array.from({ length: source.scanouts }, (_, index) => source.monitors.get(scanoutId(index)) ?? MODE_IF_UNKNOWN);
-  return modes.map(({ width, height, refreshMhz }) => HeadlessOutput.open({ width, height, refreshMhz }));
-}
-
-function headlessMode(spec: OutputSpec): HeadlessMode {
-  if (spec.kind === 'headless') return spec;
-  throw new UsageError('--output: a replay is shown on headless:WIDTHxHEIGHT[@HZ] only');
+function openScreens(source: Replay, specs: readonly OutputSpec[] | null, log: Log): Screens {
+  const headless = specs?.filter(({ kind }) => kind === 'headless').length ?? 0;
+  if (headless > source.scanouts) throw new UsageError(`--output: ${headless} headless outputs for a recording of ${source.scanouts} monitors`);
+  const recorded = Array.from({ length: source.scanouts }, (_, index): OutputSpec => {
+    const { width, height, refreshMhz } = source.monitors.get(scanoutId(index)) ?? MODE_IF_UNKNOWN;
+    return { kind: 'headless', width, height, refreshMhz };
+  });
+  return Screens.open(specs ?? recorded, log);
 }

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import type { Mode } from '../../display/kms/mode.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
@@ -7,7 +8,7 @@ import { readResources } from '../../display/kms/resources.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
-import { DmabufImportRefused, type Frame, type Handle, type OutputListener, type PlaneState } from '../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type Shadow } from '../../src/core/output.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 
@@ -72,6 +73,89 @@ export function importInto(output: KmsOutput, framebuffer: Framebuffer): Handle 
   const handle = output.import(framebuffer);
   if (handle instanceof DmabufImportRefused) throw handle;
   return handle;
+}
+
+/** An output of which one can tell when it rests, and how it showed its frames. */
+export class WatchedOutput implements Output {
+  readonly #output: Output;
+  #isInFlight = false;
+  #onIdle: (() => void) | null = null;
+  /** Frames with a picture, and those of them that reached the screen without a copy by output or driver. */
+  frames = 0;
+  zeroCopyFrames = 0;
+  #hasPicture = false;
+
+  /** `output` stays the caller's. */
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  get name(): string {
+    return this.#output.name;
+  }
+
+  get monitor(): Output['monitor'] {
+    return this.#output.monitor;
+  }
+
+  get imports(): Output['imports'] {
+    return this.#output.imports;
+  }
+
+  get readsPages(): boolean {
+    return this.#output.readsPages;
+  }
+
+  get shadowFormats(): Output['shadowFormats'] {
+    return this.#output.shadowFormats;
+  }
+
+  get maxCursor(): Size {
+    return this.#output.maxCursor;
+  }
+
+  /** Resolves when the newest frame is on screen. */
+  async settled(): Promise<void> {
+    if (this.#isInFlight) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+  }
+
+  listen(listener: OutputListener): void {
+    this.#output.listen({
+      presented: (timeMs, refreshMhz, sequence, flags) => {
+        this.#isInFlight = false;
+        if (this.#hasPicture) this.frames++;
+        if (this.#hasPicture && (flags & PresentedFlags.ZERO_COPY) !== 0) this.zeroCopyFrames++;
+        listener.presented(timeMs, refreshMhz, sequence, flags);
+        this.#rest();
+      },
+      released: (handle) => listener.released(handle),
+      resized: (monitor) => listener.resized(monitor),
+      closed: (reason) => listener.closed(reason),
+    });
+  }
+
+  import(framebuffer: Framebuffer): ReturnType<Output['import']> {
+    return this.#output.import(framebuffer);
+  }
+
+  createShadow(width: number, height: number, format: Fourcc): Shadow {
+    return this.#output.createShadow(width, height, format);
+  }
+
+  present(frame: Frame): void {
+    this.#isInFlight = true;
+    this.#hasPicture = frame.primary.handle !== null;
+    this.#output.present(frame);
+  }
+
+  [Symbol.dispose](): void {
+    // It owns nothing.
+  }
+
+  /** Unless the listener presented at once what came meanwhile. */
+  #rest(): void {
+    if (!this.#isInFlight) this.#onIdle?.();
+  }
 }
 
 /** What an output said about one frame. */

@@ -27,6 +27,18 @@ export function readPpm(bytes: Uint8Array): Picture {
   return { width, height, data };
 }
 
+/** In the middle of a black screen that is at least as large. */
+export function centred(picture: Picture, width: number, height: number): Picture {
+  const data = new Uint8Array(width * height * 4);
+  for (let at = 3; at < data.length; at += 4) data[at] = 255;
+  const left = Math.floor((width - picture.width) / 2);
+  const top = Math.floor((height - picture.height) / 2);
+  for (let y = 0; y < picture.height; y++) {
+    data.set(picture.data.subarray(y * picture.width * 4, (y + 1) * picture.width * 4), ((top + y) * width + left) * 4);
+  }
+  return { width, height, data };
+}
+
 /** The colour of one pixel as 0xrrggbb. */
 export function pixel({ width, data }: Picture, x: number, y: number): number {
   const at = (y * width + x) * 4;

@@ -5,6 +5,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../src/sys/memfd.ts';
+import { centred } from './picture.ts';
 
 export type PageOrder = 'ascending' | 'reversed' | 'scattered';
 
@@ -64,15 +65,13 @@ export class ScatteredPicture implements Disposable {
 
   /** In the middle of a black screen. */
   onScreen(width: number, height: number): Picture {
-    const data = new Uint8Array(width * height * 4);
+    const { width: ownWidth, height: ownHeight } = this.framebuffer;
+    const data = new Uint8Array(ownWidth * ownHeight * 4);
     const out = new DataView(data.buffer);
-    for (let at = 0; at < data.length; at += 4) out.setUint32(at, 255);
-    const left = Math.floor((width - this.framebuffer.width) / 2);
-    const top = Math.floor((height - this.framebuffer.height) / 2);
-    for (let y = 0; y < this.framebuffer.height; y++) {
-      for (let x = 0; x < this.framebuffer.width; x++) out.setUint32(((top + y) * width + left + x) * 4, ((this.#rgb(x, y) << 8) | 255) >>> 0);
+    for (let y = 0; y < ownHeight; y++) {
+      for (let x = 0; x < ownWidth; x++) out.setUint32((y * ownWidth + x) * 4, ((this.#rgb(x, y) << 8) | 255) >>> 0);
     }
-    return { width, height, data };
+    return centred({ width: ownWidth, height: ownHeight, data }, width, height);
   }
 
   [Symbol.dispose](): void {

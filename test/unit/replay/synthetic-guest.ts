@@ -119,34 +119,40 @@ export function syntheticSession(low: number, high: number, frames: number): Ste
     }
   }
   // One command the device has to refuse.
-  steps.push(command(virtio_gpu_resource_unref.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_UNREF), resource_id: 99 })));
+  steps.push(unref(99));
   return steps;
+}
+
+/** Bytes of a blob with a picture. */
+export const BLOB_SIZE = STRIDE * HEIGHT;
+
+export function createBlob(id: number, pages: readonly number[]): Step {
+  return command(withEntries(virtio_gpu_resource_create_blob.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB), resource_id: id, blob_mem: 1, blob_flags: 1, nr_entries: pages.length, size: BLOB_SIZE }), pages));
+}
+
+/** Answered when the picture is on screen. */
+export function showBlob(id: number): Step[] {
+  const layout = { width: WIDTH, height: HEIGHT, format: FORMAT, strides: [STRIDE, 0, 0, 0], offsets: [0, 0, 0, 0] };
+  return [
+    command(virtio_gpu_set_scanout_blob.encode({ hdr: hdr(VIRTIO_GPU_CMD.SET_SCANOUT_BLOB), r: full, scanout_id: 0, resource_id: id, ...layout })),
+    flush(id, full, true),
+  ];
+}
+
+export function unref(id: number): Step {
+  return command(virtio_gpu_resource_unref.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_UNREF), resource_id: id }));
 }
 
 /** The same with a guest blob: created, shown, drawn into, detached. */
 export function blobSession(low: number, high: number): Step[] {
-  const pages = scatteredPages(low, high, (STRIDE * HEIGHT) / 4096);
-  const size = STRIDE * HEIGHT;
+  const pages = scatteredPages(low, high, BLOB_SIZE / 4096);
   return [
-    command(withEntries(virtio_gpu_resource_create_blob.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB), resource_id: 7, blob_mem: 1, blob_flags: 1, nr_entries: pages.length, size }), pages)),
+    createBlob(7, pages),
     ...scatter(pages, 0, picture(70)),
-    command(
-      virtio_gpu_set_scanout_blob.encode({
-        hdr: hdr(VIRTIO_GPU_CMD.SET_SCANOUT_BLOB),
-        r: full,
-        scanout_id: 0,
-        resource_id: 7,
-        width: WIDTH,
-        height: HEIGHT,
-        format: FORMAT,
-        strides: [STRIDE, 0, 0, 0],
-        offsets: [0, 0, 0, 0],
-      }),
-    ),
-    flush(7, full, true),
+    ...showBlob(7),
     ...scatter(pages, 5 * STRIDE, picture(71).subarray(0, 3 * STRIDE)),
     flush(7, { x: 0, y: 5, width: WIDTH, height: 3 }, true),
     command(virtio_gpu_resource_detach_backing.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_DETACH_BACKING), resource_id: 7 })),
-    command(virtio_gpu_resource_unref.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_UNREF), resource_id: 7 })),
+    unref(7),
   ];
 }

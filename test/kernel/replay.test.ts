@@ -1,0 +1,273 @@
+/** Recorded and live guests on a real KMS device, their pages on its planes. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { HeadlessOutput } from '../../display/headless/output.ts';
+import { KmsDisplay } from '../../display/kms/open.ts';
+import { decodePng } from '../../display/screenshot/png.ts';
+import { Bridge, type BridgeOptions } from '../../src/bridge.ts';
+import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
+import type { PlaneStats } from '../../src/buffer/plane-buffers.ts';
+import type { Framebuffer, FramebufferId } from '../../src/core/framebuffer.ts';
+import type { Rect, Size } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { type ScanoutId, scanoutId, type Source } from '../../src/core/source.ts';
+import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { Recorder } from '../../src/guest/replay/recorder.ts';
+import { openReplay } from '../../src/guest/replay/replay.ts';
+import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
+import { VirtioGpu, type VirtioGpuOptions } from '../../src/guest/virtio-gpu/device.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { socketPair } from '../../src/sys/socket.ts';
+import { centred, expectSamePicture } from '../rig/picture.ts';
+import { Writeback } from '../rig/writeback.ts';
+import { ended, scanout, start } from '../unit/cli/scanout.ts';
+import { play } from '../unit/replay/play.ts';
+import { BLOB_SIZE, createBlob, HEIGHT, picture, scatter, scatteredPages, showBlob, unref, WIDTH } from '../unit/replay/synthetic-guest.ts';
+import { CrtcCrc } from './crtc-crc.ts';
+import { kernelObjects, skipWithoutVkms, vkmsCard, WatchedOutput } from './kms-rig.ts';
+import { asNobody, driverParameter, expectNothingLeft, withoutDevice } from './machine.ts';
+
+const isSkipped = skipWithoutVkms();
+const card = vkmsCard() ?? '';
+const FIRST = scanoutId(0);
+
+/** Every picture of the recordings fits. */
+const MODE = { width: 1280, height: 800 };
+const SMALL_MODE = { width: 640, height: 480 };
+
+const fixture = (name: string): string => join(import.meta.dirname, `../../fixtures/${name}.scanout`);
+
+/** A bridge that remembers what it was to show. */
+class WatchedBridge extends Bridge {
+  readonly framebuffers = new Set<FramebufferId>();
+
+  override scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
+    if (framebuffer) this.framebuffers.add(framebuffer.id);
+    super.scanout(id, framebuffer, rect);
+  }
+}
+
+/** A source on the card's first monitor, through a bridge. */
+class OnMonitor implements Disposable {
+  readonly log: string[] = [];
+  readonly output: WatchedOutput;
+  readonly bridge: WatchedBridge;
+  readonly #display: KmsDisplay;
+  readonly #mode: Size;
+  readonly #stack: DisposableStack;
+
+  /** `circumstances` begin when the screen is there, and last until dispose. */
+  constructor(source: Source, { mode = MODE, circumstances, ...options }: BridgeOptions & { mode?: Size; circumstances?: (() => Disposable) | undefined } = {}) {
+    using stack = new DisposableStack();
+    this.#mode = mode;
+    this.#display = stack.use(KmsDisplay.open({ card, mode, log: () => undefined }));
+    this.output = new WatchedOutput(this.#display.outputs[0]!);
+    if (circumstances) stack.use(circumstances());
+    this.bridge = stack.use(new WatchedBridge(source, { ...options, log: (_, line) => void this.log.push(line) }));
+    this.bridge.show(FIRST, this.output);
+    this.#stack = stack.move();
+  }
+
+  get primary(): PlaneStats {
+    return this.bridge.stats[0]!.screens[0]!.primary;
+  }
+
+  get cursor(): PlaneStats {
+    return this.bridge.stats[0]!.screens[0]!.cursor;
+  }
+
+  /** What the hardware sends to its monitor, once nothing more is on its way. */
+  async picture(): Promise<Picture> {
+    await this.output.settled();
+    using writeback = new Writeback(this.#display.device, this.#mode);
+    return await writeback.take();
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
+
+/** The last picture of a session, copied for a screen in memory. */
+async function lastPicture(session: string): Promise<Picture> {
+  using source = openReplay({ file: fixture(session), speed: 'fast' });
+  using output = HeadlessOutput.open({ ...MODE });
+  using bridge = new Bridge(source, { zeroCopy: 'off' });
+  bridge.show(FIRST, output);
+  await source.finished;
+  await output.settled();
+  return centred(output.capture()!, MODE.width, MODE.height);
+}
+
+describe.skipIf(isSkipped)('a recorded guest', () => {
+  expectNothingLeft();
+
+  test.each([
+    ['blobs', 4],
+    ['page-flips', 4],
+    ['mode-change', 4],
+  ])('with %s has its %i framebuffers shown where they are', async (session, framebuffers) => {
+    const before = kernelObjects(card);
+    {
+      using source = openReplay({ file: fixture(session), speed: 'fast' });
+      using screen = new OnMonitor(source);
+      const { errors } = await source.finished;
+      expectSamePicture(await screen.picture(), await lastPicture(session), `kms-replay-${session}`);
+      expect(errors).toBe(0);
+      expect(screen.bridge.framebuffers.size).toBe(framebuffers);
+      expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: framebuffers, evictions: 0, copiedBytes: 0, shadowBytes: 0 });
+      expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
+    }
+    expect(kernelObjects(card)).toEqual(before);
+  });
+
+  test('has its cursor shown where it is', async () => {
+    using source = openReplay({ file: fixture('blobs'), speed: 'fast' });
+    using screen = new OnMonitor(source);
+    await source.finished;
+    expect(screen.cursor).toMatchObject({ rung: 'udmabuf', imports: 1, copiedBytes: 0 });
+  });
+
+  describe.each(['blobs', 'page-flips'])('with %s', (session) => {
+    test.each<[string, ZeroCopy, (() => Disposable) | undefined, RegExp | null]>([
+      ['zero copy is off', 'off', undefined, null],
+      ['/dev/udmabuf is absent', 'auto', withoutDevice, /does not exist: load the udmabuf module/],
+      ['/dev/udmabuf is forbidden', 'auto', asNobody, /may not be opened: give it a group/],
+      ['the driver takes no ranges', 'auto', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
+      ['the driver takes no bytes', 'auto', () => driverParameter('size_limit_mb', 0), /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
+    ])('is copied, and looks the same, when %s', async (_, zeroCopy, circumstances, why) => {
+      const expected = await lastPicture(session);
+      using source = openReplay({ file: fixture(session), speed: 'fast' });
+      using screen = new OnMonitor(source, { zeroCopy, circumstances });
+      await source.finished;
+      expectSamePicture(await screen.picture(), expected, `kms-replay-copied-${session}`);
+      expect(screen.primary).toMatchObject({ rung: 'shadow', imports: 0 });
+      expect(screen.primary.copiedBytes).toBeGreaterThan(0);
+      expect(screen.log.filter((line) => line.includes('copying'))).toEqual(why ? [expect.stringMatching(why)] : []);
+    });
+  });
+});
+
+/** A device of ours and the driver of a guest that has blobs of scattered pages. */
+class LiveGuest implements Disposable {
+  readonly device: VirtioGpu;
+  readonly #frontEnd: FrontEnd;
+  readonly #stack: DisposableStack;
+
+  constructor(options: VirtioGpuOptions = {}) {
+    using stack = new DisposableStack();
+    this.device = stack.use(new VirtioGpu(options));
+    const [ours, theirs] = socketPair();
+    stack.use(VhostUserServer.adopt(theirs, this.device, { log: () => undefined }));
+    this.#frontEnd = stack.use(FrontEnd.create({ socket: ours, memory: [{ guestAddress: 0, size: 2 ** 23 }, { guestAddress: 2 ** 32, size: 2 ** 23 }] }));
+    this.#stack = stack.move();
+  }
+
+  /** Starts the driver and draws `picture(id)` into a blob for each. */
+  async start(ids: readonly number[]): Promise<void> {
+    await this.#frontEnd.connect();
+    for (const id of ids) {
+      const pages = scatteredPages(id * 2 ** 20, 2 ** 32 + id * 2 ** 20, BLOB_SIZE / 4096);
+      await play(this.#frontEnd, [createBlob(id, pages), ...scatter(pages, 0, picture(id))]);
+    }
+  }
+
+  /** Resolves when it is on screen. */
+  async show(id: number): Promise<void> {
+    await play(this.#frontEnd, showBlob(id));
+  }
+
+  async unref(ids: readonly number[]): Promise<void> {
+    await play(this.#frontEnd, ids.map(unref));
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
+
+describe.skipIf(isSkipped)('a live guest', () => {
+  expectNothingLeft();
+
+  test.each([2, 3, 5])('flips %i blobs of scattered pages, each imported once', async (count) => {
+    const before = kernelObjects(card);
+    {
+      using guest = new LiveGuest();
+      using screen = new OnMonitor(guest.device, { budget: guest.device.budget });
+      const ids = Array.from({ length: count }, (_, i) => i + 1);
+      await guest.start(ids);
+      for (let flip = 0; flip < 4 * count; flip++) await guest.show(ids[flip % count]!);
+      expectSamePicture(await screen.picture(), centred(asPicture(picture(count)), MODE.width, MODE.height), `kms-live-${count}`);
+      expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: count, hits: 3 * count, evictions: 0, copiedBytes: 0 });
+      expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
+      expect(guest.device.stats.errors).toBe(0);
+      await guest.unref(ids);
+      await screen.output.settled();
+      expect(screen.primary.pinnedBytes).toBe(0);
+    }
+    expect(kernelObjects(card)).toEqual(before);
+  });
+});
+
+describe.skipIf(isSkipped)('scanout replay --output kms', () => {
+  expectNothingLeft();
+  const kms = `kms:${card.replace('/dev/dri/', '')},mode=640x480`;
+  let directory: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'replay-'));
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  /** Records a guest that shows a picture for an hour, on the monitor; the hardware's checksum of its screen. */
+  async function recordLongPicture(file: string): Promise<string> {
+    let nowMs = 0;
+    using recorder = Recorder.create(file, { scanouts: 1, now: () => nowMs });
+    using guest = new LiveGuest({ tap: recorder });
+    using screen = new OnMonitor(guest.device, { mode: SMALL_MODE });
+    await guest.start([1]);
+    await guest.show(1);
+    await screen.output.settled();
+    using crc = new CrtcCrc(card);
+    const seen = await crc.during(3);
+    nowMs = 3_600_000;
+    return seen.at(-1)!;
+  }
+
+  test('shows the recording on the monitor, the screen of before after its end', { timeout: 120_000 }, async () => {
+    const before = kernelObjects(card);
+    const expected = await recordLongPicture(join(directory, 'session'));
+    const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
+    const outcome = ended(child);
+    await new Promise<void>((resolve, reject) => {
+      child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
+      void outcome.then(({ stderr }) => reject(new Error(stderr)));
+    });
+    {
+      using crc = new CrtcCrc(card);
+      expect(await crc.until(expected)).toContain(expected);
+    }
+    child.kill('SIGINT');
+    await outcome;
+    expect(kernelObjects(card)).toEqual(before);
+  });
+
+  test('takes its picture from a headless output beside the monitor', { timeout: 120_000 }, async () => {
+    const before = kernelObjects(card);
+    const png = join(directory, 'last.png');
+    const { code, stdout, stderr } = await scanout('replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(stdout).toMatch(/ flushes, 0 refused/);
+    expectSamePicture(centred(decodePng(readFileSync(png)), MODE.width, MODE.height), await lastPicture('blobs'), 'kms-replay-command');
+    expect(kernelObjects(card)).toEqual(before);
+  });
+});
+
+/** Bytes B, G, R, X as what a screen shows of them. */
+function asPicture(bytes: Uint8Array): Picture {
+  const data = new Uint8Array(bytes.length);
+  for (let at = 0; at < bytes.length; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
+  return { width: WIDTH, height: HEIGHT, data };
+}
