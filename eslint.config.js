@@ -16,6 +16,12 @@ const below = {
   './src/bridge.ts': ['./protocols', './src/sys', './src/core', './src/buffer'],
 };
 
+/** Published to be used alone: what each may import of ours. */
+const alone = [
+  { target: './display/wayland/client', from: './src', except: ['./sys', './core/errors.ts'] },
+  { target: './display/wayland/client', from: './display', except: ['./wayland/client'] },
+];
+
 const zones = Object.entries(below).flatMap(([target, allowed]) => [
   { target, from: './src', except: [target, ...allowed].filter((p) => p.startsWith('./src')).map((p) => `.${p.slice('./src'.length)}`) },
   ...['./protocols', './display'].filter((from) => from !== target && !allowed.includes(from)).map((from) => ({ target, from })),
@@ -28,7 +34,7 @@ export default tseslint.config(
     languageOptions: { parserOptions: { projectService: true } },
     plugins: { 'import-x': importX },
     rules: {
-      'import-x/no-restricted-paths': ['error', { zones }],
+      'import-x/no-restricted-paths': ['error', { zones: [...zones, ...alone] }],
       'no-restricted-imports': ['error', { paths: [{ name: 'koffi', message: 'Only src/sys speaks FFI.' }] }],
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],

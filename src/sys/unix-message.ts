@@ -28,13 +28,20 @@ function setIov(index: number, base: number, length: number): void {
   wire.iovec.field.iov_len.set(view, at, length);
 }
 
+/** `receiveAt` into `into[offset]`, of at most CHUNK bytes. */
+export function receive(fd: number, into: Uint8Array, offset: number, length: number, fds: OwnedFd[]): number {
+  const received = receiveAt(fd, address + DATA, Math.min(length, CHUNK), fds);
+  if (received > 0) into.set(bytes.subarray(DATA, DATA + received), offset);
+  return received;
+}
+
 /**
- * Receives up to `length` bytes (at most CHUNK) into `into` and appends descriptors, all
+ * Receives up to `length` bytes to native memory at `target` and appends descriptors, all
  * close-on-exec, to `fds`. Bytes received; 0 at the end of the stream; -1 if there is nothing yet.
  * SysError ECTRUNC if descriptors were lost, to our own EMFILE for one: those that came are closed.
  */
-export function receive(fd: number, into: Uint8Array, offset: number, length: number, fds: OwnedFd[]): number {
-  setIov(0, address + DATA, Math.min(length, CHUNK));
+export function receiveAt(fd: number, target: number, length: number, fds: OwnedFd[]): number {
+  setIov(0, target, length);
   header.msg_iovlen.set(view, HEADER, 1);
   header.msg_control.set(view, HEADER, address + CONTROL);
   header.msg_controllen.set(view, HEADER, CONTROL_SIZE);
@@ -51,7 +58,6 @@ export function receive(fd: number, into: Uint8Array, offset: number, length: nu
     for (const lost of fds.splice(before)) lost[Symbol.dispose]();
     throw new SysError('recvmsg', 'ECTRUNC', 'file descriptors were lost; is RLIMIT_NOFILE reached?');
   }
-  into.set(bytes.subarray(DATA, DATA + received), offset);
   return received;
 }
 

@@ -1,0 +1,7 @@
+/** `npm run generate:wayland`: writes the generated files anew. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { generate } from './generate.ts';
+
+const root = join(import.meta.dirname, '../../..');
+for (const [path, text] of generate()) writeFileSync(join(root, path), text);
