@@ -3,9 +3,6 @@
 /** Object id; size of the whole message << 16 | opcode. In the host's byte order, as all that follows. */
 export const HEADER_SIZE = 8;
 
-/** The size field has 16 bits and messages are whole words. */
-export const MAX_MESSAGE_SIZE = 0xfffc;
-
 /** A peer on libwayland reads messages up to this size unless told otherwise; what is longer ends the connection. */
 export const LIBWAYLAND_MESSAGE_SIZE = 4096;
 

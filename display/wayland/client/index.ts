@@ -1,6 +1,49 @@
 /**
- * A Wayland client: `scanout-bridge/wayland`.
+ * A Wayland client in TypeScript, usable alone: no libwayland, and file descriptors pass. Each
+ * interface is a class, a request is a method, and events go to the object's `listener`.
+ *
+ * Lists what the compositor offers and shows a grey window until it has been painted:
+ *
+ * ```ts
+ * import { createMemfd, Mapping, WaylandDisplay, WlCompositor, WlShm, WlShmFormat, XdgWmBase } from 'scanout-bridge/wayland';
+ *
+ * using display = await WaylandDisplay.connect();
+ * for (const { name, interface: type, version } of display.globals.values()) console.log(name, type, version);
+ *
+ * const compositor = display.bind(WlCompositor, 6);
+ * const shm = display.bind(WlShm, 1);
+ * const shell = display.bind(XdgWmBase, 1);
+ * if (!compositor || !shm || !shell) throw new Error('this compositor has no windows');
+ * shell.listener = { ping: (serial) => shell.pong(serial) };
+ *
+ * const [width, height, stride] = [320, 200, 320 * 4];
+ * using memory = createMemfd('picture', stride * height);
+ * using pixels = Mapping.file(memory, 0, stride * height, 'read-write');
+ * pixels.bytes.fill(0x80);
+ * using pool = shm.createPool(memory, stride * height);
+ * const buffer = pool.createBuffer(0, width, height, stride, WlShmFormat.xrgb8888);
+ *
+ * const surface = compositor.createSurface();
+ * const window = shell.getXdgSurface(surface);
+ * window.getToplevel().setTitle('A picture');
+ * surface.commit(); // the compositor answers by configuring the window
+ * await new Promise<void>((resolve) => {
+ *   window.listener = {
+ *     configure(serial) {
+ *       window.ackConfigure(serial);
+ *       surface.attach(buffer, 0, 0);
+ *       surface.damage(0, 0, width, height);
+ *       surface.frame().listener = { done: () => resolve() };
+ *       surface.commit();
+ *     },
+ *   };
+ * });
+ * ```
  */
+export { type BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
+export { Mapping } from '../../../src/sys/mapping.ts';
+export { createMemfd } from '../../../src/sys/memfd.ts';
+export { SysError } from '../../../src/sys/errors.ts';
 export * from './display.ts';
 export { WaylandError, WaylandProtocolError, WaylandVersionError, type ProtocolErrorDetails, type WaylandCloseReason } from './errors.ts';
 export { WaylandObject, type WaylandClass } from './object.ts';
