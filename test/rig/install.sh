@@ -1,18 +1,20 @@
 #!/bin/sh
 # Installs what test/host and test/kernel need: QEMU with its C vhost-user-gpu, a Debian kernel to boot in it with
 # a vkms.ko built for it (Debian leaves that one out), a newer QEMU on its own libraries for guests with blobs,
-# Mesa's GBM, a seat daemon, and small tools.
+# Mesa's GBM, a seat daemon, a Wayland compositor, and small tools.
 # Does nothing, quickly, when all is there. Without root or apt it says what is missing: no failure for a
 # developer, a failure under CI=true. Kernel and newer QEMU are only unpacked into the cache; /boot stays as it is.
 set -eu
 
 packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
-  kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap'
+  kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap wayland-utils'
 # Each of these comes whole from one suite: the first of them depends on the exact version of others.
 qemu_packages='qemu-system-gui qemu-system-x86'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
 mesa_packages='libgbm-dev libgbm1 libgl1-mesa-dri libegl1'
 mesa_oldest=24   # imports and shows udmabufs without a GPU
+wayland_packages='wayland-protocols libwayland-dev weston'
+wayland_oldest=1.43    # describes every protocol our bindings are generated from
 kernel_oldest=6.12
 newer_suite=trixie-backports    # its QEMU has the generic vhost-user front end (11.1), the only one to pass blobs on
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/scanout-bridge
@@ -43,6 +45,8 @@ for p in $packages; do [ -n "$(installed_version "$p")" ] || missing="$missing $
 need_qemu=$(lacking "$qemu_oldest" $qemu_packages)
 # shellcheck disable=SC2086
 need_mesa=$(lacking "$mesa_oldest" $mesa_packages)
+# shellcheck disable=SC2086
+need_wayland=$(lacking "$wayland_oldest" $wayland_packages)
 need_kernel=
 [ -e "$cache/linux/complete" ] || need_kernel=linux-image
 need_vkms=
@@ -50,7 +54,7 @@ need_vkms=
 need_newer_qemu=
 [ -x "$cache/qemu/qemu-system-x86_64" ] || need_newer_qemu="QEMU of $newer_suite"
 
-needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}
+needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_wayland:+ $need_wayland}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}
 [ -n "$needed" ] || exit 0
 command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || give_up "$needed (an amd64 Debian with apt)"
 [ "$(id -u)" = 0 ] || give_up "$needed (run sh test/rig/install.sh as root)"
@@ -119,6 +123,8 @@ done
 [ -z "$need_qemu" ] || install_new "$qemu_oldest" $qemu_packages
 # shellcheck disable=SC2086
 [ -z "$need_mesa" ] || install_new "$mesa_oldest" $mesa_packages
+# shellcheck disable=SC2086
+[ -z "$need_wayland" ] || install_new "$wayland_oldest" $wayland_packages
 
 # apt drops its privileges to _apt for downloads, which may not write into the cache.
 download() { apt-get -o APT::Sandbox::User=root -qq download "$@" || give_up "$*"; }
