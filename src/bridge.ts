@@ -42,6 +42,8 @@ interface Scanout {
   cursorY: number;
   flushes: number;
   readonly screens: Screen[];
+  /** That of the first screen that has one, as the guest was told. */
+  monitor: Monitor | null;
 }
 
 /** One guest flush shown on several screens: done when the last of them is. */
@@ -103,17 +105,18 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       cursorY: 0,
       flushes: 0,
       screens: [],
+      monitor: null,
     }));
     source.connect(this);
   }
 
-  /** Shows a scanout on an output, beside those that show it already. The first one's monitor is the guest's. */
+  /** Shows a scanout on an output, beside those that show it already. The guest's monitor is that of the first that has one. */
   show(id: ScanoutId, output: Output): void {
     const scanout = this.#scanouts[id];
     if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}`);
     const screen = new Screen(output, this.#context, this);
     scanout.screens.push(screen);
-    if (scanout.screens.length === 1) this.#source.setMonitor(id, output.monitor);
+    this.#tellMonitor(id, scanout);
     if (!scanout.framebuffer) return;
     screen.setScanout(scanout.framebuffer, scanout.rect);
     screen.refresh();
@@ -126,7 +129,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       const at = scanout.screens.findIndex((screen) => screen.output === output);
       if (at < 0) return;
       scanout.screens.splice(at, 1)[0]![Symbol.dispose]();
-      if (at === 0) this.#source.setMonitor(scanoutId(index), scanout.screens[0]?.output.monitor ?? null);
+      this.#tellMonitor(scanoutId(index), scanout);
     });
   }
 
@@ -157,8 +160,12 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       this.#waitUnseen(flush);
       return;
     }
-    const each = flush && screens.length > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, screens.length) : flush;
-    for (const screen of screens) screen.flush(damage, each);
+    let lit = 0;
+    for (const screen of screens) if (screen.output.monitor) lit++;
+    // A dark screen's timer would slow the guest down on the lit ones.
+    const waited = lit > 0 ? lit : screens.length;
+    const each = flush && waited > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited) : flush;
+    for (const screen of screens) screen.flush(damage, lit === 0 || screen.output.monitor ? each : null);
   }
 
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
@@ -190,9 +197,9 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     this.#context.dmabufs.forget(framebuffer.id);
   }
 
-  resized(screen: Screen, monitor: Monitor | null): void {
-    this.#scanouts.forEach(({ screens }, index) => {
-      if (screens[0] === screen) this.#source.setMonitor(scanoutId(index), monitor);
+  resized(screen: Screen): void {
+    this.#scanouts.forEach((scanout, index) => {
+      if (scanout.screens.includes(screen)) this.#tellMonitor(scanoutId(index), scanout);
     });
   }
 
@@ -208,6 +215,14 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     if (this.#unseenTimer) clearTimeout(this.#unseenTimer);
     this.#finishUnseen();
     this.#context.dmabufs[Symbol.dispose]();
+  }
+
+  /** Mirrors of other sizes show the picture of the first one's. */
+  #tellMonitor(id: ScanoutId, scanout: Scanout): void {
+    const monitor = scanout.screens.find((screen) => screen.output.monitor)?.output.monitor ?? null;
+    if (monitor === scanout.monitor) return;
+    scanout.monitor = monitor;
+    this.#source.setMonitor(id, monitor);
   }
 
   #waitUnseen(flush: Flush): void {

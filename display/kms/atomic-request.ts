@@ -52,11 +52,12 @@ export class AtomicRequest implements Disposable {
     view.setInt32(this.#values + slot * 8 + 4, Math.floor(value / TWO_POW_32), true);
   }
 
-  /** Sends the first `objects` of the request: 0, or -errno with nothing changed. */
-  commit(device: KmsDevice, flags: number, objects: number = this.#objects): number {
+  /** Sends the first `objects` of the request: 0, or -errno with nothing changed. An event asked for brings `serial` back. */
+  commit(device: KmsDevice, flags: number, objects: number = this.#objects, serial = 0): number {
     const { view, address } = this.#buffer;
     drm_mode_atomic.field.flags.set(view, 0, flags);
     drm_mode_atomic.field.count_objs.set(view, 0, objects);
+    drm_mode_atomic.field.user_data.set(view, 0, serial);
     return tryIoctl(device.fd, DRM_IOCTL_MODE_ATOMIC, address);
   }
 

@@ -6,7 +6,6 @@ export type KmsErrorCode =
   | 'not-master'
   | 'not-capable'
   | 'connector-missing'
-  | 'no-crtc'
   | 'mode-missing'
   | 'modeset-refused'
   | 'no-buffer'

@@ -1,117 +1,112 @@
-import { DRM_FORMAT, type Fourcc, formatName, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
-import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_ATOMIC_TEST_ONLY } from '../../protocols/drm-mode.ts';
+import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
-import type { Monitor } from '../../src/core/monitor.ts';
+import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
-import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
-import { pixmanFormat } from '../../src/sys/pixman.ts';
-import { AtomicRequest } from './atomic-request.ts';
 import { KmsBuffer, opaqueFor } from './buffer.ts';
-import { composedFormat } from './composer.ts';
-import { CrtcPlanes, EBUSY, ENODEV } from './crtc-planes.ts';
+import { isBusy, isForbidden, isGone, isRefused } from './commit-result.ts';
+import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import { describeMode, type Mode } from './mode.ts';
+import { NewestFrame } from './newest-frame.ts';
+import { outputFormats } from './output-formats.ts';
 import type { Pipe } from './pipes.ts';
-import { planeObject, PlaneSlots } from './plane-slots.ts';
-import { createBlob, destroyBlob } from './properties.ts';
-import { SavedState } from './saved-state.ts';
+import { type Connector, monitorOf, type Plane } from './resources.ts';
+import { ShownBuffers } from './shown-buffers.ts';
+import { VblankCount } from './vblank-count.ts';
 
-/** Larger cursor images than the hardware's are drawn by the CPU. */
-const MAX_CURSOR: Size = { width: 256, height: 256 };
+/** Pace of a guest whose picture nobody can see, while no mode says another. */
+const DARK_REFRESH_MHZ = 60_000;
 
-/** A CRTC busy for longer than a second is not busy with a flip. */
-const MAX_BUSY_MS = 1000;
+/** No flip takes longer. */
+const PATIENCE_MS = 1000;
+/** No event says this: others' say 0. */
+const NO_EVENT = -1;
 
 export interface KmsOutputOptions {
-  readonly pipe: Pipe;
-  /** Tried in order. */
-  readonly modes: readonly Mode[];
-  /** What the screen shows while the guest shows nothing, 0xRRGGBB; default black. */
-  readonly background?: number;
+  readonly connector: Connector;
+  /** All of the card. */
+  readonly planes: readonly Plane[];
+  /** 0xRRGGBB, shown while the guest shows nothing. */
+  readonly background: number;
   readonly log: Log;
 }
 
 /**
- * One monitor, driven directly (atomic modesetting). Its mode is set when it opens, with a black
- * picture; a frame is then one atomic commit that names framebuffers made before. What was on
- * screen before comes back on dispose.
+ * One connector, driven directly (atomic modesetting). Dark until `light` gives it a CRTC and a mode, and after `darken`:
+ * frames end by a timer then, and the newest is kept and lit with the mode, in one commit. A frame on a lit screen is
+ * one commit that names framebuffers made before.
  */
 export class KmsOutput implements Output, FlipListener {
   readonly name: string;
-  readonly monitor: Monitor;
   readonly imports: FormatSet;
   readonly readsPages = false;
   readonly shadowFormats: readonly Fourcc[];
-  readonly maxCursor = MAX_CURSOR;
+  /** Those larger than the hardware's are drawn by the CPU. */
+  readonly maxCursor: Size = { width: 256, height: 256 };
   readonly #device: KmsDevice;
-  readonly #pipe: Pipe;
-  readonly #planes: CrtcPlanes;
+  readonly #primaryFormats: FormatSet;
+  readonly #background: number;
   readonly #log: Log;
-  readonly #stack: DisposableStack;
-  readonly #refreshMs: number;
-  readonly #onTimer = (): void => this.#timeOut();
   #listener: OutputListener | null = null;
-  #shownPicture: KmsBuffer | null = null;
-  #shownCursor: KmsBuffer | null = null;
-  #waitingPicture: KmsBuffer | null = null;
-  #waitingCursor: KmsBuffer | null = null;
-  #isWaiting = false;
-  #timer: NodeJS.Timeout | null = null;
+  #monitor: Monitor | null = null;
+  #toldMonitor: Monitor | null = null;
+  #pipe: Pipe | null = null;
+  #planes: CrtcPlanes | null = null;
+  /** The seat says the card is somebody else's; or the kernel does. */
+  #isPaused = false;
+  #isBarred = false;
+  #isLost = false;
+  readonly #newest = new NewestFrame();
+  readonly #buffers = new ShownBuffers((handle) => this.#listener?.released(handle));
+  /** Serial of the event that ends the waiting frame; without one the beat does. */
+  #awaited = NO_EVENT;
   /** While the CRTC is busy: when to give up. */
   #busyUntilMs = 0;
-  #isLost = false;
-  #sequence = 0;
+  readonly #vblanks = new VblankCount();
+  #hasGivenUp = false;
   #isDisposed = false;
+  /** Fire once and are started again: no timer is made for a frame. */
+  #beat: NodeJS.Timeout;
+  readonly #watchdog: NodeJS.Timeout;
 
-  private constructor(device: KmsDevice, { pipe, modes, background = 0, log }: KmsOutputOptions, stack: DisposableStack) {
-    const { connector, crtc } = pipe;
+  /** Dark. The device stays the caller's. */
+  constructor(device: KmsDevice, { connector, planes, background, log }: KmsOutputOptions) {
+    const formats = outputFormats(planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0));
     this.#device = device;
-    this.#pipe = pipe;
+    this.#primaryFormats = formats.primary;
+    this.#background = background;
     this.#log = log;
     this.name = `kms:${device.name}:${connector.name}`;
-    this.imports = device.canImport ? importable(pipe) : new FormatSet();
-    this.shadowFormats = shadowFormats(pipe);
-    const saved = stack.use(new SavedState(device, pipe));
-    const { mode, black } = setMode(device, pipe, modes, background, stack);
-    // Undone in reverse: the old picture is back before our buffers go.
-    this.#planes = stack.use(new CrtcPlanes(device, pipe, mode, black, log));
-    stack.defer(() => saved.restore());
-    device.listen(crtc.id, this);
-    stack.defer(() => device.unlisten(crtc.id));
-    this.#refreshMs = 1_000_000 / mode.refreshMhz;
-    this.monitor = {
-      name: connector.name,
-      width: mode.width,
-      height: mode.height,
-      refreshMhz: mode.refreshMhz,
-      widthMm: connector.widthMm,
-      heightMm: connector.heightMm,
-      ...(connector.edid && { edid: connector.edid }),
-    };
-    log('info', `${this.name}: ${describeMode(mode)} on CRTC ${crtc.id}, driver ${device.driver}`);
-    this.#stack = stack.move();
+    this.imports = device.canImport ? formats.imports : new FormatSet();
+    this.shadowFormats = formats.shadows;
+    this.#beat = this.#makeBeat(DARK_REFRESH_MHZ);
+    this.#watchdog = setTimeout(() => this.#bark(), PATIENCE_MS).unref();
   }
 
-  /** Sets the mode. KmsError `modeset-refused`, `no-buffer`. The device stays the caller's. */
-  static open(device: KmsDevice, options: KmsOutputOptions): KmsOutput {
-    using stack = new DisposableStack();
-    return new KmsOutput(device, options, stack);
+  /** Null while dark. */
+  get monitor(): Monitor | null {
+    return this.#monitor;
+  }
+
+  get pipe(): Pipe | null {
+    return this.#pipe;
   }
 
   listen(listener: OutputListener): void {
     this.#listener = listener;
+    this.#toldMonitor = this.#monitor;
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
     if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
     if (!this.imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: no plane shows ${formatName(format)} with this modifier`);
-    return KmsBuffer.import(this.#device, framebuffer, backing.dmabuf, opaqueFor(format, this.#pipe.primary.formats, modifier));
+    return KmsBuffer.import(this.#device, framebuffer, backing.dmabuf, opaqueFor(format, this.#primaryFormats, modifier));
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
@@ -120,23 +115,20 @@ export class KmsOutput implements Output, FlipListener {
 
   present(frame: Frame): void {
     if (this.#isDisposed) throw new Error(`${this.name}: present after dispose`);
-    if (this.#isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
-    const picture = usable(frame.primary.handle);
-    const cursor = usable(frame.cursor.handle);
-    picture?.acquire();
-    cursor?.acquire();
-    this.#waitingPicture = picture;
-    this.#waitingCursor = cursor;
-    this.#isWaiting = true;
+    if (this.#buffers.isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
+    this.#buffers.wait(frame.primary.handle, frame.cursor.handle);
+    this.#newest.copy(frame);
+    this.#awaited = NO_EVENT;
     this.#busyUntilMs = 0;
-    this.#follow(this.#planes.commit(frame, picture, cursor));
+    if (this.#planes && this.#isOurs) this.#follow(this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor));
+    else this.#beat.refresh();
   }
 
-  flipped(timeMs: number, sequence: number): void {
-    // One commit by others with an event for us, or the answer to a frame given up: not ours.
-    if (!this.#isWaiting || this.#timer) return;
-    this.#sequence += (sequence - this.#sequence) >>> 0;
-    const zeroCopy = this.#planes.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
+  flipped(timeMs: number, sequence: number, serial: number): void {
+    // Else that of a frame given up, or of a mode set without a frame.
+    if (!this.#buffers.isWaiting || serial !== this.#awaited) return;
+    this.#vblanks.seen(sequence);
+    const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
     this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
   }
 
@@ -144,117 +136,158 @@ export class KmsOutput implements Output, FlipListener {
     this.#listener?.closed(reason);
   }
 
+  /**
+   * Shows the newest picture on `connector` as it is plugged in now, in the first mode the driver accepts, in one commit
+   * of everything; on a lit screen too. KmsError `mode-missing`, `modeset-refused`, `no-buffer`: nothing is changed then. Not while paused.
+   */
+  light(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
+    let refused = 0;
+    for (const mode of modes) {
+      const planes = CrtcPlanes.open(this.#device, { pipe, mode, background: this.#background, log: this.#log });
+      const result = this.#light(planes);
+      if (!isRefused(result)) {
+        this.#adopt(connector, pipe, mode, planes);
+        this.#follow(result);
+        return;
+      }
+      refused = result;
+      planes[Symbol.dispose]();
+    }
+    if (modes.length === 0) throw new KmsError('mode-missing', `${this.name}: its monitor offers no mode`);
+    throw new KmsError('modeset-refused', `${this.name}: the driver refuses ${modes.map(describeMode).join(', ')} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
+  }
+
+  /** Turns the CRTC off and gives it back. The newest picture is kept for the next `light`. */
+  darken(): void {
+    if (!this.#planes) return;
+    if (this.#isOurs) this.#planes.darken();
+    this.#leaveCrtc();
+    this.#monitor = null;
+    this.#awaitNothing();
+  }
+
+  /** No ioctl that needs mastership from now on. */
+  pause(): void {
+    this.#isPaused = true;
+    this.#planes?.lose();
+    this.#awaitNothing();
+  }
+
+  /** The card is ours again, in whatever state; `light` or `darken` follows. */
+  resume(): void {
+    this.#isPaused = false;
+    this.#isBarred = false;
+  }
+
+  /** Tells the listener if the monitor is another since it was told last. */
+  announce(): void {
+    if (this.#monitor === this.#toldMonitor) return;
+    this.#toldMonitor = this.#monitor;
+    this.#listener?.resized(this.#monitor);
+  }
+
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.#listener = null;
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
-    this.#stack[Symbol.dispose]();
-    this.#shownPicture?.release();
-    this.#shownCursor?.release();
-    this.#waitingPicture?.release();
-    this.#waitingCursor?.release();
+    this.darken();
+    clearTimeout(this.#beat);
+    clearTimeout(this.#watchdog);
+    this.#buffers[Symbol.dispose]();
+  }
+
+  get #isOurs(): boolean {
+    return !this.#isPaused && !this.#isBarred;
+  }
+
+  #light(planes: CrtcPlanes): number {
+    return planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor);
+  }
+
+  /** `planes` is lit, or will be when the card is ours. Consumes it; what was before it goes. */
+  #adopt(connector: Connector, pipe: Pipe, mode: Mode, planes: CrtcPlanes): void {
+    this.#leaveCrtc();
+    this.#pipe = pipe;
+    this.#planes = planes;
+    this.#device.listen(pipe.crtc.id, this);
+    const monitor = monitorOf(connector, mode);
+    if (this.#monitor && sameMonitor(this.#monitor, monitor)) return;
+    this.#monitor = monitor;
+    clearTimeout(this.#beat);
+    this.#beat = this.#makeBeat(mode.refreshMhz);
+    this.#log('info', `${this.name}: ${describeMode(mode)} on CRTC ${pipe.crtc.id}, driver ${this.#device.driver}`);
+  }
+
+  #leaveCrtc(): void {
+    if (this.#pipe) this.#device.unlisten(this.#pipe.crtc.id);
+    this.#planes?.[Symbol.dispose]();
+    this.#pipe = null;
+    this.#planes = null;
+    this.#vblanks.forget();
+  }
+
+  /** The waiting frame, if any, ends by the beat. */
+  #awaitNothing(): void {
+    this.#awaited = NO_EVENT;
+    this.#beat.refresh();
   }
 
   /** What becomes of a commit: an event, another attempt, or nothing, which is no reason to hold up the guest. */
   #follow(result: number): void {
-    if (result === 0) return;
-    this.#isLost = result === -ENODEV;
-    if (result !== -EBUSY) this.#busyUntilMs = 0;
-    else if (this.#busyUntilMs === 0) this.#busyUntilMs = monotonicMs() + MAX_BUSY_MS;
-    this.#timer = setTimeout(this.#onTimer, this.#refreshMs);
+    if (isForbidden(result)) this.#bar();
+    else this.#isBarred = false;
+    if (result === 0) {
+      this.#awaited = this.#planes!.serial;
+      this.#watchdog.refresh();
+      return;
+    }
+    this.#isLost = isGone(result);
+    if (!isBusy(result)) this.#busyUntilMs = 0;
+    else if (this.#busyUntilMs === 0) this.#busyUntilMs = monotonicMs() + PATIENCE_MS;
+    this.#awaitNothing();
+  }
+
+  /** Mastership went without a word from the seat: asked for again once a second, unless the seat says more. */
+  #bar(): void {
+    if (!this.#isBarred) this.#log('warn', `${this.name}: somebody else is master of the card; the guest runs on, its picture comes back with the card`);
+    this.#isBarred = true;
+    this.#planes!.lose();
+    this.#watchdog.refresh();
+  }
+
+  #makeBeat(refreshMhz: number): NodeJS.Timeout {
+    return setTimeout(() => this.#timeOut(), 1_000_000 / refreshMhz).unref();
   }
 
   #timeOut(): void {
-    this.#timer = null;
-    if (this.#busyUntilMs > monotonicMs()) {
-      this.#follow(this.#planes.retry());
-      return;
-    }
-    if (this.#isLost) {
-      this.deviceLost('the card is gone');
-      return;
-    }
-    this.#sequence++;
+    if (this.#isLost) this.deviceLost('the card is gone');
+    else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT) return;
+    else if (this.#planes && this.#isOurs && this.#busyUntilMs > monotonicMs()) this.#follow(this.#planes.retry());
+    else this.#hide();
+  }
+
+  #bark(): void {
+    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#light(this.#planes));
+    else if (this.#buffers.isWaiting && this.#awaited !== NO_EVENT) this.#giveUp();
+  }
+
+  #giveUp(): void {
+    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: the driver did not say that a frame is on screen; going on without (see the kernel log)`);
+    this.#hasGivenUp = true;
+    this.#awaited = NO_EVENT;
+    this.#planes?.lose();
+    this.#hide();
+  }
+
+  /** The waiting frame ends unseen. */
+  #hide(): void {
+    this.#vblanks.unseen();
     this.#complete(monotonicMs(), PresentedFlags.HIDDEN);
   }
 
   #complete(timeMs: number, flags: number): void {
-    const picture = this.#shownPicture;
-    const cursor = this.#shownCursor;
-    this.#shownPicture = this.#waitingPicture;
-    this.#shownCursor = this.#waitingCursor;
-    this.#waitingPicture = null;
-    this.#waitingCursor = null;
-    this.#isWaiting = false;
-    picture?.release();
-    cursor?.release();
     // Each listener may dispose us.
-    if (picture && !picture.isUsed) this.#listener?.released(picture);
-    if (cursor && cursor !== picture && !cursor.isUsed) this.#listener?.released(cursor);
-    this.#listener?.presented(timeMs, this.monitor.refreshMhz, this.#sequence, flags);
+    this.#buffers.turn();
+    this.#listener?.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
   }
-}
-
-/** The first mode the driver accepts, set with a black picture. */
-function setMode(device: KmsDevice, pipe: Pipe, modes: readonly Mode[], background: number, stack: DisposableStack): { mode: Mode; black: KmsBuffer } {
-  const { connector, crtc, primary } = pipe;
-  let refused = 0;
-  for (const mode of modes) {
-    using attempt = new DisposableStack();
-    const black = attempt.use(KmsBuffer.dumb(device, mode.width, mode.height, composedFormat(primary)));
-    fill(black, background);
-    const blob = createBlob(device, mode.info);
-    attempt.defer(() => destroyBlob(device, blob));
-    const planes = [primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null).map(planeObject);
-    using request = new AtomicRequest([
-      { id: connector.id, properties: [connector.properties.id('CRTC_ID')] },
-      { id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] },
-      ...planes,
-    ]);
-    [crtc.id, blob, 1].forEach((value, slot) => request.set(slot, value));
-    const whole = { x: 0, y: 0, width: mode.width, height: mode.height };
-    new PlaneSlots(request, 3, crtc.id, planes[0]!.properties).show(black.fbAs(black.format), whole, 0, 0, mode.width, mode.height);
-    refused = request.commit(device, DRM_MODE_ATOMIC_ALLOW_MODESET | DRM_MODE_ATOMIC_TEST_ONLY) || request.commit(device, DRM_MODE_ATOMIC_ALLOW_MODESET);
-    if (refused === 0) {
-      stack.use(attempt.move());
-      return { mode, black };
-    }
-  }
-  const tried = modes.map(describeMode).join(', ');
-  throw new KmsError('modeset-refused', `${device.name}:${connector.name}: the driver refuses ${tried} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
-}
-
-/** A buffer of a format of `composedFormat` in one colour, 0xRRGGBB. */
-function fill({ format, pixels }: KmsBuffer, colour: number): void {
-  const swapped = ((colour & 0xff) << 16) | (colour & 0xff00) | (colour >>> 16);
-  if (format === DRM_FORMAT.RGB565) {
-    new Uint16Array(pixels.bytes.buffer).fill(((colour >>> 8) & 0xf800) | ((colour >>> 5) & 0x7e0) | ((colour >>> 3) & 0x1f));
-  } else {
-    new Uint32Array(pixels.bytes.buffer).fill((format === DRM_FORMAT.XBGR8888 ? swapped : colour) | 0xff000000);
-  }
-}
-
-/** Whatever some plane shows as it is, or without its alpha. */
-function importable({ primary, cursor, overlay }: Pipe): FormatSet {
-  const pairs: (readonly [Fourcc, Modifier])[] = [];
-  for (const { formats } of [primary, cursor, overlay].filter((plane) => plane !== null)) {
-    for (const format of formats.formats()) for (const modifier of formats.modifiers(format)) pairs.push([format, modifier]);
-  }
-  for (const format of Object.values(DRM_FORMAT)) {
-    const opaque = opaqueOf(format);
-    if (opaque !== null && opaque !== format) for (const modifier of primary.formats.modifiers(opaque)) pairs.push([format, modifier]);
-  }
-  return new FormatSet(pairs);
-}
-
-/** What the CPU can draw, the screen's own format first; with alpha for cursors, which are composed where no plane takes them. */
-function shadowFormats({ primary }: Pipe): Fourcc[] {
-  const drawn = [...primary.formats.formats()].filter((format) => pixmanFormat(format) !== null);
-  return [...new Set([composedFormat(primary), ...drawn, DRM_FORMAT.ARGB8888])];
-}
-
-function usable(handle: Handle | null): KmsBuffer | null {
-  return handle instanceof KmsBuffer && !handle.isFreed ? handle : null;
 }

@@ -12,14 +12,16 @@ export interface Pipe {
 }
 
 /**
- * A CRTC and planes for each connector; connectors that get none are left out. A connector keeps
- * the CRTC that drives it if it can, which saves a modeset, and makes way where another has no
- * choice (augmenting paths of bipartite matching).
+ * A CRTC and planes for each connector, of those that `taken` leaves; connectors that get none are
+ * left out. A connector keeps the CRTC that drives it if it can, which saves a modeset, and makes
+ * way where another has no choice (augmenting paths of bipartite matching).
  */
-export function assignPipes(resources: Resources, connectors: readonly Connector[]): Pipe[] {
+export function assignPipes(resources: Resources, connectors: readonly Connector[], taken: readonly Pipe[] = []): Pipe[] {
+  const used = new Set<number | undefined>(taken.flatMap(({ crtc, primary, cursor, overlay }) => [crtc.id, primary.id, cursor?.id, overlay?.id]));
+  const crtcs = resources.crtcs.filter(({ id }) => !used.has(id));
   const owner = new Map<Crtc, Connector>();
-  for (const connector of connectors) claim(connector, resources.crtcs, owner, new Set());
-  const free = new Set(resources.planes);
+  for (const connector of connectors) claim(connector, crtcs, owner, new Set());
+  const free = new Set(resources.planes.filter(({ id }) => !used.has(id)));
   const pipes: Pipe[] = [];
   for (const [crtc, connector] of owner) {
     const primary = takePlane(free, crtc, DRM_PLANE_TYPE_PRIMARY);

@@ -17,6 +17,7 @@ import {
   DRM_MODE_OBJECT_PLANE,
 } from '../../protocols/drm-mode.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
 import type { KmsDevice } from './device.ts';
 import type { ConnectorId, CrtcId, PlaneId } from './ids.ts';
 import { type Mode, readMode } from './mode.ts';
@@ -43,6 +44,17 @@ export interface Connector {
   readonly heightMm: number;
   readonly edid: Uint8Array | null;
   readonly properties: Properties;
+}
+
+/** Whether the same monitor is plugged in, or still none. */
+export function sameConnector(a: Connector, b: Connector): boolean {
+  const bytes = ({ edid, modes }: Connector): Uint8Array[] => [edid ?? new Uint8Array(0), ...modes.map(({ info }) => info)];
+  return a.isConnected === b.isConnected && a.modes.length === b.modes.length && Buffer.compare(Buffer.concat(bytes(a)), Buffer.concat(bytes(b))) === 0;
+}
+
+/** The monitor plugged in, shown in one of its modes. */
+export function monitorOf({ name, widthMm, heightMm, edid }: Connector, { width, height, refreshMhz }: Mode): Monitor {
+  return { name, width, height, refreshMhz, widthMm, heightMm, ...(edid && { edid }) };
 }
 
 /** What lays one framebuffer into the picture. `type` is DRM_PLANE_TYPE_*. */

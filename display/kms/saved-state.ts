@@ -1,9 +1,9 @@
 import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
-import { AtomicRequest, type RequestObject } from './atomic-request.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { AtomicRequest } from './atomic-request.ts';
 import type { KmsDevice } from './device.ts';
-import type { BlobId, PropertyId } from './ids.ts';
-import type { Pipe } from './pipes.ts';
 import { createBlob, destroyBlob, type Properties, readBlob } from './properties.ts';
+import type { Resources } from './resources.ts';
 
 interface Saved {
   readonly id: number;
@@ -13,40 +13,48 @@ interface Saved {
 
 const PLANE = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
 
-/** What a pipe showed before us (a console, a boot splash), to be shown again after us. */
+/** What a card showed before us (a console, a boot splash), to be shown again after us. */
 export class SavedState implements Disposable {
   readonly #device: KmsDevice;
   readonly #objects: readonly Saved[];
-  /** A copy of the mode's blob, which goes with its last use. */
-  readonly #mode: BlobId;
+  /** Copies of the modes' blobs, which go with their last use: by the old blob's id. */
+  readonly #modes = new Map<number, number>();
+  readonly #stack: DisposableStack;
 
-  /** Reads nothing anew: the pipe's properties are as of opening the device. */
-  constructor(device: KmsDevice, pipe: Pipe) {
+  /** Reads nothing anew: it is as of reading `resources`. */
+  constructor(device: KmsDevice, { connectors, crtcs, planes }: Resources) {
+    using stack = new DisposableStack();
     this.#device = device;
-    const { connector, crtc } = pipe;
-    const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
-    const mode = readBlob(device, crtc.properties.value('MODE_ID'));
-    this.#mode = mode ? createBlob(device, mode) : (0 as BlobId);
+    for (const { properties } of crtcs) {
+      const old = properties.value('MODE_ID');
+      const mode = readBlob(device, old);
+      if (!mode) continue;
+      const copy = createBlob(device, mode);
+      stack.defer(() => destroyBlob(device, copy));
+      this.#modes.set(old, copy);
+    }
     this.#objects = [
-      { id: connector.id, properties: connector.properties, names: ['CRTC_ID'] },
-      { id: crtc.id, properties: crtc.properties, names: ['MODE_ID', 'ACTIVE'] },
+      ...connectors.map(({ id, properties }) => ({ id, properties, names: ['CRTC_ID'] })),
+      ...crtcs.map(({ id, properties }) => ({ id, properties, names: ['MODE_ID', 'ACTIVE'] })),
       ...planes.map(({ id, properties }) => ({ id, properties, names: PLANE })),
     ];
+    this.#stack = stack.move();
   }
 
-  /** Waits until the old picture is back. Where it is gone with its owner, the screen goes dark. */
-  restore(): void {
-    if (this.#commit((properties, name) => (name === 'MODE_ID' ? this.#mode : properties.value(name))) < 0) this.#commit(() => 0);
+  /** Waits until the old picture is back; false where it is gone with its owner, or the card is not ours. */
+  restore(): boolean {
+    using request = new AtomicRequest(this.#objects.map(({ id, properties, names }) => ({ id, properties: names.map((name) => properties.id(name)) })));
+    const values = this.#objects.flatMap(({ properties, names }) => names.map((name) => this.#value(properties, name)));
+    values.forEach((value, slot) => request.set(slot, value));
+    return request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET) === 0;
   }
 
   [Symbol.dispose](): void {
-    if (this.#mode !== 0) destroyBlob(this.#device, this.#mode);
+    this.#stack[Symbol.dispose]();
   }
 
-  #commit(value: (properties: Properties, name: string) => number): number {
-    const objects = this.#objects.map(({ id, properties, names }): RequestObject => ({ id, properties: names.map((name): PropertyId => properties.id(name)) }));
-    using request = new AtomicRequest(objects);
-    this.#objects.flatMap(({ properties, names }) => names.map((name) => value(properties, name))).forEach((each, slot) => request.set(slot, each));
-    return request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+  #value(properties: Properties, name: string): number {
+    const value = properties.value(name);
+    return name === 'MODE_ID' ? (this.#modes.get(value) ?? 0) : value;
   }
 }

@@ -3,7 +3,7 @@ import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
-import type { Monitor } from '../../src/core/monitor.ts';
+import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import { type DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { VblankClock, VblankTimer } from '../vblank-clock.ts';
@@ -61,9 +61,8 @@ export class VmmOutput implements Output {
     this.#clock = new VblankClock(this.#monitor.refreshMhz);
   }
 
-  /** The last one known while it is unplugged. */
-  get monitor(): Monitor {
-    return this.#monitor;
+  get monitor(): Monitor | null {
+    return this.#isPlugged ? this.#monitor : null;
   }
 
   /** A console that is unplugged or gone already is reported at once, after this call. */
@@ -167,15 +166,4 @@ export class VmmOutput implements Output {
     if (replaced) this.#listener?.released(replaced);
     this.#listener?.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0);
   }
-}
-
-function sameMonitor(a: Monitor, b: Monitor): boolean {
-  return (
-    a.width === b.width &&
-    a.height === b.height &&
-    a.refreshMhz === b.refreshMhz &&
-    a.widthMm === b.widthMm &&
-    a.heightMm === b.heightMm &&
-    (a.edid === b.edid || (a.edid !== undefined && b.edid !== undefined && Buffer.compare(a.edid, b.edid) === 0))
-  );
 }

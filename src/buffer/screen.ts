@@ -2,7 +2,6 @@ import { Bag } from '../core/bag.ts';
 import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, type Rect } from '../core/geometry.ts';
-import type { Monitor } from '../core/monitor.ts';
 import type { Frame, Handle, Output, OutputListener } from '../core/output.ts';
 import type { Flush } from '../core/source.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
@@ -16,7 +15,8 @@ export interface ScreenStats {
 
 /** What a screen tells its bridge. */
 export interface ScreenOwner {
-  resized(screen: Screen, monitor: Monitor | null): void;
+  /** Its output's monitor is another, or none. */
+  resized(screen: Screen): void;
   closed(screen: Screen, reason: string): void;
 }
 
@@ -190,8 +190,8 @@ export class Screen implements OutputListener, Disposable {
     this.#commit();
   }
 
-  resized(monitor: Monitor | null): void {
-    this.#owner.resized(this, monitor);
+  resized(): void {
+    this.#owner.resized(this);
   }
 
   closed(reason: string): void {

@@ -6,7 +6,12 @@ import type { Output } from '../core/output.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import type { OutputSpec } from './output-spec.ts';
 
-/** The outputs that are there from the start: headless ones, then this machine's monitors. */
+export interface Assigned {
+  readonly output: Output;
+  readonly scanout: number;
+}
+
+/** The outputs that are there from the start: headless ones, then the connectors for this machine's monitors. */
 export class Screens implements Disposable {
   readonly headless: readonly HeadlessOutput[];
   readonly monitors: readonly Output[];
@@ -31,21 +36,35 @@ export class Screens implements Disposable {
     return new Screens(specs, log, stack);
   }
 
-  /**
-   * The scanout of each output. Every headless output has its own; monitors share what is left,
-   * or all, if the guest has fewer. UsageError if there are too few for the headless outputs.
-   */
-  assign(scanouts: number): { output: Output; scanout: number }[] {
-    const { headless, monitors } = this;
-    if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
-    const first = headless.length < scanouts ? headless.length : 0;
-    return [
-      ...headless.map((output, scanout) => ({ output, scanout })),
-      ...monitors.map((output, index) => ({ output, scanout: first + (index % (scanouts - first)) })),
-    ];
+  /** As many as there are pictures to see now: the headless outputs and the monitors that are plugged in, and at least one. */
+  get defaultScanouts(): number {
+    return Math.max(1, this.headless.length + this.monitors.filter(isLit).length);
+  }
+
+  /** UsageError if there are too few for the headless outputs. */
+  assign(scanouts: number): Assigned[] {
+    return assignScanouts(this.headless, this.monitors, scanouts);
   }
 
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
+}
+
+/**
+ * The scanout of each output. Every headless output has its own; monitors share what is left, or
+ * all, if the guest has fewer: first those plugged in, then connectors that wait for one.
+ */
+export function assignScanouts(headless: readonly Output[], monitors: readonly Output[], scanouts: number): Assigned[] {
+  if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
+  const first = headless.length < scanouts ? headless.length : 0;
+  const litFirst = [...monitors.filter(isLit), ...monitors.filter((output) => !isLit(output))];
+  return [
+    ...headless.map((output, scanout) => ({ output, scanout })),
+    ...litFirst.map((output, index) => ({ output, scanout: first + (index % (scanouts - first)) })),
+  ];
+}
+
+function isLit({ monitor }: Output): boolean {
+  return monitor !== null;
 }

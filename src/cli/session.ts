@@ -35,7 +35,7 @@ export interface SessionOptions {
   readonly outputs: readonly OutputSpec[];
   /** Screens keep a guest's last picture when it shows none; default: they go dark. */
   readonly keepLast?: boolean;
-  /** Default: one for each headless output and each monitor, and at least one. */
+  /** Default: one for each headless output and each monitor plugged in, and at least one. */
   readonly scanouts?: number;
   /** Bytes. */
   readonly maxGuestMemory: number;
@@ -64,7 +64,7 @@ export class Session implements Disposable {
     this.#options = options;
     const screens = stack.use(Screens.open(options.outputs, log));
     this.headless = screens.headless;
-    const scanouts = options.scanouts ?? Math.max(1, screens.headless.length + screens.monitors.length);
+    const scanouts = options.scanouts ?? screens.defaultScanouts;
     const shown = screens.assign(scanouts);
     const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));

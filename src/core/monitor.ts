@@ -13,6 +13,22 @@ export interface Monitor {
   readonly edid?: Uint8Array;
 }
 
+/** Whether a guest would see no difference between them, but for the name. */
+export function sameMonitor(a: Monitor, b: Monitor): boolean {
+  return (
+    a.width === b.width &&
+    a.height === b.height &&
+    a.refreshMhz === b.refreshMhz &&
+    a.widthMm === b.widthMm &&
+    a.heightMm === b.heightMm &&
+    sameBytes(a.edid, b.edid)
+  );
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && Buffer.compare(a, b) === 0);
+}
+
 export const MAX_REFRESH_MHZ = 1_000_000;
 
 /** A monitor of 96 dots per inch, for outputs that have no physical size. */

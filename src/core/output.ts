@@ -95,7 +95,8 @@ export interface OutputListener {
 export interface Output extends Disposable {
   /** For logs and stats: `headless`, `kms:card0:HDMI-A-1`. */
   readonly name: string;
-  readonly monitor: Monitor;
+  /** Null while unplugged: `resized` tells when that changes. The newest frame is kept, and shown again with the next monitor. */
+  readonly monitor: Monitor | null;
   /** dma-bufs it can import. Empty: only shadows (or guest pages, see `readsPages`). */
   readonly imports: FormatSet;
   /** It copies out of guest pages itself while `present` runs, so `import` takes pages as they are. */

@@ -1,10 +1,12 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import type { Mode } from '../../display/kms/mode.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import { assignPipes, type Pipe } from '../../display/kms/pipes.ts';
 import { readResources } from '../../display/kms/resources.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
@@ -14,11 +16,21 @@ import { Writeback } from '../rig/writeback.ts';
 
 const DRI = '/sys/class/drm';
 
-/** The path of vkms's card; null where it is not loaded. */
-export function vkmsCard(): string | null {
+/** The path of the card whose device the kernel describes so; null where there is none. */
+function cardOf(device: string): string | null {
   if (!existsSync(DRI)) return null;
-  const card = readdirSync(DRI).find((name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes('vkms'));
+  const card = readdirSync(DRI).find((name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes(device));
   return card === undefined ? null : `/dev/dri/${card}`;
+}
+
+/** One connector, a writeback connector, planes of all kinds, and dma-bufs. */
+export function vkmsCard(): string | null {
+  return cardOf('vkms');
+}
+
+/** QEMU's `two-heads`: two connectors, the first plugged in, each with a CRTC; no dma-bufs. */
+export function twoHeadsCard(): string | null {
+  return cardOf('PCI_ID=1AF4:1050');
 }
 
 /** For `describe.skipIf`, as `skipWithoutUdmabuf`. */
@@ -32,6 +44,34 @@ export function skipWithoutVkms(): boolean {
 
 function debugfs(card: string, file: string): string {
   return readFileSync(`/sys/kernel/debug/dri/${card.replace(/\D+/, '')}/${file}`, 'utf8');
+}
+
+/** Their names; the kernel counts them over all cards. */
+export function connectorsOf(card: string): string[] {
+  const prefix = `${basename(card)}-`;
+  return readdirSync(DRI).filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)).toSorted();
+}
+
+/** Has the kernel say of a connector what is wanted until dispose, and tell everybody. */
+export class Plug implements Disposable {
+  readonly #card: string;
+  readonly #status: string;
+
+  constructor(card: string, connector: string, status: 'on' | 'off') {
+    this.#card = `${DRI}/${basename(card)}`;
+    this.#status = `${this.#card}-${connector}/status`;
+    this.set(status);
+  }
+
+  /** `detect`: what the hardware says. */
+  set(status: 'on' | 'off' | 'detect'): void {
+    writeFileSync(this.#status, status);
+    writeFileSync(`${this.#card}/uevent`, 'change');
+  }
+
+  [Symbol.dispose](): void {
+    this.set('detect');
+  }
 }
 
 /** How the kernel sees the first memory plane of every framebuffer of the card. */
@@ -173,19 +213,25 @@ export class TestScreen implements Disposable, OutputListener {
   readonly log: string[] = [];
   readonly udmabuf = openUdmabuf();
   readonly frame = newFrame();
-  readonly size: Size;
+  readonly monitor: Monitor;
   #writeback: Writeback | null = null;
   #released: Handle[] = [];
   #onShown: ((shown: Shown) => void) | null = null;
 
   /** At 640x480 unless told otherwise; `change` takes from the hardware what a test does without. */
-  constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe } = {}) {
+  constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe, background = 0 }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe; background?: number } = {}) {
     this.device = KmsDevice.open(card);
-    const { pipe, offered } = firstPipe(this.device);
-    const options = { pipe: change(pipe), modes: modes ?? offered.filter(({ width }) => width === 640), log: (_level: unknown, message: string) => void this.log.push(message) };
-    this.output = KmsOutput.open(this.device, options);
+    const { pipe: whole, offered } = firstPipe(this.device);
+    const pipe = change(whole);
+    const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
+    this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, background, log: (_level, message) => void this.log.push(message) });
+    this.output.light(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
     this.output.listen(this);
-    this.size = this.output.monitor;
+    this.monitor = this.output.monitor!;
+  }
+
+  get size(): Size {
+    return this.monitor;
   }
 
   get writeback(): Writeback {

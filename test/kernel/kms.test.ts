@@ -6,20 +6,19 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/
 import { DRM_MODE_ATOMIC_NONBLOCK, DRM_MODE_PAGE_FLIP_EVENT, drm_mode_modeinfo } from '../../protocols/drm-mode.ts';
 import { AtomicRequest } from '../../display/kms/atomic-request.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
-import { type Mode, readMode } from '../../display/kms/mode.ts';
+import { readMode } from '../../display/kms/mode.ts';
 import { KmsDisplay } from '../../display/kms/open.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import type { Pipe } from '../../display/kms/pipes.ts';
 import { readResources } from '../../display/kms/resources.ts';
-import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
-import { scanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Bridge } from '../../src/bridge.ts';
-import { Damage } from '../../src/core/damage.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, type ScatteredOptions, ScatteredPicture } from '../rig/scattered-picture.ts';
+import { FlippingGuest } from './flipping-guest.ts';
 import { firstPipe, framebufferLayouts, importInto, kernelObjects, newFrame, setPicture, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 
@@ -244,7 +243,7 @@ describe.skipIf(isSkipped)('frames', () => {
     expect(first.released).toEqual([]);
     expect(second.released).toEqual([handleA]);
     expect(second.sequence).toBeGreaterThan(first.sequence);
-    const refreshMs = 1_000_000 / screen.output.monitor.refreshMhz;
+    const refreshMs = 1_000_000 / screen.monitor.refreshMhz;
     expect((second.timeMs - first.timeMs) / (second.sequence - first.sequence)).toBeCloseTo(refreshMs, 0);
   });
 
@@ -340,12 +339,18 @@ describe.skipIf(isSkipped)('the screen of before', () => {
   test('is back after ours', async () => {
     const before = state();
     {
-      using screen = new TestScreen();
-      using picture = new ScatteredPicture(screen.udmabuf, 64, 64).fillNoise(11);
-      using handle = screen.import(picture.framebuffer);
-      screen.setPicture(handle, 64, 64);
-      await screen.show();
-      screen.output.present(screen.frame);
+      using display = KmsDisplay.open({ card, log: () => undefined });
+      using udmabuf = openUdmabuf();
+      using picture = new ScatteredPicture(udmabuf, 64, 64).fillNoise(11);
+      const output = display.outputs[0]!;
+      using handle = importInto(output, picture.framebuffer);
+      const frame = newFrame();
+      setPicture(frame, handle, 64, 64);
+      await new Promise<void>((resolve) => {
+        output.listen({ presented: () => resolve(), released: () => undefined, resized: () => undefined, closed: () => undefined });
+        output.present(frame);
+      });
+      output.present(frame);
     }
     expect(state()).toEqual(before);
   });
@@ -370,11 +375,13 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     const broken = readMode(drm_mode_modeinfo.encode({ clock: 25_000, hdisplay: 640, hsync_start: 600, hsync_end: 590, htotal: 580, vdisplay: 480, vsync_start: 490, vsync_end: 492, vtotal: 525 }));
     using device = KmsDevice.open(card);
     const { pipe, offered } = firstPipe(device);
-    const open = (modes: readonly Mode[]): KmsOutput => KmsOutput.open(device, { pipe, modes, log: () => undefined });
-    expect(() => open([broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
-    using second = open([broken, offered[0]!]);
-    expect(second.monitor.width).toBe(offered[0]!.width);
-    second[Symbol.dispose]();
+    const planes = [pipe.primary];
+    using output = new KmsOutput(device, { connector: pipe.connector, planes, background: 0, log: () => undefined });
+    expect(() => output.light(pipe.connector, pipe, [broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
+    expect(output.monitor).toBeNull();
+    output.light(pipe.connector, pipe, [broken, offered[0]!]);
+    expect(output.monitor).toMatchObject({ width: offered[0]!.width });
+    output[Symbol.dispose]();
     device[Symbol.dispose]();
     expect(state()).toEqual(before);
   });
@@ -405,38 +412,6 @@ describe.skipIf(isSkipped)('a bridge', () => {
     expect(kernelObjects(card)).toEqual(before);
   });
 });
-
-/** A guest with one monitor that shows one framebuffer after the other. */
-class FlippingGuest implements Source {
-  readonly scanouts = 1;
-  readonly #damage = new Damage();
-  #sink!: SourceSink;
-
-  connect(sink: SourceSink): void {
-    this.#sink = sink;
-  }
-
-  setMonitor(): void {
-    // It draws what it likes.
-  }
-
-  /** Resolves when the bridge says the flush is done. */
-  flip(framebuffer: Framebuffer): Promise<void> {
-    const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
-    this.#damage.clear();
-    this.#damage.addRect(whole);
-    this.#sink.scanout(scanoutId(0), framebuffer, whole);
-    return new Promise((done) => this.#sink.flush(scanoutId(0), this.#damage, { done }));
-  }
-
-  destroy(framebuffer: Framebuffer): void {
-    this.#sink.destroyed(framebuffer);
-  }
-
-  [Symbol.dispose](): void {
-    // Nothing of its own.
-  }
-}
 
 describe.skipIf(isSkipped)('what cannot be opened says why', () => {
   expectNothingLeft();

@@ -6,7 +6,7 @@ import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { MemoryBudget } from '../../../src/core/memory-budget.ts';
-import type { Monitor } from '../../../src/core/monitor.ts';
+import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
 import { FakeOutput, GuestPicture } from './fakes.ts';
@@ -282,6 +282,65 @@ describe('a scanout', () => {
     expect(source.monitors[0]).toBe(second.monitor);
     bridge.hide(second);
     expect(source.monitors[0]).toBeNull();
+  });
+});
+
+describe('mirrors', () => {
+  let second: FakeOutput;
+
+  beforeEach(() => {
+    second = new FakeOutput({ name: 'second' });
+  });
+
+  test('hand the guest over when the first is unplugged, and back', () => {
+    const { monitor: own } = output;
+    const other = virtualMonitor('other', 800, 600, 75_000);
+    second.plug(other);
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    const told = ([[output, null], [second, null], [second, other], [output, own]] as const).map(([screen, monitor]) => {
+      screen.plug(monitor);
+      return source.monitors[0];
+    });
+    expect(told).toEqual([other, null, other, own]);
+  });
+
+  test('that are dark when they join are no monitor of the guest until they light', () => {
+    const other = virtualMonitor('other', 800, 600, 75_000);
+    second.plug(null);
+    bridge.show(FIRST, second);
+    bridge.show(FIRST, output);
+    expect(source.monitors[0]).toBe(output.monitor);
+    second.plug(other);
+    expect(source.monitors[0]).toBe(other);
+  });
+
+  test('that are dark hold up nobody while one is lit', () => {
+    second.plug(null);
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
+    expect(second.presents).toHaveLength(1);
+    second.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
+  });
+
+  test('that are all dark pace the guest by their timers', () => {
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    output.plug(null);
+    second.plug(null);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(flush.done).not.toHaveBeenCalled();
+    second.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
   });
 });
 

@@ -2,7 +2,7 @@ import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
 import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
-import { virtualMonitor } from '../../../src/core/monitor.ts';
+import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type RefusalCode, type Shadow } from '../../../src/core/output.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
@@ -111,7 +111,7 @@ export class FakeHandle implements Handle {
 /** An output whose vertical blanks the test gives, and whose answers to `import` it chooses. */
 export class FakeOutput implements Output {
   readonly name: string;
-  readonly monitor = virtualMonitor('fake', 64, 48, 60_000);
+  monitor: Monitor | null = virtualMonitor('fake', 64, 48, 60_000);
   readonly imports: FormatSet;
   readonly readsPages: boolean;
   readonly shadowFormats: readonly Fourcc[];
@@ -184,6 +184,12 @@ export class FakeOutput implements Output {
 
   release(handle: Handle): void {
     this.#listener!.released(handle);
+  }
+
+  /** Null: the cable is pulled. */
+  plug(monitor: Monitor | null): void {
+    this.monitor = monitor;
+    this.#listener?.resized(monitor);
   }
 
   lose(): void {

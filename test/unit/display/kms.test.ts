@@ -5,7 +5,8 @@ import { assignPipes } from '../../../display/kms/pipes.ts';
 import { place } from '../../../display/kms/placement.ts';
 import { planeFormats } from '../../../display/kms/plane-formats.ts';
 import type { Properties } from '../../../display/kms/properties.ts';
-import type { Connector, Crtc, Plane } from '../../../display/kms/resources.ts';
+import { type Connector, type Crtc, type Plane, sameConnector } from '../../../display/kms/resources.ts';
+import { VblankCount } from '../../../display/kms/vblank-count.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Modifier } from '../../../protocols/drm-fourcc.ts';
 import {
   drm_format_modifier,
@@ -136,6 +137,14 @@ describe('each connector gets a CRTC', () => {
     expect(assigned([connector('A', 1), connector('B', 1)]).map(([name]) => name)).toEqual(['A']);
   });
 
+  test('of those that others leave, whose planes are theirs too', () => {
+    const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [connector('A', 3)]);
+    const resources = { crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)] };
+    const given = assignPipes(resources, [connector('B', 3), connector('C', 3)], [taken!]);
+    expect([taken!.crtc.id, taken!.cursor?.id]).toEqual([10, 3]);
+    expect(given.map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id])).toEqual([['B', 11, 2, 4]]);
+  });
+
   test('and planes: those on it already, an overlay only if it is above the primary', () => {
     const planes = [
       plane(1, DRM_PLANE_TYPE_PRIMARY, 1, { zpos: 1 }),
@@ -145,6 +154,39 @@ describe('each connector gets a CRTC', () => {
       plane(5, DRM_PLANE_TYPE_OVERLAY, 3, { zpos: 2 }),
     ];
     expect(assigned([connector('A', 1)], planes)).toEqual([['A', 10, 1, 3, 5]]);
+  });
+});
+
+describe('what is plugged in', () => {
+  const plugged = { isConnected: true, edid: Uint8Array.of(1, 2), modes: [{ info: Uint8Array.of(3, 4) }] } as unknown as Connector;
+
+  test.each([
+    ['as read before', {}, true],
+    ['unplugged', { isConnected: false }, false],
+    ['with another EDID', { edid: Uint8Array.of(1, 3) }, false],
+    ['with another mode', { modes: [{ info: Uint8Array.of(3, 5) }] }, false],
+    ['with a mode more', { modes: [{ info: Uint8Array.of(3, 4) }, { info: Uint8Array.of() }] }, false],
+  ])('%s', (_, change, isSame) => {
+    expect(sameConnector(plugged, { ...plugged, ...change } as Connector)).toBe(isSame);
+  });
+});
+
+describe('vertical blanks', () => {
+  test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
+    const vblanks = new VblankCount();
+    const counts = [
+      () => vblanks.seen(0xffff_fffe),
+      () => vblanks.seen(1),
+      () => vblanks.unseen(),
+      () => vblanks.seen(2),
+      () => vblanks.forget(),
+      () => vblanks.seen(0),
+      () => vblanks.seen(5),
+    ].map((step) => {
+      step();
+      return vblanks.count;
+    });
+    expect(counts).toEqual([1, 4, 5, 6, 6, 7, 12]);
   });
 });
 

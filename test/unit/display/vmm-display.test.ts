@@ -21,10 +21,10 @@ test('opening asks for features, modes and the EDID of enabled consoles only', a
   vmm.reply(edidReply(EDID_75HZ), edidReply(Uint8Array.of(1, 2, 3)));
   const [first, second, third] = (await opening).outputs;
   expect(first!.monitor).toMatchObject({ width: 1280, height: 800, widthMm: 320, heightMm: 200, edid: EDID_75HZ });
-  expect(first!.monitor.refreshMhz).toBeCloseTo(75_000, -2);
+  expect(first!.monitor!.refreshMhz).toBeCloseTo(75_000, -2);
   expect(second!.name).toBe('vmm:1');
   expect(third!.monitor).toMatchObject({ width: 1024, height: 768, refreshMhz: 60_000 });
-  expect(third!.monitor.edid).toBeUndefined();
+  expect(third!.monitor!.edid).toBeUndefined();
 });
 
 test('a refresh of the user replaces that of the EDID, which would contradict it', async () => {
@@ -34,7 +34,7 @@ test('a refresh of the user replaces that of the EDID, which would contradict it
   vmm.reply(edidReply(EDID_75HZ));
   const { monitor } = (await opening).outputs[0]!;
   expect(monitor).toMatchObject({ refreshMhz: 30_000, widthMm: 320 });
-  expect(monitor.edid).toBeUndefined();
+  expect(monitor!.edid).toBeUndefined();
 });
 
 test('a console nobody looks at is reported unplugged to its listener', async () => {

@@ -87,7 +87,7 @@ test('a frame in flight is presented in time when the monitor changes to a slowe
   // Blanks are counted from the machine's start, an hour ago.
   vi.advanceTimersByTime(3_600_000);
   output.present(frame(importOf(output, guest(20, 10).framebuffer), [0, 0, 20, 10]));
-  output.setMonitor({ ...output.monitor, refreshMhz: 30_000 });
+  output.setMonitor({ ...output.monitor!, refreshMhz: 30_000 });
   vi.advanceTimersByTime(ONE_SECOND);
   expect(listener.events).toEqual([`resized ${MODE.width}x${MODE.height}`, 'released 0', 'presented']);
 });

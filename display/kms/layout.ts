@@ -1,0 +1,132 @@
+import type { Rect } from '../../src/core/geometry.ts';
+import type { Frame } from '../../src/core/output.ts';
+import type { KmsBuffer } from './buffer.ts';
+import type { LayoutMemory } from './layout-memory.ts';
+import type { PipeRequest } from './pipe-request.ts';
+import type { Pipe } from './pipes.ts';
+import { place, type Place } from './placement.ts';
+import type { PlaneSlots } from './plane-slots.ts';
+import type { Plane } from './resources.ts';
+
+/*
+ * Ways to use the planes, best first. What the hardware does not do is done one way further down:
+ *
+ *                      primary    overlay    cursor plane
+ *   DIRECT             picture               cursor
+ *   CURSOR_ON_OVERLAY  picture    cursor
+ *   PICTURE_ON_OVERLAY black      picture    cursor          primary must fill the screen
+ *   COMPOSED           composed              cursor          no scaling, or not these formats
+ *   ALL_COMPOSED       composed                              no such cursor either
+ */
+export const DIRECT = 0;
+const CURSOR_ON_OVERLAY = 1;
+export const PICTURE_ON_OVERLAY = 2;
+export const COMPOSED = 3;
+export const ALL_COMPOSED = 4;
+export const NOTHING_WORKS = 5;
+
+/** Numbers `Layout.describe` gives. */
+export const KEY_LENGTH = 14;
+
+/** Where a frame goes on the screen, written into the request of its CRTC. */
+export class Layout {
+  readonly screen: Rect;
+  /** Of the frame placed last. */
+  readonly picture: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly pointer: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #request: PipeRequest;
+  readonly #pipe: Pipe;
+  #used = 1;
+
+  constructor(request: PipeRequest, pipe: Pipe, screen: Rect) {
+    this.#request = request;
+    this.#pipe = pipe;
+    this.screen = screen;
+  }
+
+  /** How many planes of the request, from the front, what was laid last needs. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** The cursor keeps its size when the picture is scaled; its hotspot is where the guest points. False: the cursor is outside the picture. */
+  place({ cursor: { dst, src }, canvas, hotspotX, hotspotY }: Frame): boolean {
+    const at = this.picture;
+    place(canvas, this.screen, at);
+    if (dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0) return false;
+    this.pointer.x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
+    this.pointer.y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
+    this.pointer.width = src.width;
+    this.pointer.height = src.height;
+    return true;
+  }
+
+  /** The kind of the frame placed last. */
+  describe(memory: LayoutMemory, { primary: { src }, cursor }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
+    const at = this.pointer;
+    const isInside = at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
+    memory.describe(0, picture.format);
+    memory.describe(1, Number(picture.layout.modifier));
+    memory.describe(2, picture.stride);
+    memory.describe(3, src.x);
+    memory.describe(4, src.y);
+    memory.describe(5, src.width);
+    memory.describe(6, src.height);
+    memory.describe(7, this.picture.width);
+    memory.describe(8, this.picture.height);
+    memory.describe(9, pointer ? pointer.format : 0);
+    memory.describe(10, pointer ? pointer.stride : 0);
+    memory.describe(11, pointer ? cursor.src.width : 0);
+    memory.describe(12, pointer ? cursor.src.height : 0);
+    memory.describe(13, pointer && isInside ? 1 : 0);
+  }
+
+  /**
+   * Writes a choice for the frame placed last into the request; false where a plane or a framebuffer for it is
+   * missing. `whole` fills the screen: what was composed, or black where the picture is on the overlay.
+   */
+  lay(choice: number, frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null, whole: KmsBuffer): boolean {
+    const request = this.#request;
+    if (!this.#layPicture(choice, frame, picture, whole)) return false;
+    request.cursor?.hide();
+    if (choice !== PICTURE_ON_OVERLAY) request.overlay?.hide();
+    this.#used = choice === PICTURE_ON_OVERLAY || choice === CURSOR_ON_OVERLAY ? request.planes : 1;
+    if (choice === CURSOR_ON_OVERLAY) return pointer !== null && this.#layCursor(request.overlay, this.#pipe.overlay, frame, pointer);
+    if (choice === ALL_COMPOSED || !pointer) return choice !== ALL_COMPOSED || pointer !== null;
+    this.#used = Math.max(this.#used, 2);
+    return this.#layCursor(request.cursor, this.#pipe.cursor, frame, pointer);
+  }
+
+  /** Nothing but a buffer that fills the screen. */
+  layOnly(whole: KmsBuffer): void {
+    this.#layWhole(whole);
+    this.#request.cursor?.hide();
+    this.#request.overlay?.hide();
+    this.#used = 1;
+  }
+
+  #layPicture(choice: number, { primary: { src } }: Frame, picture: KmsBuffer, whole: KmsBuffer): boolean {
+    const { x, y, width, height } = this.picture;
+    if (choice >= PICTURE_ON_OVERLAY) this.#layWhole(whole);
+    if (choice >= COMPOSED) return true;
+    const plane = choice === PICTURE_ON_OVERLAY ? this.#pipe.overlay : this.#pipe.primary;
+    const slots = choice === PICTURE_ON_OVERLAY ? this.#request.overlay : this.#request.primary;
+    if (!plane || !slots) return false;
+    const fb = picture.opaqueFb(plane.formats);
+    slots.show(fb, src, x, y, width, height);
+    return fb !== 0;
+  }
+
+  #layWhole(buffer: KmsBuffer): void {
+    const { width, height } = this.screen;
+    this.#request.primary.show(buffer.fbAs(buffer.format), this.screen, 0, 0, width, height);
+  }
+
+  #layCursor(slots: PlaneSlots | null, plane: Plane | null, { cursor: { src } }: Frame, pointer: KmsBuffer): boolean {
+    const fb = plane?.formats.has(pointer.format, pointer.layout.modifier) ? pointer.fbAs(pointer.format) : 0;
+    if (!slots || !fb) return false;
+    const { x, y, width, height } = this.pointer;
+    slots.show(fb, src, x, y, width, height);
+    return true;
+  }
+}

@@ -1,0 +1,50 @@
+import { Damage } from '../../src/core/damage.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
+import { scanoutId, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+
+/** A guest that shows one framebuffer after the other, on each of its monitors. */
+export class FlippingGuest implements Source {
+  readonly scanouts: number;
+  /** What was plugged in, one after the other, by scanout. */
+  readonly monitors: (Monitor | null)[][];
+  readonly #damage = new Damage();
+  #onMonitor: () => void = () => undefined;
+  #sink!: SourceSink;
+
+  constructor(scanouts = 1) {
+    this.scanouts = scanouts;
+    this.monitors = Array.from({ length: scanouts }, () => []);
+  }
+
+  connect(sink: SourceSink): void {
+    this.#sink = sink;
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.monitors[id]!.push(monitor);
+    this.#onMonitor();
+  }
+
+  /** Resolves when a monitor was plugged in or out. */
+  replug(): Promise<void> {
+    return new Promise((resolve) => (this.#onMonitor = resolve));
+  }
+
+  /** Resolves when the bridge says the flush is done. */
+  flip(framebuffer: Framebuffer, scanout = 0): Promise<void> {
+    const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
+    this.#damage.clear();
+    this.#damage.addRect(whole);
+    this.#sink.scanout(scanoutId(scanout), framebuffer, whole);
+    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { done }));
+  }
+
+  destroy(framebuffer: Framebuffer): void {
+    this.#sink.destroyed(framebuffer);
+  }
+
+  [Symbol.dispose](): void {
+    // Nothing of its own.
+  }
+}

@@ -1,0 +1,63 @@
+import { KmsDisplay, type KmsOptions } from '../../display/kms/open.ts';
+import type { KmsOutput } from '../../display/kms/output.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
+import type { OutputListener } from '../../src/core/output.ts';
+import { newFrame } from './kms-rig.ts';
+
+/** A card's screens as the command opens them, and what each of their listeners heard. */
+export class TestDisplay implements Disposable {
+  readonly display: KmsDisplay;
+  readonly log: string[] = [];
+  readonly screens: readonly HeardScreen[];
+
+  constructor(options: Omit<KmsOptions, 'log'>) {
+    this.display = KmsDisplay.open({ ...options, log: (_level, message) => void this.log.push(message) });
+    this.screens = this.display.outputs.map((output) => new HeardScreen(output));
+  }
+
+  [Symbol.dispose](): void {
+    this.display[Symbol.dispose]();
+  }
+}
+
+/** One screen of a display that comes and goes. */
+export class HeardScreen implements OutputListener {
+  readonly output: KmsOutput;
+  readonly frame = newFrame();
+  #onPresented: (flags: number) => void = () => undefined;
+  #onResized: (monitor: Monitor | null) => void = () => undefined;
+
+  constructor(output: KmsOutput) {
+    this.output = output;
+    output.listen(this);
+  }
+
+  /** Presents the frame; resolves with the flags of `presented`. */
+  show(): Promise<number> {
+    return new Promise((resolve) => {
+      this.#onPresented = resolve;
+      this.output.present(this.frame);
+    });
+  }
+
+  /** The monitor told of next. */
+  resize(): Promise<Monitor | null> {
+    return new Promise((resolve) => (this.#onResized = resolve));
+  }
+
+  presented(_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void {
+    this.#onPresented(flags);
+  }
+
+  released(): void {
+    // Whoever wants to know uses TestScreen.
+  }
+
+  resized(monitor: Monitor | null): void {
+    this.#onResized(monitor);
+  }
+
+  closed(reason: string): void {
+    throw new Error(`closed: ${reason}`);
+  }
+}

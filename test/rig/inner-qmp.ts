@@ -1,0 +1,60 @@
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Picture } from '../../src/core/picture.ts';
+import { readPpm } from './picture.ts';
+
+const PORTS = '/sys/class/virtio-ports';
+const CHUNK = 65_536;
+/** QEMU writes here and we read: the VM has this folder from the machine around it, under the same path. */
+const OUTPUT = join(import.meta.dirname, '../output');
+
+/** The QEMU around this machine, asked through its serial port `qmp`. Waits for each answer: nothing else runs meanwhile. */
+export class InnerQmp implements Disposable {
+  readonly #fd: number;
+  #unread = '';
+
+  constructor() {
+    const port = existsSync(PORTS) ? readdirSync(PORTS).find((name) => nameOf(name) === 'qmp') : undefined;
+    if (port === undefined) throw new Error('no serial port to QEMU: this runs in the VM of npm run test:kernel');
+    this.#fd = openSync(join('/dev', port), 'r+');
+    // Refused if somebody did it before on the same port.
+    this.#ask('qmp_capabilities');
+  }
+
+  /** What QEMU shows on one output of its device `id`. */
+  screendump(id: string, head: number): Picture {
+    const filename = join(OUTPUT, `${id}-${head}.ppm`);
+    const { error } = this.#ask('screendump', { filename, device: id, head });
+    if (error) throw new Error(`screendump of ${id}, head ${head}: ${error.desc}`);
+    const picture = readPpm(readFileSync(filename));
+    unlinkSync(filename);
+    return picture;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  #ask(execute: string, args: Record<string, unknown> = {}): { readonly error?: { readonly desc: string } } {
+    writeSync(this.#fd, `${JSON.stringify({ execute, arguments: args, id: execute })}\n`);
+    for (;;) {
+      const answer = JSON.parse(this.#line()) as { readonly id?: string; readonly error?: { readonly desc: string } };
+      if (answer.id === execute) return answer;
+    }
+  }
+
+  #line(): string {
+    const chunk = Buffer.alloc(CHUNK);
+    let end: number;
+    while ((end = this.#unread.indexOf('\n')) < 0) this.#unread += chunk.toString('latin1', 0, readSync(this.#fd, chunk));
+    const line = this.#unread.slice(0, end);
+    this.#unread = this.#unread.slice(end + 1);
+    return line;
+  }
+}
+
+/** Not every port has one. */
+function nameOf(port: string): string {
+  const file = join(PORTS, port, 'name');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : '';
+}
