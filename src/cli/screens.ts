@@ -1,5 +1,7 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
+import { openLibseatSeat } from '../../display/kms/libseat-seat.ts';
 import { KmsDisplay } from '../../display/kms/open.ts';
+import { PlainSeat } from '../../display/kms/seat.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Output } from '../core/output.ts';
@@ -21,7 +23,8 @@ export class Screens implements Disposable {
     const modes = specs.filter((spec) => spec.kind === 'headless');
     const cards = specs.filter((spec) => spec.kind === 'kms');
     this.headless = modes.map((mode, index) => stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })));
-    this.monitors = cards.flatMap((card) => stack.use(KmsDisplay.open({ ...card, log })).outputs);
+    const seat = cards.length > 0 ? stack.use(openLibseatSeat(log) ?? new PlainSeat()) : null;
+    this.monitors = cards.flatMap((card) => stack.use(KmsDisplay.open({ ...card, ...(seat && { seat }), log })).outputs);
     this.#stack = stack.move();
   }
 
