@@ -1,4 +1,3 @@
-import { readSync } from 'node:fs';
 import { basename } from 'node:path';
 import {
   DRM_CAP_ADDFB2_MODIFIERS,
@@ -19,10 +18,13 @@ import {
   drm_set_client_cap,
   drm_version,
 } from '../../protocols/drm.ts';
-import { SysError } from '../../src/sys/errors.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { EAGAIN, SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
+import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
+import { tryRead } from '../../src/sys/read.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
@@ -54,15 +56,15 @@ export class KmsDevice implements Disposable {
   readonly #card: Card;
   readonly #poll: Poll;
   readonly #listeners = new Map<number, FlipListener>();
-  readonly #events = new Uint8Array(EVENTS_LENGTH);
-  readonly #view = new DataView(this.#events.buffer);
+  readonly #events: NativeBuffer;
   #isDisposed = false;
 
-  private constructor(path: string, card: Card) {
+  private constructor(path: string, card: Card, events: NativeBuffer) {
     const { fd } = card;
     this.path = path;
     this.name = basename(path);
     this.#card = card;
+    this.#events = events;
     this.driver = driverName(fd);
     for (const capability of [DRM_CLIENT_CAP_UNIVERSAL_PLANES, DRM_CLIENT_CAP_ATOMIC]) {
       this.#require(() => ioctl(fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability, value: 1 })));
@@ -78,13 +80,10 @@ export class KmsDevice implements Disposable {
 
   /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. The seat stays the caller's. */
   static open(path: string, seat: Seat = new PlainSeat()): KmsDevice {
-    const card = seat.openCard(path);
-    try {
-      return new KmsDevice(path, card);
-    } catch (error) {
-      card[Symbol.dispose]();
-      throw error;
-    }
+    using stack = new DisposableStack();
+    const device = new KmsDevice(path, stack.use(seat.openCard(path)), stack.use(NativeBuffer.allocate(EVENTS_LENGTH)));
+    stack.move();
+    return device;
   }
 
   get fd(): BorrowedFd {
@@ -110,23 +109,27 @@ export class KmsDevice implements Disposable {
     this.#poll[Symbol.dispose]();
     this.shadows[Symbol.dispose]();
     this.#card[Symbol.dispose]();
+    this.#events[Symbol.dispose]();
   }
 
   #readEvents(): void {
-    let length = 0;
-    try {
-      length = readSync(this.#card.fd.fd, this.#events, 0, EVENTS_LENGTH, null);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return;
+    const { address, view } = this.#events;
+    const length = tryRead(this.#card.fd, address, EVENTS_LENGTH);
+    if (length === -EAGAIN) return;
+    if (length < 0) {
       this.#poll.pause();
-      for (const listener of [...this.#listeners.values()]) listener.deviceLost(String(error));
+      const reason = String(SysError.fromErrno('read', -length, this.path));
+      for (const listener of [...this.#listeners.values()]) listener.deviceLost(reason);
       return;
     }
-    for (let at = 0; at + drm_event.size <= length && !this.#isDisposed; at += drm_event.field.length.get(this.#view, at)) {
-      if (drm_event.field.type.get(this.#view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
+    // A listener may dispose us.
+    for (let next = 0; next + drm_event.size <= length && !this.#isDisposed; ) {
+      const at = next;
+      next += drm_event.field.length.get(view, at);
+      if (drm_event.field.type.get(view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
       const { crtc_id, tv_sec, tv_usec, sequence, user_data } = drm_event_vblank.field;
-      const timeMs = tv_sec.get(this.#view, at) * 1000 + tv_usec.get(this.#view, at) / 1000;
-      this.#listeners.get(crtc_id.get(this.#view, at))?.flipped(timeMs, sequence.get(this.#view, at), user_data.get(this.#view, at));
+      const timeMs = tv_sec.get(view, at) * 1000 + tv_usec.get(view, at) / 1000;
+      this.#listeners.get(crtc_id.get(view, at))?.flipped(timeMs, sequence.get(view, at), user_data.get(view, at));
     }
   }
 
