@@ -20,6 +20,8 @@ export interface Measurement {
 export interface BenchContext {
   /** One short line about what is being done now. */
   progress(text: string): void;
+  /** How often a benchmark flips that counts what is rare. */
+  readonly flips: number;
 }
 
 export interface Benchmark {
@@ -55,7 +57,8 @@ export function median(values: readonly number[]): number {
 export function toRow({ name, unit, better, ours, peer, goal }: Measurement): Row {
   const ourMedian = median(ours);
   const peerMedian = peer && median(peer.samples);
-  const ratio = peerMedian === null ? null : ourMedian / peerMedian;
+  // Nothing against nothing is as much.
+  const ratio = peerMedian === null ? null : ourMedian === peerMedian ? 1 : ourMedian / peerMedian;
   const judged = ratio ?? ourMedian;
   const met = goal === null ? null : better === 'more' ? judged >= goal : judged <= goal;
   return { name, unit, ours: ourMedian, peer: peerMedian, peerName: peer?.name ?? null, ratio, goal, met };

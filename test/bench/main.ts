@@ -5,11 +5,15 @@ import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
 import { copy } from './copy.ts';
 import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
+import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy } from './kms.ts';
 import { table } from './report.ts';
 
-const benchmarks: readonly Benchmark[] = [copy, flush, guestFlips];
+const benchmarks: readonly Benchmark[] = [copy, flush, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale];
 
-const USAGE = `npm run bench -- [NAME...] [--json FILE] [--list]
+/** What a missed vertical blank is to be seen in. */
+const FLIPS = 10_000;
+
+const USAGE = `npm run bench -- [NAME...] [--json FILE] [--flips N] [--list]
 
 Runs the named benchmarks, all without a name. Where there is a peer, ours and the peer's samples
 alternate within the run. The table gives the median, minimum and maximum of the samples.
@@ -20,6 +24,7 @@ goal   a bound of the ratio, or of our median where there is no peer: '>=' for r
 
 --json FILE  writes the rows {name, unit, ours, peer, peerName, ratio, goal, met} as one array;
              null stands for no peer and no goal
+--flips N    of kms-vblanks, ${FLIPS} without: a multiple of 1000, or less
 --list       names the benchmarks
 
 A missed goal is no failure: the exit code is 0 unless a benchmark could not run. One that lacks
@@ -32,7 +37,7 @@ function progress(name: string): (text: string) => void {
 }
 
 /** True if everything ran that could and had to. */
-async function runAll(chosen: readonly Benchmark[], json: string | undefined): Promise<boolean> {
+async function runAll(chosen: readonly Benchmark[], flips: number, json: string | undefined): Promise<boolean> {
   const measurements: Measurement[] = [];
   let ok = true;
   for (const benchmark of chosen) {
@@ -43,7 +48,7 @@ async function runAll(chosen: readonly Benchmark[], json: string | undefined): P
       continue;
     }
     try {
-      const measured = await benchmark.run({ progress: progress(benchmark.name) });
+      const measured = await benchmark.run({ progress: progress(benchmark.name), flips });
       if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
       console.log(`${table(measured)}\n`);
       measurements.push(...measured);
@@ -59,14 +64,14 @@ async function runAll(chosen: readonly Benchmark[], json: string | undefined): P
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { json: { type: 'string' }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: { json: { type: 'string' }, flips: { type: 'string', default: String(FLIPS) }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
   });
   if (values.help) {
     console.log(USAGE);
     return 0;
   }
   if (values.list) {
-    for (const { name, about } of benchmarks) console.log(`${name.padEnd(14)}${about}`);
+    for (const { name, about } of benchmarks) console.log(`${name.padEnd(16)}${about}`);
     return 0;
   }
   const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
@@ -74,8 +79,13 @@ async function main(): Promise<number> {
     console.error(`no benchmark is called ${unknown.join(', ')}; there are ${benchmarks.map(({ name }) => name).join(', ')}`);
     return 2;
   }
+  const flips = Number(values.flips);
+  if (!Number.isInteger(flips) || flips < 1 || (flips > 1000 && flips % 1000 !== 0)) {
+    console.error(`--flips ${values.flips}: a multiple of 1000, or less`);
+    return 2;
+  }
   const chosen = positionals.length > 0 ? benchmarks.filter(({ name }) => positionals.includes(name)) : benchmarks;
-  return (await runAll(chosen, values.json)) ? 0 : 1;
+  return (await runAll(chosen, flips, values.json)) ? 0 : 1;
 }
 
 process.exitCode = await main();

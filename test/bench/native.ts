@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import koffi from 'koffi';
 import { cacheDir } from '../rig/guest-image.ts';
 
@@ -14,19 +14,14 @@ export type CopyFrames = (
   rects: Int32Array, starts: Uint32Array, cycle: number, first: number, frames: number,
 ) => void;
 
-/** copy.c, built with -O2 once per content of its source. */
 export function loadCopyFrames(): CopyFrames {
-  const source = join(import.meta.dirname, 'copy.c');
-  const key = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
-  const library = join(cacheDir, `bench-copy-${key}.so`);
-  if (!existsSync(library)) {
-    mkdirSync(cacheDir, { recursive: true });
-    const unfinished = `${library}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC', '-o', unfinished, source], { stdio: ['ignore', 'inherit', 'inherit'] });
-    renameSync(unfinished, library);
-  }
   const arguments_ = ['void *', 'uint32_t', 'void *', 'uint32_t', 'uint32_t', 'void *', 'void *', 'uint32_t', 'uint32_t', 'uint32_t'];
-  return koffi.load(library).func('copy_frames', 'void', arguments_) as CopyFrames;
+  return koffi.load(compiled('copy.c', '-shared', '-fPIC')).func('copy_frames', 'void', arguments_) as CopyFrames;
+}
+
+/** The program of kms/flip-loop.c; see there. */
+export function flipLoopProgram(): string {
+  return compiled('kms/flip-loop.c', '-I/usr/include/libdrm');
 }
 
 /** What to install if there is no C compiler; null if there is. */
@@ -37,4 +32,18 @@ export function missingCompiler(): string | null {
   } catch {
     return 'no C compiler: sh test/rig/install.sh';
   }
+}
+
+/** A C file of this folder, built with -O2 once per content of its source. */
+function compiled(file: string, ...flags: string[]): string {
+  const source = join(import.meta.dirname, file);
+  const key = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
+  const result = join(cacheDir, `bench-${basename(file, '.c')}-${key}`);
+  if (!existsSync(result)) {
+    mkdirSync(cacheDir, { recursive: true });
+    const unfinished = `${result}.${process.pid}`;
+    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', ...flags, '-o', unfinished, source], { stdio: ['ignore', 'inherit', 'inherit'] });
+    renameSync(unfinished, result);
+  }
+  return result;
 }

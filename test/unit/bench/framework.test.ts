@@ -27,6 +27,10 @@ test('a row without peer and goal says so with null', () => {
   expect(toRow(cost)).toEqual({ name: 'flush/flip', unit: 'us', ours: 2, peer: null, peerName: null, ratio: null, goal: null, met: null });
 });
 
+test('nothing against nothing is a ratio of 1', () => {
+  expect(toRow({ ...rate, better: 'less', ours: [0], peer: { name: 'bare', samples: [0] }, goal: 1 })).toMatchObject({ ratio: 1, met: true });
+});
+
 test.each([
   ['more', 1.25, true],
   ['more', 1.26, false],

@@ -1,0 +1,21 @@
+import type { Output } from '../../../src/core/output.ts';
+
+/** Between an output and its listener: which vertical blank the last frame came with. */
+export class BlankWatch {
+  sequence = 0;
+
+  /** Before anybody listens. */
+  follow(output: Output): void {
+    const listen = output.listen.bind(output);
+    output.listen = (listener) =>
+      listen({
+        presented: (timeMs, refreshMhz, sequence, flags) => {
+          this.sequence = sequence;
+          listener.presented(timeMs, refreshMhz, sequence, flags);
+        },
+        released: (handle) => listener.released(handle),
+        resized: (monitor) => listener.resized(monitor),
+        closed: (reason) => listener.closed(reason),
+      });
+  }
+}

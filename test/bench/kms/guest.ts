@@ -1,0 +1,97 @@
+import { Bridge } from '../../../src/bridge.ts';
+import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import { newFramebufferId } from '../../../src/core/framebuffer.ts';
+import type { Size } from '../../../src/core/geometry.ts';
+import { scanoutId } from '../../../src/core/source.ts';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import { openUdmabuf, type PageOrder, ScatteredPicture } from '../../rig/scattered-picture.ts';
+import { BareLoop } from './bare-loop.ts';
+import type { BlankWatch } from './blank-watch.ts';
+import { FlipSource } from './flip-source.ts';
+import { BenchScreen, type Flipped } from './screen.ts';
+
+export interface GuestOptions {
+  readonly size: Size;
+  /** 60 unless told. */
+  readonly refreshHz?: number;
+  readonly zeroCopy?: ZeroCopy;
+  /** Hears of every frame. */
+  readonly watch?: BlankWatch;
+}
+
+/** Guest memory with pictures in it. */
+export class Pictures implements Disposable {
+  readonly #stack: DisposableStack;
+  readonly #pictures: readonly ScatteredPicture[];
+
+  constructor({ width, height }: Size, count: number, order: PageOrder = 'ascending') {
+    using stack = new DisposableStack();
+    const driver = stack.use(openUdmabuf());
+    this.#pictures = Array.from({ length: count }, () => stack.use(new ScatteredPicture(driver, width, height, { order })));
+    this.#stack = stack.move();
+    this.#pictures.forEach(({ pixels }, i) => pixels.bytes.fill(i + 1));
+  }
+
+  /** Framebuffers nobody knows yet, `count` of them, of the pictures in turn. */
+  framebuffers(count = this.#pictures.length): ReturnType<typeof fresh>[] {
+    return Array.from({ length: count }, (_, i) => fresh(this.#pictures[i % this.#pictures.length]!));
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
+
+function fresh(picture: ScatteredPicture): ScatteredPicture['asPages'] {
+  return { ...picture.asPages, id: newFramebufferId() };
+}
+
+/** Our whole path: a guest that flips, the bridge, a screen of vkms as large as its pictures. */
+export class FlippingGuest implements Disposable {
+  readonly screen: BenchScreen;
+  readonly source: FlipSource;
+  readonly #bridge: Bridge;
+  readonly #stack: DisposableStack;
+  readonly #rung: string;
+
+  /** The pictures stay the caller's, and outlive this. */
+  constructor(framebuffers: ReturnType<Pictures['framebuffers']>, { size, refreshHz, zeroCopy = 'auto', watch }: GuestOptions) {
+    using stack = new DisposableStack();
+    this.screen = stack.use(new BenchScreen(size, refreshHz));
+    watch?.follow(this.screen.output);
+    this.source = new FlipSource(framebuffers);
+    this.#bridge = stack.use(new Bridge(this.source, { zeroCopy }));
+    this.#bridge.show(scanoutId(0), this.screen.output);
+    this.#rung = zeroCopy === 'off' ? 'shadow' : 'udmabuf';
+    this.#stack = stack.move();
+  }
+
+  readonly flip = (count: number): Promise<void> => this.source.flip(count);
+
+  /** What the last flip said, and the framebuffers of the last two. */
+  async flipped(): Promise<Flipped> {
+    const { fb } = this.screen.planeState;
+    await this.flip(1);
+    const state = this.screen.planeState;
+    return { card: this.screen.card, state, fbs: [fb, state.fb] };
+  }
+
+  /** Lends the screen to a bare loop between the last two framebuffers. */
+  async bare<T>(use: (loop: BareLoop) => Promise<T>): Promise<T> {
+    const flipped = await this.flipped();
+    return this.screen.lend(async () => {
+      using loop = new BareLoop(flipped);
+      return await use(loop);
+    });
+  }
+
+  /** What is measured is what is meant; throws if not. */
+  check(): void {
+    const { rung } = this.#bridge.stats[0]!.screens[0]!.primary;
+    if (rung !== this.#rung) throw new Error(`the pictures went by rung '${String(rung)}', not '${this.#rung}'`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}

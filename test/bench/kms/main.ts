@@ -1,0 +1,19 @@
+/** Inside the VM: `node --import tsx test/bench/kms/main.ts NAME FLIPS FLIP-LOOP` prints measurements as JSON, and progress on stderr. */
+import type { BenchContext, Measurement } from '../benchmark.ts';
+import { firstShow } from './first-show.ts';
+import { flips } from './flips.ts';
+import { scale } from './scale.ts';
+import { vblanks } from './vblanks.ts';
+import { zeroCopy } from './zero-copy.ts';
+
+const [name = '', count = '', program = ''] = process.argv.slice(2);
+
+const benchmarks: Readonly<Record<string, (context: BenchContext) => Promise<readonly Measurement[]>>> = {
+  'kms-flips': (context) => flips(program, context),
+  'kms-vblanks': vblanks,
+  'kms-first-show': firstShow,
+  'kms-zero-copy': zeroCopy,
+  'kms-scale': scale,
+};
+
+console.log(JSON.stringify(await benchmarks[name]!({ progress: console.error, flips: Number(count) })));

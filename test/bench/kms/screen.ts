@@ -1,0 +1,83 @@
+import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../../protocols/drm.ts';
+import { DRM_MODE_OBJECT_PLANE, drm_mode_modeinfo } from '../../../protocols/drm-mode.ts';
+import { KmsDevice } from '../../../display/kms/device.ts';
+import { type Mode, readMode } from '../../../display/kms/mode.ts';
+import { KmsOutput } from '../../../display/kms/output.ts';
+import type { Pipe } from '../../../display/kms/pipes.ts';
+import { planeObject } from '../../../display/kms/plane-slots.ts';
+import { Properties } from '../../../display/kms/properties.ts';
+import type { Size } from '../../../src/core/geometry.ts';
+import type { Output } from '../../../src/core/output.ts';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import { firstPipe, vkmsCard } from '../../kernel/kms-rig.ts';
+
+const REFRESH_HZ = 60;
+
+/** What a commit sets of one plane, as a loop of bare ioctls repeats it. */
+export interface PlaneState {
+  readonly plane: number;
+  readonly fbProperty: number;
+  readonly fb: number;
+  /** Ids and values of all the others. */
+  readonly rest: readonly (readonly [property: number, value: number])[];
+}
+
+/** All that a bare loop needs to flip as the frame before did. */
+export interface Flipped {
+  readonly card: string;
+  readonly state: PlaneState;
+  readonly fbs: readonly number[];
+}
+
+/** A monitor of vkms at a mode of our choice, and all that benchmarks touch of display/kms. */
+export class BenchScreen implements Disposable {
+  readonly card = vkmsCard()!;
+  readonly output: Output;
+  readonly #device: KmsDevice;
+  readonly #pipe: Pipe;
+  readonly #stack: DisposableStack;
+
+  constructor(size: Size, refreshHz = REFRESH_HZ) {
+    using stack = new DisposableStack();
+    this.#device = stack.use(KmsDevice.open(this.card));
+    this.#pipe = firstPipe(this.#device).pipe;
+    this.output = stack.use(KmsOutput.open(this.#device, { pipe: this.#pipe, modes: [newMode(size, refreshHz)], log: () => undefined }));
+    this.#stack = stack.move();
+  }
+
+  /** As modetest names it. */
+  get connector(): number {
+    return this.#pipe.connector.id;
+  }
+
+  /** The primary plane as the last frame left it. Nothing may be in flight. */
+  get planeState(): PlaneState {
+    const { id, properties } = planeObject(this.#pipe.primary);
+    const now = Properties.read(this.#device, id, DRM_MODE_OBJECT_PLANE);
+    const names = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H', 'FB_DAMAGE_CLIPS'];
+    const rest = names.slice(1).map((name) => [now.id(name) as number, now.value(name)] as const);
+    return { plane: id, fbProperty: now.id('FB_ID'), fb: now.value('FB_ID'), rest: rest.filter(([property]) => properties.some((each) => each === property)) };
+  }
+
+  /** Runs `use` while another open file of the card may be its master. The screen stays as it is. */
+  async lend<T>(use: () => T | Promise<T>): Promise<T> {
+    this.#device.ioctl(DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
+    try {
+      return await use();
+    } finally {
+      this.#device.ioctl(DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
+
+/** vkms takes any timing; blanking as small as may be. */
+function newMode({ width, height }: Size, refreshHz: number): Mode {
+  const htotal = width + 80;
+  const vtotal = height + 20;
+  const timing = { hdisplay: width, hsync_start: width + 16, hsync_end: width + 48, htotal, vdisplay: height, vsync_start: height + 4, vsync_end: height + 8, vtotal };
+  return readMode(drm_mode_modeinfo.encode({ ...timing, clock: Math.round((htotal * vtotal * refreshHz) / 1000), vrefresh: refreshHz }));
+}
