@@ -149,7 +149,9 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     scanout.rect.y = rect.y;
     scanout.rect.width = rect.width;
     scanout.rect.height = rect.height;
-    for (const screen of scanout.screens) screen.setScanout(framebuffer, rect);
+    // Here and below without an iterator, which is garbage until the function is compiled.
+    const { screens } = scanout;
+    for (let i = 0; i < screens.length; i++) screens[i]!.setScanout(framebuffer, rect);
   }
 
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
@@ -161,11 +163,11 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       return;
     }
     let lit = 0;
-    for (const screen of screens) if (screen.output.monitor) lit++;
+    for (let i = 0; i < screens.length; i++) if (screens[i]!.output.monitor) lit++;
     // A dark screen's timer would slow the guest down on the lit ones.
     const waited = lit > 0 ? lit : screens.length;
     const each = flush && waited > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited) : flush;
-    for (const screen of screens) screen.flush(damage, lit === 0 || screen.output.monitor ? each : null);
+    for (let i = 0; i < screens.length; i++) screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null);
   }
 
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {

@@ -49,7 +49,8 @@ export class AtomicRequest implements Disposable {
   set(slot: number, value: number): void {
     const { view } = this.#buffer;
     view.setInt32(this.#values + slot * 8, value | 0, true);
-    view.setInt32(this.#values + slot * 8 + 4, Math.floor(value / TWO_POW_32), true);
+    // A quotient is a number on the heap until the function is compiled, and nearly all values are small.
+    view.setInt32(this.#values + slot * 8 + 4, value === (value | 0) ? value >> 31 : Math.floor(value / TWO_POW_32), true);
   }
 
   /** Sends the first `objects` of the request: 0, or -errno with nothing changed. An event asked for brings `serial` back. */

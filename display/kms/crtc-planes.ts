@@ -189,7 +189,8 @@ export class CrtcPlanes implements Disposable {
     this.#isZeroCopy = picture.isImport && !isComposed;
     if (!isComposed) this.#composer.skip();
     const slots = choice === PICTURE_ON_OVERLAY ? this.#request.overlay! : this.#request.primary;
-    const [changed, shown] = isComposed ? [this.#composer.changed, this.#layout.screen] : [damage, primary.src];
+    const changed = isComposed ? this.#composer.changed : damage;
+    const shown = isComposed ? this.#layout.screen : primary.src;
     // To whoever sees another buffer in this place, all of it is new.
     const blob = slots.hasDamage && choice === this.#choiceBefore ? this.#clips.make(changed, shown) : 0;
     if (blob !== 0) slots.damage(blob);

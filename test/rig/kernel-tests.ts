@@ -35,7 +35,6 @@ async function runInGuest(args: readonly string[]): Promise<boolean> {
     console.error((error as Error).message);
     return false;
   } finally {
-    rmSync(dirname(monitor), { recursive: true });
     if (existsSync(log)) process.stdout.write(readFileSync(log));
   }
 }
