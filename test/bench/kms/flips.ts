@@ -10,9 +10,8 @@ const ROUNDS = 11;
 const FLIPS = 120;
 const TRACED_FLIPS = 300;
 
-/** Until the compiler has seen every path as often as it likes, at a refresh that lets it. */
-const WARM_UP = 6000;
-const WARM_UP_HZ = 500;
+/** Until the compiler has seen every path as often as it likes; as in a process that runs for days, the screen stays open. */
+const WARM_UP = 3000;
 
 const BARE = 'the same ioctl, wake-up and read alone, in Node';
 
@@ -21,39 +20,16 @@ interface Round {
   readonly bare: FlipCost;
   /** Microseconds a flip. */
   readonly c: number;
-  readonly modetest: number;
 }
 
-async function open(pictures: Pictures, refreshHz = 60): Promise<FlippingGuest> {
-  const guest = new FlippingGuest(pictures.framebuffers(), { size: SIZE, refreshHz });
-  await guest.flip(2);
-  guest.check();
-  return guest;
+async function measureRound(guest: FlippingGuest, program: string, count: number): Promise<Round> {
+  const ours = await flipCost(guest.flip, count);
+  const bare = await guest.bare((loop) => flipCost(loop.flip, count));
+  const flipped = await guest.flipped();
+  return { ours, bare, c: await guest.screen.lend(() => flipInC(program, flipped, FLIPS)) };
 }
 
-async function measureRound(pictures: Pictures, program: string): Promise<Round> {
-  let connector: number;
-  let round: Omit<Round, 'modetest'>;
-  {
-    using guest = await open(pictures);
-    connector = guest.screen.connector;
-    const ours = await flipCost(guest.flip, FLIPS);
-    const bare = await guest.bare((loop) => flipCost(loop.flip, FLIPS));
-    const flipped = await guest.flipped();
-    round = { ours, bare, c: await guest.screen.lend(() => flipInC(program, flipped, FLIPS)) };
-  }
-  // It sets the mode itself, and leaves none.
-  return { ...round, modetest: await flipWithModetest(connector, `${SIZE.width}x${SIZE.height}`, FLIPS) };
-}
-
-async function warmUp(pictures: Pictures): Promise<void> {
-  using guest = await open(pictures, WARM_UP_HZ);
-  await flipCost(guest.flip, WARM_UP);
-  await guest.bare((loop) => flipCost(loop.flip, WARM_UP));
-}
-
-async function trace(pictures: Pictures): Promise<{ ours: SystemCalls; bare: SystemCalls }> {
-  using guest = await open(pictures);
+async function trace(guest: FlippingGuest): Promise<{ ours: SystemCalls; bare: SystemCalls }> {
   const ours = await systemCalls(() => guest.flip(TRACED_FLIPS));
   const bare = await guest.bare((loop) => systemCalls(() => loop.flip(TRACED_FLIPS)));
   return { ours, bare };
@@ -66,27 +42,38 @@ function bytes(value: number): number {
 
 /** `program` is flip-loop.c's. */
 export async function flips(program: string, { progress }: BenchContext): Promise<Measurement[]> {
-  using pictures = new Pictures(SIZE, 2);
-  progress('warming up');
-  await warmUp(pictures);
   const rounds: Round[] = [];
-  for (let i = -1; i < ROUNDS; i++) {
-    progress(`round ${i + 1} of ${ROUNDS}`);
-    const round = await measureRound(pictures, program);
-    if (i >= 0) rounds.push(round);
+  let calls: Awaited<ReturnType<typeof trace>>;
+  let connector: number;
+  {
+    using pictures = new Pictures(SIZE, 2);
+    using guest = new FlippingGuest(pictures.framebuffers(), { size: SIZE });
+    await guest.flip(2);
+    guest.check();
+    connector = guest.screen.connector;
+    progress('warming up');
+    await measureRound(guest, program, WARM_UP);
+    for (let i = 0; i < ROUNDS; i++) {
+      progress(`round ${i + 1} of ${ROUNDS}`);
+      rounds.push(await measureRound(guest, program, FLIPS));
+    }
+    progress('tracing');
+    calls = await trace(guest);
   }
-  progress('tracing');
-  const calls = await trace(pictures);
-  const cpu = (case_: string, name: string, goal: number | null, of: (round: Round) => number): Measurement => ({
-    name: `kms-flips/${case_}`, unit: 'us/flip', better: 'less', ours: rounds.map(({ ours }) => ours.cpuUs), peer: { name, samples: rounds.map(of) }, goal,
+  // It sets the mode itself and leaves none, so it cannot take turns.
+  progress('modetest');
+  const modetest: number[] = [];
+  for (let i = 0; i < ROUNDS; i++) modetest.push(await flipWithModetest(connector, `${SIZE.width}x${SIZE.height}`, FLIPS));
+  const cpu = (case_: string, name: string, goal: number | null, samples: readonly number[]): Measurement => ({
+    name: `kms-flips/${case_}`, unit: 'us/flip', better: 'less', ours: rounds.map(({ ours }) => ours.cpuUs), peer: { name, samples }, goal,
   });
   const perFlip = (case_: string, goal: number | null, of: (calls: SystemCalls) => number, peer: boolean): Measurement => ({
     name: `kms-flips/${case_}`, unit: '1/flip', better: 'less', ours: [of(calls.ours) / TRACED_FLIPS], peer: peer ? { name: BARE, samples: [of(calls.bare) / TRACED_FLIPS] } : null, goal,
   });
   return [
-    cpu('CPU', BARE, 1.25, ({ bare }) => bare.cpuUs),
-    cpu('CPU, C', 'the same loop in C', null, ({ c }) => c),
-    cpu('CPU, modetest', 'modetest -v', null, ({ modetest }) => modetest),
+    cpu('CPU', BARE, 1.25, rounds.map(({ bare }) => bare.cpuUs)),
+    cpu('CPU, C', 'the same loop in C', null, rounds.map(({ c }) => c)),
+    cpu('CPU, modetest', 'modetest -v', null, modetest),
     perFlip('ioctls', 1, ({ atomic, otherIoctls }) => atomic + otherIoctls, false),
     perFlip('other system calls', null, ({ others }) => others, true),
     { name: 'kms-flips/heap', unit: 'bytes', better: 'less', ours: rounds.map(({ ours }) => bytes(ours.heapBytes)), peer: { name: BARE, samples: rounds.map(({ bare }) => bytes(bare.heapBytes)) }, goal: null },
