@@ -41,7 +41,11 @@ export class BenchScreen implements Disposable {
     using stack = new DisposableStack();
     this.#device = stack.use(KmsDevice.open(this.card));
     this.#pipe = firstPipe(this.#device).pipe;
-    this.output = stack.use(KmsOutput.open(this.#device, { pipe: this.#pipe, modes: [newMode(size, refreshHz)], log: () => undefined }));
+    const { connector, primary, cursor, overlay } = this.#pipe;
+    const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
+    const output = stack.use(new KmsOutput(this.#device, { connector, planes, background: 0, log: () => undefined }));
+    output.light(connector, this.#pipe, [newMode(size, refreshHz)]);
+    this.output = output;
     this.#stack = stack.move();
   }
 
