@@ -101,6 +101,15 @@ async function lastPicture(session: string): Promise<Picture> {
   return centred(output.capture()!, MODE.width, MODE.height);
 }
 
+/** Mesa's software driver, which makes shadows, loses a memfd each time udmabuf refuses it (25.0): it stays out. */
+function takesNoBytes(): Disposable {
+  using stack = new DisposableStack();
+  stack.use(driverParameter('size_limit_mb', 0));
+  process.env['GBM_BACKENDS_PATH'] = '/nonexistent';
+  stack.defer(() => delete process.env['GBM_BACKENDS_PATH']);
+  return stack.move();
+}
+
 describe.skipIf(isSkipped)('a recorded guest', () => {
   expectNothingLeft();
 
@@ -136,7 +145,7 @@ describe.skipIf(isSkipped)('a recorded guest', () => {
       ['/dev/udmabuf is absent', 'auto', withoutDevice, /does not exist: load the udmabuf module/],
       ['/dev/udmabuf is forbidden', 'auto', asNobody, /may not be opened: give it a group/],
       ['the driver takes no ranges', 'auto', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
-      ['the driver takes no bytes', 'auto', () => driverParameter('size_limit_mb', 0), /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
+      ['the driver takes no bytes', 'auto', takesNoBytes, /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
     ])('is copied, and looks the same, when %s', async (_, zeroCopy, circumstances, why) => {
       const expected = await lastPicture(session);
       using source = openReplay({ file: fixture(session), speed: 'fast' });
@@ -236,7 +245,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     return seen.at(-1)!;
   }
 
-  test('shows the recording on the monitor, the screen of before after its end', { timeout: 120_000 }, async () => {
+  test('shows the recording on the monitor, the screen of before after its end', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const expected = await recordLongPicture(join(directory, 'session'));
     const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
@@ -254,7 +263,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     expect(kernelObjects(card)).toEqual(before);
   });
 
-  test('takes its picture from a headless output beside the monitor', { timeout: 120_000 }, async () => {
+  test('takes its picture from a headless output beside the monitor', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const png = join(directory, 'last.png');
     const { code, stdout, stderr } = await scanout('replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png);
