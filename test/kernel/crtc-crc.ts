@@ -32,6 +32,12 @@ export class CrtcCrc implements Disposable {
     return this.#take(this.#seen.indexOf(crc) + 1);
   }
 
+  /** Resolves with the picture that follows the one shown last, which is any one at first. */
+  async next(): Promise<string> {
+    while (this.#seen.length < 2) await this.#frame();
+    return this.#take(2)[1]!;
+  }
+
   /** Resolves with the pictures shown during the next `count` frames. */
   async during(count: number): Promise<string[]> {
     for (const end = this.#frames + count; this.#frames < end; ) await this.#frame();
