@@ -48,6 +48,8 @@ export async function bootKernelVm(): Promise<Guest> {
     'gpu=$(basename $(echo /sys/bus/virtio/drivers/virtio_gpu/virtio*)) && echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/unbind',
     `modprobe -d ${cacheDir}/linux vkms enable_overlay=1 enable_cursor=1 enable_writeback=1`,
     'echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/bind',
+    // For a writable /etc.
+    `modprobe -d ${cacheDir}/linux overlay`,
     `cd ${root}`,
   ];
   try {

@@ -1,0 +1,137 @@
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openUdmabuf, type ScatteredPicture } from '../rig/scattered-picture.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { listening } from '../rig/listening.ts';
+import { CrtcCrc } from './crtc-crc.ts';
+import { FakeVmm, Pictures } from './kiosk-rig.ts';
+import { kernelObjects, skipWithoutVkms, vkmsCard } from './kms-rig.ts';
+
+const run = promisify(execFile);
+const ROOT = join(import.meta.dirname, '../..');
+const UNIT = 'scanout-kiosk.service';
+/** systemd on an emulated processor. */
+const PATIENCE = { timeout: 180_000 };
+const SOCKET = '/run/scanout/gpu.sock';
+
+/** The README's unit and the commands that install it. */
+function fromReadme(): { unit: string; install: string } {
+  const [, unit, install] = /```ini\n(# \/etc\/systemd\/system\/scanout-kiosk\.service\n.*?)```.*?```sh\n(.*?)```/s.exec(readFileSync(join(ROOT, 'README.md'), 'utf8'))!;
+  return { unit: unit!, install: install! };
+}
+
+/** A systemd of its own, as PID 1 of a namespace; `root` is its view of the file system. */
+class Systemd implements AsyncDisposable {
+  readonly #unshare: ChildProcess;
+  readonly #directory: string;
+  readonly pid: number;
+
+  private constructor(unshare: ChildProcess, directory: string) {
+    this.#unshare = unshare;
+    this.#directory = directory;
+    this.pid = Number(readFileSync(`/proc/${unshare.pid!}/task/${unshare.pid!}/children`, 'utf8'));
+  }
+
+  /** Resolves when multi-user.target is reached. `files` by path, with their contents. */
+  static async boot(files: Readonly<Record<string, string>>, install: string): Promise<Systemd> {
+    const directory = mkdtempSync(join(tmpdir(), 'systemd-'));
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(join(directory, 'files', path, '..'), { recursive: true });
+      writeFileSync(join(directory, 'files', path), text);
+    }
+    writeFileSync(join(directory, 'install'), install);
+    execFileSync('mkfifo', [join(directory, 'up')]);
+    const namespaces = ['--mount', '--pid', '--uts', '--fork', '--mount-proc', '--kill-child'];
+    const unshare = spawn('unshare', [...namespaces, 'sh', join(ROOT, 'test/rig/systemd.sh'), ROOT, directory], { stdio: ['ignore', 'inherit', 'inherit'] });
+    const gone = once(unshare, 'exit').then(([code]) => Promise.reject(new Error(`systemd ended with ${String(code)}`)));
+    gone.catch(() => undefined);
+    await Promise.race([readFile(join(directory, 'up')), gone]);
+    return new Systemd(unshare, directory);
+  }
+
+  path(path: string): string {
+    return `/proc/${this.pid}/root${path}`;
+  }
+
+  /** Runs a command inside; what it prints. */
+  async run(...command: readonly string[]): Promise<string> {
+    return (await run('nsenter', ['--target', String(this.pid), '--mount', '--pid', ...command])).stdout;
+  }
+
+  /** Properties of the service, as `NAME=VALUE` lines in the order of systemd. */
+  async show(...names: readonly string[]): Promise<string[]> {
+    return (await this.run('systemctl', 'show', UNIT, ...names.map((name) => `--property=${name}`))).trim().split('\n').toSorted();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#unshare.exitCode === null) {
+      const exit = once(this.#unshare, 'exit');
+      this.#unshare.kill('SIGKILL');
+      await exit;
+    }
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+describe.skipIf(skipWithoutVkms())("the README's unit, run by systemd,", () => {
+  const card = vkmsCard() ?? '';
+  const stack = new DisposableStack();
+  let one: ScatteredPicture;
+  let two: ScatteredPicture;
+  let seen: string[];
+  let framebuffers: number;
+  let systemd: Systemd;
+
+  beforeAll(async () => {
+    const pictures = stack.use(new Pictures(card, stack.use(openUdmabuf())));
+    one = pictures.noise(1);
+    two = pictures.noise(2);
+    seen = await pictures.checksums(pictures.modes(), [one, two]);
+    ({ framebuffers } = kernelObjects(card));
+    const { unit, install } = fromReadme();
+    systemd = await Systemd.boot({ [`/etc/systemd/system/${UNIT}`]: unit }, install);
+  }, PATIENCE.timeout);
+  afterAll(async () => {
+    await systemd[Symbol.asyncDispose]();
+    stack[Symbol.dispose]();
+  });
+
+  /** A guest that shows a picture, seen by the display hardware. */
+  async function guest(picture: ScatteredPicture, checksum: string): Promise<FakeVmm> {
+    await listening(SOCKET);
+    const vmm = await FakeVmm.connect(systemd.path(SOCKET));
+    await vmm.show(picture);
+    using crc = new CrtcCrc(card);
+    await crc.until(checksum);
+    return vmm;
+  }
+
+  test('starts at boot and shows a guest', PATIENCE, async () => {
+    using _vmm = await guest(one, seen[0]!);
+    expect(await systemd.show('ActiveState', 'NRestarts', 'User')).toEqual(['ActiveState=active', 'NRestarts=0', 'User=kiosk']);
+    expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toContain("by rung 'udmabuf'");
+  });
+
+  test('is started again when it was killed', PATIENCE, async () => {
+    using _first = await guest(two, seen[1]!);
+    await systemd.run('systemctl', 'kill', '--signal=SIGKILL', UNIT);
+    // systemd has no other way to tell that does not need its bus.
+    while (!(await systemd.show('NRestarts')).includes('NRestarts=1'));
+    using _second = await guest(one, seen[0]!);
+    expect(await systemd.show('ActiveState')).toEqual(['ActiveState=active']);
+  });
+
+  test('stops when told to, and leaves nothing behind', PATIENCE, async () => {
+    using _vmm = await guest(two, seen[1]!);
+    await systemd.run('systemctl', 'stop', UNIT);
+    expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual(['ActiveState=inactive', 'ExecMainStatus=0', 'Result=success']);
+    expect(existsSync(systemd.path(SOCKET))).toBe(false);
+    expect(kernelObjects(card).framebuffers).toBe(framebuffers);
+  });
+});
