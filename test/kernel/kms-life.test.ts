@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readResources } from '../../display/kms/resources.ts';
 import { PlainSeat, type Card, type Seat, type SeatListener } from '../../display/kms/seat.ts';
 import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
+import { DRM_PLANE_TYPE_OVERLAY } from '../../protocols/drm-mode.ts';
 import { Bridge } from '../../src/bridge.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
@@ -137,9 +139,11 @@ describe.skipIf(isSkipped)('a card that others want too', () => {
     setWhole(screen, handleA);
     expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
 
+    // They leave a cursor on a plane that we do not use.
+    const overlay = readResources(display.display.device).planes.findLast(({ type }) => type === DRM_PLANE_TYPE_OVERLAY)!;
+    expect(overlay.id).not.toBe(screen.output.pipe!.overlay!.id);
     seat.pause();
-    // Without a cursor plane of its own: it leaves its picture on the overlay.
-    using other = new TestScreen({ change: (pipe) => ({ ...pipe, cursor: null, primary: { ...pipe.primary, formats: pipe.overlay!.formats } }) });
+    using other = new TestScreen({ change: (pipe) => ({ ...pipe, cursor: null, overlay }) });
     using theirs = noise(other.udmabuf, 5);
     using theirHandle = other.import(theirs.framebuffer);
     other.setPicture(theirHandle, 640, 480);
