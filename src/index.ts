@@ -13,6 +13,7 @@ export { Bridge, type BridgeOptions, type ScanoutStats } from './bridge.ts';
 export { ScanoutError, UsageError } from './core/errors.ts';
 export type { Damage } from './core/damage.ts';
 export type { Framebuffer } from './core/framebuffer.ts';
+export type { GuestInput, InputSink, WheelAxis } from './core/input.ts';
 export type { Log } from './core/log.ts';
 export type { Monitor } from './core/monitor.ts';
 export { DmabufImportRefused, PresentedFlags, type Frame, type Handle, type Output, type OutputListener, type Shadow } from './core/output.ts';
@@ -21,6 +22,7 @@ export { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } f
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';
 export { openReplay, type Replay, type ReplayOptions, type ReplaySummary } from './guest/replay/replay.ts';
 export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/guest.ts';
+export { VhostUserInput, type InputKind, type VhostUserInputOptions } from './guest/vhost-user/input.ts';
 export { OwnedFd } from './sys/fd.ts';
 export { SysError } from './sys/errors.ts';
 export { HeadlessOutput, type HeadlessOptions } from '../display/headless/output.ts';

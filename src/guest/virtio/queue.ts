@@ -142,6 +142,11 @@ export class Virtqueue {
     this.#callIfWanted();
   }
 
+  /** For who pushes the last chain and does not pop until null, see `#callIfWanted`. */
+  callAgain(): void {
+    if (this.#broken === null && !this.#stopped) this.#callIfWanted();
+  }
+
   /** The mappings are about to go: from now on nothing is popped, and a push touches nothing. */
   stop(): void {
     this.#stopped = true;

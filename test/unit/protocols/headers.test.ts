@@ -5,10 +5,12 @@ import * as drmMode from '../../../protocols/drm-mode.ts';
 import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID } from '../../../protocols/drm-fourcc-format.ts';
 import { DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc-modifier.ts';
 import * as gbm from '../../../protocols/gbm.ts';
+import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
 import * as virtioGpu from '../../../protocols/virtio-gpu.ts';
+import * as virtioInput from '../../../protocols/virtio-input.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
 import { type HeaderComparison, type HeaderRow, compareWithHeaders, evaluate, hasHeader, prefixed, preprocess, skipWithoutC } from '../../rig/c-headers.ts';
 
@@ -36,6 +38,19 @@ const rows: HeaderRow[] = [
       ...numbersOf(virtioGpu, /^VIRTIO_GPU_(?!CONFIG_BLOB)/),
     },
     newer: ['VIRTIO_GPU_F_BLOB_ALIGNMENT'],
+  },
+  { headers: ['linux/virtio_input.h'], structs: structsOf(virtioInput), constants: numbersOf(virtioInput, /^VIRTIO_INPUT_/) },
+  {
+    headers: ['linux/input.h'],
+    constants: {
+      ...prefixed('EV_', inputCodes.EV),
+      ...prefixed('BTN_', inputCodes.BTN),
+      ...prefixed('REL_', inputCodes.REL),
+      ...prefixed('ABS_', inputCodes.ABS),
+      ...prefixed('MT_TOOL_', inputCodes.MT_TOOL),
+      ...prefixed('LED_', inputCodes.LED),
+      ...numbersOf(inputCodes, /^(SYN|KEY|INPUT|BUS)_/),
+    },
   },
   {
     headers: ['linux/virtio_ids.h', 'linux/virtio_config.h', 'linux/virtio_ring.h'],

@@ -1,0 +1,175 @@
+import { EV } from '../../../protocols/input-event-codes.ts';
+import { virtio_input_event } from '../../../protocols/virtio-input.ts';
+import { VIRTIO_ID_INPUT } from '../../../protocols/virtio-ring.ts';
+import type { VirtioDevice } from '../virtio/device.ts';
+import type { Virtqueue } from '../virtio/queue.ts';
+import { ConfigSpace, type InputDescription } from './config-space.ts';
+import { EventBacklog } from './event-backlog.ts';
+
+const EVENT_QUEUE = 0;
+const STATUS_QUEUE = 1;
+const LEDS = 16;
+const { type: TYPE, code: CODE, value: VALUE } = virtio_input_event.field;
+
+/**
+ * A virtio input device (virtio 1.3, 5.8). It knows what a person does with it, and what of that the
+ * driver was told; the difference is what goes out. So a guest that takes no events for a while
+ * misses what came and went meanwhile, and never that a key went up.
+ *
+ *     state -> report -> backlog -> the driver's buffers
+ *
+ * Groups with keys or touches in them are kept in order as long as there is room. Those that only
+ * move something wait while others are on their way: the newest position is as good as all of them.
+ */
+export abstract class VirtioInput implements VirtioDevice {
+  readonly id = VIRTIO_ID_INPUT;
+  readonly queueCount = 2;
+  readonly features = 0n;
+  readonly config: Uint8Array;
+  readonly #configSpace: ConfigSpace;
+  readonly #backlog = new EventBacklog();
+  readonly #status = new Uint8Array(virtio_input_event.size);
+  readonly #statusView = new DataView(this.#status.buffer);
+  readonly #onLeds: (leds: number) => void;
+  #eventQueue: Virtqueue | null = null;
+  #statusQueue: Virtqueue | null = null;
+  /** Something was done and not ended by `frame` yet. */
+  #isOpen = false;
+  #leds = 0;
+
+  constructor(description: InputDescription, onLeds: (leds: number) => void) {
+    this.#configSpace = new ConfigSpace(description);
+    this.config = this.#configSpace.bytes;
+    this.#onLeds = onLeds;
+  }
+
+  /** As of InputSink. */
+  get leds(): number {
+    return this.#leds;
+  }
+
+  /** What was done since the last frame happened at the same time. */
+  frame(): void {
+    this.#isOpen = false;
+    this.#send();
+  }
+
+  abstract releaseAll(): void;
+
+  attached(): void {}
+
+  detached(): void {}
+
+  negotiated(): void {}
+
+  memoryChanged(): void {}
+
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    this.#configSpace.write(offset, bytes);
+  }
+
+  queueStarted(index: number, queue: Virtqueue): void {
+    if (index === EVENT_QUEUE) this.#eventQueue = queue;
+    else this.#statusQueue = queue;
+  }
+
+  queueStopped(index: number): void {
+    if (index === EVENT_QUEUE) this.#eventQueue = null;
+    else this.#statusQueue = null;
+  }
+
+  halted(): void {}
+
+  kicked(index: number): void {
+    if (index === EVENT_QUEUE) this.#send();
+    else if (this.#statusQueue) this.#takeStatus(this.#statusQueue);
+  }
+
+  /** The next driver starts with nothing pressed. What is held now counts from its next press on. */
+  reset(): void {
+    this.queueStopped(EVENT_QUEUE);
+    this.queueStopped(STATUS_QUEUE);
+    this.#backlog.clear();
+    this.forget();
+    this.#setLeds(0);
+  }
+
+  /** A driver takes events; distances count only then. */
+  protected get isHeard(): boolean {
+    return this.#eventQueue !== null;
+  }
+
+  /** Something is going to change until the next `frame`. */
+  protected begin(): void {
+    this.#isOpen = true;
+  }
+
+  /** There is something to report. */
+  protected abstract get isBehind(): boolean;
+
+  /** Only positions and distances are to be reported: what follows can take their place, or be added to them. */
+  protected abstract get canWait(): boolean;
+
+  /** How many events `report` adds at most, now. */
+  protected abstract get mostEvents(): number;
+
+  /** Adds one group that brings the driver up to date, or nearer to it, without its end. */
+  protected abstract report(into: EventBacklog): void;
+
+  /** The driver knows nothing and nothing is pressed; positions stay where they are. */
+  protected abstract forget(): void;
+
+  #send(): void {
+    const queue = this.#eventQueue;
+    if (!queue) return;
+    this.#collect();
+    // Buffers too small for an event are no reason to stay here for ever.
+    for (let turn = 0; turn <= queue.size && this.#backlog.count > 0; turn++) {
+      const chain = queue.pop();
+      if (!chain) return;
+      queue.push(chain, this.#backlog.moveFirst(chain) ? virtio_input_event.size : 0);
+      if (this.#backlog.count === 0) this.#collect();
+    }
+    queue.callAgain();
+    if (this.#backlog.count > 0) this.#comeBack(EVENT_QUEUE, queue);
+  }
+
+  #collect(): void {
+    const backlog = this.#backlog;
+    while (!this.#isOpen && this.isBehind && (backlog.count === 0 || !this.canWait) && backlog.hasRoom(this.mostEvents)) {
+      this.report(backlog);
+      backlog.endGroup();
+    }
+  }
+
+  #takeStatus(queue: Virtqueue): void {
+    for (let turn = 0; turn < queue.size; turn++) {
+      const chain = queue.pop();
+      if (!chain) return;
+      const length = chain.read(0, this.#status, 0, virtio_input_event.size);
+      queue.push(chain, 0);
+      if (length === virtio_input_event.size) this.#obey();
+    }
+    this.#comeBack(STATUS_QUEUE, queue);
+  }
+
+  #obey(): void {
+    const code = CODE.get(this.#statusView, 0);
+    if (TYPE.get(this.#statusView, 0) !== EV.LED || code >= LEDS) return;
+    const bit = 1 << code;
+    this.#setLeds(VALUE.get(this.#statusView, 0) === 0 ? this.#leds & ~bit : this.#leds | bit);
+  }
+
+  #setLeds(leds: number): void {
+    if (leds === this.#leds) return;
+    this.#leds = leds;
+    this.#onLeds(leds);
+  }
+
+  /** A guest that adds chains as fast as we take them must not keep others waiting. */
+  #comeBack(index: number, queue: Virtqueue): void {
+    setImmediate(() => {
+      if (queue === this.#eventQueue || queue === this.#statusQueue) this.kicked(index);
+    });
+  }
+}

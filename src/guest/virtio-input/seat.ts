@@ -1,0 +1,117 @@
+import type { GuestInput, WheelAxis } from '../../core/input.ts';
+import type { ScanoutId } from '../../core/source.ts';
+import { AXIS_MAX, KeyboardPointer } from './keyboard-pointer.ts';
+import { Touchscreen } from './touchscreen.ts';
+
+interface Place {
+  width: number;
+  height: number;
+}
+
+/**
+ * The input devices of one guest. Their axes span what the guest's pointer does: all its
+ * pictures, side by side as the GPU says its monitors are. One picture of several that the guest
+ * arranged otherwise, or shows twice, gets its positions wrong.
+ */
+export class Seat implements GuestInput {
+  readonly keyboardPointer = new KeyboardPointer((leds) => this.#tell(leds));
+  readonly touchscreen = new Touchscreen();
+  readonly #places: Place[] = [];
+  readonly #listeners = new Set<(leds: number) => void>();
+  /** Of all pictures, in pixels. */
+  #width = 0;
+  #height = 0;
+  /** Where the position that was mapped last is on the axes. */
+  #x = 0;
+  #y = 0;
+
+  get leds(): number {
+    return this.keyboardPointer.leds;
+  }
+
+  onLeds(listener: (leds: number) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  scanoutSized(scanout: ScanoutId, width: number, height: number): void {
+    while (this.#places.length <= scanout) this.#places.push({ width: 0, height: 0 });
+    const place = this.#places[scanout]!;
+    if (place.width === width && place.height === height) return;
+    place.width = width;
+    place.height = height;
+    this.#width = this.#places.reduce((sum, each) => sum + each.width, 0);
+    this.#height = Math.max(...this.#places.map((each) => each.height));
+  }
+
+  key(code: number, isPressed: boolean): void {
+    this.keyboardPointer.key(code, isPressed);
+  }
+
+  button(code: number, isPressed: boolean): void {
+    this.keyboardPointer.key(code, isPressed);
+  }
+
+  pointerMovedTo(scanout: ScanoutId, x: number, y: number): void {
+    if (this.#map(scanout, x, y)) this.keyboardPointer.moveTo(this.#x, this.#y);
+  }
+
+  pointerMovedBy(dx: number, dy: number): void {
+    this.keyboardPointer.moveBy(dx, dy);
+  }
+
+  wheel(axis: WheelAxis, v120: number): void {
+    this.keyboardPointer.turn(axis, v120);
+  }
+
+  touchDown(scanout: ScanoutId, slot: number, x: number, y: number): void {
+    if (this.#map(scanout, x, y)) this.touchscreen.down(slot, this.#x, this.#y);
+  }
+
+  touchMoved(scanout: ScanoutId, slot: number, x: number, y: number): void {
+    if (this.#map(scanout, x, y)) this.touchscreen.move(slot, this.#x, this.#y);
+  }
+
+  touchUp(slot: number): void {
+    this.touchscreen.up(slot);
+  }
+
+  touchCancelled(): void {
+    this.touchscreen.cancel();
+  }
+
+  frame(): void {
+    this.keyboardPointer.frame();
+    this.touchscreen.frame();
+  }
+
+  releaseAll(): void {
+    this.keyboardPointer.releaseAll();
+    this.touchscreen.releaseAll();
+  }
+
+  /** False while the picture is off: there is no such place then. */
+  #map(scanout: ScanoutId, x: number, y: number): boolean {
+    const place = this.#places[scanout];
+    if (!place || place.width === 0) return false;
+    let left = 0;
+    for (let before = 0; before < scanout; before++) left += this.#places[before]!.width;
+    this.#x = axis(left + clamp(x, place.width), this.#width);
+    this.#y = axis(clamp(y, place.height), this.#height);
+    return true;
+  }
+
+  #tell(leds: number): void {
+    for (const listener of this.#listeners) listener(leds);
+  }
+}
+
+/** No further than the last pixel's near edge, so that rounding does not lead into the next picture. */
+function clamp(position: number, size: number): number {
+  return Math.min(Math.max(position, 0), size - 1);
+}
+
+/** Guests divide the axis into as many parts as there are pixels; rounding up keeps the left edge of a pixel in it. */
+function axis(position: number, size: number): number {
+  return Math.min(Math.ceil((position * (AXIS_MAX + 1)) / size), AXIS_MAX);
+}
