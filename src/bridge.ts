@@ -5,6 +5,7 @@ import { Bag } from './core/bag.ts';
 import type { Damage } from './core/damage.ts';
 import type { Framebuffer } from './core/framebuffer.ts';
 import { EMPTY_RECT, type Rect } from './core/geometry.ts';
+import type { GuestInput } from './core/input.ts';
 import type { Log } from './core/log.ts';
 import { MemoryBudget } from './core/memory-budget.ts';
 import type { Monitor } from './core/monitor.ts';
@@ -22,6 +23,8 @@ export interface BridgeOptions {
   readonly keepLast?: boolean;
   /** Bounds the shadows a guest can cause; pass the source's own to bound both together. */
   readonly budget?: MemoryBudget;
+  /** The guest's input devices, told what people do at the outputs. */
+  readonly input?: GuestInput;
 }
 
 export interface ScanoutStats {
@@ -79,6 +82,7 @@ class SharedFlush implements Flush {
  *     bridge.show(scanoutId(0), output);
  */
 export class Bridge implements SourceSink, ScreenOwner, Disposable {
+  readonly input: GuestInput | null;
   readonly #source: Source;
   readonly #context: BufferContext;
   readonly #scanouts: Scanout[];
@@ -88,6 +92,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
   #isDisposed = false;
 
   constructor(source: Source, options: BridgeOptions = {}) {
+    this.input = options.input ?? null;
     this.#source = source;
     this.#context = {
       dmabufs: new DmabufPool(options.zeroCopy ?? 'auto'),
@@ -114,7 +119,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
   show(id: ScanoutId, output: Output): void {
     const scanout = this.#scanouts[id];
     if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}`);
-    const screen = new Screen(output, this.#context, this);
+    const screen = new Screen(output, id, this.#context, this);
     scanout.screens.push(screen);
     this.#tellMonitor(id, scanout);
     if (!scanout.framebuffer) return;
@@ -129,6 +134,8 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       const at = scanout.screens.findIndex((screen) => screen.output === output);
       if (at < 0) return;
       scanout.screens.splice(at, 1)[0]![Symbol.dispose]();
+      // Whatever is held down at it, nobody tells its end.
+      this.input?.releaseAll();
       this.#tellMonitor(scanoutId(index), scanout);
     });
   }
@@ -149,6 +156,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     scanout.rect.y = rect.y;
     scanout.rect.width = rect.width;
     scanout.rect.height = rect.height;
+    this.input?.scanoutSized(id, framebuffer ? rect.width : 0, framebuffer ? rect.height : 0);
     // Here and below without an iterator, which is garbage until the function is compiled.
     const { screens } = scanout;
     for (let i = 0; i < screens.length; i++) screens[i]!.setScanout(framebuffer, rect);

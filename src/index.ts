@@ -16,7 +16,7 @@ export type { Framebuffer } from './core/framebuffer.ts';
 export type { GuestInput, InputSink, WheelAxis } from './core/input.ts';
 export type { Log } from './core/log.ts';
 export type { Monitor } from './core/monitor.ts';
-export { DmabufImportRefused, PresentedFlags, type Frame, type Handle, type Output, type OutputListener, type Shadow } from './core/output.ts';
+export { DmabufImportRefused, PresentedFlags, type Frame, type Handle, type Output, type OutputListener, type ScreenListener, type Shadow } from './core/output.ts';
 export type { Picture } from './core/picture.ts';
 export { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from './core/source.ts';
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';

@@ -2,8 +2,9 @@ import { Bag } from '../core/bag.ts';
 import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, type Rect } from '../core/geometry.ts';
-import type { Frame, Handle, Output, OutputListener } from '../core/output.ts';
-import type { Flush } from '../core/source.ts';
+import type { InputSink } from '../core/input.ts';
+import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
+import type { Flush, ScanoutId } from '../core/source.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
 
 export interface ScreenStats {
@@ -15,6 +16,7 @@ export interface ScreenStats {
 
 /** What a screen tells its bridge. */
 export interface ScreenOwner {
+  readonly input: InputSink | null;
   /** Its output's monitor is another, or none. */
   resized(screen: Screen): void;
   closed(screen: Screen, reason: string): void;
@@ -31,8 +33,10 @@ function finish(flushes: Bag<Flush>): void {
  *     flush -> stage -> commit -> present ... released, presented -> Flush.done
  *                ^------------- the newest, if something changed meanwhile
  */
-export class Screen implements OutputListener, Disposable {
+export class Screen implements ScreenListener, Disposable {
   readonly output: Output;
+  readonly scanout: ScanoutId;
+  readonly input: InputSink | null;
   readonly #owner: ScreenOwner;
   readonly #primary: PlaneBuffers;
   readonly #cursor: PlaneBuffers;
@@ -69,8 +73,10 @@ export class Screen implements OutputListener, Disposable {
   #shownIsZeroCopy = false;
   #frames = 0;
 
-  constructor(output: Output, context: BufferContext, owner: ScreenOwner) {
+  constructor(output: Output, scanout: ScanoutId, context: BufferContext, owner: ScreenOwner) {
     this.output = output;
+    this.scanout = scanout;
+    this.input = owner.input;
     this.#owner = owner;
     this.#keepLast = context.keepLast;
     const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;

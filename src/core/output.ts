@@ -5,7 +5,9 @@ import { ScanoutError } from './errors.ts';
 import type { FormatSet } from './format-set.ts';
 import type { Framebuffer } from './framebuffer.ts';
 import type { Rect, Size } from './geometry.ts';
+import type { InputSink } from './input.ts';
 import type { Monitor } from './monitor.ts';
+import type { ScanoutId } from './source.ts';
 
 /**
  * What one output made of one framebuffer (a wl_buffer, an FB id). Disposing while on screen is
@@ -91,6 +93,14 @@ export interface OutputListener {
   closed(reason: string): void;
 }
 
+/** The same with a way back to the guest, for outputs that people do something at. The others listen to less. */
+export interface ScreenListener extends OutputListener {
+  /** What the output shows: positions are those on its canvas, this scanout's picture. */
+  readonly scanout: ScanoutId;
+  /** Null if the guest has no input devices of ours. */
+  readonly input: InputSink | null;
+}
+
 /** One screen. */
 export interface Output extends Disposable {
   /** For logs and stats: `headless`, `kms:card0:HDMI-A-1`. */
@@ -106,7 +116,7 @@ export interface Output extends Disposable {
   /** The largest cursor image it shows; a larger one is cut. */
   readonly maxCursor: Size;
 
-  listen(listener: OutputListener): void;
+  listen(listener: ScreenListener): void;
   /** Makes a handle of a framebuffer with a dma-buf (or with pages if `readsPages`). Duplicates fds it keeps. */
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused;
   /** Zeroed. Throws KmsError, SysError... when there is no memory for it. */

@@ -10,7 +10,7 @@ import type { Monitor } from '../../src/core/monitor.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type Shadow } from '../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 
@@ -159,8 +159,10 @@ export class WatchedOutput implements Output {
     if (this.#isInFlight) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  listen(listener: OutputListener): void {
+  listen(listener: ScreenListener): void {
     this.#output.listen({
+      scanout: listener.scanout,
+      input: listener.input,
       presented: (timeMs, refreshMhz, sequence, flags) => {
         this.#isInFlight = false;
         if (this.#hasPicture) this.frames++;

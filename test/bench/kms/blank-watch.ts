@@ -9,6 +9,8 @@ export class BlankWatch {
     const listen = output.listen.bind(output);
     output.listen = (listener) =>
       listen({
+        scanout: listener.scanout,
+        input: listener.input,
         presented: (timeMs, refreshMhz, sequence, flags) => {
           this.sequence = sequence;
           listener.presented(timeMs, refreshMhz, sequence, flags);

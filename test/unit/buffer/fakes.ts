@@ -3,7 +3,7 @@ import { DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
 import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type RefusalCode, type Shadow } from '../../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
 
@@ -111,7 +111,7 @@ export class FakeHandle implements Handle {
 /** An output whose vertical blanks the test gives, and whose answers to `import` it chooses. */
 export class FakeOutput implements Output {
   readonly name: string;
-  monitor: Monitor | null = virtualMonitor('fake', 64, 48, 60_000);
+  monitor: Monitor | null;
   readonly imports: FormatSet;
   readonly readsPages: boolean;
   readonly shadowFormats: readonly Fourcc[];
@@ -124,19 +124,25 @@ export class FakeOutput implements Output {
   refuse: RefusalCode | null = null;
   importCount = 0;
   failShadows = false;
-  #listener: OutputListener | null = null;
+  #listener: ScreenListener | null = null;
   #shown: Handle | null = null;
   #pending: Handle | null = null;
 
-  constructor(options: { name?: string; readsPages?: boolean; imports?: FormatSet; shadowFormats?: readonly Fourcc[] } = {}) {
+  constructor(options: { name?: string; size?: readonly [width: number, height: number]; readsPages?: boolean; imports?: FormatSet; shadowFormats?: readonly Fourcc[] } = {}) {
     this.imports = options.imports ?? new FormatSet();
     this.name = options.name ?? 'fake';
+    this.monitor = virtualMonitor('fake', ...(options.size ?? [64, 48]), 60_000);
     this.readsPages = options.readsPages ?? false;
     this.shadowFormats = options.shadowFormats ?? [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
   }
 
-  listen(listener: OutputListener): void {
+  listen(listener: ScreenListener): void {
     this.#listener = listener;
+  }
+
+  /** Who shows something on it: for what is done at it. */
+  get screen(): ScreenListener {
+    return this.#listener!;
   }
 
   /** Handles not disposed of. */
