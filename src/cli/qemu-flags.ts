@@ -4,6 +4,8 @@ import { UsageError } from '../core/errors.ts';
 
 export interface QemuSetup {
   readonly socket: string;
+  /** Sockets of input devices, whatever their kinds are. */
+  readonly inputs?: readonly string[];
   readonly memoryBytes: number;
   /** QEMU >= 11.1's device that passes every feature on, blobs included; QEMU has no console for it. */
   readonly generic: boolean;
@@ -20,10 +22,9 @@ const GENERIC_DEVICE = `vhost-user-test-device-pci,virtio-id=${VIRTIO_ID_GPU},nu
  * What QEMU must be given so that its guest's virtio-gpu is ours: memory we can map, no other
  * VGA, the socket, the device. Pairs of a flag and its value. Throws UsageError.
  */
-export function qemuFlags({ socket, memoryBytes, generic }: QemuSetup): [flag: string, value: string][] {
-  if (socket === '' || Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
-    throw new UsageError(`--socket: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, '${socket}' has ${Buffer.byteLength(socket)}`);
-  }
+export function qemuFlags({ socket, inputs = [], memoryBytes, generic }: QemuSetup): [flag: string, value: string][] {
+  checkPath('--socket', socket);
+  for (const input of inputs) checkPath('--input', input);
   if (memoryBytes % MIB !== 0) throw new UsageError('--memory: the guest\'s memory is whole megabytes, such as 512M or 2G');
   const mib = memoryBytes / MIB;
   const size = mib % 1024 === 0 ? `${mib / 1024}G` : `${mib}M`;
@@ -32,10 +33,22 @@ export function qemuFlags({ socket, memoryBytes, generic }: QemuSetup): [flag: s
     ['-m', size],
     ['-object', `memory-backend-memfd,id=mem,size=${size},share=on`],
     ['-vga', 'none'],
-    // QEMU's own separator is written twice inside a value.
-    ['-chardev', `socket,id=vg,path=${socket.replaceAll(',', ',,')}`],
-    ['-device', `${generic ? GENERIC_DEVICE : 'vhost-user-gpu-pci'},chardev=vg`],
+    ...device('vg', socket, generic ? GENERIC_DEVICE : 'vhost-user-gpu-pci'),
+    ...inputs.flatMap((input, index) => device(`vi${index}`, input, 'vhost-user-input-pci')),
   ];
+}
+
+function device(chardev: string, socket: string, name: string): [string, string][] {
+  // QEMU's own separator is written twice inside a value.
+  return [
+    ['-chardev', `socket,id=${chardev},path=${socket.replaceAll(',', ',,')}`],
+    ['-device', `${name},chardev=${chardev}`],
+  ];
+}
+
+function checkPath(option: string, path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes === 0 || bytes > MAX_SOCKET_PATH) throw new UsageError(`${option}: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, '${path}' has ${bytes}`);
 }
 
 /** The flags as lines to paste into a shell, or to hand to its `eval`. */

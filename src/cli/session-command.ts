@@ -6,6 +6,7 @@ import { parseByteSize } from './byte-size.ts';
 import { ControlError, defaultControlPath } from './control-protocol.ts';
 import { ControlServer } from './control-server.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
+import { INPUT_FORMS, parseInputSpecs } from './input-spec.ts';
 import { logLevelOption, stderrLog } from './log.ts';
 import { OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
 import { Session } from './session.ts';
@@ -16,6 +17,7 @@ const MAX_SCANOUTS = 16;
 interface Options {
   guest: string;
   output?: string[];
+  input?: string[];
   control?: string;
   scanouts?: number;
   maxGuestMemory: string;
@@ -28,7 +30,8 @@ interface Options {
 export function sessionCommand(name: string): Command {
   return new Command(name)
     .requiredOption('--guest <spec>', GUEST_FORMS)
-    .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, (spec: string, before?: string[]) => [...(before ?? []), spec])
+    .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, repeated)
+    .option('--input <spec>', `${INPUT_FORMS}; the guest's input devices, for outputs that people do something at; may be repeated`, repeated)
     .option('--when-off <picture>', `what screens show while the guest shows nothing (it reboots, or is gone): ${WHEN_OFF_FORMS}`, 'black')
     .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
     .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output and monitor)", parseScanouts)
@@ -41,10 +44,12 @@ export function sessionCommand(name: string): Command {
 export async function runSession(options: Options, record?: string): Promise<void> {
   const log = stderrLog(options.logLevel);
   const guest = parseGuestSpec(options.guest);
+  const inputs = parseInputSpecs(options.input ?? []);
   const whenOff = parseWhenOff(options.whenOff);
   using session = Session.open({
     guest,
     outputs: withBackground((options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec), whenOff),
+    inputs,
     keepLast: whenOff === 'last',
     maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
     zeroCopy: options.zeroCopy,
@@ -57,7 +62,8 @@ export async function runSession(options: Options, record?: string): Promise<voi
   if (control) stack.use(control);
   if ('socket' in guest) {
     console.log(`listening on ${guest.socket}`);
-    console.log(`  QEMU's flags for it: scanout qemu-args --socket ${guest.socket} --memory 2G`);
+    const inputSockets = inputs.flatMap(({ from }) => ('socket' in from ? [` --input ${from.socket}`] : []));
+    console.log(`  QEMU's flags for it: scanout qemu-args --socket ${guest.socket}${inputSockets.join('')} --memory 2G`);
   } else {
     console.log(`listening on inherited descriptor ${guest.fd}`);
   }
@@ -78,6 +84,10 @@ function openControl(path: string | undefined, session: Session, warn: (message:
     warn(`no control socket: ${error.message}`);
     return null;
   }
+}
+
+function repeated(value: string, before: string[] = []): string[] {
+  return [...before, value];
 }
 
 function parseScanouts(text: string): number {

@@ -3,21 +3,24 @@ import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
 import { Bridge, type ScanoutStats } from '../bridge.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
 import { ScanoutError } from '../core/errors.ts';
+import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
 import { Recorder } from '../guest/replay/recorder.ts';
 import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/guest.ts';
+import { VhostUserInput } from '../guest/vhost-user/input.ts';
 import type { GpuStats } from '../guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { SysError } from '../sys/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { ControlError } from './control-protocol.ts';
 import type { GuestSpec } from './guest-spec.ts';
+import type { InputSpec } from './input-spec.ts';
 import type { OutputSpec } from './output-spec.ts';
 import { Screens } from './screens.ts';
 
-/** The guest's socket cannot be had; `code` is the errno. */
+/** A socket for the guest's VMM cannot be had; `code` is the errno. */
 export class GuestSocketError extends ScanoutError {}
 
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -33,6 +36,7 @@ export interface SessionOptions {
   readonly guest: GuestSpec;
   /** Each headless output and each monitor shows one scanout, in order; the VMM's display shows all of them. */
   readonly outputs: readonly OutputSpec[];
+  readonly inputs?: readonly InputSpec[];
   /** Screens keep a guest's last picture when it shows none; default: they go dark. */
   readonly keepLast?: boolean;
   /** Default: one for each headless output and each monitor plugged in, and at least one. */
@@ -69,9 +73,10 @@ export class Session implements Disposable {
     const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
     const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
-    this.#guest = stack.use(openGuest(options.guest, device));
+    this.#guest = stack.use(withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })));
+    const input = openInput(options.inputs ?? [], log, stack);
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget }));
+    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget, ...(input && { input }) }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     this.#stack = stack.move();
   }
@@ -135,12 +140,20 @@ export class Session implements Disposable {
   }
 }
 
-function openGuest(spec: GuestSpec, device: Omit<VhostUserGuestOptions, 'socket'>): VhostUserGuest {
+/** Null if the guest is to have no input devices. */
+function openInput(specs: readonly InputSpec[], log: Log, stack: DisposableStack): GuestInput | null {
+  if (specs.length === 0) return null;
+  const input = stack.use(new VhostUserInput({ log }));
+  for (const { kind, from } of specs) withSocket('--input', from, (socket) => input.serve(kind, socket));
+  return input.sink;
+}
+
+function withSocket<T>(option: string, spec: GuestSpec, use: (socket: string | OwnedFd) => T): T {
   try {
-    return VhostUserGuest.open({ ...device, socket: 'socket' in spec ? spec.socket : OwnedFd.inherit(spec.fd) });
+    return use('socket' in spec ? spec.socket : OwnedFd.inherit(spec.fd));
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     const what = 'socket' in spec ? `listen on ${spec.socket}` : `use the inherited descriptor ${spec.fd}`;
-    throw new GuestSocketError(error.code, `--guest: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, { cause: error });
+    throw new GuestSocketError(error.code, `${option}: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, { cause: error });
   }
 }

@@ -27,6 +27,15 @@ test('the device for blobs brings the numbers of a GPU', () => {
   ]);
 });
 
+test('each input device has a socket of its own', () => {
+  expect(qemuFlags({ socket: 's', inputs: ['a', 'b,c'], memoryBytes: GIB, generic: false }).slice(6)).toEqual([
+    ['-chardev', 'socket,id=vi0,path=a'],
+    ['-device', 'vhost-user-input-pci,chardev=vi0'],
+    ['-chardev', 'socket,id=vi1,path=b,,c'],
+    ['-device', 'vhost-user-input-pci,chardev=vi1'],
+  ]);
+});
+
 test('memory that is not whole gigabytes is given in megabytes', () => {
   expect(qemuFlags({ socket: 's', memoryBytes: 1.5 * GIB, generic: false })[1]).toEqual(['-m', '1536M']);
 });
@@ -34,6 +43,7 @@ test('memory that is not whole gigabytes is given in megabytes', () => {
 test.each([
   ['no socket', { socket: '', memoryBytes: GIB }],
   ['a path no socket can have', { socket: 'x'.repeat(108), memoryBytes: GIB }],
+  ['an input device no socket can be for', { socket: 's', inputs: [''], memoryBytes: GIB }],
   ['a fraction of a megabyte', { socket: 's', memoryBytes: 4096 }],
 ])('%s is refused', (_what, setup) => {
   expect(() => qemuFlags({ ...setup, generic: false })).toThrow(UsageError);

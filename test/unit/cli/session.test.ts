@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { VIRTIO_INPUT_CFG_ID_NAME, virtio_input_config } from '../../../protocols/virtio-input.ts';
 import { decodePng } from '../../../display/screenshot/png.ts';
 import { requestStats } from '../../../src/cli/control-client.ts';
 import type { SessionStats } from '../../../src/cli/session.ts';
@@ -102,6 +103,31 @@ test('a connected socket can be inherited', async () => {
   using guest = await playGuest(ours, 1);
 
   expect(guest.running).toBe(true);
+}, 30_000);
+
+test('input devices listen where they are told to, beside the guest', async () => {
+  const running = start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('i.sock')}`, '--input', `vhost-user:${file('t.sock')},kind=touch`, '--control', file('c.sock')]);
+  children.push(running);
+  const [said] = (await once(running.stdout!, 'data')) as [Buffer];
+  using keyboard = FrontEnd.create({ socket: connectUnix(file('i.sock')), memory: [LOW], queueSizes: [4, 4] });
+  using touch = FrontEnd.create({ socket: connectUnix(file('t.sock')), memory: [LOW], queueSizes: [4, 4] });
+  const names: string[] = [];
+  for (const device of [keyboard, touch]) {
+    await device.connect();
+    await device.writeConfig(0, Uint8Array.of(VIRTIO_INPUT_CFG_ID_NAME, 0));
+    const { u, size } = virtio_input_config.decode(await device.readConfig(0, virtio_input_config.size));
+    names.push(Buffer.from(u.subarray(0, size)).toString());
+  }
+
+  expect(names).toEqual(['scanout-bridge keyboard and pointer', 'scanout-bridge touchscreen']);
+  expect(said.toString()).toContain(`qemu-args --socket ${file('gpu.sock')} --input ${file('i.sock')} --input ${file('t.sock')} --memory`);
+}, 30_000);
+
+test('an input socket that cannot be had is named', async () => {
+  const end = await ended(start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('none/i.sock')}`, '--control', file('c.sock')]));
+
+  expect(end).toMatchObject({ code: 1, stderr: expect.stringContaining('--input: cannot listen') as string });
+  expect(existsSync(file('gpu.sock'))).toBe(false);
 }, 30_000);
 
 test('a second bridge runs without the default control socket, but not without one it was told to use', async () => {

@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseByteSize } from '../../../src/cli/byte-size.ts';
 import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
+import { parseInputSpec, parseInputSpecs } from '../../../src/cli/input-spec.ts';
 import { parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 /** Texts near the accepted forms, where mistakes are. */
 const nearly = fc.oneof(
   fc.string(),
-  fc.stringMatching(/^(headless|vmm|kms|vhost-user|fd)?[:=,]?(mode=|connector=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
+  fc.stringMatching(/^(headless|vmm|kms|vhost-user|fd)?[:=,]?(mode=|connector=|kind=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
 );
 
 function valueOrUsage<T>(parse: () => T): T | null {
@@ -93,6 +94,34 @@ describe('--guest', () => {
 
   test('anything else is a usage error', () => {
     fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseGuestSpec(text))));
+  });
+});
+
+describe('--input', () => {
+  test.each([
+    ['vhost-user:/run/input.sock', { kind: 'keyboard-pointer', from: { socket: '/run/input.sock' } }],
+    ['vhost-user:/run/input.sock,kind=touch', { kind: 'touch', from: { socket: '/run/input.sock' } }],
+    ['vhost-user:with,comma', { kind: 'keyboard-pointer', from: { socket: 'with,comma' } }],
+    ['vhost-user:with,comma,kind=keyboard-pointer', { kind: 'keyboard-pointer', from: { socket: 'with,comma' } }],
+    ['vhost-user:fd=4,kind=touch', { kind: 'touch', from: { fd: 4 } }],
+  ])('%s', (text, spec) => {
+    expect(parseInputSpec(text)).toEqual(spec);
+  });
+
+  test.each(['', 'vhost-user', 'vhost-user:', 'vhost-user:,kind=touch', 'vhost-user:/run/a,kind=', 'vhost-user:/run/a,kind=mouse', 'vhost-user:fd=2', 'vhost-user:a\0b', '/run/input.sock'])(
+    "'%s' is refused with the forms that are not",
+    (text) => {
+      expect(() => parseInputSpec(text)).toThrow(/^--input: .*vhost-user:SOCKET.*kind=touch/s);
+    },
+  );
+
+  test('a guest has each device once', () => {
+    expect(parseInputSpecs(['vhost-user:a', 'vhost-user:b,kind=touch'])).toHaveLength(2);
+    expect(() => parseInputSpecs(['vhost-user:a', 'vhost-user:b'])).toThrow(UsageError);
+  });
+
+  test('anything else is a usage error', () => {
+    fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseInputSpec(text))));
   });
 });
 
