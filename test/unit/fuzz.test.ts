@@ -2,6 +2,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type FuzzSession, fuzz, sessionOf } from '../rig/fuzz.ts';
+import { fuzzInput } from '../rig/fuzz-input.ts';
+import { Random } from '../rig/random.ts';
 import { blobSession, syntheticSession } from './replay/synthetic-guest.ts';
 import { expectNoLeaks } from './sys/no-leaks.ts';
 
@@ -31,5 +33,15 @@ test(`hostile sessions neither break the device nor leave anything behind (FUZZ_
   expect(result.handled).toBeGreaterThan(result.sent / 2);
   expect(result.refused).toBeGreaterThan(result.handled / 50);
   expect(result.refused).toBeLessThan(result.handled * 0.9);
+  console.info(`fuzz: ${JSON.stringify(result)}`);
+});
+
+test(`hostile drivers neither break input devices nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
+  const connections = COMMANDS / 2000;
+  const result = await fuzzInput(new Random(SEED), connections);
+  expect(result.faults).toEqual([]);
+  expect(result.events).toBeGreaterThan(connections * 10);
+  expect(result.leds).toBeGreaterThan(connections);
+  expect(result.broken).toBeGreaterThan(connections / 10);
   console.info(`fuzz: ${JSON.stringify(result)}`);
 });
