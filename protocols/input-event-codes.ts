@@ -11,6 +11,9 @@ export const KEY_ESC = 1;
 export const KEY_MICMUTE = 248;
 export const KEY_CNT = 0x300;
 
+/** KEY_*: those that mean something to us. */
+export const KEY = { LEFTCTRL: 29, G: 34, LEFTSHIFT: 42, RIGHTSHIFT: 54, LEFTALT: 56, RIGHTCTRL: 97, RIGHTALT: 100, LEFTMETA: 125, RIGHTMETA: 126 } as const;
+
 export const BTN = { LEFT: 0x110, RIGHT: 0x111, MIDDLE: 0x112, SIDE: 0x113, EXTRA: 0x114, FORWARD: 0x115, BACK: 0x116, TASK: 0x117, TOUCH: 0x14a } as const;
 
 /** The high-resolution wheels count 120 to a notch. Up and right are positive. */

@@ -1,0 +1,94 @@
+import { type WlSeat, WlSeatCapability, type ZwpKeyboardShortcutsInhibitorV1 } from '../client/index.ts';
+import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
+import type { SeatGlobals } from './globals.ts';
+import { Keyboard, type KeyboardOwner } from './keyboard.ts';
+import { Pointer, type PointerOwner } from './pointer.ts';
+import { Touch } from './touch.ts';
+
+/** One seat of the host: its devices as they come and go, and the grab, which holds them in one window. */
+export class Seat implements KeyboardOwner, PointerOwner, Disposable {
+  readonly #seat: WlSeat;
+  readonly #surfaces: AttachedSurfaces;
+  readonly #globals: SeatGlobals;
+  #pointer: Pointer | null = null;
+  #keyboard: Keyboard | null = null;
+  #touch: Touch | null = null;
+  #grabbed: AttachedSurface | null = null;
+  #inhibitor: ZwpKeyboardShortcutsInhibitorV1 | null = null;
+
+  /** `seat` is disposed with this. */
+  constructor(seat: WlSeat, surfaces: AttachedSurfaces, globals: SeatGlobals) {
+    this.#seat = seat;
+    this.#surfaces = surfaces;
+    this.#globals = globals;
+    seat.listener = { capabilities: (capabilities) => this.#setCapabilities(capabilities) };
+  }
+
+  get pointer(): Pointer | null {
+    return this.#pointer;
+  }
+
+  /** Keys that are down while that changes go up in the guest: who knows whether their release will come. */
+  toggleGrab(at: AttachedSurface): boolean {
+    if (this.#grabbed) {
+      this.#keyboard!.releaseAll();
+      this.#endGrab();
+      return true;
+    }
+    const isLocking = this.#pointer?.lock(at) ?? false;
+    this.#inhibitor = this.#globals.inhibitors?.inhibitShortcuts(at.surface, this.#seat) ?? null;
+    if (!isLocking && !this.#inhibitor) return false;
+    // Someone has asked the compositor for its shortcuts back.
+    if (this.#inhibitor) this.#inhibitor.listener = { inactive: () => this.#endGrab() };
+    this.#keyboard!.releaseAll();
+    this.#grabbed = at;
+    at.target.grabChanged(true);
+    return true;
+  }
+
+  keyboardLeft(): void {
+    this.#endGrab();
+  }
+
+  pointerUnlocked(): void {
+    this.#endGrab();
+  }
+
+  detached(at: AttachedSurface): void {
+    if (this.#grabbed === at) this.#endGrab();
+    this.#keyboard?.detached(at);
+    this.#pointer?.detached(at);
+    this.#touch?.detached(at);
+  }
+
+  [Symbol.dispose](): void {
+    this.#setCapabilities(0);
+    this.#seat[Symbol.dispose]();
+  }
+
+  #endGrab(): void {
+    const grabbed = this.#grabbed;
+    if (!grabbed) return;
+    this.#grabbed = null;
+    this.#pointer?.unlock();
+    this.#inhibitor?.[Symbol.dispose]();
+    this.#inhibitor = null;
+    grabbed.target.grabChanged(false);
+  }
+
+  #setCapabilities(capabilities: number): void {
+    const hasPointer = (capabilities & WlSeatCapability.pointer) !== 0;
+    const hasKeyboard = (capabilities & WlSeatCapability.keyboard) !== 0;
+    const hasTouch = (capabilities & WlSeatCapability.touch) !== 0;
+    this.#pointer = this.#follow(hasPointer, this.#pointer, () => new Pointer(this.#seat.getPointer(), this.#surfaces, this.#globals, this));
+    if (!hasPointer) this.#endGrab();
+    this.#keyboard = this.#follow(hasKeyboard, this.#keyboard, () => new Keyboard(this.#seat.getKeyboard(), this.#surfaces, this));
+    this.#touch = this.#follow(hasTouch, this.#touch, () => new Touch(this.#seat.getTouch(), this.#surfaces));
+  }
+
+  #follow<T extends Disposable>(isThere: boolean, device: T | null, open: () => T): T | null {
+    if (isThere) return device ?? open();
+    device?.[Symbol.dispose]();
+    return null;
+  }
+}

@@ -1,0 +1,98 @@
+import type { InputSink } from '../../../src/core/input.ts';
+import { type WaylandDisplay, type WaylandGlobal, type WlCompositor, WlSeat, type WlSurface } from '../client/index.ts';
+import { AttachedSurfaces } from './attached-surface.ts';
+import { Cursor } from './cursor.ts';
+import { type SeatGlobals, bindSeatGlobals, disposeSeatGlobals } from './globals.ts';
+import { Seat } from './seat.ts';
+import { SharedInput } from './shared-input.ts';
+import type { CursorImage, SeatTarget } from './target.ts';
+
+/** With it a key event may say that the compositor repeats it. */
+const SEAT_VERSION = 10;
+
+/**
+ * All seats of a compositor, at the windows that were attached: what people do there goes to the
+ * window's guest, and their pointers there have the guest's cursor.
+ *
+ *     using seats = new WaylandSeats(display, compositor);
+ *     seats.attach(surface, { scanout, input, toGuest, grabChanged });
+ *     seats.setCursor(surface, image);
+ *
+ * Dispose it before the display or when that has closed: what is down goes up in the guest.
+ */
+export class WaylandSeats implements Disposable {
+  readonly #display: WaylandDisplay;
+  readonly #globals: SeatGlobals;
+  readonly #surfaces = new AttachedSurfaces();
+  /** One for all windows of a guest. */
+  readonly #inputs = new WeakMap<InputSink, SharedInput>();
+  /** By name of the global. */
+  readonly #seats = new Map<number, Seat>();
+  readonly #stopListening: (() => void)[];
+
+  /** `compositor` stays the caller's, who destroys it after this. */
+  constructor(display: WaylandDisplay, compositor: WlCompositor) {
+    this.#display = display;
+    this.#globals = bindSeatGlobals(display, compositor);
+    for (const global of display.globals.values()) this.#add(global);
+    this.#stopListening = [
+      display.onGlobalAdded((global) => this.#add(global)),
+      display.onGlobalRemoved(({ name }) => {
+        this.#seats.get(name)?.[Symbol.dispose]();
+        this.#seats.delete(name);
+      }),
+    ];
+  }
+
+  /** Before the surface is mapped, or pointer and keyboard may be there unheard. Until `detach`, which comes before the surface's end, or until it is attached anew. */
+  attach(surface: WlSurface, target: SeatTarget): void {
+    this.detach(surface);
+    const input = target.input && this.#share(target.input);
+    this.#surfaces.set(surface, { surface, target, cursor: new Cursor(this.#globals), input });
+  }
+
+  /** What is down at the surface goes up in the guest. */
+  detach(surface: WlSurface): void {
+    const at = this.#surfaces.find(surface);
+    if (!at) return;
+    this.#surfaces.delete(surface);
+    for (const seat of this.#seats.values()) seat.detached(at);
+    at.cursor[Symbol.dispose]();
+  }
+
+  /** Null hides it. Until the first call pointers look as the compositor likes. Call it again when the scale changes. */
+  setCursor(surface: WlSurface, image: CursorImage | null): void {
+    const at = this.#surfaces.get(surface)!;
+    at.cursor.set(image);
+    for (const { pointer } of this.#seats.values()) pointer?.cursorChanged(at);
+  }
+
+  /** Where the guest's cursor points, in the surface's units: seen only where a pointer is locked and the guest's is not at its place. */
+  moveCursor(surface: WlSurface, x: number, y: number): void {
+    const at = this.#surfaces.get(surface)!;
+    at.cursor.x = x;
+    at.cursor.y = y;
+    for (const { pointer } of this.#seats.values()) pointer?.cursorMoved(at);
+  }
+
+  [Symbol.dispose](): void {
+    for (const stop of this.#stopListening) stop();
+    for (const seat of this.#seats.values()) seat[Symbol.dispose]();
+    this.#seats.clear();
+    for (const { cursor } of this.#surfaces.values()) cursor[Symbol.dispose]();
+    this.#surfaces.clear();
+    disposeSeatGlobals(this.#globals);
+  }
+
+  #add(global: WaylandGlobal): void {
+    if (global.interface !== WlSeat.interface.name) return;
+    const seat = this.#display.bind(WlSeat, SEAT_VERSION, global);
+    if (seat) this.#seats.set(global.name, new Seat(seat, this.#surfaces, this.#globals));
+  }
+
+  #share(sink: InputSink): SharedInput {
+    const input = this.#inputs.get(sink) ?? new SharedInput(sink);
+    this.#inputs.set(sink, input);
+    return input;
+  }
+}

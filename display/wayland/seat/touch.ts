@@ -1,0 +1,119 @@
+import type { WlSurface, WlTouch } from '../client/index.ts';
+import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
+import { NO_SLOT, type SharedInput } from './shared-input.ts';
+import type { Point } from './target.ts';
+
+/** Fingers heard at a time, as many as the guest's touchscreen has slots. */
+const MAX_TOUCHES = 16;
+
+/** Reused: `at` is null while there is none. */
+interface TouchPoint {
+  id: number;
+  slot: number;
+  at: AttachedSurface | null;
+}
+
+/** A seat's touchscreen. A touch belongs to the window where it began until it ends. */
+export class Touch implements Disposable {
+  readonly #touch: WlTouch;
+  readonly #surfaces: AttachedSurfaces;
+  readonly #points: readonly TouchPoint[] = Array.from({ length: MAX_TOUCHES }, () => ({ id: 0, slot: NO_SLOT, at: null }));
+  readonly #guestPoint: Point = { x: 0, y: 0 };
+  /** Whose guest has heard something since the last frame. */
+  #heard: AttachedSurface | null = null;
+
+  /** `touch` is disposed with this. */
+  constructor(touch: WlTouch, surfaces: AttachedSurfaces) {
+    this.#touch = touch;
+    this.#surfaces = surfaces;
+    touch.listener = {
+      down: (_serial, _time, surface, id, x, y) => this.#down(surface, id, x, y),
+      motion: (_time, id, x, y) => this.#moved(id, x, y),
+      up: (_serial, _time, id) => this.#up(id),
+      frame: () => this.#frame(),
+      cancel: () => this.#cancel(null),
+    };
+  }
+
+  detached(at: AttachedSurface): void {
+    this.#cancel(at);
+  }
+
+  [Symbol.dispose](): void {
+    this.#cancel(null);
+    this.#touch[Symbol.dispose]();
+  }
+
+  #down(surface: WlSurface | null, id: number, x: number, y: number): void {
+    this.#up(id);
+    const at = this.#surfaces.find(surface);
+    const point = this.#points.find(isFree);
+    if (!at?.input || !point) return;
+    this.#hears(at);
+    this.#map(at, x, y);
+    const slot = at.input.touchDown(at.target.scanout, this.#guestPoint.x, this.#guestPoint.y);
+    if (slot === NO_SLOT) return;
+    point.id = id;
+    point.slot = slot;
+    point.at = at;
+  }
+
+  #moved(id: number, x: number, y: number): void {
+    const point = this.#find(id);
+    const at = point?.at;
+    if (!at) return;
+    this.#hears(at);
+    this.#map(at, x, y);
+    at.input!.touchMoved(at.target.scanout, point.slot, this.#guestPoint.x, this.#guestPoint.y);
+  }
+
+  #up(id: number): void {
+    const point = this.#find(id);
+    if (!point?.at) return;
+    this.#hears(point.at);
+    point.at.input!.touchUp(point.slot);
+    free(point);
+  }
+
+  /** Touches in one window or, null, in all. Needs no frame. */
+  #cancel(only: AttachedSurface | null): void {
+    let told: SharedInput | null = null;
+    for (const point of this.#points) {
+      const { at } = point;
+      if (!at || (only && at !== only)) continue;
+      this.#hears(at);
+      if (at.input !== told) at.input!.touchCancelled();
+      told = at.input;
+      free(point);
+    }
+    this.#frame();
+  }
+
+  #frame(): void {
+    this.#heard?.input!.frame();
+    this.#heard = null;
+  }
+
+  #hears(at: AttachedSurface): void {
+    if (this.#heard && this.#heard.input !== at.input) this.#frame();
+    this.#heard = at;
+  }
+
+  #map(at: AttachedSurface, x: number, y: number): void {
+    at.target.toGuest(x, y, this.#guestPoint);
+  }
+
+  #find(id: number): TouchPoint | null {
+    for (const point of this.#points) if (point.at && point.id === id) return point;
+    return null;
+  }
+}
+
+function isFree(point: TouchPoint): boolean {
+  return point.at === null;
+}
+
+function free(point: TouchPoint): void {
+  point.at!.input!.freeSlot(point.slot);
+  point.at = null;
+}
