@@ -1,0 +1,209 @@
+/** Seats of a real compositor, sway, with a keyboard and a pointer that are plugged in by its own protocols. */
+import { writeSync } from 'node:fs';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
+import { WaylandSeats } from '../../display/wayland/seat/seats.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { createMemfd } from '../../src/sys/memfd.ts';
+import { openFds } from '../../src/sys/process-resources.ts';
+import { pixel } from '../rig/picture.ts';
+import { Sway, swayMissing } from '../rig/sway.ts';
+import { VirtualInput } from '../rig/virtual-input.ts';
+import { SinkLog } from '../unit/wayland/sink-log.ts';
+
+const WIDTH = 640;
+const HEIGHT = 480;
+const GREY = 0xff808080;
+const RED = 0xffff0000;
+
+const A = 30;
+const G = 34;
+const X = 45;
+const LEFT_CTRL = 29;
+const LEFT_ALT = 56;
+const LEFT = 0x110;
+
+const missing = swayMissing();
+if (missing !== null && process.env['CI']) throw new Error(missing);
+if (missing !== null) console.warn(`skipped: ${missing}`);
+
+function solid(shm: WlShm, width: number, height: number, colour: number): WlBuffer {
+  using memfd = createMemfd('buffer', width * height * 4);
+  writeSync(memfd.fd, new Uint8Array(new Uint32Array(width * height).fill(colour).buffer));
+  using pool = shm.createPool(memfd, width * height * 4);
+  return pool.createBuffer(0, width, height, width * 4, WlShmFormat.argb8888);
+}
+
+describe.skipIf(missing !== null)('a window of sway', () => {
+  let fds: ReturnType<typeof openFds>;
+  let sway: Sway;
+  let compositor: WlCompositor;
+  let display: WaylandDisplay;
+  let shm: WlShm;
+  let surface: WlSurface;
+  let seats: WaylandSeats;
+  let input: VirtualInput;
+  const sink = new SinkLog();
+  const grabs: boolean[] = [];
+
+  beforeAll(async () => {
+    fds = openFds();
+    sway = await Sway.start(WIDTH, HEIGHT, 'bindsym x nop\nseat * pointer_constraint enable');
+    display = await WaylandDisplay.connect({ socket: sway.socket });
+    compositor = display.bind(WlCompositor, 6)!;
+    shm = display.bind(WlShm, 1)!;
+    seats = new WaylandSeats(display, compositor);
+    surface = compositor.createSurface();
+    const target = {
+      scanout: scanoutId(0),
+      input: sink,
+      toGuest: (x: number, y: number, out: { x: number; y: number }) => void Object.assign(out, { x: x / 2, y: y / 2 }),
+      grabChanged: (isGrabbed: boolean) => void grabs.push(isGrabbed),
+    };
+    seats.attach(surface, target);
+    input = await VirtualInput.plug(sway.socket);
+    await mapWindow(surface);
+  });
+
+  afterAll(async () => {
+    input[Symbol.dispose]();
+    seats[Symbol.dispose]();
+    display[Symbol.dispose]();
+    await sway[Symbol.asyncDispose]();
+    expect(openFds()).toEqual(fds);
+  });
+
+  beforeEach(async () => {
+    input.pointer.moveTo(100, 50, WIDTH, HEIGHT);
+    await heard();
+  });
+
+  /** Resolves when it is on screen and in focus. */
+  async function mapWindow(surface: WlSurface): Promise<void> {
+    const shell = display.bind(XdgWmBase, 1)!;
+    shell.listener = { ping: (serial) => shell.pong(serial) };
+    const xdgSurface = shell.getXdgSurface(surface);
+    xdgSurface.getToplevel();
+    const shown = new Promise<void>((resolve) => {
+      xdgSurface.listener = {
+        configure: (serial) => {
+          xdgSurface.ackConfigure(serial);
+          surface.attach(solid(shm, WIDTH, HEIGHT, GREY), 0, 0);
+          surface.damage(0, 0, WIDTH, HEIGHT);
+          surface.frame().listener = { done: () => resolve() };
+          surface.commit();
+        },
+      };
+    });
+    surface.commit();
+    await shown;
+  }
+
+  /** What the guest got since it was asked last. */
+  async function heard(): Promise<string[]> {
+    await input.sent();
+    await display.roundtrip();
+    return sink.lines.splice(0);
+  }
+
+  function press(...codes: number[]): void {
+    for (const code of codes) input.keyboard.key(code, true);
+  }
+
+  function release(...codes: number[]): void {
+    for (const code of codes) input.keyboard.key(code, false);
+  }
+
+  function shortcut(): void {
+    press(LEFT_CTRL, LEFT_ALT, G);
+    release(G, LEFT_ALT, LEFT_CTRL);
+  }
+
+  test('keys arrive with the kernel\'s codes', async () => {
+    press(A);
+    release(A);
+    expect(await heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
+  });
+
+  test('the pointer is where the compositor has it, and clicks', async () => {
+    input.pointer.moveTo(200, 120, WIDTH, HEIGHT);
+    input.pointer.button(LEFT, true);
+    input.pointer.button(LEFT, false);
+    expect(await heard()).toEqual(['to 0 100 60', 'frame', 'button 272 down', 'frame', 'button 272 up', 'frame']);
+  });
+
+  test('the wheel turns by notches, whatever distance the compositor takes them for', async () => {
+    input.pointer.wheel(0, 15, 1);
+    input.pointer.wheel(1, -30, -2);
+    expect(await heard()).toEqual(['wheel vertical 120', 'frame', 'wheel horizontal -240', 'frame']);
+  });
+
+  test('a grab gets what the compositor keeps otherwise: its shortcuts, and motion at the edge', async () => {
+    press(X);
+    release(X);
+    const before = await heard();
+    shortcut();
+    await heard();
+    press(X);
+    release(X);
+    input.pointer.moveBy(-1000, 3);
+    const grabbed = await heard();
+    shortcut();
+    await heard();
+    press(X);
+    release(X);
+    input.pointer.moveBy(10, 4);
+    expect(before).toEqual([]);
+    expect(grabbed).toEqual(['key 45 down', 'frame', 'key 45 up', 'frame', 'by -1000 3', 'frame']);
+    expect(await heard()).toEqual(['to 0 55 27', 'frame']);
+    expect(grabs).toEqual([true, false]);
+  });
+
+  test('the guest\'s cursor is the pointer\'s image, with its hotspot, until the guest hides it', async () => {
+    using buffer = solid(shm, 16, 16, RED);
+    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 });
+    await heard();
+    const shown = sway.screenshot();
+    seats.setCursor(surface, null);
+    await heard();
+    const hidden = sway.screenshot();
+    const isRed = (x: number, y: number): boolean => pixel(shown, x, y) === (RED & 0xffffff);
+    expect([isRed(96, 44), isRed(111, 59)]).toEqual([true, true]);
+    expect([isRed(95, 44), isRed(96, 43), isRed(112, 59), isRed(111, 60)]).toEqual([false, false, false, false]);
+    expect(pixel(hidden, 100, 50)).toBe(GREY & 0xffffff);
+  });
+
+  test('while the pointer is locked its image is where the guest has its cursor', async () => {
+    using buffer = solid(shm, 16, 16, RED);
+    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 });
+    seats.moveCursor(surface, 100, 50);
+    shortcut();
+    await heard();
+    seats.moveCursor(surface, 300, 200);
+    await heard();
+    const locked = sway.screenshot();
+    shortcut();
+    await heard();
+    const unlocked = sway.screenshot();
+    seats.setCursor(surface, null);
+    const places = [
+      [100, 50],
+      [300, 200],
+    ] as const;
+    expect(places.map(([x, y]) => pixel(locked, x, y))).toEqual([GREY & 0xffffff, RED & 0xffffff]);
+    expect(places.map(([x, y]) => pixel(unlocked, x, y))).toEqual([RED & 0xffffff, GREY & 0xffffff]);
+  });
+
+  test('keys that are down go up, and a grab ends, when another window takes the focus', async () => {
+    grabs.length = 0;
+    shortcut();
+    press(A);
+    await heard();
+    await mapWindow(compositor.createSurface());
+    const taken = await heard();
+    release(A);
+    expect(taken).toEqual(['key 30 up', 'frame']);
+    expect(grabs).toEqual([true, false]);
+    expect(await heard()).toEqual([]);
+  });
+});

@@ -1,0 +1,202 @@
+import { writeSync } from 'node:fs';
+import type { InterfaceTable } from '../../protocols/wayland/wire.ts';
+import { WaylandDisplay, WaylandObject, WlKeyboardKeymapFormat, WlSeat } from '../../display/wayland/client/index.ts';
+import { createMemfd } from '../../src/sys/memfd.ts';
+
+const KEYMAP = `xkb_keymap {
+  xkb_keycodes { include "evdev+aliases(qwerty)" };
+  xkb_types { include "complete" };
+  xkb_compat { include "complete" };
+  xkb_symbols { include "pc+us+inet(evdev)" };
+};\0`;
+
+/* virtual-keyboard-unstable-v1.xml and wlr-virtual-pointer-unstable-v1.xml, which Debian installs nowhere: what we send of them. */
+const uint = (name: string) => ({ name, type: 'uint' }) as const;
+const fixed = (name: string) => ({ name, type: 'fixed' }) as const;
+
+const zwp_virtual_keyboard_manager_v1: InterfaceTable = {
+  name: 'zwp_virtual_keyboard_manager_v1',
+  version: 1,
+  requests: [{ name: 'create_virtual_keyboard', since: 1, args: [{ name: 'seat', type: 'object', interface: 'wl_seat' }, { name: 'id', type: 'new_id', interface: 'zwp_virtual_keyboard_v1' }] }],
+  events: [],
+  errors: { unauthorized: 0 },
+};
+
+const zwp_virtual_keyboard_v1: InterfaceTable = {
+  name: 'zwp_virtual_keyboard_v1',
+  version: 1,
+  requests: [
+    { name: 'keymap', since: 1, args: [uint('format'), { name: 'fd', type: 'fd' }, uint('size')] },
+    { name: 'key', since: 1, args: [uint('time'), uint('key'), uint('state')] },
+    { name: 'modifiers', since: 1, args: [uint('mods_depressed'), uint('mods_latched'), uint('mods_locked'), uint('group')] },
+    { name: 'destroy', since: 1, destructor: true, args: [] },
+  ],
+  events: [],
+  errors: { no_keymap: 0 },
+};
+
+const zwlr_virtual_pointer_manager_v1: InterfaceTable = {
+  name: 'zwlr_virtual_pointer_manager_v1',
+  version: 1,
+  requests: [{ name: 'create_virtual_pointer', since: 1, args: [{ name: 'seat', type: 'object', interface: 'wl_seat', nullable: true }, { name: 'id', type: 'new_id', interface: 'zwlr_virtual_pointer_v1' }] }],
+  events: [],
+  errors: {},
+};
+
+const zwlr_virtual_pointer_v1: InterfaceTable = {
+  name: 'zwlr_virtual_pointer_v1',
+  version: 1,
+  requests: [
+    { name: 'motion', since: 1, args: [uint('time'), fixed('dx'), fixed('dy')] },
+    { name: 'motion_absolute', since: 1, args: [uint('time'), uint('x'), uint('y'), uint('x_extent'), uint('y_extent')] },
+    { name: 'button', since: 1, args: [uint('time'), uint('button'), uint('state')] },
+    { name: 'axis', since: 1, args: [uint('time'), uint('axis'), fixed('value')] },
+    { name: 'frame', since: 1, args: [] },
+    { name: 'axis_source', since: 1, args: [uint('axis_source')] },
+    { name: 'axis_stop', since: 1, args: [uint('time'), uint('axis')] },
+    { name: 'axis_discrete', since: 1, args: [uint('time'), uint('axis'), fixed('value'), { name: 'discrete', type: 'int' }] },
+    { name: 'destroy', since: 1, destructor: true, args: [] },
+  ],
+  events: [],
+  errors: {},
+};
+
+class KeyboardMaker extends WaylandObject {
+  static readonly interface = zwp_virtual_keyboard_manager_v1;
+
+  override get interface(): InterfaceTable {
+    return zwp_virtual_keyboard_manager_v1;
+  }
+
+  create(seat: WlSeat): VirtualKeyboard {
+    const out = this.request(0, 16);
+    out.object(seat);
+    out.newId();
+    out.end();
+    return this.created(VirtualKeyboard);
+  }
+}
+
+class VirtualKeyboard extends WaylandObject {
+  static readonly interface = zwp_virtual_keyboard_v1;
+
+  override get interface(): InterfaceTable {
+    return zwp_virtual_keyboard_v1;
+  }
+
+  keymap(text: string): void {
+    const bytes = Buffer.from(text);
+    using memfd = createMemfd('keymap', bytes.length);
+    writeSync(memfd.fd, bytes);
+    const out = this.request(0, 16);
+    out.uint(WlKeyboardKeymapFormat.xkb_v1);
+    out.fd(memfd);
+    out.uint(bytes.length);
+    out.end();
+  }
+
+  key(code: number, isPressed: boolean): void {
+    const out = this.request(1, 20);
+    out.uint(0);
+    out.uint(code);
+    out.uint(isPressed ? 1 : 0);
+    out.end();
+  }
+}
+
+class PointerMaker extends WaylandObject {
+  static readonly interface = zwlr_virtual_pointer_manager_v1;
+
+  override get interface(): InterfaceTable {
+    return zwlr_virtual_pointer_manager_v1;
+  }
+
+  create(seat: WlSeat): VirtualPointer {
+    const out = this.request(0, 16);
+    out.object(seat);
+    out.newId();
+    out.end();
+    return this.created(VirtualPointer);
+  }
+}
+
+class VirtualPointer extends WaylandObject {
+  static readonly interface = zwlr_virtual_pointer_v1;
+
+  override get interface(): InterfaceTable {
+    return zwlr_virtual_pointer_v1;
+  }
+
+  moveBy(dx: number, dy: number): void {
+    const out = this.request(0, 20);
+    out.uint(0);
+    out.fixed(dx);
+    out.fixed(dy);
+    out.end();
+    this.#frame();
+  }
+
+  moveTo(x: number, y: number, width: number, height: number): void {
+    const out = this.request(1, 28);
+    out.uint(0);
+    for (const value of [x, y, width, height]) out.uint(value);
+    out.end();
+    this.#frame();
+  }
+
+  button(code: number, isPressed: boolean): void {
+    const out = this.request(2, 20);
+    out.uint(0);
+    out.uint(code);
+    out.uint(isPressed ? 1 : 0);
+    out.end();
+    this.#frame();
+  }
+
+  wheel(axis: number, distance: number, notches: number): void {
+    const source = this.request(5, 12);
+    source.uint(0);
+    source.end();
+    const out = this.request(7, 24);
+    out.uint(0);
+    out.uint(axis);
+    out.fixed(distance);
+    out.int(notches);
+    out.end();
+    this.#frame();
+  }
+
+  #frame(): void {
+    this.request(4, 8).end();
+  }
+}
+
+/** A keyboard and a pointer that a compositor of the wlroots family takes for real ones. */
+export class VirtualInput implements Disposable {
+  readonly keyboard: VirtualKeyboard;
+  readonly pointer: VirtualPointer;
+  readonly #display: WaylandDisplay;
+
+  private constructor(display: WaylandDisplay) {
+    this.#display = display;
+    const seat = display.bind(WlSeat, 1)!;
+    this.keyboard = display.bind(KeyboardMaker, 1)!.create(seat);
+    this.keyboard.keymap(KEYMAP);
+    this.pointer = display.bind(PointerMaker, 1)!.create(seat);
+  }
+
+  static async plug(socket: string): Promise<VirtualInput> {
+    const input = new VirtualInput(await WaylandDisplay.connect({ socket }));
+    await input.sent();
+    return input;
+  }
+
+  /** The compositor has passed on what was done so far. */
+  sent(): Promise<void> {
+    return this.#display.roundtrip();
+  }
+
+  [Symbol.dispose](): void {
+    this.#display[Symbol.dispose]();
+  }
+}
