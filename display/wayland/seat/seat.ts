@@ -55,7 +55,7 @@ export class Seat implements KeyboardOwner, PointerOwner, Disposable {
   }
 
   detached(at: AttachedSurface): void {
-    if (this.#grabbed === at) this.#endGrab();
+    // The grab, which is where the keyboard is, ends with that.
     this.#keyboard?.detached(at);
     this.#pointer?.detached(at);
     this.#touch?.detached(at);

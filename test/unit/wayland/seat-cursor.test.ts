@@ -25,8 +25,8 @@ function enter(serial: number): void {
   seat.pointer.send('frame');
 }
 
-function image(scale = 1, size = 64): CursorImage {
-  return { buffer: rig.buffer(), width: size, height: size, hotspotX: 5, hotspotY: 7, scale };
+function image(scale = 1, width = 64, height = 64): CursorImage {
+  return { buffer: rig.buffer(), width, height, hotspotX: 5, hotspotY: 7, scale };
 }
 
 test('until the guest has set a cursor the pointer is an arrow', async () => {
@@ -123,13 +123,14 @@ test('image and hotspot are scaled as the window is', async () => {
 });
 
 test.each([
-  { scale: 0.5, size: 64, buffer: 2, hotspot: '3 4' },
-  { scale: 0.5, size: 63, buffer: 1, hotspot: '5 7' },
-  { scale: 1.5, size: 64, buffer: 1, hotspot: '5 7' },
-])('without a viewporter whole scales have to do: a cursor of $size shown at $scale', async ({ scale, size, buffer, hotspot }) => {
+  { scale: 0.5, width: 64, height: 32, buffer: 2, hotspot: '3 4' },
+  { scale: 0.5, width: 63, height: 64, buffer: 1, hotspot: '5 7' },
+  { scale: 0.5, width: 64, height: 63, buffer: 1, hotspot: '5 7' },
+  { scale: 1.5, width: 64, height: 64, buffer: 1, hotspot: '5 7' },
+])('without a viewporter whole scales have to do: a cursor of $width x $height shown at $scale', async ({ scale, width, height, buffer, hotspot }) => {
   await open();
   enter(17);
-  rig.seats.setCursor(window.surface, image(scale, size));
+  rig.seats.setCursor(window.surface, image(scale, width, height));
   const asked = await rig.asked();
   expect(asked).toContain(`wl_surface.set_buffer_scale ${buffer}`);
   expect(asked).toContain(`wl_pointer.set_cursor 17 ${hotspot}`);

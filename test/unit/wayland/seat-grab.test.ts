@@ -167,6 +167,16 @@ test('modifiers that were down when focus came count', async () => {
   expect(window.grabs).toEqual([true]);
 });
 
+test('modifiers that were released elsewhere do not count', async () => {
+  await open([...CONSTRAINTS, INHIBITORS]);
+  press(LEFT_CTRL, RIGHT_ALT);
+  seat.keyboard.send('leave', 5, window.far);
+  seat.keyboard.send('enter', 6, window.far, keys());
+  press(G);
+  await rig.settle();
+  expect(window.grabs).toEqual([]);
+});
+
 test('where there is nothing to grab with the guest gets the shortcut', async () => {
   await open(['zwp_pointer_constraints_v1']);
   press(LEFT_CTRL, RIGHT_ALT, G);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { scanoutId } from '../../../src/core/source.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { KEYBOARD, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
 
@@ -92,6 +93,14 @@ describe('keys go up when', () => {
     expect(rig.sink.lines).toEqual(['key 30 up', 'frame']);
   });
 
+  test('the window is attached anew, and the seat hears of it when focus comes next', async () => {
+    rig.seats.attach(window.surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+    seat.keyboard.send('key', 3, 0, S, 1);
+    seat.keyboard.send('enter', 4, window.far, keys());
+    seat.keyboard.send('key', 5, 0, S, 1);
+    expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
+  });
+
   test('the seat has no keyboard any more', async () => {
     seat.seat.send('capabilities', 0);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
@@ -167,6 +176,14 @@ test('a window without input gets nothing', async () => {
   keyboard.send('key', 2, 0, A, 1);
   keyboard.send('leave', 3, deaf.far);
   expect(await rig.heard()).toEqual([]);
+});
+
+test('a seat that comes when all is over is left alone', async () => {
+  const before = rig.server.requests.filter(({ name }) => name === 'wl_registry.bind');
+  rig.seats[Symbol.dispose]();
+  rig.server.addGlobal('wl_seat', 9);
+  await rig.settle();
+  expect(rig.server.requests.filter(({ name }) => name === 'wl_registry.bind')).toEqual(before);
 });
 
 test('a seat of version 1 is left without a word, as it has none', async () => {
