@@ -34,7 +34,8 @@ function solid(shm: WlShm, width: number, height: number, colour: number): WlBuf
   return pool.createBuffer(0, width, height, width * 4, WlShmFormat.argb8888);
 }
 
-describe.skipIf(missing !== null)('a window of sway', () => {
+/** Places are in the screen's pixels, of which the guest has half as many in each direction. */
+describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (scale) => {
   let fds: ReturnType<typeof openFds>;
   let sway: Sway;
   let compositor: WlCompositor;
@@ -48,7 +49,8 @@ describe.skipIf(missing !== null)('a window of sway', () => {
 
   beforeAll(async () => {
     fds = openFds();
-    sway = await Sway.start(WIDTH, HEIGHT, 'bindsym x nop\nseat * pointer_constraint enable');
+    grabs.length = 0;
+    sway = await Sway.start(WIDTH, HEIGHT, `bindsym x nop\noutput * scale ${scale}\nseat * pointer_constraint enable`);
     display = await WaylandDisplay.connect({ socket: sway.socket });
     compositor = display.bind(WlCompositor, 6)!;
     shm = display.bind(WlShm, 1)!;
@@ -57,7 +59,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
     const target = {
       scanout: scanoutId(0),
       input: sink,
-      toGuest: (x: number, y: number, out: { x: number; y: number }) => void Object.assign(out, { x: x / 2, y: y / 2 }),
+      toGuest: (x: number, y: number, out: { x: number; y: number }) => void Object.assign(out, { x: (x * scale) / 2, y: (y * scale) / 2 }),
       grabChanged: (isGrabbed: boolean) => void grabs.push(isGrabbed),
     };
     seats.attach(surface, target);
@@ -88,7 +90,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
       xdgSurface.listener = {
         configure: (serial) => {
           xdgSurface.ackConfigure(serial);
-          surface.attach(solid(shm, WIDTH, HEIGHT, GREY), 0, 0);
+          surface.attach(solid(shm, WIDTH / scale, HEIGHT / scale, GREY), 0, 0);
           surface.damage(0, 0, WIDTH, HEIGHT);
           surface.frame().listener = { done: () => resolve() };
           surface.commit();
@@ -152,7 +154,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
     await heard();
     press(X);
     release(X);
-    input.pointer.moveBy(10, 4);
+    input.pointer.moveBy(10 / scale, 4 / scale);
     expect(before).toEqual([]);
     expect(grabbed).toEqual(['key 45 down', 'frame', 'key 45 up', 'frame', 'by -1000 3', 'frame']);
     expect(await heard()).toEqual(['to 0 55 27', 'frame']);
@@ -161,7 +163,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
 
   test('the guest\'s cursor is the pointer\'s image, with its hotspot, until the guest hides it', async () => {
     using buffer = solid(shm, 16, 16, RED);
-    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 });
+    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 / scale });
     await heard();
     const shown = sway.screenshot();
     seats.setCursor(surface, null);
@@ -175,11 +177,11 @@ describe.skipIf(missing !== null)('a window of sway', () => {
 
   test('while the pointer is locked its image is where the guest has its cursor', async () => {
     using buffer = solid(shm, 16, 16, RED);
-    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 });
-    seats.moveCursor(surface, 100, 50);
+    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 / scale });
+    seats.moveCursor(surface, 100 / scale, 50 / scale);
     shortcut();
     await heard();
-    seats.moveCursor(surface, 300, 200);
+    seats.moveCursor(surface, 300 / scale, 200 / scale);
     await heard();
     const locked = sway.screenshot();
     shortcut();
