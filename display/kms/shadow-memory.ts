@@ -16,6 +16,8 @@ export class ShadowMemory implements Disposable {
   readonly #device: KmsDevice;
   readonly #open: (card: BorrowedFd) => GbmDevice | GbmError;
   readonly #logged = new Set<string>();
+  /** Drivers that refuse once do so again, and some (llvmpipe) lose a descriptor each time. */
+  readonly #refused = new Set<Fourcc>();
   #gbm: GbmDevice | GbmError | null = null;
 
   /** `open` is for tests. */
@@ -29,14 +31,15 @@ export class ShadowMemory implements Disposable {
     const gbm = (this.#gbm ??= this.#open(this.#device.fd));
     if (gbm instanceof GbmError) {
       this.#logOnce(log, `shadows are dumb buffers: ${gbm.message}`);
-    } else {
+    } else if (!this.#refused.has(format)) {
       try {
         const buffer = KmsBuffer.gbm(this.#device, gbm, width, height, format);
         this.#logOnce(log, `shadows are GBM buffers (${gbm.backendName})`);
         return buffer;
       } catch (error) {
         if (!(error instanceof GbmError || error instanceof SysError)) throw error;
-        this.#logOnce(log, `${formatName(format)} shadows are dumb buffers: ${error.message}`, `no ${format}`);
+        this.#refused.add(format);
+        this.#logOnce(log, `${formatName(format)} shadows are dumb buffers: ${error.message}`);
       }
     }
     return KmsBuffer.dumb(this.#device, width, height, format);
@@ -47,10 +50,9 @@ export class ShadowMemory implements Disposable {
     if (this.#gbm instanceof GbmDevice) this.#gbm[Symbol.dispose]();
   }
 
-  /** Once for each kind: sizes differ from one refusal to the next. */
-  #logOnce(log: Log, message: string, kind = message): void {
-    if (this.#logged.has(kind)) return;
-    this.#logged.add(kind);
+  #logOnce(log: Log, message: string): void {
+    if (this.#logged.has(message)) return;
+    this.#logged.add(message);
     log('info', `${this.#device.name}: ${message}`);
   }
 }

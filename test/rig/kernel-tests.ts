@@ -10,7 +10,7 @@ import { COUNTS_FILE } from './counts.ts';
 import { skipWithoutGuest } from './guest-image.ts';
 import { bootKernelVm, missingVkms, output } from './kernel-vm.ts';
 
-const LIMIT_MS = 8 * 60_000;
+const LIMIT_MS = 15 * 60_000;
 const log = join(output, 'kernel.log');
 
 if (!skipWithoutGuest() && !skipWithoutVkms()) process.exitCode = (await runInGuest(process.argv.slice(2))) ? 0 : 1;

@@ -44,6 +44,7 @@ const rows: HeaderRow[] = [
     headers: ['linux/input.h'],
     constants: {
       ...prefixed('EV_', inputCodes.EV),
+      ...prefixed('KEY_', inputCodes.KEY),
       ...prefixed('BTN_', inputCodes.BTN),
       ...prefixed('REL_', inputCodes.REL),
       ...prefixed('ABS_', inputCodes.ABS),
