@@ -115,11 +115,14 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     source.connect(this);
   }
 
-  /** Shows a scanout on an output, beside those that show it already. The guest's monitor is that of the first that has one. */
-  show(id: ScanoutId, output: Output): void {
+  /**
+   * Shows a scanout on an output, beside those that show it already. The guest's monitor is that
+   * of the first that has one. `keepLast` for this output, if not as for all.
+   */
+  show(id: ScanoutId, output: Output, { keepLast = this.#context.keepLast }: Pick<BridgeOptions, 'keepLast'> = {}): void {
     const scanout = this.#scanouts[id];
     if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}`);
-    const screen = new Screen(output, id, this.#context, this);
+    const screen = new Screen(output, id, { ...this.#context, keepLast }, this);
     scanout.screens.push(screen);
     this.#tellMonitor(id, scanout);
     if (!scanout.framebuffer) return;

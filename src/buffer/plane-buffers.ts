@@ -194,6 +194,18 @@ export class PlaneBuffers implements Disposable {
     }
   }
 
+  /** The output imports something else than before: every framebuffer is tried anew. */
+  renew(): void {
+    this.#cache.clear();
+    this.#refused.clear();
+    this.#copied.clear();
+    this.#handle = null;
+    const framebuffer = this.#framebuffer;
+    if (!framebuffer) return;
+    this.#handle = this.#import(framebuffer);
+    if (!this.#handle) this.#useShadow(framebuffer);
+  }
+
   /** The framebuffer is gone: so is its handle. */
   forget(framebuffer: Framebuffer): void {
     if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);

@@ -51,8 +51,12 @@ export class PlaneCache implements Disposable {
     entry.handle[Symbol.dispose]();
   }
 
-  [Symbol.dispose](): void {
+  clear(): void {
     for (const id of [...this.#entries.keys()]) this.delete(id);
+  }
+
+  [Symbol.dispose](): void {
+    this.clear();
   }
 
   /** False: everything is shown. */

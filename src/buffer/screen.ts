@@ -200,6 +200,14 @@ export class Screen implements ScreenListener, Disposable {
     this.#owner.resized(this);
   }
 
+  importsChanged(): void {
+    this.#primary.renew();
+    this.#cursor.renew();
+    this.#damage.addRect(this.#rect);
+    this.#isDirty = true;
+    this.#commit();
+  }
+
   closed(reason: string): void {
     this.#owner.closed(this, reason);
   }

@@ -89,6 +89,8 @@ export interface OutputListener {
   released(handle: Handle): void;
   /** The monitor changed; null is unplugged. */
   resized(monitor: Monitor | null): void;
+  /** `imports` and `shadowFormats` are others, or imports failed after `import`: everything is imported anew and shown again. */
+  importsChanged(): void;
   /** The user or the system took the screen away; every handle is void. */
   closed(reason: string): void;
 }

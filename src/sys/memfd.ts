@@ -23,13 +23,18 @@ export function createMemfd(name: string, length: number, seals = F_SEAL_SHRINK)
   if (number < 0) throw SysError.fromErrno('memfd_create');
   const fd = OwnedFd.adopt(number);
   try {
-    if (ftruncate(number, length) < 0) throw SysError.fromErrno('ftruncate', undefined, `${length} bytes`);
+    growMemfd(fd, length);
     if (fcntl(number, F_ADD_SEALS, seals) < 0) throw SysError.fromErrno('fcntl(F_ADD_SEALS)');
     return fd;
   } catch (error) {
     fd[Symbol.dispose]();
     throw error;
   }
+}
+
+/** Makes a memfd `length` bytes long, the new ones zero. SysError EINVAL, EPERM (sealed), ENOSPC. */
+export function growMemfd(memfd: BorrowedFd, length: number): void {
+  if (ftruncate(memfd.fd, length) < 0) throw SysError.fromErrno('ftruncate', undefined, `${length} bytes`);
 }
 
 /** The F_SEAL_* bits; SysError EINVAL on a file that cannot be sealed. */

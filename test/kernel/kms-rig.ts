@@ -173,6 +173,7 @@ export class WatchedOutput implements Output {
       released: (handle) => listener.released(handle),
       resized: (monitor) => listener.resized(monitor),
       closed: (reason) => listener.closed(reason),
+      importsChanged: () => listener.importsChanged(),
     });
   }
 
@@ -273,6 +274,10 @@ export class TestScreen implements Disposable, OutputListener {
 
   resized(): void {
     throw new Error('nobody touched the cable');
+  }
+
+  importsChanged(): void {
+    throw new Error('a card imports what it did before');
   }
 
   closed(reason: string): void {

@@ -57,6 +57,10 @@ export class HeardScreen implements OutputListener {
     this.#onResized(monitor);
   }
 
+  importsChanged(): void {
+    throw new Error('a card imports what it did before');
+  }
+
   closed(reason: string): void {
     throw new Error(`closed: ${reason}`);
   }

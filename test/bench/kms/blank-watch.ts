@@ -17,6 +17,7 @@ export class BlankWatch {
         },
         released: (handle) => listener.released(handle),
         resized: (monitor) => listener.resized(monitor),
+        importsChanged: () => listener.importsChanged(),
         closed: (reason) => listener.closed(reason),
       });
   }

@@ -26,6 +26,7 @@ beforeEach(() => {
     released: (handle) => events.push(['released', handle]),
     resized: () => events.push('resized'),
     closed: () => events.push('closed'),
+    importsChanged: vi.fn(),
   });
 });
 
@@ -48,7 +49,7 @@ const onScreen = (): void => void vi.advanceTimersToNextTimer();
 describe('the vertical blank', () => {
   test('a frame comes on screen at the next one, which is a whole number of refreshes after the clock began', () => {
     const told: number[][] = [];
-    output.listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn() });
+    output.listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
     const before = monotonicMs();
 
@@ -65,7 +66,7 @@ describe('the vertical blank', () => {
 
   test('a late timer tells of the blank that was latest, not of the one it was set for', () => {
     const sequences: number[] = [];
-    output.listen({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn() });
+    output.listen({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
     output.present(frame(buffer));
     onScreen();
@@ -106,6 +107,7 @@ describe('the vertical blank', () => {
         released: vi.fn(),
         resized: vi.fn(),
         closed: vi.fn(),
+        importsChanged: vi.fn(),
       });
       fast.present(frame(buffer));
     });
@@ -176,7 +178,7 @@ describe('buffers', () => {
     using first = shadow();
     using second = shadow();
     const presented = vi.fn();
-    output.listen({ presented, released: () => output[Symbol.dispose](), resized: vi.fn(), closed: vi.fn() });
+    output.listen({ presented, released: () => output[Symbol.dispose](), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     output.present(frame(first));
     onScreen();
     output.present(frame(second));
@@ -311,6 +313,7 @@ test('is settled when nothing waits to come on screen any more', async () => {
     released: vi.fn(),
     resized: vi.fn(),
     closed: vi.fn(),
+    importsChanged: vi.fn(),
   });
   await output.settled();
   output.present(frame(buffer));

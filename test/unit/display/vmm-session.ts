@@ -77,6 +77,10 @@ export class Listener implements OutputListener {
     this.#tell('presented');
   }
 
+  importsChanged(): void {
+    throw new Error('a VMM imports what it did before');
+  }
+
   closed(reason: string): void {
     this.#tell(`closed: ${reason}`);
   }

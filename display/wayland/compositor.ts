@@ -1,0 +1,122 @@
+import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import { pixmanFormat } from '../../src/sys/pixman.ts';
+import {
+  type WaylandClass,
+  type WaylandCloseReason,
+  WaylandDisplay,
+  type WaylandObject,
+  WlCompositor,
+  WlShm,
+  WlSubcompositor,
+  WpFractionalScaleManagerV1,
+  WpPresentation,
+  WpTearingControlManagerV1,
+  WpViewporter,
+  XdgWmBase,
+  ZwpLinuxDmabufV1,
+  ZxdgDecorationManagerV1,
+} from './client/index.ts';
+import { DmabufFormats, type FormatPair } from './dmabuf-formats.ts';
+import { WaylandOutputError } from './errors.ts';
+import { HostMonitors } from './monitors.ts';
+import { fromShmFormat } from './shm-buffer.ts';
+
+/** linux/time.h */
+const CLOCK_MONOTONIC = 1;
+
+export interface CompositorOptions {
+  /** As WaylandDisplay takes it. */
+  readonly socket?: string | OwnedFd;
+  readonly signal?: AbortSignal;
+  /** Without: everything is shown by copy. */
+  readonly useDmabufs: boolean;
+}
+
+/** One connection to a compositor, and what it offers to windows. What is null it does not have. */
+export class Compositor implements Disposable {
+  readonly display: WaylandDisplay;
+  readonly surfaces: WlCompositor;
+  readonly subsurfaces: WlSubcompositor;
+  readonly shm: WlShm;
+  readonly shell: XdgWmBase;
+  readonly monitors: HostMonitors;
+  readonly viewporter: WpViewporter | null;
+  readonly dmabuf: ZwpLinuxDmabufV1 | null;
+  readonly presentation: WpPresentation | null;
+  readonly fractionalScale: WpFractionalScaleManagerV1 | null;
+  readonly decoration: ZxdgDecorationManagerV1 | null;
+  readonly tearing: WpTearingControlManagerV1 | null;
+  readonly #shmFormats = new Set<Fourcc>();
+  readonly #dmabufFormats = new DmabufFormats();
+  #isMonotonic = false;
+
+  private constructor(display: WaylandDisplay, useDmabufs: boolean) {
+    this.display = display;
+    this.surfaces = required(display, WlCompositor, 6);
+    this.subsurfaces = required(display, WlSubcompositor, 1);
+    this.shm = required(display, WlShm, 1);
+    this.shell = required(display, XdgWmBase, 6);
+    this.monitors = new HostMonitors(display);
+    this.viewporter = display.bind(WpViewporter, 1);
+    // A guest's picture may be a part of its buffer, which only a viewport can show.
+    this.dmabuf = useDmabufs && this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;
+    this.presentation = display.bind(WpPresentation, 1);
+    this.fractionalScale = this.viewporter ? display.bind(WpFractionalScaleManagerV1, 1) : null;
+    this.decoration = display.bind(ZxdgDecorationManagerV1, 1);
+    this.tearing = display.bind(WpTearingControlManagerV1, 1);
+    this.shm.listener = { format: (format) => this.#shmFormats.add(fromShmFormat(format)) };
+    this.shell.listener = { ping: (serial) => this.shell.pong(serial) };
+    if (this.presentation) this.presentation.listener = { clockId: (clock) => (this.#isMonotonic = clock === CLOCK_MONOTONIC) };
+    if (this.dmabuf && this.dmabuf.version < 4) this.#dmabufFormats.watchGlobal(this.dmabuf);
+    else if (this.dmabuf) this.#dmabufFormats.watch(this.dmabuf.getDefaultFeedback());
+  }
+
+  /** Rejects with WaylandError `connect`, with WaylandOutputError `missing`, with why the connection ended at once. */
+  static async connect({ useDmabufs, ...options }: CompositorOptions): Promise<Compositor> {
+    const display = await WaylandDisplay.connect(options);
+    try {
+      const compositor = new Compositor(display, useDmabufs);
+      // Its formats and monitors.
+      await display.roundtrip();
+      return compositor;
+    } catch (error) {
+      display[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get shmFormats(): ReadonlySet<Fourcc> {
+    return this.#shmFormats;
+  }
+
+  /** What the CPU can draw for it, best first. */
+  get shadowFormats(): Fourcc[] {
+    const others = [...this.#shmFormats].filter((format) => formatInfo(format)?.planes.length === 1 && pixmanFormat(format) !== null);
+    return [...new Set([DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888, ...others])];
+  }
+
+  /** Of no surface in particular. */
+  get dmabufFormats(): readonly FormatPair[] {
+    return this.#dmabufFormats.pairs;
+  }
+
+  /** The times of wp_presentation are of the clock that ours are of. */
+  get isMonotonic(): boolean {
+    return this.#isMonotonic;
+  }
+
+  onClosed(listener: (reason: WaylandCloseReason) => void): () => void {
+    return this.display.onClosed(listener);
+  }
+
+  [Symbol.dispose](): void {
+    this.display[Symbol.dispose]();
+  }
+}
+
+function required<T extends WaylandObject>(display: WaylandDisplay, type: WaylandClass<T>, version: number): T {
+  const bound = display.bind(type, version);
+  if (!bound) throw new WaylandOutputError('missing', `the compositor has no ${type.interface.name}, which windows need`);
+  return bound;
+}

@@ -1,0 +1,300 @@
+import { DRM_FORMAT_MOD_INVALID, type Fourcc, formatName, type Modifier } from '../../protocols/drm-fourcc.ts';
+import { Bag } from '../../src/core/bag.ts';
+import { Damage } from '../../src/core/damage.ts';
+import { FormatSet } from '../../src/core/format-set.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import type { Size } from '../../src/core/geometry.ts';
+import type { Log } from '../../src/core/log.ts';
+import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
+import { SysError } from '../../src/sys/errors.ts';
+import { SurfaceBuffer } from './buffer.ts';
+import type { Compositor } from './compositor.ts';
+import { DmabufBuffer, type DmabufOwner } from './dmabuf-buffer.ts';
+import { type FormatPair, importable, pairKey, sameFormats } from './dmabuf-formats.ts';
+import { FramePacer } from './frame-pacer.ts';
+import { HeldBuffers } from './held-buffers.ts';
+import { ShmBuffer } from './shm-buffer.ts';
+import { ShmPools } from './shm-pool.ts';
+import { Window, type WindowOptions, type WindowOwner } from './window.ts';
+
+const MAX_CURSOR: Size = { width: 256, height: 256 };
+const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
+const EVERYWHERE = 2 ** 31 - 1;
+
+export interface WaylandOutputOptions extends WindowOptions {
+  readonly scanout: number;
+  /** Its window is open only while the guest shows something. */
+  readonly isOptional: boolean;
+  readonly log: Log;
+  /** The user has closed the window; the output's listener has heard of it. */
+  readonly onClosed: (output: WaylandOutput) => void;
+}
+
+/**
+ * A window of a compositor. It outlives the compositor: without one, frames end by a timer, and
+ * what was shown last is shown by the next one.
+ */
+export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
+  readonly name: string;
+  readonly readsPages = false;
+  readonly maxCursor = MAX_CURSOR;
+  readonly #options: WaylandOutputOptions;
+  readonly #pacer = new FramePacer((...shown) => this.#frameShown(...shown));
+  #listener: OutputListener | null = null;
+  #compositor: Compositor | null = null;
+  #window: Window | null = null;
+  #monitor: Monitor;
+  #imports = new FormatSet();
+  /** As the compositor announced them. */
+  #offered: readonly FormatPair[] = [];
+  #shadowFormats: readonly Fourcc[] = [];
+  /** `pairKey`s. */
+  readonly #refused = new Set<string>();
+  readonly #pools = new ShmPools();
+
+  /** The newest frame, committed unless `#isDue`. */
+  #picture: SurfaceBuffer | null = null;
+  #cursor: SurfaceBuffer | null = null;
+  readonly #source = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
+  readonly #damage = new Damage();
+  #isDue = false;
+  readonly #held = new HeldBuffers((buffer) => this.#cameBack(buffer));
+  /** The compositor will not read them: told at the end of the frame in flight. */
+  readonly #unused = new Bag<SurfaceBuffer>();
+  #isClosed = false;
+
+  constructor(compositor: Compositor, options: WaylandOutputOptions) {
+    this.name = `wayland:${options.scanout}`;
+    this.#options = options;
+    this.#pacer.refreshMhz = compositor.monitors.first?.refreshMhz ?? 0;
+    this.#monitor = virtualMonitor(this.name, DEFAULT_SIZE.width, DEFAULT_SIZE.height, this.#pacer.refreshMhz);
+    this.connected(compositor);
+  }
+
+  get monitor(): Monitor {
+    return this.#monitor;
+  }
+
+  get imports(): FormatSet {
+    return this.#imports;
+  }
+
+  get shadowFormats(): readonly Fourcc[] {
+    return this.#shadowFormats;
+  }
+
+  /** Null while there is none. */
+  get window(): Window | null {
+    return this.#window;
+  }
+
+  listen(listener: OutputListener): void {
+    this.#listener = listener;
+  }
+
+  import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
+    const { backing, format, modifier } = framebuffer;
+    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
+    if (!this.#imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: the compositor imports no ${formatName(format)} with this modifier`);
+    try {
+      return new DmabufBuffer(this, framebuffer, backing.dmabuf);
+    } catch (cause) {
+      if (!(cause instanceof SysError)) throw cause;
+      return new DmabufImportRefused('resources', `${this.name}: ${cause.message}`, { cause });
+    }
+  }
+
+  /** Throws SysError ENOMEM, ENOSPC, EMFILE; RangeError for what no compositor takes. */
+  createShadow(width: number, height: number, format: Fourcc): Shadow {
+    return ShmBuffer.create(this, this.#pools, width, height, format);
+  }
+
+  present(frame: Frame): void {
+    if (this.#isClosed) return;
+    if (this.#pacer.isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
+    this.#pacer.begin();
+    this.#setCursor(usable(frame.cursor.handle));
+    const picture = usable(frame.primary.handle);
+    if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) {
+      this.#pacer.timed(0);
+      return;
+    }
+    this.#setPicture(picture);
+    Object.assign(this.#source, frame.primary.src);
+    if (picture) Object.assign(this.#canvas, frame.canvas);
+    if (!this.#isDue) this.#damage.clear();
+    this.#damage.addAll(frame.damage);
+    this.#isDue = true;
+    if (this.#options.isOptional) this.#openOrClose();
+    this.#commit();
+  }
+
+  /** A compositor is there, the first or the next. */
+  connected(compositor: Compositor): void {
+    this.#compositor = compositor;
+    this.#refused.clear();
+    this.#shadowFormats = compositor.shadowFormats;
+    this.#offer(compositor.dmabufFormats);
+    this.#isDue = true;
+    this.#openOrClose();
+    this.#listener?.importsChanged();
+  }
+
+  /** The compositor is gone, or the window is. */
+  disconnected(): void {
+    this.#compositor = null;
+    this.#closeWindow();
+  }
+
+  bufferReleased(buffer: SurfaceBuffer): void {
+    this.#held.released(buffer);
+    this.#listener?.released(buffer);
+  }
+
+  bufferReady(buffer: SurfaceBuffer): void {
+    if (buffer === this.#picture) this.#commit();
+  }
+
+  nameOf(format: Fourcc, modifier: Modifier): Modifier {
+    return this.#offered.some((pair) => pair[0] === format && pair[1] === modifier) ? modifier : DRM_FORMAT_MOD_INVALID;
+  }
+
+  importFailed(format: Fourcc, modifier: Modifier): void {
+    this.#refused.add(pairKey(format, modifier));
+    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(format)} after all`);
+    this.#offer(this.#offered);
+    this.#listener?.importsChanged();
+    // Whatever waited for it will not come.
+    if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
+  }
+
+  windowConfigured(): void {
+    this.#commit();
+  }
+
+  windowResized({ width, height }: Size): void {
+    if (width === this.#monitor.width && height === this.#monitor.height) return;
+    this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
+    this.#listener?.resized(this.#monitor);
+  }
+
+  windowMonitorChanged(refreshMhz: number): void {
+    this.#pacer.refreshMhz = refreshMhz;
+  }
+
+  windowFormatsChanged(pairs: readonly FormatPair[]): void {
+    const before = this.#imports;
+    this.#offer(pairs);
+    if (!sameFormats(before, this.#imports)) this.#listener?.importsChanged();
+  }
+
+  windowClosed(): void {
+    this.#isClosed = true;
+    this.disconnected();
+    this.#listener?.closed('its window was closed');
+    this.#options.onClosed(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#listener = null;
+    this.disconnected();
+    this.#pacer[Symbol.dispose]();
+    this.#held[Symbol.dispose]();
+  }
+
+  #offer(pairs: readonly FormatPair[]): void {
+    this.#offered = pairs;
+    this.#imports = importable(pairs, this.#refused);
+  }
+
+  #openOrClose(): void {
+    const isWanted = !this.#isClosed && (!this.#options.isOptional || this.#picture !== null);
+    if (isWanted && this.#compositor) this.#window ??= new Window(this.#compositor, this.#canvas, this.#options, this);
+    else if (!isWanted) this.#closeWindow();
+  }
+
+  #closeWindow(): void {
+    this.#window?.[Symbol.dispose]();
+    this.#window = null;
+    this.#isDue = true;
+    this.#pacer.reset();
+    this.#held.takeBackAll();
+  }
+
+  #setPicture(picture: SurfaceBuffer | null): void {
+    const before = this.#picture;
+    if (picture === before) return;
+    this.#picture = picture;
+    if (before && this.#isDue && !before.isBusy) this.#unused.add(before);
+  }
+
+  /** The compositor does not see it: the guest's pointer is drawn by whoever shows the host's. */
+  #setCursor(cursor: SurfaceBuffer | null): void {
+    const before = this.#cursor;
+    if (cursor === before) return;
+    this.#cursor = cursor;
+    if (before) this.#unused.add(before);
+  }
+
+  /** Shows the newest frame, if everything for it is there; else whatever is missing calls again. */
+  #commit(): void {
+    const compositor = this.#compositor;
+    const window = this.#window;
+    const picture = this.#picture;
+    if (!this.#isDue) return;
+    if (!compositor || !window || (picture?.isDisposed && !picture.isBusy)) {
+      if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
+      return;
+    }
+    const wlBuffer = window.isConfigured ? (picture?.wlBuffer(compositor, true) ?? null) : null;
+    if (!window.isConfigured || (picture && !wlBuffer)) {
+      this.#pacer.wait();
+      return;
+    }
+    this.#isDue = false;
+    window.picture.attach(wlBuffer, 0, 0);
+    if (picture) {
+      window.setCanvas(this.#canvas.width, this.#canvas.height);
+      window.setSource(this.#source);
+      this.#damageSurface(window);
+      if (this.#pacer.isInFlight) this.#pacer.commit(compositor, window.picture);
+    } else if (this.#pacer.isInFlight) {
+      this.#pacer.timed(0);
+    }
+    this.#held.committed(picture);
+    window.commitPicture();
+  }
+
+  #damageSurface({ picture }: Window): void {
+    const damage = this.#damage;
+    // Positions in buffers came with version 4; and a surface without a picture has seen nothing yet.
+    if (picture.version < 4) {
+      picture.damage(0, 0, EVERYWHERE, EVERYWHERE);
+    } else if (!this.#held.shown) {
+      picture.damageBuffer(0, 0, EVERYWHERE, EVERYWHERE);
+    } else {
+      for (let i = 0; i < damage.count; i++) picture.damageBuffer(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
+    }
+  }
+
+  #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
+    // What nobody sees cannot be torn, and a guest must not wait for a compositor that does not look.
+    if (flags & PresentedFlags.HIDDEN) this.#held.takeBackReplaced();
+    for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
+    this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
+  }
+
+  /** Whoever presents is told afterwards. */
+  #cameBack(buffer: SurfaceBuffer): void {
+    if (this.#pacer.isInFlight) this.#unused.add(buffer);
+    else this.#listener?.released(buffer);
+  }
+}
+
+/** Null for one that is disposed: its memory is. */
+function usable(handle: Handle | null): SurfaceBuffer | null {
+  return handle instanceof SurfaceBuffer && !handle.isDisposed ? handle : null;
+}

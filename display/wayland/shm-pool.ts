@@ -1,0 +1,105 @@
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
+import { createMemfd, growMemfd } from '../../src/sys/memfd.ts';
+import type { WlShmPool } from './client/index.ts';
+import type { Compositor } from './compositor.ts';
+
+/** Sizes and offsets of wl_shm_pool are 32-bit integers. */
+const MAX_POOL_SIZE = 2 ** 31 - 1;
+
+/** Room for one picture. Its owner disposes it. */
+export interface ShmSlot extends Disposable {
+  readonly pool: Pick<ShmPool, 'wlPool'>;
+  /** Bytes into the pool's file. */
+  readonly offset: number;
+  readonly pixels: Mapping;
+}
+
+/** The pools of one window: one for each size of picture it has, so that one that is dragged leaves nothing behind. */
+export class ShmPools {
+  #pools: ShmPool[] = [];
+
+  /** Room for `byteLength` bytes, zeroed. SysError ENOMEM, ENOSPC, EMFILE; RangeError if it is too large. */
+  take(byteLength: number): ShmSlot {
+    this.#pools = this.#pools.filter((pool) => pool.isUsed);
+    let pool = this.#pools.find((each) => each.fits(byteLength));
+    if (!pool) this.#pools.push((pool = new ShmPool(byteLength)));
+    return pool.take();
+  }
+}
+
+/** Slots of one size in one file, which grows by a slot when none is free, and goes with its last one. */
+class ShmPool {
+  readonly #slotSize: number;
+  readonly #fd: OwnedFd;
+  /** Offsets of slots given back. */
+  readonly #free: number[] = [];
+  #size = 0;
+  #used = 0;
+  #compositor: Compositor | null = null;
+  #wlPool: WlShmPool | null = null;
+  #wlSize = 0;
+
+  /** SysError EMFILE, ENOMEM. */
+  constructor(byteLength: number) {
+    this.#slotSize = slotSize(byteLength);
+    this.#fd = createMemfd('scanout-window', 0);
+  }
+
+  get isUsed(): boolean {
+    return this.#used > 0;
+  }
+
+  fits(byteLength: number): boolean {
+    return slotSize(byteLength) === this.#slotSize;
+  }
+
+  /** Zeroed. SysError ENOMEM, ENOSPC, RangeError. A pool that fails at its first slot is gone. */
+  take(): ShmSlot {
+    using stack = new DisposableStack();
+    stack.defer(() => this.#endIfUnused());
+    const free = this.#free.at(-1);
+    const offset = free ?? this.#size;
+    const end = offset + this.#slotSize;
+    if (end > MAX_POOL_SIZE) throw new RangeError(`pictures of ${this.#slotSize} bytes do not fit a wl_shm_pool`);
+    if (free === undefined) growMemfd(this.#fd, end);
+    const pixels = Mapping.file(this.#fd, offset, this.#slotSize, 'read-write');
+    if (free === undefined) this.#size = end;
+    else pixels.bytes.fill(0);
+    if (free !== undefined) this.#free.pop();
+    this.#used++;
+    stack.move();
+    return { pool: this, offset, pixels, [Symbol.dispose]: () => this.#giveBack(offset, pixels) };
+  }
+
+  /** As large as the file, for this compositor. */
+  wlPool(compositor: Compositor): WlShmPool {
+    if (compositor !== this.#compositor || !this.#wlPool) {
+      this.#compositor = compositor;
+      this.#wlPool = compositor.shm.createPool(this.#fd, this.#size);
+    } else if (this.#wlSize < this.#size) {
+      this.#wlPool.resize(this.#size);
+    }
+    this.#wlSize = this.#size;
+    return this.#wlPool;
+  }
+
+  #giveBack(offset: number, pixels: Mapping): void {
+    pixels[Symbol.dispose]();
+    this.#free.push(offset);
+    this.#used--;
+    this.#endIfUnused();
+  }
+
+  #endIfUnused(): void {
+    if (this.#used > 0) return;
+    this.#wlPool?.[Symbol.dispose]();
+    this.#wlPool = null;
+    this.#fd[Symbol.dispose]();
+  }
+}
+
+function slotSize(byteLength: number): number {
+  return Math.ceil(byteLength / PAGE_SIZE) * PAGE_SIZE;
+}
