@@ -1,8 +1,10 @@
 import type { WantedMode } from '../../display/kms/mode.ts';
 import { UsageError } from '../core/errors.ts';
+import { parseWaylandSpec, type WaylandSpec } from './wayland-spec.ts';
 
 /** What `--output` asks for. `dmabuf`: the VMM draws with GL, so it can take pictures without a copy. */
 export type OutputSpec =
+  | WaylandSpec
   | { readonly kind: 'headless'; readonly width: number; readonly height: number; readonly refreshMhz: number }
   | { readonly kind: 'vmm'; readonly dmabuf: boolean }
   | { readonly kind: 'kms'; readonly card?: string; readonly connector?: string; readonly mode?: WantedMode; readonly background?: number };
@@ -12,6 +14,7 @@ export type WhenOff = 'last' | number;
 
 export const OUTPUT_FORMS =
   "headless:WIDTHxHEIGHT[@HZ] (headless:1280x800@60), vmm (the VMM's own display), vmm:dmabuf (the same, if it draws with GL) " +
+  'wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT] (windows; wayland:wayland-1,scale=2), ' +
   'or kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]] (the monitors of this machine; kms:card0,connector=HDMI-A-1)';
 
 export const WHEN_OFF_FORMS = '`last` (its last picture), `black`, or a colour as #RRGGBB (kms only)';
@@ -25,9 +28,16 @@ export function parseOutputSpec(text: string): OutputSpec {
   if (text === 'vmm' || text === 'vmm:dmabuf') return { kind: 'vmm', dmabuf: text === 'vmm:dmabuf' };
   const kms = /^kms(?::([^,=]+))?((?:,[^,]+)*)$/.exec(text);
   if (kms) return { kind: 'kms', ...(kms[1] !== undefined && { card: kms[1] }), ...kmsChoices(kms[2]!.split(',').slice(1), text) };
+  const wayland = parseWaylandSpec(text);
+  if (wayland) return wayland;
   const mode = text.startsWith('headless:') ? parseMode(text.slice('headless:'.length)) : null;
   if (!mode) throw unusable(text);
   return { kind: 'headless', refreshMhz: DEFAULT_REFRESH_HZ * 1000, ...mode };
+}
+
+/** Of a guest that is gone a window keeps the picture; a screen that others look at goes dark. */
+export function defaultWhenOff(specs: readonly OutputSpec[]): WhenOff {
+  return specs.every(({ kind }) => kind === 'wayland') ? 'last' : BLACK;
 }
 
 /** Throws UsageError. */

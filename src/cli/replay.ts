@@ -46,6 +46,7 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   const log = stderrLog(options.logLevel);
   const specs = options.output?.map(parseOutputSpec) ?? null;
   if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; write headless:WIDTHxHEIGHT[@HZ] or kms');
+  if (specs?.some(({ kind }) => kind === 'wayland')) throw new UsageError('--output wayland: recordings are not played in windows; write headless:WIDTHxHEIGHT[@HZ] or kms');
   if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
     throw new UsageError('--png: the picture is that of a headless output; add --output headless:WIDTHxHEIGHT, which may stand beside kms');
   }

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { WaylandWindows } from '../../display/wayland/windows.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
-import type { LogLevel } from '../core/log.ts';
+import type { Log, LogLevel } from '../core/log.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { parseByteSize } from './byte-size.ts';
 import { ControlError, defaultControlPath } from './control-protocol.ts';
@@ -8,8 +9,9 @@ import { ControlServer } from './control-server.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
 import { INPUT_FORMS, parseInputSpecs } from './input-spec.ts';
 import { logLevelOption, stderrLog } from './log.ts';
-import { OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
+import { defaultWhenOff, OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
 import { Session } from './session.ts';
+import { parseScale, windowsAmong, type WaylandSpec } from './wayland-spec.ts';
 
 const DEFAULT_OUTPUT = 'headless:1280x800';
 const MAX_SCANOUTS = 16;
@@ -22,7 +24,10 @@ interface Options {
   scanouts?: number;
   maxGuestMemory: string;
   zeroCopy: ZeroCopy;
-  whenOff: string;
+  whenOff?: string;
+  fullscreen?: true;
+  scale?: number;
+  title?: string;
   logLevel: LogLevel;
 }
 
@@ -32,7 +37,10 @@ export function sessionCommand(name: string): Command {
     .requiredOption('--guest <spec>', GUEST_FORMS)
     .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, repeated)
     .option('--input <spec>', `${INPUT_FORMS}; the guest's input devices, for outputs that people do something at; may be repeated`, repeated)
-    .option('--when-off <picture>', `what screens show while the guest shows nothing (it reboots, or is gone): ${WHEN_OFF_FORMS}`, 'black')
+    .option('--when-off <picture>', `what screens show while the guest shows nothing (it reboots, or is gone): ${WHEN_OFF_FORMS} (default: last in windows, else black)`)
+    .option('--fullscreen', 'windows fill the screen')
+    .option('--scale <number>', 'screen pixels per guest pixel in windows (default: 1)', parseWindowScale)
+    .option('--title <text>', 'of windows')
     .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
     .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output and monitor)", parseScanouts)
     .option('--max-guest-memory <size>', 'host memory the guest can cause to be used', '512M')
@@ -40,16 +48,23 @@ export function sessionCommand(name: string): Command {
     .addOption(logLevelOption());
 }
 
-/** Runs a session until SIGINT or SIGTERM. */
+/** Runs a session until SIGINT, SIGTERM, or the user has closed its last window. */
 export async function runSession(options: Options, record?: string): Promise<void> {
   const log = stderrLog(options.logLevel);
   const guest = parseGuestSpec(options.guest);
   const inputs = parseInputSpecs(options.input ?? []);
-  const whenOff = parseWhenOff(options.whenOff);
+  const outputs = (options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec);
+  const whenOff = options.whenOff === undefined ? defaultWhenOff(outputs) : parseWhenOff(options.whenOff);
+  const { fullscreen, scale, title } = options;
+  const window = windowsAmong(outputs, { ...(fullscreen && { fullscreen }), ...(scale !== undefined && { scale }), ...(title !== undefined && { title }) });
+  let close = (): void => undefined;
+  const closed = new Promise<string>((resolve) => (close = () => resolve('the last window was closed')));
+  using windows = window && (await openWindows(window, log, () => close()));
   using session = Session.open({
     guest,
-    outputs: withBackground((options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec), whenOff),
+    outputs: withBackground(outputs, whenOff),
     inputs,
+    ...(windows && { windows }),
     keepLast: whenOff === 'last',
     maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
     zeroCopy: options.zeroCopy,
@@ -67,11 +82,11 @@ export async function runSession(options: Options, record?: string): Promise<voi
   } else {
     console.log(`listening on inherited descriptor ${guest.fd}`);
   }
-  const signal = await new Promise<string>((resolve) => {
+  const signalled = new Promise<string>((resolve) => {
     process.once('SIGINT', resolve);
     process.once('SIGTERM', resolve);
   });
-  log('info', `${signal}: ending`);
+  log('info', `${await Promise.race([signalled, closed])}: ending`);
 }
 
 /** At a path that was asked for it must work; the default one may belong to another bridge. */
@@ -88,6 +103,16 @@ function openControl(path: string | undefined, session: Session, warn: (message:
 
 function repeated(value: string, before: string[] = []): string[] {
   return [...before, value];
+}
+
+function openWindows({ display, scale = 1, kind: _, ...choices }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
+  return WaylandWindows.connect({ ...choices, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
+}
+
+function parseWindowScale(text: string): number {
+  const scale = parseScale(text);
+  if (scale === null) throw new InvalidArgumentError('write a number from 0.1 to 16.');
+  return scale;
 }
 
 function parseScanouts(text: string): number {

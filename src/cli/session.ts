@@ -1,5 +1,6 @@
 import type { HeadlessOutput } from '../../display/headless/output.ts';
 import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
+import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge, type ScanoutStats } from '../bridge.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
 import { ScanoutError } from '../core/errors.ts';
@@ -37,6 +38,8 @@ export interface SessionOptions {
   /** Each headless output and each monitor shows one scanout, in order; the VMM's display shows all of them. */
   readonly outputs: readonly OutputSpec[];
   readonly inputs?: readonly InputSpec[];
+  /** The caller's, with a window for each scanout; disposed after the session. */
+  readonly windows?: WaylandWindows;
   /** Screens keep a guest's last picture when it shows none; default: they go dark. */
   readonly keepLast?: boolean;
   /** Default: one for each headless output and each monitor plugged in, and at least one. */
@@ -78,6 +81,8 @@ export class Session implements Disposable {
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
     this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget, ...(input && { input }) }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
+    // The first window stays; the others close when the guest turns their scanouts off.
+    options.windows?.open(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, index === 0 ? {} : { keepLast: false }));
     this.#stack = stack.move();
   }
 

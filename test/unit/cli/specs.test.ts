@@ -3,13 +3,14 @@ import { describe, expect, test } from 'vitest';
 import { parseByteSize } from '../../../src/cli/byte-size.ts';
 import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
 import { parseInputSpec, parseInputSpecs } from '../../../src/cli/input-spec.ts';
-import { parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
+import { defaultWhenOff, parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
+import { windowsAmong } from '../../../src/cli/wayland-spec.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 /** Texts near the accepted forms, where mistakes are. */
 const nearly = fc.oneof(
   fc.string(),
-  fc.stringMatching(/^(headless|vmm|kms|vhost-user|fd)?[:=,]?(mode=|connector=|kind=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
+  fc.stringMatching(/^(headless|vmm|kms|wayland|vhost-user|fd)?[:=,]?(mode=|connector=|kind=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
 );
 
 function valueOrUsage<T>(parse: () => T): T | null {
@@ -32,15 +33,19 @@ describe('--output', () => {
     ['kms:card1', { kind: 'kms', card: 'card1' }],
     ['kms:/dev/dri/card0,connector=HDMI-A-1', { kind: 'kms', card: '/dev/dri/card0', connector: 'HDMI-A-1' }],
     ['kms,mode=1920x1080', { kind: 'kms', mode: { width: 1920, height: 1080 } }],
+    ['wayland', { kind: 'wayland' }],
+    ['wayland:wayland-1', { kind: 'wayland', display: 'wayland-1' }],
+    ['wayland:/run/user/0/wayland-0,fullscreen,scale=1.5,tearing', { kind: 'wayland', display: '/run/user/0/wayland-0', fullscreen: true, scale: 1.5, tearing: true }],
+    ['wayland,title=a guest, of mine', { kind: 'wayland', title: 'a guest, of mine' }],
     ['kms,mode=1920x1080@59.94,connector=DP-2', { kind: 'kms', connector: 'DP-2', mode: { width: 1920, height: 1080, refreshMhz: 59_940 } }],
   ])('%s', (text, spec) => {
     expect(parseOutputSpec(text)).toEqual(spec);
   });
 
-  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland', 'headless:123456x1', 'kms:', 'kms,', 'kms,mode=large', 'kms,mode=1x1,mode=2x2', 'kms,connector=', 'kms,colour=red', 'kms:card0,card1'])(
+  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland:', 'wayland,', 'wayland,scale=0', 'wayland,scale=17', 'wayland,fullscreen,fullscreen', 'wayland,title=', 'wayland,title=a,fullscreen\0', 'wayland1', 'headless:123456x1', 'kms:', 'kms,', 'kms,mode=large', 'kms,mode=1x1,mode=2x2', 'kms,connector=', 'kms,colour=red', 'kms:card0,card1'])(
     "'%s' is refused with the forms that are not",
     (text) => {
-      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*vmm.*kms/);
+      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*vmm.*wayland.*kms/);
     },
   );
 
@@ -52,6 +57,25 @@ describe('--output', () => {
       }),
     );
     fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseOutputSpec(text))));
+  });
+});
+
+describe('windows', () => {
+  const wayland = { kind: 'wayland', scale: 2 } as const;
+  const headless = { kind: 'headless' } as const;
+
+  test('take what is asked for beside --output', () => {
+    expect(windowsAmong([headless, wayland], { title: 'x', scale: 3 })).toEqual({ kind: 'wayland', title: 'x', scale: 3 });
+    expect(windowsAmong([headless], {})).toBeNull();
+  });
+
+  test('are there once, and asked for where there are any', () => {
+    expect(() => windowsAmong([wayland, wayland], {})).toThrow(UsageError);
+    expect(() => windowsAmong([headless], { fullscreen: true })).toThrow(/--fullscreen/);
+  });
+
+  test('keep the last picture of a guest that is gone, unless other outputs stand beside them', () => {
+    expect([defaultWhenOff([{ kind: 'wayland' }]), defaultWhenOff([{ kind: 'wayland' }, { kind: 'vmm', dmabuf: false }])]).toEqual(['last', 0]);
   });
 });
 
