@@ -1,9 +1,27 @@
 import { constants, openSync, readSync, writeFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import type { Picture } from '../../src/core/picture.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { Poll } from '../../src/sys/poll.ts';
 
-/** A line is the frame's number and the checksum, as `0x%08x 0x%08x\n`. */
+const MAX_FRAMES = 600;
+
+/** One read gives one line: the frame's number, the checksum, and a byte after the end that Linux (6.12) does not set. */
+const LINE = /^0x[0-9a-f]{8} (0x[0-9a-f]{8})\n/;
 const LINE_LENGTH = 64;
+
+/** The checksum vkms makes of a screen: Linux' crc32_le, begun at 0, over all pixels as 16-bit A, R, G, B. */
+export function checksum({ data }: Picture): string {
+  const words = new Uint16Array(data.length);
+  for (let at = 0; at < data.length; at += 4) {
+    words[at] = 0xffff;
+    words[at + 1] = data[at]! * 257;
+    words[at + 2] = data[at + 1]! * 257;
+    words[at + 3] = data[at + 2]! * 257;
+  }
+  // zlib inverts the value before and after.
+  return `0x${(~crc32(words, 0xffffffff) >>> 0).toString(16).padStart(8, '0')}`;
+}
 
 /**
  * What a CRTC shows, frame after frame, as the checksums its hardware makes of them: a way to see a
@@ -26,16 +44,14 @@ export class CrtcCrc implements Disposable {
     this.#poll = Poll.readable(this.#fd, () => this.#read());
   }
 
-  /** Resolves with the pictures shown, up to and with the first frame of `crc`. The test's own time ends the wait. */
+  /** Resolves with the pictures shown, up to and with the first frame of `crc`. Rejects when it is not among the next few hundred. */
   async until(crc: string): Promise<string[]> {
-    while (!this.#seen.includes(crc)) await this.#frame();
+    const end = this.#frames + MAX_FRAMES;
+    while (!this.#seen.includes(crc)) {
+      if (this.#frames >= end) throw new Error(`${crc} is not shown; shown were ${this.#seen.join(', ')}`);
+      await this.#frame();
+    }
     return this.#take(this.#seen.indexOf(crc) + 1);
-  }
-
-  /** Resolves with the picture that follows the one shown last, which is any one at first. */
-  async next(): Promise<string> {
-    while (this.#seen.length < 2) await this.#frame();
-    return this.#take(2)[1]!;
   }
 
   /** Resolves with the pictures shown during the next `count` frames. */
@@ -50,7 +66,9 @@ export class CrtcCrc implements Disposable {
   }
 
   #frame(): Promise<void> {
-    return new Promise((resolve) => (this.#onFrame = resolve));
+    return new Promise((resolve) => {
+      this.#onFrame = resolve;
+    });
   }
 
   /** The last one taken goes on being shown. */
@@ -64,9 +82,9 @@ export class CrtcCrc implements Disposable {
     try {
       for (;;) {
         const length = readSync(this.#fd.fd, this.#line, 0, LINE_LENGTH, null);
-        const crc = Buffer.from(this.#line.subarray(0, length)).toString('latin1').trim().split(' ')[1]!;
+        const [, crc] = LINE.exec(Buffer.from(this.#line.subarray(0, length)).toString('latin1'))!;
         this.#frames++;
-        if (crc !== this.#seen.at(-1)) this.#seen.push(crc);
+        if (crc !== this.#seen.at(-1)) this.#seen.push(crc!);
       }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;

@@ -1,22 +1,19 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { KmsDevice } from '../../display/kms/device.ts';
-import { type Mode, rankModes } from '../../display/kms/mode.ts';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_PROTOCOL_F } from '../../protocols/vhost-user.ts';
 import { VIRTIO_GPU_FORMAT } from '../../protocols/virtio-gpu.ts';
-import type { UdmabufDriver } from '../../src/buffer/udmabuf.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
-import { ScatteredPicture } from '../rig/scattered-picture.ts';
+import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
-import { CrtcCrc } from './crtc-crc.ts';
-import { firstPipe, TestScreen } from './kms-rig.ts';
 
 export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
-export const MODE = '640x480';
-const [WIDTH, HEIGHT] = [640, 480];
+export const WIDTH = 640;
+export const HEIGHT = 480;
 const CURSOR_SIDE = 64;
 const CURSOR_AT = [200, 100] as const;
 
@@ -114,57 +111,39 @@ export class FakeVmm implements Disposable {
   }
 }
 
-/** Pictures, and the checksums of a screen that shows them, found out by showing them ourselves. */
+/** What a guest draws, all of it opaque. */
 export class Pictures implements Disposable {
+  readonly one: ScatteredPicture;
+  readonly two: ScatteredPicture;
   readonly cursor: ScatteredPicture;
-  readonly #udmabuf: UdmabufDriver;
-  readonly #made: ScatteredPicture[] = [];
-  readonly #card: string;
+  readonly #stack = new DisposableStack();
 
-  constructor(card: string, udmabuf: UdmabufDriver) {
-    this.#card = card;
-    this.#udmabuf = udmabuf;
-    this.cursor = this.#keep(new ScatteredPicture(udmabuf, CURSOR_SIDE, CURSOR_SIDE, { format: DRM_FORMAT.ARGB8888 }).fill((x, y) => 0xff000000 + x * 0x30000 + y * 0x300));
-  }
-
-  /** The modes of the card's monitor, the one it prefers first. */
-  modes(): readonly Mode[] {
-    using device = KmsDevice.open(this.#card);
-    return rankModes(firstPipe(device).offered, null);
-  }
-
-  noise(seed: number): ScatteredPicture {
-    return this.#keep(new ScatteredPicture(this.#udmabuf, WIDTH, HEIGHT).fillNoise(seed));
-  }
-
-  plain(colour: number): ScatteredPicture {
-    return this.#keep(new ScatteredPicture(this.#udmabuf, WIDTH, HEIGHT).fill(() => colour));
-  }
-
-  /** The checksums of the screen with each picture in its middle, in the first of the modes that works; the first one with `cursor`. None is like the one before, nor the first one black. */
-  async checksums(modes: readonly Mode[], pictures: readonly ScatteredPicture[], cursor: ScatteredPicture | null = null): Promise<string[]> {
-    using screen = new TestScreen({ card: this.#card, modes });
-    using arrow = cursor && screen.import(cursor.framebuffer);
-    const checksums: string[] = [];
-    using crc = new CrtcCrc(this.#card);
-    // The black one of a screen that was just turned on; a slow machine's checksums come late, and several at once.
-    await crc.during(1);
-    for (const [index, picture] of pictures.entries()) {
-      using handle = screen.import(picture.framebuffer);
-      screen.setPicture(handle, WIDTH, HEIGHT);
-      screen.setCursor(index === 0 ? arrow : null, ...CURSOR_AT, CURSOR_SIDE, CURSOR_SIDE);
-      await screen.show();
-      checksums.push(await crc.next());
-    }
-    return checksums;
+  constructor() {
+    const udmabuf = this.#stack.use(openUdmabuf());
+    this.one = this.#stack.use(new ScatteredPicture(udmabuf, WIDTH, HEIGHT).fillNoise(1));
+    this.two = this.#stack.use(new ScatteredPicture(udmabuf, WIDTH, HEIGHT).fillNoise(2));
+    const format = DRM_FORMAT.ARGB8888;
+    this.cursor = this.#stack.use(new ScatteredPicture(udmabuf, CURSOR_SIDE, CURSOR_SIDE, { format }).fill((x, y) => 0xff000000 + x * 0x30000 + y * 0x300));
   }
 
   [Symbol.dispose](): void {
-    for (const picture of this.#made) picture[Symbol.dispose]();
+    this.#stack[Symbol.dispose]();
   }
+}
 
-  #keep(picture: ScatteredPicture): ScatteredPicture {
-    this.#made.push(picture);
-    return picture;
-  }
+/** A screen as large as the guest's picture, with the cursor where `show` puts it. */
+export function withCursor(picture: ScatteredPicture, cursor: ScatteredPicture): Picture {
+  const screen = picture.onScreen(WIDTH, HEIGHT);
+  const { data } = cursor.onScreen(CURSOR_SIDE, CURSOR_SIDE);
+  const row = CURSOR_SIDE * 4;
+  for (let y = 0; y < CURSOR_SIDE; y++) screen.data.set(data.subarray(y * row, (y + 1) * row), ((CURSOR_AT[1] + y) * WIDTH + CURSOR_AT[0]) * 4);
+  return screen;
+}
+
+/** A screen in one colour, 0xRRGGBB. */
+export function plain(colour: number): Picture {
+  const data = new Uint8Array(WIDTH * HEIGHT * 4);
+  new DataView(data.buffer).setUint32(0, ((colour << 8) | 255) >>> 0);
+  for (let length = 4; length < data.length; length *= 2) data.copyWithin(length, 0, length);
+  return { width: WIDTH, height: HEIGHT, data };
 }
