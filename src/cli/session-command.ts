@@ -76,9 +76,8 @@ export async function runSession(options: Options, record?: string): Promise<voi
   const control = openControl(options.control, session, (message) => log('warn', message));
   if (control) stack.use(control);
   if ('socket' in guest) {
-    console.log(`listening on ${guest.socket}`);
     const inputSockets = inputs.flatMap(({ from }) => ('socket' in from ? [` --input ${from.socket}`] : []));
-    console.log(`  QEMU's flags for it: scanout qemu-args --socket ${guest.socket}${inputSockets.join('')} --memory 2G`);
+    console.log(`listening on ${guest.socket}\n  QEMU's flags for it: scanout qemu-args --socket ${guest.socket}${inputSockets.join('')} --memory 2G`);
   } else {
     console.log(`listening on inherited descriptor ${guest.fd}`);
   }
@@ -105,7 +104,7 @@ function repeated(value: string, before: string[] = []): string[] {
   return [...before, value];
 }
 
-function openWindows({ display, scale = 1, kind: _, ...choices }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
+function openWindows({ display, scale = 1, ...choices }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
   return WaylandWindows.connect({ ...choices, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }
 
