@@ -104,8 +104,8 @@ function repeated(value: string, before: string[] = []): string[] {
   return [...before, value];
 }
 
-function openWindows({ display, scale = 1, ...choices }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
-  return WaylandWindows.connect({ ...choices, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
+function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
+  return WaylandWindows.connect({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }
 
 function parseWindowScale(text: string): number {

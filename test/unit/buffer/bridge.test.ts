@@ -118,6 +118,25 @@ describe('a guest that flips between buffers', () => {
     }
   });
 
+  test('is imported anew when the output imports something else, and copied when that is refused', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const p = picture();
+    p.fill(0, 0, 64, 48, 0x00c0ffee);
+    source.show(p.framebuffer);
+    source.flush(0, 0, 64, 48);
+    direct.vblank();
+    direct.changeImports();
+    direct.vblank();
+    expect([direct.importCount, direct.live.length, direct.presents.length]).toEqual([2, 1, 2]);
+
+    direct.refuse = 'format';
+    direct.changeImports();
+    expect([direct.live.length, bridge.stats[0]!.screens[0]!.primary.rung]).toEqual([0, 'shadow']);
+    expect(direct.presents.at(-1)!.damage).toEqual([[0, 0, 64, 48]]);
+    expect(direct.picture()).toEqual(p.read());
+  });
+
   test('imports each framebuffer once in 10,000 flips', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);

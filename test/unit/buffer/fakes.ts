@@ -198,6 +198,10 @@ export class FakeOutput implements Output {
     this.#listener?.resized(monitor);
   }
 
+  changeImports(): void {
+    this.#listener!.importsChanged();
+  }
+
   lose(): void {
     this.#listener!.closed('told to close');
   }

@@ -20,6 +20,10 @@ export interface FakeHostOptions {
   readonly scale?: number;
   /** What the first configure says; default: the window's own choice. */
   readonly size?: readonly [width: number, height: number];
+  /** Called for each global bound. */
+  readonly onBind?: (object: FakeObject) => void;
+  /** Adds what else the compositor does, before anybody connects. */
+  readonly prepare?: (server: FakeServer) => void;
 }
 
 type Committed = Map<FakeObject, { buffer: FakeObject | null; damage: number[][] }>;
@@ -61,6 +65,7 @@ export class FakeHost implements Disposable {
     server.on('wl_surface.frame', ({ args }) => void this.#callbacks.push(args.callback as FakeObject));
     server.on('wp_presentation.feedback', ({ args }) => void this.#feedbacks.push(args.callback as FakeObject));
     server.on('wl_surface.commit', ({ object }) => this.#commit(object));
+    options.prepare?.(server);
   }
 
   get toplevel(): FakeObject {
@@ -137,6 +142,7 @@ export class FakeHost implements Disposable {
 
   #bound(object: FakeObject): void {
     const { name } = object.interface;
+    this.#options.onBind?.(object);
     if (name === 'wl_shm') for (const format of [0, 1]) object.send('format', format);
     if (name === 'wp_presentation') object.send('clock_id', 1);
     if (name === 'wl_output') {

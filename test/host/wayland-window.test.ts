@@ -1,0 +1,114 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { WaylandOutput } from '../../display/wayland/output.ts';
+import { WaylandWindows, type WaylandWindowsOptions } from '../../display/wayland/windows.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { centred, expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { FakeGuest } from '../unit/wayland/window-rig.ts';
+
+const [WIDTH, HEIGHT] = [320, 200];
+
+/** A guest in a window that fills a headless Weston, whose screenshots are the oracle. */
+describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
+  let weston: Weston;
+  let windows: WaylandWindows;
+  let output: WaylandOutput;
+  let guest: FakeGuest;
+  let bridge: Bridge;
+  let pictures: GuestPicture[];
+  let before: { fds: number; mappings: number };
+
+  beforeEach(() => {
+    pictures = [];
+  });
+
+  afterEach(async () => {
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+    for (const each of pictures) each[Symbol.dispose]();
+    expect(openFds().size).toBe(before.fds);
+    expect(mappingCount()).toBe(before.mappings);
+    await weston[Symbol.asyncDispose]();
+  });
+
+  async function open(westonOptions: WestonOptions, options: WaylandWindowsOptions = {}): Promise<void> {
+    weston = await startWeston(westonOptions);
+    before = { fds: openFds().size, mappings: mappingCount() };
+    guest = new FakeGuest();
+    bridge = new Bridge(guest, { zeroCopy: 'off' });
+    windows = await WaylandWindows.connect({ socket: weston.socket, ...options });
+    output = windows.open(1)[0]!;
+    const told = guest.nextMonitor();
+    bridge.show(scanoutId(0), output);
+    await told;
+    if (guest.monitors[0]!.width === 1280) await guest.nextMonitor();
+  }
+
+  /** Every pixel another than its neighbours. */
+  function picture(width: number, height: number, seed = 1): GuestPicture {
+    const made = new GuestPicture(width, height);
+    pictures.push(made);
+    let state = seed;
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) made.fill(x, y, 1, 1, (state = (Math.imul(state, 1103515245) + 12345) & 0xffffff));
+    return made;
+  }
+
+  /** Resolves when the compositor has it on its screen. */
+  async function show(shown: GuestPicture): Promise<Picture> {
+    const { width, height } = shown.framebuffer;
+    guest.show(shown.framebuffer);
+    await guest.flush(0, 0, width, height);
+    return rgb(shown);
+  }
+
+  function rgb(shown: GuestPicture): Picture {
+    const { width, height } = shown.framebuffer;
+    const bytes = shown.read();
+    const data = new Uint8Array(bytes.length).fill(255);
+    for (let at = 0; at < bytes.length; at += 4) for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
+    return { width, height, data };
+  }
+
+  test.each([
+    ['at scale 1', { size: [WIDTH, HEIGHT] }],
+    ['at scale 2', { size: [WIDTH / 2, HEIGHT / 2], scale: 2 }],
+  ] satisfies [string, WestonOptions][])('shows each guest pixel as one of the screen’s, %s, and tells the guest the window’s size', async (scale, options) => {
+    await open(options);
+    expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT, refreshMhz: 60_000 });
+    const expected = await show(picture(WIDTH, HEIGHT));
+    expectSamePicture(await weston.screenshot(), expected, `wayland ${scale}`);
+  });
+
+  test('shows what changed since, and nothing else', async () => {
+    await open({ size: [WIDTH, HEIGHT] });
+    const shown = picture(WIDTH, HEIGHT);
+    for (let i = 0; i < 5; i++) {
+      await show(shown);
+      shown.fill(10 * i, 7 * i, 20, 20, 0x00ff00 + i);
+      await guest.flush(10 * i, 7 * i, 20, 20);
+    }
+    // The flush of a copied frame is done before it is on screen.
+    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+  });
+
+  test('puts a picture of another shape in the middle, as large as it fits', async () => {
+    await open({ size: [WIDTH, HEIGHT] });
+    const expected = await show(picture(WIDTH, HEIGHT / 2));
+    expectSamePicture(await weston.screenshot(), centred(expected, WIDTH, HEIGHT), 'wayland letterbox');
+  });
+
+  test('outlives the compositor: the next one shows the picture as it is by then', async () => {
+    await open({ size: [WIDTH, HEIGHT] });
+    const shown = picture(WIDTH, HEIGHT);
+    await show(shown);
+    await weston.kill();
+    shown.fill(0, 0, 50, 50, 0x00336699);
+    await guest.flush(0, 0, 50, 50);
+    await weston.start();
+    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+  });
+});
