@@ -1,0 +1,108 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { WaylandWindows } from '../../display/wayland/windows.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { FakeGuest } from '../unit/wayland/window-rig.ts';
+import { dmabufCount, skipWithoutUdmabuf } from './machine.ts';
+
+const [WIDTH, HEIGHT] = [320, 200];
+const CARDS = '/dev/dri';
+
+function rgb(shown: GuestPicture): Picture {
+  const { width, height } = shown.framebuffer;
+  const bytes = shown.read();
+  const data = new Uint8Array(bytes.length).fill(255);
+  for (let at = 0; at < bytes.length; at += 4) for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
+  return { width, height, data };
+}
+
+describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a Weston that imports dma-bufs', () => {
+  let weston: Weston;
+  let guest: FakeGuest;
+  let windows: WaylandWindows;
+  let bridge: Bridge;
+  let log: string[];
+  let dmabufs: number;
+
+  beforeAll(async () => {
+    // Mesa's software renderer maps a udmabuf itself; beside a card it would have that map it, in vain.
+    if (existsSync(CARDS)) execFileSync('mount', ['-t', 'tmpfs', 'none', CARDS]);
+    weston = await startWeston({ renderer: 'gl', size: [WIDTH, HEIGHT] });
+  });
+  afterAll(async () => {
+    await weston[Symbol.asyncDispose]();
+    if (existsSync(CARDS)) execFileSync('umount', [CARDS]);
+  });
+
+  beforeEach(async () => {
+    dmabufs = dmabufCount();
+    log = [];
+    guest = new FakeGuest();
+    bridge = new Bridge(guest, { log: (_, message) => log.push(message) });
+    windows = await WaylandWindows.connect({ socket: weston.socket });
+    bridge.show(scanoutId(0), windows.open(1)[0]!);
+  });
+  afterEach(() => {
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+  });
+
+  test('shows guest pages as they are: nothing is copied, and a framebuffer is imported once', async () => {
+    using a = new GuestPicture(WIDTH, HEIGHT);
+    using b = new GuestPicture(WIDTH, HEIGHT);
+    for (let y = 0; y < HEIGHT; y++) for (let x = 0; x < WIDTH; x++) a.fill(x, y, 1, 1, (x << 16) | (y << 8) | (x ^ y));
+    b.fill(0, 0, WIDTH, HEIGHT, 0x00204060);
+    b.fill(13, 17, 40, 30, 0x00ffcc00);
+    for (let i = 0; i < 10; i++) {
+      for (const shown of [a, b]) {
+        guest.show(shown.framebuffer);
+        await guest.flush(0, 0, WIDTH, HEIGHT);
+      }
+    }
+    expectSamePicture(await weston.screenshot(), rgb(b), 'wayland b');
+    guest.show(a.framebuffer);
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    expectSamePicture(await weston.screenshot(), rgb(a), 'wayland a');
+
+    a.fill(100, 100, 50, 50, 0x00ff00ff);
+    await guest.flush(100, 100, 50, 50);
+    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(a)));
+
+    expect(log).toEqual(["wayland:0 shows the guest by rung 'udmabuf'"]);
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
+    guest.sink.destroyed(a.framebuffer);
+    guest.sink.destroyed(b.framebuffer);
+  });
+
+  test('imports anew on the next compositor', async () => {
+    using shown = new GuestPicture(WIDTH, HEIGHT);
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00112233);
+    guest.show(shown.framebuffer);
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    await weston.kill();
+    shown.fill(5, 5, 10, 10, 0x00445566);
+    await guest.flush(5, 5, 10, 10);
+    await weston.start();
+    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
+    guest.sink.destroyed(shown.framebuffer);
+  });
+
+  test('leaves no dma-buf behind', async () => {
+    using shown = new GuestPicture(WIDTH, HEIGHT);
+    guest.show(shown.framebuffer);
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    guest.sink.destroyed(shown.framebuffer);
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+    await weston.kill();
+    expect(dmabufCount()).toBeLessThanOrEqual(dmabufs);
+    await weston.start();
+  });
+});
