@@ -21,14 +21,15 @@ export function command(): Command {
       const { reason, ...udmabuf } = checkUdmabuf();
       const cards = readCards();
       const own = [udmabuf, checkMemfd(), checkPixman(), checkMaxMapCount()];
-      const checks = [...own, checkDrm(), ...checkCards(cards), ...checkKmsLibraries(), await checkWayland(), await checkQemu()];
-      const rungs = prospects(reason, cards);
+      const compositor = await checkWayland();
+      const checks = [...own, checkDrm(), ...checkCards(cards), ...checkKmsLibraries(), compositor, await checkQemu()];
+      const rungs = prospects(reason, cards, compositor);
       console.log(json ? JSON.stringify({ checks, cards, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`);
     });
 }
 
 /** `reason` is why this machine makes no dma-bufs of guest pages; null if it does. */
-export function prospects(reason: UdmabufError | null, cards: readonly Card[]): Prospect[] {
+export function prospects(reason: UdmabufError | null, cards: readonly Card[], compositor: Check): Prospect[] {
   const copied: Omit<Prospect, 'output'> | null = reason && {
     rung: 'shadow',
     why: `no dma-buf of guest pages (${reason.code}): what changed is copied, once`,
@@ -38,6 +39,7 @@ export function prospects(reason: UdmabufError | null, cards: readonly Card[]): 
     { output: 'headless', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats but XRGB8888 and ARGB8888 are copied' }) },
     { output: 'vmm', rung: 'direct', why: "what changed is written from the guest's pages to the VMM's socket" },
     { output: 'vmm:dmabuf', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }) },
+    { output: 'wayland', ...(compositor.ok ? (copied ?? IN_A_WINDOW) : { rung: 'none', why: compositor.detail }) },
     ...cards.map((card): Prospect => ({ output: `kms:${card.name}`, ...(cardProspect(card) ?? copied ?? ON_A_PLANE) })),
   ];
 }
@@ -47,6 +49,9 @@ const ON_A_PLANE = {
   rung: 'udmabuf',
   why: 'guest pages become a dma-buf, which a plane shows; hardware that wants memory in one piece refuses it when tried, then what changed is copied',
 } as const;
+
+/** Only a window tells what the compositor takes. */
+const IN_A_WINDOW = { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the compositor shows if it has linux-dmabuf and takes the format; else what changed is copied' } as const;
 
 /** What the card itself decides; null if nothing. */
 function cardProspect({ abilities }: Card): Omit<Prospect, 'output'> | null {

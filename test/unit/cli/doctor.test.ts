@@ -10,6 +10,7 @@ import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../sr
 import { hasLibrary } from '../../../src/sys/library.ts';
 
 const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };
+const COMPOSITOR = { name: 'Wayland compositor', ok: true, detail: '/run/user/0/wayland-0' };
 const DELL = makeEdid({ name: 'DELL U2415', width: 1920, height: 1200, refreshMhz: 60_000, widthMm: 520, heightMm: 320 });
 
 let sysfs: string;
@@ -91,7 +92,7 @@ describe('the graphics cards', () => {
 
     expect(cards[0]!.abilities).toEqual({ driver: 'i915', problem: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string });
     expect(checkCards(cards)).toMatchObject([{ ok: false, detail: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string }]);
-    expect(prospects(null, cards).at(-1)).toMatchObject({ output: 'kms:card0', rung: 'none', why: expect.stringMatching(problem) as string });
+    expect(prospects(null, cards, COMPOSITOR).at(-1)).toMatchObject({ output: 'kms:card0', rung: 'none', why: expect.stringMatching(problem) as string });
   });
 
   test('that are none are one row', () => {
@@ -122,9 +123,10 @@ describe('prospects', () => {
   const noUdmabuf = new UdmabufError('driver-forbidden', 'no');
 
   test('promise sharing where dma-bufs can be made, and say why not where they cannot', () => {
-    expect(prospects(null, [card(ABLE)]).map(({ output, rung }) => [output, rung])).toEqual([['headless', 'udmabuf'], ['vmm', 'direct'], ['vmm:dmabuf', 'udmabuf'], ['kms:card0', 'udmabuf']]);
-    const without = prospects(noUdmabuf, [card(ABLE)]);
-    for (const at of [0, 2, 3]) expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
+    expect(prospects(null, [card(ABLE)], COMPOSITOR).map(({ output, rung }) => [output, rung])).toEqual([['headless', 'udmabuf'], ['vmm', 'direct'], ['vmm:dmabuf', 'udmabuf'], ['wayland', 'udmabuf'], ['kms:card0', 'udmabuf']]);
+    expect(prospects(null, [], { ...COMPOSITOR, ok: false, detail: 'nobody listens' }).at(-1)).toEqual({ output: 'wayland', rung: 'none', why: 'nobody listens' });
+    const without = prospects(noUdmabuf, [card(ABLE)], COMPOSITOR);
+    for (const at of [0, 2, 3, 4]) expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
   });
 
   test.each([
@@ -132,6 +134,6 @@ describe('prospects', () => {
     ['has no atomic modesetting', { ...ABLE, isAtomic: false }, 'none', /atomic/],
     ['is in use', { ...ABLE, isFree: false }, 'udmabuf', /one piece/],
   ] as const)('of a card that %s', (_, abilities, rung, why) => {
-    expect(prospects(null, [card(abilities)]).at(-1)).toMatchObject({ rung, why: expect.stringMatching(why) as string });
+    expect(prospects(null, [card(abilities)], COMPOSITOR).at(-1)).toMatchObject({ rung, why: expect.stringMatching(why) as string });
   });
 });
