@@ -49,7 +49,7 @@ interface Scanout {
   monitor: Monitor | null;
 }
 
-/** One guest flush shown on several screens: done when the last of them is. */
+/** One guest flush shown on several screens: done when the last of them is. No fence tells of all of them, so none is handed on. */
 class SharedFlush implements Flush {
   readonly #pool: Bag<SharedFlush>;
   #flush: Flush | null = null;
@@ -178,7 +178,8 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     // A dark screen's timer would slow the guest down on the lit ones.
     const waited = lit > 0 ? lit : screens.length;
     const each = flush && waited > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited) : flush;
-    for (let i = 0; i < screens.length; i++) screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null);
+    const acquire = flush?.acquire ?? null;
+    for (let i = 0; i < screens.length; i++) screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null, acquire);
   }
 
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {

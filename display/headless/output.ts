@@ -46,6 +46,7 @@ export class HeadlessOutput implements Output {
   readonly monitor: Monitor;
   readonly imports = new FormatSet(FORMATS.map((format) => [format, DRM_FORMAT_MOD_LINEAR] as const));
   readonly readsPages = false;
+  readonly takesFences = false;
   readonly shadowFormats = FORMATS;
   readonly maxCursor = MAX_CURSOR;
   readonly #clock: VblankClock;

@@ -1,6 +1,9 @@
 import { EAGAIN, EINTR } from '../../src/sys/errors.ts';
 
-/* What an atomic commit gives: 0, or -errno with nothing changed. */
+/* What an atomic commit gives: 0, -errno with nothing changed, or MUST_WAIT. */
+
+/** Not sent yet: it would block until the picture's fence has signalled. */
+export const MUST_WAIT = 1;
 
 const EPERM = 1;
 const ENOMEM = 12;

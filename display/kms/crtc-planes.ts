@@ -1,8 +1,9 @@
 import type { Log } from '../../src/core/log.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
 import { KmsBuffer } from './buffer.ts';
-import { isRefused } from './commit-result.ts';
+import { isRefused, MUST_WAIT } from './commit-result.ts';
 import { composedFormat, Composer } from './composer.ts';
 import { DamageClips } from './damage-clips.ts';
 import type { KmsDevice } from './device.ts';
@@ -79,6 +80,16 @@ export class CrtcPlanes implements Disposable {
     return this.#isZeroCopy;
   }
 
+  /** A picture that is not finished may be committed. */
+  get takesFences(): boolean {
+    return this.#request.primary.takesFences && (this.#request.overlay?.takesFences ?? true);
+  }
+
+  /** What the last commit leaves for a frame that asked for one: the sync_file that signals with its event, the caller's. */
+  takeFence(): OwnedFd | null {
+    return this.#request.takeFence();
+  }
+
   /** What the event of the last commit will say. */
   get serial(): number {
     return this.#request.serial;
@@ -106,9 +117,9 @@ export class CrtcPlanes implements Disposable {
     this.#request.darken();
   }
 
-  /** Commits a frame, with an event when it is on screen. */
+  /** Commits a frame, with an event when it is on screen. MUST_WAIT: not before its `acquire` has signalled, because the CPU is to read it or a mode is to be set. */
   commit(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
-    if (!picture) return this.#blank();
+    if (!picture) return this.#blank(frame.release !== null);
     const layout = this.#layout;
     const pointer = layout.place(frame) ? cursor : null;
     layout.describe(this.#memory, frame, picture, pointer);
@@ -117,6 +128,7 @@ export class CrtcPlanes implements Disposable {
       const whole = choice >= COMPOSED ? this.#nextComposed() : this.#black;
       if (!whole || !layout.lay(choice, frame, picture, pointer, whole)) continue;
       if (known < 0 && isRefused(this.#request.test(this.#isLit))) continue;
+      if (frame.acquire && (choice >= COMPOSED || !this.#isLit)) return MUST_WAIT;
       if (choice >= COMPOSED && !this.#compose(frame, picture, choice === ALL_COMPOSED ? pointer : null)) continue;
       const result = this.#send(choice, frame, picture);
       if (isRefused(result)) continue;
@@ -127,27 +139,22 @@ export class CrtcPlanes implements Disposable {
     return -EINVAL;
   }
 
-  /** The last frame again, after EBUSY. */
+  /** The last frame again, after EBUSY; without fences. */
   retry(): number {
-    const result = this.#isLit ? this.#request.flip(this.#sent) : this.#request.light();
-    if (result < 0) return result;
-    this.#isLit = true;
-    this.#usedBefore = this.#layout.used;
-    if (this.#isComposed) this.#composer.turn();
-    return 0;
+    return this.#settle(this.#isLit ? this.#request.flip(this.#sent) : this.#request.light());
   }
 
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
 
-  #blank(): number {
+  #blank(isFenced = false): number {
     this.#layout.layOnly(this.#background);
     this.#composer.skip();
     this.#isComposed = false;
     this.#isZeroCopy = false;
     this.#choiceBefore = NOTHING_WORKS;
-    return this.#commitUsed();
+    return this.#commitUsed(isFenced);
   }
 
   #learn(choice: number): void {
@@ -183,7 +190,7 @@ export class CrtcPlanes implements Disposable {
     return null;
   }
 
-  #send(choice: number, { damage, primary }: Frame, picture: KmsBuffer): number {
+  #send(choice: number, { damage, primary, acquire, release }: Frame, picture: KmsBuffer): number {
     const isComposed = choice >= COMPOSED;
     this.#isComposed = isComposed;
     this.#isZeroCopy = picture.isImport && !isComposed;
@@ -194,7 +201,9 @@ export class CrtcPlanes implements Disposable {
     // To whoever sees another buffer in this place, all of it is new.
     const blob = slots.hasDamage && choice === this.#choiceBefore ? this.#clips.make(changed, shown) : 0;
     if (blob !== 0) slots.damage(blob);
-    const result = this.#commitUsed();
+    if (acquire) slots.waitFor(acquire);
+    const result = this.#commitUsed(release !== null);
+    if (acquire) slots.waitFor(null);
     this.#choiceBefore = result === 0 ? choice : NOTHING_WORKS;
     if (blob === 0) return result;
     // The kernel's state has it now; a retry goes without.
@@ -203,9 +212,17 @@ export class CrtcPlanes implements Disposable {
     return result;
   }
 
-  #commitUsed(): number {
+  #commitUsed(isFenced: boolean): number {
     this.#sent = Math.max(this.#layout.used, this.#usedBefore);
-    return this.retry();
+    return isFenced && this.#isLit ? this.#settle(this.#request.flipFenced()) : this.retry();
+  }
+
+  #settle(result: number): number {
+    if (result < 0) return result;
+    this.#isLit = true;
+    this.#usedBefore = this.#layout.used;
+    if (this.#isComposed) this.#composer.turn();
+    return 0;
   }
 
   #logOnce(level: 'info' | 'warn', message: string): void {

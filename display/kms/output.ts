@@ -7,7 +7,7 @@ import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { KmsBuffer, opaqueFor } from './buffer.ts';
-import { isBusy, isForbidden, isGone, isRefused } from './commit-result.ts';
+import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './commit-result.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
@@ -61,10 +61,15 @@ export class KmsOutput implements Output, FlipListener {
   #isPaused = false;
   #isBarred = false;
   #isLost = false;
-  readonly #newest = new NewestFrame();
+  readonly #newest = new NewestFrame(() => {
+    this.#isFenced = false;
+    this.#follow(this.#planes!.commit(this.#newest, this.#buffers.picture, this.#buffers.cursor));
+  });
   readonly #buffers = new ShownBuffers((handle) => this.#listener?.released(handle));
   /** Serial of the event that ends the waiting frame; without one the beat does. */
   #awaited = NO_EVENT;
+  /** The frame in flight waits for a fence, so that the driver cannot be blamed. */
+  #isFenced = false;
   /** While the CRTC is busy: when to give up. */
   #busyUntilMs = 0;
   readonly #vblanks = new VblankCount();
@@ -91,6 +96,10 @@ export class KmsOutput implements Output, FlipListener {
   /** Null while dark. */
   get monitor(): Monitor | null {
     return this.#monitor;
+  }
+
+  get takesFences(): boolean {
+    return this.#isOurs && this.#planes !== null && this.#planes.takesFences;
   }
 
   get pipe(): Pipe | null {
@@ -120,8 +129,18 @@ export class KmsOutput implements Output, FlipListener {
     this.#newest.copy(frame);
     this.#awaited = NO_EVENT;
     this.#busyUntilMs = 0;
-    if (this.#planes && this.#isOurs) this.#follow(this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor));
-    else this.#beat.refresh();
+    if (!this.#planes || !this.#isOurs) {
+      this.#beat.refresh();
+      return;
+    }
+    const result = this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor);
+    this.#isFenced = frame.acquire !== null;
+    if (this.#isFenced) this.#watchdog.refresh();
+    if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.finish(frame.acquire, frame.damage);
+    else this.#follow(result);
+    if (!frame.release) return;
+    const fence = this.#planes.takeFence();
+    if (fence) frame.release(fence);
   }
 
   flipped(timeMs: number, sequence: number, serial: number): void {
@@ -228,6 +247,7 @@ export class KmsOutput implements Output, FlipListener {
 
   /** The waiting frame, if any, ends by the beat. */
   #awaitNothing(): void {
+    this.#newest.giveUp();
     this.#awaited = NO_EVENT;
     this.#beat.refresh();
   }
@@ -237,6 +257,8 @@ export class KmsOutput implements Output, FlipListener {
     if (isForbidden(result)) this.#bar();
     else this.#isBarred = false;
     if (result === 0) {
+      // What a mode was set with meanwhile is not finished either.
+      if (this.#newest.isUnfinished) return;
       this.#awaited = this.#planes!.serial;
       this.#watchdog.refresh();
       return;
@@ -261,21 +283,23 @@ export class KmsOutput implements Output, FlipListener {
 
   #timeOut(): void {
     if (this.#isLost) this.deviceLost('the card is gone');
-    else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT) return;
+    else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
     else if (this.#planes && this.#isOurs && this.#busyUntilMs > monotonicMs()) this.#follow(this.#planes.retry());
     else this.#hide();
   }
 
   #bark(): void {
     if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#light(this.#planes));
-    else if (this.#buffers.isWaiting && this.#awaited !== NO_EVENT) this.#giveUp();
+    else if (this.#buffers.isWaiting && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) this.#giveUp();
   }
 
   #giveUp(): void {
-    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: the driver did not say that a frame is on screen; going on without (see the kernel log)`);
+    const complaint = this.#isFenced ? 'the fence of a picture does not signal' : 'the driver did not say that a frame is on screen';
+    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; going on without (see the kernel log)`);
     this.#hasGivenUp = true;
     this.#awaited = NO_EVENT;
-    this.#planes?.lose();
+    // To set the mode would block until the driver has the fence; flips are refused, and work again after it.
+    if (!this.#isFenced) this.#planes?.lose();
     this.#hide();
   }
 
@@ -286,6 +310,7 @@ export class KmsOutput implements Output, FlipListener {
   }
 
   #complete(timeMs: number, flags: number): void {
+    this.#newest.giveUp();
     // Each listener may dispose us.
     this.#buffers.turn();
     this.#listener?.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);

@@ -1,16 +1,19 @@
 import type { Rect } from '../../src/core/geometry.ts';
+import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { AtomicRequest, RequestObject } from './atomic-request.ts';
-import type { CrtcId, FbId, PropertyId } from './ids.ts';
+import type { CrtcId, FbId } from './ids.ts';
 import type { Plane } from './resources.ts';
 
 const PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
+const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
 const FIXED_POINT = 0x1_0000;
+const ABSENT = -1;
+const NO_FENCE = -1;
 
-/** What a request sets of a plane: where its pixels are, from where and to where, and what changed if the driver asks. */
+/** What a request sets of a plane: where its pixels are, from where and to where; what changed and what to wait for, where the driver takes that. */
 export function planeObject(plane: Plane): RequestObject {
-  const damage = plane.properties.id('FB_DAMAGE_CLIPS');
-  const properties = PROPERTIES.map((name) => plane.properties.id(name));
-  return { id: plane.id, properties: damage === 0 ? properties : [...properties, damage] };
+  const { properties } = plane;
+  return { id: plane.id, properties: [...PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
 }
 
 /** One plane's slots in a request; `first` is its first. */
@@ -18,13 +21,26 @@ export class PlaneSlots {
   readonly #request: AtomicRequest;
   readonly #first: number;
   readonly #crtc: CrtcId;
-  readonly hasDamage: boolean;
+  readonly #damage: number;
+  readonly #fence: number;
 
-  constructor(request: AtomicRequest, first: number, crtc: CrtcId, properties: readonly PropertyId[]) {
+  constructor(request: AtomicRequest, first: number, crtc: CrtcId, { properties }: Plane) {
     this.#request = request;
     this.#first = first;
     this.#crtc = crtc;
-    this.hasDamage = properties.length > PROPERTIES.length;
+    let next = first + PROPERTIES.length;
+    const [damage, fence] = OPTIONAL.map((name) => (properties.id(name) === 0 ? ABSENT : next++)) as [number, number];
+    this.#damage = damage;
+    this.#fence = fence;
+    this.waitFor(null);
+  }
+
+  get hasDamage(): boolean {
+    return this.#damage !== ABSENT;
+  }
+
+  get takesFences(): boolean {
+    return this.#fence !== ABSENT;
   }
 
   show(fb: FbId, src: Rect, x: number, y: number, width: number, height: number): void {
@@ -40,16 +56,21 @@ export class PlaneSlots {
     request.set(first + 7, y);
     request.set(first + 8, width);
     request.set(first + 9, height);
-    if (this.hasDamage) request.set(first + 10, 0);
+    this.damage(0);
   }
 
   hide(): void {
     for (let slot = 0; slot < PROPERTIES.length; slot++) this.#request.set(this.#first + slot, 0);
-    if (this.hasDamage) this.#request.set(this.#first + 10, 0);
+    this.damage(0);
   }
 
-  /** A blob of drm_mode_rect; 0 is all of it. Only where `hasDamage`. */
+  /** A blob of drm_mode_rect; 0 is all of it. */
   damage(blob: number): void {
-    this.#request.set(this.#first + 10, blob);
+    if (this.#damage !== ABSENT) this.#request.set(this.#damage, blob);
+  }
+
+  /** What has to signal before the framebuffer is shown, in every commit until the next call; null is nothing. Any commit but a flip blocks. */
+  waitFor(fence: BorrowedFd | null): void {
+    if (this.#fence !== ABSENT) this.#request.set(this.#fence, fence ? fence.fd : NO_FENCE);
   }
 }

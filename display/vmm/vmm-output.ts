@@ -28,6 +28,7 @@ export class VmmOutput implements Output {
   readonly name: string;
   readonly imports: FormatSet;
   readonly readsPages: boolean;
+  readonly takesFences = false;
   readonly shadowFormats = FORMATS;
   readonly maxCursor = MAX_CURSOR;
   readonly #socket: VmmSocket;

@@ -38,6 +38,7 @@ export interface WaylandOutputOptions extends WindowOptions {
 export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly name: string;
   readonly readsPages = false;
+  readonly takesFences = false;
   readonly maxCursor = MAX_CURSOR;
   readonly #options: WaylandOutputOptions;
   readonly #pacer = new FramePacer((...shown) => this.#frameShown(...shown));

@@ -5,6 +5,8 @@ import { EMPTY_RECT, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
 import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
+import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
+import { FenceWait } from './fence-wait.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
 
 export interface ScreenStats {
@@ -48,6 +50,8 @@ export class Screen implements ScreenListener, Disposable {
     hotspotX: 0,
     hotspotY: 0,
     damage: new Damage(),
+    acquire: null,
+    release: null,
   };
   readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
   readonly #canvas = { x: 0, y: 0, width: 0, height: 0 };
@@ -67,6 +71,22 @@ export class Screen implements ScreenListener, Disposable {
   #awaited: Handle | null = null;
 
   readonly #damage = new Damage();
+  /** Of the newest flush, until a frame has it or it has signalled. */
+  #acquire: BorrowedFd | null = null;
+  readonly #unfinished = new FenceWait(() => {
+    this.#acquire = null;
+    this.#primary.stage();
+    this.#commit();
+  });
+  /** A flush of the next frame wants a release fence. */
+  #wantsRelease = false;
+  readonly #release = (fence: OwnedFd): void => {
+    try {
+      for (const flush of this.#inFlight.toArray()) flush.release?.(fence.dup());
+    } finally {
+      fence[Symbol.dispose]();
+    }
+  };
   #isDirty = false;
   #isInFlight = false;
   #shown: Framebuffer | null = null;
@@ -98,6 +118,7 @@ export class Screen implements ScreenListener, Disposable {
       return;
     }
     this.#primary.show(framebuffer, rect);
+    if (!framebuffer) this.#dependOn(null);
     Object.assign(this.#rect, rect);
     this.#canvas.width = rect.width;
     this.#canvas.height = rect.height;
@@ -116,22 +137,27 @@ export class Screen implements ScreenListener, Disposable {
    */
   halt(): void {
     if (!this.#primary.framebuffer || this.#primary.isStill) return;
+    // Whoever was drawing stands still: what there is now is the picture.
+    this.#dependOn(null);
     this.#primary.freeze();
     if (!this.#keepLast) this.#cursor.freeze();
     this.#isDirty = true;
     this.#commit();
   }
 
-  /** Shows `damage`; `flush.done()` follows, see the design's rules for when. */
-  flush(damage: Damage, flush: Flush | null): void {
+  /** Shows `damage` once `acquire` has signalled; `flush.done()` follows, see the design's rules for when. */
+  flush(damage: Damage, flush: Flush | null, acquire: BorrowedFd | null): void {
     if (this.#primary.isStill) this.#goOn();
+    this.#dependOn(acquire);
     this.#primary.damage(damage);
     this.#damage.addAll(damage);
     this.#isDirty = true;
-    const isCopied = this.#primary.stage() && !this.#primary.isZeroCopy;
+    const isCopied = this.#mayRead() && this.#primary.stage() && !this.#primary.isZeroCopy;
     const isFlip = this.#primary.framebuffer !== this.#shown;
-    if (flush && isFlip) this.#staged.add(flush);
+    // A fence has to stay until it has signalled.
+    if (flush && (isFlip || acquire)) this.#staged.add(flush);
     else if (flush && !isCopied) this.#atCommit.add(flush);
+    this.#wantsRelease ||= flush?.release !== undefined;
     this.#commit();
     if (flush && !isFlip && isCopied) flush.done();
   }
@@ -215,6 +241,7 @@ export class Screen implements ScreenListener, Disposable {
   /** Ends the pairing; the output stays its owner's. Whoever waits for a frame is answered. */
   [Symbol.dispose](): void {
     this.#isDirty = false;
+    this.#dependOn(null);
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
     finish(this.#atCommit);
@@ -224,7 +251,7 @@ export class Screen implements ScreenListener, Disposable {
   }
 
   #commit(): void {
-    if (!this.#isDirty || this.#isInFlight || !this.#primary.stage() || !this.#cursor.stage()) return;
+    if (!this.#isDirty || this.#isInFlight || !this.#mayRead() || !this.#primary.stage() || !this.#cursor.stage()) return;
     const frame = this.#frame;
     const before = frame.primary.handle;
     const { isStill } = this.#primary;
@@ -252,8 +279,25 @@ export class Screen implements ScreenListener, Disposable {
     const staged = this.#staged;
     this.#staged = this.#inFlight;
     this.#inFlight = staged;
+    frame.acquire = this.#acquire;
+    frame.release = this.#wantsRelease ? this.#release : null;
+    this.#acquire = null;
+    this.#wantsRelease = false;
     this.output.present(frame);
     finish(this.#atCommit);
+  }
+
+  /** The picture is finished when this signals; whatever it was to wait for before was for one that is overtaken. */
+  #dependOn(acquire: BorrowedFd | null): void {
+    this.#acquire = acquire;
+    this.#unfinished.stop();
+  }
+
+  /** Whether the picture may be copied or presented now; else that goes on when its fence signals. */
+  #mayRead(): boolean {
+    if (!this.#acquire || (this.#primary.isZeroCopy && this.output.takesFences)) return true;
+    if (!this.#unfinished.isWaiting) this.#unfinished.start(this.#acquire);
+    return false;
   }
 
   /** The guest draws again, after a pause or anew. */

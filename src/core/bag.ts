@@ -27,6 +27,11 @@ export class Bag<T> {
     return false;
   }
 
+  /** What is inside now. Allocates. */
+  toArray(): T[] {
+    return this.#items.slice(0, this.#count) as T[];
+  }
+
   /** Takes one out; undefined when empty. */
   pop(): T | undefined {
     if (this.#count === 0) return undefined;

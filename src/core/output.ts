@@ -1,4 +1,5 @@
 import type { Fourcc } from '../../protocols/drm-fourcc.ts';
+import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
 import type { Mapping } from '../sys/mapping.ts';
 import type { Damage } from './damage.ts';
 import { ScanoutError } from './errors.ts';
@@ -63,6 +64,13 @@ export interface Frame {
   hotspotY: number;
   /** What changed on the primary since the frame before, in its buffer's pixels. */
   damage: Damage;
+  /** A sync_file that signals when the primary's pixels may be read; null: they may be now. Valid during `present`; null for an output without `takesFences`. */
+  acquire: BorrowedFd | null;
+  /**
+   * Null: nobody asks. An output that can gives it, as the last thing in `present`, a sync_file that signals when this
+   * frame is on screen and the buffers it replaced are free.
+   */
+  release: ((fence: OwnedFd) => void) | null;
 }
 
 export const PresentedFlags = {
@@ -113,6 +121,8 @@ export interface Output extends Disposable {
   readonly imports: FormatSet;
   /** It copies out of guest pages itself while `present` runs, so `import` takes pages as they are. */
   readonly readsPages: boolean;
+  /** Frames may carry an `acquire` fence now, and no buffer is read before it signals. Never while `monitor` is null. */
+  readonly takesFences: boolean;
   /** Formats of `createShadow`, best first. */
   readonly shadowFormats: readonly Fourcc[];
   /** The largest cursor image it shows; a larger one is cut. */

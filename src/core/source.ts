@@ -1,3 +1,4 @@
+import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
 import type { Damage } from './damage.ts';
 import type { Framebuffer } from './framebuffer.ts';
 import type { Rect } from './geometry.ts';
@@ -15,6 +16,16 @@ export function scanoutId(index: number): ScanoutId {
  * is on screen and the buffer it replaced is free, or at once if it cannot be shown.
  */
 export interface Flush {
+  /**
+   * A sync_file that signals when the framebuffer's pixels may be read, all of them: only the newest flush's counts.
+   * The source's, open until `done`. Absent: they may be read now.
+   */
+  readonly acquire?: BorrowedFd;
+  /**
+   * For a source that would rather wait by itself: called at most once, before `done`, where there is a fence, with
+   * a sync_file that signals when this frame is on screen and no longer the one before it.
+   */
+  release?(fence: OwnedFd): void;
   done(): void;
 }
 

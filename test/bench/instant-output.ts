@@ -11,6 +11,7 @@ export class InstantOutput implements Output {
   readonly monitor = virtualMonitor('bench', 1920, 1080, 60_000);
   readonly imports = new FormatSet();
   readonly readsPages: boolean;
+  readonly takesFences = false;
   readonly shadowFormats: readonly Fourcc[] = [DRM_FORMAT.XRGB8888];
   readonly maxCursor = { width: 64, height: 64 };
   frames = 0;

@@ -1,7 +1,7 @@
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
-import { scanoutId, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
 
 /** A guest that shows one framebuffer after the other, on each of its monitors. */
 export class FlippingGuest implements Source {
@@ -32,12 +32,12 @@ export class FlippingGuest implements Source {
   }
 
   /** Resolves when the bridge says the flush is done. */
-  flip(framebuffer: Framebuffer, scanout = 0): Promise<void> {
+  flip(framebuffer: Framebuffer, scanout = 0, fences: Omit<Flush, 'done'> = {}): Promise<void> {
     const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
     this.#damage.clear();
     this.#damage.addRect(whole);
     this.#sink.scanout(scanoutId(scanout), framebuffer, whole);
-    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { done }));
+    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { ...fences, done }));
   }
 
   destroy(framebuffer: Framebuffer): void {

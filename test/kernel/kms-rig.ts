@@ -96,7 +96,7 @@ export function firstPipe(device: KmsDevice): { pipe: Pipe; offered: readonly Mo
 
 export function newFrame(): Frame {
   const plane = (): PlaneState => ({ handle: null, src: EMPTY_RECT, dst: EMPTY_RECT });
-  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, damage: new Damage() };
+  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null };
 }
 
 /** The whole of a picture as a frame's primary. */
@@ -144,6 +144,10 @@ export class WatchedOutput implements Output {
 
   get readsPages(): boolean {
     return this.#output.readsPages;
+  }
+
+  get takesFences(): boolean {
+    return this.#output.takesFences;
   }
 
   get shadowFormats(): Output['shadowFormats'] {

@@ -114,6 +114,7 @@ export class FakeOutput implements Output {
   monitor: Monitor | null;
   readonly imports: FormatSet;
   readonly readsPages: boolean;
+  takesFences = false;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
   readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null }[] = [];

@@ -130,6 +130,8 @@ export function frame(handle: Handle | null, src: Box, damage: readonly Box[] = 
     hotspotX: cursor?.hotspot?.[0] ?? 0,
     hotspotY: cursor?.hotspot?.[1] ?? 0,
     damage: area,
+    acquire: null,
+    release: null,
   };
 }
 

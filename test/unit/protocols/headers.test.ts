@@ -7,6 +7,7 @@ import { DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-f
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
+import * as syncFile from '../../../protocols/sync-file.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
 import * as virtioGpu from '../../../protocols/virtio-gpu.ts';
@@ -71,6 +72,7 @@ const rows: HeaderRow[] = [
     constants: numbersOf(dmaBuf, /^DMA_BUF_/),
     newer: ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE', 'struct dma_buf_export_sync_file', 'struct dma_buf_import_sync_file'],
   },
+  { headers: ['linux/sync_file.h'], structs: structsOf(syncFile), constants: numbersOf(syncFile, /^SYNC_/) },
   {
     headers: ['fcntl.h', 'libdrm/drm.h', 'libdrm/drm_mode.h'],
     cflags: ['-I/usr/include/libdrm'],

@@ -66,7 +66,7 @@ async function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
 
 function frameOf(handle: Handle): Frame {
   const rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
-  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage() };
+  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null };
 }
 
 describe('dma-bufs', () => {

@@ -74,7 +74,7 @@ describe('a window', () => {
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };
-    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage() });
+    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null });
     await commit;
     host.repaint();
     await settle();

@@ -1,0 +1,166 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Bridge } from '../../src/bridge.ts';
+import type { Pipe } from '../../display/kms/pipes.ts';
+import type { Properties } from '../../display/kms/properties.ts';
+import { type Handle, PresentedFlags } from '../../src/core/output.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import { expectSamePicture } from '../rig/picture.ts';
+import { ScatteredPicture } from '../rig/scattered-picture.ts';
+import { fenceInfo, Vgem } from '../rig/vgem.ts';
+import { CrtcCrc } from './crtc-crc.ts';
+import { FlippingGuest } from './flipping-guest.ts';
+import { skipWithoutVkms, type Shown, TestScreen, vkmsCard } from './kms-rig.ts';
+import { expectNothingLeft } from './machine.ts';
+
+const isSkipped = skipWithoutVkms();
+const card = vkmsCard() ?? '';
+/** Vertical blanks in which a flip that does not wait would be over. */
+const LONG = 4;
+
+let gpu: Vgem;
+
+/** The hardware as its driver were older than fences. */
+function withoutFences(pipe: Pipe): Pipe {
+  const without = <T extends { readonly properties: Properties }>(object: T): T => {
+    const { properties } = object;
+    const fewer = { id: (name: string) => (name.includes('FENCE') ? 0 : properties.id(name)), value: (name: string) => properties.value(name) };
+    return { ...object, properties: fewer as unknown as Properties };
+  };
+  return { ...pipe, crtc: without(pipe.crtc), primary: without(pipe.primary), overlay: pipe.overlay && without(pipe.overlay) };
+}
+
+async function shownFirst(screen: TestScreen, first: Handle): Promise<void> {
+  screen.setPicture(first, 640, 480);
+  await screen.show();
+}
+
+describe.skipIf(isSkipped)('fences of a screen', () => {
+  beforeAll(() => {
+    gpu = new Vgem();
+  });
+  afterAll(() => gpu[Symbol.dispose]());
+  expectNothingLeft();
+
+  test('a picture is not shown before its fence has signalled', async () => {
+    using screen = new TestScreen();
+    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(1);
+    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(2);
+    using a = screen.import(first.framebuffer);
+    using b = screen.import(second.framebuffer);
+    await shownFirst(screen, a);
+    using work = gpu.begin();
+    let before: string[];
+    let shown: Shown | null = null;
+    {
+      using crc = new CrtcCrc(card);
+      await crc.during(2);
+      screen.setPicture(b, 640, 480);
+      screen.frame.acquire = work.fence;
+      const showing = screen.show().then((what) => (shown = what));
+      before = await crc.during(LONG);
+      expect(shown).toBeNull();
+      work.end();
+      await showing;
+    }
+    expect(before).toHaveLength(1);
+    expect(shown).toMatchObject({ released: [a] });
+    expectSamePicture(await screen.writeback.take(), second.onScreen(640, 480), 'kms-fence');
+  });
+
+  test('the fence given back signals with the flip', async () => {
+    using screen = new TestScreen();
+    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(3);
+    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(4);
+    using a = screen.import(first.framebuffer);
+    using b = screen.import(second.framebuffer);
+    await shownFirst(screen, a);
+    using work = gpu.begin();
+    const given: OwnedFd[] = [];
+    screen.setPicture(b, 640, 480);
+    screen.frame.acquire = work.fence;
+    screen.frame.release = (fence) => given.push(fence);
+    const showing = screen.show();
+    expect(given).toHaveLength(1);
+    using fence = given[0]!;
+    expect(fenceInfo(fence)).toMatchObject({ driver: 'vkms', status: 0 });
+    work.end();
+    const { timeMs, flags } = await showing;
+    const info = fenceInfo(fence);
+    expect(info.status).toBe(1);
+    // The event's time is in whole microseconds.
+    expect(Math.trunc(info.timeMs * 1000)).toBe(Math.round(timeMs * 1000));
+    expect(flags & PresentedFlags.ZERO_COPY).not.toBe(0);
+  });
+
+  test('a picture drawn by the CPU is read after its fence has signalled', async () => {
+    using screen = new TestScreen();
+    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(5);
+    // Larger than the screen: it has to be scaled.
+    using large = new ScatteredPicture(screen.udmabuf, 1280, 960, { order: 'ascending' }).fill(() => 0x111111);
+    using grey = new ScatteredPicture(screen.udmabuf, 640, 480).fill(() => 0xcccccc);
+    using a = screen.import(first.framebuffer);
+    using b = screen.import(large.framebuffer);
+    await shownFirst(screen, a);
+    using work = gpu.begin();
+    screen.setPicture(b, 1280, 960);
+    screen.frame.acquire = work.fence;
+    const showing = screen.show();
+    large.fill(() => 0xcccccc);
+    work.end();
+    await showing;
+    expect(screen.log.filter((line) => line.includes('drawn by the CPU'))).toHaveLength(1);
+    expectSamePicture(await screen.writeback.take(), grey.onScreen(640, 480), 'kms-fence-composed');
+  });
+
+  test('a fence that does not signal costs its own frame, and those after it are shown once it has', async () => {
+    using screen = new TestScreen();
+    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(6);
+    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(7);
+    using a = screen.import(first.framebuffer);
+    using b = screen.import(second.framebuffer);
+    await shownFirst(screen, a);
+    using stuck = gpu.begin();
+    screen.setPicture(b, 640, 480);
+    screen.frame.acquire = stuck.fence;
+    const hidden = await screen.show();
+    expect(hidden.flags).toBe(PresentedFlags.HIDDEN);
+    expect(screen.log.filter((line) => line.includes('the fence of a picture does not signal'))).toHaveLength(1);
+    // The CRTC is busy with the one before when this is presented.
+    using work = gpu.begin();
+    screen.setPicture(a, 640, 480);
+    screen.frame.acquire = work.fence;
+    const showing = screen.show();
+    stuck.end();
+    work.end();
+    const { flags } = await showing;
+    expect(flags & PresentedFlags.VSYNC).not.toBe(0);
+    expectSamePicture(await screen.writeback.take(), first.onScreen(640, 480), 'kms-fence-late');
+  });
+
+  test.each([
+    ['udmabuf', 'auto', 'fences in the driver', 1],
+    ['shadow', 'off', 'fences in the driver', 1],
+    ['udmabuf', 'auto', 'none in the driver', 0],
+  ] as const)('a guest with fences is shown by rung %s when they have signalled (zero copy %s, %s)', async (rung, zeroCopy, _, fences) => {
+    using screen = new TestScreen(fences === 0 ? { change: withoutFences } : {});
+    using guest = new FlippingGuest();
+    using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);
+    using b = new ScatteredPicture(screen.udmabuf, 640, 480).fill(() => 0);
+    using bridge = new Bridge(guest, { zeroCopy });
+    bridge.show(scanoutId(0), screen.output);
+    await guest.flip(a.asPages);
+    using work = gpu.begin();
+    const releases: OwnedFd[] = [];
+    const done = guest.flip(b.asPages, 0, { acquire: work.fence, release: (fence) => releases.push(fence) });
+    b.fillNoise(9);
+    work.end();
+    await done;
+    const statuses = releases.map((fence) => fenceInfo(fence).status);
+    for (const fence of releases) fence[Symbol.dispose]();
+    expect(statuses).toEqual(Array(fences).fill(1));
+    expect(screen.output.takesFences).toBe(fences > 0);
+    expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe(rung);
+    expectSamePicture(await screen.writeback.take(), b.onScreen(640, 480), `kms-fence-${rung}`);
+  });
+});
