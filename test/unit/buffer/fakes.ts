@@ -4,6 +4,7 @@ import { FormatSet } from '../../../src/core/format-set.ts';
 import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
+import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
 
@@ -117,11 +118,13 @@ export class FakeOutput implements Output {
   takesFences = false;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
-  readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null }[] = [];
+  readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null; acquire: BorrowedFd | null }[] = [];
   /** Every handle there ever was, and what it was made of. */
   readonly imported: { readonly framebuffer: Framebuffer; readonly handle: FakeHandle }[] = [];
   /** Called after each `present`, which has returned by then. */
   onPresent: (() => void) | null = null;
+  /** Makes the release fence of each frame that wants one. */
+  giveFence: (() => OwnedFd) | null = null;
   refuse: RefusalCode | null = null;
   importCount = 0;
   failShadows = false;
@@ -175,7 +178,9 @@ export class FakeOutput implements Output {
       canvas: `${frame.canvas.width}x${frame.canvas.height}`,
       damage: Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]),
       cursor: frame.cursor.handle,
+      acquire: frame.acquire,
     });
+    if (this.giveFence) frame.release?.(this.giveFence());
     if (this.onPresent) queueMicrotask(this.onPresent);
   }
 
