@@ -97,8 +97,9 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
     using screen = new TestScreen();
     using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(5);
     // Larger than the screen: it has to be scaled.
-    using large = new ScatteredPicture(screen.udmabuf, 1280, 960, { order: 'ascending' }).fill(() => 0x111111);
-    using grey = new ScatteredPicture(screen.udmabuf, 640, 480).fill(() => 0xcccccc);
+    using large = new ScatteredPicture(screen.udmabuf, 1280, 960, { order: 'ascending' });
+    using grey = new ScatteredPicture(screen.udmabuf, 640, 480);
+    grey.pixels.bytes.fill(0xcc);
     using a = screen.import(first.framebuffer);
     using b = screen.import(large.framebuffer);
     await shownFirst(screen, a);
@@ -106,7 +107,7 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
     screen.setPicture(b, 1280, 960);
     screen.frame.acquire = work.fence;
     const showing = screen.show();
-    large.fill(() => 0xcccccc);
+    large.pixels.bytes.fill(0xcc);
     work.end();
     await showing;
     expect(screen.log.filter((line) => line.includes('drawn by the CPU'))).toHaveLength(1);
@@ -146,14 +147,14 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
     using screen = new TestScreen(fences === 0 ? { change: withoutFences } : {});
     using guest = new FlippingGuest();
     using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);
-    using b = new ScatteredPicture(screen.udmabuf, 640, 480).fill(() => 0);
+    using b = new ScatteredPicture(screen.udmabuf, 640, 480);
     using bridge = new Bridge(guest, { zeroCopy });
     bridge.show(scanoutId(0), screen.output);
     await guest.flip(a.asPages);
     using work = gpu.begin();
     const releases: OwnedFd[] = [];
     const done = guest.flip(b.asPages, 0, { acquire: work.fence, release: (fence) => releases.push(fence) });
-    b.fillNoise(9);
+    b.pixels.bytes.fill(0x5a);
     work.end();
     await done;
     const statuses = releases.map((fence) => fenceInfo(fence).status);

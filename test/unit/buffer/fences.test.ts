@@ -170,6 +170,18 @@ describe('a picture that is not finished', () => {
     expect(firstPixel(output)).toBe(BLUE);
   });
 
+  test('waits for the fence of the newest, not for that of one it overtook', async () => {
+    const output = screen();
+    const [older, newer] = [newFence(), newFence()];
+    source.flip('older', picture(RED).framebuffer, { acquire: older });
+    source.flip('newer', picture(BLUE).framebuffer, { acquire: newer });
+    older.signal();
+    await loopTurned();
+    expect(output.presents).toEqual([]);
+    await presentedAfter(newer, output);
+    expect(firstPixel(output)).toBe(BLUE);
+  });
+
   test('holds up no other screen', async () => {
     const copying = screen();
     const fencing = screen({ name: 'fencing', imports: LINEAR, takesFences: true });
