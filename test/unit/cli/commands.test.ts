@@ -92,7 +92,7 @@ describe('doctor', () => {
     expect(names.filter((name) => !name.startsWith('KMS'))).toEqual(['udmabuf', 'memfd', 'pixman', 'vm.max_map_count', 'DRM devices', 'libgbm', 'libseat', 'libudev', 'Wayland compositor', 'QEMU with vhost-user-gpu']);
     expect(names).toContainEqual(expect.stringMatching(/^KMS/));
     expect(checks.find(({ name }) => name === 'memfd')!.ok).toBe(true);
-    expect(rungs.map(({ output }) => output).filter((output) => !output.startsWith('kms:'))).toEqual(['headless', 'vmm', 'vmm:dmabuf']);
+    expect(rungs.map(({ output }) => output).filter((output) => !output.startsWith('kms:'))).toEqual(['headless', 'vmm', 'vmm:dmabuf', 'wayland']);
     expect(rungs[0]!.rung).toBe(existsSync('/dev/udmabuf') ? 'udmabuf' : 'shadow');
     for (const { detail } of checks) expect(text.stdout).toContain(detail);
     for (const { why } of rungs) expect(text.stdout).toContain(why);
