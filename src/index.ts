@@ -33,3 +33,4 @@ export type { KmsOutput } from '../display/kms/output.ts';
 export type { Card, Seat, SeatListener } from '../display/kms/seat.ts';
 export { decodePng, encodePng, writePng } from '../display/screenshot/png.ts';
 export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';
+export { WaylandWindows, type WaylandWindowsOptions } from '../display/wayland/windows.ts';
