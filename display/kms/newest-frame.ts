@@ -16,6 +16,7 @@ export class NewestFrame implements Frame {
   readonly cursor = { handle: null, src: nowhere(), dst: nowhere() };
   hotspotX = 0;
   hotspotY = 0;
+  readonly isCursorNew = false;
   readonly damage = new Damage();
   readonly acquire = null;
   readonly release = null;

@@ -1,3 +1,4 @@
+import type { Handle } from '../../src/core/output.ts';
 import type { WlBuffer } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 
@@ -101,4 +102,9 @@ export abstract class SurfaceBuffer implements Disposable {
     this.#wlBuffer = null;
     this.free();
   }
+}
+
+/** Null for one that is disposed: its memory is. */
+export function usableBuffer(handle: Handle | null): SurfaceBuffer | null {
+  return handle instanceof SurfaceBuffer && !handle.isDisposed ? handle : null;
 }

@@ -20,6 +20,7 @@ import {
 import { DmabufFormats, type FormatPair } from './dmabuf-formats.ts';
 import { WaylandOutputError } from './errors.ts';
 import { HostMonitors } from './monitors.ts';
+import { WaylandSeats } from './seat/seats.ts';
 import { fromShmFormat } from './shm-buffer.ts';
 
 /** linux/time.h */
@@ -41,6 +42,8 @@ export class Compositor implements Disposable {
   readonly shm: WlShm;
   readonly shell: XdgWmBase;
   readonly monitors: HostMonitors;
+  /** They end with the connection: whatever is down in a guest goes up then. */
+  readonly seats: WaylandSeats;
   readonly viewporter: WpViewporter | null;
   readonly dmabuf: ZwpLinuxDmabufV1 | null;
   readonly presentation: WpPresentation | null;
@@ -58,6 +61,8 @@ export class Compositor implements Disposable {
     this.shm = required(display, WlShm, 1);
     this.shell = required(display, XdgWmBase, 6);
     this.monitors = new HostMonitors(display);
+    this.seats = new WaylandSeats(display, this.surfaces);
+    display.onClosed(() => this.seats[Symbol.dispose]());
     this.viewporter = display.bind(WpViewporter, 1);
     // A guest's picture may be a part of its buffer, which only a viewport can show.
     this.dmabuf = useDmabufs && this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;

@@ -6,21 +6,23 @@ import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
 import { SysError } from '../../src/sys/errors.ts';
-import { SurfaceBuffer } from './buffer.ts';
+import { type SurfaceBuffer, usableBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer, type DmabufOwner } from './dmabuf-buffer.ts';
 import { type FormatPair, importable, pairKey, sameFormats } from './dmabuf-formats.ts';
 import { FramePacer } from './frame-pacer.ts';
+import { GuestCursor } from './guest-cursor.ts';
 import { HeldBuffers } from './held-buffers.ts';
 import { ShmBuffer } from './shm-buffer.ts';
 import { ShmPools } from './shm-pool.ts';
+import { damageSurface } from './surface-damage.ts';
 import { Window, type WindowOptions, type WindowOwner } from './window.ts';
+import { WindowInput } from './window-input.ts';
 
 const MAX_CURSOR: Size = { width: 256, height: 256 };
 const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
-const EVERYWHERE = 2 ** 31 - 1;
 
 export interface WaylandOutputOptions extends WindowOptions {
   readonly scanout: number;
@@ -42,9 +44,10 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly maxCursor = MAX_CURSOR;
   readonly #options: WaylandOutputOptions;
   readonly #pacer = new FramePacer((...shown) => this.#frameShown(...shown));
-  #listener: OutputListener | null = null;
+  #listener: ScreenListener | null = null;
   #compositor: Compositor | null = null;
   #window: Window | null = null;
+  #input: WindowInput | null = null;
   #monitor: Monitor;
   #imports = new FormatSet();
   /** As the compositor announced them. */
@@ -56,7 +59,6 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
 
   /** The newest frame, committed unless `#isDue`. */
   #picture: SurfaceBuffer | null = null;
-  #cursor: SurfaceBuffer | null = null;
   readonly #source = { x: 0, y: 0, width: 0, height: 0 };
   readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
   readonly #damage = new Damage();
@@ -64,6 +66,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly #held = new HeldBuffers((buffer) => this.#cameBack(buffer));
   /** The compositor will not read them: told at the end of the frame in flight. */
   readonly #unused = new Bag<SurfaceBuffer>();
+  readonly #cursor = new GuestCursor((buffer) => this.#cameBack(buffer));
   #isClosed = false;
 
   constructor(compositor: Compositor, options: WaylandOutputOptions) {
@@ -91,8 +94,9 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     return this.#window;
   }
 
-  listen(listener: OutputListener): void {
+  listen(listener: ScreenListener): void {
     this.#listener = listener;
+    this.#attachInput();
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
@@ -116,8 +120,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (this.#isClosed) return;
     if (this.#pacer.isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
     this.#pacer.begin();
-    this.#setCursor(usable(frame.cursor.handle));
-    const picture = usable(frame.primary.handle);
+    this.#cursor.show(frame);
+    const picture = usableBuffer(frame.primary.handle);
     if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) {
       this.#pacer.timed(0);
       return;
@@ -151,11 +155,12 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
 
   bufferReleased(buffer: SurfaceBuffer): void {
     this.#held.released(buffer);
-    this.#listener?.released(buffer);
+    if (!this.#cursor.released(buffer)) this.#listener?.released(buffer);
   }
 
   bufferReady(buffer: SurfaceBuffer): void {
     if (buffer === this.#picture) this.#commit();
+    this.#cursor.ready(buffer);
   }
 
   nameOf(format: Fourcc, modifier: Modifier): Modifier {
@@ -185,6 +190,10 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#pacer.refreshMhz = refreshMhz;
   }
 
+  windowPlaced(): void {
+    this.#cursor.placed();
+  }
+
   windowFormatsChanged(pairs: readonly FormatPair[]): void {
     const before = this.#imports;
     this.#offer(pairs);
@@ -204,6 +213,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.disconnected();
     this.#pacer[Symbol.dispose]();
     this.#held[Symbol.dispose]();
+    this.#cursor[Symbol.dispose]();
   }
 
   #offer(pairs: readonly FormatPair[]): void {
@@ -213,11 +223,22 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
 
   #openOrClose(): void {
     const isWanted = !this.#isClosed && (!this.#options.isOptional || this.#picture !== null);
-    if (isWanted && this.#compositor) this.#window ??= new Window(this.#compositor, this.#canvas, this.#options, this);
-    else if (!isWanted) this.#closeWindow();
+    if (!isWanted) this.#closeWindow();
+    if (!isWanted || !this.#compositor || this.#window) return;
+    this.#window = new Window(this.#compositor, this.#canvas, this.#options, this);
+    this.#attachInput();
+  }
+
+  #attachInput(): void {
+    if (!this.#compositor || !this.#window || !this.#listener) return;
+    this.#input = new WindowInput(this.#compositor.seats, this.#window, this.#options.title, this.#listener);
+    this.#cursor.attach(this.#compositor, this.#window);
   }
 
   #closeWindow(): void {
+    this.#cursor.detach();
+    this.#input?.[Symbol.dispose]();
+    this.#input = null;
     this.#window?.[Symbol.dispose]();
     this.#window = null;
     this.#isDue = true;
@@ -230,14 +251,6 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (picture === before) return;
     this.#picture = picture;
     if (before && this.#isDue && !before.isBusy) this.#unused.add(before);
-  }
-
-  /** The compositor does not see it: the guest's pointer is drawn by whoever shows the host's. */
-  #setCursor(cursor: SurfaceBuffer | null): void {
-    const before = this.#cursor;
-    if (cursor === before) return;
-    this.#cursor = cursor;
-    if (before) this.#unused.add(before);
   }
 
   /** Shows the newest frame, if everything for it is there; else whatever is missing calls again. */
@@ -260,25 +273,14 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (picture) {
       window.setCanvas(this.#canvas.width, this.#canvas.height);
       window.setSource(this.#source);
-      this.#damageSurface(window);
+      // A surface without a picture has seen nothing yet.
+      damageSurface(window.picture, this.#held.shown ? this.#damage : null);
       if (this.#pacer.isInFlight) this.#pacer.commit(compositor, window.picture);
     } else if (this.#pacer.isInFlight) {
       this.#pacer.timed(0);
     }
     this.#held.committed(picture);
     window.commitPicture();
-  }
-
-  #damageSurface({ picture }: Window): void {
-    const damage = this.#damage;
-    // Positions in buffers came with version 4; and a surface without a picture has seen nothing yet.
-    if (picture.version < 4) {
-      picture.damage(0, 0, EVERYWHERE, EVERYWHERE);
-    } else if (!this.#held.shown) {
-      picture.damageBuffer(0, 0, EVERYWHERE, EVERYWHERE);
-    } else {
-      for (let i = 0; i < damage.count; i++) picture.damageBuffer(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
-    }
   }
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
@@ -293,9 +295,4 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (this.#pacer.isInFlight) this.#unused.add(buffer);
     else this.#listener?.released(buffer);
   }
-}
-
-/** Null for one that is disposed: its memory is. */
-function usable(handle: Handle | null): SurfaceBuffer | null {
-  return handle instanceof SurfaceBuffer && !handle.isDisposed ? handle : null;
 }

@@ -38,6 +38,8 @@ export interface WindowOwner {
   /** The user made it this large, in guest pixels; a guest that can be told should follow. */
   windowResized(picture: Size): void;
   windowMonitorChanged(refreshMhz: number): void;
+  /** `placement` is what it is now. */
+  windowPlaced(): void;
   windowFormatsChanged(pairs: readonly FormatPair[]): void;
   /** The user has closed it. */
   windowClosed(): void;
@@ -54,6 +56,8 @@ export class Window implements Disposable {
   readonly picture: WlSurface;
   /** Of the picture on `surface`, in its coordinates. */
   readonly placement: Placement = { x: 0, y: 0, width: 0, height: 0 };
+  /** Size of the guest's picture. */
+  readonly canvas: { width: number; height: number };
   readonly #compositor: Compositor;
   readonly #options: WindowOptions;
   readonly #owner: WindowOwner;
@@ -77,7 +81,6 @@ export class Window implements Disposable {
   #size: Size = { width: 0, height: 0 };
   /** To return to from full screen. */
   #floatingSize: Size | null = null;
-  #canvas: Size;
   readonly #source = { ...EMPTY_RECT };
   /** The host scale the window was laid out for. */
   #scaled = 1;
@@ -90,7 +93,7 @@ export class Window implements Disposable {
     this.#compositor = compositor;
     this.#options = options;
     this.#owner = owner;
-    this.#canvas = { ...canvas };
+    this.canvas = { ...canvas };
     const stack = this.#stack;
     this.surface = stack.use(compositor.surfaces.createSurface());
     this.picture = stack.use(compositor.surfaces.createSurface());
@@ -114,10 +117,16 @@ export class Window implements Disposable {
     return this.#isConfigured;
   }
 
+  setTitle(title: string): void {
+    // A seat lets go of it even when the connection is gone.
+    if (!this.#toplevel.isDestroyed) this.#toplevel.setTitle(title);
+  }
+
   /** The guest's picture has this size from the next commit on. */
   setCanvas(width: number, height: number): void {
-    if (width === this.#canvas.width && height === this.#canvas.height) return;
-    this.#canvas = { width, height };
+    if (width === this.canvas.width && height === this.canvas.height) return;
+    this.canvas.width = width;
+    this.canvas.height = height;
     if (this.#isFloating) this.#size = this.#floatingSize = this.#natural();
     this.#isMoved = true;
   }
@@ -246,26 +255,27 @@ export class Window implements Disposable {
 
   /** The window that shows the picture as it is, if it may. */
   #natural(): Size {
-    const { width, height } = this.#canvas;
-    if (this.#viewport) return within(windowFor(this.#canvas, this.#scaling), this.#bounds);
+    const { width, height } = this.canvas;
+    if (this.#viewport) return within(windowFor(this.canvas, this.#scaling), this.#bounds);
     return { width: width / this.#bufferScale, height: height / this.#bufferScale };
   }
 
   /** Without viewports the picture can be shown at whole scales only, if its size allows. */
   get #bufferScale(): number {
     const scale = this.#compositor.surfaces.version >= 3 ? this.#scaled : 1;
-    return this.#canvas.width % scale === 0 && this.#canvas.height % scale === 0 ? scale : 1;
+    return this.canvas.width % scale === 0 && this.canvas.height % scale === 0 ? scale : 1;
   }
 
   #place(): void {
     if (this.#viewport) {
-      fit(this.#canvas, this.#size, this.placement);
+      fit(this.canvas, this.#size, this.placement);
       this.#viewport.setDestination(this.placement.width, this.placement.height);
     } else {
-      centre(this.#canvas, this.#size, this.#bufferScale, this.placement);
+      centre(this.canvas, this.#size, this.#bufferScale, this.placement);
       if (this.picture.version >= 3) this.picture.setBufferScale(this.#bufferScale);
     }
     this.#subsurface.setPosition(this.placement.x, this.placement.y);
+    this.#owner.windowPlaced();
   }
 
   #commitBackdrop(): void {

@@ -49,6 +49,7 @@ export class Screen implements ScreenListener, Disposable {
     cursor: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
     hotspotX: 0,
     hotspotY: 0,
+    isCursorNew: false,
     damage: new Damage(),
     acquire: null,
     release: null,
@@ -176,6 +177,7 @@ export class Screen implements ScreenListener, Disposable {
     this.#cursorDst.height = height;
     this.#frame.hotspotX = hotspotX;
     this.#frame.hotspotY = hotspotY;
+    this.#frame.isCursorNew = true;
     this.#cursor.thaw();
     this.#cursor.show(framebuffer, { x: 0, y: 0, width, height });
     this.#cursor.damageWhole();
@@ -284,6 +286,7 @@ export class Screen implements ScreenListener, Disposable {
     this.#acquire = null;
     this.#wantsRelease = false;
     this.output.present(frame);
+    frame.isCursorNew = false;
     finish(this.#atCommit);
   }
 

@@ -62,6 +62,8 @@ export interface Frame {
   /** The point inside the cursor image that points, for outputs that hand the image to a pointer. */
   hotspotX: number;
   hotspotY: number;
+  /** The cursor's image is another than in the frame before, even if the handle is the same: guests may draw into what they show. */
+  isCursorNew: boolean;
   /** What changed on the primary since the frame before, in its buffer's pixels. */
   damage: Damage;
   /** A sync_file that signals when the primary's pixels may be read; null: they may be now. Valid during `present`; null for an output without `takesFences`. */

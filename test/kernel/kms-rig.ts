@@ -96,7 +96,7 @@ export function firstPipe(device: KmsDevice): { pipe: Pipe; offered: readonly Mo
 
 export function newFrame(): Frame {
   const plane = (): PlaneState => ({ handle: null, src: EMPTY_RECT, dst: EMPTY_RECT });
-  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null };
+  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
 }
 
 /** The whole of a picture as a frame's primary. */

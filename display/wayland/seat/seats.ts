@@ -44,6 +44,12 @@ export class WaylandSeats implements Disposable {
     ];
   }
 
+  /** The compositor can hold pointers in a window, or leave its own shortcuts to it. */
+  get canGrab(): boolean {
+    const { constraints, relativePointers, inhibitors } = this.#globals;
+    return (constraints !== null && relativePointers !== null) || inhibitors !== null;
+  }
+
   /** Before the surface is mapped, or pointer and keyboard may be there unheard. Until `detach`, which comes before the surface's end, or until it is attached anew. */
   attach(surface: WlSurface, target: SeatTarget): void {
     this.detach(surface);

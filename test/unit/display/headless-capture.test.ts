@@ -36,7 +36,7 @@ const rect = (x: number, y: number, width: number, height: number): Rect => ({ x
 
 function show(frame: Partial<Frame>): void {
   const nothing = { handle: null, src: rect(0, 0, 0, 0), dst: rect(0, 0, 0, 0) };
-  output.present({ canvas: { width: 4, height: 4 }, primary: nothing, cursor: nothing, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null, ...frame });
+  output.present({ canvas: { width: 4, height: 4 }, primary: nothing, cursor: nothing, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null, ...frame });
   vi.advanceTimersToNextTimer();
 }
 

@@ -41,7 +41,7 @@ function shadow(width = 4, height = 4, format = DRM_FORMAT.XRGB8888): Shadow {
 
 function frame(primary: Handle | null, cursor: Handle | null = null): Frame {
   const rect = { x: 0, y: 0, width: 4, height: 4 };
-  return { canvas: rect, primary: { handle: primary, src: rect, dst: rect }, cursor: { handle: cursor, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null };
+  return { canvas: rect, primary: { handle: primary, src: rect, dst: rect }, cursor: { handle: cursor, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
 }
 
 const onScreen = (): void => void vi.advanceTimersToNextTimer();

@@ -129,6 +129,7 @@ export function frame(handle: Handle | null, src: Box, damage: readonly Box[] = 
     cursor: { handle: cursor?.handle ?? null, src: rect([0, 0, cursor?.at[2] ?? 0, cursor?.at[3] ?? 0]), dst: rect(cursor?.at ?? [0, 0, 0, 0]) },
     hotspotX: cursor?.hotspot?.[0] ?? 0,
     hotspotY: cursor?.hotspot?.[1] ?? 0,
+    isCursorNew: false,
     damage: area,
     acquire: null,
     release: null,

@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { type Frame, type Handle, PresentedFlags } from '../../../src/core/output.ts';
+import { scanoutId } from '../../../src/core/source.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
@@ -66,7 +67,7 @@ async function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
 
 function frameOf(handle: Handle): Frame {
   const rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
-  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null };
+  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
 }
 
 describe('dma-bufs', () => {
@@ -117,7 +118,7 @@ describe('dma-bufs', () => {
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
     bridge.hide(output);
     const refused = new Promise<void>((importsChanged) => {
-      output.listen({ presented: vi.fn(), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged });
+      output.listen({ scanout: scanoutId(0), input: null, presented: vi.fn(), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged });
     });
     using buffer = output.import(picture().asDmabuf) as Disposable;
     output.present(frameOf(buffer));
@@ -126,7 +127,7 @@ describe('dma-bufs', () => {
     expect(output.imports.has(DRM_FORMAT.ARGB8888, DRM_FORMAT_MOD_LINEAR)).toBe(true);
     expect(log).toContain('wayland:0: the compositor cannot import XRGB8888 after all');
     const presented = new Promise<number>((resolve) => {
-      output.listen({ presented: (_time, _refresh, _sequence, flags) => resolve(flags), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+      output.listen({ scanout: scanoutId(0), input: null, presented: (_time, _refresh, _sequence, flags) => resolve(flags), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     });
     expect(await presented).toBe(PresentedFlags.HIDDEN);
   });

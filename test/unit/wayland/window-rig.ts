@@ -8,6 +8,7 @@ import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../src/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
+import type { GuestInput } from '../../../src/core/input.ts';
 import type { Monitor } from '../../../src/core/monitor.ts';
 import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { GuestPicture } from '../buffer/fakes.ts';
@@ -85,14 +86,14 @@ export function listen(options: FakeHostOptions = {}): FakeHost {
 }
 
 /** A guest in windows of a fake compositor, configured. */
-export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean } = {}): Promise<void> {
+export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {}): Promise<void> {
   listen(hostOptions);
   windows = await WaylandWindows.connect({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
   stack.push(windows);
   const outputs = windows.open(options.scanouts ?? 1);
   output = outputs[0]!;
   guest = new FakeGuest();
-  bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false });
+  bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
   stack.push(bridge);
   outputs.forEach((each, index) => bridge.show(scanoutId(index), each, index === 0 ? {} : { keepLast: false }));
   // Black, in the size it will have.

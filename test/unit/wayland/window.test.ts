@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { Damage } from '../../../src/core/damage.ts';
 import { PresentedFlags } from '../../../src/core/output.ts';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
+import { scanoutId } from '../../../src/core/source.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { bridge, guest, HEIGHT, host, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 
@@ -70,11 +71,11 @@ describe('a window', () => {
     await open();
     const told: unknown[] = [];
     bridge.hide(output);
-    output.listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.listen({ scanout: scanoutId(0), input: null, presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };
-    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, damage: new Damage(), acquire: null, release: null });
+    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null });
     await commit;
     host.repaint();
     await settle();
