@@ -94,6 +94,22 @@ describe('dma-bufs', () => {
     expect(host.last('zwp_linux_buffer_params_v1.create')).toMatchObject({ format: DRM_FORMAT.XRGB8888 });
   });
 
+  test('of cursors keep their alpha, and are shown anew when guests draw into them', async () => {
+    await openDmabuf(5);
+    accept();
+    await show();
+    const cursor = picture(16, 16, DRM_FORMAT.ARGB8888).asDmabuf;
+    const attached = host.server.next('wl_surface.attach');
+    guest.sink.cursor(scanoutId(0), cursor, 0, 0, 0, 0);
+    const first = await attached;
+    const attachedAgain = host.server.next('wl_surface.attach');
+    guest.sink.cursor(scanoutId(0), cursor, 0, 0, 0, 0);
+    const second = await attachedAgain;
+    expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({ width: 16, height: 16, format: DRM_FORMAT.ARGB8888, flags: 0 });
+    expect([second.object, second.args.buffer]).toEqual([first.object, first.args.buffer]);
+    expect(first.object).not.toBe(host.picture);
+  });
+
   test('that are flipped between are imported once each', async () => {
     await openDmabuf(5);
     accept();

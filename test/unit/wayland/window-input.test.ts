@@ -1,14 +1,16 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { XdgToplevelState } from '../../../display/wayland/client/index.ts';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
 import { KEY } from '../../../protocols/input-event-codes.ts';
+import { Damage } from '../../../src/core/damage.ts';
 import type { GuestInput } from '../../../src/core/input.ts';
+import type { Handle } from '../../../src/core/output.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import type { GuestPicture } from '../buffer/fakes.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import type { FakeObject } from './fake-server.ts';
 import { SinkLog } from './sink-log.ts';
-import { guest, HEIGHT, host, listen, nextPicture, open, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import { bridge, guest, HEIGHT, host, listen, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -17,7 +19,7 @@ useWindows();
 const KEY_A = 30;
 const KEY_B = 48;
 const POINTER_AND_KEYBOARD = 3;
-const GLOBALS = { wl_seat: 9, zwp_keyboard_shortcuts_inhibit_manager_v1: 1 };
+const GLOBALS = { wl_seat: 9, zwp_keyboard_shortcuts_inhibit_manager_v1: 1, zwp_pointer_constraints_v1: 1, zwp_relative_pointer_manager_v1: 1 };
 
 class GuestLog extends SinkLog implements GuestInput {
   scanoutSized = (): void => undefined;
@@ -120,6 +122,8 @@ describe('what people do in a window', () => {
   test('goes on at the next compositor; what was down at the last went up', async () => {
     await openSeat();
     await show();
+    guest.sink.cursor(scanoutId(0), picture(16, 16, DRM_FORMAT.ARGB8888).framebuffer, 0, 0, 0, 0);
+    enter(1, 1);
     keyboard().send('enter', 1, surface(), new Uint8Array(new Uint32Array([KEY.LEFTCTRL, KEY.LEFTALT]).buffer));
     keyboard().send('key', 2, 0, KEY.G, 1);
     keyboard().send('key', 3, 0, KEY_B, 1);
@@ -127,7 +131,7 @@ describe('what people do in a window', () => {
     input.lines.length = 0;
     host[Symbol.dispose]();
     listen(seatOptions);
-    await nextPicture();
+    await host.server.next('xdg_surface.get_toplevel');
     expect(await heard()).toEqual([`key ${KEY_B} up`]);
     enter(3, 4);
     expect(await heard()).toEqual(['to 0 3 4']);
@@ -229,6 +233,39 @@ describe('the guest’s cursor', () => {
     await setCursor(image(0xff000002));
     await setCursor(image(0xff000003));
     expect(host.pixels(shown())[0]).toBe(0xff000003);
+  });
+
+  test('is given back once, when another has replaced it and the compositor has let go of it', async () => {
+    await openPointer();
+    bridge.hide(output);
+    const released: Handle[] = [];
+    let onPresented = (): void => undefined;
+    output.listen({ scanout: scanoutId(0), input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    const present = async (handle: Handle): Promise<void> => {
+      const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
+      const presented = new Promise<void>((resolve) => (onPresented = resolve));
+      output.present({ canvas: rect, primary: { handle: null, src: rect, dst: rect }, cursor: { handle, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage() });
+      await presented;
+      await settle();
+    };
+    using first = output.createShadow(SIDE, SIDE, DRM_FORMAT.ARGB8888);
+    using second = output.createShadow(SIDE, SIDE, DRM_FORMAT.ARGB8888);
+    using third = output.createShadow(SIDE, SIDE, DRM_FORMAT.ARGB8888);
+    enter(1, 1);
+    await present(first);
+    shown().send('release');
+    await settle();
+    expect(released).not.toContain(first);
+    host.releases = false;
+    await present(second);
+    expect(released.filter((handle) => handle === first)).toEqual([first]);
+    const held = shown();
+    await present(third);
+    expect(released).not.toContain(second);
+    held.send('release');
+    await settle();
+    expect(released.filter((handle) => handle === second)).toEqual([second]);
+    expect(released).not.toContain(third);
   });
 
   test('is there again after a restart of the compositor', async () => {

@@ -1,0 +1,124 @@
+/** A guest in a window of a real compositor, sway, in front of which somebody types, points and grabs. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { WaylandOutput } from '../../display/wayland/output.ts';
+import { WaylandWindows } from '../../display/wayland/windows.ts';
+import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { GuestInput } from '../../src/core/input.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { openFds } from '../../src/sys/process-resources.ts';
+import { pictureWhen, pixel } from '../rig/picture.ts';
+import { Sway, swayMissing } from '../rig/sway.ts';
+import { VirtualInput } from '../rig/virtual-input.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { SinkLog } from '../unit/wayland/sink-log.ts';
+import { FakeGuest } from '../unit/wayland/window-rig.ts';
+
+/** Of the screen, which the window fills. */
+const [WIDTH, HEIGHT] = [640, 480];
+/** Of the guest: 640x400 in the middle, 40 from the top, two of the screen's pixels to one. */
+const [GUEST_WIDTH, GUEST_HEIGHT] = [320, 200];
+const GREY = 0x808080;
+const RED = 0xff0000;
+const BLACK = 0;
+
+const [A, G, LEFT_CTRL, LEFT_ALT, LEFT] = [30, 34, 29, 56, 0x110];
+
+class GuestLog extends SinkLog implements GuestInput {
+  scanoutSized = (): void => undefined;
+}
+
+const missing = swayMissing();
+if (missing !== null && process.env['CI']) throw new Error(missing);
+if (missing !== null) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at scale %i', (scale) => {
+  let fds: ReturnType<typeof openFds>;
+  let sway: Sway;
+  let windows: WaylandWindows;
+  let output: WaylandOutput;
+  let bridge: Bridge;
+  let person: VirtualInput;
+  let picture: GuestPicture;
+  let cursor: GuestPicture;
+  const guest = new FakeGuest();
+  const log = new GuestLog();
+
+  beforeAll(async () => {
+    fds = openFds();
+    picture = new GuestPicture(GUEST_WIDTH, GUEST_HEIGHT);
+    picture.fill(0, 0, GUEST_WIDTH, GUEST_HEIGHT, GREY);
+    cursor = new GuestPicture(16, 16, DRM_FORMAT.ARGB8888);
+    cursor.fill(0, 0, 16, 16, 0xff000000 | RED);
+    sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}\nseat * pointer_constraint enable`);
+    windows = await WaylandWindows.connect({ socket: sway.socket });
+    output = windows.open(1)[0]!;
+    bridge = new Bridge(guest, { zeroCopy: 'off', input: log });
+    person = await VirtualInput.plug(sway.socket);
+    bridge.show(scanoutId(0), output);
+    guest.show(picture.framebuffer);
+    await guest.flush(0, 0, GUEST_WIDTH, GUEST_HEIGHT);
+    await screen((at) => at(320, 240) === GREY && at(1, 1) === BLACK);
+  });
+
+  afterAll(async () => {
+    person[Symbol.dispose]();
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+    picture[Symbol.dispose]();
+    cursor[Symbol.dispose]();
+    await sway[Symbol.asyncDispose]();
+    expect(openFds()).toEqual(fds);
+  });
+
+  /** Resolves when the screen is so, by the compositor's own picture. */
+  const screen = (isSo: (at: (x: number, y: number) => number) => boolean) =>
+    pictureWhen(() => roundtrip().then(() => sway.screenshot()), (taken) => isSo((x, y) => pixel(taken, x, y)));
+
+  function roundtrip(): Promise<void> {
+    const { connection } = output.window!.surface;
+    return new Promise((resolve) => (connection.display.sync().listener = { done: () => resolve() }));
+  }
+
+  /** What the guest got since it was asked last. */
+  async function heard(): Promise<string[]> {
+    await person.sent();
+    await roundtrip();
+    return log.lines.splice(0).filter((line) => line !== 'frame');
+  }
+
+  test('clicks are where the guest has what is under the pointer', async () => {
+    person.pointer.moveTo(320, 240, WIDTH, HEIGHT);
+    await heard();
+    person.pointer.moveTo(100, 60, WIDTH, HEIGHT);
+    person.pointer.button(LEFT, true);
+    person.pointer.button(LEFT, false);
+    expect(await heard()).toEqual(['to 0 50 10', `button ${LEFT} down`, `button ${LEFT} up`]);
+  });
+
+  test('keys arrive, and a grab turns motion into distances', async () => {
+    person.keyboard.key(A, true);
+    person.keyboard.key(A, false);
+    expect(await heard()).toEqual([`key ${A} down`, `key ${A} up`]);
+    for (const code of [LEFT_CTRL, LEFT_ALT, G]) person.keyboard.key(code, true);
+    for (const code of [G, LEFT_ALT, LEFT_CTRL]) person.keyboard.key(code, false);
+    await heard();
+    // The lock's answer may come after the keys.
+    await heard();
+    person.pointer.moveBy(-1000, 3);
+    expect(await heard()).toEqual(['by -1000 3']);
+    for (const code of [LEFT_CTRL, LEFT_ALT, G]) person.keyboard.key(code, true);
+    for (const code of [G, LEFT_ALT, LEFT_CTRL]) person.keyboard.key(code, false);
+    await heard();
+  });
+
+  test('the pointer is the guest’s cursor in the size of its picture, until the guest hides it', async () => {
+    person.pointer.moveTo(100, 140, WIDTH, HEIGHT);
+    await heard();
+    guest.sink.cursor(scanoutId(0), cursor.framebuffer, 4, 6, 46, 44);
+    // 32x32 with the hotspot at 8, 12.
+    await screen((at) => at(92, 128) === RED && at(123, 159) === RED && at(91, 128) === GREY && at(92, 127) === GREY && at(124, 159) === GREY && at(123, 160) === GREY);
+    guest.sink.cursor(scanoutId(0), null, 0, 0, 0, 0);
+    await screen((at) => at(100, 140) === GREY);
+  });
+});
