@@ -244,7 +244,7 @@ describe('the guest’s cursor', () => {
     const present = async (handle: Handle): Promise<void> => {
       const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
       const presented = new Promise<void>((resolve) => (onPresented = resolve));
-      output.present({ canvas: rect, primary: { handle: null, src: rect, dst: rect }, cursor: { handle, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage() });
+      output.present({ canvas: rect, primary: { handle: null, src: rect, dst: rect }, cursor: { handle, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null });
       await presented;
       await settle();
     };
