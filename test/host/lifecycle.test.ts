@@ -132,7 +132,7 @@ describe.skipIf(skipWithoutGuest())('GPUs of ours, one after another under one r
       memoryMiB: 4096,
       extraQemuArgs: ['-chardev', `socket,id=vhost,path=${socket},server=on,wait=on`, '-device', 'vhost-user-gpu-pci,chardev=vhost,id=gpu'],
     });
-    await Promise.race([listening(socket), booting]);
+    await listening(socket, booting);
     ours = next();
     guest = await booting;
     text = await textShown(guest, ours);

@@ -51,10 +51,11 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     cursor = new GuestPicture(16, 16, DRM_FORMAT.ARGB8888);
     cursor.fill(0, 0, 16, 16, 0xff000000 | RED);
     sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}\nseat * pointer_constraint enable`);
+    person = await VirtualInput.plug(sway.socket);
     windows = await WaylandWindows.connect({ socket: sway.socket });
+    // Shown at once, as the command does: what enters a window that nobody listens to is not heard of later.
     output = windows.open(1)[0]!;
     bridge = new Bridge(guest, { zeroCopy: 'off', input: log });
-    person = await VirtualInput.plug(sway.socket);
     bridge.show(scanoutId(0), output);
     guest.show(picture.framebuffer);
     await guest.flush(0, 0, GUEST_WIDTH, GUEST_HEIGHT);

@@ -1,15 +1,29 @@
-import { readFileSync } from 'node:fs';
-import { setTimeout as after } from 'node:timers/promises';
+import { existsSync, readFileSync, watch } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 
 /**
  * Resolves when another process listens at `path`. For programs that have no way to say so, where a
- * connection to try it would be the only one they take. Rejects with what `ended` throws.
+ * connection to try it would be the only one they take. Rejects as `gone` does: when that process ends.
  */
-export async function listening(path: string, ended: () => void = () => undefined): Promise<void> {
-  while (!isListening(path)) {
-    ended();
-    await after(5);
-  }
+export async function listening(path: string, gone: Promise<unknown>): Promise<void> {
+  using file = watchFor(path);
+  // It ends after our wait as well.
+  gone.catch(() => undefined);
+  if (!existsSync(path)) await Promise.race([file.appeared, gone]);
+  // Between bind and listen nobody tells, and it takes no time.
+  while (!isListening(path)) await Promise.race([setImmediate(), gone]);
+}
+
+/** Tells, from now on, when a file appears (or changes) in a directory that exists. */
+export function watchFor(path: string): Disposable & { readonly appeared: Promise<void> } {
+  const watcher = watch(dirname(path));
+  const appeared = new Promise<void>((resolve, reject) => {
+    watcher.on('error', reject).on('change', (_, name) => {
+      if (name === basename(path)) resolve();
+    });
+  });
+  return { appeared, [Symbol.dispose]: () => watcher.close() };
 }
 
 /** /proc/net/unix: flag 0x10000 says a socket accepts connections. */

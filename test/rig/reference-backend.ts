@@ -24,10 +24,7 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
   let said = '';
   backend.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = once(backend, 'close');
-  await listening(socket, () => {
-    if (backend.exitCode !== null) throw new Error(`${referenceProgram} ended at once: ${said}`);
-  });
-  return {
+  const reference = {
     socket,
     pid: backend.pid!,
     async [Symbol.asyncDispose]() {
@@ -36,4 +33,11 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
+  try {
+    await listening(socket, ended.then(() => Promise.reject(new Error(`${referenceProgram} ended at once: ${said}`))));
+    return reference;
+  } catch (error) {
+    await reference[Symbol.asyncDispose]();
+    throw error;
+  }
 }

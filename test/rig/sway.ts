@@ -24,15 +24,20 @@ export function swayMissing(): string | null {
 
 /** A headless sway with one output, drawn by pixman. */
 export class Sway implements AsyncDisposable {
-  /** Path of its socket. */
-  readonly socket: string;
   readonly #process: ChildProcess;
+  readonly #closed: Promise<unknown>;
   readonly #dir: string;
+  #display = '';
 
-  private constructor(child: ChildProcess, dir: string, display: string) {
+  private constructor(child: ChildProcess, dir: string) {
     this.#process = child;
+    this.#closed = once(child, 'close');
     this.#dir = dir;
-    this.socket = join(dir, display);
+  }
+
+  /** Path of its socket. */
+  get socket(): string {
+    return join(this.#dir, this.#display);
   }
 
   /** `config` is added to one without borders. Resolves when it takes clients. */
@@ -42,18 +47,26 @@ export class Sway implements AsyncDisposable {
     const file = join(dir, 'config');
     writeFileSync(file, `xwayland disable\ndefault_border none\noutput * mode ${width}x${height} position 0 0\n${config}\nexec echo "display $WAYLAND_DISPLAY"\n`);
     const env = { PATH: process.env['PATH'], HOME: dir, XDG_RUNTIME_DIR: dir, WLR_BACKENDS: 'headless', WLR_RENDERER: 'pixman', WLR_LIBINPUT_NO_DEVICES: '1' };
-    const child = spawn('sway', ['--config', file], { uid: NOBODY, gid: NOBODY, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    // Under setpriv it dies with the thread that started it, however that ends.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'sway', '--config', file], { uid: NOBODY, gid: NOBODY, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let complaints = '';
     child.stderr.on('data', (text) => (complaints += String(text)));
-    const display = await new Promise<string>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('exit', (code, signal) => reject(new Error(`sway ended: ${code ?? signal}\n${complaints}`)));
-      createInterface(child.stdout).on('line', (line) => {
-        const match = /^display (.+)$/.exec(line);
-        if (match) resolve(match[1]!);
+    const sway = new Sway(child, dir);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        sway.#closed.then(() => reject(new Error(`sway ended: ${complaints}`)), reject);
+        createInterface(child.stdout).on('line', (line) => {
+          const display = /^display (.+)$/.exec(line)?.[1];
+          if (display === undefined) return;
+          sway.#display = display;
+          resolve();
+        });
       });
-    });
-    return new Sway(child, dir, display);
+      return sway;
+    } catch (error) {
+      await sway[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** What the output shows, with the pointer. */
@@ -63,9 +76,8 @@ export class Sway implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const ended = once(this.#process, 'exit');
     this.#process.kill();
-    await ended;
+    await this.#closed;
     rmSync(this.#dir, { recursive: true, force: true });
   }
 }

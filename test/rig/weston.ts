@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, watch } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -77,18 +77,13 @@ export class Weston implements AsyncDisposable {
   /** Starts it, again after `kill` or `stop`; resolves when it listens, at the same place. */
   async start(): Promise<void> {
     rmSync(this.socket, { force: true });
-    using directory = watchDirectory(this.runtimeDir);
     // Under setpriv it dies with the thread that started it, however that ends.
     const weston = spawn('setpriv', ['--pdeathsig', 'KILL', 'weston', ...this.#args()], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = weston;
     for (const stream of [weston.stdout, weston.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
     this.#exited = new Promise((resolve) => weston.on('error', resolve).on('close', resolve));
     const gone = this.#exited.then(() => Promise.reject(new Error('it has ended')));
-    await this.#patiently('start', Promise.race([gone, directory.appeared(SOCKET)]));
-    // Between bind and listen nobody tells, and it takes no time.
-    await listening(this.socket, () => {
-      if ((weston.exitCode ?? weston.signalCode) !== null) throw new Error(`weston has ended\n${this.#log}`);
-    });
+    await this.#patiently('start', listening(this.socket, gone));
   }
 
   /** What is on its output, in the output's pixels. */
@@ -144,18 +139,4 @@ export class Weston implements AsyncDisposable {
       clearTimeout(timer);
     }
   }
-}
-
-/** Tells of files that come into being in a directory, from now on. */
-function watchDirectory(path: string): Disposable & { appeared(name: string): Promise<void> } {
-  const watcher = watch(path);
-  return {
-    appeared: (name) =>
-      new Promise((resolve, reject) => {
-        watcher.on('error', reject).on('change', (_, changed) => {
-          if (changed === name) resolve();
-        });
-      }),
-    [Symbol.dispose]: () => watcher.close(),
-  };
 }

@@ -67,6 +67,9 @@ test('without libseat there is no seat, and a backend that was asked for is miss
 
 function hasLibseat(): boolean {
   using session = SeatSession.open('noop', 0);
-  if (session === null) console.warn('skipped: no seat without libseat.so.1: install libseat1');
-  return session !== null;
+  if (session !== null) return true;
+  const reason = 'no seat without libseat.so.1: install libseat1';
+  if (process.env['CI'] === 'true') throw new Error(reason);
+  console.warn(`skipped: ${reason}`);
+  return false;
 }
