@@ -12,7 +12,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
-import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+import { expectPictureSoon, expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
 
 const project = join(import.meta.dirname, '../..');
 const main = join(project, 'dist/src/cli/main.js');
@@ -80,7 +80,7 @@ describe.skipIf(skipWithoutGuest())('scanout run, with a real guest,', () => {
 
   test('ends well on SIGTERM under a running guest, with no socket left', async () => {
     await draw('hide');
-    await pictureWhen(() => screenshot(), (picture) => isSamePicture(picture, drawnPicture(1024, 768, 2)));
+    await expectPictureSoon(() => screenshot(), drawnPicture(1024, 768, 2), 'command-no-cursor');
     const ended = once(bridge, 'close');
     bridge.kill('SIGTERM');
     expect(await ended).toEqual([0, null]);

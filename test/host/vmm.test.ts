@@ -9,19 +9,11 @@ import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
-import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
-
-/** Far more looks than a frame takes to arrive. */
-const LOOKS = 200;
+import { expectPictureSoon, expectSamePicture, pictureWhen } from '../rig/picture.ts';
 
 /** What QEMU shows, soon: nothing tells when it has read what we sent. */
 async function expectOnConsole(guest: Guest, expected: Picture, name: string): Promise<void> {
-  let looks = 0;
-  const picture = await pictureWhen(
-    () => guest.screendump(),
-    (shown) => isSamePicture(shown, expected) || ++looks === LOOKS,
-  );
-  expectSamePicture(picture, expected, name);
+  await expectPictureSoon(() => guest.screendump(), expected, name);
 }
 
 describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () => {

@@ -5,7 +5,7 @@ import { Bridge } from '../../src/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
-import { centred, expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+import { centred, expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/buffer/fakes.ts';
 import { FakeGuest } from '../unit/wayland/window-rig.ts';
@@ -92,7 +92,7 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
       await guest.flush(10 * i, 7 * i, 20, 20);
     }
     // The flush of a copied frame is done before it is on screen.
-    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+    await expectPictureSoon(() => weston.screenshot(), rgb(shown), 'wayland-damage');
   });
 
   test('puts a picture of another shape in the middle, as large as it fits', async () => {
@@ -109,6 +109,6 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
     shown.fill(0, 0, 50, 50, 0x00336699);
     await guest.flush(0, 0, 50, 50);
     await weston.start();
-    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+    await expectPictureSoon(() => weston.screenshot(), rgb(shown), 'wayland-next-compositor');
   });
 });

@@ -4,10 +4,11 @@ import type { Pipe } from '../../display/kms/pipes.ts';
 import type { Properties } from '../../display/kms/properties.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { expectSamePicture } from '../rig/picture.ts';
 import { ScatteredPicture } from '../rig/scattered-picture.ts';
-import { fenceInfo, Vgem } from '../rig/vgem.ts';
+import { fenceInfo, type GpuWork, Vgem } from '../rig/vgem.ts';
 import { CrtcCrc } from './crtc-crc.ts';
 import { FlippingGuest } from './flipping-guest.ts';
 import { skipWithoutVkms, type Shown, TestScreen, vkmsCard } from './kms-rig.ts';
@@ -30,9 +31,36 @@ function withoutFences(pipe: Pipe): Pipe {
   return { ...pipe, crtc: without(pipe.crtc), primary: without(pipe.primary), overlay: pipe.overlay && without(pipe.overlay) };
 }
 
-async function shownFirst(screen: TestScreen, first: Handle): Promise<void> {
-  screen.setPicture(first, 640, 480);
-  await screen.show();
+/** A screen that shows one picture, and another one for the frame after. */
+class Stage implements Disposable {
+  readonly #stack = new DisposableStack();
+  readonly screen = this.#stack.use(new TestScreen());
+  readonly first: ScatteredPicture;
+  readonly second: ScatteredPicture;
+  readonly firstHandle: Handle;
+  readonly secondHandle: Handle;
+
+  constructor(seed: number, width = 640, height = 480) {
+    const picture = (w: number, h: number, noise: number) => this.#stack.use(new ScatteredPicture(this.screen.udmabuf, w, h, { order: 'ascending' }).fillNoise(noise));
+    this.first = picture(640, 480, seed);
+    this.second = picture(width, height, seed + 1);
+    this.firstHandle = this.#stack.use(this.screen.import(this.first.framebuffer));
+    this.secondHandle = this.#stack.use(this.screen.import(this.second.framebuffer));
+  }
+
+  /** Resolves when the first picture is on screen; the next frame is the second, finished when `work` is. */
+  async begin(work: GpuWork): Promise<void> {
+    const { screen, second } = this;
+    screen.setPicture(this.firstHandle, 640, 480);
+    await screen.show();
+    const { width, height } = second.framebuffer;
+    screen.setPicture(this.secondHandle, width, height);
+    screen.frame.acquire = work.fence;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
 }
 
 describe.skipIf(isSkipped)('fences of a screen', () => {
@@ -43,20 +71,15 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
   expectNothingLeft();
 
   test('a picture is not shown before its fence has signalled', async () => {
-    using screen = new TestScreen();
-    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(1);
-    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(2);
-    using a = screen.import(first.framebuffer);
-    using b = screen.import(second.framebuffer);
-    await shownFirst(screen, a);
+    using stage = new Stage(1);
     using work = gpu.begin();
+    const { screen, second } = stage;
+    await stage.begin(work);
     let before: string[];
     let shown: Shown | null = null;
     {
       using crc = new CrtcCrc(card);
       await crc.during(2);
-      screen.setPicture(b, 640, 480);
-      screen.frame.acquire = work.fence;
       const showing = screen.show().then((what) => (shown = what));
       before = await crc.during(LONG);
       expect(shown).toBeNull();
@@ -64,21 +87,16 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
       await showing;
     }
     expect(before).toHaveLength(1);
-    expect(shown).toMatchObject({ released: [a] });
+    expect(shown).toMatchObject({ released: [stage.firstHandle] });
     expectSamePicture(await screen.writeback.take(), second.onScreen(640, 480), 'kms-fence');
   });
 
   test('the fence given back signals with the flip', async () => {
-    using screen = new TestScreen();
-    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(3);
-    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(4);
-    using a = screen.import(first.framebuffer);
-    using b = screen.import(second.framebuffer);
-    await shownFirst(screen, a);
+    using stage = new Stage(3);
     using work = gpu.begin();
+    const { screen } = stage;
+    await stage.begin(work);
     const given: OwnedFd[] = [];
-    screen.setPicture(b, 640, 480);
-    screen.frame.acquire = work.fence;
     screen.frame.release = (fence) => given.push(fence);
     const showing = screen.show();
     expect(given).toHaveLength(1);
@@ -94,18 +112,13 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
   });
 
   test('a picture drawn by the CPU is read after its fence has signalled', async () => {
-    using screen = new TestScreen();
-    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(5);
     // Larger than the screen: it has to be scaled.
-    using large = new ScatteredPicture(screen.udmabuf, 1280, 960, { order: 'ascending' });
+    using stage = new Stage(5, 1280, 960);
+    using work = gpu.begin();
+    const { screen, second: large } = stage;
     using grey = new ScatteredPicture(screen.udmabuf, 640, 480);
     grey.pixels.bytes.fill(0xcc);
-    using a = screen.import(first.framebuffer);
-    using b = screen.import(large.framebuffer);
-    await shownFirst(screen, a);
-    using work = gpu.begin();
-    screen.setPicture(b, 1280, 960);
-    screen.frame.acquire = work.fence;
+    await stage.begin(work);
     const showing = screen.show();
     large.pixels.bytes.fill(0xcc);
     work.end();
@@ -115,21 +128,16 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
   });
 
   test('a fence that does not signal costs its own frame, and those after it are shown once it has', async () => {
-    using screen = new TestScreen();
-    using first = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(6);
-    using second = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(7);
-    using a = screen.import(first.framebuffer);
-    using b = screen.import(second.framebuffer);
-    await shownFirst(screen, a);
+    using stage = new Stage(6);
     using stuck = gpu.begin();
-    screen.setPicture(b, 640, 480);
-    screen.frame.acquire = stuck.fence;
+    const { screen, first } = stage;
+    await stage.begin(stuck);
     const hidden = await screen.show();
     expect(hidden.flags).toBe(PresentedFlags.HIDDEN);
     expect(screen.log.filter((line) => line.includes('the fence of a picture does not signal'))).toHaveLength(1);
     // The CRTC is busy with the one before when this is presented.
     using work = gpu.begin();
-    screen.setPicture(a, 640, 480);
+    screen.setPicture(stage.firstHandle, 640, 480);
     screen.frame.acquire = work.fence;
     const showing = screen.show();
     stuck.end();

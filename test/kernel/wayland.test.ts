@@ -5,7 +5,7 @@ import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
+import { expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/buffer/fakes.ts';
 import { FakeGuest } from '../unit/wayland/window-rig.ts';
@@ -72,7 +72,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
 
     a.fill(100, 100, 50, 50, 0x00ff00ff);
     await guest.flush(100, 100, 50, 50);
-    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(a)));
+    await expectPictureSoon(() => weston.screenshot(), rgb(a), 'kernel-wayland-damage');
 
     expect(log).toEqual(["wayland:0 shows the guest by rung 'udmabuf'"]);
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
@@ -89,7 +89,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     shown.fill(5, 5, 10, 10, 0x00445566);
     await guest.flush(5, 5, 10, 10);
     await weston.start();
-    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(shown)));
+    await expectPictureSoon(() => weston.screenshot(), rgb(shown), 'kernel-wayland-next');
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
     guest.sink.destroyed(shown.framebuffer);
   });

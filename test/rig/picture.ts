@@ -45,15 +45,37 @@ export function pixel({ width, data }: Picture, x: number, y: number): number {
   return (data[at]! << 16) | (data[at + 1]! << 8) | data[at + 2]!;
 }
 
+/** Far more looks than a frame takes to arrive. */
+const LOOKS = 200;
+
 /**
- * Takes pictures until one is accepted: for what arrives on a screen in its own time. When none
- * ever comes the test's own time ends the wait, and the end of the guest ends the taking.
+ * Takes pictures until one is accepted: for a screen of somebody else's, who does not tell when a
+ * frame has arrived there. None among many is an error; `test/output/NAME-actual.png` is the last.
  */
-export async function pictureWhen(take: () => Promise<Picture>, accept: (picture: Picture) => boolean): Promise<Picture> {
-  for (;;) {
+export async function pictureWhen(take: () => Promise<Picture>, accept: (picture: Picture) => boolean, name = 'awaited'): Promise<Picture> {
+  const { picture, isAccepted } = await look(take, accept);
+  if (isAccepted) return picture;
+  keep(name, 'actual', picture);
+  throw new Error(`${name}: not to be seen in ${LOOKS} pictures, the last of which is ${outputDir}/${name}-actual.png`);
+}
+
+/** As `pictureWhen`, for one picture; it throws what `expectSamePicture` does. */
+export async function expectPictureSoon(take: () => Promise<Picture>, expected: Picture, name: string): Promise<void> {
+  const { picture } = await look(take, (taken) => isSamePicture(taken, expected));
+  expectSamePicture(picture, expected, name);
+}
+
+async function look(take: () => Promise<Picture>, accept: (picture: Picture) => boolean): Promise<{ picture: Picture; isAccepted: boolean }> {
+  for (let looks = 1; ; looks++) {
     const picture = await take();
-    if (accept(picture)) return picture;
+    const isAccepted = accept(picture);
+    if (isAccepted || looks === LOOKS) return { picture, isAccepted };
   }
+}
+
+function keep(name: string, kind: string, picture: Picture): void {
+  mkdirSync(outputDir, { recursive: true });
+  writeFileSync(join(outputDir, `${name}-${kind}.png`), encodePng(picture));
 }
 
 /** Every pixel is the same. */
@@ -69,11 +91,9 @@ export function expectSamePicture(actual: Picture, expected: Picture, name: stri
   const { width, height } = expected;
   if (isSamePicture(actual, expected)) return;
 
-  mkdirSync(outputDir, { recursive: true });
-  const keep = (kind: string, picture: Picture) => writeFileSync(join(outputDir, `${name}-${kind}.png`), encodePng(picture));
   const see = `see ${outputDir}/${name}-*.png`;
-  keep('expected', expected);
-  keep('actual', actual);
+  keep(name, 'expected', expected);
+  keep(name, 'actual', actual);
   if (actual.width !== width || actual.height !== height) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; ${see}`);
 
   const diff = { width, height, data: new Uint8Array(width * height * 4) };
@@ -90,7 +110,7 @@ export function expectSamePicture(actual: Picture, expected: Picture, name: stri
       diff.data.fill(255, (y * width + x) * 4, (y * width + x + 1) * 4);
     }
   }
-  keep('diff', diff);
+  keep(name, 'diff', diff);
   throw new Error(`${name}: ${count} of ${width * height} pixels differ, ${first}, all within ${right - left + 1}x${bottom - top + 1}+${left}+${top}; ${see}`);
 }
 
