@@ -1,25 +1,12 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Bridge } from '../../../src/bridge.ts';
 import type { GuestInput } from '../../../src/core/input.ts';
-import { scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
-import { FakeOutput, GuestPicture } from './fakes.ts';
+import { scanoutId } from '../../../src/core/source.ts';
+import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
 
 const SECOND = scanoutId(1);
 
-class TwoScanouts implements Source {
-  readonly scanouts = 2;
-  sink!: SourceSink;
-
-  connect(sink: SourceSink): void {
-    this.sink = sink;
-  }
-
-  setMonitor(): void {}
-
-  [Symbol.dispose](): void {}
-}
-
-const source = new TwoScanouts();
+const source = new FakeSource();
 let told: string[];
 let input: GuestInput;
 

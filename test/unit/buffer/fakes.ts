@@ -1,9 +1,11 @@
-import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
-import { DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
+import { vi } from 'vitest';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protocols/drm-fourcc.ts';
+import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
 import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
+import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
@@ -220,5 +222,38 @@ export class FakeOutput implements Output {
 
   [Symbol.dispose](): void {
     this.#listener = null;
+  }
+}
+
+const FIRST = scanoutId(0);
+
+/** A guest that does what the test tells it to. */
+export class FakeSource implements Source {
+  readonly scanouts = 2;
+  readonly monitors: (Monitor | null)[] = [];
+  sink!: SourceSink;
+
+  connect(sink: SourceSink): void {
+    this.sink = sink;
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.monitors[id] = monitor;
+  }
+
+  show(framebuffer: Framebuffer): void {
+    this.sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
+  }
+
+  flush(x: number, y: number, width: number, height: number): Flush & { done: ReturnType<typeof vi.fn> } {
+    const damage = new Damage();
+    damage.add(x, y, width, height);
+    const flush = { done: vi.fn() };
+    this.sink.flush(FIRST, damage, flush);
+    return flush;
+  }
+
+  [Symbol.dispose](): void {
+    // Nothing of its own.
   }
 }
