@@ -4,7 +4,7 @@ import { Screen, type ScreenOwner, type ScreenStats } from './buffer/screen.ts';
 import { Bag } from './core/bag.ts';
 import type { Damage } from './core/damage.ts';
 import type { Framebuffer } from './core/framebuffer.ts';
-import { EMPTY_RECT, type Rect } from './core/geometry.ts';
+import { MutableRect, type Rect } from './core/geometry.ts';
 import type { GuestInput } from './core/input.ts';
 import type { Log } from './core/log.ts';
 import { MemoryBudget } from './core/memory-budget.ts';
@@ -37,7 +37,7 @@ export interface ScanoutStats {
 
 interface Scanout {
   framebuffer: Framebuffer | null;
-  readonly rect: { x: number; y: number; width: number; height: number };
+  readonly rect: MutableRect;
   cursor: Framebuffer | null;
   hotspotX: number;
   hotspotY: number;
@@ -102,7 +102,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     };
     this.#scanouts = Array.from({ length: source.scanouts }, () => ({
       framebuffer: null,
-      rect: { ...EMPTY_RECT },
+      rect: new MutableRect(),
       cursor: null,
       hotspotX: 0,
       hotspotY: 0,
@@ -155,10 +155,7 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
   scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
     const scanout = this.#scanouts[id]!;
     scanout.framebuffer = framebuffer;
-    scanout.rect.x = rect.x;
-    scanout.rect.y = rect.y;
-    scanout.rect.width = rect.width;
-    scanout.rect.height = rect.height;
+    scanout.rect.copy(rect);
     this.input?.scanoutSized(id, framebuffer ? rect.width : 0, framebuffer ? rect.height : 0);
     // Here and below without an iterator, which is garbage until the function is compiled.
     const { screens } = scanout;

@@ -1,12 +1,11 @@
 import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../../src/core/damage.ts';
-import { type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import { EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/pixman.ts';
 import type { KmsBuffer } from './buffer.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import type { Place } from './placement.ts';
 import type { Plane } from './resources.ts';
 
 /** Smooth scaling looks at the neighbours of a pixel that changed. */
@@ -40,9 +39,9 @@ export class Composer implements Disposable {
   #turn = 0;
   /** Both targets' `stale` counts from the frame before this one. */
   #isContinuous = false;
-  readonly #from: Place = { x: 0, y: 0, width: 0, height: 0 };
-  readonly #to: Place = { x: 0, y: 0, width: 0, height: 0 };
-  readonly #cursor: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #from = new MutableRect();
+  readonly #to = new MutableRect();
+  readonly #cursor = new MutableRect();
   readonly #changed = new Damage();
 
   /** `format` is one that the primary plane shows and pixman draws. */
@@ -108,8 +107,8 @@ export class Composer implements Disposable {
     changed.clear();
     if (!this.#isContinuous || !sameRect(from, this.#from) || !sameRect(to, this.#to)) {
       changed.addRect(this.#screen);
-      Object.assign(this.#from, from);
-      Object.assign(this.#to, to);
+      this.#from.copy(from);
+      this.#to.copy(to);
       this.#isContinuous = true;
     }
     const scaleX = to.width / from.width;
@@ -123,8 +122,7 @@ export class Composer implements Disposable {
       changed.add(to.x + x, to.y + y, right - x, bottom - y);
     }
     changed.addRect(this.#cursor);
-    this.#cursor.width = 0;
-    if (cursor) Object.assign(this.#cursor, cursor.to);
+    this.#cursor.copy(cursor?.to ?? EMPTY_RECT);
     changed.addRect(this.#cursor);
     changed.clip(this.#screen);
   }

@@ -1,10 +1,10 @@
-import type { Rect } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
 import type { KmsBuffer } from './buffer.ts';
 import type { LayoutMemory } from './layout-memory.ts';
 import type { PipeRequest } from './pipe-request.ts';
 import type { Pipe } from './pipes.ts';
-import { place, type Place } from './placement.ts';
+import { place } from './placement.ts';
 import type { PlaneSlots } from './plane-slots.ts';
 import type { Plane } from './resources.ts';
 
@@ -32,8 +32,8 @@ export const KEY_LENGTH = 14;
 export class Layout {
   readonly screen: Rect;
   /** Of the frame placed last. */
-  readonly picture: Place = { x: 0, y: 0, width: 0, height: 0 };
-  readonly pointer: Place = { x: 0, y: 0, width: 0, height: 0 };
+  readonly picture = new MutableRect();
+  readonly pointer = new MutableRect();
   readonly #request: PipeRequest;
   readonly #pipe: Pipe;
   #used = 1;
@@ -54,10 +54,9 @@ export class Layout {
     const at = this.picture;
     place(canvas, this.screen, at);
     if (dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0) return false;
-    this.pointer.x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
-    this.pointer.y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
-    this.pointer.width = src.width;
-    this.pointer.height = src.height;
+    const x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
+    const y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
+    this.pointer.set(x, y, src.width, src.height);
     return true;
   }
 

@@ -1,19 +1,17 @@
 import { Damage } from '../../src/core/damage.ts';
+import { MutableRect } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { FenceWait } from '../../src/buffer/fence-wait.ts';
-import type { Place } from './placement.ts';
-
-const nowhere = (): Place => ({ x: 0, y: 0, width: 0, height: 0 });
 
 /**
- * The frame presented last, to be shown again or, if its picture was not finished, for the first time. Its handles are not here, they are whoever's
- * who shows it; its damage is empty unless it is unfinished.
+ * The frame presented last, to be shown again or, if its picture was not finished, for the first time. Its handles are
+ * not here, they are whoever's who shows it; its damage is empty unless it is unfinished.
  */
 export class NewestFrame implements Frame {
-  readonly canvas = nowhere();
-  readonly primary = { handle: null, src: nowhere(), dst: nowhere() };
-  readonly cursor = { handle: null, src: nowhere(), dst: nowhere() };
+  readonly canvas = { width: 0, height: 0 };
+  readonly primary = { handle: null, src: new MutableRect(), dst: new MutableRect() };
+  readonly cursor = { handle: null, src: new MutableRect(), dst: new MutableRect() };
   hotspotX = 0;
   hotspotY = 0;
   readonly isCursorNew = false;
@@ -38,10 +36,10 @@ export class NewestFrame implements Frame {
   copy({ canvas, primary, cursor, hotspotX, hotspotY }: Frame): void {
     this.canvas.width = canvas.width;
     this.canvas.height = canvas.height;
-    move(primary.src, this.primary.src);
-    move(primary.dst, this.primary.dst);
-    move(cursor.src, this.cursor.src);
-    move(cursor.dst, this.cursor.dst);
+    this.primary.src.copy(primary.src);
+    this.primary.dst.copy(primary.dst);
+    this.cursor.src.copy(cursor.src);
+    this.cursor.dst.copy(cursor.dst);
     this.hotspotX = hotspotX;
     this.hotspotY = hotspotY;
   }
@@ -58,11 +56,4 @@ export class NewestFrame implements Frame {
     this.#acquire.stop();
     this.damage.clear();
   }
-}
-
-function move({ x, y, width, height }: Readonly<Place>, to: Place): void {
-  to.x = x;
-  to.y = y;
-  to.width = width;
-  to.height = height;
 }

@@ -1,5 +1,5 @@
 import { Damage } from '../../src/core/damage.ts';
-import type { Rect } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect } from '../../src/core/geometry.ts';
 import type { Frame, Handle } from '../../src/core/output.ts';
 import { BYTES_PER_PIXEL, DmabufHandle, type Readable, readable } from './handles.ts';
 import { dmabufScanout, dmabufScanoutOff, dmabufUpdate, scanout, update } from './messages.ts';
@@ -16,7 +16,7 @@ export class VmmPicture {
   readonly #onReply: () => void;
   readonly #damage = new Damage();
   /** The part of the buffer shown last. */
-  readonly #bounds = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #bounds = new MutableRect();
   /** 0x0 is off. */
   #width = 0;
   #height = 0;
@@ -136,10 +136,7 @@ export class VmmPicture {
   #clip(damage: Damage, isWhole: boolean, src: Rect, width: number, height: number): Damage {
     const area = this.#damage;
     const bounds = this.#bounds;
-    bounds.x = src.x;
-    bounds.y = src.y;
-    bounds.width = width;
-    bounds.height = height;
+    bounds.set(src.x, src.y, width, height);
     area.clear();
     if (!isWhole) {
       area.addAll(damage);

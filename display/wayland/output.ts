@@ -3,7 +3,7 @@ import { Bag } from '../../src/core/bag.ts';
 import { Damage } from '../../src/core/damage.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
-import type { Size } from '../../src/core/geometry.ts';
+import { MutableRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
@@ -43,7 +43,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly takesFences = false;
   readonly maxCursor = MAX_CURSOR;
   readonly #options: WaylandOutputOptions;
-  readonly #pacer = new FramePacer((...shown) => this.#frameShown(...shown));
+  readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags));
   #listener: ScreenListener | null = null;
   #compositor: Compositor | null = null;
   #window: Window | null = null;
@@ -59,7 +59,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
 
   /** The newest frame, committed unless `#isDue`. */
   #picture: SurfaceBuffer | null = null;
-  readonly #source = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #source = new MutableRect();
   readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
   readonly #damage = new Damage();
   #isDue = false;
@@ -127,7 +127,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
       return;
     }
     this.#setPicture(picture);
-    Object.assign(this.#source, frame.primary.src);
+    this.#source.copy(frame.primary.src);
     if (picture) Object.assign(this.#canvas, frame.canvas);
     if (!this.#isDue) this.#damage.clear();
     this.#damage.addAll(frame.damage);

@@ -1,12 +1,4 @@
-import type { Size } from '../../src/core/geometry.ts';
-
-/** Where a picture lies in its window, in the compositor's logical pixels. */
-export interface Placement {
-  x: number;
-  y: number;
-  width: number;
-  height: number;
-}
+import type { MutableRect, Size } from '../../src/core/geometry.ts';
 
 export interface Scaling {
   /** Screen pixels per logical pixel, fractions allowed. */
@@ -38,7 +30,7 @@ export function within(size: Size, bounds: Size): Size {
 }
 
 /** As large as the window allows, aspect kept, in the middle. */
-export function fit(picture: Size, window: Size, into: Placement): void {
+export function fit(picture: Size, window: Size, into: MutableRect): void {
   const factor = Math.min(window.width / picture.width, window.height / picture.height);
   // A window made for the picture has its aspect but for the rounding: then it is filled.
   const width = Math.round(picture.width * factor);
@@ -50,7 +42,7 @@ export function fit(picture: Size, window: Size, into: Placement): void {
 }
 
 /** Unscaled in the middle, for compositors that cannot scale; may reach beyond the window. */
-export function centre(picture: Size, window: Size, bufferScale: number, into: Placement): void {
+export function centre(picture: Size, window: Size, bufferScale: number, into: MutableRect): void {
   into.width = picture.width / bufferScale;
   into.height = picture.height / bufferScale;
   into.x = Math.floor((window.width - into.width) / 2);

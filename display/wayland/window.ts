@@ -1,12 +1,12 @@
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
-import { EMPTY_RECT, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { BufferOwner } from './buffer.ts';
 import { type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufFormats, type FormatPair } from './dmabuf-formats.ts';
 import { HostScale } from './host-scale.ts';
-import { centre, fit, pictureFor, type Placement, type Scaling, windowFor, within } from './placement.ts';
+import { centre, fit, pictureFor, type Scaling, windowFor, within } from './placement.ts';
 import { ShmBuffer } from './shm-buffer.ts';
 import { ShmPools } from './shm-pool.ts';
 
@@ -54,8 +54,8 @@ export interface WindowOwner {
 export class Window implements Disposable {
   readonly surface: WlSurface;
   readonly picture: WlSurface;
-  /** Of the picture on `surface`, in its coordinates. */
-  readonly placement: Placement = { x: 0, y: 0, width: 0, height: 0 };
+  /** Where the picture lies on `surface`, in the compositor's logical pixels. */
+  readonly placement = new MutableRect();
   /** Size of the guest's picture. */
   readonly canvas: { width: number; height: number };
   readonly #compositor: Compositor;
@@ -81,7 +81,7 @@ export class Window implements Disposable {
   #size: Size = { width: 0, height: 0 };
   /** To return to from full screen. */
   #floatingSize: Size | null = null;
-  readonly #source = { ...EMPTY_RECT };
+  readonly #source = new MutableRect();
   /** The host scale the window was laid out for. */
   #scaled = 1;
   /** The picture lies elsewhere, or the window has another size, than was committed last. */
@@ -134,7 +134,7 @@ export class Window implements Disposable {
   /** The part of the attached buffer that is the picture. Only where there are viewports. */
   setSource(source: Rect): void {
     if (sameRect(source, this.#source)) return;
-    Object.assign(this.#source, source);
+    this.#source.copy(source);
     this.#viewport?.setSource(source.x, source.y, source.width, source.height);
   }
 

@@ -2,7 +2,7 @@ import { describeModifier } from '../../protocols/drm-fourcc-modifier.ts';
 import { formatName } from '../../protocols/drm-fourcc.ts';
 import type { Damage } from '../core/damage.ts';
 import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
-import { EMPTY_RECT, sameRect, type Rect } from '../core/geometry.ts';
+import { EMPTY_RECT, MutableRect, sameRect, type Rect } from '../core/geometry.ts';
 import type { Log } from '../core/log.ts';
 import type { MemoryBudget } from '../core/memory-budget.ts';
 import { DmabufImportRefused, type Handle, type Output, type PlaneState } from '../core/output.ts';
@@ -60,7 +60,7 @@ export class PlaneBuffers implements Disposable {
   readonly #write: ShadowWriter;
   #framebuffer: Framebuffer | null = null;
   /** One object for the plane's life: `take` hands it out on every frame. */
-  readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #rect = new MutableRect();
   #handle: Handle | null = null;
   #chain: ShadowChain | null = null;
   #chainIsBehind = false;
@@ -106,10 +106,7 @@ export class PlaneBuffers implements Disposable {
     if (!framebuffer) this.thaw();
     if (framebuffer === this.#framebuffer && sameRect(rect, this.#rect)) return;
     this.#framebuffer = framebuffer;
-    this.#rect.x = rect.x;
-    this.#rect.y = rect.y;
-    this.#rect.width = rect.width;
-    this.#rect.height = rect.height;
+    this.#rect.copy(rect);
     this.#handle = null;
     this.#chainIsBehind = false;
     if (!framebuffer) return;

@@ -1,7 +1,7 @@
 import { Bag } from '../core/bag.ts';
 import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
-import { EMPTY_RECT, type Rect } from '../core/geometry.ts';
+import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
 import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
@@ -54,9 +54,9 @@ export class Screen implements ScreenListener, Disposable {
     acquire: null,
     release: null,
   };
-  readonly #rect = { x: 0, y: 0, width: 0, height: 0 };
-  readonly #canvas = { x: 0, y: 0, width: 0, height: 0 };
-  readonly #cursorDst = { x: 0, y: 0, width: 0, height: 0 };
+  readonly #rect = new MutableRect();
+  readonly #canvas = new MutableRect();
+  readonly #cursorDst = new MutableRect();
 
   /** Presented and not yet released. */
   readonly #held = new Bag<Handle>();
@@ -120,9 +120,8 @@ export class Screen implements ScreenListener, Disposable {
     }
     this.#primary.show(framebuffer, rect);
     if (!framebuffer) this.#dependOn(null);
-    Object.assign(this.#rect, rect);
-    this.#canvas.width = rect.width;
-    this.#canvas.height = rect.height;
+    this.#rect.copy(rect);
+    this.#canvas.set(0, 0, rect.width, rect.height);
     this.#damage.clear();
     this.#damage.addRect(rect);
     if (!framebuffer) {

@@ -13,6 +13,26 @@ export interface Size {
 
 export const EMPTY_RECT: Rect = Object.freeze({ x: 0, y: 0, width: 0, height: 0 });
 
+/** A rectangle that is moved rather than replaced, for where nothing may be allocated. */
+export class MutableRect implements Rect {
+  x = 0;
+  y = 0;
+  width = 0;
+  height = 0;
+
+  set(x: number, y: number, width: number, height: number): this {
+    this.x = x;
+    this.y = y;
+    this.width = width;
+    this.height = height;
+    return this;
+  }
+
+  copy(rect: Rect): this {
+    return this.set(rect.x, rect.y, rect.width, rect.height);
+  }
+}
+
 export function sameRect(a: Rect, b: Rect): boolean {
   return a.x === b.x && a.y === b.y && a.width === b.width && a.height === b.height;
 }

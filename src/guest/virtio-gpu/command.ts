@@ -1,11 +1,11 @@
 import { virtio_gpu_rect } from '../../../protocols/virtio-gpu.ts';
-import type { Rect } from '../../core/geometry.ts';
+import type { MutableRect, Rect } from '../../core/geometry.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
 import type { Reply, Request } from './message.ts';
 import type { Monitors } from './monitors.ts';
 import type { Resources } from './resources.ts';
-import type { MutableRect, Scanouts } from './scanouts.ts';
+import type { Scanouts } from './scanouts.ts';
 import type { PixelTap } from './tap-pixels.ts';
 
 const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;

@@ -9,6 +9,7 @@ import {
   virtio_gpu_ctrl_hdr,
 } from '../../../protocols/virtio-gpu.ts';
 import { UsageError } from '../../core/errors.ts';
+import { MutableRect } from '../../core/geometry.ts';
 import type { Log } from '../../core/log.ts';
 import { MemoryBudget } from '../../core/memory-budget.ts';
 import type { Monitor } from '../../core/monitor.ts';
@@ -27,7 +28,7 @@ import { Reply, Request } from './message.ts';
 import { Monitors } from './monitors.ts';
 import * as queries from './queries.ts';
 import { Resources } from './resources.ts';
-import { MutableRect, Scanouts } from './scanouts.ts';
+import { Scanouts } from './scanouts.ts';
 import type { GpuTap } from './tap.ts';
 import { PixelTap } from './tap-pixels.ts';
 

@@ -1,6 +1,6 @@
 import { Damage } from '../../core/damage.ts';
 import type { Framebuffer, PixelLayout } from '../../core/framebuffer.ts';
-import { EMPTY_RECT, sameRect, type Rect } from '../../core/geometry.ts';
+import { EMPTY_RECT, MutableRect, sameRect, type Rect } from '../../core/geometry.ts';
 import { scanoutId, type ScanoutId, type SourceSink } from '../../core/source.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
@@ -8,25 +8,6 @@ import { LinearLayout, sameLayout, type Resource } from './resource.ts';
 
 /** Layouts of one blob whose framebuffers are kept, beyond those that are shown. */
 const KEPT_LAYOUTS = 4;
-
-export class MutableRect implements Rect {
-  x = 0;
-  y = 0;
-  width = 0;
-  height = 0;
-
-  set(x: number, y: number, width: number, height: number): this {
-    this.x = x;
-    this.y = y;
-    this.width = width;
-    this.height = height;
-    return this;
-  }
-
-  copy(rect: Rect): this {
-    return this.set(rect.x, rect.y, rect.width, rect.height);
-  }
-}
 
 /** A resource on a plane of a scanout; its framebuffer is null while it has no pixels. */
 interface Plane {

@@ -20,6 +20,7 @@ import {
   DRM_PLANE_TYPE_PRIMARY,
 } from '../../../protocols/drm-mode.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
+import { MutableRect } from '../../../src/core/geometry.ts';
 
 describe('a picture on a screen', () => {
   const screen = { width: 1024, height: 768 };
@@ -32,7 +33,7 @@ describe('a picture on a screen', () => {
     ['too large both ways fits', 4096, 3072, [0, 0, 1024, 768]],
     ['thin as a hair keeps a pixel', 1, 16384, [511, 0, 1, 768]],
   ])('%s', (_, width, height, expected) => {
-    const at = { x: 9, y: 9, width: 9, height: 9 };
+    const at = new MutableRect().set(9, 9, 9, 9);
     place({ width, height }, screen, at);
     expect([at.x, at.y, at.width, at.height]).toEqual(expected);
   });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { fit, type Placement, pictureFor, windowFor, within } from '../../../display/wayland/placement.ts';
+import { fit, pictureFor, windowFor, within } from '../../../display/wayland/placement.ts';
+import { MutableRect } from '../../../src/core/geometry.ts';
 import { XdgToplevelState } from '../../../display/wayland/client/index.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { guest, HEIGHT, host, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
@@ -45,7 +46,7 @@ describe('arithmetic', () => {
     [[1280, 800], [853, 533], [0, 0, 853, 533]],
     [[100, 1000], [100, 100], [45, 0, 10, 100]],
   ])('%j in %j lies at %j', ([width, height], [w, h], [x, y, placedWidth, placedHeight]) => {
-    const placement: Placement = { x: 0, y: 0, width: 0, height: 0 };
+    const placement = new MutableRect();
     fit({ width: width!, height: height! }, { width: w!, height: h! }, placement);
     expect(placement).toEqual({ x, y, width: placedWidth, height: placedHeight });
   });
