@@ -13,8 +13,6 @@ export const DRM_MODE_TYPE_PREFERRED = 1 << 3;
 export const DRM_MODE_FLAG_INTERLACE = 1 << 4;
 export const DRM_MODE_FLAG_DBLSCAN = 1 << 5;
 
-export const DRM_MODE_CONNECTOR_WRITEBACK = 18;
-
 /** Type -> first part of the connector's name (drm_connector_enum_list in drivers/gpu/drm/drm_connector.c). */
 export const CONNECTOR_TYPE_NAMES = [
   'Unknown', 'VGA', 'DVI-I', 'DVI-D', 'DVI-A', 'Composite', 'SVIDEO', 'LVDS', 'Component', 'DIN',

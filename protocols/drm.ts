@@ -55,11 +55,7 @@ export const DRM_IOCTL_PRIME_FD_TO_HANDLE = iowr('d', 0x2e, drm_prime_handle);
 /** Head of everything read from the device; `length` includes it. */
 export const drm_event = struct('drm_event', { type: u32, length: u32 });
 
-export const DRM_EVENT_VBLANK = 0x01;
 export const DRM_EVENT_FLIP_COMPLETE = 0x02;
-export const DRM_EVENT_CRTC_SEQUENCE = 0x03;
 
 /** The time is CLOCK_MONOTONIC if DRM_CAP_TIMESTAMP_MONOTONIC says so, as all drivers do today. */
 export const drm_event_vblank = struct('drm_event_vblank', { base: drm_event, user_data: addr64, tv_sec: u32, tv_usec: u32, sequence: u32, crtc_id: u32 });
-
-export const drm_event_crtc_sequence = struct('drm_event_crtc_sequence', { base: drm_event, user_data: addr64, time_ns: addr64, sequence: addr64 });

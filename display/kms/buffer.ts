@@ -26,6 +26,9 @@ export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLay
 /** Pixels the device can show: somebody's dma-buf, or a GBM or dumb buffer of ours. One GEM handle, a framebuffer for each format it is seen as. */
 export class KmsBuffer implements Shadow {
   readonly layout: PixelLayout;
+  /** The layout's modifier in 32-bit halves: as one number it would lose its last bits, which tell tilings apart. */
+  readonly modifierHigh: number;
+  readonly modifierLow: number;
   readonly isImport: boolean;
   readonly #device: KmsDevice;
   readonly #handle: GemHandle;
@@ -44,6 +47,8 @@ export class KmsBuffer implements Shadow {
     this.#handle = handle;
     this.#memory = memory;
     this.layout = layout;
+    this.modifierHigh = Number(layout.modifier >> 32n);
+    this.modifierLow = Number(layout.modifier & 0xffff_ffffn);
     this.isImport = isImport;
   }
 

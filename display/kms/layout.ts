@@ -26,7 +26,7 @@ export const ALL_COMPOSED = 4;
 export const NOTHING_WORKS = 5;
 
 /** Numbers `Layout.describe` gives. */
-export const KEY_LENGTH = 14;
+export const KEY_LENGTH = 17;
 
 /** Where a frame goes on the screen, written into the request of its CRTC. */
 export class Layout {
@@ -65,19 +65,22 @@ export class Layout {
     const at = this.pointer;
     const isInside = at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
     memory.describe(0, picture.format);
-    memory.describe(1, Number(picture.layout.modifier));
-    memory.describe(2, picture.stride);
-    memory.describe(3, src.x);
-    memory.describe(4, src.y);
-    memory.describe(5, src.width);
-    memory.describe(6, src.height);
-    memory.describe(7, this.picture.width);
-    memory.describe(8, this.picture.height);
-    memory.describe(9, pointer ? pointer.format : 0);
-    memory.describe(10, pointer ? pointer.stride : 0);
-    memory.describe(11, pointer ? cursor.src.width : 0);
-    memory.describe(12, pointer ? cursor.src.height : 0);
-    memory.describe(13, pointer && isInside ? 1 : 0);
+    memory.describe(1, picture.modifierHigh);
+    memory.describe(2, picture.modifierLow);
+    memory.describe(3, picture.stride);
+    memory.describe(4, src.x);
+    memory.describe(5, src.y);
+    memory.describe(6, src.width);
+    memory.describe(7, src.height);
+    memory.describe(8, this.picture.width);
+    memory.describe(9, this.picture.height);
+    memory.describe(10, pointer ? pointer.format : 0);
+    memory.describe(11, pointer ? pointer.modifierHigh : 0);
+    memory.describe(12, pointer ? pointer.modifierLow : 0);
+    memory.describe(13, pointer ? pointer.stride : 0);
+    memory.describe(14, pointer ? cursor.src.width : 0);
+    memory.describe(15, pointer ? cursor.src.height : 0);
+    memory.describe(16, pointer && isInside ? 1 : 0);
   }
 
   /**

@@ -4,7 +4,8 @@ import type { AtomicRequest, RequestObject } from './atomic-request.ts';
 import type { CrtcId, FbId } from './ids.ts';
 import type { Plane } from './resources.ts';
 
-const PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
+/** What every atomic plane has: what it shows, from where and to where. */
+export const PLANE_PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
 const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
 const FIXED_POINT = 0x1_0000;
 const ABSENT = -1;
@@ -13,7 +14,7 @@ const NO_FENCE = -1;
 /** What a request sets of a plane: where its pixels are, from where and to where; what changed and what to wait for, where the driver takes that. */
 export function planeObject(plane: Plane): RequestObject {
   const { properties } = plane;
-  return { id: plane.id, properties: [...PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
+  return { id: plane.id, properties: [...PLANE_PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
 }
 
 /** One plane's slots in a request; `first` is its first. */
@@ -28,7 +29,7 @@ export class PlaneSlots {
     this.#request = request;
     this.#first = first;
     this.#crtc = crtc;
-    let next = first + PROPERTIES.length;
+    let next = first + PLANE_PROPERTIES.length;
     const [damage, fence] = OPTIONAL.map((name) => (properties.id(name) === 0 ? ABSENT : next++)) as [number, number];
     this.#damage = damage;
     this.#fence = fence;
@@ -60,7 +61,7 @@ export class PlaneSlots {
   }
 
   hide(): void {
-    for (let slot = 0; slot < PROPERTIES.length; slot++) this.#request.set(this.#first + slot, 0);
+    for (let slot = 0; slot < PLANE_PROPERTIES.length; slot++) this.#request.set(this.#first + slot, 0);
     this.damage(0);
   }
 

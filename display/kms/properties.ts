@@ -16,7 +16,7 @@ import type { BlobId, PropertyId } from './ids.ts';
 import { queryLists, u32List } from './query.ts';
 
 /** C's idea of a text: up to the first zero. */
-export function textOf(bytes: Uint8Array): string {
+function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
 }

@@ -2,6 +2,7 @@ import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { AtomicRequest } from './atomic-request.ts';
 import type { KmsDevice } from './device.ts';
+import { PLANE_PROPERTIES } from './plane-slots.ts';
 import { createBlob, destroyBlob, type Properties, readBlob } from './properties.ts';
 import type { Resources } from './resources.ts';
 
@@ -10,8 +11,6 @@ interface Saved {
   readonly properties: Properties;
   readonly names: readonly string[];
 }
-
-const PLANE = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
 
 /** What a card showed before us (a console, a boot splash), to be shown again after us. */
 export class SavedState implements Disposable {
@@ -36,7 +35,7 @@ export class SavedState implements Disposable {
     this.#objects = [
       ...connectors.map(({ id, properties }) => ({ id, properties, names: ['CRTC_ID'] })),
       ...crtcs.map(({ id, properties }) => ({ id, properties, names: ['MODE_ID', 'ACTIVE'] })),
-      ...planes.map(({ id, properties }) => ({ id, properties, names: PLANE })),
+      ...planes.map(({ id, properties }) => ({ id, properties, names: PLANE_PROPERTIES })),
     ];
     this.#stack = stack.move();
   }

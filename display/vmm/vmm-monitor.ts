@@ -32,7 +32,7 @@ export async function askMonitors(socket: VmmSocket, count: number, features: bi
   );
 }
 
-export function parseDisplayInfo(payload: Uint8Array): (Size | null)[] {
+function parseDisplayInfo(payload: Uint8Array): (Size | null)[] {
   const { hdr, pmodes } = virtio_gpu_resp_display_info.decode(payload);
   return pmodes.map(({ r, enabled }) => {
     const isUsable = hdr.type === VIRTIO_GPU_RESP.OK_DISPLAY_INFO && enabled !== 0 && isSide(r.width) && isSide(r.height);
@@ -41,7 +41,7 @@ export function parseDisplayInfo(payload: Uint8Array): (Size | null)[] {
 }
 
 /** The EDID without padding, base block first; null if it is none. */
-export function parseEdid(payload: Uint8Array): Uint8Array | null {
+function parseEdid(payload: Uint8Array): Uint8Array | null {
   const { hdr, size, edid } = virtio_gpu_resp_edid.decode(payload);
   if (hdr.type !== VIRTIO_GPU_RESP.OK_EDID) return null;
   const length = (1 + edid[126]!) * EDID_BLOCK_SIZE;

@@ -38,7 +38,7 @@ function readParameter(name: string, fallback: number): number {
 }
 
 /** Adjacent ranges of one memfd as one, so that a list says what the pages say in the fewest items. */
-export function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
+function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
   const merged: PageRange[] = [];
   for (const range of ranges) {
     const last = merged.at(-1);

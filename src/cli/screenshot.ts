@@ -9,7 +9,7 @@ interface Options {
   scanout: number;
 }
 
-export function parseIndex(text: string): number {
+function parseIndex(text: string): number {
   if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('write a whole number from 0 on.');
   return Number(text);
 }

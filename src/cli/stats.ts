@@ -20,7 +20,7 @@ export function command(): Command {
     });
 }
 
-export function statsText({ guest, scanouts }: SessionStats): string {
+function statsText({ guest, scanouts }: SessionStats): string {
   const { connected, commands, flushes, transfers, errors, resources, storeBytes } = guest;
   return [
     `guest: ${connected ? 'connected' : 'not connected'}, ${commands} commands (${errors} refused), ${flushes} flushes, ${transfers} transfers, ${resources} resources, ${mebibytes(storeBytes)} saved from detached backings`,

@@ -6,7 +6,7 @@
 export const MAX_COLOURS = 16;
 
 /** Bits of a pixel when there are `count` colours. */
-export function bitsFor(count: number): number {
+function bitsFor(count: number): number {
   return count === 1 ? 0 : count === 2 ? 1 : count <= 4 ? 2 : 4;
 }
 

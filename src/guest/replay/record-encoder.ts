@@ -5,7 +5,7 @@ import type { MemoryRegion } from './sparse-memory.ts';
 
 /** The longest record but its bytes. */
 const OVERHEAD = 32 * 1024;
-export const MAX_RECORD = MAX_COMMAND + OVERHEAD;
+const MAX_RECORD = MAX_COMMAND + OVERHEAD;
 
 /**
  * Records as bytes, into a buffer that is taken away when it is `full`. Steady use allocates

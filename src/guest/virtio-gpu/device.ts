@@ -32,7 +32,7 @@ import { Scanouts } from './scanouts.ts';
 import type { GpuTap } from './tap.ts';
 import { PixelTap } from './tap-pixels.ts';
 
-export const CONTROL_QUEUE = 0;
+const CONTROL_QUEUE = 0;
 
 export interface VirtioGpuOptions {
   /** 1 to 16; default 1. */

@@ -1,13 +1,17 @@
 import { describe, expect, test } from 'vitest';
+import { KmsBuffer } from '../../../display/kms/buffer.ts';
+import type { KmsDevice } from '../../../display/kms/device.ts';
+import { DIRECT, KEY_LENGTH, Layout } from '../../../display/kms/layout.ts';
 import { LayoutMemory } from '../../../display/kms/layout-memory.ts';
 import { type Mode, rankModes, readMode } from '../../../display/kms/mode.ts';
-import { assignPipes } from '../../../display/kms/pipes.ts';
+import type { PipeRequest } from '../../../display/kms/pipe-request.ts';
+import { assignPipes, type Pipe } from '../../../display/kms/pipes.ts';
 import { place } from '../../../display/kms/placement.ts';
 import { planeFormats } from '../../../display/kms/plane-formats.ts';
 import type { Properties } from '../../../display/kms/properties.ts';
 import { type Connector, type Crtc, type Plane, sameConnector } from '../../../display/kms/resources.ts';
 import { VblankCount } from '../../../display/kms/vblank-count.ts';
-import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Modifier } from '../../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Modifier, modifierCode } from '../../../protocols/drm-fourcc.ts';
 import {
   drm_format_modifier,
   drm_format_modifier_blob,
@@ -20,7 +24,9 @@ import {
   DRM_PLANE_TYPE_PRIMARY,
 } from '../../../protocols/drm-mode.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
+import { newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { MutableRect } from '../../../src/core/geometry.ts';
+import type { Frame } from '../../../src/core/output.ts';
 
 describe('a picture on a screen', () => {
   const screen = { width: 1024, height: 768 };
@@ -192,6 +198,30 @@ describe('vertical blanks', () => {
 });
 
 describe('a layout once accepted', () => {
+  function importedAs(modifier: Modifier): KmsBuffer {
+    const device = { hasModifiers: true, gem: { import: () => 1, release: () => undefined }, ioctl: () => undefined } as unknown as KmsDevice;
+    const framebuffer = { id: newFramebufferId(), width: 64, height: 64, format: DRM_FORMAT.XRGB8888, modifier, planes: [{ offset: 0, stride: 256 }] };
+    return KmsBuffer.import(device, { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: { fd: 0 } } }, { fd: 0 }, DRM_FORMAT.XRGB8888) as KmsBuffer;
+  }
+
+  test('is not that of another tiling', () => {
+    const memory = new LayoutMemory(KEY_LENGTH);
+    const screen = { x: 0, y: 0, width: 64, height: 64 };
+    const layout = new Layout({} as PipeRequest, {} as Pipe, screen);
+    const frame = { primary: { src: screen }, cursor: { src: screen } } as Frame;
+    const [xTiled, yTiled] = [modifierCode('INTEL', 1n), modifierCode('INTEL', 2n)];
+    layout.describe(memory, frame, importedAs(xTiled), null);
+    memory.remember(DIRECT);
+    layout.describe(memory, frame, importedAs(yTiled), null);
+    expect(memory.find()).toBe(-1);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
+    memory.remember(DIRECT);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(yTiled));
+    expect(memory.find()).toBe(-1);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
+    expect(memory.find()).toBe(DIRECT);
+  });
+
   function memoryOf(choices: readonly (readonly [number, number])[]): LayoutMemory {
     const memory = new LayoutMemory(2);
     for (const [key, choice] of choices) {
