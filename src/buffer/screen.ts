@@ -5,8 +5,9 @@ import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
 import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
-import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
+import type { BorrowedFd } from '../sys/fd.ts';
 import { FenceWait } from './fence-wait.ts';
+import { PendingFlushes } from './pending-flushes.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
 
 export interface ScreenStats {
@@ -22,10 +23,6 @@ export interface ScreenOwner {
   /** Its output's monitor is another, or none. */
   resized(screen: Screen): void;
   closed(screen: Screen, reason: string): void;
-}
-
-function finish(flushes: Bag<Flush>): void {
-  for (let flush = flushes.pop(); flush; flush = flushes.pop()) flush.done();
 }
 
 /**
@@ -60,17 +57,7 @@ export class Screen implements ScreenListener, Disposable {
 
   /** Presented and not yet released. */
   readonly #held = new Bag<Handle>();
-  /** Done at the next commit: the guest redraws what is on screen already. */
-  readonly #atCommit = new Bag<Flush>();
-  /** Done when the frame they wait for is shown: first staged, then in flight. */
-  #staged = new Bag<Flush>();
-  #inFlight = new Bag<Flush>();
-  /** Shown, but the output still reads the buffer that was replaced. */
-  readonly #atRelease = new Bag<Flush>();
-  /** What the frame in flight replaces, and what `#atRelease` waits for; zero-copy handles only. */
-  #replaced: Handle | null = null;
-  #awaited: Handle | null = null;
-
+  readonly #flushes = new PendingFlushes();
   readonly #damage = new Damage();
   /** Of the newest flush, until a frame has it or it has signalled. */
   #acquire: BorrowedFd | null = null;
@@ -79,15 +66,6 @@ export class Screen implements ScreenListener, Disposable {
     this.#primary.stage();
     this.#commit();
   });
-  /** A flush of the next frame wants a release fence. */
-  #wantsRelease = false;
-  readonly #release = (fence: OwnedFd): void => {
-    try {
-      for (const flush of this.#inFlight.toArray()) flush.release?.(fence.dup());
-    } finally {
-      fence[Symbol.dispose]();
-    }
-  };
   #isDirty = false;
   #isInFlight = false;
   #shown: Framebuffer | null = null;
@@ -155,9 +133,8 @@ export class Screen implements ScreenListener, Disposable {
     const isCopied = this.#mayRead() && this.#primary.stage() && !this.#primary.isZeroCopy;
     const isFlip = this.#primary.framebuffer !== this.#shown;
     // A fence has to stay until it has signalled.
-    if (flush && (isFlip || acquire)) this.#staged.add(flush);
-    else if (flush && !isCopied) this.#atCommit.add(flush);
-    this.#wantsRelease ||= flush?.release !== undefined;
+    if (flush && (isFlip || acquire)) this.#flushes.addFlip(flush);
+    else if (flush && !isCopied) this.#flushes.addRedraw(flush);
     this.#commit();
     if (flush && !isFlip && isCopied) flush.done();
   }
@@ -201,14 +178,7 @@ export class Screen implements ScreenListener, Disposable {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
     this.#frames++;
-    const replaced = this.#replaced;
-    this.#replaced = null;
-    if (replaced && this.#held.has(replaced)) {
-      this.#awaited = replaced;
-      for (let flush = this.#inFlight.pop(); flush; flush = this.#inFlight.pop()) this.#atRelease.add(flush);
-    } else {
-      finish(this.#inFlight);
-    }
+    this.#flushes.shown(this.#held);
     this.#commit();
   }
 
@@ -216,10 +186,7 @@ export class Screen implements ScreenListener, Disposable {
     while (this.#held.remove(handle));
     this.#primary.released(handle);
     this.#cursor.released(handle);
-    if (handle === this.#awaited) {
-      this.#awaited = null;
-      finish(this.#atRelease);
-    }
+    this.#flushes.released(handle);
     this.#commit();
   }
 
@@ -245,10 +212,7 @@ export class Screen implements ScreenListener, Disposable {
     this.#dependOn(null);
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
-    finish(this.#atCommit);
-    finish(this.#staged);
-    finish(this.#inFlight);
-    finish(this.#atRelease);
+    this.#flushes.finishAll();
   }
 
   #commit(): void {
@@ -272,21 +236,17 @@ export class Screen implements ScreenListener, Disposable {
     }
     if (frame.primary.handle && !this.#held.has(frame.primary.handle)) this.#held.add(frame.primary.handle);
     if (frame.cursor.handle && !this.#held.has(frame.cursor.handle)) this.#held.add(frame.cursor.handle);
-    this.#replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
+    const replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
     this.#shown = isStill ? null : this.#primary.framebuffer;
     this.#shownIsZeroCopy = this.#primary.isZeroCopy;
     this.#isDirty = false;
     this.#isInFlight = true;
-    const staged = this.#staged;
-    this.#staged = this.#inFlight;
-    this.#inFlight = staged;
     frame.acquire = this.#acquire;
-    frame.release = this.#wantsRelease ? this.#release : null;
+    frame.release = this.#flushes.send(replaced);
     this.#acquire = null;
-    this.#wantsRelease = false;
     this.output.present(frame);
     frame.isCursorNew = false;
-    finish(this.#atCommit);
+    this.#flushes.sent();
   }
 
   /** The picture is finished when this signals; whatever it was to wait for before was for one that is overtaken. */

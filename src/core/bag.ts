@@ -3,8 +3,13 @@ export class Bag<T> {
   readonly #items: (T | undefined)[] = [];
   #count = 0;
 
-  get isEmpty(): boolean {
-    return this.#count === 0;
+  get count(): number {
+    return this.#count;
+  }
+
+  /** One of `count`, each in the same place until the next change. */
+  at(index: number): T {
+    return this.#items[index]!;
   }
 
   add(item: T): void {
@@ -25,11 +30,6 @@ export class Bag<T> {
       return true;
     }
     return false;
-  }
-
-  /** What is inside now. Allocates. */
-  toArray(): T[] {
-    return this.#items.slice(0, this.#count) as T[];
   }
 
   /** Takes one out; undefined when empty. */

@@ -207,7 +207,7 @@ describe('a layout once accepted', () => {
   test('is not that of another tiling', () => {
     const memory = new LayoutMemory(KEY_LENGTH);
     const screen = { x: 0, y: 0, width: 64, height: 64 };
-    const layout = new Layout({} as PipeRequest, {} as Pipe, screen);
+    const layout = new Layout(null as unknown as PipeRequest, null as unknown as Pipe, screen);
     const frame = { primary: { src: screen }, cursor: { src: screen } } as Frame;
     const [xTiled, yTiled] = [modifierCode('INTEL', 1n), modifierCode('INTEL', 2n)];
     layout.describe(memory, frame, importedAs(xTiled), null);
