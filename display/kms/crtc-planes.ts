@@ -1,3 +1,4 @@
+import { logOnce, type LogOnce } from '../../src/core/log-once.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
@@ -32,7 +33,7 @@ export interface CrtcPlanesOptions {
 export class CrtcPlanes implements Disposable {
   readonly #device: KmsDevice;
   readonly #pipe: Pipe;
-  readonly #log: Log;
+  readonly #logOnce: LogOnce;
   /** Fill the screen: where there is no picture, and around one. */
   readonly #background: KmsBuffer;
   readonly #black: KmsBuffer;
@@ -42,7 +43,6 @@ export class CrtcPlanes implements Disposable {
   readonly #clips: DamageClips;
   readonly #stack: DisposableStack;
   readonly #memory = new LayoutMemory(KEY_LENGTH);
-  readonly #logged = new Set<string>();
   /** The kernel has our mode and planes, so that a flip says enough. */
   #isLit = false;
   /** Planes that the frame before used; one left has to be turned off. */
@@ -57,7 +57,7 @@ export class CrtcPlanes implements Disposable {
     const plain = (colour: number): KmsBuffer => fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
     this.#device = device;
     this.#pipe = pipe;
-    this.#log = log;
+    this.#logOnce = logOnce(log);
     this.#background = plain(background);
     this.#black = background === 0 || !pipe.overlay ? this.#background : plain(0);
     const blob = createBlob(device, mode.info);
@@ -223,11 +223,5 @@ export class CrtcPlanes implements Disposable {
     this.#usedBefore = this.#layout.used;
     if (this.#isComposed) this.#composer.turn();
     return 0;
-  }
-
-  #logOnce(level: 'info' | 'warn', message: string): void {
-    if (this.#logged.has(message)) return;
-    this.#logged.add(message);
-    this.#log(level, message);
   }
 }

@@ -1,14 +1,14 @@
-import { describeModifier } from '../../protocols/drm-fourcc-modifier.ts';
-import { formatName } from '../../protocols/drm-fourcc.ts';
 import type { Damage } from '../core/damage.ts';
-import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
+import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, sameRect, type Rect } from '../core/geometry.ts';
+import type { LogOnce } from '../core/log-once.ts';
 import type { Log } from '../core/log.ts';
 import type { MemoryBudget } from '../core/memory-budget.ts';
-import { DmabufImportRefused, type Handle, type Output, type PlaneState } from '../core/output.ts';
+import type { Handle, Output, PlaneState } from '../core/output.ts';
 import { chooseShadowFormat, copyPixels } from './copy-pixels.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
-import { PlaneCache, type PlaneCacheStats } from './plane-cache.ts';
+import type { PlaneCacheStats } from './plane-cache.ts';
+import { PlaneImports } from './plane-imports.ts';
 import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
 
 /**
@@ -29,8 +29,8 @@ export interface BufferContext {
 
 /** What the planes of a screen share. */
 export interface ScreenContext extends BufferContext {
-  /** Kinds of messages that were logged: the reason why one plane copies is the other's as well. */
-  readonly logged: Set<string>;
+  /** The reason why one plane copies is the other's as well. */
+  readonly logOnce: LogOnce;
 }
 
 export interface PlaneStats extends PlaneCacheStats {
@@ -52,11 +52,7 @@ export class PlaneBuffers implements Disposable {
   readonly #output: Output;
   readonly #context: ScreenContext;
   readonly #use: 'primary' | 'cursor';
-  readonly #cache = new PlaneCache();
-  /** `format modifier` pairs the output refused for good, framebuffers that go by copy. */
-  readonly #refused = new Set<string>();
-  readonly #copied = new Set<FramebufferId>();
-  readonly #isShown: (handle: Handle) => boolean;
+  readonly #imports: PlaneImports;
   readonly #write: ShadowWriter;
   #framebuffer: Framebuffer | null = null;
   /** One object for the plane's life: `take` hands it out on every frame. */
@@ -75,7 +71,7 @@ export class PlaneBuffers implements Disposable {
     this.#output = output;
     this.#use = use;
     this.#context = context;
-    this.#isShown = isShown;
+    this.#imports = new PlaneImports(output, context.dmabufs, context.logOnce, isShown);
     this.#write = (shadow, area) => {
       const framebuffer = this.#framebuffer;
       if (framebuffer?.backing.kind !== 'pages') return;
@@ -94,7 +90,7 @@ export class PlaneBuffers implements Disposable {
   }
 
   get stats(): PlaneStats {
-    return { ...this.#cache.stats, rung: this.#rung, copiedBytes: this.#copiedBytes, shadowBytes: this.#chain?.byteLength ?? 0 };
+    return { ...this.#imports.stats, rung: this.#rung, copiedBytes: this.#copiedBytes, shadowBytes: this.#chain?.byteLength ?? 0 };
   }
 
   get isStill(): boolean {
@@ -109,9 +105,7 @@ export class PlaneBuffers implements Disposable {
     this.#rect.copy(rect);
     this.#handle = null;
     this.#chainIsBehind = false;
-    if (!framebuffer) return;
-    if (!this.#copied.has(framebuffer.id)) this.#handle = this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
-    if (!this.#handle) this.#useShadow(framebuffer);
+    if (framebuffer) this.#climb(framebuffer);
   }
 
   /** `area` of the framebuffer changed. */
@@ -193,21 +187,15 @@ export class PlaneBuffers implements Disposable {
 
   /** The output imports something else than before: every framebuffer is tried anew. */
   renew(): void {
-    this.#cache.clear();
-    this.#refused.clear();
-    this.#copied.clear();
+    this.#imports.renew();
     this.#handle = null;
-    const framebuffer = this.#framebuffer;
-    if (!framebuffer) return;
-    this.#handle = this.#import(framebuffer);
-    if (!this.#handle) this.#useShadow(framebuffer);
+    if (this.#framebuffer) this.#climb(this.#framebuffer);
   }
 
   /** The framebuffer is gone: so is its handle. */
   forget(framebuffer: Framebuffer): void {
     if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);
-    this.#cache.delete(framebuffer.id);
-    this.#copied.delete(framebuffer.id);
+    this.#imports.forget(framebuffer.id);
   }
 
   /** True when the plane's picture reaches the output without a copy of ours. */
@@ -218,7 +206,7 @@ export class PlaneBuffers implements Disposable {
   [Symbol.dispose](): void {
     this.#framebuffer = null;
     this.#handle = null;
-    this.#cache[Symbol.dispose]();
+    this.#imports[Symbol.dispose]();
     this.#chain?.[Symbol.dispose]();
     this.#still?.[Symbol.dispose]();
     for (const chain of this.#oldChains.splice(0)) chain[Symbol.dispose]();
@@ -226,40 +214,12 @@ export class PlaneBuffers implements Disposable {
     this.#still = null;
   }
 
-  /** Null: it goes by copy, for good unless the output's refusal may pass. */
-  #import(framebuffer: Framebuffer): Handle | null {
-    const pair = `${formatName(framebuffer.format)} ${describeModifier(framebuffer.modifier)}`;
-    const shared = this.#refused.has(pair) ? null : this.#shareable(framebuffer, pair);
-    if (!shared) {
-      this.#copied.add(framebuffer.id);
-      return null;
-    }
-    const handle = this.#output.import(shared);
-    if (handle instanceof DmabufImportRefused) {
-      if (handle.isLasting) this.#copied.add(framebuffer.id);
-      // One picture too small or too large says nothing about the next.
-      if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
-      this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`, `refused ${pair} ${handle.code}`);
-      return null;
-    }
-    const byteLength = framebuffer.planes.reduce((sum, { stride }) => sum + stride * framebuffer.height, 0);
-    this.#cache.add(framebuffer.id, handle, byteLength, this.#isShown);
-    this.#useRung(shared.backing.kind === 'pages' ? 'direct' : framebuffer.backing.kind === 'dmabuf' ? 'dmabuf' : 'udmabuf');
-    return handle;
-  }
-
-  /** The framebuffer in a form this output may import, or null with the reason logged. */
-  #shareable(framebuffer: Framebuffer, pair: string): Framebuffer | null {
-    if (this.#output.readsPages && framebuffer.backing.kind === 'pages') return framebuffer;
-    if (this.#output.imports.isEmpty) return null;
-    if (!this.#output.imports.has(framebuffer.format, framebuffer.modifier)) {
-      this.#logOnce('info', `${this.#output.name} does not import ${pair}: copying the damage`);
-      return null;
-    }
-    const shared = this.#context.dmabufs.get(framebuffer);
-    if (!(shared instanceof Error)) return shared;
-    this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`, shared.code);
-    return null;
+  /** Takes the best rung that works. */
+  #climb(framebuffer: Framebuffer): void {
+    this.#handle = this.#imports.get(framebuffer);
+    if (!this.#handle) this.#useShadow(framebuffer);
+    else if (framebuffer.backing.kind === 'dmabuf') this.#useRung('dmabuf');
+    else this.#useRung(this.#output.readsPages ? 'direct' : 'udmabuf');
   }
 
   #useShadow(framebuffer: Framebuffer): void {
@@ -273,11 +233,11 @@ export class PlaneBuffers implements Disposable {
     try {
       const result = chain.stage(this.#write);
       if (result === 'no-memory') {
-        this.#logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
+        this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
       }
       return result !== 'busy';
     } catch (error) {
-      this.#logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
+      this.#context.logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
       return true;
     }
   }
@@ -304,14 +264,6 @@ export class PlaneBuffers implements Disposable {
   #useRung(rung: Rung): void {
     if (rung === this.#rung) return;
     this.#rung = rung;
-    if (this.#use === 'primary') this.#logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
-  }
-
-  /** Once for each kind: a guest can make as many different messages as it likes, of the same few kinds. */
-  #logOnce(level: 'info' | 'warn', message: string, kind = message): void {
-    const { logged, log } = this.#context;
-    if (logged.has(kind)) return;
-    logged.add(kind);
-    log(level, message);
+    if (this.#use === 'primary') this.#context.logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
   }
 }

@@ -3,6 +3,7 @@ import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
+import { logOnce } from '../core/log-once.ts';
 import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
@@ -79,7 +80,7 @@ export class Screen implements ScreenListener, Disposable {
     this.#owner = owner;
     this.#keepLast = context.keepLast;
     const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;
-    const shared = { ...context, logged: new Set<string>() };
+    const shared = { ...context, logOnce: logOnce(context.log) };
     this.#primary = new PlaneBuffers(output, 'primary', shared, isShown);
     this.#cursor = new PlaneBuffers(output, 'cursor', shared, isShown);
     output.listen(this);

@@ -72,13 +72,13 @@ export class ShadowChain implements Disposable {
       this.#staged = null;
       state.handle = entry.shadow;
       state.src = this.#whole;
-    } else if (!this.#entries.some(({ shadow }) => shadow === state.handle)) {
+    } else if (!this.#entryOf(state.handle)) {
       state.handle = null;
     }
   }
 
   released(handle: Handle): void {
-    const entry = this.#entries.find((e) => e.shadow === handle);
+    const entry = this.#entryOf(handle);
     if (entry) entry.state = 'free';
   }
 
@@ -97,6 +97,12 @@ export class ShadowChain implements Disposable {
       shadow[Symbol.dispose]();
     }
     this.#staged = null;
+  }
+
+  /** Without a closure: asked for every frame. */
+  #entryOf(handle: Handle | null): Entry | null {
+    for (const entry of this.#entries) if (entry.shadow === handle) return entry;
+    return null;
   }
 
   #youngestFree(): Entry | null {

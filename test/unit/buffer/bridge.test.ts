@@ -94,6 +94,26 @@ describe('a guest that flips between buffers', () => {
     expect(direct.picture()).toEqual(p.read());
   });
 
+  test('is shown as it was before when it was known and others were copied meanwhile', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const flip = (to: Framebuffer): ReturnType<typeof source.flush> => {
+      source.show(to);
+      const flush = source.flush(0, 0, 64, 48);
+      direct.vblank({ keepReplaced: true });
+      return flush;
+    };
+    const known = picture();
+    flip(known.framebuffer);
+    flip(picture().asDmabuf);
+    expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe('shadow');
+
+    flip(known.framebuffer);
+    expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe('direct');
+    // What an output has read is free when it is shown, released or not.
+    expect(flip(picture().framebuffer).done).toHaveBeenCalledOnce();
+  });
+
   test('imports each framebuffer once in 10,000 flips', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
