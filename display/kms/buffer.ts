@@ -1,7 +1,7 @@
 import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.ts';
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, formatInfo, formatName, type Fourcc, minPlaneSize, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_IOCTL_MODE_MAP_DUMB, drm_mode_map_dumb } from '../../protocols/drm-mode.ts';
-import { beginCpuAccess, endCpuAccess, withCpuAccess } from '../../src/buffer/dma-buf.ts';
+import { beginCpuAccess, endCpuAccess } from '../../src/buffer/dma-buf.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
@@ -165,10 +165,13 @@ export class KmsBuffer implements Shadow {
     return formats.has(as, modifier) ? this.fbAs(as) : NO_FB;
   }
 
-  /** Runs `look` while the CPU's view of a dma-buf is coherent with its device's. */
-  read(look: () => void): void {
-    if (this.#dmabuf) withCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ, look);
-    else look();
+  /** From here until `endRead` the CPU's view of a dma-buf is coherent with its device's. */
+  beginRead(): void {
+    if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
+  }
+
+  endRead(): void {
+    if (this.#dmabuf) endCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
   }
 
   /** Reading too is right from here on: nobody else writes a buffer of ours. */

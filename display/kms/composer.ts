@@ -42,6 +42,7 @@ export class Composer implements Disposable {
   readonly #from = new MutableRect();
   readonly #to = new MutableRect();
   readonly #cursor = new MutableRect();
+  readonly #area = new MutableRect();
   readonly #changed = new Damage();
 
   /** `format` is one that the primary plane shows and pixman draws. */
@@ -82,8 +83,8 @@ export class Composer implements Disposable {
     const target = targets[this.#turn]!;
     target.buffer.beginWrite();
     try {
-      picture.buffer.read(() => this.#draw(pixman, target, picture, source));
-      if (cursor && image) cursor.buffer.read(() => drawOver(pixman, target, cursor, image));
+      this.#draw(pixman, target, picture, source, false);
+      if (cursor && image) this.#draw(pixman, target, cursor, image, true);
     } finally {
       target.buffer.endWrite();
     }
@@ -127,12 +128,18 @@ export class Composer implements Disposable {
     changed.clip(this.#screen);
   }
 
-  #draw(pixman: Pixman, { stale, bits }: Target, { from, to }: Picture, source: PixmanBits): void {
-    for (let i = 0; i < stale.count; i++) {
-      const area = { x: stale.x(i), y: stale.y(i), width: stale.width(i), height: stale.height(i) };
-      const isCovered = area.x >= to.x && area.y >= to.y && area.x + area.width <= to.x + to.width && area.y + area.height <= to.y + to.height;
-      if (!isCovered) pixman.clear(bits, area);
-      pixman.draw(source, from, bits, to, area, false);
+  /** The stale parts of a target: a picture over what is there, or in place of it, with black around. */
+  #draw(pixman: Pixman, { stale, bits }: Target, { buffer, from, to }: Picture, source: PixmanBits, over: boolean): void {
+    const area = this.#area;
+    buffer.beginRead();
+    try {
+      for (let i = 0; i < stale.count; i++) {
+        area.set(stale.x(i), stale.y(i), stale.width(i), stale.height(i));
+        if (!over && !contains(to, area)) pixman.clear(bits, area);
+        pixman.draw(source, from, bits, to, area, over);
+      }
+    } finally {
+      buffer.endRead();
     }
   }
 
@@ -146,10 +153,8 @@ export class Composer implements Disposable {
   }
 }
 
-function drawOver(pixman: Pixman, { stale, bits }: Target, { from, to }: Picture, source: PixmanBits): void {
-  for (let i = 0; i < stale.count; i++) {
-    pixman.draw(source, from, bits, to, { x: stale.x(i), y: stale.y(i), width: stale.width(i), height: stale.height(i) }, true);
-  }
+function contains(outer: Rect, inner: Rect): boolean {
+  return inner.x >= outer.x && inner.y >= outer.y && inner.x + inner.width <= outer.x + outer.width && inner.y + inner.height <= outer.y + outer.height;
 }
 
 function bitsOf(buffer: KmsBuffer): PixmanBits {

@@ -11,6 +11,7 @@ import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './commit-resu
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
+import { FlipTimers } from './flip-timers.ts';
 import { describeMode, type Mode } from './mode.ts';
 import { NewestFrame } from './newest-frame.ts';
 import { outputFormats } from './output-formats.ts';
@@ -19,11 +20,6 @@ import { type Connector, monitorOf, type Plane } from './resources.ts';
 import { ShownBuffers } from './shown-buffers.ts';
 import { VblankCount } from './vblank-count.ts';
 
-/** Pace of a guest whose picture nobody can see, while no mode says another. */
-const DARK_REFRESH_MHZ = 60_000;
-
-/** No flip takes longer. */
-const PATIENCE_MS = 1000;
 /** No event says this: others' say 0. */
 const NO_EVENT = -1;
 
@@ -70,14 +66,10 @@ export class KmsOutput implements Output, FlipListener {
   #awaited = NO_EVENT;
   /** The frame in flight waits for a fence, so that the driver cannot be blamed. */
   #isFenced = false;
-  /** While the CRTC is busy: when to give up. */
-  #busyUntilMs = 0;
   readonly #vblanks = new VblankCount();
   #hasGivenUp = false;
   #isDisposed = false;
-  /** Fire once and are started again: no timer is made for a frame. */
-  #beat: NodeJS.Timeout;
-  readonly #watchdog: NodeJS.Timeout;
+  readonly #timers = new FlipTimers(() => this.#timeOut(), () => this.#bark());
 
   /** Dark. The device stays the caller's. */
   constructor(device: KmsDevice, { connector, planes, background, log }: KmsOutputOptions) {
@@ -89,8 +81,6 @@ export class KmsOutput implements Output, FlipListener {
     this.name = `kms:${device.name}:${connector.name}`;
     this.imports = device.canImport ? formats.imports : new FormatSet();
     this.shadowFormats = formats.shadows;
-    this.#beat = this.#makeBeat(DARK_REFRESH_MHZ);
-    this.#watchdog = setTimeout(() => this.#bark(), PATIENCE_MS).unref();
   }
 
   /** Null while dark. */
@@ -128,14 +118,14 @@ export class KmsOutput implements Output, FlipListener {
     this.#buffers.wait(frame.primary.handle, frame.cursor.handle);
     this.#newest.copy(frame);
     this.#awaited = NO_EVENT;
-    this.#busyUntilMs = 0;
+    this.#timers.setBusy(false);
     if (!this.#planes || !this.#isOurs) {
-      this.#beat.refresh();
+      this.#timers.beat();
       return;
     }
     const result = this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor);
     this.#isFenced = frame.acquire !== null;
-    if (this.#isFenced) this.#watchdog.refresh();
+    if (this.#isFenced) this.#timers.watch();
     if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.finish(frame.acquire, frame.damage);
     else this.#follow(result);
     if (!frame.release) return;
@@ -163,7 +153,7 @@ export class KmsOutput implements Output, FlipListener {
     let refused = 0;
     for (const mode of modes) {
       const planes = CrtcPlanes.open(this.#device, { pipe, mode, background: this.#background, log: this.#log });
-      const result = this.#light(planes);
+      const result = planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);
         this.#follow(result);
@@ -210,17 +200,12 @@ export class KmsOutput implements Output, FlipListener {
     this.#isDisposed = true;
     this.#listener = null;
     this.darken();
-    clearTimeout(this.#beat);
-    clearTimeout(this.#watchdog);
+    this.#timers[Symbol.dispose]();
     this.#buffers[Symbol.dispose]();
   }
 
   get #isOurs(): boolean {
     return !this.#isPaused && !this.#isBarred;
-  }
-
-  #light(planes: CrtcPlanes): number {
-    return planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor);
   }
 
   /** `planes` is lit, or will be when the card is ours. Consumes it; what was before it goes. */
@@ -232,8 +217,7 @@ export class KmsOutput implements Output, FlipListener {
     const monitor = monitorOf(connector, mode);
     if (this.#monitor && sameMonitor(this.#monitor, monitor)) return;
     this.#monitor = monitor;
-    clearTimeout(this.#beat);
-    this.#beat = this.#makeBeat(mode.refreshMhz);
+    this.#timers.setRefresh(mode.refreshMhz);
     this.#log('info', `${this.name}: ${describeMode(mode)} on CRTC ${pipe.crtc.id}, driver ${this.#device.driver}`);
   }
 
@@ -249,7 +233,7 @@ export class KmsOutput implements Output, FlipListener {
   #awaitNothing(): void {
     this.#newest.giveUp();
     this.#awaited = NO_EVENT;
-    this.#beat.refresh();
+    this.#timers.beat();
   }
 
   /** What becomes of a commit: an event, another attempt, or nothing, which is no reason to hold up the guest. */
@@ -260,12 +244,11 @@ export class KmsOutput implements Output, FlipListener {
       // What a mode was set with meanwhile is not finished either.
       if (this.#newest.isUnfinished) return;
       this.#awaited = this.#planes!.serial;
-      this.#watchdog.refresh();
+      this.#timers.watch();
       return;
     }
     this.#isLost = isGone(result);
-    if (!isBusy(result)) this.#busyUntilMs = 0;
-    else if (this.#busyUntilMs === 0) this.#busyUntilMs = monotonicMs() + PATIENCE_MS;
+    this.#timers.setBusy(isBusy(result));
     this.#awaitNothing();
   }
 
@@ -274,22 +257,18 @@ export class KmsOutput implements Output, FlipListener {
     if (!this.#isBarred) this.#log('warn', `${this.name}: somebody else is master of the card; the guest runs on, its picture comes back with the card`);
     this.#isBarred = true;
     this.#planes!.lose();
-    this.#watchdog.refresh();
-  }
-
-  #makeBeat(refreshMhz: number): NodeJS.Timeout {
-    return setTimeout(() => this.#timeOut(), 1_000_000 / refreshMhz).unref();
+    this.#timers.watch();
   }
 
   #timeOut(): void {
     if (this.#isLost) this.deviceLost('the card is gone');
     else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
-    else if (this.#planes && this.#isOurs && this.#busyUntilMs > monotonicMs()) this.#follow(this.#planes.retry());
+    else if (this.#planes && this.#isOurs && this.#timers.mayRetry) this.#follow(this.#planes.retry());
     else this.#hide();
   }
 
   #bark(): void {
-    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#light(this.#planes));
+    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor));
     else if (this.#buffers.isWaiting && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) this.#giveUp();
   }
 
