@@ -7,8 +7,8 @@ import { Seat } from './seat.ts';
 import { SharedInput } from './shared-input.ts';
 import type { CursorImage, SeatTarget } from './target.ts';
 
-/** With it a key event may say that the compositor repeats it. */
-const SEAT_VERSION = 10;
+/** Wheels tell parts of a notch since version 8; what is newer than our tables is not asked for. */
+const SEAT_VERSION = 9;
 
 /**
  * All seats of a compositor, at the windows that were attached: what people do there goes to the

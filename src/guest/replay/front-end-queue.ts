@@ -1,8 +1,11 @@
+import * as wire from '../../../protocols/vhost-user.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { Poll } from '../../sys/poll.ts';
 import { type DriverMemory, DriverQueue, type DriverQueueOptions, type UsedCallback } from './driver-queue.ts';
-import { FrontEndError } from './front-end-channel.ts';
+import { type FrontEndChannel, FrontEndError } from './front-end-channel.ts';
+import { userAddress } from './memory-table.ts';
+import { DRIVER_ADDRESS } from './sparse-memory.ts';
 
 interface Waiter {
   resolve(response: Uint8Array): void;
@@ -29,6 +32,19 @@ export class FrontEndQueue implements Disposable {
     this.callFd = resources.use(EventFd.create());
     resources.use(Poll.readable(this.callFd, () => this.#interrupted()));
     this.#resources = resources.move();
+  }
+
+  /** Tells the back end where the ring is, empty, and how to be called. Rejects FrontEndError. */
+  async start(channel: FrontEndChannel, index: number): Promise<void> {
+    const user = userAddress(DRIVER_ADDRESS);
+    const { desc, avail, used } = this.ring.at;
+    const addresses = { desc_user_addr: user + desc, avail_user_addr: user + avail, used_user_addr: user + used };
+    const number = wire.VhostUserU64.encode({ u64: BigInt(index) });
+    await channel.set(wire.VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index, num: this.ring.size }));
+    await channel.set(wire.VHOST_USER.SET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
+    await channel.set(wire.VHOST_USER.SET_VRING_ADDR, wire.vhost_vring_addr.encode({ index, ...addresses }));
+    await channel.set(wire.VHOST_USER.SET_VRING_CALL, number, [this.callFd]);
+    await channel.set(wire.VHOST_USER.SET_VRING_KICK, number, [this.kickFd]);
   }
 
   /** See DriverQueue; call `kick` afterwards. */

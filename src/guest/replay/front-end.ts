@@ -8,25 +8,12 @@ import { socketPair } from '../../sys/socket.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { DriverMemory, UsedCallback } from './driver-queue.ts';
 import { FrontEndChannel, FrontEndError } from './front-end-channel.ts';
+import { bit, KNOWN_FEATURES, KNOWN_PROTOCOL_FEATURES } from './front-end-features.ts';
 import { FrontEndQueue } from './front-end-queue.ts';
-import { sendTable, updateSlots, userAddress } from './memory-table.ts';
+import { sendTable, updateSlots } from './memory-table.ts';
 import { DRIVER_ADDRESS, DRIVER_SIZE, type MemoryRegion, SparseMemory } from './sparse-memory.ts';
 
 const F = wire.VHOST_USER_PROTOCOL_F;
-const bit = (n: number): bigint => 1n << BigInt(n);
-
-/** Device bits, and the ring features the driver here implements. */
-const KNOWN_FEATURES =
-  0xff_ffffn |
-  bit(ring.VIRTIO_RING_F_INDIRECT_DESC) |
-  bit(ring.VIRTIO_RING_F_EVENT_IDX) |
-  bit(ring.VIRTIO_F_VERSION_1) |
-  bit(wire.VHOST_USER_F_PROTOCOL_FEATURES);
-
-/** What this front end can do; a mask in the options takes bits away. */
-const KNOWN_PROTOCOL_FEATURES =
-  bit(F.MQ) | bit(F.REPLY_ACK) | bit(F.BACKEND_REQ) | bit(F.CONFIG) | bit(F.BACKEND_SEND_FD) | bit(F.RESET_DEVICE) | bit(F.CONFIGURE_MEM_SLOTS) | bit(F.STATUS);
-
 const DRIVER_STATUS = ring.VIRTIO_CONFIG_S_ACKNOWLEDGE | ring.VIRTIO_CONFIG_S_DRIVER | ring.VIRTIO_CONFIG_S_FEATURES_OK;
 
 export interface FrontEndOptions {
@@ -140,7 +127,7 @@ export class FrontEnd implements Disposable {
     await this.#sendMemory();
     this.#driverMemory = driverMemory(this.#driver);
     this.#queues = this.#createQueues();
-    for (const index of this.#queues.keys()) await this.#startQueue(index);
+    for (const index of this.#queues.keys()) await this.queue(index).start(this.channel, index);
     if ((this.#features & bit(wire.VHOST_USER_F_PROTOCOL_FEATURES)) !== 0n) {
       for (const index of this.#queues.keys()) {
         await this.channel.set(wire.VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index, num: 1 }));
@@ -250,25 +237,6 @@ export class FrontEnd implements Disposable {
     );
     resources.move();
     return queues;
-  }
-
-  async #startQueue(index: number): Promise<void> {
-    const { channel } = this;
-    const { ring: driverQueue, kickFd, callFd } = this.queue(index);
-    const user = userAddress(DRIVER_ADDRESS);
-    await channel.set(wire.VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index, num: driverQueue.size }));
-    await channel.set(wire.VHOST_USER.SET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
-    await channel.set(
-      wire.VHOST_USER.SET_VRING_ADDR,
-      wire.vhost_vring_addr.encode({
-        index,
-        desc_user_addr: user + driverQueue.at.desc,
-        avail_user_addr: user + driverQueue.at.avail,
-        used_user_addr: user + driverQueue.at.used,
-      }),
-    );
-    await channel.set(wire.VHOST_USER.SET_VRING_CALL, wire.VhostUserU64.encode({ u64: BigInt(index) }), [callFd]);
-    await channel.set(wire.VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: BigInt(index) }), [kickFd]);
   }
 
   #stopped(error: FrontEndError): void {

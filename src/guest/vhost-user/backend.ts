@@ -2,18 +2,17 @@ import * as wire from '../../../protocols/vhost-user.ts';
 import type { Log } from '../../core/log.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { SysError } from '../../sys/errors.ts';
-import { UnixConnection } from '../../sys/unix-connection.ts';
 import { GuestMemory } from '../memory.ts';
 import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
 import { VhostUserError } from './errors.ts';
 import { EVENT_IDX, HAS_PROTOCOL_FEATURES, INDIRECT_DESC, MEMORY_SLOTS, PROTOCOL_FEATURES, TRANSPORT_FEATURES, u64 } from './features.ts';
+import { FrontEndRequests } from './front-end-requests.ts';
 import type { FrontEndMessage } from './messages.ts';
 import { Ring } from './ring.ts';
 
 const { VHOST_USER } = wire;
 
 const NOTHING = new Uint8Array(0);
-const CONFIG_CHANGED = wire.VhostUserHeader.encode({ request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: wire.VHOST_USER_VERSION });
 
 export interface BackendOptions {
   readonly log: Log;
@@ -38,10 +37,10 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   readonly #device: VirtioDevice;
   readonly #options: BackendOptions;
   readonly #rings: readonly Ring[];
+  readonly #requests: FrontEndRequests;
   #memory: GuestMemory | null = null;
   /** As the driver acknowledged them, bits we did not offer removed; null before it did. */
   #features: bigint | null = null;
-  #frontEnd: UnixConnection | null = null;
   /** Kept open while nobody wants it. */
   #displaySocket: OwnedFd | null = null;
   #disposed = false;
@@ -49,6 +48,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   constructor(device: VirtioDevice, options: BackendOptions) {
     this.#device = device;
     this.#options = options;
+    this.#requests = new FrontEndRequests(options.log);
     this.#rings = Array.from({ length: device.queueCount }, (_, index) => {
       return new Ring(index, {
         kicked: () => device.kicked(index),
@@ -59,19 +59,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   configChanged(): boolean {
-    if (this.#frontEnd === null) return false;
-    // One that waits to be sent tells of this change as well.
-    if (this.#frontEnd.queuedBytes > 0) return true;
-    try {
-      this.#frontEnd.send(CONFIG_CHANGED);
-      return true;
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      this.#options.log('warn', `the front end takes no requests any more: ${error.message}`);
-      this.#frontEnd[Symbol.dispose]();
-      this.#frontEnd = null;
-      return false;
-    }
+    return this.#requests.configChanged();
   }
 
   /**
@@ -154,8 +142,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#device.writeConfig(message.offset, message.bytes);
         return null;
       case VHOST_USER.SET_BACKEND_REQ_FD:
-        this.#frontEnd?.[Symbol.dispose]();
-        this.#frontEnd = UnixConnection.adopt(message.fd);
+        this.#requests.connect(message.fd);
         return null;
       case VHOST_USER.GPU_SET_SOCKET:
         this.#takeDisplaySocket(message.fd);
@@ -170,7 +157,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     this.#device.reset();
     this.#device.detached();
     this.#displaySocket?.[Symbol.dispose]();
-    this.#frontEnd?.[Symbol.dispose]();
+    this.#requests[Symbol.dispose]();
     for (const ring of this.#rings.toReversed()) ring[Symbol.dispose]();
     this.#memory?.[Symbol.dispose]();
   }
