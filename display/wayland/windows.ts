@@ -111,8 +111,15 @@ export class WaylandWindows implements Disposable {
     try {
       await this.#connect();
       if (this.#compositor) this.#log('info', 'the windows are on a compositor again');
-    } catch {
-      if (!this.#ending.signal.aborted) this.#retryLater();
+    } catch (error) {
+      if (this.#ending.signal.aborted) return;
+      if (!this.#compositor) {
+        this.#retryLater();
+        return;
+      }
+      // It is there, but its windows cannot be had: its end is told as any other, and the next attempt follows.
+      this.#log('warn', `the compositor's windows cannot be had: ${String(error)}`);
+      this.#compositor[Symbol.dispose]();
     }
   }
 

@@ -2,9 +2,10 @@ import { describe, expect, test, vi } from 'vitest';
 import { WaylandWindows } from '../../../display/wayland/windows.ts';
 import { EMPTY_RECT } from '../../../src/core/geometry.ts';
 import { scanoutId } from '../../../src/core/source.ts';
+import { SysError } from '../../../src/sys/errors.ts';
 import { openFds } from '../../../src/sys/process-resources.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
-import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -74,6 +75,19 @@ describe('when the compositor goes', () => {
     await host.server.next('xdg_surface.get_toplevel');
     await nextPicture();
     expect(log).toContainEqual(expect.stringContaining('xdg_toplevel'));
+  });
+
+  test('and the next one’s windows cannot be had, that connection ends and another is made', async () => {
+    await open();
+    await show();
+    const connected = vi.spyOn(output, 'connected').mockImplementationOnce(() => {
+      throw new SysError('fcntl(F_DUPFD_CLOEXEC)', 'EMFILE');
+    });
+    host.server.client[Symbol.dispose]();
+    await host.server.next('xdg_surface.get_toplevel');
+    await nextPicture();
+    expect(connected).toHaveBeenCalledTimes(2);
+    expect(log).toContainEqual(expect.stringContaining('EMFILE'));
   });
 
   test('again and again, nothing is left behind', async () => {
