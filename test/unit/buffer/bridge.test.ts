@@ -4,6 +4,7 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc
 import { Bridge } from '../../../src/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
+import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { MemoryBudget } from '../../../src/core/memory-budget.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
