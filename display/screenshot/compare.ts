@@ -1,10 +1,11 @@
+import { UsageError } from '../../src/core/errors.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { drawDifference } from './diff-picture.ts';
-import { diagnose, diagnoseSizes } from './diagnose.ts';
-import { findDifference, type Measure } from './difference.ts';
 import { comparedArea, type ComparedArea } from './compared-area.ts';
-import { UsageError } from '../../src/core/errors.ts';
+import { diagnose } from './diagnose.ts';
+import { drawDifference } from './diff-picture.ts';
+import { findDifference, type Measure } from './difference.ts';
+import { diagnoseSizes } from './size-change.ts';
 
 /** What counts as the same. Without options every pixel has to be equal. */
 export interface CompareOptions {
@@ -85,6 +86,7 @@ function isSameSize(a: Picture, b: Picture): boolean {
 }
 
 function checkPicture({ width, height, data }: Picture): void {
+  if (!(width >= 1 && height >= 1)) throw new RangeError(`a ${width}x${height} picture has no pixels`);
   if (data.length !== width * height * 4) throw new RangeError(`a ${width}x${height} picture has ${width * height * 4} bytes, not ${data.length}`);
 }
 
