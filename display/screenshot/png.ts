@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { decode, encode } from 'fast-png';
-import { ScanoutError } from '../../src/core/errors.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { checkPng, PngError } from './png-chunks.ts';
+import { shownPixels } from './png-pixels.ts';
 
-/** Bytes that are no PNG, or one of a kind we do not read. */
-export class PngError extends ScanoutError<'format'> {}
+export { PngError };
 
 /** A PNG (8 bits, RGB, no metadata: equal pictures are equal files). Throws RangeError if the sizes disagree. */
 export function encodePng(picture: Picture): Uint8Array {
@@ -21,27 +21,20 @@ export function encodePng(picture: Picture): Uint8Array {
   return encode({ width, height, data: rgb, depth: 8, channels: 3 });
 }
 
-/** The pixels of an 8-bit RGB or RGBA PNG; its alpha is dropped. Throws PngError for anything else. */
+/**
+ * The picture of a PNG of any kind but interlaced ones below 8 bits, as a screen shows it: 16 bits are
+ * rounded to 8, and what is transparent is blended with black. Colour profiles are not applied. No more
+ * memory is allocated than the pixels need, of which there may be 2^26. Throws PngError.
+ */
 export function decodePng(bytes: Uint8Array): Picture {
+  const { header, essential } = checkPng(bytes);
   let png;
   try {
-    png = decode(bytes, { checkCrc: true });
+    png = decode(essential, { checkCrc: true });
   } catch (cause) {
-    throw new PngError('format', `not a PNG that can be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new PngError('format', `a PNG that cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
-  const { width, height, channels, depth, palette } = png;
-  if (depth !== 8 || (channels !== 3 && channels !== 4) || palette) {
-    const kind = palette ? 'with a palette' : `of ${channels} channels`;
-    throw new PngError('format', `a PNG ${kind} and ${depth} bits: only RGB and RGBA of 8 bits are read`);
-  }
-  const data = new Uint8Array(width * height * 4);
-  for (let from = 0, to = 0; to < data.length; from += channels, to += 4) {
-    data[to] = png.data[from]!;
-    data[to + 1] = png.data[from + 1]!;
-    data[to + 2] = png.data[from + 2]!;
-    data[to + 3] = 255;
-  }
-  return { width, height, data };
+  return { width: header.width, height: header.height, data: shownPixels(header, png) };
 }
 
 /** Writes `picture` to `path` in one step: a reader sees the old file or the whole new one. */
