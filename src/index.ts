@@ -31,6 +31,7 @@ export { openLibseatSeat } from '../display/kms/libseat-seat.ts';
 export { KmsDisplay, type KmsOptions } from '../display/kms/open.ts';
 export type { KmsOutput } from '../display/kms/output.ts';
 export type { Card, Seat, SeatListener } from '../display/kms/seat.ts';
-export { decodePng, encodePng, writePng } from '../display/screenshot/png.ts';
+export { comparePictures, diffPicture, type CompareOptions, type Comparison } from '../display/screenshot/compare.ts';
+export { decodePng, encodePng, PngError, writePng } from '../display/screenshot/png.ts';
 export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';
 export { WaylandWindows, type WaylandWindowsOptions } from '../display/wayland/windows.ts';
