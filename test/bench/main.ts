@@ -2,13 +2,14 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
+import { comparePicturesBench } from './compare-pictures.ts';
 import { copy } from './copy.ts';
 import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy } from './kms.ts';
 import { table } from './report.ts';
 
-const benchmarks: readonly Benchmark[] = [copy, flush, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale];
+const benchmarks: readonly Benchmark[] = [copy, flush, comparePicturesBench, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale];
 
 /** What a missed vertical blank is to be seen in. */
 const FLIPS = 10_000;
@@ -71,7 +72,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (values.list) {
-    for (const { name, about } of benchmarks) console.log(`${name.padEnd(16)}${about}`);
+    for (const { name, about } of benchmarks) console.log(`${name.padEnd(18)}${about}`);
     return 0;
   }
   const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));

@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { comparePictures, diffPicture } from '../../display/screenshot/compare.ts';
 import { encodePng } from '../../display/screenshot/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
@@ -80,38 +81,19 @@ function keep(name: string, kind: string, picture: Picture): void {
 
 /** Every pixel is the same. */
 export function isSamePicture(a: Picture, b: Picture): boolean {
-  return a.width === b.width && a.height === b.height && Buffer.compare(a.data, b.data) === 0;
+  return comparePictures(a, b).matches;
 }
 
 /**
  * Throws unless every pixel is the same. Then `test/output/NAME-{expected,actual,diff}.png` are
- * written (differing pixels white) and the message says how many differ and where.
+ * written (differing pixels red) and the message says how many differ, where, and what it looks like.
  */
 export function expectSamePicture(actual: Picture, expected: Picture, name: string): void {
-  const { width, height } = expected;
-  if (isSamePicture(actual, expected)) return;
+  const { matches, explanation } = comparePictures(expected, actual);
+  if (matches) return;
 
-  const see = `see ${outputDir}/${name}-*.png`;
   keep(name, 'expected', expected);
   keep(name, 'actual', actual);
-  if (actual.width !== width || actual.height !== height) throw new Error(`${name}: ${actual.width}x${actual.height} instead of ${width}x${height}; ${see}`);
-
-  const diff = { width, height, data: new Uint8Array(width * height * 4) };
-  let count = 0;
-  let first = '';
-  let [left, top, right, bottom] = [width, height, -1, -1];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const [is, should] = [pixel(actual, x, y), pixel(expected, x, y)];
-      if (is === should) continue;
-      first ||= `the first at ${x},${y}: ${hex(is)} instead of ${hex(should)}`;
-      count++;
-      [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x), Math.max(bottom, y)];
-      diff.data.fill(255, (y * width + x) * 4, (y * width + x + 1) * 4);
-    }
-  }
-  keep(name, 'diff', diff);
-  throw new Error(`${name}: ${count} of ${width * height} pixels differ, ${first}, all within ${right - left + 1}x${bottom - top + 1}+${left}+${top}; ${see}`);
+  keep(name, 'diff', diffPicture(expected, actual));
+  throw new Error(`${name}: ${explanation}; see ${outputDir}/${name}-*.png`);
 }
-
-const hex = (colour: number) => `#${colour.toString(16).padStart(6, '0')}`;
