@@ -1,4 +1,5 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
+import type { FormatSet } from '../../src/core/format-set.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { pixmanFormat } from '../../src/sys/pixman.ts';
 import {
@@ -17,7 +18,7 @@ import {
   ZwpLinuxDmabufV1,
   ZxdgDecorationManagerV1,
 } from './client/index.ts';
-import { DmabufFormats, type FormatPair } from './dmabuf-formats.ts';
+import { DmabufFormats } from './dmabuf-formats.ts';
 import { WaylandOutputError } from './errors.ts';
 import { HostMonitors } from './monitors.ts';
 import { WaylandSeats } from './seat/seats.ts';
@@ -101,9 +102,9 @@ export class Compositor implements Disposable {
     return [...new Set([DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888, ...others])];
   }
 
-  /** Of no surface in particular. */
-  get dmabufFormats(): readonly FormatPair[] {
-    return this.#dmabufFormats.pairs;
+  /** Of no surface in particular; in tranches, best first. */
+  get dmabufFormats(): readonly FormatSet[] {
+    return this.#dmabufFormats.tranches;
   }
 
   /** The times of wp_presentation are of the clock that ours are of. */

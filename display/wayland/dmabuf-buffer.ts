@@ -1,23 +1,21 @@
-import { type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
-import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
 import { type BufferOwner, SurfaceBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
+import type { FormatPair } from './dmabuf-formats.ts';
+import type { DmabufImports } from './dmabuf-imports.ts';
 
 /** An owner that knows what the compositor imports, and learns what it refuses. */
 export interface DmabufOwner extends BufferOwner {
-  readonly imports: FormatSet;
-  /** What to call this modifier: INVALID for a compositor that knows the format without any. */
-  nameOf(format: Fourcc, modifier: Modifier): Modifier;
-  /** The compositor takes no such buffers after all. */
-  importFailed(format: Fourcc, modifier: Modifier): void;
+  readonly dmabufs: DmabufImports;
+  /** The compositor takes no buffers of this name after all. */
+  importFailed(name: FormatPair): void;
 }
 
 /**
- * A framebuffer's dma-buf. The compositor is always asked by the request it may refuse: a refusal
- * of `create_immed` may end the connection, and an answer costs one roundtrip per framebuffer, not
- * per frame.
+ * A framebuffer's dma-buf. The compositor is always asked by `create`, which it may refuse: that
+ * it took one buffer of a format says nothing about the pages of the next, a refusal of
+ * `create_immed` may end the connection, and all that would save is a roundtrip per framebuffer.
  */
 export class DmabufBuffer extends SurfaceBuffer {
   readonly framebuffer: Framebuffer;
@@ -39,12 +37,11 @@ export class DmabufBuffer extends SurfaceBuffer {
   protected override create(compositor: Compositor, isOpaque: boolean): void {
     if (!compositor.dmabuf) return;
     const { width, height, format, modifier, planes } = this.framebuffer;
-    const { imports } = this.#dmabufOwner;
-    const opaque = isOpaque ? opaqueOf(format) : null;
-    const shown = opaque !== null && imports.has(opaque, modifier) ? opaque : format;
-    const named = this.#dmabufOwner.nameOf(shown, modifier);
+    const name = this.#dmabufOwner.dmabufs.choose(format, modifier, isOpaque);
+    if (!name) return;
+    const [shown, layout] = name;
     const params = compositor.dmabuf.createParams();
-    planes.forEach(({ offset, stride }, index) => params.add(this.#dmabuf, index, offset, stride, Number(named >> 32n), Number(named & 0xffff_ffffn)));
+    planes.forEach(({ offset, stride }, index) => params.add(this.#dmabuf, index, offset, stride, Number(layout >> 32n), Number(layout & 0xffff_ffffn)));
     params.listener = {
       created: (wlBuffer) => {
         params[Symbol.dispose]();
@@ -53,7 +50,7 @@ export class DmabufBuffer extends SurfaceBuffer {
       },
       failed: () => {
         params[Symbol.dispose]();
-        this.#dmabufOwner.importFailed(shown, modifier);
+        this.#dmabufOwner.importFailed(name);
       },
     };
     params.create(width, height, shown, 0);

@@ -1,7 +1,7 @@
 import { readSync } from 'node:fs';
-import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Fourcc, type Modifier } from '../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT_MOD_INVALID, type Fourcc, type Modifier } from '../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
-import type { OwnedFd } from '../../src/sys/fd.ts';
+import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import type { ZwpLinuxDmabufFeedbackV1, ZwpLinuxDmabufV1 } from './client/index.ts';
 
 export type FormatPair = readonly [Fourcc, Modifier];
@@ -12,41 +12,55 @@ const ENTRY_SIZE = 16;
 const MAX_TABLE_SIZE = 1024 * 1024;
 
 /**
- * What the compositor says it imports: by `format` and `modifier` events, complete at the next
- * roundtrip, up to version 3; by a feedback object since.
+ * What the compositor says it imports, in tranches, best first. Up to version 3 that is one, told
+ * by `format` and `modifier` events and complete at the next roundtrip; since then a feedback
+ * object says it, and again whenever it changes.
  */
 export class DmabufFormats {
-  /** As the compositor announced them. */
-  pairs: readonly FormatPair[] = [];
   readonly #onChange: () => void;
+  #tranches: readonly FormatSet[] = [];
+  /** Of versions 1 to 3. */
+  readonly #announced: FormatPair[] = [];
   #table: readonly FormatPair[] = [];
-  #collected: FormatPair[] = [];
+  #tranche: FormatPair[] = [];
+  #collected: FormatSet[] = [];
+  #mainDevice: bigint | null = null;
 
   constructor(onChange: () => void = () => undefined) {
     this.#onChange = onChange;
   }
 
+  get tranches(): readonly FormatSet[] {
+    return this.#announced.length > 0 ? [new FormatSet(this.#announced)] : this.#tranches;
+  }
+
+  /** The dev_t of the device it renders on, a DRM node of whichever kind; null if it does not say. */
+  get mainDevice(): bigint | null {
+    return this.#mainDevice;
+  }
+
   /** Versions 1 to 3. Sooner than any event. */
   watchGlobal(dmabuf: ZwpLinuxDmabufV1): void {
-    const pairs: FormatPair[] = [];
-    this.pairs = pairs;
     dmabuf.listener = {
       // Version 3 says everything again by `modifier`.
       format: (format) => {
-        if (dmabuf.version < 3) pairs.push([format as Fourcc, DRM_FORMAT_MOD_INVALID]);
+        if (dmabuf.version < 3) this.#announced.push([format as Fourcc, DRM_FORMAT_MOD_INVALID]);
       },
-      modifier: (format, high, low) => pairs.push([format as Fourcc, modifierOf(high, low)]),
+      modifier: (format, high, low) => this.#announced.push([format as Fourcc, modifierOf(high, low)]),
     };
   }
 
   /**
-   * Version 4 on. All tranches count alike: they are an order for whoever allocates, and our
-   * buffers are in the guest's pages already, on no device.
+   * Version 4 on. A tranche's target device and its flag are hints for whoever allocates, and our
+   * buffers are in the guest's pages already, on no device; that the compositor likes one tranche
+   * better than another is what we can heed.
    */
   watch(feedback: ZwpLinuxDmabufFeedbackV1): void {
     feedback.listener = {
       formatTable: (fd, size) => (this.#table = readTable(fd, size)),
+      mainDevice: (device) => (this.#mainDevice = deviceOf(device)),
       trancheFormats: (indices) => this.#collect(indices),
+      trancheDone: () => this.#endTranche(),
       done: () => this.#done(),
     };
   }
@@ -55,53 +69,47 @@ export class DmabufFormats {
     const view = new DataView(indices.buffer, indices.byteOffset, indices.byteLength);
     for (let at = 0; at + 2 <= indices.length; at += 2) {
       const pair = this.#table[view.getUint16(at, true)];
-      if (pair) this.#collected.push(pair);
+      if (pair) this.#tranche.push(pair);
     }
   }
 
+  #endTranche(): void {
+    this.#collected.push(new FormatSet(this.#tranche));
+    this.#tranche = [];
+  }
+
   #done(): void {
-    this.pairs = this.#collected;
+    this.#tranches = this.#collected;
     this.#collected = [];
     this.#onChange();
   }
 }
 
 /**
- * What can be imported, less what was refused. Without a modifier a driver takes foreign memory as
- * linear, so a format that is offered so takes linear buffers.
- */
-export function importable(pairs: readonly FormatPair[], refused: ReadonlySet<string>): FormatSet {
-  const linear = pairs.filter(([, modifier]) => modifier === DRM_FORMAT_MOD_INVALID).map(([format]) => [format, DRM_FORMAT_MOD_LINEAR] as const);
-  return new FormatSet([...pairs, ...linear].filter(([format, modifier]) => !refused.has(pairKey(format, modifier))));
-}
-
-export function pairKey(format: Fourcc, modifier: Modifier): string {
-  return `${format} ${modifier}`;
-}
-
-/** Whether both offer the same, in whatever order. */
-export function sameFormats(a: FormatSet, b: FormatSet): boolean {
-  return includes(a, b) && includes(b, a);
-}
-
-function includes(a: FormatSet, b: FormatSet): boolean {
-  for (const format of b.formats()) for (const modifier of b.modifiers(format)) if (!a.has(format, modifier)) return false;
-  return true;
-}
-
-/**
- * Consumes `fd`. Read, not mapped: nobody can cut the file short under a copy, and the kernel maps
- * a memfd that is sealed against writing for nobody. A table cut short has fewer entries.
+ * Consumes `fd`. Read, not mapped: a mapping of a file that is cut short faults, a copy has fewer
+ * entries; and a table is looked at once. What is no file has none.
  */
 function readTable(fd: OwnedFd, size: number): FormatPair[] {
   using _ = fd;
   const bytes = new Uint8Array(Math.min(size, MAX_TABLE_SIZE));
-  const length = readSync(fd.fd, bytes, 0, bytes.length, 0);
+  const length = tryPread(fd, bytes);
   const view = new DataView(bytes.buffer);
   return Array.from({ length: Math.floor(length / ENTRY_SIZE) }, (_entry, i) => [
     view.getUint32(i * ENTRY_SIZE, true) as Fourcc,
     view.getBigUint64(i * ENTRY_SIZE + 8, true) as Modifier,
   ]);
+}
+
+function tryPread(fd: BorrowedFd, bytes: Uint8Array): number {
+  try {
+    return readSync(fd.fd, bytes, 0, bytes.length, 0);
+  } catch {
+    return 0;
+  }
+}
+
+function deviceOf(bytes: Uint8Array): bigint | null {
+  return bytes.length === 8 ? new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true) : null;
 }
 
 function modifierOf(high: number, low: number): Modifier {

@@ -1,7 +1,7 @@
-import { DRM_FORMAT_MOD_INVALID, type Fourcc, formatName, type Modifier } from '../../protocols/drm-fourcc.ts';
+import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
 import { Bag } from '../../src/core/bag.ts';
 import { Damage } from '../../src/core/damage.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
@@ -11,7 +11,8 @@ import { SysError } from '../../src/sys/errors.ts';
 import { type SurfaceBuffer, usableBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer, type DmabufOwner } from './dmabuf-buffer.ts';
-import { type FormatPair, importable, pairKey, sameFormats } from './dmabuf-formats.ts';
+import type { FormatPair } from './dmabuf-formats.ts';
+import { DmabufImports } from './dmabuf-imports.ts';
 import { FramePacer } from './frame-pacer.ts';
 import { GuestCursor } from './guest-cursor.ts';
 import { HeldBuffers } from './held-buffers.ts';
@@ -42,6 +43,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly readsPages = false;
   readonly takesFences = false;
   readonly maxCursor = MAX_CURSOR;
+  readonly dmabufs = new DmabufImports();
   readonly #options: WaylandOutputOptions;
   readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags));
   #listener: ScreenListener | null = null;
@@ -49,12 +51,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   #window: Window | null = null;
   #input: WindowInput | null = null;
   #monitor: Monitor;
-  #imports = new FormatSet();
-  /** As the compositor announced them. */
-  #offered: readonly FormatPair[] = [];
   #shadowFormats: readonly Fourcc[] = [];
-  /** `pairKey`s. */
-  readonly #refused = new Set<string>();
   readonly #pools = new ShmPools();
 
   /** The newest frame, committed unless `#isDue`. */
@@ -82,7 +79,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   get imports(): FormatSet {
-    return this.#imports;
+    return this.dmabufs.formats;
   }
 
   get shadowFormats(): readonly Fourcc[] {
@@ -102,7 +99,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
     if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
-    if (!this.#imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: the compositor imports no ${formatName(format)} with this modifier`);
+    if (!this.imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: the compositor imports no ${formatName(format)} with this modifier`);
     try {
       return new DmabufBuffer(this, framebuffer, backing.dmabuf);
     } catch (cause) {
@@ -139,9 +136,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   /** A compositor is there, the first or the next. */
   connected(compositor: Compositor): void {
     this.#compositor = compositor;
-    this.#refused.clear();
     this.#shadowFormats = compositor.shadowFormats;
-    this.#offer(compositor.dmabufFormats);
+    this.dmabufs.reset(compositor.dmabufFormats);
     this.#isDue = true;
     this.#openOrClose();
     this.#listener?.importsChanged();
@@ -163,14 +159,9 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#cursor.ready(buffer);
   }
 
-  nameOf(format: Fourcc, modifier: Modifier): Modifier {
-    return this.#offered.some((pair) => pair[0] === format && pair[1] === modifier) ? modifier : DRM_FORMAT_MOD_INVALID;
-  }
-
-  importFailed(format: Fourcc, modifier: Modifier): void {
-    this.#refused.add(pairKey(format, modifier));
-    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(format)} after all`);
-    this.#offer(this.#offered);
+  importFailed(name: FormatPair): void {
+    this.dmabufs.refuse(name);
+    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(name[0])} after all`);
     this.#listener?.importsChanged();
     // Whatever waited for it will not come.
     if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
@@ -194,10 +185,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#cursor.placed();
   }
 
-  windowFormatsChanged(pairs: readonly FormatPair[]): void {
-    const before = this.#imports;
-    this.#offer(pairs);
-    if (!sameFormats(before, this.#imports)) this.#listener?.importsChanged();
+  windowFormatsChanged(tranches: readonly FormatSet[]): void {
+    if (this.dmabufs.offer(tranches)) this.#listener?.importsChanged();
   }
 
   windowClosed(): void {
@@ -214,11 +203,6 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#pacer[Symbol.dispose]();
     this.#held[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
-  }
-
-  #offer(pairs: readonly FormatPair[]): void {
-    this.#offered = pairs;
-    this.#imports = importable(pairs, this.#refused);
   }
 
   #openOrClose(): void {

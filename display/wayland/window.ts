@@ -1,10 +1,11 @@
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
+import type { FormatSet } from '../../src/core/format-set.ts';
 import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { BufferOwner } from './buffer.ts';
 import { type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
-import { DmabufFormats, type FormatPair } from './dmabuf-formats.ts';
+import { DmabufFormats } from './dmabuf-formats.ts';
 import { HostScale } from './host-scale.ts';
 import { centre, fit, pictureFor, type Scaling, windowFor, within } from './placement.ts';
 import { ShmBuffer } from './shm-buffer.ts';
@@ -40,7 +41,7 @@ export interface WindowOwner {
   windowMonitorChanged(refreshMhz: number): void;
   /** `placement` is what it is now. */
   windowPlaced(): void;
-  windowFormatsChanged(pairs: readonly FormatPair[]): void;
+  windowFormatsChanged(tranches: readonly FormatSet[]): void;
   /** The user has closed it. */
   windowClosed(): void;
 }
@@ -174,7 +175,7 @@ export class Window implements Disposable {
     if (decoration) this.#stack.use(decoration.getToplevelDecoration(this.#toplevel)).setMode(ZxdgToplevelDecorationV1Mode.server_side);
     if (tearing && tearingControl) this.#stack.use(tearingControl.getTearingControl(this.picture)).setPresentationHint(WpTearingControlV1PresentationHint.async);
     if (dmabuf && dmabuf.version >= 4) {
-      const formats = new DmabufFormats(() => this.#owner.windowFormatsChanged(formats.pairs));
+      const formats = new DmabufFormats(() => this.#owner.windowFormatsChanged(formats.tranches));
       formats.watch(this.#stack.use(dmabuf.getSurfaceFeedback(this.picture)));
     }
     using nowhere = this.#compositor.surfaces.createRegion();
