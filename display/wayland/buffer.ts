@@ -14,7 +14,7 @@ export interface BufferOwner {
  * What a surface can show. Its wl_buffer is made when it is first needed, and anew for the next
  * compositor when one is gone.
  *
- *     wlBuffer -> attached -> (wl_buffer.release) released -> ...
+ *     wlBuffer -> attached -> (wl_buffer.release, or the commit's release point) released -> ...
  */
 export abstract class SurfaceBuffer implements Disposable {
   readonly width: number;
@@ -23,6 +23,7 @@ export abstract class SurfaceBuffer implements Disposable {
   #compositor: Compositor | null = null;
   #wlBuffer: WlBuffer | null = null;
   #isBusy = false;
+  #hasPoint = false;
   #isDisposed = false;
 
   constructor(owner: BufferOwner, width: number, height: number) {
@@ -63,9 +64,15 @@ export abstract class SurfaceBuffer implements Disposable {
     return this.#wlBuffer;
   }
 
-  /** It was attached and committed. */
-  attached(): void {
+  /** A release point will tell when it is free, whether anybody sees it or not. */
+  get hasPoint(): boolean {
+    return this.#hasPoint;
+  }
+
+  /** It was attached and committed, with a release point or without. */
+  attached(hasPoint = false): void {
     this.#isBusy = true;
+    this.#hasPoint = hasPoint;
   }
 
   /** The compositor is gone, or has had it long enough. */
@@ -88,11 +95,12 @@ export abstract class SurfaceBuffer implements Disposable {
       return;
     }
     this.#wlBuffer = wlBuffer;
-    wlBuffer.listener = { release: () => this.#released() };
+    wlBuffer.listener = { release: () => this.released(false) };
   }
 
-  #released(): void {
-    if (!this.#isBusy) return;
+  /** The compositor says so, by a point or without; what it says in the other way than it was asked means nothing. */
+  protected released(byPoint: boolean): void {
+    if (!this.#isBusy || byPoint !== this.#hasPoint) return;
     this.takeBack();
     this.owner.bufferReleased(this);
   }

@@ -1,5 +1,6 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
+import type { Log } from '../../src/core/log.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { pixmanFormat } from '../../src/sys/pixman.ts';
 import {
@@ -20,6 +21,7 @@ import {
 } from './client/index.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
 import { WaylandOutputError } from './errors.ts';
+import { ExplicitSync } from './explicit-sync.ts';
 import { HostMonitors } from './monitors.ts';
 import { WaylandSeats } from './seat/seats.ts';
 import { fromShmFormat } from './shm-buffer.ts';
@@ -33,6 +35,9 @@ export interface CompositorOptions {
   readonly signal?: AbortSignal;
   /** Without: everything is shown by copy. */
   readonly useDmabufs: boolean;
+  /** Without: dma-bufs are synchronised implicitly. */
+  readonly useExplicitSync: boolean;
+  readonly log: Log;
 }
 
 /** One connection to a compositor, and what it offers to windows. What is null it does not have. */
@@ -54,6 +59,7 @@ export class Compositor implements Disposable {
   readonly #shmFormats = new Set<Fourcc>();
   readonly #dmabufFormats = new DmabufFormats();
   #isMonotonic = false;
+  #sync: ExplicitSync | null = null;
 
   private constructor(display: WaylandDisplay, useDmabufs: boolean) {
     this.display = display;
@@ -63,7 +69,10 @@ export class Compositor implements Disposable {
     this.shell = required(display, XdgWmBase, 6);
     this.monitors = new HostMonitors(display);
     this.seats = new WaylandSeats(display, this.surfaces);
-    display.onClosed(() => this.seats[Symbol.dispose]());
+    display.onClosed(() => {
+      this.seats[Symbol.dispose]();
+      this.#sync?.[Symbol.dispose]();
+    });
     this.viewporter = display.bind(WpViewporter, 1);
     // A guest's picture may be a part of its buffer, which only a viewport can show.
     this.dmabuf = useDmabufs && this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;
@@ -79,12 +88,13 @@ export class Compositor implements Disposable {
   }
 
   /** Rejects with WaylandError `connect`, with WaylandOutputError `missing`, with why the connection ended at once. */
-  static async connect({ useDmabufs, ...options }: CompositorOptions): Promise<Compositor> {
+  static async connect({ useDmabufs, useExplicitSync, log, ...options }: CompositorOptions): Promise<Compositor> {
     const display = await WaylandDisplay.connect(options);
     try {
       const compositor = new Compositor(display, useDmabufs);
       // Its formats and monitors.
       await display.roundtrip();
+      if (useExplicitSync) compositor.#sync = ExplicitSync.open(display, compositor.#dmabufFormats.mainDevice, log);
       return compositor;
     } catch (error) {
       display[Symbol.dispose]();
@@ -105,6 +115,11 @@ export class Compositor implements Disposable {
   /** Of no surface in particular; in tranches, best first. */
   get dmabufFormats(): readonly FormatSet[] {
     return this.#dmabufFormats.tranches;
+  }
+
+  /** For the commits of dma-bufs. */
+  get sync(): ExplicitSync | null {
+    return this.#sync;
   }
 
   /** The times of wp_presentation are of the clock that ours are of. */

@@ -7,7 +7,8 @@ const RELEASED_AFTER_MS = 1000;
 /** The buffers of one surface that the compositor has, and when they come back. */
 export class HeldBuffers implements Disposable {
   readonly #onBack: (buffer: SurfaceBuffer) => void;
-  readonly #held = new Bag<SurfaceBuffer>();
+  #held = new Bag<SurfaceBuffer>();
+  #kept = new Bag<SurfaceBuffer>();
   #shown: SurfaceBuffer | null = null;
   #overdue: NodeJS.Timeout | null = null;
 
@@ -21,31 +22,31 @@ export class HeldBuffers implements Disposable {
     return this.#shown;
   }
 
-  /** It was attached and committed; null: nothing is. */
-  committed(buffer: SurfaceBuffer | null): void {
+  /** It was attached and committed, with a release point or without; null: nothing is. */
+  committed(buffer: SurfaceBuffer | null, hasPoint = false): void {
     this.#shown = buffer;
-    buffer?.attached();
+    buffer?.attached(hasPoint);
     if (buffer && !this.#held.has(buffer)) this.#held.add(buffer);
     if (this.#overdue) this.#overdue.refresh();
-    else this.#overdue = setTimeout(() => this.takeBackReplaced(), RELEASED_AFTER_MS);
+    else this.#overdue = setTimeout(() => this.#takeBackReplaced(true), RELEASED_AFTER_MS);
   }
 
   released(buffer: SurfaceBuffer): void {
     this.#held.remove(buffer);
   }
 
-  /** All but the one that is shown: the compositor does not tell, and a guest must not wait for it. */
-  takeBackReplaced(): void {
-    const shown = this.#shown;
-    const isHeld = shown !== null && this.#held.remove(shown);
-    this.#takeBack();
-    if (shown && isHeld) this.#held.add(shown);
+  /**
+   * Nobody sees the surface, and the compositor may not tell of what it does not draw: a guest must
+   * not wait for it. Points are told of nevertheless.
+   */
+  hidden(): void {
+    this.#takeBackReplaced(false);
   }
 
   /** All: the surface is gone. */
   takeBackAll(): void {
     this.#shown = null;
-    this.#takeBack();
+    for (const held of [this.#held, this.#kept]) for (let buffer = held.pop(); buffer; buffer = held.pop()) this.#takeBack(buffer);
   }
 
   [Symbol.dispose](): void {
@@ -53,10 +54,18 @@ export class HeldBuffers implements Disposable {
     if (this.#overdue) clearTimeout(this.#overdue);
   }
 
-  #takeBack(): void {
+  #takeBackReplaced(hasPoint: boolean): void {
     for (let buffer = this.#held.pop(); buffer; buffer = this.#held.pop()) {
-      buffer.takeBack();
-      this.#onBack(buffer);
+      if (buffer === this.#shown || (buffer.hasPoint && !hasPoint)) this.#kept.add(buffer);
+      else this.#takeBack(buffer);
     }
+    const held = this.#kept;
+    this.#kept = this.#held;
+    this.#held = held;
+  }
+
+  #takeBack(buffer: SurfaceBuffer): void {
+    buffer.takeBack();
+    this.#onBack(buffer);
   }
 }

@@ -1,4 +1,5 @@
 import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
+import { FenceWait } from '../../src/buffer/fence-wait.ts';
 import { Bag } from '../../src/core/bag.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
@@ -6,8 +7,8 @@ import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
-import { SysError } from '../../src/sys/errors.ts';
+import { type DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
+import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { type SurfaceBuffer, usableBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer, type DmabufOwner } from './dmabuf-buffer.ts';
@@ -19,6 +20,7 @@ import { HeldBuffers } from './held-buffers.ts';
 import { ShmBuffer } from './shm-buffer.ts';
 import { ShmPools } from './shm-pool.ts';
 import { damageSurface } from './surface-damage.ts';
+import { SurfaceSync } from './surface-sync.ts';
 import { Window, type WindowOptions, type WindowOwner } from './window.ts';
 import { WindowInput } from './window-input.ts';
 
@@ -41,7 +43,6 @@ export interface WaylandOutputOptions extends WindowOptions {
 export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly name: string;
   readonly readsPages = false;
-  readonly takesFences = false;
   readonly maxCursor = MAX_CURSOR;
   readonly dmabufs = new DmabufImports();
   readonly #options: WaylandOutputOptions;
@@ -50,6 +51,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   #compositor: Compositor | null = null;
   #window: Window | null = null;
   #input: WindowInput | null = null;
+  /** Of the window's picture, where the compositor has explicit synchronisation. */
+  #sync: SurfaceSync | null = null;
   #monitor: Monitor;
   #shadowFormats: readonly Fourcc[] = [];
   readonly #pools = new ShmPools();
@@ -60,6 +63,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
   readonly #damage = new Damage();
   #isDue = false;
+  /** It cannot be committed before its fence has signalled. */
+  readonly #unfinished = new FenceWait(() => this.#commit(null));
   readonly #held = new HeldBuffers((buffer) => this.#cameBack(buffer));
   /** The compositor will not read them: told at the end of the frame in flight. */
   readonly #unused = new Bag<SurfaceBuffer>();
@@ -82,6 +87,14 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     return this.dmabufs.formats;
   }
 
+  /**
+   * Not so with fences to give back: the compositor makes that of a release point when it is done
+   * with the buffer, and a sync_file needs one before.
+   */
+  get takesFences(): boolean {
+    return this.#sync?.isOn ?? false;
+  }
+
   get shadowFormats(): readonly Fourcc[] {
     return this.#shadowFormats;
   }
@@ -97,15 +110,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
-    const { backing, format, modifier } = framebuffer;
-    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
-    if (!this.imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: the compositor imports no ${formatName(format)} with this modifier`);
-    try {
-      return new DmabufBuffer(this, framebuffer, backing.dmabuf);
-    } catch (cause) {
-      if (!(cause instanceof SysError)) throw cause;
-      return new DmabufImportRefused('resources', `${this.name}: ${cause.message}`, { cause });
-    }
+    return DmabufBuffer.import(this, framebuffer);
   }
 
   /** Throws SysError ENOMEM, ENOSPC, EMFILE; RangeError for what no compositor takes. */
@@ -123,6 +128,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
       this.#pacer.timed(0);
       return;
     }
+    // A fence comes once with a picture that may be presented again before it has signalled.
+    if (frame.acquire || picture !== this.#picture) this.#unfinished.stop();
     this.#setPicture(picture);
     this.#source.copy(frame.primary.src);
     if (picture) Object.assign(this.#canvas, frame.canvas);
@@ -130,7 +137,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#damage.addAll(frame.damage);
     this.#isDue = true;
     if (this.#options.isOptional) this.#openOrClose();
-    this.#commit();
+    this.#commit(frame.acquire);
   }
 
   /** A compositor is there, the first or the next. */
@@ -155,7 +162,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   bufferReady(buffer: SurfaceBuffer): void {
-    if (buffer === this.#picture) this.#commit();
+    if (buffer === this.#picture) this.#commit(null);
     this.#cursor.ready(buffer);
   }
 
@@ -168,7 +175,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   windowConfigured(): void {
-    this.#commit();
+    this.#commit(null);
   }
 
   windowResized({ width, height }: Size): void {
@@ -201,6 +208,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#listener = null;
     this.disconnected();
     this.#pacer[Symbol.dispose]();
+    this.#unfinished[Symbol.dispose]();
     this.#held[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
   }
@@ -210,6 +218,7 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (!isWanted) this.#closeWindow();
     if (!isWanted || !this.#compositor || this.#window) return;
     this.#window = new Window(this.#compositor, this.#canvas, this.#options, this);
+    this.#sync = this.#compositor.sync && new SurfaceSync(this.#compositor.sync, this.#window.picture);
     this.#attachInput();
   }
 
@@ -223,6 +232,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#cursor.detach();
     this.#input?.[Symbol.dispose]();
     this.#input = null;
+    this.#sync?.[Symbol.dispose]();
+    this.#sync = null;
     this.#window?.[Symbol.dispose]();
     this.#window = null;
     this.#isDue = true;
@@ -237,8 +248,8 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     if (before && this.#isDue && !before.isBusy) this.#unused.add(before);
   }
 
-  /** Shows the newest frame, if everything for it is there; else whatever is missing calls again. */
-  #commit(): void {
+  /** Shows the newest frame, if everything for it is there; else whatever is missing calls again. `acquire` stays the caller's. */
+  #commit(acquire: BorrowedFd | null): void {
     const compositor = this.#compositor;
     const window = this.#window;
     const picture = this.#picture;
@@ -248,7 +259,10 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
       return;
     }
     const wlBuffer = window.isConfigured ? (picture?.wlBuffer(compositor, true) ?? null) : null;
-    if (!window.isConfigured || (picture && !wlBuffer)) {
+    const isThere = window.isConfigured && (!picture || wlBuffer !== null) && !this.#unfinished.isWaiting;
+    const hasPoint = isThere && (this.#sync?.attach(picture, acquire) ?? false);
+    if (!isThere || (acquire && !hasPoint)) {
+      if (acquire) this.#unfinished.start(acquire);
       this.#pacer.wait();
       return;
     }
@@ -263,13 +277,13 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     } else if (this.#pacer.isInFlight) {
       this.#pacer.timed(0);
     }
-    this.#held.committed(picture);
+    this.#held.committed(picture, hasPoint);
     window.commitPicture();
   }
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
     // What nobody sees cannot be torn, and a guest must not wait for a compositor that does not look.
-    if (flags & PresentedFlags.HIDDEN) this.#held.takeBackReplaced();
+    if (flags & PresentedFlags.HIDDEN) this.#held.hidden();
     for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
     this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
   }

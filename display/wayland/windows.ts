@@ -35,8 +35,9 @@ export class WaylandWindows implements Disposable {
   #connectedMs = 0;
   #delayMs = FIRST_DELAY_MS;
   #retry: NodeJS.Timeout | null = null;
-  /** Until a compositor has ended the connection over one. */
+  /* Until a compositor has ended the connection over one. */
   #useDmabufs = true;
+  #useExplicitSync = true;
 
   private constructor(options: WaylandWindowsOptions) {
     this.#options = options;
@@ -80,7 +81,8 @@ export class WaylandWindows implements Disposable {
   async #connect(): Promise<void> {
     const { socket } = this.#options;
     const { signal } = this.#ending;
-    const compositor = await Compositor.connect({ signal, useDmabufs: this.#useDmabufs, ...(socket !== undefined && { socket }) });
+    const uses = { useDmabufs: this.#useDmabufs, useExplicitSync: this.#useExplicitSync };
+    const compositor = await Compositor.connect({ signal, log: this.#log, ...uses, ...(socket !== undefined && { socket }) });
     if (signal.aborted) {
       compositor[Symbol.dispose]();
       return;
@@ -95,7 +97,9 @@ export class WaylandWindows implements Disposable {
     this.#compositor = null;
     for (const output of this.#outputs) output.disconnected();
     if (this.#ending.signal.aborted) return;
-    if (reason instanceof WaylandProtocolError && reason.interface === ZwpLinuxBufferParamsV1.interface.name) this.#useDmabufs = false;
+    const culprit = reason instanceof WaylandProtocolError ? reason.interface : null;
+    if (culprit === ZwpLinuxBufferParamsV1.interface.name) this.#useDmabufs = false;
+    if (culprit?.startsWith('wp_linux_drm_syncobj_')) this.#useExplicitSync = false;
     this.#log('warn', `the compositor is gone, the guest runs on: ${reason.message}`);
     // One that ends every connection soon is not asked ever faster.
     if (monotonicMs() - this.#connectedMs > MAX_DELAY_MS) this.#delayMs = FIRST_DELAY_MS;

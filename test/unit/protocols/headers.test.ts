@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import * as dmaBuf from '../../../protocols/dma-buf.ts';
 import * as drm from '../../../protocols/drm.ts';
 import * as drmMode from '../../../protocols/drm-mode.ts';
+import * as drmSyncobj from '../../../protocols/drm-syncobj.ts';
 import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID } from '../../../protocols/drm-fourcc-format.ts';
 import { DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc-modifier.ts';
 import * as gbm from '../../../protocols/gbm.ts';
@@ -78,6 +79,13 @@ const rows: HeaderRow[] = [
     cflags: ['-I/usr/include/libdrm'],
     structs: [...structsOf(drm), ...structsOf(drmMode)],
     constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
+  },
+  {
+    headers: ['libdrm/drm.h'],
+    cflags: ['-I/usr/include/libdrm'],
+    structs: structsOf(drmSyncobj),
+    constants: numbersOf(drmSyncobj, /^DRM_/),
+    newer: ['DRM_IOCTL_SYNCOBJ_EVENTFD', 'struct drm_syncobj_eventfd'],
   },
   { headers: ['gbm.h'], structs: structsOf(gbm), constants: numbersOf(gbm, /^GBM_/) },
 ];

@@ -185,4 +185,15 @@ describe('dma-bufs', () => {
     await settle();
     expect(output.imports.isEmpty).toBe(true);
   });
+
+  test('are synchronised implicitly where the compositor’s device cannot be opened, and the log says so once', async () => {
+    const options = dmabufHost({ version: 5 });
+    await open({ ...options, globals: { ...options.globals, wp_linux_drm_syncobj_manager_v1: 1 } });
+    accept(host);
+    await show();
+    await show();
+    expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual(['wp_linux_drm_syncobj_manager_v1.destroy']);
+    expect(log.filter((line) => line.includes('explicit synchronisation'))).toEqual([expect.stringMatching(/^no explicit synchronisation with the compositor: scandir: ENOENT/)]);
+    expect(output.takesFences).toBe(false);
+  });
 });
