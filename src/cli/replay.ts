@@ -8,14 +8,17 @@ import { ScanoutError, UsageError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
-import { openReplay, type Replay, type ReplaySummary } from '../guest/replay/replay.ts';
+import { openReplay, type Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
+import { endSignal } from './end-signal.ts';
 import { logLevelOption, stderrLog } from './log.ts';
 import { packageFile } from './package-file.ts';
 import { type OutputSpec, parseOutputSpec } from './output-spec.ts';
 import { Progress } from './progress.ts';
 import { Screens } from './screens.ts';
 import { hasTrueColour, renderPicture } from './terminal-picture.ts';
+import { windowsAmong } from './wayland-spec.ts';
+import { openWindows } from './windows.ts';
 
 /** The guest that comes with the package: a Linux console booting. */
 const EMBEDDED = 'fixtures/console-boot.scanout';
@@ -34,7 +37,7 @@ interface Options {
 export function command(): Command {
   return new Command('replay')
     .argument('[file]', 'a recording of `scanout record`; the one that comes with scanout if left out')
-    .option('--output <spec>', "headless:WIDTHxHEIGHT[@HZ], one for each recorded monitor, or kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]]; may be repeated (default: headless, as the recorded monitors were)", (spec: string, before?: string[]) => [...(before ?? []), spec])
+    .option('--output <spec>', "headless:WIDTHxHEIGHT[@HZ], one for each recorded monitor, kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]], or wayland[:DISPLAY][,fullscreen][,scale=N][,title=TEXT], which stays until its window is closed; may be repeated (default: headless, as the recorded monitors were)", (spec: string, before?: string[]) => [...(before ?? []), spec])
     .option('--fast', 'as fast as the outputs take it, not at the recorded speed (always, without a file)')
     .option('--png <file>', "where to write the first headless output's last picture")
     .addOption(logLevelOption().default('warn'))
@@ -45,17 +48,20 @@ export function command(): Command {
 async function replay(file: string | undefined, options: Options): Promise<void> {
   const log = stderrLog(options.logLevel);
   const specs = options.output?.map(parseOutputSpec) ?? null;
-  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; write headless:WIDTHxHEIGHT[@HZ] or kms');
-  if (specs?.some(({ kind }) => kind === 'wayland')) throw new UsageError('--output wayland: recordings are not played in windows; write headless:WIDTHxHEIGHT[@HZ] or kms');
+  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; write headless:WIDTHxHEIGHT[@HZ], wayland or kms');
   if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
-    throw new UsageError('--png: the picture is that of a headless output; add --output headless:WIDTHxHEIGHT, which may stand beside kms');
+    throw new UsageError('--png: the picture is that of a headless output; add --output headless:WIDTHxHEIGHT, which may stand beside others');
   }
   // Without a file there is a picture to show for it all the same.
   const input = file ?? packageFile(EMBEDDED);
   const png = options.png ?? (file === undefined ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`) : null);
-  const { picture, summary } = await play(input, specs, options.fast ?? file === undefined, log);
-  const { commands, flushes, errors, durationMs } = summary;
-  console.log(`played ${basename(input)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`);
+  const played = await play(input, specs, options.fast ?? file === undefined, log);
+  if ('endedBy' in played) {
+    // What waits for this command is to know that it did not do all of its work.
+    if (played.endedBy !== 'window') process.kill(process.pid, played.endedBy);
+    return;
+  }
+  const { picture } = played;
   if (!picture) {
     if (options.png !== undefined) throw new NoPictureError('no-picture', 'the recorded guest never showed a picture: no PNG was written');
     return;
@@ -67,9 +73,18 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   console.log(`${png}: the last picture, ${picture.width}x${picture.height}`);
 }
 
-/** Plays a whole recording. The picture is the first headless output's last one, even if it went dark after. */
-async function play(file: string, specs: readonly OutputSpec[] | null, fast: boolean, log: Log): Promise<{ picture: Picture | null; summary: ReplaySummary }> {
+/**
+ * Plays a whole recording, unless a signal or the user, who closes the window, ends it. The picture
+ * is the first headless output's last one, even if it went dark after. All screens are as before
+ * when this is over.
+ */
+async function play(file: string, specs: readonly OutputSpec[] | null, fast: boolean, log: Log): Promise<{ picture: Picture | null } | { endedBy: NodeJS.Signals | 'window' }> {
   using stack = new DisposableStack();
+  let close = (): void => undefined;
+  const closed = new Promise<'window'>((resolve) => (close = () => resolve('window')));
+  const window = windowsAmong(specs ?? [], {});
+  const windows = window && stack.use(await openWindows(window, log, () => close()));
+  const ending = Promise.race([endSignal(), closed]);
   const progress = stack.use(new Progress(process.stderr));
   const source = stack.use(openReplay({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
   const screens = stack.use(openScreens(source, specs, log));
@@ -78,9 +93,15 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const first = screens.headless[0];
   first?.onBlank(() => (last = first.capture()));
   for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanoutId(scanout), output);
-  const summary = await source.finished;
+  windows?.open(source.scanouts).forEach((output, index) => bridge.show(scanoutId(index), output, { keepLast: index === 0 }));
+  const outcome = await Promise.race([source.finished, ending]);
+  if (typeof outcome === 'string') return { endedBy: outcome };
   await Promise.all(screens.headless.map((output) => output.settled()));
-  return { picture: first?.capture() ?? last, summary };
+  const { commands, flushes, errors, durationMs } = outcome;
+  progress[Symbol.dispose]();
+  console.log(`played ${basename(file)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`);
+  if (windows) await ending;
+  return { picture: first?.capture() ?? last };
 }
 
 function openScreens(source: Replay, specs: readonly OutputSpec[] | null, log: Log): Screens {

@@ -1,17 +1,18 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { WaylandWindows } from '../../display/wayland/windows.ts';
 import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
-import type { Log, LogLevel } from '../core/log.ts';
+import type { LogLevel } from '../core/log.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { parseByteSize } from './byte-size.ts';
 import { ControlError, defaultControlPath } from './control-protocol.ts';
 import { ControlServer } from './control-server.ts';
+import { endSignal } from './end-signal.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
 import { INPUT_FORMS, parseInputSpecs } from './input-spec.ts';
 import { logLevelOption, stderrLog } from './log.ts';
 import { defaultWhenOff, OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
 import { Session } from './session.ts';
-import { parseScale, windowsAmong, type WaylandSpec } from './wayland-spec.ts';
+import { parseScale, windowsAmong } from './wayland-spec.ts';
+import { openWindows } from './windows.ts';
 
 const DEFAULT_OUTPUT = 'headless:1280x800';
 const MAX_SCANOUTS = 16;
@@ -81,11 +82,7 @@ export async function runSession(options: Options, record?: string): Promise<voi
   } else {
     console.log(`listening on inherited descriptor ${guest.fd}`);
   }
-  const signalled = new Promise<string>((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
-  });
-  log('info', `${await Promise.race([signalled, closed])}: ending`);
+  log('info', `${await Promise.race([endSignal(), closed])}: ending`);
 }
 
 /** At a path that was asked for it must work; the default one may belong to another bridge. */
@@ -102,10 +99,6 @@ function openControl(path: string | undefined, session: Session, warn: (message:
 
 function repeated(value: string, before: string[] = []): string[] {
   return [...before, value];
-}
-
-function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
-  return WaylandWindows.connect({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }
 
 function parseWindowScale(text: string): number {
