@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge.ts';
-import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
@@ -13,14 +12,6 @@ import { dmabufCount, skipWithoutUdmabuf } from './machine.ts';
 
 const [WIDTH, HEIGHT] = [320, 200];
 const CARDS = '/dev/dri';
-
-function rgb(shown: GuestPicture): Picture {
-  const { width, height } = shown.framebuffer;
-  const bytes = shown.read();
-  const data = new Uint8Array(bytes.length).fill(255);
-  for (let at = 0; at < bytes.length; at += 4) for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
-  return { width, height, data };
-}
 
 describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a Weston that imports dma-bufs', () => {
   let weston: Weston;
@@ -65,14 +56,14 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
         await guest.flush(0, 0, WIDTH, HEIGHT);
       }
     }
-    expectSamePicture(await weston.screenshot(), rgb(b), 'wayland b');
+    expectSamePicture(await weston.screenshot(), b.rgb, 'wayland b');
     guest.show(a.framebuffer);
     await guest.flush(0, 0, WIDTH, HEIGHT);
-    expectSamePicture(await weston.screenshot(), rgb(a), 'wayland a');
+    expectSamePicture(await weston.screenshot(), a.rgb, 'wayland a');
 
     a.fill(100, 100, 50, 50, 0x00ff00ff);
     await guest.flush(100, 100, 50, 50);
-    await expectPictureSoon(() => weston.screenshot(), rgb(a), 'kernel-wayland-damage');
+    await expectPictureSoon(() => weston.screenshot(), a.rgb, 'kernel-wayland-damage');
 
     expect(log).toEqual(["wayland:0 shows the guest by rung 'udmabuf'"]);
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
@@ -89,7 +80,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     shown.fill(5, 5, 10, 10, 0x00445566);
     await guest.flush(5, 5, 10, 10);
     await weston.start();
-    await expectPictureSoon(() => weston.screenshot(), rgb(shown), 'kernel-wayland-next');
+    await expectPictureSoon(() => weston.screenshot(), shown.rgb, 'kernel-wayland-next');
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ imports: 2, copiedBytes: 0, rung: 'udmabuf' });
     guest.sink.destroyed(shown.framebuffer);
   });

@@ -5,6 +5,7 @@ import { FormatSet } from '../../../src/core/format-set.ts';
 import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
+import type { Picture } from '../../../src/core/picture.ts';
 import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
@@ -51,6 +52,23 @@ export class GuestPicture implements Disposable {
   /** Rows of a rectangle of the picture, tightly packed. */
   read(x = 0, y = 0, width = this.framebuffer.width, height = this.framebuffer.height): Uint8Array {
     return cut(this.pixels.bytes, this.framebuffer.planes[0]!.stride, x, y, width, height);
+  }
+
+  /** Gives every pixel another colour than its neighbours have. */
+  noise(seed = 1): void {
+    let state = seed;
+    for (let y = 0; y < this.framebuffer.height; y++) {
+      for (let x = 0; x < this.framebuffer.width; x++) this.fill(x, y, 1, 1, (state = (Math.imul(state, 1103515245) + 12345) & 0xffffff));
+    }
+  }
+
+  /** What a screen shows of it. */
+  get rgb(): Picture {
+    const { width, height } = this.framebuffer;
+    const bytes = this.read();
+    const data = new Uint8Array(bytes.length).fill(255);
+    for (let at = 0; at < bytes.length; at += 4) for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
+    return { width, height, data };
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,107 @@
+/** Pictures on sway, a compositor on wlroots and pixman: what it shows of a window, by its own screencopy. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { writePng } from '../../display/screenshot/png.ts';
+import { WaylandWindows } from '../../display/wayland/windows.ts';
+import { Bridge } from '../../src/bridge.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { scanoutId } from '../../src/core/source.ts';
+import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { expectSamePicture, isSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
+import { Sway, swayMissing } from '../rig/sway.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { FakeGuest } from '../unit/wayland/window-rig.ts';
+
+/** A whole number at each scale. */
+const [WIDTH, HEIGHT] = [600, 480];
+const LAST = 0xff8000;
+
+const missing = swayMissing();
+if (missing !== null && process.env['CI']) throw new Error(missing);
+if (missing !== null) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing !== null)('a window of sway', () => {
+  let before: { fds: number; mappings: number };
+  let sway: Sway;
+  let empty: Picture;
+  let windows: WaylandWindows;
+  let guest: FakeGuest;
+  let bridge: Bridge;
+  let shown: GuestPicture;
+
+  beforeEach(() => {
+    before = { fds: openFds().size, mappings: mappingCount() };
+  });
+
+  afterEach(async () => {
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+    shown[Symbol.dispose]();
+    await sway[Symbol.asyncDispose]();
+    expect({ fds: openFds().size, mappings: mappingCount() }).toEqual(before);
+  });
+
+  /** A guest that shows as many pixels as its window says it has. */
+  async function open(scale: number): Promise<void> {
+    sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}`);
+    empty = sway.screenshot();
+    guest = new FakeGuest();
+    bridge = new Bridge(guest, { zeroCopy: 'off' });
+    windows = await WaylandWindows.connect({ socket: sway.socket });
+    const told = guest.nextMonitor();
+    bridge.show(scanoutId(0), windows.open(1)[0]!);
+    if ((await told)!.width === 1280) await guest.nextMonitor();
+    const { width, height } = guest.monitors[0]!;
+    shown = new GuestPicture(width, height);
+    shown.noise();
+    guest.show(shown.framebuffer);
+    await guest.flush(0, 0, width, height);
+    // In pieces, at odd places.
+    for (const [x, y, w, h] of [[11, 7, 101, 53], [300, 201, 33, 77], [width - 9, height - 5, 9, 5]] as const) {
+      shown.fill(x, y, w, h, LAST);
+      await guest.flush(x, y, w, h);
+    }
+  }
+
+  async function screenshot(): Promise<Picture> {
+    // Taking one stops everything here meanwhile.
+    await setImmediate();
+    return sway.screenshot();
+  }
+
+  /** The screen when it shows the piece that was drawn last. */
+  const lastPicture = (): Promise<Picture> => pictureWhen(screenshot, (picture) => pixel(picture, WIDTH - 1, HEIGHT - 1) === LAST);
+
+  test.each([1, 2])('shows each guest pixel as one of the screen’s at scale %i', async (scale) => {
+    await open(scale);
+    expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT });
+    expectSamePicture(await lastPicture(), shown.rgb, `sway-${scale}`);
+  });
+
+  test('is scaled down from scale 2 by the compositor at scale 1.5, as it does with the same picture of another client', async () => {
+    await open(1.5);
+    // This sway knows whole scales only, the next larger one.
+    expect(guest.monitors[0]).toMatchObject({ width: (WIDTH / 1.5) * 2, height: (HEIGHT / 1.5) * 2 });
+    const taken = await lastPicture();
+    bridge[Symbol.dispose]();
+    windows[Symbol.dispose]();
+    await pictureWhen(screenshot, (picture) => isSamePicture(picture, empty));
+    expectSamePicture(taken, await swaybg(shown.rgb), 'sway-1.5');
+  });
+
+  /** The screen with this picture as its wallpaper. */
+  async function swaybg(picture: Picture): Promise<Picture> {
+    const file = `${sway.socket}.png`;
+    await writePng(file, picture);
+    const child = spawn('swaybg', ['-i', file, '-m', 'stretch'], { env: { ...process.env, WAYLAND_DISPLAY: sway.socket }, stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    try {
+      return await pictureWhen(screenshot, (taken) => !isSamePicture(taken, empty));
+    } finally {
+      child.kill();
+      await ended;
+    }
+  }
+});
