@@ -1,4 +1,5 @@
 import type { Handle } from '../../src/core/output.ts';
+import { SysError } from '../../src/sys/errors.ts';
 import type { WlBuffer } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 
@@ -35,7 +36,7 @@ export abstract class SurfaceBuffer implements Disposable {
   /** Shown without a copy of ours. */
   abstract get isImport(): boolean;
 
-  /** Asks the compositor for one, which is given to `adopt` now or later. */
+  /** Asks the compositor for one, which is given to `adopt` now or later. SysError. */
   protected abstract create(compositor: Compositor, isOpaque: boolean): void;
 
   /** Nobody needs the memory any more. */
@@ -59,7 +60,12 @@ export abstract class SurfaceBuffer implements Disposable {
       this.#wlBuffer?.[Symbol.dispose]();
       this.#wlBuffer = null;
       this.#compositor = compositor;
-      this.create(compositor, isOpaque);
+      try {
+        this.create(compositor, isOpaque);
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error;
+        compositor.failed(error);
+      }
     }
     return this.#wlBuffer;
   }

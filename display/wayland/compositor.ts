@@ -1,12 +1,14 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Log } from '../../src/core/log.ts';
+import type { SysError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { pixmanFormat } from '../../src/sys/pixman.ts';
 import {
   type WaylandClass,
   type WaylandCloseReason,
   WaylandDisplay,
+  WaylandError,
   type WaylandObject,
   WlCompositor,
   WlShm,
@@ -60,6 +62,7 @@ export class Compositor implements Disposable {
   readonly #dmabufFormats = new DmabufFormats();
   #isMonotonic = false;
   #sync: ExplicitSync | null = null;
+  #failure: WaylandError | null = null;
 
   private constructor(display: WaylandDisplay, useDmabufs: boolean) {
     this.display = display;
@@ -128,7 +131,18 @@ export class Compositor implements Disposable {
   }
 
   onClosed(listener: (reason: WaylandCloseReason) => void): () => void {
-    return this.display.onClosed(listener);
+    return this.display.onClosed((reason) => listener(this.#failure ?? reason));
+  }
+
+  /**
+   * Windows lack something that the system does not give us now, such as a file descriptor: the
+   * connection ends, so that they are made anew later. Not at once: the caller may be in the middle
+   * of a frame.
+   */
+  failed(cause: SysError): void {
+    if (this.#failure) return;
+    this.#failure = new WaylandError('system', `no window can be kept: ${cause.message}`, { cause });
+    setImmediate(() => this[Symbol.dispose]());
   }
 
   [Symbol.dispose](): void {

@@ -1,28 +1,22 @@
-import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';
 import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import type { BufferOwner } from './buffer.ts';
+import { Backdrop } from './backdrop.ts';
 import { type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
 import { HostScale } from './host-scale.ts';
 import { centre, fit, pictureFor, type Scaling, windowFor, within } from './placement.ts';
-import { ShmBuffer } from './shm-buffer.ts';
-import { ShmPools } from './shm-pool.ts';
 
 const APP_ID = 'scanout-bridge';
 const MIN_SIDE = 64;
 /** A drag has settled when the window had its size this long. */
 const SETTLED_AFTER_MS = 200;
-const EVERYWHERE = 2 ** 31 - 1;
 /** In these the size is the compositor's decision. */
 const FIXED_STATES: ReadonlySet<number> = new Set([
   ...[XdgToplevelState.maximized, XdgToplevelState.fullscreen],
   ...[XdgToplevelState.tiled_left, XdgToplevelState.tiled_right, XdgToplevelState.tiled_top, XdgToplevelState.tiled_bottom],
 ]);
-/** A black picture of ours is as good whether the compositor still has it or not. */
-const NOBODY: BufferOwner = { bufferReleased: () => undefined, bufferReady: () => undefined };
 
 export interface WindowOptions {
   readonly title: string;
@@ -66,10 +60,8 @@ export class Window implements Disposable {
   readonly #xdgSurface;
   readonly #toplevel;
   readonly #subsurface;
-  readonly #backdrop: WpViewport | null = null;
-  readonly #viewport: WpViewport | null = null;
-  readonly #pools = new ShmPools();
-  #black: ShmBuffer | null = null;
+  readonly #backdrop: Backdrop;
+  readonly #viewport: WpViewport | null;
   readonly #hostScale: HostScale;
   #settling: NodeJS.Timeout | null = null;
   /** What the compositor wishes, 0 is our choice; told by the next xdg_surface.configure. */
@@ -100,10 +92,8 @@ export class Window implements Disposable {
     this.picture = stack.use(compositor.surfaces.createSurface());
     this.#subsurface = stack.use(compositor.subsurfaces.getSubsurface(this.picture, this.surface));
     this.#subsurface.setDesync();
-    if (compositor.viewporter) {
-      this.#backdrop = stack.use(compositor.viewporter.getViewport(this.surface));
-      this.#viewport = stack.use(compositor.viewporter.getViewport(this.picture));
-    }
+    this.#backdrop = stack.use(new Backdrop(compositor, this.surface));
+    this.#viewport = compositor.viewporter && stack.use(compositor.viewporter.getViewport(this.picture));
     this.#xdgSurface = stack.use(compositor.shell.getXdgSurface(this.surface));
     this.#toplevel = stack.use(this.#xdgSurface.getToplevel());
     this.#hostScale = stack.use(new HostScale(compositor, this.surface, () => this.#monitorChanged()));
@@ -157,8 +147,6 @@ export class Window implements Disposable {
     this.#isDisposed = true;
     if (this.#settling) clearTimeout(this.#settling);
     this.#stack[Symbol.dispose]();
-    this.#black?.takeBack();
-    this.#black?.[Symbol.dispose]();
   }
 
   get #scaling(): Scaling {
@@ -281,18 +269,7 @@ export class Window implements Disposable {
 
   #commitBackdrop(): void {
     const { width, height } = this.#size;
-    this.#backdrop?.setDestination(width, height);
     this.#xdgSurface.setWindowGeometry(0, 0, width, height);
-    this.#attachBlack(this.#backdrop ? 1 : width, this.#backdrop ? 1 : height);
-    this.surface.commit();
-  }
-
-  #attachBlack(width: number, height: number): void {
-    if (this.#black?.width === width && this.#black.height === height) return;
-    this.#black?.[Symbol.dispose]();
-    this.#black = ShmBuffer.create(NOBODY, this.#pools, width, height, DRM_FORMAT.XRGB8888);
-    this.surface.attach(this.#black.wlBuffer(this.#compositor, true), 0, 0);
-    this.surface.damage(0, 0, EVERYWHERE, EVERYWHERE);
-    this.#black.attached();
+    this.#backdrop.commit(width, height);
   }
 }

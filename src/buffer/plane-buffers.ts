@@ -233,7 +233,8 @@ export class PlaneBuffers implements Disposable {
     try {
       const result = chain.stage(this.#write);
       if (result === 'no-memory') {
-        this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (limit ${this.#context.budget.limit} bytes, raise --max-guest-memory)`, 'no memory');
+          const why = chain.refusal ?? `limit ${this.#context.budget.limit} bytes, raise --max-guest-memory`;
+          this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (${why})`, 'no memory');
       }
       return result !== 'busy';
     } catch (error) {

@@ -31,6 +31,7 @@ export class ShadowChain implements Disposable {
   readonly #whole: Rect;
   readonly #entries: Entry[] = [];
   #staged: Entry | null = null;
+  #refusal: string | null = null;
 
   constructor(output: Output, budget: MemoryBudget, width: number, height: number, format: Fourcc) {
     this.#output = output;
@@ -82,6 +83,11 @@ export class ShadowChain implements Disposable {
     if (entry) entry.state = 'free';
   }
 
+  /** Why the output gave no buffer when it was asked last; null if it did. */
+  get refusal(): string | null {
+    return this.#refusal;
+  }
+
   /** True when the output reads none of the buffers. */
   get isIdle(): boolean {
     return this.#entries.every(({ state }) => state !== 'shown');
@@ -126,10 +132,12 @@ export class ShadowChain implements Disposable {
     let shadow: Shadow;
     try {
       shadow = this.#output.createShadow(this.width, this.height, this.format);
-    } catch {
+    } catch (error) {
       this.#budget.release(estimate);
+      this.#refusal = String(error);
       return null;
     }
+    this.#refusal = null;
     this.#budget.release(estimate);
     if (!this.#budget.reserve(shadow.stride * shadow.height)) {
       shadow[Symbol.dispose]();

@@ -1,4 +1,5 @@
 /** Recorded and live guests on a real KMS device, their pages on its planes. */
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { KmsDisplay } from '../../display/kms/open.ts';
 import { decodePng } from '../../display/screenshot/png.ts';
+import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import { Bridge, type BridgeOptions } from '../../src/bridge.ts';
 import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
 import type { PlaneStats } from '../../src/buffer/plane-buffers.ts';
@@ -19,14 +21,16 @@ import { openReplay } from '../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
 import { VirtioGpu, type VirtioGpuOptions } from '../../src/guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { ioctl } from '../../src/sys/ioctl.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 import { centred, expectSamePicture } from '../rig/picture.ts';
+import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
-import { ended, scanout, start } from '../unit/cli/scanout.ts';
+import { scanout, start } from '../unit/cli/scanout.ts';
 import { play } from '../unit/replay/play.ts';
 import { BLOB_SIZE, createBlob, HEIGHT, picture, scatter, scatteredPages, showBlob, unref, WIDTH } from '../unit/replay/synthetic-guest.ts';
 import { CrtcCrc } from './crtc-crc.ts';
-import { kernelObjects, skipWithoutVkms, vkmsCard, WatchedOutput } from './kms-rig.ts';
+import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard, WatchedOutput } from './kms-rig.ts';
 import { asNobody, driverParameter, expectNothingLeft, withoutDevice } from './machine.ts';
 
 const isSkipped = skipWithoutVkms();
@@ -245,21 +249,30 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     return seen.at(-1)!;
   }
 
-  test('shows the recording on the monitor, the screen of before after its end', { timeout: 180_000 }, async () => {
+  test('shows the recording on the monitor, and the picture of before after a signal, which ends it', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const expected = await recordLongPicture(join(directory, 'session'));
-    const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
-    const outcome = ended(child);
-    await new Promise<void>((resolve, reject) => {
-      child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
-      void outcome.then(({ stderr }) => reject(new Error(stderr)));
-    });
     {
+      using other = new TestScreen({ card });
+      using picture = new ScatteredPicture(other.udmabuf, 640, 480).fillNoise(3);
+      using handle = other.import(picture.framebuffer);
+      other.setPicture(handle, 640, 480);
+      await other.show();
       using crc = new CrtcCrc(card);
-      expect(await crc.until(expected)).toContain(expected);
+      const others = (await crc.during(3)).at(-1)!;
+      ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
+      const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
+      const exited = once(child, 'exit');
+      await new Promise<void>((resolve, reject) => {
+        child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
+        void exited.then(() => reject(new Error('it has ended')));
+      });
+      await crc.until(expected);
+      child.kill('SIGINT');
+      expect(await exited).toEqual([null, 'SIGINT']);
+      expect(await crc.until(others)).toContain(others);
+      ioctl(other.device.fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
     }
-    child.kill('SIGINT');
-    await outcome;
     expect(kernelObjects(card)).toEqual(before);
   });
 

@@ -9,19 +9,25 @@ function limitFds(soft: number | string): void {
   execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
 }
 
-/** Runs `act` when only `free` more descriptors can be opened. */
-export function withFreeFds(any: BorrowedFd, free: number, act: () => void): void {
+/** Only `free` more descriptors can be opened, until dispose. */
+export function fewFds(any: BorrowedFd, free: number): Disposable {
   const [soft] = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--raw', '--noheadings', '--output=SOFT'], { encoding: 'utf8' }).trim().split(' ');
   limitFds(Math.max(...openFds().keys()) + SPARE);
   const taken: OwnedFd[] = [];
-  try {
-    fill(any, taken);
-    for (let i = 0; i < free; i++) taken.pop()?.[Symbol.dispose]();
-    act();
-  } finally {
-    for (const fd of taken) fd[Symbol.dispose]();
-    limitFds(soft!);
-  }
+  fill(any, taken);
+  for (let i = 0; i < free; i++) taken.pop()?.[Symbol.dispose]();
+  return {
+    [Symbol.dispose]() {
+      for (const fd of taken) fd[Symbol.dispose]();
+      limitFds(soft!);
+    },
+  };
+}
+
+/** Runs `act` when only `free` more descriptors can be opened. */
+export function withFreeFds(any: BorrowedFd, free: number, act: () => void): void {
+  using _ = fewFds(any, free);
+  act();
 }
 
 function fill(any: BorrowedFd, taken: OwnedFd[]): void {
