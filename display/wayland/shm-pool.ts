@@ -76,8 +76,8 @@ class ShmPool {
   /** As large as the file, for this compositor. */
   wlPool(compositor: Compositor): WlShmPool {
     if (compositor !== this.#compositor || !this.#wlPool) {
-      this.#compositor = compositor;
       this.#wlPool = compositor.shm.createPool(this.#fd, this.#size);
+      this.#compositor = compositor;
     } else if (this.#wlSize < this.#size) {
       this.#wlPool.resize(this.#size);
     }
