@@ -282,8 +282,9 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
-    // What nobody sees cannot be torn, and a guest must not wait for a compositor that does not look.
-    if (flags & PresentedFlags.HIDDEN) this.#held.hidden();
+    // What nobody sees cannot be torn, and a guest must not wait for a compositor that does not look, or answer.
+    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#held.takeBackAll();
+    else if (flags & PresentedFlags.HIDDEN) this.#held.hidden();
     for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
     this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
   }

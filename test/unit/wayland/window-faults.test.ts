@@ -88,6 +88,23 @@ describe('an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
+  test('that nobody answers holds up no guest, and is shown when somebody does', async () => {
+    await openDmabuf();
+    accept(host);
+    await show(picture().asDmabuf);
+    let answer = (): void => undefined;
+    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => (answer = () => object.send('created', client.newObject('wl_buffer', 1))));
+    const [b, c] = [picture().asDmabuf, picture().asDmabuf];
+    for (const each of [b, c, b, c]) {
+      guest.show(each);
+      await guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    const commit = nextPicture();
+    answer();
+    await commit;
+    expect(primary()).toMatchObject({ rung: 'dmabuf' });
+  });
+
   test('that fails is the last of its kind on this compositor, and the next one is asked again', async () => {
     await openDmabuf();
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
