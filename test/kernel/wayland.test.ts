@@ -85,6 +85,24 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     guest.sink.destroyed(shown.framebuffer);
   });
 
+  test('killed during an import, it is missed by nobody: the guest runs on, and the next one imports', async () => {
+    using a = new GuestPicture(WIDTH, HEIGHT);
+    using b = new GuestPicture(WIDTH, HEIGHT);
+    b.fill(0, 0, WIDTH, HEIGHT, 0x00665544);
+    guest.show(a.framebuffer);
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    process.kill(weston.pid, 'SIGSTOP');
+    guest.show(b.framebuffer);
+    // Done, though nobody has answered the import.
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    await weston.kill();
+    await weston.start();
+    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, rgb(b)));
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ copiedBytes: 0, rung: 'udmabuf' });
+    guest.sink.destroyed(a.framebuffer);
+    guest.sink.destroyed(b.framebuffer);
+  });
+
   test('leaves no dma-buf behind', async () => {
     using shown = new GuestPicture(WIDTH, HEIGHT);
     guest.show(shown.framebuffer);
