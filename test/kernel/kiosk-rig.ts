@@ -1,6 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_PROTOCOL_F } from '../../protocols/vhost-user.ts';
 import { VIRTIO_GPU_FORMAT } from '../../protocols/virtio-gpu.ts';
@@ -11,7 +8,6 @@ import { connectUnix } from '../../src/sys/socket.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
 
-export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
 export const WIDTH = 640;
 export const HEIGHT = 480;
 const CURSOR_SIDE = 64;
@@ -21,38 +17,8 @@ const RAM = 0x4000_0000;
 const CURSOR_ADDRESS = RAM + 2 * 2 ** 20;
 const REPLY = 24;
 
-/** The installed command, which says on stdout when it listens. What it logs is in `log`. */
-export class Kiosk implements AsyncDisposable {
-  readonly #child: ChildProcess;
-  log = '';
-
-  private constructor(args: readonly string[]) {
-    this.#child = spawn(process.execPath, [MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.log += text));
-  }
-
-  static async start(...args: readonly string[]): Promise<Kiosk> {
-    const kiosk = new Kiosk(args);
-    const gone = once(kiosk.#child, 'exit').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${kiosk.log}`)));
-    await Promise.race([once(kiosk.#child.stdout!, 'data'), gone]);
-    gone.catch(() => undefined);
-    return kiosk;
-  }
-
-  /** Resolves with the exit code, null after SIGKILL. */
-  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
-    const exit = once(this.#child, 'exit') as Promise<[number | null]>;
-    this.#child.kill(signal);
-    return (await exit)[0];
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.end('SIGKILL');
-  }
-}
-
 /**
- * A VMM and a guest that draws as large as the screen, with QEMU 10's manners: it tells of a reset only when the
+ * A VMM and a guest that draws a picture, with QEMU 10's manners: it tells of a reset only when the
  * driver starts again. Disposed, it is gone as by a crash.
  */
 export class FakeVmm implements Disposable {
@@ -72,13 +38,13 @@ export class FakeVmm implements Disposable {
   /** Resolves when the picture is on screen, with the cursor if there is one. */
   async show(picture: ScatteredPicture, cursor: ScatteredPicture | null = null): Promise<void> {
     this.#frontEnd.memory.write(RAM, picture.pixels.bytes);
-    const bytes = WIDTH * HEIGHT * 4;
+    const { width, height } = picture.framebuffer;
     const commands = [
-      request.create2d(1, WIDTH, HEIGHT),
-      request.attach(1, request.contiguous(bytes, RAM)),
-      request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
-      request.transfer(1, 0, 0, WIDTH, HEIGHT, 0),
-      request.flush(1, 0, 0, WIDTH, HEIGHT),
+      request.create2d(1, width, height),
+      request.attach(1, request.contiguous(width * height * 4, RAM)),
+      request.setScanout(0, 1, 0, 0, width, height),
+      request.transfer(1, 0, 0, width, height, 0),
+      request.flush(1, 0, 0, width, height),
     ];
     for (const command of commands) await this.#frontEnd.request(0, command, REPLY);
     if (cursor) await this.#setCursor(cursor);

@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ScanoutRun } from '../rig/scanout-run.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
-import { FakeVmm, HEIGHT, Kiosk, Pictures, plain, WIDTH, withCursor } from './kiosk-rig.ts';
+import { FakeVmm, HEIGHT, Pictures, plain, WIDTH, withCursor } from './kiosk-rig.ts';
 import { kernelObjects, skipWithoutVkms, vkmsCard } from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 
@@ -37,8 +38,8 @@ describe.skipIf(isSkipped)('a kiosk', () => {
   });
   expectNothingLeft();
 
-  const start = (whenOff: string): Promise<Kiosk> =>
-    Kiosk.start('--guest', `vhost-user:${socket}`, '--output', `kms:${card},mode=${WIDTH}x${HEIGHT}`, '--when-off', whenOff, '--control', join(directory, 'control.sock'));
+  const start = (whenOff: string): Promise<ScanoutRun> =>
+    ScanoutRun.start('--guest', `vhost-user:${socket}`, '--output', `kms:${card},mode=${WIDTH}x${HEIGHT}`, '--when-off', whenOff, '--control', join(directory, 'control.sock'));
 
   test('keeps the last picture over a reset of the guest and the end of the VMM', async () => {
     const { framebuffers } = kernelObjects(card);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync, readFileSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, rmSync, watch } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../protocols/drm-mode.ts';
 import { AtomicRequest } from '../../display/kms/atomic-request.ts';
@@ -15,6 +15,7 @@ import { ioctl } from '../../src/sys/ioctl.ts';
 import { firstPipe, skipWithoutVkms } from './kms-rig.ts';
 import { asNobody, skipWithoutProgram } from './machine.ts';
 
+export const UDEVD = '/lib/systemd/systemd-udevd';
 const SEATD = '/usr/sbin/seatd';
 const GROUP = 'video';
 
@@ -60,6 +61,37 @@ export class Seatd implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#isEnded) await this.end();
+  }
+}
+
+/** A real udevd, which knows nothing of any device yet. */
+export class Udevd implements AsyncDisposable {
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess) {
+    this.#process = process;
+  }
+
+  /** Resolves when it takes events. */
+  static async start(): Promise<Udevd> {
+    mkdirSync('/run/udev', { recursive: true });
+    const watcher = watch('/run/udev');
+    const listens = new Promise<void>((resolve) => {
+      watcher.on('change', (_, file) => {
+        if (file === 'control') resolve();
+      });
+    });
+    const child = spawn(UDEVD, { stdio: 'ignore' });
+    await listens;
+    watcher.close();
+    return new Udevd(child);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#process, 'exit');
+    this.#process.kill();
+    await ended;
+    rmSync('/run/udev', { recursive: true });
   }
 }
 

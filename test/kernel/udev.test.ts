@@ -1,13 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type UdevEvent, UdevMonitor } from '../../src/sys/udev.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft, skipWithoutProgram } from './machine.ts';
+import { UDEVD, Udevd } from './seat-rig.ts';
 
-const UDEVD = '/lib/systemd/systemd-udevd';
 const isSkipped = skipWithoutVkms();
 const card = basename(vkmsCard() ?? 'none');
 
@@ -85,30 +83,12 @@ describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
 });
 
 describe.skipIf(isSkipped || skipWithoutProgram(UDEVD))('devices as udevd announces them', () => {
-  let udevd: ReturnType<typeof spawn>;
+  let udevd: Udevd;
 
   beforeEach(async () => {
-    mkdirSync('/run/udev', { recursive: true });
-    using watcher = watchFor('/run/udev', 'control');
-    udevd = spawn(UDEVD, { stdio: 'ignore' });
-    await watcher.seen;
+    udevd = await Udevd.start();
   });
-  afterEach(async () => {
-    udevd.kill();
-    await once(udevd, 'exit');
-    rmSync('/run/udev', { recursive: true });
-  });
+  afterEach(() => udevd[Symbol.asyncDispose]());
 
   cases();
 });
-
-/** Resolves when a file of that name appears. */
-function watchFor(folder: string, name: string): Disposable & { readonly seen: Promise<void> } {
-  const watcher = watch(folder);
-  const seen = new Promise<void>((resolve) => {
-    watcher.on('change', (_, file) => {
-      if (file === name) resolve();
-    });
-  });
-  return { seen, [Symbol.dispose]: () => watcher.close() };
-}

@@ -8,6 +8,12 @@ const CHUNK = 65_536;
 /** QEMU writes here and we read: the VM has this folder from the machine around it, under the same path. */
 const OUTPUT = join(import.meta.dirname, '../output');
 
+/** An `InputEvent` of QEMU's QMP reference: what somebody does to an input device of this machine. */
+export interface InputEvent {
+  readonly type: 'key' | 'btn' | 'abs' | 'mtt';
+  readonly data: Record<string, unknown>;
+}
+
 /** The QEMU around this machine, asked through its serial port `qmp`. Waits for each answer: nothing else runs meanwhile. */
 export class InnerQmp implements Disposable {
   readonly #fd: number;
@@ -29,6 +35,12 @@ export class InnerQmp implements Disposable {
     const picture = readPpm(readFileSync(filename));
     unlinkSync(filename);
     return picture;
+  }
+
+  /** Done at once, as the devices tell it: one report of each that it is about. */
+  sendInput(...events: InputEvent[]): void {
+    const { error } = this.#ask('input-send-event', { events });
+    if (error) throw new Error(`input-send-event: ${error.desc}`);
   }
 
   [Symbol.dispose](): void {

@@ -33,6 +33,8 @@ export async function bootKernelVm(): Promise<Guest> {
       ...['-fsdev', `local,id=output,path=${output},security_model=none`, '-device', 'virtio-9p-pci,fsdev=output,mount_tag=output'],
       // A second card, with two connectors, one of them plugged in.
       ...['-device', 'virtio-gpu-pci,id=two-heads,max_outputs=2,xres=640,yres=480'],
+      // What somebody who sits at it types, points at and touches.
+      ...['-device', 'virtio-keyboard-pci', '-device', 'virtio-multitouch-pci', '-device', 'virtio-tablet-pci'],
       // What QEMU shows of it is for the tests to ask: they reach a monitor of QEMU through a serial port.
       ...['-chardev', `socket,id=monitor,${monitor},server=on,wait=off`, '-mon', 'chardev=monitor,mode=control'],
       ...['-chardev', `socket,id=monitor-port,${monitor}`, '-device', 'virtserialport,chardev=monitor-port,name=qmp'],

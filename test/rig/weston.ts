@@ -16,6 +16,8 @@ export interface WestonOptions {
   readonly scale?: number;
   /** `kiosk` unless told: a window fills the output. On the `desktop` windows float, anywhere. */
   readonly shell?: 'kiosk' | 'desktop';
+  /** The output is the first monitor of this card, in its own size (`card1`; takes a seatd), and its input devices are those of the seat. Headless unless told. */
+  readonly card?: string;
   readonly extraArgs?: readonly string[];
 }
 
@@ -46,7 +48,7 @@ export async function startWeston(options: WestonOptions = {}): Promise<Weston> 
   }
 }
 
-/** A compositor without a screen; made by `startWeston`. */
+/** A compositor, without a screen unless told; made by `startWeston`. */
 export class Weston implements AsyncDisposable {
   /** XDG_RUNTIME_DIR of it and of its clients. */
   readonly runtimeDir = mkdtempSync(join(tmpdir(), 'scanout-weston-'));
@@ -118,9 +120,10 @@ export class Weston implements AsyncDisposable {
   }
 
   #args(): string[] {
-    const { renderer = 'pixman', size: [width, height] = [640, 480], scale = 1, shell = 'kiosk', extraArgs = [] } = this.#options;
+    const { renderer = 'pixman', size: [width, height] = [640, 480], scale = 1, shell = 'kiosk', card, extraArgs = [] } = this.#options;
+    const screen = card === undefined ? ['--backend=headless', `--width=${width}`, `--height=${height}`, `--scale=${scale}`] : ['--backend=drm', `--drm-device=${card}`];
     return [
-      ...['--backend=headless', `--renderer=${renderer}`, `--width=${width}`, `--height=${height}`, `--scale=${scale}`],
+      ...[...screen, `--renderer=${renderer}`],
       // Without --debug only its own shell may take pictures. It never goes idle: tests may be slow.
       ...[`--shell=${shell}`, `--socket=${SOCKET}`, '--no-config', '--debug', '--idle-time=0', ...extraArgs],
     ];

@@ -1,0 +1,47 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+
+const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
+
+/** `scanout run` as it is installed; it is built already. It dies with this process. */
+export class ScanoutRun implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  #onLog: (() => void) | null = null;
+  /** What it said on stderr so far. */
+  log = '';
+
+  private constructor(args: readonly string[]) {
+    // Under setpriv it dies with the thread that started it, however that ends.
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.log += text;
+      this.#onLog?.();
+    });
+  }
+
+  /** Resolves when it listens. */
+  static async start(...args: readonly string[]): Promise<ScanoutRun> {
+    const run = new ScanoutRun(args);
+    const gone = once(run.#child, 'exit').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${run.log}`)));
+    await Promise.race([once(run.#child.stdout!, 'data'), gone]);
+    gone.catch(() => undefined);
+    return run;
+  }
+
+  /** Resolves once it has said that so many times. */
+  async logged(text: string, times = 1): Promise<void> {
+    while (this.log.split(text).length <= times) await new Promise<void>((resolve) => (this.#onLog = resolve));
+  }
+
+  /** Resolves with the exit code, null after SIGKILL. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    const exit = once(this.#child, 'exit') as Promise<[number | null]>;
+    this.#child.kill(signal);
+    return (await exit)[0];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.end('SIGKILL');
+  }
+}
