@@ -35,11 +35,6 @@ export function parseOutputSpec(text: string): OutputSpec {
   return { kind: 'headless', refreshMhz: DEFAULT_REFRESH_HZ * 1000, ...mode };
 }
 
-/** Of a guest that is gone a window keeps the picture; a screen that others look at goes dark. */
-export function defaultWhenOff(specs: readonly OutputSpec[]): WhenOff {
-  return specs.every(({ kind }) => kind === 'wayland') ? 'last' : BLACK;
-}
-
 /** Throws UsageError. */
 export function parseWhenOff(text: string): WhenOff {
   if (text === 'last') return text;

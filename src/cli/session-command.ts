@@ -9,7 +9,7 @@ import { endSignal } from './end-signal.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
 import { INPUT_FORMS, parseInputSpecs } from './input-spec.ts';
 import { logLevelOption, stderrLog } from './log.ts';
-import { defaultWhenOff, OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
+import { OUTPUT_FORMS, parseOutputSpec, parseWhenOff, WHEN_OFF_FORMS, withBackground } from './output-spec.ts';
 import { Session } from './session.ts';
 import { parseScale, windowsAmong } from './wayland-spec.ts';
 import { openWindows } from './windows.ts';
@@ -55,7 +55,7 @@ export async function runSession(options: Options, record?: string): Promise<voi
   const guest = parseGuestSpec(options.guest);
   const inputs = parseInputSpecs(options.input ?? []);
   const outputs = (options.output ?? [DEFAULT_OUTPUT]).map(parseOutputSpec);
-  const whenOff = options.whenOff === undefined ? defaultWhenOff(outputs) : parseWhenOff(options.whenOff);
+  const whenOff = parseWhenOff(options.whenOff ?? 'black');
   const { fullscreen, scale, title } = options;
   const window = windowsAmong(outputs, { ...(fullscreen && { fullscreen }), ...(scale !== undefined && { scale }), ...(title !== undefined && { title }) });
   let close = (): void => undefined;
@@ -67,6 +67,8 @@ export async function runSession(options: Options, record?: string): Promise<voi
     inputs,
     ...(windows && { windows }),
     keepLast: whenOff === 'last',
+    // Its owner may look; a screen that others look at goes dark.
+    windowKeepsLast: whenOff === 'last' || options.whenOff === undefined,
     maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
     zeroCopy: options.zeroCopy,
     log,

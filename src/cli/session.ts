@@ -42,6 +42,8 @@ export interface SessionOptions {
   readonly windows?: WaylandWindows;
   /** Screens keep a guest's last picture when it shows none; default: they go dark. */
   readonly keepLast?: boolean;
+  /** The same of the first window; default: as the others. */
+  readonly windowKeepsLast?: boolean;
   /** Default: one for each headless output and each monitor plugged in, and at least one. */
   readonly scanouts?: number;
   /** Bytes. */
@@ -82,7 +84,8 @@ export class Session implements Disposable {
     this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget, ...(input && { input }) }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     // The first window stays; the others close when the guest turns their scanouts off.
-    options.windows?.open(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, index === 0 ? {} : { keepLast: false }));
+    const { keepLast = false, windowKeepsLast = keepLast } = options;
+    options.windows?.open(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, { keepLast: index === 0 && windowKeepsLast }));
     this.#stack = stack.move();
   }
 

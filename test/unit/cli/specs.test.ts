@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { parseByteSize } from '../../../src/cli/byte-size.ts';
 import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
 import { parseInputSpec, parseInputSpecs } from '../../../src/cli/input-spec.ts';
-import { defaultWhenOff, parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
+import { parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
 import { windowsAmong } from '../../../src/cli/wayland-spec.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
@@ -72,10 +72,6 @@ describe('windows', () => {
   test('are there once, and asked for where there are any', () => {
     expect(() => windowsAmong([wayland, wayland], {})).toThrow(UsageError);
     expect(() => windowsAmong([headless], { fullscreen: true })).toThrow(/--fullscreen/);
-  });
-
-  test('keep the last picture of a guest that is gone, unless other outputs stand beside them', () => {
-    expect([defaultWhenOff([{ kind: 'wayland' }]), defaultWhenOff([{ kind: 'wayland' }, { kind: 'vmm', dmabuf: false }])]).toEqual(['last', 0]);
   });
 });
 
