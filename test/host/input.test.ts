@@ -8,6 +8,7 @@ import { qemuFlags } from '../../src/cli/qemu-flags.ts';
 import { Bridge, type InputSink, scanoutId, VhostUserGuest, VhostUserInput } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { axis, groups, heard, KEYBOARD, listen, listenToKernel, readUntil, TOUCHSCREEN } from '../rig/guest-events.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { resources, resourcesBefore } from '../rig/our-gpu.ts';
 import { FakeOutput } from '../unit/buffer/fakes.ts';
@@ -15,9 +16,6 @@ import { FakeOutput } from '../unit/buffer/fakes.ts';
 const [WIDTH, HEIGHT] = [1024, 768];
 const HERE = scanoutId(0);
 const [KEY_A, KEY_S, KEY_F12] = [30, 31, 88];
-const KEYBOARD = 'scanout-bridge keyboard and pointer';
-const TOUCHSCREEN = 'scanout-bridge touchscreen';
-const END = 'KEY_F12';
 
 /** Our side of a guest: its devices, and an output somebody sits at. */
 class Desk implements Disposable {
@@ -73,34 +71,6 @@ class Desk implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 }
-
-/** Prints lines of what runs behind descriptor 5 until one has both words. */
-const readUntil = (word: string, other: string): string => `while read -r line <&5; do echo "$line"; case $line in *'${word}'*'${other}'*) break;; esac; done`;
-
-/** Starts a program in the guest that prints events, one a line, once it has said `ready`. */
-async function listen(guest: Guest, program: string, ready: string): Promise<void> {
-  await guest.run(`rm -f /run/events; mkfifo /run/events; stdbuf -oL ${program} >/run/events 2>&1 & listener=$!; exec 5</run/events; ${readUntil(ready, '')}`);
-}
-
-/** Starts evtest on the device of that name. */
-async function listenToKernel(guest: Guest, name: string): Promise<void> {
-  await listen(guest, `evtest /dev/input/$(basename $(dirname $(dirname $(grep -lx '${name}' /sys/class/input/event*/device/name))))`, 'interrupt to exit');
-}
-
-/** Everything up to an event, and ends what was started. */
-async function heard(guest: Guest, event = END, state = 'value 0'): Promise<string> {
-  return guest.run(`${readUntil(event, state)}; kill $listener; cat <&5; exec 5<&-; wait $listener; true`);
-}
-
-/** What evtest printed, as groups of `TYPE CODE VALUE`; without what the guest's kernel repeats, and the end's own groups. */
-function groups(printed: string): string[][] {
-  return printed
-    .split(/.*SYN_REPORT.*\n/)
-    .map((group) => [...group.matchAll(/\((EV_\w+)\), code \d+ \((\w+)\), value (-?\d+)/g)].map(([, type, code, value]) => `${type!} ${code!} ${value!}`))
-    .filter((group) => group.length > 0 && !group[0]!.endsWith(' 2') && !group[0]!.includes(END));
-}
-
-const axis = (position: number, size: number): number => Math.ceil((position * 0x8000) / size);
 
 describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/systemd/systemd-udevd'))('what is done at an output arrives in', () => {
   let before: ReturnType<typeof resources>;
@@ -185,7 +155,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     desk.input.frame();
     const touched = await guest.run(readUntil('TOUCH_CANCEL', ''));
     desk.tap(KEY_A, KEY_F12);
-    const said = touched + (await heard(guest, END, 'released'));
+    const said = touched + (await heard(guest, 'KEY_F12', 'released'));
 
     expect(devices).toMatch(new RegExp(`${KEYBOARD}\\n(.*\\n){3}Capabilities: *keyboard pointer *\\n`));
     expect(devices).toMatch(new RegExp(`${TOUCHSCREEN}\\n(.*\\n){3}Capabilities: *touch *\\n`));

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,6 +9,18 @@ import { readPpm } from './picture.ts';
 
 /** Debian's sway does not run as root: this is `nobody`. */
 const NOBODY = 65534;
+
+/** As sway-ipc(7) has it, as far as we read it. */
+interface Container {
+  readonly name: string;
+  /** Of a window. */
+  readonly app_id?: string | null;
+  readonly nodes: readonly Container[];
+}
+
+function titlesIn({ name, app_id, nodes }: Container): string[] {
+  return app_id === undefined ? nodes.flatMap(titlesIn) : [name];
+}
 
 /** Why tests with sway cannot run here; null if they can. */
 export function swayMissing(): string | null {
@@ -73,6 +85,13 @@ export class Sway implements AsyncDisposable {
   screenshot(): Picture {
     const env = { PATH: process.env['PATH'], XDG_RUNTIME_DIR: this.#dir, WAYLAND_DISPLAY: this.socket };
     return readPpm(execFileSync('grim', ['-c', '-t', 'ppm', '-'], { env, maxBuffer: 2 ** 26 }));
+  }
+
+  /** Of each window that is open. */
+  titles(): string[] {
+    const socket = join(this.#dir, readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!);
+    const tree = execFileSync('swaymsg', ['--socket', socket, '--raw', '--type', 'get_tree'], { encoding: 'utf8' });
+    return titlesIn(JSON.parse(tree) as Container);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import type { InterfaceTable } from '../../protocols/wayland/wire.ts';
-import { WaylandDisplay, WaylandObject, WlKeyboardKeymapFormat, WlSeat } from '../../display/wayland/client/index.ts';
+import { WaylandDisplay, WaylandObject, WlKeyboardKeymapFormat, WlPointerAxisSource, WlSeat } from '../../display/wayland/client/index.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
 
 const KEYMAP = `xkb_keymap {
@@ -155,13 +155,26 @@ class VirtualPointer extends WaylandObject {
 
   wheel(axis: number, distance: number, notches: number): void {
     const source = this.request(5, 12);
-    source.uint(0);
+    source.uint(WlPointerAxisSource.wheel);
     source.end();
     const out = this.request(7, 24);
     out.uint(0);
     out.uint(axis);
     out.fixed(distance);
     out.int(notches);
+    out.end();
+    this.#frame();
+  }
+
+  /** As two fingers on a touchpad do: a distance, in no notches. */
+  scroll(axis: number, distance: number): void {
+    const source = this.request(5, 12);
+    source.uint(WlPointerAxisSource.finger);
+    source.end();
+    const out = this.request(3, 20);
+    out.uint(0);
+    out.uint(axis);
+    out.fixed(distance);
     out.end();
     this.#frame();
   }
