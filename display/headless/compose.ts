@@ -1,34 +1,34 @@
+import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { HeadlessBuffer } from './buffer.ts';
 import type { Layer, Scene } from './scene.ts';
 
 /**
- * The scene as a picture of its canvas's size, black where nothing is. Planes are cut to the
- * canvas; one whose source and destination differ in size is scaled to the nearest pixel.
- * Throws SysError if a dma-buf cannot be read.
+ * What the scene shows in `region` of its canvas, black where nothing is. Planes are cut to it; one whose source and
+ * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be read.
  */
-export function compose(scene: Scene, withCursor: boolean): Picture {
-  const picture = { width: scene.width, height: scene.height, data: new Uint8Array(scene.width * scene.height * 4) };
-  for (let at = 3; at < picture.data.length; at += 4) picture.data[at] = 255;
-  paint(picture, scene.primary);
-  if (withCursor) paint(picture, scene.cursor);
-  return picture;
+export function compose(scene: Scene, withCursor: boolean, region: Rect): Picture {
+  const data = new Uint8Array(region.width * region.height * 4);
+  for (let at = 3; at < data.length; at += 4) data[at] = 255;
+  paint(data, region, scene.primary);
+  if (withCursor) paint(data, region, scene.cursor);
+  return { width: region.width, height: region.height, data };
 }
 
-function paint(picture: Picture, layer: Layer): void {
+function paint(data: Uint8Array, region: Rect, layer: Layer): void {
   const buffer = layer.buffer;
   if (!buffer) return;
-  const left = Math.max(layer.dstX, 0);
-  const right = Math.min(layer.dstX + layer.dstWidth, picture.width);
-  const top = Math.max(layer.dstY, 0);
-  const bottom = Math.min(layer.dstY + layer.dstHeight, picture.height);
+  const left = Math.max(layer.dstX, region.x);
+  const right = Math.min(layer.dstX + layer.dstWidth, region.x + region.width);
+  const top = Math.max(layer.dstY, region.y);
+  const bottom = Math.min(layer.dstY + layer.dstHeight, region.y + region.height);
   if (left >= right || top >= bottom) return;
   const columns = new Int32Array(right - left);
   for (let x = left; x < right; x++) columns[x - left] = source(x - layer.dstX, layer.dstWidth, layer.srcX, layer.srcWidth, buffer.width);
   buffer.read((memory) => {
     for (let y = top; y < bottom; y++) {
       const row = source(y - layer.dstY, layer.dstHeight, layer.srcY, layer.srcHeight, buffer.height);
-      if (row >= 0) paintRow(picture.data, (y * picture.width + left) * 4, memory, buffer, row, columns);
+      if (row >= 0) paintRow(data, ((y - region.y) * region.width + left - region.x) * 4, memory, buffer, row, columns);
     }
   });
 }

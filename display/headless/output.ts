@@ -2,7 +2,7 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/
 import { UsageError } from '../../src/core/errors.ts';
 import { FormatSet } from '../../src/core/format-set.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
-import type { Size } from '../../src/core/geometry.ts';
+import type { Rect, Size } from '../../src/core/geometry.ts';
 import { MAX_REFRESH_MHZ, type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import {
   DmabufImportRefused,
@@ -17,7 +17,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
 import { compose } from './compose.ts';
-import { Scene } from './scene.ts';
+import { Scene, type ShownFrame } from './scene.ts';
 import { VblankClock, VblankTimer } from '../vblank-clock.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
@@ -50,7 +50,8 @@ export class HeadlessOutput implements Output {
   readonly shadowFormats = FORMATS;
   readonly maxCursor = MAX_CURSOR;
   readonly #clock: VblankClock;
-  readonly #frameListeners = new Set<() => void>();
+  readonly #frameListeners = new Set<(frame: ShownFrame) => void>();
+  readonly #tellFrame = (listener: (frame: ShownFrame) => void): void => listener(this.#shown);
   readonly #blankListeners = new Set<() => void>();
   #settling: (() => void)[] = [];
   readonly #timer = new VblankTimer(() => this.#vblank());
@@ -105,20 +106,21 @@ export class HeadlessOutput implements Output {
     primary?.acquire();
     cursor?.acquire();
     this.#isWaiting = true;
-    this.#waiting.width = frame.canvas.width;
-    this.#waiting.height = frame.canvas.height;
-    this.#waiting.primary.set(frame.primary, primary);
-    this.#waiting.cursor.set(frame.cursor, cursor);
+    this.#waiting.set(frame, primary, cursor, this.#shown);
     this.#dueSequence = this.#timer.set(this.#clock);
   }
 
-  /** What is on screen now, as a picture of the caller's; null while nothing is. Throws SysError if a dma-buf cannot be read. */
-  capture(options: { readonly cursor: boolean } = { cursor: true }): Picture | null {
-    return this.#shown.primary.buffer ? compose(this.#shown, options.cursor) : null;
+  /**
+   * What is on screen now, as a picture of the caller's; null while nothing is. Of a `region`, which lies within the
+   * screen, only that is captured. Throws SysError if a dma-buf cannot be read.
+   */
+  capture({ cursor = true, region }: { readonly cursor?: boolean; readonly region?: Rect } = {}): Picture | null {
+    const shown = this.#shown;
+    return shown.isDark ? null : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
   }
 
   /** Calls `listener` each time a frame has come on screen, until the function returned is called. */
-  onFrame(listener: () => void): () => void {
+  onFrame(listener: (frame: ShownFrame) => void): () => void {
     this.#frameListeners.add(listener);
     return () => this.#frameListeners.delete(listener);
   }
@@ -148,7 +150,7 @@ export class HeadlessOutput implements Output {
   }
 
   #vblank(): void {
-    if (this.#shown.primary.buffer && !this.#waiting.primary.buffer) this.#blankListeners.forEach(call);
+    if (!this.#shown.isDark && this.#waiting.isDark) this.#blankListeners.forEach(call);
     const gone = this.#shown;
     const primary = gone.primary.buffer;
     const cursor = gone.cursor.buffer;
@@ -157,12 +159,14 @@ export class HeadlessOutput implements Output {
     this.#waiting = gone;
     this.#isWaiting = false;
     const sequence = Math.max(this.#dueSequence, this.#clock.sequenceAt(monotonicMs()));
+    this.#shown.sequence = sequence;
+    this.#shown.timeMs = this.#clock.timeOf(sequence);
     const flags = PresentedFlags.VSYNC | (this.#shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
     // Each listener may dispose us.
     if (primary && !primary.isUsed) this.#listener?.released(primary);
     if (cursor && cursor !== primary && !cursor.isUsed) this.#listener?.released(cursor);
-    this.#listener?.presented(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
-    this.#frameListeners.forEach(call);
+    this.#listener?.presented(this.#shown.timeMs, this.monitor.refreshMhz, sequence, flags);
+    this.#frameListeners.forEach(this.#tellFrame);
     if (this.#settling.length > 0) this.#tellSettled();
   }
 
