@@ -38,4 +38,6 @@ export interface InputSink {
 export interface GuestInput extends InputSink {
   /** The size of a scanout's picture from now on, in pixels; 0x0 while it is off. Scanouts lie side by side. */
   scanoutSized(scanout: ScanoutId, width: number, height: number): void;
+  /** Resolves when the guest's drivers have taken all that was done: one that falls behind misses what comes and goes meanwhile. */
+  taken(): Promise<void>;
 }

@@ -31,21 +31,28 @@ export abstract class VirtioInput implements VirtioDevice {
   readonly #status = new Uint8Array(virtio_input_event.size);
   readonly #statusView = new DataView(this.#status.buffer);
   readonly #onLeds: (leds: number) => void;
+  readonly #onTaken: () => void;
   #eventQueue: Virtqueue | null = null;
   #statusQueue: Virtqueue | null = null;
   /** Something was done and not ended by `frame` yet. */
   #isOpen = false;
   #leds = 0;
 
-  constructor(description: InputDescription, onLeds: (leds: number) => void) {
+  constructor(description: InputDescription, onLeds: (leds: number) => void, onTaken: () => void) {
     this.#configSpace = new ConfigSpace(description);
     this.config = this.#configSpace.bytes;
     this.#onLeds = onLeds;
+    this.#onTaken = onTaken;
   }
 
   /** As of InputSink. */
   get leds(): number {
     return this.#leds;
+  }
+
+  /** The driver was told everything that was done. */
+  get isTaken(): boolean {
+    return this.#backlog.count === 0 && !this.isBehind;
   }
 
   /** What was done since the last frame happened at the same time. */
@@ -132,6 +139,7 @@ export abstract class VirtioInput implements VirtioDevice {
     }
     queue.callAgain();
     if (this.#backlog.count > 0) this.#comeBack(EVENT_QUEUE, queue);
+    else this.#onTaken();
   }
 
   #collect(): void {

@@ -50,8 +50,9 @@ export class KeyboardPointer extends VirtioInput {
   #dx = 0;
   #dy = 0;
 
-  constructor(onLeds: (leds: number) => void) {
-    super(description, onLeds);
+  /** `onTaken` is called when the driver has been told everything. */
+  constructor(onLeds: (leds: number) => void, onTaken: () => void = () => undefined) {
+    super(description, onLeds, onTaken);
   }
 
   /** A key that goes down and up in one frame would not be seen: the second change begins another. */

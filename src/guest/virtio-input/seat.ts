@@ -14,10 +14,14 @@ interface Place {
  * arranged otherwise, or shows twice, gets its positions wrong.
  */
 export class Seat implements GuestInput {
-  readonly keyboardPointer = new KeyboardPointer((leds) => this.#tell(leds));
-  readonly touchscreen = new Touchscreen();
+  readonly keyboardPointer = new KeyboardPointer(
+    (leds) => this.#tell(leds),
+    () => this.#tellTaken(),
+  );
+  readonly touchscreen = new Touchscreen(() => this.#tellTaken());
   readonly #places: Place[] = [];
   readonly #listeners = new Set<(leds: number) => void>();
+  #waiting: (() => void)[] = [];
   /** Of all pictures, in pixels. */
   #width = 0;
   #height = 0;
@@ -32,6 +36,10 @@ export class Seat implements GuestInput {
   onLeds(listener: (leds: number) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  taken(): Promise<void> {
+    return this.#isTaken ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   scanoutSized(scanout: ScanoutId, width: number, height: number): void {
@@ -99,6 +107,17 @@ export class Seat implements GuestInput {
     this.#x = axis(left + clamp(x, place.width), this.#width);
     this.#y = axis(clamp(y, place.height), this.#height);
     return true;
+  }
+
+  get #isTaken(): boolean {
+    return this.keyboardPointer.isTaken && this.touchscreen.isTaken;
+  }
+
+  #tellTaken(): void {
+    if (this.#waiting.length === 0 || !this.#isTaken) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
   }
 
   #tell(leds: number): void {

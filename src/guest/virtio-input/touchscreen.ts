@@ -48,8 +48,9 @@ export class Touchscreen extends VirtioInput {
   #toldSlot = 0;
   #toldTouched = false;
 
-  constructor() {
-    super(description, () => undefined);
+  /** `onTaken` is as of KeyboardPointer. */
+  constructor(onTaken: () => void = () => undefined) {
+    super(description, () => undefined, onTaken);
   }
 
   /** `x` and `y` are 0 to AXIS_MAX. A slot that is down begins anew. */

@@ -16,6 +16,7 @@ export class SinkLog implements InputSink {
   frame = (): void => this.#add('frame');
   releaseAll = (): void => this.#add('release-all');
   onLeds = (): (() => void) => () => undefined;
+  taken = (): Promise<void> => Promise.resolve();
 
   #add(...words: (string | number)[]): void {
     this.lines.push(words.join(' '));
