@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BTN, LED } from '../../protocols/input-event-codes.ts';
-import { qemuFlags } from '../../src/cli/qemu-flags.ts';
+import { qemuFlags } from '../../src/guest/vhost-user/qemu-flags.ts';
 import { Bridge, type InputSink, scanoutId, VhostUserGuest, VhostUserInput } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';

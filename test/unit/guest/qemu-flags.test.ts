@@ -1,7 +1,7 @@
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { qemuFlags, shellLines } from '../../../src/cli/qemu-flags.ts';
+import { qemuFlags, shellLines } from '../../../src/guest/vhost-user/qemu-flags.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 const GIB = 2 ** 30;

@@ -1,11 +1,14 @@
-import { virtio_gpu_config } from '../../protocols/virtio-gpu.ts';
-import { VIRTIO_ID_GPU } from '../../protocols/virtio-ring.ts';
-import { UsageError } from '../core/errors.ts';
+import { virtio_gpu_config } from '../../../protocols/virtio-gpu.ts';
+import { VIRTIO_ID_GPU } from '../../../protocols/virtio-ring.ts';
+import { UsageError } from '../../core/errors.ts';
+
+/** A path that is listened on, or a connected descriptor QEMU is started with. */
+export type QemuSocket = string | number;
 
 export interface QemuSetup {
-  readonly socket: string;
+  readonly socket: QemuSocket;
   /** Sockets of input devices, whatever their kinds are. */
-  readonly inputs?: readonly string[];
+  readonly inputs?: readonly QemuSocket[];
   readonly memoryBytes: number;
   /** QEMU >= 11.1's device that passes every feature on, blobs included; QEMU has no console for it. */
   readonly generic: boolean;
@@ -38,15 +41,20 @@ export function qemuFlags({ socket, inputs = [], memoryBytes, generic }: QemuSet
   ];
 }
 
-function device(chardev: string, socket: string, name: string): [string, string][] {
-  // QEMU's own separator is written twice inside a value.
+function device(chardev: string, socket: QemuSocket, name: string): [string, string][] {
   return [
-    ['-chardev', `socket,id=${chardev},path=${socket.replaceAll(',', ',,')}`],
+    ['-chardev', `socket,id=${chardev},${typeof socket === 'number' ? `fd=${socket}` : `path=${qemuValue(socket)}`}`],
     ['-device', `${name},chardev=${chardev}`],
   ];
 }
 
-function checkPath(option: string, path: string): void {
+/** Text as a value inside an option: QEMU's own separator is written twice there. */
+export function qemuValue(text: string): string {
+  return text.replaceAll(',', ',,');
+}
+
+function checkPath(option: string, path: QemuSocket): void {
+  if (typeof path === 'number') return;
   const bytes = Buffer.byteLength(path);
   if (bytes === 0 || bytes > MAX_SOCKET_PATH) throw new UsageError(`${option}: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, '${path}' has ${bytes}`);
 }

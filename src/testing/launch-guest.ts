@@ -1,0 +1,130 @@
+import { closeSync, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { HeadlessOutput } from '../../display/headless/output.ts';
+import { Bridge } from '../bridge.ts';
+import type { Size } from '../core/geometry.ts';
+import type { Log } from '../core/log.ts';
+import { scanoutId } from '../core/source.ts';
+import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
+import { type InputKind, VhostUserInput } from '../guest/vhost-user/input.ts';
+import { qemuFlags, qemuValue } from '../guest/vhost-user/qemu-flags.ts';
+import { DisposableStack } from '../sys/disposable-stack.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { socketPair } from '../sys/socket.ts';
+import { LaunchedGuest } from './launched-guest.ts';
+import { LaunchError, QemuProcess } from './qemu-process.ts';
+
+const MIB = 2 ** 20;
+
+/** The console on the screen and on the log, and nothing that changes the screen by itself. */
+const DEFAULT_APPEND = 'console=ttyS0 console=tty0 vt.global_cursor_default=0 consoleblank=0';
+
+export type Accelerator = 'kvm' | 'tcg';
+
+export interface LaunchOptions {
+  /** A Linux kernel to boot, with its initrd and its command line (default: a console on the screen, without a cursor). */
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  /** A disk image. What the guest writes to it is forgotten, so that each test finds the same disk. */
+  readonly disk?: string;
+  /** The program. Default `qemu-system-x86_64`. */
+  readonly qemu?: string;
+  /** More arguments of QEMU's, after ours. It has no devices by default: no network, for one. */
+  readonly args?: readonly string[];
+  /** Default 1024. */
+  readonly memoryMiB?: number;
+  /** The guest's monitor, in pixels. Default 1280x800. */
+  readonly size?: Size;
+  /** A keyboard and a pointer of ours. Default true. */
+  readonly input?: boolean;
+  /** A touchscreen of ours. Default false. */
+  readonly touch?: boolean;
+  /** Default: KVM where it works, else TCG, which emulates the processor and is many times slower. */
+  readonly accel?: Accelerator;
+  /** How long the guest's driver may take until it shows something. Default 120000. */
+  readonly timeoutMs?: number;
+  /** Ends the launch, which rejects with its reason. */
+  readonly signal?: AbortSignal;
+  readonly log?: Log;
+}
+
+/**
+ * Starts QEMU with our GPU and input devices, and waits until the guest's driver shows something:
+ *
+ *     await using guest = await launchGuest({ disk: 'guest.qcow2' });
+ *     using display = openDisplay({ guest });
+ *
+ * QEMU dies with this process, however that ends, and leaves no file behind. LaunchError `missing`, `exited`,
+ * `timeout`, with what QEMU and the guest said last; UsageError for a size that no monitor has.
+ */
+export async function launchGuest(options: LaunchOptions): Promise<LaunchedGuest> {
+  const { accel, log = () => undefined } = options;
+  if (accel || !canOpenKvm()) return start(options, accel ?? 'tcg', log);
+  try {
+    return await start(options, 'kvm', log);
+  } catch (error) {
+    // It may be there and not work: in a virtual machine, for one.
+    if (!(error instanceof LaunchError && error.code === 'exited')) throw error;
+    log('warn', `with KVM ${error.message}\n  trying again without it`);
+    return start(options, 'tcg', log);
+  }
+}
+
+async function start(options: LaunchOptions, accel: Accelerator, log: Log): Promise<LaunchedGuest> {
+  const { size = { width: 1280, height: 800 }, qemu = 'qemu-system-x86_64', timeoutMs = 120_000, signal } = options;
+  signal?.throwIfAborted();
+  const kinds: InputKind[] = [...(options.input === false ? [] : ['keyboard-pointer' as const]), ...(options.touch ? ['touch' as const] : [])];
+  using owned = new DisposableStack();
+  using theirs = new DisposableStack();
+  const sockets: OwnedFd[] = [];
+  const connect = (): OwnedFd => {
+    const [our, their] = socketPair();
+    sockets.push(theirs.use(their));
+    return our;
+  };
+  const gpu = owned.use(VhostUserGuest.open({ socket: connect(), log }));
+  const input = kinds.length > 0 ? owned.use(new VhostUserInput({ log })) : null;
+  for (const kind of kinds) input?.serve(kind, connect());
+  const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
+  const bridge = owned.use(new Bridge(gpu, { log, budget: gpu.budget, ...(input && { input: input.sink }) }));
+  bridge.show(scanoutId(0), output);
+  using ourQmp = connect();
+  const process = new QemuProcess(qemu, qemuArgs(options, accel, kinds.length), sockets);
+  const qmp = new Socket({ fd: ourQmp.take(), readable: true, writable: true });
+  const guest = new LaunchedGuest({ qemu: process, qmp, gpu, bridge, output, input: input?.sink ?? null, owned: owned.move() });
+  try {
+    await guest.lit(timeoutMs, signal);
+    return guest;
+  } catch (error) {
+    await guest.kill();
+    throw error;
+  }
+}
+
+/** Sockets in the order of QEMU's descriptors: GPU, input devices, QMP. */
+function qemuArgs({ kernel, initrd, append = DEFAULT_APPEND, disk, memoryMiB = 1024, args = [] }: LaunchOptions, accel: Accelerator, inputs: number): string[] {
+  const socket = (index: number): number => QemuProcess.descriptorOf(index);
+  const flags = qemuFlags({ socket: socket(0), inputs: Array.from({ length: inputs }, (_, index) => socket(1 + index)), memoryBytes: memoryMiB * MIB, generic: false });
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    // With more than one processor TCG keeps the memory barriers that rings in shared memory stand on.
+    ...['-accel', accel, '-cpu', 'max', '-smp', '2'],
+    ...flags.flat(),
+    ...['-chardev', `socket,id=qmp,fd=${socket(1 + inputs)}`, '-mon', 'chardev=qmp,mode=control'],
+    ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
+    ...(kernel === undefined ? [] : ['-kernel', kernel, '-append', append]),
+    ...(initrd === undefined ? [] : ['-initrd', initrd]),
+    ...(disk === undefined ? [] : ['-drive', `if=virtio,snapshot=on,file=${qemuValue(disk)}`]),
+    ...args,
+  ];
+}
+
+function canOpenKvm(): boolean {
+  try {
+    closeSync(openSync('/dev/kvm', 'r+'));
+    return true;
+  } catch {
+    return false;
+  }
+}
