@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import type { Picture } from '../core/picture.ts';
-import { ControlError, type ControlErrorCode, type ControlRequest } from './control-protocol.ts';
+import { ControlError, type ControlErrorCode, type ScreenshotRequest } from './control-protocol.ts';
 
 const TIMEOUT_MS = 30_000;
 const MAX_HEAD = 2 ** 20;
@@ -18,9 +18,9 @@ export async function requestStats(path: string): Promise<unknown> {
   return head['stats'];
 }
 
-/** What a scanout's first output shows. Throws ControlError. */
-export async function requestScreenshot(path: string, scanout: number, cursor: boolean): Promise<Picture> {
-  const { head, body } = await request(path, { command: 'screenshot', scanout, cursor });
+/** What a scanout's first output shows, now or when it stands still. Throws ControlError. */
+export async function requestScreenshot(path: string, { still, ...what }: ScreenshotRequest): Promise<Picture> {
+  const { head, body } = await request(path, { command: 'screenshot', ...what, ...still }, still?.timeoutMs);
   const { width, height } = head;
   if (typeof width !== 'number' || typeof height !== 'number' || width * height * 4 !== body.length) {
     throw new ControlError('protocol', `${path} answered with ${body.length} bytes for a picture of ${String(width)}x${String(height)}`);
@@ -28,9 +28,11 @@ export async function requestScreenshot(path: string, scanout: number, cursor: b
   return { width, height, data: body };
 }
 
-async function request(path: string, what: ControlRequest): Promise<Reply> {
+/** The bridge may take `itsMs` to have an answer. */
+async function request(path: string, what: object, itsMs = 0): Promise<Reply> {
   const socket = connect(path);
-  socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} seconds`)));
+  const timeoutMs = TIMEOUT_MS + itsMs;
+  socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no answer within ${timeoutMs / 1000} seconds`)));
   socket.write(`${JSON.stringify(what)}\n`);
   try {
     return await readReply(socket as AsyncIterable<Buffer>, path);

@@ -4,6 +4,7 @@
  *
  *     {"command":"stats"}                                  -> {"ok":true,"stats":[...]}
  *     {"command":"screenshot","scanout":0,"cursor":true}   -> {"ok":true,"width":W,"height":H,"bytes":W*H*4} R G B A ...
+ *     the same with "quietMs":500,"timeoutMs":30000        -> the same, once nothing has changed for so long
  *     anything the bridge cannot do                        -> {"ok":false,"code":"no-picture","message":"..."}
  *
  * Pixels travel raw: the client makes the PNG, so that the bridge drops no frame for it.
@@ -11,12 +12,28 @@
 import { join } from 'node:path';
 import { ScanoutError } from '../core/errors.ts';
 
-export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'unreachable' | 'in-use' | 'unsafe-directory' | 'protocol' | 'internal';
+export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'timeout' | 'unreachable' | 'in-use' | 'unsafe-directory' | 'protocol' | 'internal';
 
 /** A request that failed, on either side of the control socket. */
 export class ControlError extends ScanoutError<ControlErrorCode> {}
 
-export type ControlRequest = { readonly command: 'stats' } | { readonly command: 'screenshot'; readonly scanout: number; readonly cursor: boolean };
+/** How long nothing may have changed before a picture is taken, and how long that may take to come. */
+export interface Stillness {
+  readonly quietMs: number;
+  readonly timeoutMs: number;
+}
+
+export interface ScreenshotRequest {
+  readonly scanout: number;
+  readonly cursor: boolean;
+  /** Absent: the picture of now. */
+  readonly still?: Stillness;
+}
+
+export type ControlRequest = { readonly command: 'stats' } | ({ readonly command: 'screenshot' } & ScreenshotRequest);
+
+/** Nobody waits longer for a screen to stand still. */
+export const MAX_WAIT_MS = 3_600_000;
 
 /** Longest request line in bytes, its newline aside. */
 export const MAX_REQUEST = 4096;
@@ -31,13 +48,21 @@ export function parseRequest(line: string): ControlRequest {
   }
   if (typeof request !== 'object' || request === null || !('command' in request)) throw new ControlError('malformed', 'the request has no "command"');
   if (request.command === 'stats') return { command: 'stats' };
-  if (request.command === 'screenshot') {
-    const { scanout = 0, cursor = true } = request as { scanout?: unknown; cursor?: unknown };
-    if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0) throw new ControlError('malformed', '"scanout" is a number from 0 on');
-    if (typeof cursor !== 'boolean') throw new ControlError('malformed', '"cursor" is true or false');
-    return { command: 'screenshot', scanout, cursor };
-  }
+  if (request.command === 'screenshot') return parseScreenshot(request);
   throw new ControlError('malformed', 'the commands are "stats" and "screenshot"');
+}
+
+function parseScreenshot(request: object): ControlRequest {
+  const { scanout = 0, cursor = true, quietMs, timeoutMs } = request as Readonly<Record<string, unknown>>;
+  if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0) throw new ControlError('malformed', '"scanout" is a number from 0 on');
+  if (typeof cursor !== 'boolean') throw new ControlError('malformed', '"cursor" is true or false');
+  if (quietMs === undefined && timeoutMs === undefined) return { command: 'screenshot', scanout, cursor };
+  if (!isWait(quietMs) || !isWait(timeoutMs)) throw new ControlError('malformed', `"quietMs" and "timeoutMs" are given together, whole numbers from 0 to ${MAX_WAIT_MS}`);
+  return { command: 'screenshot', scanout, cursor, still: { quietMs, timeoutMs } };
+}
+
+function isWait(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MAX_WAIT_MS;
 }
 
 /** Where a bridge listens, and a client looks, when `--control` is not given. */

@@ -5,7 +5,7 @@ import type { Picture } from '../core/picture.ts';
 import { SysError } from '../sys/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { listenUnix } from '../sys/socket.ts';
-import { ControlError, MAX_REQUEST, parseRequest } from './control-protocol.ts';
+import { ControlError, MAX_REQUEST, parseRequest, type ScreenshotRequest } from './control-protocol.ts';
 
 const MAX_CLIENTS = 8;
 const IDLE_MS = 30_000;
@@ -13,7 +13,8 @@ const IDLE_MS = 30_000;
 /** What clients can ask for. Throws ControlError for what cannot be had. */
 export interface ControlHandlers {
   stats(): unknown;
-  screenshot(scanout: number, cursor: boolean): Picture;
+  /** The signal: whoever asked is gone. */
+  screenshot(request: ScreenshotRequest, signal: AbortSignal): Promise<Picture>;
 }
 
 /**
@@ -31,7 +32,7 @@ export class ControlServer implements Disposable {
       this.#clients.add(client);
       client.on('close', () => this.#clients.delete(client));
       client.on('error', () => client.destroy());
-      client.setTimeout(IDLE_MS, () => client.destroy());
+      client.on('timeout', () => client.destroy());
       void serve(client, handlers);
     });
     this.#server.maxConnections = MAX_CLIENTS;
@@ -72,9 +73,15 @@ function prepareDirectory(directory: string): void {
 }
 
 async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
+  const gone = new AbortController();
+  client.on('close', () => gone.abort(new ControlError('unreachable', 'the client is gone')));
+  client.setTimeout(IDLE_MS);
   try {
     for await (const line of requestLines(client)) {
-      const [head, body] = answer(line, handlers);
+      // An answer may take its time: a client is idle while it neither asks nor reads.
+      client.setTimeout(0);
+      const [head, body] = await answer(line, handlers, gone.signal);
+      client.setTimeout(IDLE_MS);
       await send(client, head, body);
     }
     client.end();
@@ -85,11 +92,11 @@ async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
 }
 
 /** The reply to one request. Throws ControlError `malformed`, after which the client is let go. */
-function answer(line: string, handlers: ControlHandlers): [head: object, body: Uint8Array | null] {
+async function answer(line: string, handlers: ControlHandlers, signal: AbortSignal): Promise<[head: object, body: Uint8Array | null]> {
   const request = parseRequest(line);
   try {
     if (request.command === 'stats') return [{ ok: true, stats: handlers.stats() }, null];
-    const { width, height, data } = handlers.screenshot(request.scanout, request.cursor);
+    const { width, height, data } = await handlers.screenshot(request, signal);
     return [{ ok: true, width, height, bytes: data.length }, data];
   } catch (error) {
     return [refusal(error), null];

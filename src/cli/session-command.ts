@@ -4,7 +4,7 @@ import type { LogLevel } from '../core/log.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { parseByteSize } from './byte-size.ts';
 import { ControlError, defaultControlPath } from './control-protocol.ts';
-import { ControlServer } from './control-server.ts';
+import { type ControlHandlers, ControlServer } from './control-server.ts';
 import { endSignal } from './end-signal.ts';
 import { GUEST_FORMS, parseGuestSpec } from './guest-spec.ts';
 import { INPUT_FORMS, parseInputSpecs } from './input-spec.ts';
@@ -89,7 +89,7 @@ export async function runSession(options: Options, record?: string): Promise<voi
 
 /** At a path that was asked for it must work; the default one may belong to another bridge. */
 function openControl(path: string | undefined, session: Session, warn: (message: string) => void): ControlServer | null {
-  const handlers = { stats: () => session.stats(), screenshot: (scanout: number, cursor: boolean) => session.screenshot(scanout, cursor) };
+  const handlers: ControlHandlers = { stats: () => session.stats(), screenshot: (request, signal) => session.screenshot(request, signal) };
   try {
     return ControlServer.open(path ?? defaultControlPath(), handlers);
   } catch (error) {

@@ -15,7 +15,9 @@ import type { GpuStats } from '../guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { SysError } from '../sys/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
-import { ControlError } from './control-protocol.ts';
+import { DisplayError } from '../testing/errors.ts';
+import { type WaitForStableOptions, waitUntilStable } from '../testing/waits.ts';
+import { ControlError, type ScreenshotRequest } from './control-protocol.ts';
 import type { GuestSpec } from './guest-spec.ts';
 import type { InputSpec } from './input-spec.ts';
 import type { OutputSpec } from './output-spec.ts';
@@ -99,10 +101,11 @@ export class Session implements Disposable {
     return { guest: { connected: this.#guest.isConnected, ...this.#guest.stats }, scanouts: this.#bridge.stats };
   }
 
-  /** Throws ControlError `no-scanout`, `no-picture`. */
-  screenshot(scanout: number, cursor: boolean): Picture {
+  /** Rejects with ControlError `no-scanout`, `no-picture`, `timeout`, or the reason of the signal. */
+  async screenshot({ scanout, cursor, still }: ScreenshotRequest, signal?: AbortSignal): Promise<Picture> {
     const output = this.headless[scanout];
     if (!output) throw new ControlError('no-scanout', `scanout ${scanout} is on no headless output; ${this.headless.length} of them are`);
+    if (still) return stillPicture(output, { cursor, ...still, ...(signal && { signal }) });
     const picture = output.capture({ cursor });
     if (!picture) throw new ControlError('no-picture', `scanout ${scanout} is off: the guest shows nothing yet`);
     return picture;
@@ -145,6 +148,15 @@ export class Session implements Disposable {
     } catch (error) {
       log('warn', `the VMM's own display cannot be used: ${error instanceof Error ? error.message : String(error)}`);
     }
+  }
+}
+
+async function stillPicture(output: HeadlessOutput, options: WaitForStableOptions): Promise<Picture> {
+  try {
+    return await waitUntilStable(output, options);
+  } catch (error) {
+    if (!(error instanceof DisplayError)) throw error;
+    throw new ControlError('timeout', error.message, { cause: error });
   }
 }
 

@@ -21,7 +21,7 @@ let server: ControlServer;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'scanout-control-'));
   path = join(directory, 'made', 'control.sock');
-  handlers = { stats: () => ({ frames: 7 }), screenshot: vi.fn(() => picture) };
+  handlers = { stats: () => ({ frames: 7 }), screenshot: vi.fn(() => Promise.resolve(picture)) };
   server = ControlServer.open(path, handlers);
 });
 
@@ -105,23 +105,43 @@ describe('a client', () => {
   });
 
   test('gets a picture, of the scanout and with the cursor it asked for', async () => {
-    expect(await requestScreenshot(path, 2, false)).toEqual({ width: 3, height: 2, data: Buffer.from(picture.data) });
-    expect(handlers.screenshot).toHaveBeenCalledWith(2, false);
+    expect(await requestScreenshot(path, { scanout: 2, cursor: false })).toEqual({ width: 3, height: 2, data: Buffer.from(picture.data) });
+    expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 2, cursor: false }, expect.any(AbortSignal));
   });
 
   test('gets a picture larger than any socket buffer whole', async () => {
     const large = { width: 2000, height: 1000, data: new Uint8Array(8e6).map((_, i) => i >> 8) };
-    vi.mocked(handlers.screenshot).mockReturnValue(large);
+    vi.mocked(handlers.screenshot).mockResolvedValue(large);
 
-    expect(Buffer.compare((await requestScreenshot(path, 0, true)).data, large.data)).toBe(0);
+    expect(Buffer.compare((await requestScreenshot(path, { scanout: 0, cursor: true })).data, large.data)).toBe(0);
+  });
+
+  test('gets the picture of a screen that stands still', async () => {
+    await requestScreenshot(path, { scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } });
+
+    expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } }, expect.any(AbortSignal));
+  });
+
+  test('that waits is let go when the bridge ends, and the wait with it', async () => {
+    const asked = new Promise<AbortSignal>((resolve) => {
+      vi.mocked(handlers.screenshot).mockImplementation((_request, signal) => {
+        resolve(signal);
+        return new Promise(() => undefined);
+      });
+    });
+    const failed = expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'protocol' });
+    const signal = await asked;
+    const aborted = once(signal, 'abort');
+    server[Symbol.dispose]();
+
+    await failed;
+    await aborted;
   });
 
   test('is told what the bridge cannot do, with its code', async () => {
-    vi.mocked(handlers.screenshot).mockImplementation(() => {
-      throw new ControlError('no-picture', 'scanout 0 is off');
-    });
+    vi.mocked(handlers.screenshot).mockRejectedValue(new ControlError('no-picture', 'scanout 0 is off'));
 
-    await expect(requestScreenshot(path, 0, true)).rejects.toMatchObject({ code: 'no-picture', message: 'scanout 0 is off' });
+    await expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'no-picture', message: 'scanout 0 is off' });
   });
 
   test('is told that no bridge is there, and what to do', async () => {
@@ -146,7 +166,7 @@ describe('a client', () => {
       const fake = join(directory, `cut-${cut}.sock`);
       const impostor: Server = createServer((socket) => socket.end(reply.subarray(0, cut))).listen(fake);
       await once(impostor, 'listening');
-      await expect(requestScreenshot(fake, 0, true)).rejects.toBeInstanceOf(ControlError);
+      await expect(requestScreenshot(fake, { scanout: 0, cursor: true })).rejects.toBeInstanceOf(ControlError);
       impostor.close();
     }
   });
@@ -156,7 +176,7 @@ describe('a client', () => {
     const impostor = createServer((socket) => socket.end(reply)).listen(fake);
     await once(impostor, 'listening');
 
-    await expect(requestScreenshot(fake, 0, true)).rejects.toMatchObject({ code: 'protocol' });
+    await expect(requestScreenshot(fake, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'protocol' });
     impostor.close();
   });
 });
@@ -171,6 +191,8 @@ describe('a client that speaks nonsense', () => {
     ['a scanout that is no number', '{"command":"screenshot","scanout":"0"}\n'],
     ['a negative scanout', '{"command":"screenshot","scanout":-1}\n'],
     ['a cursor that is no truth', '{"command":"screenshot","cursor":1}\n'],
+    ['half a wait', '{"command":"screenshot","quietMs":1}\n'],
+    ['a wait of days', '{"command":"screenshot","quietMs":1,"timeoutMs":86400000}\n'],
     ['a line without end', 'x'.repeat(MAX_REQUEST + 1)],
     ['a line that ends too late', `${'x'.repeat(MAX_REQUEST + 1)}\n`],
     ['bytes that are no text', Uint8Array.of(0xff, 0xfe, 0, 10)],
@@ -207,7 +229,7 @@ describe('a client that speaks nonsense', () => {
   });
 
   test('(asking and never reading) makes the bridge take one picture, not hundreds', async () => {
-    vi.mocked(handlers.screenshot).mockReturnValue({ width: 1000, height: 1000, data: new Uint8Array(4e6) });
+    vi.mocked(handlers.screenshot).mockResolvedValue({ width: 1000, height: 1000, data: new Uint8Array(4e6) });
     const greedy = connect(path);
     greedy.pause();
     await once(greedy, 'connect');

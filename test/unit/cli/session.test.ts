@@ -55,6 +55,8 @@ test('a guest is shown, told about, photographed and recorded, and its recording
   const text = await scanout('stats', '--control', file('c.sock'));
   const shot = await scanout('screenshot', '--control', file('c.sock'), file('shot.png'));
   const withoutCursor = await scanout('screenshot', '--control', file('c.sock'), '--no-cursor', file('bare.png'));
+  const still = await scanout('screenshot', '--control', file('c.sock'), '--quiet-ms', '50', file('still.png'));
+  const never = await scanout('screenshot', '--control', file('c.sock'), '--wait-stable', '--quiet-ms', '9000', '--timeout-ms', '50', file('never.png'));
   const elsewhere = await scanout('screenshot', '--control', file('c.sock'), '--scanout', '1', file('other.png'));
   guest[Symbol.dispose]();
   const ending = ended(running);
@@ -65,15 +67,17 @@ test('a guest is shown, told about, photographed and recorded, and its recording
   expect(stats.guest).toMatchObject({ connected: true, flushes: 12, errors: 1, resources: 3 });
   expect(stats.scanouts[0]).toMatchObject({ picture: `${WIDTH}x${HEIGHT}`, screens: [{ output: 'headless' }] });
   expect(text.stdout).toContain(`scanout 0: ${WIDTH}x${HEIGHT}`);
-  expect([shot.code, withoutCursor.code, elsewhere.code, replayed.code]).toEqual([0, 0, 1, 0]);
+  expect([shot.code, withoutCursor.code, still.code, elsewhere.code, replayed.code]).toEqual([0, 0, 0, 1, 0]);
   expect(elsewhere.stderr).toContain('scanout 1');
+  expect(readFileSync(file('still.png'))).toEqual(readFileSync(file('shot.png')));
+  expect(never).toMatchObject({ code: 1, stderr: expect.stringMatching(/^scanout: headless did not stand still for 9000 ms within 50 ms\./) as string });
   const picture = decodePng(readFileSync(file('shot.png')));
   expect(picture).toMatchObject({ width: WIDTH, height: HEIGHT });
   expect(readFileSync(file('bare.png'))).not.toEqual(readFileSync(file('shot.png')));
   expect(decodePng(readFileSync(file('replayed.png')))).toEqual(picture);
   expect(end.code).toBe(0);
   expect(end.stderr).toMatch(/front end connected[^]*front end disconnected/);
-  expect(readdirSync(directory).sort()).toEqual(['bare.png', 'replayed.png', 's.scanout', 'shot.png']);
+  expect(readdirSync(directory).sort()).toEqual(['bare.png', 'replayed.png', 's.scanout', 'shot.png', 'still.png']);
 }, 30_000);
 
 test('record is run with a file, and Ctrl-C completes it', async () => {
