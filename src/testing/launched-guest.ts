@@ -115,7 +115,6 @@ export class LaunchedGuest implements AsyncDisposable {
 
 /** What of the guest is up says what is missing. */
 function adviceFor(gpu: VhostUserGuest): string {
-  if (!gpu.isConnected) return 'QEMU has not connected its vhost-user-gpu';
   if (gpu.stats.commands === 0) return 'its driver for virtio-gpu did not start; Linux has it with CONFIG_DRM_VIRTIO_GPU, as a module (virtio-gpu.ko) it has to be in the initrd or on the disk';
   return 'its driver for virtio-gpu is up and sets no picture; on Linux a console (CONFIG_DRM_FBDEV_EMULATION) or a compositor does';
 }

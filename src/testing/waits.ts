@@ -6,8 +6,8 @@ import { ChangeLog, rectText } from './change-log.ts';
 import { DisplayError } from './errors.ts';
 import { type Attention, cropPicture, ScreenCopy } from './screen-copy.ts';
 
-const DEFAULT_TIMEOUT_MS = 30_000;
-const DEFAULT_QUIET_MS = 500;
+export const DEFAULT_TIMEOUT_MS = 30_000;
+export const DEFAULT_QUIET_MS = 500;
 
 export interface WaitOptions extends Attention {
   /** Default 30000. */

@@ -1,20 +1,80 @@
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { comparePictures } from '../../../display/screenshot/compare.ts';
 import { decodePng } from '../../../display/screenshot/png.ts';
+import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { openReplay } from '../../../src/guest/replay/replay.ts';
+import { connectUnix } from '../../../src/sys/socket.ts';
 import { openDisplay } from '../../../src/testing/open-display.ts';
+import { expectSamePicture } from '../../rig/picture.ts';
+import { play } from '../replay/play.ts';
+import { HEIGHT, syntheticSession, WIDTH } from '../replay/synthetic-guest.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
+import { FakeGuest } from '../wayland/window-rig.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../../fixtures');
-const console = decodePng(readFileSync(join(FIXTURES, 'console.png')));
+const RECORDING = join(FIXTURES, 'console-boot.scanout');
+const PATIENCE_MS = 60_000;
 
 expectNoLeaks();
 
-test('a recording stands still with its last picture', async () => {
-  using display = openDisplay({ guest: join(FIXTURES, 'console-boot.scanout') });
+function directory(): Disposable & { path: string } {
+  const path = mkdtempSync(join(tmpdir(), 'scanout-display-'));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
+}
 
-  const picture = await display.waitForStable();
+test('a recording stands still with its last picture, on the screen it was made on', async () => {
+  using display = openDisplay({ guest: RECORDING });
+  const picture = await display.waitForStable({ timeoutMs: PATIENCE_MS });
 
-  expect(comparePictures(console, picture).explanation).toBe('');
+  expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-console');
+  expect(display.rung).toMatch(/shadow|udmabuf/);
+}, PATIENCE_MS);
+
+test('a recording comes to the picture of a file', async () => {
+  using display = openDisplay({ guest: RECORDING });
+
+  expect(await display.waitForMatch(join(FIXTURES, 'console.png'), { timeoutMs: PATIENCE_MS })).toMatchObject({ width: 1280, height: 800 });
+}, PATIENCE_MS);
+
+test('a recording that is damaged ends the waits for it, which say so', async () => {
+  using dir = directory();
+  const file = join(dir.path, 'cut.scanout');
+  copyFileSync(RECORDING, file);
+  truncateSync(file, 20_000);
+  using display = openDisplay({ guest: file });
+
+  await expect(display.waitForMatch(join(FIXTURES, 'console.png'))).rejects.toMatchObject({ code: 'closed', message: expect.stringContaining('recording') as string });
+});
+
+test('a VMM of somebody else can connect', async () => {
+  using dir = directory();
+  using display = openDisplay({ guest: `vhost-user:${join(dir.path, 'gpu.sock')}`, size: { width: WIDTH, height: HEIGHT } });
+  using guest = FrontEnd.create({ socket: connectUnix(join(dir.path, 'gpu.sock')), memory: [{ guestAddress: 0x10_0000, size: 8 * 2 ** 20 }, { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 }] });
+  const still = display.waitForStable({ quietMs: 50 });
+  await guest.connect();
+  await play(guest, syntheticSession(0x10_0000, 5 * 2 ** 30, 3));
+
+  expect(await still).toMatchObject({ width: WIDTH, height: HEIGHT });
+  await expect(display.type('x')).rejects.toMatchObject({ code: 'input' });
+  await expect(display.click(1, 1)).rejects.toMatchObject({ code: 'input' });
+});
+
+test('a source that was given stays open when its display is disposed, and can have another', async () => {
+  using guest = openReplay({ file: RECORDING, speed: 'fast' });
+  const first = openDisplay({ guest });
+  first[Symbol.dispose]();
+  using second = openDisplay({ guest });
+  const picture = await second.waitForStable({ timeoutMs: PATIENCE_MS });
+
+  expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-second');
+}, PATIENCE_MS);
+
+test.each([
+  ['a file that is no recording', { guest: 'disk.qcow2' }, 'is no guest'],
+  ['a monitor the guest has not', { guest: new FakeGuest(), scanout: 2 }, 'scanout 2 of a guest with 2'],
+  ['a monitor of no size', { guest: new FakeGuest(), size: { width: 0, height: 1 } }, 'is not a screen size'],
+])('refuses %s', (_what, options, message) => {
+  expect(() => openDisplay(options)).toThrow(expect.objectContaining({ code: 'usage', message: expect.stringContaining(message) as string }));
 });

@@ -1,0 +1,141 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { BTN, KEY, LED } from '../../../protocols/input-event-codes.ts';
+import { Seat } from '../../../src/guest/virtio-input/seat.ts';
+import { openDisplay } from '../../../src/testing/open-display.ts';
+import type { TestDisplay } from '../../../src/testing/test-display.ts';
+import { chordsOf, parseChord } from '../../../src/testing/typing.ts';
+import { GuestPicture } from '../buffer/fakes.ts';
+import { InputDriver } from '../guest/virtio-input/rig.ts';
+import { expectNoLeaks } from '../sys/no-leaks.ts';
+import { FakeGuest } from '../wayland/window-rig.ts';
+
+const { LEFTSHIFT, LEFTCTRL, LEFTALT } = KEY;
+
+expectNoLeaks();
+
+describe('a text', () => {
+  test('is pressed with Shift where the keyboard wants that', () => {
+    expect(chordsOf('aZ1!~|\n\t')).toEqual([[KEY.A], [LEFTSHIFT, KEY.Z], [KEY[1]], [LEFTSHIFT, KEY[1]], [LEFTSHIFT, KEY.GRAVE], [LEFTSHIFT, KEY.BACKSLASH], [KEY.ENTER], [KEY.TAB]]);
+  });
+
+  test('has all of printable ASCII, each character its own way', () => {
+    const all = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i)).join('');
+
+    expect(new Set(chordsOf(all).map(String)).size).toBe(95);
+  });
+
+  test('comes out as written while Caps Lock is on', () => {
+    expect(chordsOf('aB1!', 1 << LED.CAPSL)).toEqual([[LEFTSHIFT, KEY.A], [KEY.B], [KEY[1]], [LEFTSHIFT, KEY[1]]]);
+  });
+
+  test('with a character no key makes is refused, which one it is', () => {
+    expect(() => chordsOf('naïve')).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining('"ï" (character 3') as string }));
+  });
+});
+
+describe('keys', () => {
+  test.each([
+    ['ctrl+alt+F2', [LEFTCTRL, LEFTALT, KEY.F2]],
+    ['Enter', [KEY.ENTER]],
+    ['super', [KEY.LEFTMETA]],
+    ['RIGHTCTRL + printscreen', [KEY.RIGHTCTRL, KEY.SYSRQ]],
+    ['ctrl+c', [LEFTCTRL, KEY.C]],
+    ['ctrl++', [LEFTCTRL, LEFTSHIFT, KEY.EQUAL]],
+    ['+', [LEFTSHIFT, KEY.EQUAL]],
+    ['shift+?', [LEFTSHIFT, KEY.SLASH]],
+    ['7', [KEY[7]]],
+    ['kp7', [KEY.KP7]],
+  ])('%s', (keys, chord) => {
+    expect(parseChord(keys)).toEqual(chord);
+  });
+
+  test.each([
+    ['ctrl+ecs', 'did you mean'],
+    ['pageupp', 'did you mean pageup?'],
+    ['controll', 'did you mean control?'],
+    ['', 'one character'],
+    ['ctrl+', 'one character'],
+    ['whatever', 'linux/input-event-codes.h'],
+  ])('%j is refused, with those like it', (keys, hint) => {
+    expect(() => parseChord(keys)).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining(hint) as string }));
+  });
+});
+
+describe('a guest with our input devices', () => {
+  let seat: Seat;
+  let driver: InputDriver;
+  let touch: InputDriver;
+  let display: TestDisplay;
+  let guest: FakeGuest;
+
+  beforeEach(() => {
+    seat = new Seat();
+    driver = new InputDriver(seat.keyboardPointer);
+    touch = new InputDriver(seat.touchscreen);
+    guest = new FakeGuest();
+    display = openDisplay({ guest, size: { width: 64, height: 48 }, input: seat });
+  });
+  afterEach(() => {
+    display[Symbol.dispose]();
+    driver[Symbol.dispose]();
+    touch[Symbol.dispose]();
+    vi.useRealTimers();
+  });
+
+  /** What the driver gets while something is done. */
+  async function groupsDuring(done: Promise<void>): Promise<string[]> {
+    const groups: string[] = [];
+    const typing = { isOver: false };
+    void done.finally(() => (typing.isOver = true));
+    while (!typing.isOver) {
+      await Promise.resolve();
+      groups.push(...driver.take().flat());
+    }
+    await done;
+    return groups;
+  }
+
+  test('gets a long text whole, though its driver has four buffers only', async () => {
+    const text = 'sphinx of black quartz, judge my vow 0123456789 '.repeat(60);
+    const groups = await groupsDuring(display.type(text));
+
+    expect(groups).toEqual(chordsOf(text).flatMap(([code]) => [`1 ${code} 1`, `1 ${code} 0`]));
+  });
+
+  test('gets keys that go down one after the other and up the other way round', async () => {
+    expect(await groupsDuring(display.press('ctrl+alt+F2'))).toEqual([LEFTCTRL, LEFTALT, KEY.F2].map((code) => `1 ${code} 1`).concat([KEY.F2, LEFTALT, LEFTCTRL].map((code) => `1 ${code} 0`)));
+  });
+
+  test('gets a click at its place', async () => {
+    using picture = new GuestPicture(64, 48);
+    guest.show(picture.framebuffer);
+    const shown = new Promise<void>((resolve) => display.onFrame(() => resolve()));
+    void guest.flush(0, 0, 64, 48);
+    await shown;
+
+    expect(await groupsDuring(display.click(32, 12, 'right'))).toEqual(['3 0 16384', '3 1 8192', `1 ${BTN.RIGHT} 1`, `1 ${BTN.RIGHT} 0`]);
+    await expect(display.click(64, 0)).rejects.toMatchObject({ code: 'usage' });
+    guest.sink.destroyed(picture.framebuffer);
+  });
+
+  test('and no picture cannot be clicked at', async () => {
+    await expect(display.click(1, 1)).rejects.toMatchObject({ code: 'dark' });
+  });
+
+  test('that takes nothing: typing says so after a while', async () => {
+    vi.useFakeTimers();
+    driver.pause();
+    const typing = display.type('hello').catch((error: unknown) => error);
+    await vi.advanceTimersByTimeAsync(10_001);
+
+    expect(await typing).toMatchObject({ code: 'input', message: expect.stringContaining('virtio_input') as string });
+  });
+
+  test('that is gone while something is typed: it says why', async () => {
+    driver.pause();
+    const typing = display.type('hello');
+    display.lost('the guest is gone');
+
+    await expect(typing).rejects.toMatchObject({ code: 'closed', message: 'the guest is gone' });
+  });
+});

@@ -1,0 +1,270 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Picture } from '../../../src/core/picture.ts';
+import { scanoutId } from '../../../src/core/source.ts';
+import type { DisplayError } from '../../../src/testing/errors.ts';
+import { openDisplay } from '../../../src/testing/open-display.ts';
+import { ScreenCopy } from '../../../src/testing/screen-copy.ts';
+import type { TestDisplay } from '../../../src/testing/test-display.ts';
+import { HeadlessOutput } from '../../../display/headless/output.ts';
+import { Bridge } from '../../../src/bridge.ts';
+import { pixel } from '../../rig/picture.ts';
+import { GuestPicture } from '../buffer/fakes.ts';
+import { expectNoLeaks } from '../sys/no-leaks.ts';
+import { FakeGuest } from '../wayland/window-rig.ts';
+
+const [WIDTH, HEIGHT] = [64, 48];
+const RED = 0xff0000;
+const BLUE = 0x0000ff;
+
+expectNoLeaks();
+
+let guest: FakeGuest;
+let picture: GuestPicture;
+let cursor: GuestPicture;
+let display: TestDisplay;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  guest = new FakeGuest();
+  picture = new GuestPicture(WIDTH, HEIGHT);
+  cursor = new GuestPicture(8, 8);
+  cursor.fill(0, 0, 8, 8, RED);
+  display = openDisplay({ guest, size: { width: WIDTH, height: HEIGHT } });
+});
+afterEach(() => {
+  display[Symbol.dispose]();
+  picture[Symbol.dispose]();
+  cursor[Symbol.dispose]();
+  vi.useRealTimers();
+});
+
+/** Draws a rectangle, which is on screen when this resolves. */
+async function draw(x: number, y: number, width: number, height: number, colour: number): Promise<void> {
+  picture.fill(x, y, width, height, colour);
+  void guest.flush(x, y, width, height);
+  await vi.advanceTimersByTimeAsync(17);
+}
+
+async function light(): Promise<void> {
+  guest.show(picture.framebuffer);
+  await draw(0, 0, WIDTH, HEIGHT, 0);
+}
+
+/** How a wait ended, and how long it took in milliseconds of the tests' clock. */
+async function ending(wait: Promise<Picture>): Promise<{ picture?: Picture; error?: DisplayError; ms: number }> {
+  const start = performance.now();
+  const ended = wait.then(
+    (shown) => ({ picture: shown, ms: performance.now() - start }),
+    (error: unknown) => ({ error: error as DisplayError, ms: performance.now() - start }),
+  );
+  await vi.advanceTimersByTimeAsync(120_000);
+  return ended;
+}
+
+const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+describe('a screen that is waited for until it stands still', () => {
+  test('gives its picture so long after the last change, and no earlier', async () => {
+    await light();
+    const wait = display.waitForStable({ quietMs: 100 });
+    await vi.advanceTimersByTimeAsync(80);
+    await draw(3, 4, 5, 6, RED);
+    await vi.advanceTimersByTimeAsync(80);
+    await draw(3, 4, 1, 1, BLUE);
+    const { picture: shown, ms } = await ending(wait);
+
+    expect(ms).toBeGreaterThan(60);
+    expect(ms).toBeLessThanOrEqual(101);
+    expect([pixel(shown!, 3, 4), pixel(shown!, 4, 4), pixel(shown!, 8, 4)]).toEqual([BLUE, RED, 0]);
+  });
+
+  test.each<[string, object, () => Promise<void>]>([
+    ['the same pixels drawn again', {}, () => draw(0, 0, WIDTH, HEIGHT, 0)],
+    ['a change under a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(12, 10, 2, 8, RED)],
+    ['a change outside of the region', { region: { x: 0, y: 0, width: 10, height: HEIGHT } }, () => draw(12, 10, 2, 8, RED)],
+    ["the hardware cursor's move", {}, async () => {
+      guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
+      await vi.advanceTimersByTimeAsync(17);
+    }],
+  ])('is not kept from it by %s', async (_what, options, happens) => {
+    await light();
+    const wait = ending(display.waitForStable({ quietMs: 100, ...options }));
+    await vi.advanceTimersByTimeAsync(60);
+    await happens();
+
+    expect((await wait).ms).toBeLessThanOrEqual(101);
+  });
+
+  test.each<[string, object, () => Promise<void>]>([
+    ['one pixel beside a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(10, 10, 9, 1, RED)],
+    ['the first pixel of the region', { region: { x: 12, y: 10, width: 10, height: 1 } }, () => draw(4, 4, 9, 9, RED)],
+    ["the hardware cursor's move, if that counts", { cursor: true }, async () => {
+      guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
+      await vi.advanceTimersByTimeAsync(17);
+    }],
+    ['another size', {}, async () => {
+      using small = new GuestPicture(32, 32);
+      guest.show(small.framebuffer);
+      void guest.flush(0, 0, 32, 32);
+      await vi.advanceTimersByTimeAsync(17);
+      await light();
+    }],
+  ])('is kept from it by %s', async (_what, options, happens) => {
+    await light();
+    const start = performance.now();
+    const wait = display.waitForStable({ quietMs: 100, ...options }).then(() => performance.now() - start);
+    await vi.advanceTimersByTimeAsync(60);
+    await happens();
+    await vi.advanceTimersByTimeAsync(200);
+
+    expect(await wait).toBeGreaterThan(150);
+  });
+
+  test('has under a mask what is there at the end', async () => {
+    await light();
+    const wait = ending(display.waitForStable({ masks: [{ x: 0, y: 0, width: 64, height: 8 }] }));
+    await draw(2, 2, 1, 1, RED);
+
+    expect(pixel((await wait).picture!, 2, 2)).toBe(RED);
+  });
+
+  test('may be dark at first', async () => {
+    const wait = ending(display.waitForStable());
+    await light();
+
+    expect((await wait).picture).toMatchObject({ width: WIDTH, height: HEIGHT });
+  });
+
+  test('and stays dark: the message says what to look after', async () => {
+    const { error, ms } = await ending(display.waitForStable({ timeoutMs: 700 }));
+
+    expect(error).toMatchObject({ code: 'timeout', picture: null });
+    expect(ms).toBe(700);
+    expect(error!.message).toBe('test display showed nothing within 700 ms. No frame came meanwhile. The screen is dark: has the guest started, and has it a driver for virtio-gpu?');
+  });
+
+  test('and never does because a cursor blinks: the message says where, how often, and what to do', async () => {
+    await light();
+    const wait = display.waitForStable({ timeoutMs: 3000 }).catch((error: unknown) => error as DisplayError);
+    for (let blink = 0; blink < 18; blink++) {
+      await draw(8, 16, 8, 2, blink % 2 === 0 ? RED : 0);
+      await vi.advanceTimersByTimeAsync(183);
+    }
+    const error = (await wait) as DisplayError;
+
+    expect(error).toMatchObject({ code: 'timeout', picture: { width: WIDTH, height: HEIGHT } });
+    expect(error.message).toMatch(/did not stand still for 500 ms within 3000 ms\. \d+ of \d+ frames changed something, the last \d+ of them within 8x2\+8\+16, one every (19|20)\d ms\. /);
+    expect(error.message).toContain('vt.global_cursor_default=0');
+    expect(error.message).toContain('masks: [{ x: 8, y: 16, width: 8, height: 2 }]');
+    expect(error.message).toMatch(/Shown now: (a picture of 64x48|64x48, every pixel #000000) \(rung shadow\)\.$/);
+  });
+
+  test('ends with the display', async () => {
+    await light();
+    const wait = ending(display.waitForStable());
+    display[Symbol.dispose]();
+
+    expect((await wait).error).toMatchObject({ code: 'closed' });
+    expect((await ending(display.waitForStable())).error).toMatchObject({ code: 'closed' });
+    expect(() => display.screenshot()).toThrow(expect.objectContaining({ code: 'closed' }));
+  });
+});
+
+describe('a picture that is waited for', () => {
+  test('is there at once, or with a later frame', async () => {
+    await light();
+    const before = display.screenshot();
+    expect((await ending(display.waitForMatch(before))).ms).toBe(0);
+
+    await draw(1, 1, 2, 2, RED);
+    const wait = ending(display.waitForMatch(before));
+    await draw(1, 1, 1, 1, 0);
+    await draw(1, 1, 2, 2, 0);
+
+    expect((await wait).picture).toEqual(before);
+  });
+
+  test('may be a part of the screen', async () => {
+    await light();
+    const red = { width: 4, height: 2, data: new Uint8Array(32).map((_, at) => (at % 4 === 0 || at % 4 === 3 ? 255 : 0)) };
+    const wait = ending(display.waitForMatch(red, { at: { x: 60, y: 46 }, masks: [{ x: 0, y: 0, width: 1, height: 1 }] }));
+    await draw(40, 40, 23, 7, RED);
+    await draw(61, 46, 3, 2, RED);
+    await draw(60, 47, 1, 1, RED);
+    const { picture: shown } = await wait;
+
+    expect([shown!.width, pixel(shown!, 40, 40), pixel(shown!, 63, 47)]).toEqual([WIDTH, RED, RED]);
+  });
+
+  test('and never comes: the message says how the last one differed, and the error has it', async () => {
+    await light();
+    const expected = display.screenshot();
+    await draw(7, 9, 1, 1, RED);
+    const { error } = await ending(display.waitForMatch(expected, { timeoutMs: 800 }));
+
+    expect(error).toMatchObject({ code: 'timeout', picture: { width: WIDTH } });
+    expect(pixel(error!.picture!, 7, 9)).toBe(RED);
+    expect(error!.message).toMatch(/did not show what was expected \(at last: .*1 of 3072 pixels .*\) within 800 ms/);
+  });
+
+  test('at a place that is not on the screen: the message says so', async () => {
+    await light();
+    const { error } = await ending(display.waitForMatch({ width: 4, height: 2, data: new Uint8Array(32) }, { at: { x: 61, y: 0 }, timeoutMs: 100 }));
+
+    expect(error!.message).toContain('4x2+61+0 is not on a screen of 64x48');
+  });
+
+  test('with options that cannot be rejects at once', async () => {
+    await light();
+
+    expect((await ending(display.waitForMatch(display.screenshot(), { region: { x: 900, y: 0, width: 1, height: 1 } }))).error).toMatchObject({ code: 'usage' });
+  });
+});
+
+test('the copy of a screen is what the screen shows, whatever was drawn and wherever the cursor is', async () => {
+  using output = HeadlessOutput.open({ width: WIDTH, height: HEIGHT });
+  using bridge = new Bridge(guest);
+  bridge.show(scanoutId(1), output);
+  const side = fc.integer({ min: 0, max: 40 });
+  const rect = fc.record({ x: side, y: side, width: fc.integer({ min: 1, max: 24 }), height: fc.integer({ min: 1, max: 8 }), colour: fc.integer({ min: 0, max: 3 }), moves: fc.boolean(), together: fc.boolean() });
+  guest.show(picture.framebuffer, 1);
+  void guest.flush(0, 0, WIDTH, HEIGHT, 1);
+  await vi.advanceTimersByTimeAsync(17);
+  await fc.assert(
+    fc.asyncProperty(fc.array(rect, { maxLength: 12 }), async (drawn) => {
+      const copy = new ScreenCopy(output, { cursor: true });
+      const stop = output.onFrame((frame) => {
+        const before = copy.picture!.data.slice();
+        expect(copy.update(frame)).toBe(!isEqual(before, copy.picture!.data));
+        expect(isEqual(copy.picture!.data, output.capture({ cursor: true })!.data)).toBe(true);
+      });
+      for (const { x, y, width, height, colour, moves, together } of drawn) {
+        if (moves) guest.sink.cursor(scanoutId(1), cursor.framebuffer, 0, 0, x - 4, y + 4);
+        else picture.fill(x, y, width, height, colour);
+        if (!moves) void guest.flush(x, y, width, height, 1);
+        if (!together) await vi.advanceTimersByTimeAsync(17);
+      }
+      await vi.advanceTimersByTimeAsync(40);
+      stop();
+      expect(isEqual(copy.picture!.data, output.capture({ cursor: true })!.data)).toBe(true);
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test('frames are told with their times and what they change, and kept', async () => {
+  const told: number[] = [];
+  display.onFrame((frame) => told.push(frame.damage.area));
+  await light();
+  await draw(1, 2, 3, 4, RED);
+
+  expect(told).toEqual([WIDTH * HEIGHT, 12]);
+  expect(display.frames.map(({ damagedPixels }) => damagedPixels)).toEqual(told);
+  expect(display.frames[1]!.timeMs).toBeGreaterThan(display.frames[0]!.timeMs);
+});
+
+test('a dark screen has no screenshot, and the error says what to do', () => {
+  expect(display.rung).toBeNull();
+  expect(() => display.screenshot()).toThrow(expect.objectContaining({ code: 'dark', message: expect.stringContaining('waitForStable') as string }));
+});
