@@ -3,13 +3,16 @@ import type { Picture } from '../../src/core/picture.ts';
 import type { HeadlessBuffer } from './buffer.ts';
 import type { Layer, Scene } from './scene.ts';
 
+/** R, G, B, A as the word they are in memory. */
+const OPAQUE_BLACK = 0xff000000;
+
 /**
  * What the scene shows in `region` of its canvas, black where nothing is. Planes are cut to it; one whose source and
  * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be read.
  */
 export function compose(scene: Scene, withCursor: boolean, region: Rect): Picture {
   const data = new Uint8Array(region.width * region.height * 4);
-  for (let at = 3; at < data.length; at += 4) data[at] = 255;
+  new Uint32Array(data.buffer).fill(OPAQUE_BLACK);
   paint(data, region, scene.primary);
   if (withCursor) paint(data, region, scene.cursor);
   return { width: region.width, height: region.height, data };
@@ -54,7 +57,7 @@ function copyRows(data: Uint8Array, region: Rect, layer: Layer, buffer: Headless
     let source = (buffer.offset + (y - layer.dstY + layer.srcY) * buffer.stride) / 4 + left - layer.dstX + layer.srcX;
     for (let x = left; x < right; x++) {
       const pixel = from[source++]!;
-      to[at++] = 0xff000000 | (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
+      to[at++] = OPAQUE_BLACK | (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
     }
   }
 }

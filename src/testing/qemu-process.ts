@@ -18,7 +18,7 @@ export class LaunchError extends ScanoutError<LaunchErrorCode> {}
 /** Kept of what QEMU and the guest say, in characters. */
 const MAX_LOG = 2 ** 16;
 /** Of that, what a message has. */
-const TOLD_LINES = 20;
+const TOLD_LINES = 30;
 const FIRST_AFTER_STDIO = 3;
 
 /** QEMU as a child that dies with the thread that started it, however that ends: SIGKILL too. */

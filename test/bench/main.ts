@@ -8,8 +8,9 @@ import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy } from './kms.ts';
 import { table } from './report.ts';
+import { waitStable } from './wait-stable.ts';
 
-const benchmarks: readonly Benchmark[] = [copy, flush, comparePicturesBench, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale];
+const benchmarks: readonly Benchmark[] = [copy, flush, comparePicturesBench, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, waitStable];
 
 /** What a missed vertical blank is to be seen in. */
 const FLIPS = 10_000;

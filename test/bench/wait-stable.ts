@@ -1,0 +1,106 @@
+import { Damage } from '../../src/core/damage.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { type Flush, scanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+import { openDisplay } from '../../src/testing/open-display.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { alternate, type Benchmark } from './benchmark.ts';
+
+const WIDTH = 1920;
+const HEIGHT = 1080;
+const QUIET_MS = 100;
+const ROUNDS = 15;
+const FRAMES = 60;
+/** A window that is drawn anew with every frame. */
+const WINDOW = { x: 480, y: 270, width: 960, height: 540 };
+
+/** A guest that draws the window in a colour of its own each time, and waits for its flush as real ones do. */
+class DrawingGuest implements Source {
+  readonly scanouts = 1;
+  readonly #picture = new GuestPicture(WIDTH, HEIGHT);
+  readonly #damage = new Damage();
+  #sink: SourceSink | null = null;
+  #frames = 0;
+
+  connect(sink: SourceSink): void {
+    this.#sink = sink;
+    const framebuffer: Framebuffer = this.#picture.framebuffer;
+    sink.scanout(scanoutId(0), framebuffer, { x: 0, y: 0, width: WIDTH, height: HEIGHT });
+    this.#damage.add(0, 0, WIDTH, HEIGHT);
+    sink.flush(scanoutId(0), this.#damage, null);
+    this.#damage.clear();
+    this.#damage.addRect(WINDOW);
+  }
+
+  setMonitor(): void {
+    // Its picture has one size.
+  }
+
+  draw(): void {
+    this.#frames++;
+    const { stride } = this.#picture.framebuffer.planes[0]!;
+    for (let y = WINDOW.y; y < WINDOW.y + WINDOW.height; y++) this.#picture.pixels.bytes.fill(this.#frames, y * stride + WINDOW.x * 4, y * stride + (WINDOW.x + WINDOW.width) * 4);
+    this.#sink!.flush(scanoutId(0), this.#damage, { done: () => undefined } satisfies Flush);
+  }
+
+  [Symbol.dispose](): void {
+    this.#sink!.destroyed(this.#picture.framebuffer);
+    this.#picture[Symbol.dispose]();
+  }
+}
+
+/** Milliseconds from the last flush to the picture, without those that nothing has to change for. */
+async function overhead(): Promise<number> {
+  using guest = new DrawingGuest();
+  using display = openDisplay({ guest, size: { width: WIDTH, height: HEIGHT } });
+  const still = display.waitForStable({ quietMs: QUIET_MS });
+  await nextFrame(display);
+  guest.draw();
+  const flushed = performance.now();
+  await still;
+  return performance.now() - flushed - QUIET_MS;
+}
+
+/** Milliseconds of processor time that a frame takes, drawing included. */
+async function cpuPerFrame(isWatched: boolean): Promise<number> {
+  using guest = new DrawingGuest();
+  using display = openDisplay({ guest, size: { width: WIDTH, height: HEIGHT } });
+  await nextFrame(display);
+  const wait = isWatched ? display.waitForStable().catch(() => undefined) : null;
+  const before = process.cpuUsage();
+  for (let frame = 0; frame < FRAMES; frame++) {
+    guest.draw();
+    await nextFrame(display);
+  }
+  const { user, system } = process.cpuUsage(before);
+  display[Symbol.dispose]();
+  await wait;
+  return (user + system) / 1000 / FRAMES;
+}
+
+function nextFrame(display: ReturnType<typeof openDisplay>): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = display.onFrame(() => {
+      stop();
+      resolve();
+    });
+  });
+}
+
+export const waitStable: Benchmark = {
+  name: 'wait-stable',
+  about: 'a test display of 1920x1080: what waiting until it stands still takes beyond the wait itself, and the CPU that watching costs',
+  missing: () => null,
+  async run({ progress }) {
+    progress('overhead');
+    await overhead();
+    const overheads: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) overheads.push(await overhead());
+    progress('CPU');
+    const { ours, peer } = await alternate(ROUNDS, () => cpuPerFrame(true), () => cpuPerFrame(false));
+    return [
+      // The guest draws when a frame has come: one refresh until that is on screen, and a millisecond for each timer.
+      { name: 'wait-stable/overhead', unit: 'ms', better: 'less', ours: overheads, peer: null, goal: 20 },
+      { name: 'wait-stable/CPU a frame', unit: 'ms', better: 'less', ours, peer: { name: 'not watched', samples: peer }, goal: null },
+    ];
+  },
+};
