@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { BTN, KEY, LED } from '../../../protocols/input-event-codes.ts';
 import { Seat } from '../../../src/guest/virtio-input/seat.ts';
@@ -88,7 +89,7 @@ describe('a guest with our input devices', () => {
     const typing = { isOver: false };
     void done.finally(() => (typing.isOver = true));
     while (!typing.isOver) {
-      await Promise.resolve();
+      await setImmediate();
       groups.push(...driver.take().flat());
     }
     await done;
