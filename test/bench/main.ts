@@ -9,8 +9,13 @@ import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy } from './kms.ts';
 import { table } from './report.ts';
 import { waitStable } from './wait-stable.ts';
+import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
 
-const benchmarks: readonly Benchmark[] = [copy, flush, comparePicturesBench, guestFlips, kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, waitStable];
+const benchmarks: readonly Benchmark[] = [
+  ...[copy, flush, comparePicturesBench, waitStable, guestFlips],
+  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale],
+  ...[waylandShm, waylandSimpleShm, waylandDmabuf],
+];
 
 /** What a missed vertical blank is to be seen in. */
 const FLIPS = 10_000;
@@ -73,7 +78,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (values.list) {
-    for (const { name, about } of benchmarks) console.log(`${name.padEnd(18)}${about}`);
+    for (const { name, about } of benchmarks) console.log(`${name.padEnd(20)}${about}`);
     return 0;
   }
   const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));

@@ -5,6 +5,10 @@ import { basename, join } from 'node:path';
 import koffi from 'koffi';
 import { cacheDir } from '../rig/guest-image.ts';
 
+const WAYLAND_PROTOCOLS_DIR = '/usr/share/wayland-protocols';
+/** What wl_shm and wl_surface do not say: windows, and dma-bufs. */
+const WAYLAND_PROTOCOLS = ['stable/xdg-shell/xdg-shell.xml', 'stable/linux-dmabuf/linux-dmabuf-v1.xml'];
+
 /**
  * Pictures are `uint8_t *` in arrays of addresses; see copy.c. Everything is trusted.
  * `starts` has `cycle` + 1 entries.
@@ -22,6 +26,26 @@ export function loadCopyFrames(): CopyFrames {
 /** The program of kms/flip-loop.c; see there. */
 export function flipLoopProgram(): string {
   return compiled('kms/flip-loop.c', '-I/usr/include/libdrm');
+}
+
+/** The program of wayland/client.c; see there. */
+export function waylandClientProgram(): string {
+  const include = join(cacheDir, 'bench-wayland');
+  mkdirSync(include, { recursive: true });
+  const glue = WAYLAND_PROTOCOLS.flatMap((path) => {
+    const name = join(include, basename(path, '.xml'));
+    execFileSync('wayland-scanner', ['client-header', join(WAYLAND_PROTOCOLS_DIR, path), `${name}.h`]);
+    execFileSync('wayland-scanner', ['private-code', join(WAYLAND_PROTOCOLS_DIR, path), `${name}.c`]);
+    return `${name}.c`;
+  });
+  return compiled('wayland/client.c', `-I${include}`, ...glue, '-lwayland-client');
+}
+
+/** What to install if client.c cannot be built; null if it can. */
+export function missingWayland(): string | null {
+  const needed = ['/usr/bin/wayland-scanner', '/usr/include/wayland-client.h', ...WAYLAND_PROTOCOLS.map((path) => join(WAYLAND_PROTOCOLS_DIR, path))];
+  const absent = needed.find((path) => !existsSync(path));
+  return absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`;
 }
 
 /** What to install if there is no C compiler; null if there is. */
@@ -42,7 +66,7 @@ function compiled(file: string, ...flags: string[]): string {
   if (!existsSync(result)) {
     mkdirSync(cacheDir, { recursive: true });
     const unfinished = `${result}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', ...flags, '-o', unfinished, source], { stdio: ['ignore', 'inherit', 'inherit'] });
+    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-o', unfinished, source, ...flags], { stdio: ['ignore', 'inherit', 'inherit'] });
     renameSync(unfinished, result);
   }
   return result;

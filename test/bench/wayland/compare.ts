@@ -1,0 +1,108 @@
+import type { Framebuffer } from '../../../src/core/framebuffer.ts';
+import type { Size } from '../../../src/core/geometry.ts';
+import { betweenMarks, ownSystemCalls, systemCallsWhile } from '../../rig/system-calls.ts';
+import { startWeston, type Weston, type WestonOptions } from '../../rig/weston.ts';
+import type { Measurement } from '../benchmark.ts';
+import { WindowGuest } from './guest.ts';
+import { Peer } from './peer.ts';
+
+const ROUNDS = 9;
+const FRAMES = 120;
+const TRACED_FRAMES = 120;
+const SETTLING_FRAMES = 20;
+/** At which nobody has to wait long for the compiler. */
+const FAST: Partial<WestonOptions> = { size: [640, 480], extraArgs: ['--refresh-rate=1000000'] };
+
+const PEER = 'a minimal client in C on libwayland-client';
+
+/** What is shown, and how. */
+export interface Drawing {
+  /** As client.c calls it. */
+  readonly kind: 'shm' | 'dmabuf';
+  /** Two of a size, and two small ones to warm up with; the caller's. */
+  readonly framebuffers: readonly Framebuffer[];
+  readonly warmUp: readonly Framebuffer[];
+  /** Redraws this much, without: all of two in turn. */
+  readonly redraws?: Size;
+  /** Frames of each pace until the compiler has seen every path often enough, as in a process that runs for days. */
+  readonly warmUpFrames: number;
+}
+
+export interface Case extends Drawing {
+  /** For the rows. */
+  readonly name: string;
+  /** Of the CPU's ratio. */
+  readonly goal: number | null;
+}
+
+export interface Round {
+  readonly cpuUs: number;
+  readonly medianUs: number;
+  readonly p99Us: number;
+}
+
+/** Of all threads of this process, each frame. */
+export async function oursCpuUs(guest: WindowGuest, frames: number): Promise<number> {
+  const before = process.cpuUsage();
+  await guest.frames(frames);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / frames;
+}
+
+async function measureOurs(guest: WindowGuest): Promise<Round> {
+  const cpuUs = await oursCpuUs(guest, FRAMES);
+  await guest.frames(FRAMES, 'kicked');
+  const latencies = guest.latenciesUs.toSorted((a, b) => a - b);
+  return { cpuUs, medianUs: latencies[FRAMES >> 1]!, p99Us: latencies[Math.floor(FRAMES * 0.99)]! };
+}
+
+/** A guest on `weston`, after frames enough on another one, that is `like` it but quick. */
+export async function openWarm({ framebuffers, warmUp, warmUpFrames, kind, redraws }: Drawing, like: WestonOptions, weston: Weston): Promise<WindowGuest> {
+  const options = { zeroCopy: kind === 'shm' ? 'off' : 'auto', redraws } as const;
+  await using fast = await startWeston({ ...like, ...FAST });
+  using quick = await WindowGuest.open(warmUp, { ...options, socket: fast.socket });
+  await quick.frames(warmUpFrames);
+  await quick.frames(warmUpFrames, 'kicked');
+  const guest = await WindowGuest.open(framebuffers, { ...options, socket: weston.socket });
+  await guest.frames(SETTLING_FRAMES);
+  return guest;
+}
+
+/** `weston`: how the compositors are to be, one for each side. `program` is client.c's. */
+export async function compare(program: string, one: Case, weston: WestonOptions, progress: (text: string) => void): Promise<Measurement[]> {
+  await using ourWeston = await startWeston(weston);
+  await using peerWeston = await startWeston(weston);
+  progress(`${one.name}: warming up`);
+  using guest = await openWarm(one, weston, ourWeston);
+  const [size] = one.framebuffers;
+  using client = new Peer(program, { kind: one.kind, size: size!, damage: one.redraws ?? size!, env: peerWeston.env });
+  await client.frames(SETTLING_FRAMES);
+  const ours: Round[] = [];
+  const peer: Round[] = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    progress(`${one.name}: round ${i + 1} of ${ROUNDS}`);
+    ours.push(await measureOurs(guest));
+    peer.push(await client.frames(FRAMES));
+  }
+  progress(`${one.name}: tracing`);
+  const ourCalls = await ownSystemCalls(() => guest.frames(TRACED_FRAMES));
+  const peerCalls = betweenMarks(await systemCallsWhile(client.pid, () => client.frames(TRACED_FRAMES)));
+
+  const row = (what: string, unit: string, goal: number | null, of: (round: Round) => number): Measurement => ({
+    name: `${one.name}, ${what}`, unit, better: 'less', ours: ours.map(of), peer: { name: PEER, samples: peer.map(of) }, goal,
+  });
+  const perFrame = (what: string, goal: number | null, isCounted: (call: string) => boolean): Measurement => {
+    const of = (calls: readonly string[]): number => calls.filter(isCounted).length / TRACED_FRAMES;
+    const counted = { name: `${one.name}, ${what}`, unit: '1/frame', better: 'less', ours: [of(ourCalls)] } as const;
+    // A goal is a bound of the count itself, not of how it compares.
+    return { ...counted, peer: goal === null ? { name: PEER, samples: [of(peerCalls)] } : null, goal };
+  };
+  return [
+    row('CPU', 'us/frame', one.goal, ({ cpuUs }) => cpuUs),
+    row('flush to commit, median', 'us', null, ({ medianUs }) => medianUs),
+    row('flush to commit, 99th percentile', 'us', null, ({ p99Us }) => p99Us),
+    perFrame('system calls', null, () => true),
+    perFrame('sendmsg', 1, (call) => call.startsWith('sendmsg(')),
+    perFrame('imports (ioctls, descriptors sent)', 0, (call) => call.startsWith('ioctl(') || call.includes('SCM_RIGHTS')),
+  ];
+}

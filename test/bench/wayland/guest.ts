@@ -1,0 +1,148 @@
+import type { WaylandOutput } from '../../../display/wayland/output.ts';
+import { WaylandWindows } from '../../../display/wayland/windows.ts';
+import { Bridge } from '../../../src/bridge.ts';
+import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import { Damage } from '../../../src/core/damage.ts';
+import type { Framebuffer } from '../../../src/core/framebuffer.ts';
+import type { Rect, Size } from '../../../src/core/geometry.ts';
+import type { Output } from '../../../src/core/output.ts';
+import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import { EventFd } from '../../../src/sys/eventfd.ts';
+import { Poll } from '../../../src/sys/poll.ts';
+
+const SCANOUT = scanoutId(0);
+
+export interface WindowGuestOptions {
+  /** The compositor's. */
+  readonly socket: string;
+  readonly zeroCopy: ZeroCopy;
+  /** Redraws this much of its first framebuffer, in the corner; without: shows all in turn, each new as a whole. */
+  readonly redraws?: Size | undefined;
+}
+
+/** How the end of a frame makes the guest draw the next: by a call, which costs nothing, or by an eventfd, as a kick comes. */
+type Pace = 'called' | 'kicked';
+
+/** Our whole path: a guest that draws at the compositor's pace, the bridge, a window. */
+export class WindowGuest implements Source, Flush {
+  readonly scanouts = 1;
+  /** From each frame's flush until sendmsg had returned, since `frames` was called. */
+  readonly latenciesUs: number[] = [];
+  readonly #framebuffers: readonly Framebuffer[];
+  readonly #damage = new Damage();
+  readonly #rect: Rect;
+  readonly #isRedrawing: boolean;
+  readonly #kick = EventFd.create();
+  #stack: DisposableStack | null = null;
+  #sink: SourceSink | null = null;
+  #next = 0;
+  #left = 0;
+  #pace: Pace = 'called';
+  #flushedMs = 0;
+  #onStop: () => void = () => undefined;
+
+  private constructor(framebuffers: readonly Framebuffer[], redraws: Size | undefined) {
+    const { width, height } = framebuffers[0]!;
+    this.#framebuffers = framebuffers;
+    this.#rect = { x: 0, y: 0, width, height };
+    this.#isRedrawing = redraws !== undefined;
+    this.#damage.add(0, 0, redraws?.width ?? width, redraws?.height ?? height);
+  }
+
+  /** All framebuffers have the same size and stay the caller's. Resolves when the window shows them. */
+  static async open(framebuffers: readonly Framebuffer[], { socket, zeroCopy, redraws }: WindowGuestOptions): Promise<WindowGuest> {
+    using stack = new DisposableStack();
+    const guest = new WindowGuest(framebuffers, redraws);
+    stack.use(guest.#kick);
+    stack.use(Poll.readable(guest.#kick, () => guest.#kicked()));
+    const windows = stack.use(await WaylandWindows.connect({ socket }));
+    const output = windows.open(1)[0]!;
+    guest.#watch(output);
+    const bridge = stack.use(new Bridge(guest, { zeroCopy }));
+    bridge.show(SCANOUT, output);
+    guest.#show();
+    await guest.frames(framebuffers.length);
+    guest.#timeSends(output);
+    const { rung } = bridge.stats[0]!.screens[0]!.primary;
+    // What is measured is what is meant.
+    if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf')) throw new Error(`the pictures went by rung '${String(rung)}'`);
+    guest.#stack = stack.move();
+    return guest;
+  }
+
+  connect(sink: SourceSink): void {
+    this.#sink = sink;
+  }
+
+  setMonitor(): void {
+    // The pictures are as large as they are.
+  }
+
+  /** Resolves when the last of `count` frames is on screen. */
+  frames(count: number, pace: Pace = 'called'): Promise<void> {
+    return new Promise((resolve) => {
+      this.latenciesUs.length = 0;
+      this.#left = count;
+      this.#pace = pace;
+      this.#onStop = () => setImmediate(resolve);
+      this.#draw();
+    });
+  }
+
+  done(): void {
+    // The flush of a copied redraw is done before anybody saw it.
+    if (!this.#isRedrawing) this.#shown();
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack?.[Symbol.dispose]();
+  }
+
+  /** Before anybody listens to it. */
+  #watch(output: Output): void {
+    const listen = output.listen.bind(output);
+    output.listen = (listener) => {
+      const presented = listener.presented.bind(listener);
+      listener.presented = (timeMs, refreshMhz, sequence, flags) => {
+        presented(timeMs, refreshMhz, sequence, flags);
+        if (this.#isRedrawing) this.#shown();
+      };
+      listen(listener);
+    };
+  }
+
+  #timeSends({ window }: WaylandOutput): void {
+    const { out } = window!.surface.connection;
+    const send = out.send.bind(out);
+    out.send = (socket) => {
+      const isAll = send(socket);
+      if (this.#flushedMs > 0) this.latenciesUs.push((performance.now() - this.#flushedMs) * 1000);
+      this.#flushedMs = 0;
+      return isAll;
+    };
+  }
+
+  #show(): void {
+    this.#sink!.scanout(SCANOUT, this.#framebuffers[this.#next]!, this.#rect);
+    this.#next = this.#next + 1 === this.#framebuffers.length ? 0 : this.#next + 1;
+  }
+
+  #draw(): void {
+    this.#flushedMs = performance.now();
+    if (!this.#isRedrawing) this.#show();
+    this.#sink!.flush(SCANOUT, this.#damage, this);
+  }
+
+  #kicked(): void {
+    this.#kick.consume();
+    this.#draw();
+  }
+
+  #shown(): void {
+    this.#left--;
+    if (this.#left === 0) this.#onStop();
+    else if (this.#left > 0 && this.#pace === 'kicked') this.#kick.signal();
+    else if (this.#left > 0) this.#draw();
+  }
+}

@@ -1,0 +1,41 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Size } from '../../../src/core/geometry.ts';
+import type { Round } from './compare.ts';
+
+export interface PeerOptions {
+  readonly kind: 'shm' | 'dmabuf';
+  readonly size: Size;
+  /** Of each frame, in the corner. */
+  readonly damage: Size;
+  /** Says where the compositor is. */
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** client.c, which keeps its window as long as this lives. */
+export class Peer implements Disposable {
+  readonly #child: ChildProcess;
+  readonly #answers: AsyncIterator<string, undefined>;
+
+  constructor(program: string, { kind, size, damage, env }: PeerOptions) {
+    const child = spawn(program, [kind, ...[size.width, size.height, damage.width, damage.height].map(String)], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child = child;
+    this.#answers = createInterface(child.stdout)[Symbol.asyncIterator]();
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  async frames(count: number): Promise<Round> {
+    this.#child.stdin!.write(`${count}\n`);
+    const answer = await this.#answers.next();
+    if (answer.done === true) throw new Error('the client in C has ended');
+    const [cpuUs, medianUs, p99Us] = answer.value.split(' ').map(Number);
+    return { cpuUs: cpuUs! / count, medianUs: medianUs!, p99Us: p99Us! };
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.kill();
+  }
+}

@@ -1,0 +1,43 @@
+import { spawnSync } from 'node:child_process';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { WindowGuest } from '../bench/wayland/guest.ts';
+import { ownSystemCalls } from '../rig/system-calls.ts';
+import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
+import { GuestPicture } from '../unit/buffer/fakes.ts';
+
+const [WIDTH, HEIGHT] = [320, 200];
+const FRAMES = 40;
+
+function skipWithoutStrace(): boolean {
+  if (process.env.CI === 'true' || spawnSync('strace', ['--version']).status === 0) return false;
+  console.warn('skipped: no strace (sh test/rig/install.sh)');
+  return true;
+}
+
+/** What strace sees of a window whose buffers the compositor has, as it does after the first frames. */
+describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('the system calls of frames by wl_shm', () => {
+  let weston: Weston;
+  let stack: DisposableStack;
+  let guest: WindowGuest;
+
+  beforeEach(async () => {
+    weston = await startWeston({ size: [WIDTH, HEIGHT] });
+    stack = new DisposableStack();
+    const framebuffers = [1, 2].map(() => stack.use(new GuestPicture(WIDTH, HEIGHT)).framebuffer);
+    guest = stack.use(await WindowGuest.open(framebuffers, { socket: weston.socket, zeroCopy: 'off' }));
+    await guest.frames(4);
+  });
+  afterEach(async () => {
+    stack[Symbol.dispose]();
+    await weston[Symbol.asyncDispose]();
+  });
+
+  test.each(['called', 'kicked'] as const)('one sendmsg each, without a descriptor, and no memory of any kind, where the guest is %s', async (pace) => {
+    const calls = await ownSystemCalls(() => guest.frames(FRAMES, pace));
+    const sent = calls.filter((call) => call.startsWith('sendmsg('));
+    expect(sent).toHaveLength(FRAMES);
+    expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
+    expect(calls.filter((call) => /^(memfd_create|ftruncate|ioctl|dup3?|fcntl|close)\(/.test(call))).toEqual([]);
+  });
+});

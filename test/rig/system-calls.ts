@@ -1,0 +1,57 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Looked up before and after what counts, so that strace sees where to begin and end. */
+const BEGIN = '/scanout-bench-begin';
+const END = '/scanout-bench-end';
+
+/** The system calls of all threads of this process while `run` runs, one line each: `ioctl(7, ...) = 0`. */
+export async function ownSystemCalls(run: () => Promise<void>): Promise<string[]> {
+  const calls = await systemCallsWhile(process.pid, async () => {
+    existsSync(BEGIN);
+    await run();
+    existsSync(END);
+  });
+  return betweenMarks(calls);
+}
+
+/** Those of another process, which was there before and is afterwards. */
+export async function systemCallsWhile(pid: number, run: () => Promise<unknown>): Promise<string[]> {
+  using trace = new Trace();
+  const strace = spawn('strace', ['-f', '-p', String(pid), '-o', trace.file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = once(strace, 'close');
+  // "strace: Process 1 attached with 11 threads"
+  await Promise.race([once(strace.stderr, 'data'), ended]);
+  await run();
+  strace.kill('SIGINT');
+  await ended;
+  return trace.read();
+}
+
+/** What lies between the marks, where the process has looked those up. */
+export function betweenMarks(calls: readonly string[]): string[] {
+  const at = (mark: string): number => {
+    const index = calls.findIndex((call) => call.includes(mark));
+    if (index < 0) throw new Error(`strace saw no ${mark}:\n${calls.slice(0, 10).join('\n')}`);
+    return index;
+  };
+  return calls.slice(at(BEGIN) + 1, at(END));
+}
+
+/** A file for strace to write to. */
+class Trace implements Disposable {
+  readonly #directory = mkdtempSync(join(tmpdir(), 'strace-'));
+  readonly file = join(this.#directory, 'calls');
+
+  /** A call in two lines, because another thread's came between, counts where it began. */
+  read(): string[] {
+    return readFileSync(this.file, 'utf8').split('\n').flatMap((line) => /^\d+ +(\w+\(.*)/.exec(line)?.[1] ?? []);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#directory, { recursive: true });
+  }
+}
