@@ -50,6 +50,8 @@ static struct buffer buffers[BUFFERS];
 static uint8_t *guest[BUFFERS];
 static int width, height, damage_width, damage_height;
 static size_t picture_size;
+/* As the compositor wishes; 0 is as we like. */
+static int window_width, window_height;
 static bool copies, configured, frame_done;
 
 static void *checked(void *pointer, const char *what)
@@ -108,9 +110,9 @@ static void toplevel_configure(void *data, struct xdg_toplevel *toplevel, int32_
 {
 	(void)data;
 	(void)toplevel;
-	(void)w;
-	(void)h;
 	(void)states;
+	window_width = w;
+	window_height = h;
 }
 
 static void toplevel_close(void *data, struct xdg_toplevel *toplevel)
@@ -268,6 +270,9 @@ int main(int argc, char **argv)
 	wl_surface_commit(surface);
 	while (!configured)
 		dispatch();
+	/* Of a full screen the picture may reach out, the window may not. */
+	if (window_width > 0 && window_height > 0)
+		xdg_surface_set_window_geometry(xdg_surface, 0, 0, window_width, window_height);
 	if (copies)
 		open_shm();
 	else
