@@ -1,0 +1,37 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Pictures } from '../bench/kms/guest.ts';
+import { WindowGuest } from '../bench/wayland/guest.ts';
+import { ownSystemCalls } from '../rig/system-calls.ts';
+import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
+import { skipWithoutUdmabuf } from './machine.ts';
+
+const SIZE = { width: 320, height: 200 };
+const FLIPS = 20;
+const CARDS = '/dev/dri';
+
+describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('the system calls of flips by linux-dmabuf', () => {
+  let weston: Weston;
+
+  beforeAll(async () => {
+    // Mesa's software renderer maps a udmabuf itself; beside a card it would have that map it, in vain.
+    if (existsSync(CARDS)) execFileSync('mount', ['-t', 'tmpfs', 'none', CARDS]);
+    weston = await startWeston({ renderer: 'gl', size: [SIZE.width, SIZE.height] });
+  });
+  afterAll(async () => {
+    await weston[Symbol.asyncDispose]();
+    if (existsSync(CARDS)) execFileSync('umount', [CARDS]);
+  });
+
+  test('one sendmsg each, without a descriptor: nothing is imported', async () => {
+    using pictures = new Pictures(SIZE, 2);
+    using guest = await WindowGuest.open(pictures.framebuffers(), { socket: weston.socket, zeroCopy: 'auto' });
+    await guest.frames(4);
+    const calls = await ownSystemCalls(() => guest.frames(FLIPS));
+    const sent = calls.filter((call) => call.startsWith('sendmsg('));
+    expect(sent).toHaveLength(FLIPS);
+    expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
+    expect(calls.filter((call) => call.startsWith('ioctl('))).toEqual([]);
+  });
+});
