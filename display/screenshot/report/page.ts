@@ -26,7 +26,7 @@ summary { padding: .6rem 1rem; border-radius: 8px; background: var(--shade); cur
 .views { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; overflow: auto; }
 figure { margin: 0; min-width: 0; }
 figcaption { color: var(--dim); font-size: .9rem; }
-.views img { display: block; max-width: 100%; border: 1px solid var(--line); background: repeating-conic-gradient(#888 0 25%, #aaa 0 50%) 0 0 / 16px 16px; }
+.views img { display: block; max-width: 100%; outline: 1px solid var(--line); background: repeating-conic-gradient(#888 0 25%, #aaa 0 50%) 0 0 / 16px 16px; }
 .body:has([value=pixels]:checked) .views { display: flex; align-items: start; }
 .body:has([value=pixels]:checked) .views figure { flex: none; }
 .body:has([value=pixels]:checked) .views img { max-width: none; image-rendering: pixelated; }
