@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<{
   record: { summary: "record a guest's session into a file", load: () => import('./record.ts') },
   screenshot: { summary: "save a running bridge's picture as PNG", load: () => import('./screenshot.ts') },
   compare: { summary: 'compare two pictures and say what differs', load: () => import('./compare.ts') },
+  report: { summary: 'make one HTML file of the screenshots a test run compared', load: () => import('./report.ts') },
   stats: { summary: 'tell what a running bridge does', load: () => import('./stats.ts') },
   doctor: { summary: 'tell what this machine offers, and which way frames will take', load: () => import('./doctor.ts') },
   'qemu-args': { summary: 'print the QEMU flags for a socket', load: () => import('./qemu-args.ts') },

@@ -7,7 +7,7 @@ export type MatchStatus = 'matched' | 'different' | 'missing' | 'created' | 'upd
 export interface ReportFrame {
   /** Since the display was opened. */
   readonly timeMs: number;
-  /** The share of the screen that changed, 0 to 1. */
+  /** How much it changed, as a share of what the largest of them did. */
   readonly changed: number;
 }
 
@@ -109,7 +109,7 @@ function timeLine(frames: readonly ReportFrame[]): string {
     const height = SMALLEST_BAR + changed * (100 - SMALLEST_BAR);
     return `<rect x="${((timeMs / spanMs) * 998).toFixed(1)}" y="${(100 - height).toFixed(1)}" width="2" height="${height.toFixed(1)}"/>`;
   });
-  return `<svg class="time" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="When frames came, and how much of the screen each changed">${bars.join('')}</svg>`;
+  return `<svg class="time" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="When frames came, and how much each changed">${bars.join('')}</svg>`;
 }
 
 function facts(rung: string | null, frames: readonly ReportFrame[]): string {

@@ -1,0 +1,145 @@
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { comparePictures, type CompareOptions, diffPicture } from '../../display/screenshot/compare.ts';
+import { decodePng, encodePng, writePng } from '../../display/screenshot/png.ts';
+import type { MatchStatus } from '../../display/screenshot/report/report.ts';
+import { ScanoutError } from '../core/errors.ts';
+import type { Picture } from '../core/picture.ts';
+import { DisplayError } from './errors.ts';
+import { type ResultsFolder, evidencePrefix, recordMatch } from './results.ts';
+import { TestDisplay } from './test-display.ts';
+
+export interface ScreenshotOptions extends CompareOptions {
+  /** How long a display may take until it shows the golden picture, in milliseconds. Default 30 000. */
+  readonly timeoutMs?: number;
+  /** How long a display has to stand still until it is made a golden picture. Default 500. */
+  readonly quietMs?: number;
+  /** The hardware cursor is part of the picture. Default false. */
+  readonly cursor?: boolean;
+  /** Golden pictures that are written: `new` missing ones, `all` those that differ as well. Default `new`, and `none` where the environment has CI. */
+  readonly update?: 'all' | 'new' | 'none';
+  /** Where a run keeps all its comparisons, for `scanout report`. Default: only what differs is kept, beside the golden picture. */
+  readonly results?: ResultsFolder;
+}
+
+/** What came of a comparison. Paths are null where there is no such file. */
+export interface Match {
+  readonly status: MatchStatus;
+  /** It matched, or is the golden picture from now on. */
+  readonly passes: boolean;
+  /** What differs; empty if nothing does. */
+  readonly explanation: string;
+  /** The golden picture. */
+  readonly expectedPath: string | null;
+  readonly actualPath: string | null;
+  readonly diffPath: string | null;
+  /** An animated PNG, of a display that was opened with `video`. */
+  readonly videoPath: string | null;
+}
+
+/** A display does not show what it is to show. `match` has the evidence. */
+export class ScreenshotMismatch extends ScanoutError<'different' | 'missing'> {
+  readonly match: Match;
+
+  constructor(match: Match, name: string) {
+    super(match.status === 'missing' ? 'missing' : 'different', describeMatch(match, name));
+    this.match = match;
+  }
+}
+
+const QUIET_MS = 500;
+const TIMEOUT_MS = 30_000;
+
+/**
+ * Throws ScreenshotMismatch unless `matchScreenshot` passes: for any test runner.
+ *
+ *     await assertScreenshot(display, 'golden/login.png', { allowed: 20 });
+ */
+export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<void> {
+  const match = await matchScreenshot(shown, goldenPath, options);
+  if (!match.passes) throw new ScreenshotMismatch(match, goldenPath);
+}
+
+/**
+ * Compares what a display shows, or a picture, with a golden picture on file. A display is given time: each frame
+ * that comes is compared until one matches. A golden picture that is missing is made of what the display shows once
+ * it stands still.
+ *
+ * Rejects with DisplayError `dark` or `timeout` (nothing to make a golden picture of), PngError for a golden picture
+ * that cannot be read, and what the file system has to say.
+ */
+export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<Match> {
+  const { update = process.env.CI ? 'none' : 'new', results } = options;
+  const prefix = results ? evidencePrefix(results, goldenPath) : goldenPath.replace(/\.png$/, '');
+  for (const kind of ['expected', 'actual', 'diff', 'video']) await rm(`${prefix}-${kind}.png`, { force: true });
+  const golden = await readGolden(goldenPath);
+  const actual = golden && update !== 'all' ? await awaited(shown, golden, options) : await still(shown, options);
+  const found = await judge(shown, golden, actual, goldenPath, prefix, update, options);
+  const match = { expectedPath: golden || found.passes ? goldenPath : null, actualPath: null, diffPath: null, videoPath: null, ...found };
+  if (results) await recordMatch(results, goldenPath, match, shown instanceof TestDisplay ? shown : null);
+  return match;
+}
+
+type Verdict = Pick<Match, 'status' | 'passes' | 'explanation'> & Partial<Match>;
+
+async function judge(
+  shown: TestDisplay | Picture,
+  golden: Picture | null,
+  actual: Picture | null,
+  goldenPath: string,
+  prefix: string,
+  update: 'all' | 'new' | 'none',
+  options: ScreenshotOptions,
+): Promise<Verdict> {
+  const comparison = golden && actual ? comparePictures(golden, actual, options) : null;
+  if (comparison?.matches) return { status: 'matched', passes: true, explanation: '' };
+  const mayWrite = golden ? update === 'all' : update !== 'none';
+  if (mayWrite && actual) {
+    await mkdir(dirname(goldenPath), { recursive: true });
+    await writePng(goldenPath, actual);
+    return { status: golden ? 'updated' : 'created', passes: true, explanation: '' };
+  }
+  await mkdir(dirname(prefix), { recursive: true });
+  const keep = async (kind: string, png: Uint8Array | null): Promise<string | null> => {
+    if (png) await writeFile(`${prefix}-${kind}.png`, png);
+    return png && `${prefix}-${kind}.png`;
+  };
+  return {
+    status: golden ? 'different' : 'missing',
+    passes: false,
+    explanation: golden ? (comparison?.explanation ?? 'the display is dark') : 'there is no golden picture, and CI makes none: run the test where CI is not set, look at the picture and commit it',
+    actualPath: await keep('actual', actual && encodePng(actual)),
+    diffPath: await keep('diff', golden && actual && encodePng(diffPicture(golden, actual, options))),
+    videoPath: await keep('video', shown instanceof TestDisplay ? shown.video() : null),
+  };
+}
+
+/** Several lines for a person. */
+export function describeMatch({ status, explanation, expectedPath, actualPath, diffPath, videoPath }: Match, name: string): string {
+  const files = Object.entries({ expected: expectedPath, actual: actualPath, diff: diffPath, video: videoPath });
+  return [`${name}: ${explanation || status}`, ...files.filter(([, path]) => path !== null).map(([kind, path]) => `  ${kind.padEnd(8)} ${path}`)].join('\n');
+}
+
+async function readGolden(path: string): Promise<Picture | null> {
+  try {
+    return decodePng(await readFile(path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** The frame that matches, or the last one there was when time was up; null if the display was dark. */
+async function awaited(shown: TestDisplay | Picture, golden: Picture, options: ScreenshotOptions): Promise<Picture | null> {
+  if (!(shown instanceof TestDisplay)) return shown;
+  try {
+    return await shown.waitForMatch(golden, { timeoutMs: TIMEOUT_MS, ...options });
+  } catch (error) {
+    if (error instanceof DisplayError && error.code === 'timeout') return error.picture;
+    throw error;
+  }
+}
+
+async function still(shown: TestDisplay | Picture, options: ScreenshotOptions): Promise<Picture> {
+  return shown instanceof TestDisplay ? shown.waitForStable({ quietMs: QUIET_MS, timeoutMs: TIMEOUT_MS, ...options }) : shown;
+}
