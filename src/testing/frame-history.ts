@@ -1,4 +1,5 @@
 import { type AnimationFrame, encodeApng } from '../../display/screenshot/apng.ts';
+import type { Damage } from '../core/damage.ts';
 import type { Rect, Size } from '../core/geometry.ts';
 import type { Picture } from '../core/picture.ts';
 
@@ -23,7 +24,7 @@ interface Change {
  */
 export class FrameHistory {
   readonly #lengthMs: number;
-  readonly #grab: (area: Rect) => Picture;
+  readonly #grab: (area: Rect) => Picture | null;
   /** By time; the first one is whole. */
   readonly #changes: Change[] = [];
   #bytes = 0;
@@ -33,30 +34,31 @@ export class FrameHistory {
   #top = 0;
   #right = 0;
   #bottom = 0;
-  #noted = 0;
+  #notedMs = 0;
 
-  /** `grab` copies an area of what is on screen now. */
-  constructor(seconds: number, grab: (area: Rect) => Picture) {
+  /** `grab` copies an area of what is on screen now; null while nothing is. */
+  constructor(seconds: number, grab: (area: Rect) => Picture | null) {
     this.#lengthMs = seconds * 1000;
     this.#grab = grab;
   }
 
-  /** A frame of `size` is on screen, of which `damage` is new. `timeMs` is on the same clock each time. */
-  add(timeMs: number, size: Size, damage: Rect): void {
+  /** A frame of `size` is on screen, of which `damages` is new; they may reach beyond it. `timeMs` is on the same clock each time. */
+  add(timeMs: number, size: Size, ...damages: readonly Damage[]): void {
     const isWhole = size.width !== this.#size.width || size.height !== this.#size.height;
     if (isWhole) {
       this.#size = { width: size.width, height: size.height };
       this.#right = 0;
+      this.#note(0, 0, size.width, size.height);
     }
-    this.#note(isWhole ? { x: 0, y: 0, ...this.#size } : damage);
-    this.#noted = timeMs;
+    for (const damage of damages) for (let i = 0; i < damage.count; i++) this.#note(damage.x(i), damage.y(i), damage.x(i) + damage.width(i), damage.y(i) + damage.height(i));
+    this.#notedMs = timeMs;
     const last = this.#changes.at(-1);
-    if (isWhole || !last || timeMs - last.timeMs >= MIN_STEP_MS) this.#copy(isWhole);
+    if (isWhole || !last || timeMs - last.timeMs >= MIN_STEP_MS) this.#copy();
   }
 
   /** As an animated PNG in real time; null before the first frame. */
   encode(): Uint8Array | null {
-    this.#copy(false);
+    this.#copy();
     if (this.#changes.length === 0) return null;
     const wholes = this.#changes.filter(({ isWhole }) => isWhole);
     const width = Math.max(...wholes.map(({ patch }) => patch.width));
@@ -69,21 +71,25 @@ export class FrameHistory {
     return encodeApng(frames);
   }
 
-  #note({ x, y, width, height }: Rect): void {
-    if (width === 0 || height === 0) return;
+  #note(x1: number, y1: number, x2: number, y2: number): void {
+    const [left, top, right, bottom] = [Math.max(x1, 0), Math.max(y1, 0), Math.min(x2, this.#size.width), Math.min(y2, this.#size.height)];
+    if (left >= right || top >= bottom) return;
     const isFirst = this.#right === 0;
-    this.#left = isFirst ? x : Math.min(this.#left, x);
-    this.#top = isFirst ? y : Math.min(this.#top, y);
-    this.#right = isFirst ? x + width : Math.max(this.#right, x + width);
-    this.#bottom = isFirst ? y + height : Math.max(this.#bottom, y + height);
+    this.#left = isFirst ? left : Math.min(this.#left, left);
+    this.#top = isFirst ? top : Math.min(this.#top, top);
+    this.#right = Math.max(this.#right, right);
+    this.#bottom = isFirst ? bottom : Math.max(this.#bottom, bottom);
   }
 
-  #copy(isWhole: boolean): void {
+  #copy(): void {
     if (this.#right === 0) return;
+    const { width, height } = this.#size;
     const area = { x: this.#left, y: this.#top, width: this.#right - this.#left, height: this.#bottom - this.#top };
     this.#right = 0;
     const patch = this.#grab(area);
-    this.#changes.push({ timeMs: this.#noted, x: area.x, y: area.y, patch, isWhole });
+    if (!patch) return;
+    const isWhole = patch.width === width && patch.height === height;
+    this.#changes.push({ timeMs: this.#notedMs, x: area.x, y: area.y, patch, isWhole });
     this.#bytes += patch.data.length;
     this.#forgetOld();
   }

@@ -25,6 +25,8 @@ export interface DisplayOptions {
   readonly scanout?: number;
   /** The guest's input devices, where they are not those of a launched guest: `VhostUserInput`'s `sink`. */
   readonly input?: GuestInput;
+  /** Keeps so many seconds of what is shown for `video`, and for the report of a failure. Default 0. */
+  readonly video?: number;
 }
 
 /**
@@ -47,18 +49,18 @@ export function openDisplay(options: DisplayOptions): TestDisplay {
   const input = options.input ?? null;
   const bridge = owned.use(new Bridge(source, { ...(input && { input }), ...budgetOf(source, replay) }));
   bridge.show(id, output);
-  const display = new TestDisplay({ bridge, output, scanout: id, input, owned: owned.move() });
+  const display = new TestDisplay({ bridge, output, scanout: id, input, videoSeconds: options.video ?? 0, owned: owned.move() });
   replay?.finished.catch((cause: unknown) => display.lost(`the recording cannot be played to its end: ${cause instanceof Error ? cause.message : String(cause)}`, cause));
   return display;
 }
 
 /** The display of a guest that has its monitor already. */
-function displayOf(guest: LaunchedGuest, { size, scanout = 0, input }: DisplayOptions, owned: DisposableStack): TestDisplay {
+function displayOf(guest: LaunchedGuest, { size, scanout = 0, input, video = 0 }: DisplayOptions, owned: DisposableStack): TestDisplay {
   const { bridge, output } = guest;
   const { width, height } = output.monitor;
   if (size && (size.width !== width || size.height !== height)) throw new UsageError(`openDisplay: the guest was launched with a monitor of ${width}x${height}, give launchGuest the size: QEMU's guest hears of monitors when its driver starts`);
   if (input) throw new UsageError('openDisplay: a launched guest has its own input devices; leave `input` out');
-  const display = new TestDisplay({ bridge, output, scanout: checkedScanout(scanout, 1), input: guest.input, owned: owned.move() });
+  const display = new TestDisplay({ bridge, output, scanout: checkedScanout(scanout, 1), input: guest.input, videoSeconds: video, owned: owned.move() });
   void guest.exited.then(() => display.lost(`the guest is gone: ${guest.obituary}`));
   return display;
 }

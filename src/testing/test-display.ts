@@ -8,8 +8,10 @@ import { UsageError } from '../core/errors.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';
 import type { Picture } from '../core/picture.ts';
 import type { ScanoutId } from '../core/source.ts';
+import { monotonicMs } from '../sys/clock.ts';
 import type { DisposableStack } from '../sys/disposable-stack.ts';
 import { DisplayError } from './errors.ts';
+import { FrameHistory } from './frame-history.ts';
 import { type FrameTime, FrameTimes } from './frame-times.ts';
 import { type Chord, chordsOf, parseChord } from './typing.ts';
 import { type WaitForMatchOptions, type WaitForStableOptions, waitUntilMatch, waitUntilStable } from './waits.ts';
@@ -28,6 +30,8 @@ export interface DisplayParts {
   readonly output: HeadlessOutput;
   readonly scanout: ScanoutId;
   readonly input: GuestInput | null;
+  /** How much of the past `video` shows; 0 is none. */
+  readonly videoSeconds: number;
   /** Everything of it that is this display's own. */
   readonly owned: DisposableStack;
 }
@@ -36,11 +40,16 @@ export interface DisplayParts {
 export class TestDisplay implements Disposable {
   readonly #parts: DisplayParts;
   readonly #frames = new FrameTimes();
+  readonly #history: FrameHistory | null;
   readonly #end = new AbortController();
 
   constructor(parts: DisplayParts) {
     this.#parts = parts;
-    parts.owned.defer(parts.output.onFrame((frame) => this.#frames.add(frame.timeMs, frame.isDark ? 0 : frame.damage.area)));
+    const { output, videoSeconds } = parts;
+    this.#history = videoSeconds > 0 ? new FrameHistory(videoSeconds, (region) => output.capture({ region })) : null;
+    const shown = output.capture();
+    if (this.#history && shown) this.#history.add(monotonicMs(), shown);
+    parts.owned.defer(output.onFrame((frame) => this.#note(frame)));
   }
 
   /** Where a person's doings go, event by event, for what `type`, `press` and `click` cannot say. Null: the guest has no input devices of ours. */
@@ -116,6 +125,11 @@ export class TestDisplay implements Disposable {
     await this.#taken(input);
   }
 
+  /** What was on screen in the last seconds, with the hardware cursor, as an animated PNG; null if the display was opened without `video`, or was dark all the time. */
+  video(): Uint8Array | null {
+    return this.#history?.encode() ?? null;
+  }
+
   /** The guest is gone: whoever waits, or will, is told why. */
   lost(reason: string, cause?: unknown): void {
     this.#end.abort(new DisplayError('closed', reason, { picture: this.#parts.output.capture({ cursor: false }), cause }));
@@ -124,6 +138,11 @@ export class TestDisplay implements Disposable {
   [Symbol.dispose](): void {
     this.#end.abort(new DisplayError('closed', `${this.#parts.output.name} was disposed`));
     this.#parts.owned[Symbol.dispose]();
+  }
+
+  #note(frame: ShownFrame): void {
+    this.#frames.add(frame.timeMs, frame.isDark ? 0 : frame.damage.area);
+    if (!frame.isDark) this.#history?.add(frame.timeMs, frame, frame.damage, frame.cursorDamage);
   }
 
   #mustBeOpen(): void {

@@ -5,6 +5,7 @@ import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { decodePng, encodePng } from '../../display/screenshot/png.ts';
 import { renderReport, type ReportEntry } from '../../display/screenshot/report/report.ts';
+import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { FrameHistory } from '../../src/testing/frame-history.ts';
@@ -145,7 +146,9 @@ test('the browser plays the video frame by frame as the screen was', async () =>
     for (let y = area.y; y < area.y + area.height; y++) {
       for (let x = area.x; x < area.x + area.width; x++) screen.data.set([colour >> 16, (colour >> 8) & 255, colour & 255, 255], (y * screen.width + x) * 4);
     }
-    history.add(timeMs, screen, area);
+    const damage = new Damage();
+    damage.addRect(area);
+    history.add(timeMs, screen, damage);
     shown.push([...screen.data]);
   };
   draw(0, { x: 0, y: 0, width: 64, height: 32 }, RED);

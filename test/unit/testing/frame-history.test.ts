@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { decodeApng } from 'fast-png';
 import { expect, test } from 'vitest';
 import { encodeApng } from '../../../display/screenshot/apng.ts';
+import { Damage } from '../../../src/core/damage.ts';
 import type { Rect } from '../../../src/core/geometry.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 import { FrameHistory } from '../../../src/testing/frame-history.ts';
@@ -18,9 +19,15 @@ class Screen {
 
   draw(timeMs: number, area: Rect, grey: number): Picture {
     fill(this.picture, area, grey);
-    this.history.add(timeMs, this.picture, area);
+    this.history.add(timeMs, this.picture, damageOf(area));
     return { ...this.picture, data: this.picture.data.slice() };
   }
+}
+
+function damageOf(area: Rect): Damage {
+  const damage = new Damage();
+  damage.addRect(area);
+  return damage;
 }
 
 function solid(width: number, height: number, grey: number): Picture {
@@ -121,6 +128,16 @@ test('whatever was drawn when, the video ends with what is on screen', () => {
       expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
     }),
   );
+});
+
+test('damage that reaches beyond the screen counts where it is on it', () => {
+  const screen = new Screen(4, 2, 10);
+  screen.draw(0, { x: 0, y: 0, width: 4, height: 2 }, 3);
+  fill(screen.picture, { x: 3, y: 1, width: 1, height: 1 }, 9);
+
+  screen.history.add(100, screen.picture, damageOf({ x: 3, y: 1, width: 9, height: 9 }), damageOf({ x: -5, y: -5, width: 2, height: 2 }));
+
+  expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
 });
 
 test('an animation without frames, or with one outside of the first, is refused', () => {
