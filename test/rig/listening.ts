@@ -2,6 +2,9 @@ import { existsSync, readFileSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 
+// Node keeps one inotify descriptor from the first watcher on: it is there before any test counts descriptors.
+watch('/').close();
+
 /**
  * Resolves when another process listens at `path`. For programs that have no way to say so, where a
  * connection to try it would be the only one they take. Rejects as `gone` does: when that process ends.
