@@ -111,7 +111,8 @@ export class PlaneBuffers implements Disposable {
   /** `area` of the framebuffer changed. */
   damage(area: Damage): void {
     const chain = this.#chain;
-    if (this.#handle || !chain) return;
+    // A guest may flush nothing, to wait for the frame: that is no reason for another buffer.
+    if (this.#handle || !chain || area.isEmpty) return;
     chain.age(area, -this.#rect.x, -this.#rect.y);
     this.#chainIsBehind = true;
   }
@@ -233,8 +234,8 @@ export class PlaneBuffers implements Disposable {
     try {
       const result = chain.stage(this.#write);
       if (result === 'no-memory') {
-          const why = chain.refusal ?? `limit ${this.#context.budget.limit} bytes, raise --max-guest-memory`;
-          this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (${why})`, 'no memory');
+        const why = chain.refusal ?? `limit ${this.#context.budget.limit} bytes, raise --max-guest-memory`;
+        this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (${why})`, 'no memory');
       }
       return result !== 'busy';
     } catch (error) {

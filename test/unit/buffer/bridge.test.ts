@@ -159,6 +159,20 @@ describe('a guest that redraws the buffer on screen', () => {
     expect(output.presents.at(-1)!.damage).toEqual([[1, 2, 3, 4]]);
   });
 
+  test('and flushes nothing keeps the buffer that is on screen', () => {
+    bridge.show(FIRST, output);
+    source.show(picture().framebuffer);
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    const shown = output.presents.at(-1)!.handle;
+
+    const empty = source.flush(0, 0, 0, 0);
+    output.vblank();
+
+    expect(output.presents.at(-1)!.handle).toBe(shown);
+    expect(empty.done).toHaveBeenCalledOnce();
+  });
+
   test('has only the damage copied', () => {
     bridge.show(FIRST, output);
     const a = picture();
