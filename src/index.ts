@@ -40,6 +40,7 @@ export { DisplayError, type DisplayErrorCode } from './testing/errors.ts';
 export type { FrameTime } from './testing/frame-times.ts';
 export { launchGuest, type LaunchOptions } from './testing/launch-guest.ts';
 export type { LaunchedGuest } from './testing/launched-guest.ts';
+export { assertScreenshot, matchScreenshot, ScreenshotMismatch, type Match, type ScreenshotOptions } from './testing/match-screenshot.ts';
 export { openDisplay, type DisplayOptions } from './testing/open-display.ts';
 export { LaunchError, type LaunchErrorCode } from './testing/qemu-process.ts';
 export type { MouseButton, TestDisplay } from './testing/test-display.ts';

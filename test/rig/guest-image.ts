@@ -57,32 +57,40 @@ export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
 
 /** Kernel and initramfs for a test guest; throws with the remedy when `install.sh` has not run. */
 export function guestImage(): GuestImage {
-  const root = join(cacheDir, 'linux');
-  if (!existsSync(join(root, 'complete'))) throw new Error(`no guest kernel in ${root}: run sh test/rig/install.sh`);
-  const release = readdirSync(join(root, 'lib/modules'))[0]!;
-  const kernel = join(root, 'boot', `vmlinuz-${release}`);
+  const { kernel, release, modulesDir } = guestKernel();
   const busybox = readFileSync('/bin/busybox');
-
   const key = createHash('sha256').update(`${release}\n${wantedModules.join()}\n${init}`).update(busybox).digest('hex').slice(0, 16);
   const initrd = join(cacheDir, `initrd-${key}`);
   if (existsSync(initrd)) return { kernel, initrd, release };
 
-  const modulesDir = join(root, 'lib/modules', release);
-  const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), wantedModules);
-  const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
-  const archive = cpio([
-    directory('bin'),
-    directory('lib'),
-    { path: 'bin/busybox', mode: 0o100755, data: busybox },
-    { path: 'init', mode: 0o100755, data: Buffer.from(init) },
-    { path: 'modules', mode: 0o100644, data: Buffer.from(names.join('\n')) },
-    ...files.map((file, i) => ({ path: `lib/${names[i]!}`, mode: 0o100644, data: moduleBytes(join(modulesDir, file)) })),
-  ]);
+  const archive = initramfs({ modulesDir, modules: wantedModules, init });
   mkdirSync(cacheDir, { recursive: true });
   const unfinished = `${initrd}.${process.pid}`;
   writeFileSync(unfinished, archive);
   renameSync(unfinished, initrd);
   return { kernel, initrd, release };
+}
+
+/** The kernel that `install.sh` unpacked; throws with the remedy when there is none. */
+export function guestKernel(): { kernel: string; release: string; modulesDir: string } {
+  const root = join(cacheDir, 'linux');
+  if (!existsSync(join(root, 'complete'))) throw new Error(`no guest kernel in ${root}: run sh test/rig/install.sh`);
+  const release = readdirSync(join(root, 'lib/modules'))[0]!;
+  return { kernel: join(root, 'boot', `vmlinuz-${release}`), release, modulesDir: join(root, 'lib/modules', release) };
+}
+
+/** An archive with `init`, /bin/busybox, and in /lib the modules that the lines of /modules name, in the order to load them. */
+export function initramfs({ modulesDir, modules, init }: { readonly modulesDir: string; readonly modules: readonly string[]; readonly init: string }): Buffer {
+  const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), modules);
+  const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
+  return cpio([
+    directory('bin'),
+    directory('lib'),
+    { path: 'bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
+    { path: 'init', mode: 0o100755, data: Buffer.from(init) },
+    { path: 'modules', mode: 0o100644, data: Buffer.from(names.join('\n')) },
+    ...files.map((file, i) => ({ path: `lib/${names[i]!}`, mode: 0o100644, data: moduleBytes(join(modulesDir, file)) })),
+  ]);
 }
 
 /** Each wanted module after all it depends on. `modules.dep` lists dependencies nearest first. */

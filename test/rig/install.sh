@@ -8,9 +8,9 @@ set -eu
 
 packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
   kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap wayland-utils evtest libinput-tools
-  sway grim imagemagick chromium'
+  sway grim imagemagick chromium syslinux mtools python3-yaml'
 # Each of these comes whole from one suite: the first of them depends on the exact version of others.
-qemu_packages='qemu-system-gui qemu-system-x86'
+qemu_packages='qemu-system-gui qemu-system-x86 qemu-utils'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
 mesa_packages='libgbm-dev libgbm1 libgl1-mesa-dri libegl1'
 mesa_oldest=24   # imports and shows udmabufs without a GPU

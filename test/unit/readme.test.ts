@@ -18,7 +18,7 @@ const SIDE = 64;
 test('the library example shows a guest and saves its picture', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'readme-'));
   onTestFinished(() => rmSync(directory, { recursive: true }));
-  const example = /```ts\n(.*?)```/s.exec(README)![1]!;
+  const example = /^## From code\n.*?```ts\n(.*?)```/ms.exec(README)![1]!;
   const program = example.replace("'scanout-bridge'", `'${join(ROOT, 'src/index.ts')}'`).replaceAll('/tmp/gpu.sock', join(directory, 'gpu.sock'));
   writeFileSync(join(directory, 'example.mts'), program);
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, stdio: 'inherit' });
