@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { Bridge, HeadlessOutput, type Picture, scanoutId, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { DisplayError } from '../../src/testing/errors.ts';
+import { TestDisplay } from '../../src/testing/test-display.ts';
 import type { Guest } from './guest.ts';
+import { expectSamePicture } from './picture.ts';
 
 export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'log' | 'scanouts'> {
   /** One headless output each, on scanouts 0, 1, ...; one of 1280x800 unless told. */
@@ -24,6 +27,7 @@ export class OurGpu implements Disposable {
   /** What was logged, `level: message`. */
   readonly log: string[] = [];
   readonly #outputs: HeadlessOutput[];
+  readonly #displays: TestDisplay[];
   readonly #stack: DisposableStack;
 
   private constructor({ sizes = [[1280, 800]], socket, ...options }: OurGpuOptions, stack: DisposableStack) {
@@ -35,6 +39,7 @@ export class OurGpu implements Disposable {
     this.#outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
     this.bridge = stack.use(new Bridge(this.guest, { budget: this.guest.budget, log }));
     this.outputs.forEach((output, index) => this.bridge.show(scanoutId(index), output));
+    this.#displays = this.outputs.map((output, index) => stack.use(this.#displayOf(output, index)));
     this.#stack = stack.move();
   }
 
@@ -52,17 +57,32 @@ export class OurGpu implements Disposable {
     return this.outputs[0]!;
   }
 
+  /** What a test sees of each output. */
+  get displays(): readonly TestDisplay[] {
+    return this.#displays;
+  }
+
+  /** Of scanout 0. */
+  get display(): TestDisplay {
+    return this.displays[0]!;
+  }
+
   /** Another monitor in place of what scanout 0 has; QEMU's guest hears of it when its driver starts. */
   plug(width: number, height: number): HeadlessOutput {
     const output = this.#stack.use(HeadlessOutput.open({ width, height }));
     this.bridge.hide(this.output);
     this.bridge.show(scanoutId(0), output);
     this.#outputs[0] = output;
+    this.#displays[0] = this.#stack.use(this.#displayOf(output, 0));
     return output;
   }
 
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
+  }
+
+  #displayOf(output: HeadlessOutput, index: number): TestDisplay {
+    return new TestDisplay({ bridge: this.bridge, output, scanout: scanoutId(index), input: null, videoSeconds: 0, owned: new DisposableStack() });
   }
 }
 
@@ -71,6 +91,16 @@ export async function rebindDriver(guest: Guest, between: () => void | Promise<v
   await guest.run('cd /sys/bus/virtio/drivers/virtio_gpu; device=$(echo virtio*); echo $device >unbind');
   await between();
   await guest.run('echo $device >bind; cd /');
+}
+
+/** The display shows the picture now or in a later frame; throws what `expectSamePicture` does of its last one if not. */
+export async function expectShown(display: TestDisplay, expected: Picture, name: string, options?: { readonly cursor?: boolean }): Promise<void> {
+  try {
+    await display.waitForMatch(expected, options);
+  } catch (error) {
+    if (error instanceof DisplayError && error.picture) expectSamePicture(error.picture, expected, name);
+    throw error;
+  }
 }
 
 /** What is on screen once nothing more is on its way there. Rejects while the screen is dark. */
