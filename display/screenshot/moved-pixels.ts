@@ -30,9 +30,19 @@ function isFrom(evidence: Evidence, origin: Origin): boolean {
 
 function mirrored(evidence: Evidence): string | null {
   const { width, height } = evidence;
-  if (isFrom(evidence, (x, y) => (height - 1 - y) * width + x)) return 'looks upside down (rows from the bottom up)';
-  if (isFrom(evidence, (x, y) => y * width + width - 1 - x)) return 'looks mirrored left to right';
-  return isFrom(evidence, (x, y) => (height - 1 - y) * width + width - 1 - x) ? 'looks turned by 180 degrees' : null;
+  if (isSwapped(evidence, (x, y) => (height - 1 - y) * width + x)) return 'looks upside down (rows from the bottom up)';
+  if (isSwapped(evidence, (x, y) => y * width + width - 1 - x)) return 'looks mirrored left to right';
+  return isSwapped(evidence, (x, y) => (height - 1 - y) * width + width - 1 - x) ? 'looks turned by 180 degrees' : null;
+}
+
+/** The pixel at each place is seen at the other's: one way alone, text that is gone from a black screen comes from anywhere. */
+function isSwapped(evidence: Evidence, other: (x: number, y: number) => number): boolean {
+  const { width, expected, actual } = evidence;
+  return explains(evidence, (i) => {
+    const j = other(i % width, Math.floor(i / width));
+    if (expected[i] === 0 || expected[j] === 0) return null;
+    return expected[j] === actual[i] && expected[i] === actual[j];
+  });
 }
 
 /**

@@ -166,6 +166,13 @@ describe('pixels elsewhere', () => {
   });
 });
 
+test('text that is gone from a black screen is no screen that was turned', () => {
+  const text = (from: number, to: number) => draw(200, 100, (x, y) => (y >= from && y < to && (x * 7 + y * 13) % 11 === 0 ? [170 + (x % 3), 170, 170] : BLACK));
+
+  expect(explain(text(0, 20), text(0, 2))).not.toMatch(/turned|mirrored|upside|shifted/);
+  expect(explain(text(0, 20), text(30, 31))).not.toMatch(/turned|mirrored|upside|shifted/);
+});
+
 test('a clock that went on does not hide what happened to the rest', () => {
   const picture = noisePicture(200, 100, 6);
   const isClock = (x: number, y: number): boolean => x >= 160 && y < 10;
