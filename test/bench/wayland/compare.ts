@@ -3,6 +3,7 @@ import type { Size } from '../../../src/core/geometry.ts';
 import { betweenMarks, ownSystemCalls, systemCallsWhile } from '../../rig/system-calls.ts';
 import { startWeston, type Weston, type WestonOptions } from '../../rig/weston.ts';
 import type { Measurement } from '../benchmark.ts';
+import { BareLoop } from './bare-loop.ts';
 import { WindowGuest } from './guest.ts';
 import { Peer } from './peer.ts';
 
@@ -14,6 +15,7 @@ const SETTLING_FRAMES = 20;
 const FAST: Partial<WestonOptions> = { size: [640, 480], extraArgs: ['--refresh-rate=1000000'] };
 
 const PEER = 'a minimal client in C on libwayland-client';
+const BARE = "Node's own loop: two wake-ups, two recvmsg and a sendmsg a frame";
 
 /** What is shown, and how. */
 export interface Drawing {
@@ -79,10 +81,15 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
   await client.frames(SETTLING_FRAMES);
   const ours: Round[] = [];
   const peer: Round[] = [];
+  const bare: number[] = [];
   for (let i = 0; i < ROUNDS; i++) {
     progress(`${one.name}: round ${i + 1} of ${ROUNDS}`);
     ours.push(await measureOurs(guest));
     peer.push(await client.frames(FRAMES));
+    // Not there while others are measured: it would wake this process.
+    using loop = new BareLoop();
+    await loop.cpuUs(SETTLING_FRAMES);
+    bare.push(await loop.cpuUs(FRAMES));
   }
   progress(`${one.name}: tracing`);
   const ourCalls = await ownSystemCalls(() => guest.frames(TRACED_FRAMES));
@@ -99,6 +106,7 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
   };
   return [
     row('CPU', 'us/frame', one.goal, ({ cpuUs }) => cpuUs),
+    { name: `${one.name}, CPU against a bare loop`, unit: 'us/frame', better: 'less', ours: ours.map(({ cpuUs }) => cpuUs), peer: { name: BARE, samples: bare }, goal: null },
     row('flush to commit, median', 'us', null, ({ medianUs }) => medianUs),
     row('flush to commit, 99th percentile', 'us', null, ({ p99Us }) => p99Us),
     perFrame('system calls', null, () => true),

@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import type { OwnedFd } from '../../../src/sys/fd.ts';
+import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
+import { Poll } from '../../../src/sys/poll.ts';
+import { socketPair } from '../../../src/sys/socket.ts';
+import { receiveAt, transmit } from '../../../src/sys/unix-message.ts';
+
+const EVENT_BYTES = 40;
+const REQUEST_BYTES = 120;
+const CAPACITY = 4096;
+const NO_BYTES = new Uint8Array(0);
+const NO_FDS: OwnedFd[] = [];
+
+/** Says what a compositor says of a frame, when it would: first that it may be drawn, then that it was seen. */
+const COMPOSITOR = `
+  const socket = new (require('node:net').Socket)({ fd: 3 });
+  const event = Buffer.alloc(${EVENT_BYTES});
+  const frame = () => { socket.write(event); setTimeout(() => socket.write(event), 7); };
+  socket.on('data', () => undefined).on('close', () => process.exit());
+  setInterval(frame, 1000 / 60);
+`;
+
+/** What a frame costs a process of Node's before it is about Wayland: two wake-ups with a recvmsg each, and one sendmsg. */
+export class BareLoop implements Disposable {
+  readonly #stack: DisposableStack;
+  #left = 0;
+  #onStop: () => void = () => undefined;
+
+  constructor() {
+    using stack = new DisposableStack();
+    const [ours, theirs] = socketPair();
+    stack.use(ours);
+    const memory = stack.use(NativeBuffer.allocate(CAPACITY));
+    using given = theirs;
+    const compositor = spawn(process.execPath, ['-e', COMPOSITOR], { stdio: ['ignore', 'ignore', 'inherit', given.fd] });
+    stack.defer(() => compositor.kill());
+    let bytes = 0;
+    const wake = (): void => {
+      bytes += receiveAt(ours.fd, memory.address, CAPACITY, NO_FDS);
+      if (bytes < 2 * EVENT_BYTES) return;
+      bytes -= 2 * EVENT_BYTES;
+      transmit(ours.fd, NO_BYTES, 0, memory.address, REQUEST_BYTES, NO_FDS);
+      if (--this.#left === 0) setImmediate(this.#onStop);
+    };
+    stack.use(Poll.readable(ours, wake));
+    this.#stack = stack.move();
+  }
+
+  /** Microseconds a frame, of all threads of this process. */
+  async cpuUs(frames: number): Promise<number> {
+    const before = process.cpuUsage();
+    await new Promise<void>((resolve) => {
+      this.#left = frames;
+      this.#onStop = resolve;
+    });
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / frames;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+}
