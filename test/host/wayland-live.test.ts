@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WlPointerAxis } from '../../display/wayland/client/index.ts';
 import { BTN, KEY } from '../../protocols/input-event-codes.ts';
@@ -230,5 +231,23 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     await person.sent();
     await sway[Symbol.asyncDispose]();
     expect(groups(await heard(guest, 'KEY_A', 'value 0'))).toEqual([['EV_KEY KEY_A 1'], ['EV_KEY KEY_A 0']]);
+  });
+});
+
+describe.skipIf(missing !== null)('the last window closed', () => {
+  test('ends the command', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'scanout-closed-'));
+    try {
+      await using sway = await Sway.start(WIDTH, HEIGHT, '');
+      await using run = await ScanoutRun.start('--guest', `vhost-user:${join(dir, 'gpu')}`, '--output', `wayland:${sway.socket}`, '--control', join(dir, 'control'));
+      while (sway.titles().length === 0) await setImmediate();
+      const exit = run.exited();
+
+      sway.closeWindows();
+
+      expect(await exit).toBe(0);
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 });

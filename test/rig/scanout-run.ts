@@ -34,11 +34,16 @@ export class ScanoutRun implements AsyncDisposable {
     while (this.log.split(text).length <= times) await new Promise<void>((resolve) => (this.#onLog = resolve));
   }
 
-  /** Resolves with the exit code, null after SIGKILL. */
+  /** Resolves with the exit code, null after SIGKILL; asked for before it ends. */
+  async exited(): Promise<number | null> {
+    const [code] = (await once(this.#child, 'exit')) as [number | null];
+    return code;
+  }
+
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
-    const exit = once(this.#child, 'exit') as Promise<[number | null]>;
+    const exit = this.exited();
     this.#child.kill(signal);
-    return (await exit)[0];
+    return exit;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -89,14 +89,22 @@ export class Sway implements AsyncDisposable {
 
   /** Of each window that is open. */
   titles(): string[] {
-    const socket = join(this.#dir, readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!);
-    const tree = execFileSync('swaymsg', ['--socket', socket, '--raw', '--type', 'get_tree'], { encoding: 'utf8' });
-    return titlesIn(JSON.parse(tree) as Container);
+    return titlesIn(JSON.parse(this.#message('--type', 'get_tree')) as Container);
+  }
+
+  /** As its user does with each of them. */
+  closeWindows(): void {
+    this.#message('[title=".*"] kill');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill();
     await this.#closed;
     rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  #message(...args: readonly string[]): string {
+    const socket = join(this.#dir, readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!);
+    return execFileSync('swaymsg', ['--socket', socket, '--raw', ...args], { encoding: 'utf8' });
   }
 }
