@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 describe('help', () => {
-  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example of it', async (name) => {
+  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example of it', async (name) => {
     const { code, stdout } = await scanout(name, '--help');
 
     expect(code).toBe(0);
@@ -26,7 +26,7 @@ describe('help', () => {
     const { code, stdout } = await scanout('--help');
 
     expect(code).toBe(0);
-    for (const name of ['run', 'replay', 'record', 'screenshot', 'compare', 'stats', 'doctor', 'qemu-args']) expect(stdout).toContain(`\n  ${name} `);
+    for (const name of ['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args']) expect(stdout).toContain(`\n  ${name} `);
     expect((await scanout('help', 'stats')).stdout).toBe((await scanout('stats', '--help')).stdout);
   });
 
@@ -55,6 +55,7 @@ describe('a command line that cannot be used exits with 2 and says what to do', 
     ['a picture of monitors', ['replay', '--output', 'kms', '--png', '/tmp/never.png'], 'add --output headless:WIDTHxHEIGHT'],
     ['more outputs than the recording has monitors', ['replay', '--output', 'headless:9x9', '--output', 'headless:9x9'], 'a recording of 1 monitors'],
     ['a level there is not', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
+    ['a folder without comparisons', ['report', '/nonexistent'], 'no comparison is recorded there'],
     ['a surplus argument', ['doctor', 'now'], 'too many arguments'],
   ])('%s', async (_what, args, hint) => {
     const { code, stdout, stderr } = await scanout(...args);
