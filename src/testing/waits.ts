@@ -2,6 +2,7 @@ import type { HeadlessOutput } from '../../display/headless/output.ts';
 import { comparePictures, type CompareOptions, type Comparison } from '../../display/screenshot/compare.ts';
 import type { Rect } from '../core/geometry.ts';
 import type { Picture } from '../core/picture.ts';
+import { monotonicMs } from '../sys/clock.ts';
 import { ChangeLog, rectText } from './change-log.ts';
 import { DisplayError } from './errors.ts';
 import { type Attention, cropPicture, ScreenCopy } from './screen-copy.ts';
@@ -33,8 +34,8 @@ const noRung: Rung = () => null;
 
 /** What a wait waits for. */
 interface Goal {
-  /** Looks at the screen as it is now, which the wait may end with; called first and after every change that counts. */
-  look(picture: Picture | null, end: (picture: Picture) => void): void;
+  /** Looks at the screen as it is since `sinceMs`, which the wait may end with; called first and after every change that counts. */
+  look(picture: Picture | null, sinceMs: number, end: (picture: Picture) => void): void;
   /** What did not come, for the message. */
   missed(picture: Picture | null): string;
 }
@@ -43,13 +44,13 @@ interface Goal {
 export function waitUntilStable(output: HeadlessOutput, { quietMs = DEFAULT_QUIET_MS, ...options }: WaitForStableOptions = {}, rung: Rung = noRung): Promise<Picture> {
   let quiet: NodeJS.Timeout | undefined;
   const goal: Goal = {
-    look(picture, end) {
+    look(picture, sinceMs, end) {
       clearTimeout(quiet);
       if (!picture) return;
       quiet = setTimeout(() => {
         // Timers run before sockets are read: the guest may have said something that this process had no time for.
         setImmediate(() => void output.settled().then(() => end(picture)));
-      }, quietMs);
+      }, quietMs - (monotonicMs() - sinceMs));
     },
     missed: (picture) => (picture ? `did not stand still for ${quietMs} ms` : 'showed nothing'),
   };
@@ -62,7 +63,7 @@ export function waitUntilMatch(output: HeadlessOutput, expected: Picture, option
   const place = at && { ...at, width: expected.width, height: expected.height };
   let comparison: Comparison | null = null;
   const goal: Goal = {
-    look(picture, end) {
+    look(picture, _, end) {
       if (!picture) return;
       const actual = place ? cropPicture(picture, place) : picture;
       comparison = actual && comparePictures(expected, actual, options);
@@ -95,9 +96,9 @@ function wait(output: HeadlessOutput, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, 
       reject(error);
     };
     const aborted = (): void => fail(signal?.reason as Error);
-    const look = (): void => {
+    const look = (sinceMs: number): void => {
       const mine = ++generation;
-      goal.look(screen.picture, (picture) => {
+      goal.look(screen.picture, sinceMs, (picture) => {
         if (mine !== generation) return;
         over();
         resolve(picture);
@@ -114,7 +115,7 @@ function wait(output: HeadlessOutput, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, 
       orFail(() => {
         const isChanged = screen.update(frame);
         changes.add(frame.timeMs, isChanged ? screen.changed : null);
-        if (isChanged) look();
+        if (isChanged) look(frame.timeMs);
       }),
     );
     const deadline = setTimeout(() => {
@@ -124,7 +125,7 @@ function wait(output: HeadlessOutput, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, 
     if (signal?.aborted) aborted();
     else {
       signal?.addEventListener('abort', aborted);
-      orFail(look);
+      orFail(() => look(monotonicMs()));
     }
   });
 }
