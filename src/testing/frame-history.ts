@@ -42,7 +42,7 @@ export class FrameHistory {
     this.#grab = grab;
   }
 
-  /** A frame of `size` is on screen, of which `damages` is new; they may reach beyond it. `timeMs` is on the same clock each time. */
+  /** A frame of `size` (0x0: a dark one) is on screen, of which `damages` are new; they may reach beyond it. `timeMs` is on the same clock each time. */
   add(timeMs: number, size: Size, ...damages: readonly Damage[]): void {
     const isWhole = size.width !== this.#size.width || size.height !== this.#size.height;
     if (isWhole) {
@@ -85,9 +85,9 @@ export class FrameHistory {
     if (this.#right === 0) return;
     const { width, height } = this.#size;
     const area = { x: this.#left, y: this.#top, width: this.#right - this.#left, height: this.#bottom - this.#top };
-    this.#right = 0;
     const patch = this.#grab(area);
     if (!patch) return;
+    this.#right = 0;
     const isWhole = patch.width === width && patch.height === height;
     this.#changes.push({ timeMs: this.#notedMs, x: area.x, y: area.y, patch, isWhole });
     this.#bytes += patch.data.length;
@@ -102,7 +102,6 @@ export class FrameHistory {
     for (let next = this.#changes[1]; next && (newestMs - next.timeMs >= this.#lengthMs || this.#bytes > MAX_BYTES); next = this.#changes[count + 1]) {
       count++;
       this.#bytes -= next.isWhole ? base!.patch.data.length : next.patch.data.length;
-      
       if (!next.isWhole) paste(base!.patch, next);
       base = next.isWhole ? next : { ...base!, timeMs: next.timeMs };
     }

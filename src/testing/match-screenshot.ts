@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { comparePictures, type CompareOptions, diffPicture } from '../../display/screenshot/compare.ts';
 import { decodePng, encodePng, writePng } from '../../display/screenshot/png.ts';
@@ -6,7 +6,7 @@ import type { MatchStatus } from '../../display/screenshot/report/report.ts';
 import { ScanoutError } from '../core/errors.ts';
 import type { Picture } from '../core/picture.ts';
 import { DisplayError } from './errors.ts';
-import { type ResultsFolder, evidencePrefix, recordMatch } from './results.ts';
+import { type ResultsFolder, evidencePrefix, recordMatch, removeEvidence } from './results.ts';
 import { TestDisplay } from './test-display.ts';
 
 export interface ScreenshotOptions extends CompareOptions {
@@ -47,9 +47,6 @@ export class ScreenshotMismatch extends ScanoutError<'different' | 'missing'> {
   }
 }
 
-const QUIET_MS = 500;
-const TIMEOUT_MS = 30_000;
-
 /**
  * Throws ScreenshotMismatch unless `matchScreenshot` passes: for any test runner.
  *
@@ -71,7 +68,7 @@ export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath:
 export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<Match> {
   const { update = process.env.CI ? 'none' : 'new', results } = options;
   const prefix = results ? evidencePrefix(results, goldenPath) : goldenPath.replace(/\.png$/, '');
-  for (const kind of ['expected', 'actual', 'diff', 'video']) await rm(`${prefix}-${kind}.png`, { force: true });
+  await removeEvidence(prefix);
   const golden = await readGolden(goldenPath);
   const actual = golden && update !== 'all' ? await awaited(shown, golden, options) : await still(shown, options);
   const found = await judge(shown, golden, actual, goldenPath, prefix, update, options);
@@ -133,7 +130,7 @@ async function readGolden(path: string): Promise<Picture | null> {
 async function awaited(shown: TestDisplay | Picture, golden: Picture, options: ScreenshotOptions): Promise<Picture | null> {
   if (!(shown instanceof TestDisplay)) return shown;
   try {
-    return await shown.waitForMatch(golden, { timeoutMs: TIMEOUT_MS, ...options });
+    return await shown.waitForMatch(golden, options);
   } catch (error) {
     if (error instanceof DisplayError && error.code === 'timeout') return error.picture;
     throw error;
@@ -141,5 +138,5 @@ async function awaited(shown: TestDisplay | Picture, golden: Picture, options: S
 }
 
 async function still(shown: TestDisplay | Picture, options: ScreenshotOptions): Promise<Picture> {
-  return shown instanceof TestDisplay ? shown.waitForStable({ quietMs: QUIET_MS, timeoutMs: TIMEOUT_MS, ...options }) : shown;
+  return shown instanceof TestDisplay ? shown.waitForStable(options) : shown;
 }

@@ -49,9 +49,18 @@ export async function recordMatch(results: ResultsFolder, goldenPath: string, ma
   await writeFile(path, JSON.stringify(record));
 }
 
-/** Forgets an earlier run: whatever was in there goes. */
+/** What an earlier comparison left. */
+export async function removeEvidence(prefix: string): Promise<void> {
+  for (const end of ['-actual.png', '-diff.png', '-video.png']) await rm(`${prefix}${end}`, { force: true });
+}
+
+/** Forgets an earlier run. The folder is one somebody named: nothing goes but what comparisons left there. */
 export async function clearResults(directory: string): Promise<void> {
-  await rm(directory, { recursive: true, force: true });
+  for (const name of await recordsIn(directory)) {
+    const path = join(directory, name);
+    await removeEvidence(path.slice(0, -RECORD_END.length));
+    await rm(path, { force: true });
+  }
 }
 
 /**
@@ -59,16 +68,22 @@ export async function clearResults(directory: string): Promise<void> {
  * folder that has none.
  */
 export async function writeReport(directory: string, file: string): Promise<number> {
-  const found = await readdir(directory, { recursive: true }).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  });
-  const records = found.filter((name) => name.endsWith(RECORD_END)).sort();
+  const records = await recordsIn(directory);
   if (records.length === 0) throw new UsageError(`${directory}: no comparison is recorded there; it is where tests with toMatchScreenshot, or with the option results, keep theirs`);
   const entries = await Promise.all(records.map((name) => readEntry(join(directory, name))));
   await mkdir(dirname(file), { recursive: true });
   await replaceFile(file, Buffer.from(renderReport(entries, 'Screenshots')));
   return entries.length;
+}
+
+/** None where there is no such directory. */
+async function recordsIn(directory: string): Promise<string[]> {
+  try {
+    return (await readdir(directory, { recursive: true })).filter((name) => name.endsWith(RECORD_END)).sort();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 async function readEntry(path: string): Promise<ReportEntry> {

@@ -5,6 +5,7 @@ import { decodePng } from '../../display/screenshot/png.ts';
 import { BTN } from '../../protocols/input-event-codes.ts';
 import type { Bridge } from '../bridge.ts';
 import { UsageError } from '../core/errors.ts';
+import { EMPTY_RECT } from '../core/geometry.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';
 import type { Picture } from '../core/picture.ts';
 import type { ScanoutId } from '../core/source.ts';
@@ -47,8 +48,8 @@ export class TestDisplay implements Disposable {
     this.#parts = parts;
     const { output, videoSeconds } = parts;
     this.#history = videoSeconds > 0 ? new FrameHistory(videoSeconds, (region) => output.capture({ region })) : null;
-    const shown = output.capture();
-    if (this.#history && shown) this.#history.add(monotonicMs(), shown);
+    const shown = this.#history ? output.capture() : null;
+    if (shown) this.#history?.add(monotonicMs(), shown);
     parts.owned.defer(output.onFrame((frame) => this.#note(frame)));
   }
 
@@ -142,7 +143,7 @@ export class TestDisplay implements Disposable {
 
   #note(frame: ShownFrame): void {
     this.#frames.add(frame.timeMs, frame.isDark ? 0 : frame.damage.area);
-    if (!frame.isDark) this.#history?.add(frame.timeMs, frame, frame.damage, frame.cursorDamage);
+    this.#history?.add(frame.timeMs, frame.isDark ? EMPTY_RECT : frame, frame.damage, frame.cursorDamage);
   }
 
   #mustBeOpen(): void {

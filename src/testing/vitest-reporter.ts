@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Reporter } from 'vitest/node';
 import { UsageError } from '../core/errors.ts';
@@ -11,10 +12,11 @@ import { clearResults, resultsDirectory, writeReport } from './results.ts';
 export default class ScreenshotReporter implements Reporter {
   async onTestRunStart(): Promise<void> {
     await clearResults(resultsDirectory());
+    await rm(reportFile(), { force: true });
   }
 
   async onTestRunEnd(): Promise<void> {
-    const file = join(resultsDirectory(), 'report.html');
+    const file = reportFile();
     try {
       const count = await writeReport(resultsDirectory(), file);
       console.log(`${count} screenshots compared, see ${file}`);
@@ -23,4 +25,8 @@ export default class ScreenshotReporter implements Reporter {
       if (!(error instanceof UsageError)) throw error;
     }
   }
+}
+
+function reportFile(): string {
+  return join(resultsDirectory(), 'report.html');
 }

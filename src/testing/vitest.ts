@@ -33,7 +33,7 @@ const WRITING_MS = 2000;
 expect.extend({
   async toMatchScreenshot(shown: unknown, name: string, options: Omit<ScreenshotOptions, 'update' | 'results'> = {}) {
     if (!(shown instanceof TestDisplay) && !isPicture(shown)) throw new UsageError('toMatchScreenshot: expects a display of openDisplay, or a picture');
-    if (!/^[\w][\w. -]*\.png$/.test(name)) throw new UsageError(`toMatchScreenshot: '${name}' is no name for a golden picture: it ends with .png and has no folders`);
+    if (!/^\w[\w. -]*\.png$/.test(name)) throw new UsageError(`toMatchScreenshot: '${name}' is no name for a golden picture: it ends with .png and has no folders`);
     const { testPath, currentTestName = '', snapshotState, task, isNot } = this;
     if (!testPath) throw new UsageError('toMatchScreenshot: works inside a test');
     const file = basename(testPath);

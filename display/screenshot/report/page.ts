@@ -30,7 +30,7 @@ figcaption { color: var(--dim); font-size: .9rem; }
 .body:has([value=pixels]:checked) .views { display: flex; align-items: start; }
 .body:has([value=pixels]:checked) .views figure { flex: none; }
 .body:has([value=pixels]:checked) .views img { max-width: none; image-rendering: pixelated; }
-.swipe, .expected-only { display: none; }
+.swipe { display: none; }
 .body:has([value=slider]:checked) .swipe { display: block; }
 .swipe input { width: 100%; margin: .3rem 0; }
 .body:has([value=slider]:checked) .views, .body:has([value=blink]:checked) .views { display: grid; grid-template-columns: auto; justify-items: start; }

@@ -1,23 +1,10 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
-import { Bridge } from '../../../src/bridge.ts';
 import { virtualMonitor } from '../../../src/core/monitor.ts';
-import { scanoutId } from '../../../src/core/source.ts';
-import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
+import { FakeOutput, type GuestPicture } from './fakes.ts';
+import { bridge, FIRST, logged, output, picture, source, useBridge } from './bridge-rig.ts';
 
-const FIRST = scanoutId(0);
-
-let source: FakeSource;
-let output: FakeOutput;
-let bridge: Bridge;
-let logged: string[];
-let stack: Disposable[];
-
-function picture(width = 64, height = 48, format = DRM_FORMAT.XRGB8888): GuestPicture {
-  const made = new GuestPicture(width, height, format);
-  stack.push(made);
-  return made;
-}
+useBridge();
 
 /** Two framebuffers, each twice; the one shown last. */
 function showInTurns(screen: FakeOutput): GuestPicture {
@@ -29,19 +16,6 @@ function showInTurns(screen: FakeOutput): GuestPicture {
   }
   return b;
 }
-
-beforeEach(() => {
-  logged = [];
-  stack = [];
-  source = new FakeSource();
-  output = new FakeOutput();
-  bridge = new Bridge(source, { log: (_level, message) => logged.push(message), zeroCopy: 'off' });
-});
-
-afterEach(() => {
-  bridge[Symbol.dispose]();
-  for (const item of stack.reverse()) item[Symbol.dispose]();
-});
 
 describe('mirrors', () => {
   let second: FakeOutput;

@@ -1,41 +1,16 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../src/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet } from '../../../src/core/format-set.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { MemoryBudget } from '../../../src/core/memory-budget.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
-import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
+import { FakeOutput, GuestPicture } from './fakes.ts';
+import { bridge, FIRST, output, picture, source, useBridge } from './bridge-rig.ts';
 
-const FIRST = scanoutId(0);
-
-let source: FakeSource;
-let output: FakeOutput;
-let bridge: Bridge;
-let logged: string[];
-let stack: Disposable[];
-
-function picture(width = 64, height = 48, format = DRM_FORMAT.XRGB8888): GuestPicture {
-  const made = new GuestPicture(width, height, format);
-  stack.push(made);
-  return made;
-}
-
-beforeEach(() => {
-  logged = [];
-  stack = [];
-  source = new FakeSource();
-  output = new FakeOutput();
-  bridge = new Bridge(source, { log: (_level, message) => logged.push(message), zeroCopy: 'off' });
-});
-
-afterEach(() => {
-  bridge[Symbol.dispose]();
-  for (const item of stack.reverse()) item[Symbol.dispose]();
-});
+useBridge();
 
 describe('a guest that flips between buffers', () => {
   test('is answered when its frame is on screen, not before', () => {

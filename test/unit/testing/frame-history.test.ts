@@ -130,6 +130,16 @@ test('whatever was drawn when, the video ends with what is on screen', () => {
   );
 });
 
+test('a screen that was dark is shown whole when it is lit again', () => {
+  const screen = new Screen(3, 1, 10);
+  screen.draw(0, { x: 0, y: 0, width: 3, height: 1 }, 2);
+  screen.history.add(100, { width: 0, height: 0 });
+  fill(screen.picture, { x: 0, y: 0, width: 3, height: 1 }, 7);
+  screen.draw(200, { x: 1, y: 0, width: 1, height: 1 }, 9);
+
+  expect(seen(screen.history.encode()).map(({ grey }) => grey)).toEqual([[2, 2, 2], [7, 9, 7]]);
+});
+
 test('damage that reaches beyond the screen counts where it is on it', () => {
   const screen = new Screen(4, 2, 10);
   screen.draw(0, { x: 0, y: 0, width: 4, height: 2 }, 3);

@@ -118,6 +118,18 @@ test('a run with a results folder becomes a report of all its comparisons, faile
   expect(readdirSync(join(directory, 'golden'))).toEqual(['login.png']);
 });
 
+test('a new run forgets what comparisons left, and nothing else', async () => {
+  const results = { directory: join(directory, 'results'), test: 'boot.test.ts > it fails' };
+  await matchScreenshot(picture(10), golden, { results });
+  await matchScreenshot(picture(99), golden, { results });
+  writeFileSync(join(results.directory, 'mine.png'), encodePng(picture(3)));
+
+  await clearResults(results.directory);
+
+  expect(readdirSync(results.directory).sort()).toEqual(['boot.test.ts-it-fails', 'mine.png']);
+  expect(readdirSync(join(results.directory, 'boot.test.ts-it-fails'))).toEqual([]);
+});
+
 test('a folder without comparisons has no report', async () => {
   await clearResults(join(directory, 'nothing'));
 

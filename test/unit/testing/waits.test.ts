@@ -79,6 +79,17 @@ describe('a screen that is waited for until it stands still', () => {
     expect([pixel(shown!, 3, 4), pixel(shown!, 4, 4), pixel(shown!, 8, 4)]).toEqual([BLUE, RED, 0]);
   });
 
+  /** How long it takes when that happens after 60 ms. */
+  async function quietAfter(options: object, happens: () => Promise<void>): Promise<number> {
+    await light();
+    const start = performance.now();
+    const wait = display.waitForStable({ quietMs: 100, ...options }).then(() => performance.now() - start);
+    await vi.advanceTimersByTimeAsync(60);
+    await happens();
+    await vi.advanceTimersByTimeAsync(200);
+    return wait;
+  }
+
   test.each<[string, object, () => Promise<void>]>([
     ['the same pixels drawn again', {}, () => draw(0, 0, WIDTH, HEIGHT, 0)],
     ['a change under a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(12, 10, 2, 8, RED)],
@@ -88,14 +99,7 @@ describe('a screen that is waited for until it stands still', () => {
       await vi.advanceTimersByTimeAsync(17);
     }],
   ])('is not kept from it by %s', async (_what, options, happens) => {
-    await light();
-    const start = performance.now();
-    const wait = display.waitForStable({ quietMs: 100, ...options }).then(() => performance.now() - start);
-    await vi.advanceTimersByTimeAsync(60);
-    await happens();
-    await vi.advanceTimersByTimeAsync(200);
-
-    expect(await wait).toBeLessThanOrEqual(101);
+    expect(await quietAfter(options, happens)).toBeLessThanOrEqual(101);
   });
 
   test.each<[string, object, () => Promise<void>]>([
@@ -113,14 +117,7 @@ describe('a screen that is waited for until it stands still', () => {
       await light();
     }],
   ])('is kept from it by %s', async (_what, options, happens) => {
-    await light();
-    const start = performance.now();
-    const wait = display.waitForStable({ quietMs: 100, ...options }).then(() => performance.now() - start);
-    await vi.advanceTimersByTimeAsync(60);
-    await happens();
-    await vi.advanceTimersByTimeAsync(200);
-
-    expect(await wait).toBeGreaterThan(150);
+    expect(await quietAfter(options, happens)).toBeGreaterThan(150);
   });
 
   test('has under a mask what is there at the end', async () => {
