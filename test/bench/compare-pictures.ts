@@ -1,7 +1,5 @@
-import { diff as blazediff } from '@blazediff/core';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pixelmatch from 'pixelmatch';
@@ -13,7 +11,6 @@ import { alternate, type BenchContext, type Benchmark, type Measurement } from '
 
 const ROOT = join(import.meta.dirname, '../..');
 const SCANOUT = join(ROOT, 'dist/src/cli/main.js');
-const { findBinary } = createRequire(import.meta.url)('odiff-bin/binary.js') as { findBinary: () => string };
 
 const ROUNDS = 11;
 /** A sample is the mean of so many comparisons in memory. */
@@ -73,9 +70,7 @@ async function inMemory({ name, expected, actual }: Pair): Promise<Measurement[]
   const compare = (options?: CompareOptions) => () => comparePictures(expected, actual, options);
   return [
     await against(`${name}, exact`, 'pixelmatch', 1, compare(), () => pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0, includeAA: true })),
-    await against(`${name}, exact`, '@blazediff/core', 1, compare(), () => blazediff(expected.data, actual.data, null, width, height, { threshold: 0, includeAA: true })),
     await against(`${name}, perceptual`, 'pixelmatch', 1.1, compare(perceptual), () => pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0.1 })),
-    await against(`${name}, perceptual`, '@blazediff/core', null, compare(perceptual), () => blazediff(expected.data, actual.data, null, width, height, { threshold: 0.1 })),
     await against(`${name}, explained`, 'comparing alone', null, () => comparePictures(expected, actual).explanation, compare()),
   ];
 }
@@ -92,16 +87,9 @@ async function onFiles({ name, expected, actual }: Pair, directory: string): Pro
     return performance.now() - started;
   };
   const ours = command(process.execPath, SCANOUT, 'compare', a, b);
-  const peers: readonly (readonly [string, () => number])[] = [
-    ["ImageMagick's compare -metric AE", command('compare', '-metric', 'AE', a, b, 'null:')],
-    ['odiff', command(findBinary(), a, b, '--threshold=0')],
-  ];
-  const measurements: Measurement[] = [];
-  for (const [peer, theirs] of peers) {
-    const samples = await alternate(FILE_ROUNDS, ours, theirs);
-    measurements.push({ name: `compare-pictures/${name}, command, ${peer}`, unit: 'ms', better: 'less', ours: samples.ours, peer: { name: peer, samples: samples.peer }, goal: null });
-  }
-  return measurements;
+  const peer = "ImageMagick's compare -metric AE";
+  const samples = await alternate(FILE_ROUNDS, ours, command('compare', '-metric', 'AE', a, b, 'null:'));
+  return [{ name: `compare-pictures/${name}, command, ${peer}`, unit: 'ms', better: 'less', ours: samples.ours, peer: { name: peer, samples: samples.peer }, goal: null }];
 }
 
 async function run({ progress }: BenchContext): Promise<readonly Measurement[]> {
@@ -124,7 +112,7 @@ async function run({ progress }: BenchContext): Promise<readonly Measurement[]> 
 
 export const comparePicturesBench: Benchmark = {
   name: 'compare-pictures',
-  about: "comparing screenshots of 1080p and 4K, against other libraries and ImageMagick's compare",
+  about: "comparing screenshots of 1080p and 4K, against pixelmatch and ImageMagick's compare",
   missing: () => {
     if (!existsSync('/usr/bin/compare')) return "ImageMagick's compare: sh test/rig/install.sh";
     return existsSync(SCANOUT) ? null : 'dist: npm run build';
