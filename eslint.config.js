@@ -2,19 +2,19 @@ import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 /**
- * Imports point one way: protocols <- src/sys <- src/core <- src/buffer <- src/guest, and
- * src/core, src/buffer <- display. src/bridge.ts joins guest and display; src/testing and src/cli
- * are on top of all of it, and nothing but src/cli and src/index.ts is on top of src/testing.
+ * Imports point one way: protocols <- src/sys <- src/core <- src/bridge, src/guest, and
+ * src/core <- display. src/index.ts, src/qemu, src/testing and src/cli are on top of all of it,
+ * and nothing but src/cli and src/index.ts is on top of src/testing.
  */
 /** @type {Record<string, string[]>} */
 const below = {
   './protocols': [],
   './src/sys': ['./protocols'],
   './src/core': ['./protocols', './src/sys'],
-  './src/buffer': ['./protocols', './src/sys', './src/core'],
-  './src/guest': ['./protocols', './src/sys', './src/core', './src/buffer'],
-  './display': ['./protocols', './src/sys', './src/core', './src/buffer'],
-  './src/bridge.ts': ['./protocols', './src/sys', './src/core', './src/buffer'],
+  './src/bridge': ['./protocols', './src/sys', './src/core'],
+  './src/guest': ['./protocols', './src/sys', './src/core'],
+  './display': ['./protocols', './src/sys', './src/core'],
+  './src/qemu': ['./protocols', './src/sys', './src/core'],
 };
 
 /** Published to be used alone: what each may import of ours. */

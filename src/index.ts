@@ -9,7 +9,7 @@
  *     using bridge = new Bridge(guest, { budget: guest.budget });
  *     bridge.show(scanoutId(0), output);
  */
-export { Bridge, type BridgeOptions, type ScanoutStats } from './bridge.ts';
+export { Bridge, type BridgeOptions, type ScanoutStats } from './bridge/bridge.ts';
 export { ScanoutError, UsageError } from './core/errors.ts';
 export type { Damage } from './core/damage.ts';
 export type { Framebuffer } from './core/framebuffer.ts';
@@ -32,8 +32,8 @@ export { KmsDisplay, type KmsOptions } from '../display/kms/open.ts';
 export type { KmsOutput } from '../display/kms/output.ts';
 export type { Card, Seat, SeatListener } from '../display/kms/seat.ts';
 export type { ShownFrame } from '../display/headless/scene.ts';
-export { comparePictures, diffPicture, type CompareOptions, type Comparison } from '../display/screenshot/compare.ts';
-export { decodePng, encodePng, PngError, writePng } from '../display/screenshot/png.ts';
+export { comparePictures, diffPicture, type CompareOptions, type Comparison } from '../display/picture/compare.ts';
+export { decodePng, encodePng, PngError, writePng } from '../display/picture/png.ts';
 export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';
 export { WaylandWindows, type WaylandWindowsOptions } from '../display/wayland/windows.ts';
 export { DisplayError, type DisplayErrorCode } from './testing/errors.ts';
@@ -42,6 +42,6 @@ export { launchGuest, type LaunchOptions } from './testing/launch-guest.ts';
 export type { LaunchedGuest } from './testing/launched-guest.ts';
 export { assertScreenshot, matchScreenshot, ScreenshotMismatch, type Match, type ScreenshotOptions } from './testing/match-screenshot.ts';
 export { openDisplay, type DisplayOptions } from './testing/open-display.ts';
-export { LaunchError, type LaunchErrorCode } from './testing/qemu-process.ts';
+export { LaunchError, type LaunchErrorCode } from './qemu/process.ts';
 export type { MouseButton, TestDisplay } from './testing/test-display.ts';
 export type { WaitForMatchOptions, WaitForStableOptions } from './testing/waits.ts';

@@ -1,6 +1,6 @@
 import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
-import { withCpuAccess } from '../../src/buffer/dma-buf.ts';
+import { withCpuAccess } from '../../src/sys/dma-buf.ts';
 import type { Framebuffer, MemoryPlane } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Shadow } from '../../src/core/output.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';

@@ -18,7 +18,7 @@ import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
 import { compose } from './compose.ts';
 import { Scene, type ShownFrame } from './scene.ts';
-import { VblankClock, VblankTimer } from '../vblank-clock.ts';
+import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
 const MAX_SIDE = 16384;

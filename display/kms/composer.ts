@@ -2,7 +2,7 @@ import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.
 import { Damage } from '../../src/core/damage.ts';
 import { EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
-import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/pixman.ts';
+import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import type { KmsBuffer } from './buffer.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';

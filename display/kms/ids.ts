@@ -5,4 +5,4 @@ export type PlaneId = number & { readonly __brand: 'PlaneId' };
 export type PropertyId = number & { readonly __brand: 'PropertyId' };
 export type BlobId = number & { readonly __brand: 'BlobId' };
 export type FbId = number & { readonly __brand: 'FbId' };
-export type { GemHandle } from '../../src/sys/gbm.ts';
+export type { GemHandle } from '../../src/sys/lib/gbm.ts';

@@ -1,6 +1,6 @@
 import type { Log } from '../../src/core/log.ts';
 import { SysError } from '../../src/sys/errors.ts';
-import { SeatSession, type SeatSessionListener } from '../../src/sys/libseat.ts';
+import { SeatSession, type SeatSessionListener } from '../../src/sys/lib/libseat.ts';
 import { KmsError } from './errors.ts';
 import type { Card, Seat, SeatListener } from './seat.ts';
 

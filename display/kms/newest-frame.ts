@@ -2,7 +2,7 @@ import { Damage } from '../../src/core/damage.ts';
 import { MutableRect } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
-import { FenceWait } from '../../src/buffer/fence-wait.ts';
+import { FenceWait } from '../../src/sys/fence-wait.ts';
 
 /**
  * The frame presented last, to be shown again or, if its picture was not finished, for the first time. Its handles are

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import type { Log } from '../../src/core/log.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
-import { UdevMonitor } from '../../src/sys/udev.ts';
+import { UdevMonitor } from '../../src/sys/lib/udev.ts';
 import { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import { describeMode, type Mode, rankModes, type WantedMode } from './mode.ts';

@@ -3,7 +3,7 @@ import { formatName } from '../../protocols/drm-fourcc.ts';
 import type { Log } from '../../src/core/log.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
-import { GbmDevice, GbmError } from '../../src/sys/gbm.ts';
+import { GbmDevice, GbmError } from '../../src/sys/lib/gbm.ts';
 import { KmsBuffer } from './buffer.ts';
 import type { KmsDevice } from './device.ts';
 

@@ -6,7 +6,7 @@ import type { Size } from '../../src/core/geometry.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import { type DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
-import { VblankClock, VblankTimer } from '../vblank-clock.ts';
+import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import { DmabufHandle, FORMATS, PagesHandle, type Readable, readable, VmmShadow } from './handles.ts';
 import { VmmCursor } from './vmm-cursor.ts';
 import { DEFAULT_MONITOR } from './vmm-monitor.ts';

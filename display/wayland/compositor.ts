@@ -3,7 +3,7 @@ import type { FormatSet } from '../../src/core/format-set.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { SysError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
-import { pixmanFormat } from '../../src/sys/pixman.ts';
+import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import {
   type WaylandClass,
   type WaylandCloseReason,

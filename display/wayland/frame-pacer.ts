@@ -1,6 +1,6 @@
 import { PresentedFlags } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
-import { VblankClock, VblankTimer } from '../vblank-clock.ts';
+import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import type { WlCallback, WlSurface, WpPresentationFeedback } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 

@@ -1,5 +1,5 @@
 import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
-import { FenceWait } from '../../src/buffer/fence-wait.ts';
+import { FenceWait } from '../../src/sys/fence-wait.ts';
 import { Bag } from '../../src/core/bag.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { FormatSet } from '../../src/core/format-set.ts';

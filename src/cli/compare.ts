@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { comparePictures, diffPicture, type CompareOptions } from '../../display/screenshot/compare.ts';
-import { decodePng, PngError, writePng } from '../../display/screenshot/png.ts';
+import { comparePictures, diffPicture, type CompareOptions } from '../../display/picture/compare.ts';
+import { decodePng, PngError, writePng } from '../../display/picture/png.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Rect } from '../core/geometry.ts';
 import type { Picture } from '../core/picture.ts';

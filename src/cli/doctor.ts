@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import type { Rung } from '../buffer/plane-buffers.ts';
-import type { UdmabufError } from '../buffer/udmabuf.ts';
+import type { Rung } from '../bridge/plane-buffers.ts';
+import type { UdmabufError } from '../sys/udmabuf.ts';
 import type { Check } from './check.ts';
 import { type Card, checkCards, checkKmsLibraries, readCards } from './kms-cards.ts';
 import { checkDrm, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland } from './machine.ts';

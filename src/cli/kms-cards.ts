@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type CardAbilities, probeCard } from '../../display/kms/probe.ts';
 import { monitorName } from '../../protocols/edid.ts';
-import { hasLibrary } from '../sys/library.ts';
+import { hasLibrary } from '../sys/lib/library.ts';
 import type { Check } from './check.ts';
 
 export interface CardConnector {

@@ -3,10 +3,10 @@ import { accessSync, constants, readdirSync, readFileSync, realpathSync } from '
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { UdmabufDriver, UdmabufError } from '../buffer/udmabuf.ts';
+import { UdmabufDriver, UdmabufError } from '../sys/udmabuf.ts';
 import { createMemfd, F_SEAL_SHRINK, getSeals } from '../sys/memfd.ts';
 import { PAGE_SIZE } from '../sys/mapping.ts';
-import { loadPixman } from '../sys/pixman.ts';
+import { loadPixman } from '../sys/lib/pixman.ts';
 import type { Check } from './check.ts';
 import { driverOf } from './kms-cards.ts';
 

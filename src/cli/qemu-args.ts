@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { parseByteSize } from './byte-size.ts';
-import { qemuFlags, shellLines } from '../guest/vhost-user/qemu-flags.ts';
+import { qemuFlags, shellLines } from '../qemu/flags.ts';
 
 interface Options {
   socket: string;

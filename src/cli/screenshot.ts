@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { writePng } from '../../display/screenshot/png.ts';
+import { writePng } from '../../display/picture/png.ts';
 import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../testing/waits.ts';
 import { requestScreenshot } from './control-client.ts';
 import { defaultControlPath, MAX_WAIT_MS } from './control-protocol.ts';

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
+import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
 import type { LogLevel } from '../core/log.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { parseByteSize } from './byte-size.ts';

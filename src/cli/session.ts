@@ -1,8 +1,8 @@
 import type { HeadlessOutput } from '../../display/headless/output.ts';
 import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
 import type { WaylandWindows } from '../../display/wayland/windows.ts';
-import { Bridge, type ScanoutStats } from '../bridge.ts';
-import type { ZeroCopy } from '../buffer/dmabuf-pool.ts';
+import { Bridge, type ScanoutStats } from '../bridge/bridge.ts';
+import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
 import { ScanoutError } from '../core/errors.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';

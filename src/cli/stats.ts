@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { PlaneStats } from '../buffer/plane-buffers.ts';
+import type { PlaneStats } from '../bridge/plane-buffers.ts';
 import { requestStats } from './control-client.ts';
 import { defaultControlPath } from './control-protocol.ts';
 import type { SessionStats } from './session.ts';

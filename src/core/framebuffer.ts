@@ -1,6 +1,9 @@
 import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 import type { Mapping } from '../sys/mapping.ts';
+import type { PageRange } from '../sys/udmabuf.ts';
+
+export type { PageRange };
 
 /** Identity of a framebuffer for caches; never reused while the process lives. */
 export type FramebufferId = number & { readonly __brand: 'FramebufferId' };
@@ -20,12 +23,6 @@ export interface PixelLayout {
   readonly planes: readonly MemoryPlane[];
 }
 
-/** `length` bytes at `offset` of a memfd, both in bytes. */
-export interface PageRange {
-  readonly memfd: BorrowedFd;
-  readonly offset: number;
-  readonly length: number;
-}
 
 /** Pixels in pages of memfds (guest RAM, or a store of ours), in the order of the picture. */
 export interface PagesBacking {

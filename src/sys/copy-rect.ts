@@ -1,6 +1,6 @@
 import { memcpy } from './libc.ts';
 import type { Mapping } from './mapping.ts';
-import { type Pixman, loadPixman } from './pixman.ts';
+import { type Pixman, loadPixman } from './lib/pixman.ts';
 
 /**
  * Copies `rows` rows of `rowBytes` bytes between mappings, which must not overlap. Offsets and

@@ -7,19 +7,30 @@ for (const [name, number] of Object.entries(errnoNumbers)) {
 }
 
 /**
+ * Base of every error we throw on purpose. One subclass per boundary; `code` is stable and meant
+ * for `switch`, the message says what was tried, on what, and what to do about it.
+ */
+export abstract class ScanoutError<Code extends string = string> extends Error {
+  readonly code: Code;
+
+  constructor(code: Code, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/**
  * A system call that failed. `code` is the errno name ('EMFILE'), `errno` its number. A few codes
  * of ours have no errno and carry 0: `ECTRUNC`, file descriptors were lost in transit.
  */
-export class SysError extends Error {
-  override readonly name = 'SysError';
+export class SysError extends ScanoutError {
   readonly syscall: string;
-  readonly code: string;
   readonly errno: number;
 
   constructor(syscall: string, code: string, detail?: string) {
-    super(`${syscall}: ${code}${detail === undefined ? '' : ` (${detail})`}`);
+    super(code, `${syscall}: ${code}${detail === undefined ? '' : ` (${detail})`}`);
     this.syscall = syscall;
-    this.code = code;
     this.errno = errnoNumbers[code] ?? 0;
   }
 

@@ -1,4 +1,4 @@
-import { type AnimationFrame, encodeApng } from '../../display/screenshot/apng.ts';
+import { type AnimationFrame, encodeApng } from '../../display/picture/apng.ts';
 import type { Damage } from '../core/damage.ts';
 import type { Rect, Size } from '../core/geometry.ts';
 import type { Picture } from '../core/picture.ts';

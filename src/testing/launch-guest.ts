@@ -1,18 +1,18 @@
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { Bridge } from '../bridge.ts';
+import { Bridge } from '../bridge/bridge.ts';
 import type { Size } from '../core/geometry.ts';
 import type { Log } from '../core/log.ts';
 import { scanoutId } from '../core/source.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { type InputKind, VhostUserInput } from '../guest/vhost-user/input.ts';
-import { qemuFlags, qemuValue } from '../guest/vhost-user/qemu-flags.ts';
+import { qemuFlags, qemuValue } from '../qemu/flags.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { socketPair } from '../sys/socket.ts';
 import { LaunchedGuest } from './launched-guest.ts';
-import { LaunchError, QemuProcess } from './qemu-process.ts';
+import { LaunchError, QemuProcess } from '../qemu/process.ts';
 
 const MIB = 2 ** 20;
 

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { HeadlessOutput } from '../../display/headless/output.ts';
-import type { Bridge } from '../bridge.ts';
+import type { Bridge } from '../bridge/bridge.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import type { DisposableStack } from '../sys/disposable-stack.ts';
-import { LaunchError, type QemuProcess } from './qemu-process.ts';
-import { Qmp } from './qmp.ts';
+import { LaunchError, type QemuProcess } from '../qemu/process.ts';
+import { Qmp } from '../qemu/qmp.ts';
 
 /** What a LaunchedGuest is made of, all of it its own. */
 export interface GuestParts {

@@ -1,8 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { comparePictures, type CompareOptions, diffPicture } from '../../display/screenshot/compare.ts';
-import { decodePng, encodePng, writePng } from '../../display/screenshot/png.ts';
-import type { MatchStatus } from '../../display/screenshot/report/report.ts';
+import { comparePictures, type CompareOptions, diffPicture } from '../../display/picture/compare.ts';
+import { decodePng, encodePng, writePng } from '../../display/picture/png.ts';
+import type { MatchStatus } from '../../display/picture/report/report.ts';
 import { ScanoutError } from '../core/errors.ts';
 import type { Picture } from '../core/picture.ts';
 import { DisplayError } from './errors.ts';

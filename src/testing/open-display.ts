@@ -1,5 +1,5 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { Bridge } from '../bridge.ts';
+import { Bridge } from '../bridge/bridge.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Size } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';

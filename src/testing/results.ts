@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { replaceFile } from '../../display/screenshot/png.ts';
-import { renderReport, type ReportEntry, type ReportFrame } from '../../display/screenshot/report/report.ts';
+import { replaceFile } from '../../display/picture/png.ts';
+import { renderReport, type ReportEntry, type ReportFrame } from '../../display/picture/report/report.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Match } from './match-screenshot.ts';
 import type { TestDisplay } from './test-display.ts';

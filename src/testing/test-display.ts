@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { HeadlessOutput } from '../../display/headless/output.ts';
 import type { ShownFrame } from '../../display/headless/scene.ts';
-import { decodePng } from '../../display/screenshot/png.ts';
+import { decodePng } from '../../display/picture/png.ts';
 import { BTN } from '../../protocols/input-event-codes.ts';
-import type { Bridge } from '../bridge.ts';
+import type { Bridge } from '../bridge/bridge.ts';
 import { UsageError } from '../core/errors.ts';
 import { EMPTY_RECT } from '../core/geometry.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';

@@ -1,5 +1,5 @@
 import type { HeadlessOutput } from '../../display/headless/output.ts';
-import { comparePictures, type CompareOptions, type Comparison } from '../../display/screenshot/compare.ts';
+import { comparePictures, type CompareOptions, type Comparison } from '../../display/picture/compare.ts';
 import type { Rect } from '../core/geometry.ts';
 import type { Picture } from '../core/picture.ts';
 import { monotonicMs } from '../sys/clock.ts';

@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pixelmatch from 'pixelmatch';
-import { comparePictures, type CompareOptions } from '../../display/screenshot/compare.ts';
-import { decodePng, encodePng } from '../../display/screenshot/png.ts';
+import { comparePictures, type CompareOptions } from '../../display/picture/compare.ts';
+import { decodePng, encodePng } from '../../display/picture/png.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { alternate, type BenchContext, type Benchmark, type Measurement } from './benchmark.ts';

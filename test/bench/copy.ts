@@ -1,11 +1,11 @@
 import { randomFillSync } from 'node:crypto';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import { scanoutId, type Source } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 import { InstantOutput } from './instant-output.ts';
 import { loadCopyFrames, missingCompiler } from './native.ts';

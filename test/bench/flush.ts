@@ -1,4 +1,4 @@
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import type { DriverQueue } from '../../src/guest/replay/driver-queue.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';

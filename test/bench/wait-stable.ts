@@ -2,7 +2,7 @@ import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
 import { openDisplay } from '../../src/testing/open-display.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { alternate, type Benchmark } from './benchmark.ts';
 
 const WIDTH = 1920;

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodePng } from '../../display/screenshot/png.ts';
+import { decodePng } from '../../display/picture/png.ts';
 import type { SessionStats } from '../../src/cli/session.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BTN, LED } from '../../protocols/input-event-codes.ts';
-import { qemuFlags } from '../../src/guest/vhost-user/qemu-flags.ts';
+import { qemuFlags } from '../../src/qemu/flags.ts';
 import { Bridge, type InputSink, scanoutId, VhostUserGuest, VhostUserInput } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { axis, groups, heard, KEYBOARD, listen, listenToKernel, readUntil, TOUCHSCREEN } from '../rig/guest-events.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { resources, resourcesBefore } from '../rig/our-gpu.ts';
-import { FakeOutput } from '../unit/buffer/fakes.ts';
+import { FakeOutput } from '../unit/bridge/fakes.ts';
 
 const [WIDTH, HEIGHT] = [1024, 768];
 const HERE = scanoutId(0);

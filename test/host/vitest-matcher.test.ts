@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { decodePng, encodePng } from '../../display/screenshot/png.ts';
+import { decodePng, encodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
 const root = join(import.meta.dirname, '../..');

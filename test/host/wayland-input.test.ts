@@ -3,16 +3,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import type { GuestInput } from '../../src/core/input.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { openFds } from '../../src/sys/process-resources.ts';
 import { pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
-import { SinkLog } from '../unit/wayland/sink-log.ts';
-import { FakeGuest } from '../unit/wayland/window-rig.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
+import { SinkLog } from '../unit/display/wayland/sink-log.ts';
+import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
 /** Of the screen, which the window fills. */
 const [WIDTH, HEIGHT] = [640, 480];

@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WlPointerAxis } from '../../display/wayland/client/index.ts';
 import { BTN, KEY } from '../../protocols/input-event-codes.ts';
-import { qemuFlags } from '../../src/guest/vhost-user/qemu-flags.ts';
+import { qemuFlags } from '../../src/qemu/flags.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { axis, groups, heard, KEYBOARD, listenToKernel, readUntil } from '../rig/guest-events.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodePng } from '../../display/screenshot/png.ts';
+import { decodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';

@@ -9,7 +9,7 @@ import { openFds } from '../../src/sys/process-resources.ts';
 import { pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
-import { SinkLog } from '../unit/wayland/sink-log.ts';
+import { SinkLog } from '../unit/display/wayland/sink-log.ts';
 
 const WIDTH = 640;
 const HEIGHT = 480;

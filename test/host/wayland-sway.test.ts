@@ -3,16 +3,16 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { writePng } from '../../display/screenshot/png.ts';
+import { writePng } from '../../display/picture/png.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
 import { expectSamePicture, isSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
-import { FakeGuest } from '../unit/wayland/window-rig.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
+import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
 /** A whole number at each scale. */
 const [WIDTH, HEIGHT] = [600, 480];

@@ -4,7 +4,7 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { WindowGuest } from '../bench/wayland/guest.ts';
 import { ownSystemCalls } from '../rig/system-calls.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
 
 const [WIDTH, HEIGHT] = [320, 200];
 const FRAMES = 40;

@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows, type WaylandWindowsOptions } from '../../display/wayland/windows.ts';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
 import { centred, expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
-import { FakeGuest } from '../unit/wayland/window-rig.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
+import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
 const [WIDTH, HEIGHT] = [320, 200];
 

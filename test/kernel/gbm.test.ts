@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, modifierCode } from '../../protocols/drm-fourcc.ts';
 import { GemHandles } from '../../display/kms/gem-handles.ts';
-import { withCpuAccess } from '../../src/buffer/dma-buf.ts';
+import { withCpuAccess } from '../../src/sys/dma-buf.ts';
 import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
-import { GBM_BO_USE_LINEAR, GBM_BO_USE_RENDERING, GBM_BO_USE_SCANOUT, GBM_BO_USE_WRITE, GbmDevice, GbmError, type GbmBuffer, type GbmImportOptions } from '../../src/sys/gbm.ts';
-import { type GbmLibrary, loadGbm } from '../../src/sys/gbm-library.ts';
+import { GBM_BO_USE_LINEAR, GBM_BO_USE_RENDERING, GBM_BO_USE_SCANOUT, GBM_BO_USE_WRITE, GbmDevice, GbmError, type GbmBuffer, type GbmImportOptions } from '../../src/sys/lib/gbm.ts';
+import { type GbmLibrary, loadGbm } from '../../src/sys/lib/gbm-library.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
@@ -258,9 +258,9 @@ describe.skipIf(isSkipped)('wrong use', () => {
 test.skipIf(isSkipped)('the example in the documentation runs', { timeout: 180_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'gbm-'));
   try {
-    const source = readFileSync(join(ROOT, 'src/sys/gbm.ts'), 'utf8');
+    const source = readFileSync(join(ROOT, 'src/sys/lib/gbm.ts'), 'utf8');
     const example = [...source.matchAll(/^ \* {5}(.*)$/gm)].map(([, line]) => line!).join('\n');
-    const program = example.replace('scanout-bridge/drm-fourcc', join(ROOT, 'protocols/drm-fourcc.ts')).replace('scanout-bridge/gbm', join(ROOT, 'src/sys/gbm.ts'));
+    const program = example.replace('scanout-bridge/drm-fourcc', join(ROOT, 'protocols/drm-fourcc.ts')).replace('scanout-bridge/gbm', join(ROOT, 'src/sys/lib/gbm.ts'));
     writeFileSync(join(directory, 'example.mts'), program);
     const printed = execFileSync(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts', card], { cwd: directory, encoding: 'utf8' });
     expect(printed).toMatch(/^XRGB8888 \[ \{ offset: 0, stride: \d+ \} \]\n$/);

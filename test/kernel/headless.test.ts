@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { Bridge } from '../../src/bridge.ts';
-import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
-import type { Rung } from '../../src/buffer/plane-buffers.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
+import type { ZeroCopy } from '../../src/bridge/dmabuf-pool.ts';
+import type { Rung } from '../../src/bridge/plane-buffers.ts';
 import { Damage } from '../../src/core/damage.ts';
 import { type Framebuffer, newFramebufferId } from '../../src/core/framebuffer.ts';
 import type { Picture } from '../../src/core/picture.ts';
@@ -12,7 +12,7 @@ import { openReplay } from '../../src/guest/replay/replay.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { asNobody, dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
 
 const FIRST = scanoutId(0);

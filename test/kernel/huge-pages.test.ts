@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { Bridge } from '../../src/bridge.ts';
-import type { ZeroCopy } from '../../src/buffer/dmabuf-pool.ts';
-import type { Rung } from '../../src/buffer/plane-buffers.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
+import type { ZeroCopy } from '../../src/bridge/dmabuf-pool.ts';
+import type { Rung } from '../../src/bridge/plane-buffers.ts';
 import type { Output } from '../../src/core/output.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';

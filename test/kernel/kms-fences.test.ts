@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Pipe } from '../../display/kms/pipes.ts';
 import type { Properties } from '../../display/kms/properties.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';

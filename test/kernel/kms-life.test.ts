@@ -6,7 +6,7 @@ import { readResources } from '../../display/kms/resources.ts';
 import { PlainSeat, type Card, type Seat, type SeatListener } from '../../display/kms/seat.ts';
 import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import { DRM_PLANE_TYPE_OVERLAY } from '../../protocols/drm-mode.ts';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
-import { Bridge } from '../../src/bridge.ts';
-import type { PlaneStats } from '../../src/buffer/plane-buffers.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
+import type { PlaneStats } from '../../src/bridge/plane-buffers.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';

@@ -4,7 +4,7 @@ import { DRM_CAP_SYNCOBJ_TIMELINE, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, DRM_IOCTL_SYN
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
-import type { FakeObject, FakeRequest } from '../unit/wayland/fake-server.ts';
+import type { FakeObject, FakeRequest } from '../unit/display/wayland/fake-server.ts';
 
 /** Of the card whose driver has timelines: vkms and vgem have none. */
 export function syncNodes(): { card: string; render: string } {

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type UdevEvent, UdevMonitor } from '../../src/sys/udev.ts';
+import { type UdevEvent, UdevMonitor } from '../../src/sys/lib/udev.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft, skipWithoutProgram } from './machine.ts';
 import { UDEVD, Udevd } from './seat-rig.ts';

@@ -6,9 +6,9 @@ import { type Flush, scanoutId } from '../../src/core/source.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { Vgem } from '../rig/vgem.ts';
 import { withFreeFds } from '../unit/sys/few-fds.ts';
-import { accept, dmabufHost } from '../unit/wayland/dmabuf-host.ts';
-import type { FakeHostOptions } from '../unit/wayland/fake-host.ts';
-import { bridge, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from '../unit/wayland/window-rig.ts';
+import { accept, dmabufHost } from '../unit/display/wayland/dmabuf-host.ts';
+import type { FakeHostOptions } from '../unit/display/wayland/fake-host.ts';
+import { bridge, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from '../unit/display/wayland/window-rig.ts';
 import { expectNothingLeft, skipWithoutUdmabuf } from './machine.ts';
 import { commitsOf, deviceNumber, type SyncedCommit, syncNodes, TimelineReader } from './sync-host.ts';
 

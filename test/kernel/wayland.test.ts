@@ -2,12 +2,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
-import { Bridge } from '../../src/bridge.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
-import { GuestPicture } from '../unit/buffer/fakes.ts';
-import { FakeGuest } from '../unit/wayland/window-rig.ts';
+import { GuestPicture } from '../unit/bridge/fakes.ts';
+import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 import { dmabufCount, skipWithoutUdmabuf } from './machine.ts';
 
 const [WIDTH, HEIGHT] = [320, 200];

@@ -4,12 +4,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { qemuFlags } from '../../src/guest/vhost-user/qemu-flags.ts';
+import { qemuFlags } from '../../src/qemu/flags.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { guestImage, newerQemu } from './guest-image.ts';
 import { GuestShell } from './guest-shell.ts';
 import { readPpm } from './picture.ts';
-import { Qmp } from '../../src/testing/qmp.ts';
+import { Qmp } from '../../src/qemu/qmp.ts';
 
 export type GuestGpu =
   /** QEMU's own virtio-gpu: the oracle. */

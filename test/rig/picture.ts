@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { comparePictures, diffPicture } from '../../display/screenshot/compare.ts';
-import { encodePng } from '../../display/screenshot/png.ts';
+import { comparePictures, diffPicture } from '../../display/picture/compare.ts';
+import { encodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
 const outputDir = join(import.meta.dirname, '../output');

@@ -1,5 +1,5 @@
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, formatInfo, type Fourcc, minPitch } from '../../protocols/drm-fourcc.ts';
-import { UdmabufDriver, UdmabufError } from '../../src/buffer/udmabuf.ts';
+import { UdmabufDriver, UdmabufError } from '../../src/sys/udmabuf.ts';
 import { type Framebuffer, newFramebufferId, type PageRange } from '../../src/core/framebuffer.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { decodePng } from '../../display/screenshot/png.ts';
+import { decodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { listening } from './listening.ts';
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { type FuzzSession, fuzz, sessionOf } from '../rig/fuzz.ts';
 import { fuzzInput } from '../rig/fuzz-input.ts';
 import { Random } from '../rig/random.ts';
-import { blobSession, syntheticSession } from './replay/synthetic-guest.ts';
+import { blobSession, syntheticSession } from './guest/replay/synthetic-guest.ts';
 import { expectNoLeaks } from './sys/no-leaks.ts';
 
 const COMMANDS = Number(process.env.FUZZ_COMMANDS ?? (process.env.CI === undefined ? 20_000 : 200_000));

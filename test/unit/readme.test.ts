@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { decodePng } from '../../display/screenshot/png.ts';
+import { decodePng } from '../../display/picture/png.ts';
 import { FrontEnd } from '../../src/guest/replay/front-end.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { listening } from '../rig/listening.ts';

@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { PAGE_SIZE } from '../../../src/sys/mapping.ts';
 import type { BenchContext, Measurement } from '../benchmark.ts';

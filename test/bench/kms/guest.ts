@@ -1,5 +1,5 @@
-import { Bridge } from '../../../src/bridge.ts';
-import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
+import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import { newFramebufferId } from '../../../src/core/framebuffer.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { scanoutId } from '../../../src/core/source.ts';

@@ -1,4 +1,4 @@
-import { Bridge } from '../../../src/bridge.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import { alternate, type BenchContext, type Measurement } from '../benchmark.ts';
 import { InstantOutput } from '../instant-output.ts';

@@ -1,4 +1,4 @@
-import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { alternate, type BenchContext, type Measurement } from '../benchmark.ts';
 import { FlippingGuest, Pictures } from './guest.ts';

@@ -1,7 +1,7 @@
 import type { WaylandOutput } from '../../../display/wayland/output.ts';
 import { WaylandWindows } from '../../../display/wayland/windows.ts';
-import { Bridge } from '../../../src/bridge.ts';
-import type { ZeroCopy } from '../../../src/buffer/dmabuf-pool.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
+import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import type { Rect, Size } from '../../../src/core/geometry.ts';

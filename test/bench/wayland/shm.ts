@@ -1,7 +1,7 @@
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
-import { GuestPicture } from '../../unit/buffer/fakes.ts';
+import { GuestPicture } from '../../unit/bridge/fakes.ts';
 import type { Measurement } from '../benchmark.ts';
 import { compare } from './compare.ts';
 

@@ -2,8 +2,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { decodePng, encodePng } from '../../../display/screenshot/png.ts';
-import { colourAt, draw, noisePicture } from '../display/screenshot/pictures.ts';
+import { decodePng, encodePng } from '../../../display/picture/png.ts';
+import { colourAt, draw, noisePicture } from '../display/picture/pictures.ts';
 import { scanout } from './scanout.ts';
 
 const picture = noisePicture(40, 30, 3);

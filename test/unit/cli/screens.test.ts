@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { assignScanouts } from '../../../src/cli/screens.ts';
-import { FakeOutput } from '../buffer/fakes.ts';
+import { FakeOutput } from '../bridge/fakes.ts';
 
 function lit(name: string): FakeOutput {
   return new FakeOutput({ name });

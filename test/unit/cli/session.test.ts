@@ -5,14 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { VIRTIO_INPUT_CFG_ID_NAME, virtio_input_config } from '../../../protocols/virtio-input.ts';
-import { decodePng } from '../../../display/screenshot/png.ts';
+import { decodePng } from '../../../display/picture/png.ts';
 import { requestStats } from '../../../src/cli/control-client.ts';
 import type { SessionStats } from '../../../src/cli/session.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
-import { play } from '../replay/play.ts';
-import { HEIGHT, syntheticSession, WIDTH } from '../replay/synthetic-guest.ts';
+import { play } from '../guest/replay/play.ts';
+import { HEIGHT, syntheticSession, WIDTH } from '../guest/replay/synthetic-guest.ts';
 import { ended, scanout, start } from './scanout.ts';
 
 const LOW = { guestAddress: 0x10_0000, size: 8 * 2 ** 20 };

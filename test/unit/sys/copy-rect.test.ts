@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
 import { copyRect } from '../../../src/sys/copy-rect.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
-import { loadPixman, pixmanFormat } from '../../../src/sys/pixman.ts';
+import { loadPixman, pixmanFormat } from '../../../src/sys/lib/pixman.ts';
 
 const SIZE = 4096;
 

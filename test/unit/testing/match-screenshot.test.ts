@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { decodePng, encodePng, PngError } from '../../../display/screenshot/png.ts';
+import { decodePng, encodePng, PngError } from '../../../display/picture/png.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 import { assertScreenshot, matchScreenshot, ScreenshotMismatch } from '../../../src/testing/match-screenshot.ts';

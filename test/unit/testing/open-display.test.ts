@@ -2,16 +2,16 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { decodePng } from '../../../display/screenshot/png.ts';
+import { decodePng } from '../../../display/picture/png.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
 import { openReplay } from '../../../src/guest/replay/replay.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
 import { openDisplay } from '../../../src/testing/open-display.ts';
 import { expectSamePicture } from '../../rig/picture.ts';
-import { play } from '../replay/play.ts';
-import { HEIGHT, syntheticSession, WIDTH } from '../replay/synthetic-guest.ts';
+import { play } from '../guest/replay/play.ts';
+import { HEIGHT, syntheticSession, WIDTH } from '../guest/replay/synthetic-guest.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
-import { FakeGuest } from '../wayland/window-rig.ts';
+import { FakeGuest } from '../display/wayland/window-rig.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../../fixtures');
 const RECORDING = join(FIXTURES, 'console-boot.scanout');

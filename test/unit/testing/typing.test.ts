@@ -5,10 +5,10 @@ import { Seat } from '../../../src/guest/virtio-input/seat.ts';
 import { openDisplay } from '../../../src/testing/open-display.ts';
 import type { TestDisplay } from '../../../src/testing/test-display.ts';
 import { chordsOf, parseChord } from '../../../src/testing/typing.ts';
-import { GuestPicture } from '../buffer/fakes.ts';
+import { GuestPicture } from '../bridge/fakes.ts';
 import { InputDriver } from '../guest/virtio-input/rig.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
-import { FakeGuest } from '../wayland/window-rig.ts';
+import { FakeGuest } from '../display/wayland/window-rig.ts';
 
 const { LEFTSHIFT, LEFTCTRL, LEFTALT } = KEY;
 

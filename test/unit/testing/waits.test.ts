@@ -7,11 +7,11 @@ import { openDisplay } from '../../../src/testing/open-display.ts';
 import { ScreenCopy } from '../../../src/testing/screen-copy.ts';
 import type { TestDisplay } from '../../../src/testing/test-display.ts';
 import { HeadlessOutput } from '../../../display/headless/output.ts';
-import { Bridge } from '../../../src/bridge.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
 import { pixel } from '../../rig/picture.ts';
-import { GuestPicture } from '../buffer/fakes.ts';
+import { GuestPicture } from '../bridge/fakes.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
-import { FakeGuest } from '../wayland/window-rig.ts';
+import { FakeGuest } from '../display/wayland/window-rig.ts';
 
 const [WIDTH, HEIGHT] = [64, 48];
 const RED = 0xff0000;

@@ -1,0 +1,62 @@
+import { monotonicMs } from '../sys/clock.ts';
+
+/**
+ * The vertical blanks of a monitor that does not exist: blank number n was at n refreshes after
+ * the zero of CLOCK_MONOTONIC, whether anybody looked or not. Times are in milliseconds.
+ */
+export class VblankClock {
+  readonly #periodMs: number;
+
+  constructor(refreshMhz: number) {
+    this.#periodMs = 1e6 / refreshMhz;
+  }
+
+  /** The latest blank at `timeMs`. */
+  sequenceAt(timeMs: number): number {
+    return Math.floor(timeMs / this.#periodMs);
+  }
+
+  timeOf(sequence: number): number {
+    return sequence * this.#periodMs;
+  }
+}
+
+/** Waits for one blank at a time. After dispose it calls nobody and must not be set. */
+export class VblankTimer implements Disposable {
+  readonly #onBlank: () => void;
+  readonly #onTimeout = (): void => this.#timedOut();
+  /** By the whole milliseconds they take, which is all that timers count: a frame starts one again and makes none. */
+  readonly #timeouts: NodeJS.Timeout[] = [];
+  #dueMs = 0;
+
+  constructor(onBlank: () => void) {
+    this.#onBlank = onBlank;
+  }
+
+  /** For the next blank of `clock`, whose number it returns. Must not be set already. */
+  set(clock: VblankClock): number {
+    const now = monotonicMs();
+    const sequence = clock.sequenceAt(now) + 1;
+    this.#dueMs = clock.timeOf(sequence);
+    this.#wait(this.#dueMs - now);
+    return sequence;
+  }
+
+  [Symbol.dispose](): void {
+    this.#timeouts.forEach(clearTimeout);
+  }
+
+  #timedOut(): void {
+    // Timers start from a truncated clock.
+    const early = this.#dueMs - monotonicMs();
+    if (early > 0) this.#wait(early);
+    else this.#onBlank();
+  }
+
+  #wait(ms: number): void {
+    const whole = Math.ceil(ms);
+    const timeout = this.#timeouts[whole];
+    if (timeout) timeout.refresh();
+    else this.#timeouts[whole] = setTimeout(this.#onTimeout, whole);
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * libseat, when this machine has it: a seat manager (seatd, logind) opens the devices of a seat
+ * for whoever is in front of it, and takes them away while somebody else is.
+ */
+import koffi from 'koffi';
+import { monotonicMs } from '../clock.ts';
+import { DisposableStack } from '../disposable-stack.ts';
+import { SysError } from '../errors.ts';
+import { dupFd, OwnedFd } from '../fd.ts';
+import { setenv, unsetenv } from '../libc.ts';
+import { NativeBuffer } from '../native-buffer.ts';
+import { Poll, type PollEvents } from '../poll.ts';
+
+const BACKEND = 'LIBSEAT_BACKEND';
+/** struct libseat_seat_listener: the addresses of enable_seat and disable_seat. */
+const LISTENER_SIZE = 16;
+
+const seatEvent = koffi.pointer(koffi.proto('void', ['uintptr_t', 'uintptr_t']));
+
+/* `openSeat` answers 0, those with numbers -1, and errno is set. */
+class Libseat {
+  readonly openSeat: (listener: number, data: number) => number;
+  readonly closeSeat: (seat: number) => number;
+  readonly disableSeat: (seat: number) => number;
+  readonly openDevice: (seat: number, path: string, fd: Uint8Array) => number;
+  readonly closeDevice: (seat: number, device: number) => number;
+  readonly seatName: (seat: number) => string;
+  readonly getFd: (seat: number) => number;
+  readonly dispatch: (seat: number, timeoutMs: number) => number;
+
+  constructor() {
+    const library = koffi.load('libseat.so.1');
+    this.openSeat = library.func('libseat_open_seat', 'uintptr_t', ['uintptr_t', 'uintptr_t']) as typeof this.openSeat;
+    this.closeSeat = library.func('libseat_close_seat', 'int', ['uintptr_t']) as typeof this.closeSeat;
+    this.disableSeat = library.func('libseat_disable_seat', 'int', ['uintptr_t']) as typeof this.disableSeat;
+    this.openDevice = library.func('libseat_open_device', 'int', ['uintptr_t', 'str', 'void *']) as typeof this.openDevice;
+    this.closeDevice = library.func('libseat_close_device', 'int', ['uintptr_t', 'int']) as typeof this.closeDevice;
+    this.seatName = library.func('libseat_seat_name', 'str', ['uintptr_t']) as typeof this.seatName;
+    this.getFd = library.func('libseat_get_fd', 'int', ['uintptr_t']) as typeof this.getFd;
+    this.dispatch = library.func('libseat_dispatch', 'int', ['uintptr_t', 'int']) as typeof this.dispatch;
+  }
+}
+
+let loaded: Libseat | null | undefined;
+
+function loadLibseat(): Libseat | null {
+  if (loaded === undefined) {
+    try {
+      loaded = new Libseat();
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
+/** A device the seat manager opened: its descriptor, and libseat's number for it. */
+export interface SeatDevice {
+  readonly id: number;
+  readonly fd: OwnedFd;
+}
+
+/** Called from the event loop; may dispose the session. */
+export interface SeatSessionListener {
+  /** Devices opened before work again. */
+  enabled(): void;
+  /** Devices are to be left alone: when this returns, the seat manager is told that they are. */
+  disabled(): void;
+  /** The seat manager is gone. No call follows this one. */
+  lost(cause: SysError): void;
+}
+
+/** A client of a seat manager. Keeps the process alive once listened to, until disposed. */
+export class SeatSession implements Disposable {
+  /** `seat0` */
+  readonly name: string;
+  readonly #library: Libseat;
+  readonly #seat: number;
+  readonly #stack: DisposableStack;
+  /** Of our own: libseat closes its descriptor when it finds the connection broken. */
+  readonly #connection: OwnedFd;
+  /** What libseat called back, until it has returned: nothing of ours runs or throws within it. */
+  readonly #events: ('enabled' | 'disabled')[] = [];
+  #isActive = false;
+  /** The seat manager waits for us to leave the devices alone. */
+  #isAsked = false;
+  #listener: SeatSessionListener | null = null;
+  #poll: Poll | null = null;
+
+  private constructor(library: Libseat, backend: string, stack: DisposableStack) {
+    this.#library = library;
+    const listener = stack.use(NativeBuffer.allocate(LISTENER_SIZE));
+    listener.view.setBigUint64(0, callback(stack, () => this.#events.push('enabled')), true);
+    listener.view.setBigUint64(8, callback(stack, () => this.#events.push('disabled')), true);
+    this.#seat = openSeat(library, backend, listener.address);
+    stack.defer(() => library.closeSeat(this.#seat));
+    const fd = library.getFd(this.#seat);
+    if (fd < 0) throw SysError.fromErrno('libseat_get_fd', undefined, backend);
+    this.#connection = stack.use(dupFd({ fd }));
+    this.name = library.seatName(this.#seat);
+    this.#stack = stack.move();
+  }
+
+  /**
+   * Joins the seat of `backend`, one of libseat's: `seatd`, `logind`. Waits up to `timeoutMs` for
+   * the seat to be ours; later than that, the listener hears. Null where libseat is not installed.
+   * SysError ENOENT, ECONNREFUSED (no seatd), EACCES (not for us), ENODATA (no logind session),
+   * EINVAL (a backend this libseat was built without), and what else libseat says.
+   */
+  static open(backend: string, timeoutMs: number): SeatSession | null {
+    const library = loadLibseat();
+    if (library === null) return null;
+    using stack = new DisposableStack();
+    const session = new SeatSession(library, backend, stack);
+    const deadlineMs = monotonicMs() + timeoutMs;
+    try {
+      for (let leftMs = timeoutMs; !session.#isActive && leftMs > 0; leftMs = Math.ceil(deadlineMs - monotonicMs())) session.#dispatch(leftMs);
+    } catch (error) {
+      session[Symbol.dispose]();
+      throw error;
+    }
+    return session;
+  }
+
+  get isActive(): boolean {
+    return this.#isActive;
+  }
+
+  /** Once. */
+  listen(listener: SeatSessionListener): void {
+    this.#listener = listener;
+    this.#poll = Poll.watch(this.#connection, { readable: true, disconnect: true }, (ready) => this.#receive(ready));
+  }
+
+  /** SysError ENOENT, EPERM (seatd: the seat is not ours now), ENOTCONN or EPIPE (the seat manager is gone). */
+  openDevice(path: string): SeatDevice {
+    const fd = new Int32Array(1);
+    const id = this.#library.openDevice(this.#seat, path, new Uint8Array(fd.buffer));
+    if (id < 0) throw SysError.fromErrno('libseat_open_device', undefined, path);
+    return { id, fd: OwnedFd.adopt(fd[0]!) };
+  }
+
+  /** Gives a device back and closes its descriptor; only the latter once the session is disposed. A second time does nothing. */
+  closeDevice({ id, fd }: SeatDevice): void {
+    if (fd.closed) return;
+    // logind's backend asks the descriptor which device it is. One that cannot be given back, the
+    // seat manager has taken by itself.
+    if (!this.#stack.disposed) this.#library.closeDevice(this.#seat, id);
+    fd[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#stack.disposed) return;
+    this.#isActive = false;
+    this.#listener = null;
+    this.#poll?.[Symbol.dispose]();
+    // seatd 0.7 aborts when a client leaves without.
+    this.#acknowledge();
+    this.#stack[Symbol.dispose]();
+  }
+
+  #receive({ readable, disconnect }: PollEvents): void {
+    try {
+      this.#dispatch(0);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#lose(error);
+      return;
+    }
+    // libseat 0.7 does not tell a closed connection from an idle one.
+    if (readable !== true || disconnect === true) this.#lose(new SysError('libseat_dispatch', 'ENOTCONN', this.name));
+  }
+
+  #dispatch(timeoutMs: number): void {
+    const result = this.#library.dispatch(this.#seat, timeoutMs);
+    const failure = result < 0 ? SysError.fromErrno('libseat_dispatch', undefined, this.name) : null;
+    while (this.#events.length > 0 && !this.#stack.disposed) {
+      if (this.#events.shift() === 'enabled') this.#enable();
+      else this.#disable();
+    }
+    if (failure && !this.#stack.disposed) throw failure;
+  }
+
+  #enable(): void {
+    if (this.#isActive) return;
+    this.#isActive = true;
+    this.#listener?.enabled();
+  }
+
+  #disable(): void {
+    this.#isAsked = true;
+    try {
+      this.#leave();
+    } finally {
+      this.#acknowledge();
+    }
+  }
+
+  #acknowledge(): void {
+    if (this.#isAsked) this.#library.disableSeat(this.#seat);
+    this.#isAsked = false;
+  }
+
+  #leave(): void {
+    if (!this.#isActive) return;
+    this.#isActive = false;
+    this.#listener?.disabled();
+  }
+
+  #lose(cause: SysError): void {
+    this.#poll?.[Symbol.dispose]();
+    this.#leave();
+    this.#listener?.lost(cause);
+  }
+}
+
+/** The address of a C function that calls `call`, until the stack is disposed. */
+function callback(stack: DisposableStack, call: () => void): bigint {
+  const address = koffi.register(call, seatEvent);
+  stack.defer(() => koffi.unregister(address));
+  return address;
+}
+
+/** libseat takes its backend from the environment alone, and tries `builtin`, which forks, when told nothing. */
+function openSeat(library: Libseat, backend: string, listener: number): number {
+  const before = process.env[BACKEND];
+  setenv(BACKEND, backend, 1);
+  try {
+    const seat = library.openSeat(listener, 0);
+    if (seat === 0) throw SysError.fromErrno('libseat_open_seat', undefined, backend);
+    return seat;
+  } finally {
+    if (before === undefined) unsetenv(BACKEND);
+    else setenv(BACKEND, before, 1);
+  }
+}

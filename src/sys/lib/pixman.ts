@@ -1,0 +1,250 @@
+/**
+ * libpixman-1, when this machine has it: rectangle copies in one call, and format conversion.
+ * All addresses, strides and rectangles are trusted here: callers have checked them.
+ */
+import koffi from 'koffi';
+import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
+import { SysError } from '../errors.ts';
+
+const PIXMAN_OP_CLEAR = 0;
+const PIXMAN_OP_SRC = 1;
+const PIXMAN_OP_OVER = 3;
+const PIXMAN_FILTER_BILINEAR = 4;
+const PIXMAN_REPEAT_PAD = 2;
+/** 1.0 in pixman's 16.16 fixed point. */
+const FIXED_ONE = 0x1_0000;
+const WORD = 4;
+
+const TYPE_A = 1;
+const TYPE_ARGB = 2;
+const TYPE_ABGR = 3;
+const TYPE_BGRA = 8;
+const TYPE_RGBA = 9;
+
+function format(bpp: number, type: number, a: number, r: number, g: number, b: number): number {
+  return (bpp << 24) | (type << 16) | (a << 12) | (r << 8) | (g << 4) | b;
+}
+
+const A8 = format(8, TYPE_A, 8, 0, 0, 0);
+
+/* pixman_format_code_t by DRM format: both name components from the highest bit of a word down. */
+const formats = new Map<Fourcc, number>([
+  [DRM_FORMAT.ARGB8888, format(32, TYPE_ARGB, 8, 8, 8, 8)],
+  [DRM_FORMAT.XRGB8888, format(32, TYPE_ARGB, 0, 8, 8, 8)],
+  [DRM_FORMAT.ABGR8888, format(32, TYPE_ABGR, 8, 8, 8, 8)],
+  [DRM_FORMAT.XBGR8888, format(32, TYPE_ABGR, 0, 8, 8, 8)],
+  [DRM_FORMAT.BGRA8888, format(32, TYPE_BGRA, 8, 8, 8, 8)],
+  [DRM_FORMAT.BGRX8888, format(32, TYPE_BGRA, 0, 8, 8, 8)],
+  [DRM_FORMAT.RGBA8888, format(32, TYPE_RGBA, 8, 8, 8, 8)],
+  [DRM_FORMAT.RGBX8888, format(32, TYPE_RGBA, 0, 8, 8, 8)],
+  [DRM_FORMAT.RGB888, format(24, TYPE_ARGB, 0, 8, 8, 8)],
+  [DRM_FORMAT.BGR888, format(24, TYPE_ABGR, 0, 8, 8, 8)],
+  [DRM_FORMAT.RGB565, format(16, TYPE_ARGB, 0, 5, 6, 5)],
+]);
+
+/** The `format` of PixmanBits for a DRM format; null if pixman has none. */
+export function pixmanFormat(fourcc: Fourcc): number | null {
+  return formats.get(fourcc) ?? null;
+}
+
+/** Pixels in memory; `address` and `stride` (bytes) are multiples of 4. */
+export interface PixmanBits {
+  readonly address: number;
+  readonly stride: number;
+  readonly format: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** In whole pixels. */
+export interface PixmanRect {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+type CreateBits = (format: number, width: number, height: number, bits: number, stride: number) => number;
+type Composite = (
+  op: number, src: number, mask: number, dst: number, srcX: number, srcY: number, maskX: number, maskY: number,
+  dstX: number, dstY: number, width: number, height: number,
+) => void;
+type Unref = (image: number) => number;
+type SetTransform = (image: number, matrix: Uint8Array) => number;
+type SetFilter = (image: number, filter: number, parameters: number, count: number) => number;
+type SetRepeat = (image: number, repeat: number) => void;
+
+/** Pixman's coordinates are 16 bits wide, with one to spare on each side. */
+const MAX_COORDINATE = 0x7ffe;
+
+/** More than the buffers a few screens flip between. */
+const SLOTS = 16;
+
+/**
+ * Runs of memory as images whose pixels are bytes: those pixman copies row by row with memcpy,
+ * which is faster than what it does with larger pixels. An image only says where memory is; one
+ * whose memory is long gone does no harm.
+ */
+class RowImages {
+  readonly #create: CreateBits;
+  readonly #unref: Unref;
+  readonly #addresses = new Float64Array(SLOTS);
+  readonly #strides = new Float64Array(SLOTS);
+  readonly #rows = new Float64Array(SLOTS);
+  readonly #images = new Float64Array(SLOTS);
+  #oldest = 0;
+  #latest = 0;
+
+  constructor(create: CreateBits, unref: Unref) {
+    this.#create = create;
+    this.#unref = unref;
+  }
+
+  /** 0 if it cannot be an image. Valid until the call after the next: a copy needs two. */
+  get(address: number, stride: number, rows: number): number {
+    for (let i = 0; i < SLOTS; i++) {
+      if (this.#addresses[i] !== address || this.#strides[i] !== stride || this.#rows[i] !== rows) continue;
+      this.#latest = i;
+      return this.#images[i]!;
+    }
+    if ((address | stride) % WORD !== 0 || stride > MAX_COORDINATE || rows > MAX_COORDINATE) return 0;
+    const image = this.#create(A8, stride, rows, address, stride);
+    if (image === 0) return 0;
+    const slot = this.#oldest === this.#latest ? (this.#oldest + 1) % SLOTS : this.#oldest;
+    this.#oldest = (slot + 1) % SLOTS;
+    this.#latest = slot;
+    if (this.#images[slot] !== 0) this.#unref(this.#images[slot]!);
+    this.#addresses[slot] = address;
+    this.#strides[slot] = stride;
+    this.#rows[slot] = rows;
+    this.#images[slot] = image;
+    return image;
+  }
+}
+
+export class Pixman {
+  readonly #createBits: CreateBits;
+  readonly #composite: Composite;
+  readonly #unref: Unref;
+  readonly #setTransform: SetTransform;
+  readonly #setFilter: SetFilter;
+  readonly #setRepeat: SetRepeat;
+  readonly #rowImages: RowImages;
+
+  /** Throws if the library or one of its symbols is missing; see `loadPixman`. */
+  constructor() {
+    const library = koffi.load('libpixman-1.so.0');
+    const ints = (count: number): string[] => Array.from({ length: count }, () => 'int');
+    this.#createBits = library.func('pixman_image_create_bits_no_clear', 'uintptr_t', ['uint', 'int', 'int', 'uintptr_t', 'int']) as CreateBits;
+    this.#composite = library.func('pixman_image_composite32', 'void', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', ...ints(8)]) as Composite;
+    this.#unref = library.func('pixman_image_unref', 'int', ['uintptr_t']) as Unref;
+    this.#setTransform = library.func('pixman_image_set_transform', 'int', ['uintptr_t', 'void *']) as SetTransform;
+    this.#setFilter = library.func('pixman_image_set_filter', 'int', ['uintptr_t', 'int', 'uintptr_t', 'int']) as SetFilter;
+    this.#setRepeat = library.func('pixman_image_set_repeat', 'void', ['uintptr_t', 'int']) as SetRepeat;
+    this.#rowImages = new RowImages(this.#createBits, this.#unref);
+  }
+
+  /**
+   * Copies `rows` rows of `rowBytes` bytes between two runs of memory, addresses, lengths, offsets
+   * and strides in bytes. False, with nothing copied, where pixman cannot. Allocates nothing for
+   * runs it has seen lately.
+   */
+  copyRows(
+    src: number, srcLength: number, srcOffset: number, srcStride: number,
+    dst: number, dstLength: number, dstOffset: number, dstStride: number,
+    rowBytes: number, rows: number,
+  ): boolean {
+    const srcX = srcOffset % srcStride;
+    const srcY = Math.floor(srcOffset / srcStride);
+    const dstX = dstOffset % dstStride;
+    const dstY = Math.floor(dstOffset / dstStride);
+    const srcRows = Math.floor(srcLength / srcStride);
+    const dstRows = Math.floor(dstLength / dstStride);
+    // What reaches beyond its image, pixman clips without a word.
+    if (srcX + rowBytes > srcStride || srcY + rows > srcRows || dstX + rowBytes > dstStride || dstY + rows > dstRows) return false;
+    const from = this.#rowImages.get(src, srcStride, srcRows);
+    const to = this.#rowImages.get(dst, dstStride, dstRows);
+    if (from === 0 || to === 0) return false;
+    this.#composite(PIXMAN_OP_SRC, from, 0, to, srcX, srcY, 0, 0, dstX, dstY, rowBytes, rows);
+    return true;
+  }
+
+  /**
+   * Copies a rectangle and converts its format; alpha that the source lacks reads as opaque.
+   * Clipped to both. SysError EINVAL for bits pixman cannot take.
+   */
+  convert(src: PixmanBits, srcX: number, srcY: number, dst: PixmanBits, dstX: number, dstY: number, width: number, height: number): void {
+    const from = this.#create(src);
+    try {
+      const to = this.#create(dst);
+      this.#composite(PIXMAN_OP_SRC, from, 0, to, srcX, srcY, 0, 0, dstX, dstY, width, height);
+      this.#unref(to);
+    } finally {
+      this.#unref(from);
+    }
+  }
+
+  /** Makes `area` black and, if `dst` has alpha, transparent. SysError EINVAL as `convert`. */
+  clear(dst: PixmanBits, area: PixmanRect): void {
+    const to = this.#create(dst);
+    this.#composite(PIXMAN_OP_CLEAR, to, 0, to, 0, 0, 0, 0, area.x, area.y, area.width, area.height);
+    this.#unref(to);
+  }
+
+  /**
+   * Draws `from` of `src` at `to` of `dst`, as far as that lies in `area`; smoothly scaled if the
+   * sizes differ. `over` blends premultiplied alpha, else pixels are replaced. SysError EINVAL as `convert`.
+   */
+  draw(src: PixmanBits, from: PixmanRect, dst: PixmanBits, to: PixmanRect, area: PixmanRect, over: boolean): void {
+    const x = Math.max(to.x, area.x);
+    const y = Math.max(to.y, area.y);
+    const width = Math.min(to.x + to.width, area.x + area.width) - x;
+    const height = Math.min(to.y + to.height, area.y + area.height) - y;
+    if (width <= 0 || height <= 0) return;
+    const isScaled = from.width !== to.width || from.height !== to.height;
+    const source = this.#create(src);
+    try {
+      if (isScaled) this.#scale(source, from, to);
+      const target = this.#create(dst);
+      const srcX = x - to.x + (isScaled ? 0 : from.x);
+      const srcY = y - to.y + (isScaled ? 0 : from.y);
+      this.#composite(over ? PIXMAN_OP_OVER : PIXMAN_OP_SRC, source, 0, target, srcX, srcY, 0, 0, x, y, width, height);
+      this.#unref(target);
+    } finally {
+      this.#unref(source);
+    }
+  }
+
+  /** The image then has `to`'s size, beginning at 0, 0. */
+  #scale(image: number, from: PixmanRect, to: PixmanRect): void {
+    const x = (from.width / to.width) * FIXED_ONE;
+    const y = (from.height / to.height) * FIXED_ONE;
+    const matrix = Int32Array.of(x, 0, from.x * FIXED_ONE, 0, y, from.y * FIXED_ONE, 0, 0, FIXED_ONE);
+    this.#setTransform(image, new Uint8Array(matrix.buffer));
+    this.#setFilter(image, PIXMAN_FILTER_BILINEAR, 0, 0);
+    this.#setRepeat(image, PIXMAN_REPEAT_PAD);
+  }
+
+  #create({ format, width, height, address, stride }: PixmanBits): number {
+    // pixman divides the stride by 4 without a look.
+    const image = stride % WORD === 0 && address % WORD === 0 ? this.#createBits(format, width, height, address, stride) : 0;
+    if (image === 0) {
+      throw new SysError('pixman_image_create_bits_no_clear', 'EINVAL', `${width}x${height}, stride ${stride}, format 0x${format.toString(16)}`);
+    }
+    return image;
+  }
+}
+
+let loaded: Pixman | null | undefined;
+
+/** The library, loaded once; null if it is not installed. */
+export function loadPixman(): Pixman | null {
+  if (loaded === undefined) {
+    try {
+      loaded = new Pixman();
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded;
+}

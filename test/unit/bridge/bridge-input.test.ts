@@ -1,0 +1,54 @@
+import { beforeEach, expect, test } from 'vitest';
+import { Bridge } from '../../../src/bridge/bridge.ts';
+import type { GuestInput } from '../../../src/core/input.ts';
+import { scanoutId } from '../../../src/core/source.ts';
+import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
+
+const SECOND = scanoutId(1);
+
+const source = new FakeSource();
+let told: string[];
+let input: GuestInput;
+
+beforeEach(() => {
+  told = [];
+  input = new Proxy({} as GuestInput, { get: (_target, method: string) => (...values: unknown[]) => void told.push([method, ...values].join(' ')) });
+});
+
+test('an output tells the guest what is done at it, of the scanout it shows', () => {
+  using desk = new FakeOutput();
+  using bridge = new Bridge(source, { input });
+  bridge.show(SECOND, desk);
+  const { screen } = desk;
+  screen.input!.pointerMovedTo(screen.scanout, 3, 4);
+  screen.input!.frame();
+
+  expect(told).toEqual(['pointerMovedTo 1 3 4', 'frame']);
+});
+
+test('the guest\'s input knows how large the pictures are, and when there are none', () => {
+  using picture = new GuestPicture(64, 48);
+  using bridge = new Bridge(source, { input });
+  source.sink.scanout(SECOND, picture.framebuffer, { x: 8, y: 0, width: 32, height: 48 });
+  source.sink.scanout(SECOND, null, { x: 0, y: 0, width: 0, height: 0 });
+
+  expect(bridge.input).toBe(input);
+  expect(told).toEqual(['scanoutSized 1 32 48', 'scanoutSized 1 0 0']);
+});
+
+test('nothing stays pressed when an output goes', () => {
+  using desk = new FakeOutput();
+  using bridge = new Bridge(source, { input });
+  bridge.show(SECOND, desk);
+  desk.lose();
+
+  expect(told).toEqual(['releaseAll']);
+});
+
+test('without input devices an output knows that there are none', () => {
+  using desk = new FakeOutput();
+  using bridge = new Bridge(source);
+  bridge.show(SECOND, desk);
+
+  expect(desk.screen.input).toBeNull();
+});

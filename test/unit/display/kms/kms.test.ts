@@ -1,0 +1,250 @@
+import { describe, expect, test } from 'vitest';
+import { KmsBuffer } from '../../../../display/kms/buffer.ts';
+import type { KmsDevice } from '../../../../display/kms/device.ts';
+import { DIRECT, KEY_LENGTH, Layout } from '../../../../display/kms/layout.ts';
+import { LayoutMemory } from '../../../../display/kms/layout-memory.ts';
+import { type Mode, rankModes, readMode } from '../../../../display/kms/mode.ts';
+import type { PipeRequest } from '../../../../display/kms/pipe-request.ts';
+import { assignPipes, type Pipe } from '../../../../display/kms/pipes.ts';
+import { place } from '../../../../display/kms/placement.ts';
+import { planeFormats } from '../../../../display/kms/plane-formats.ts';
+import type { Properties } from '../../../../display/kms/properties.ts';
+import { type Connector, type Crtc, type Plane, sameConnector } from '../../../../display/kms/resources.ts';
+import { VblankCount } from '../../../../display/kms/vblank-count.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Modifier, modifierCode } from '../../../../protocols/drm-fourcc.ts';
+import {
+  drm_format_modifier,
+  drm_format_modifier_blob,
+  DRM_MODE_FLAG_DBLSCAN,
+  DRM_MODE_FLAG_INTERLACE,
+  DRM_MODE_TYPE_PREFERRED,
+  drm_mode_modeinfo,
+  DRM_PLANE_TYPE_CURSOR,
+  DRM_PLANE_TYPE_OVERLAY,
+  DRM_PLANE_TYPE_PRIMARY,
+} from '../../../../protocols/drm-mode.ts';
+import { FormatSet } from '../../../../src/core/format-set.ts';
+import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
+import { MutableRect } from '../../../../src/core/geometry.ts';
+import type { Frame } from '../../../../src/core/output.ts';
+
+describe('a picture on a screen', () => {
+  const screen = { width: 1024, height: 768 };
+
+  test.each([
+    ['fills one of its size', 1024, 768, [0, 0, 1024, 768]],
+    ['is in the middle if smaller, pixel for pixel', 640, 481, [192, 143, 640, 481]],
+    ['too wide is made smaller with its aspect kept', 2048, 768, [0, 192, 1024, 384]],
+    ['too high likewise', 512, 1536, [384, 0, 256, 768]],
+    ['too large both ways fits', 4096, 3072, [0, 0, 1024, 768]],
+    ['thin as a hair keeps a pixel', 1, 16384, [511, 0, 1, 768]],
+  ])('%s', (_, width, height, expected) => {
+    const at = new MutableRect().set(9, 9, 9, 9);
+    place({ width, height }, screen, at);
+    expect([at.x, at.y, at.width, at.height]).toEqual(expected);
+  });
+});
+
+function mode(width: number, height: number, refreshMhz: number, isPreferred = false): Mode {
+  return { width, height, refreshMhz, isPreferred, info: new Uint8Array(0) };
+}
+
+describe('a mode', () => {
+  const fullHd = { clock: 148_500, hdisplay: 1920, htotal: 2200, vdisplay: 1080, vtotal: 1125 };
+
+  test.each([
+    ['as the timing says', fullHd, 60_000],
+    ['1/1.001 of it', { ...fullHd, clock: 148_352 }, 59_940],
+    ['twice when interlaced', { ...fullHd, clock: 74_250, flags: DRM_MODE_FLAG_INTERLACE }, 60_000],
+    ['half when lines are doubled', { ...fullHd, flags: DRM_MODE_FLAG_DBLSCAN }, 30_000],
+    ['a third when lines are shown thrice', { ...fullHd, vscan: 3 }, 20_000],
+  ])('refreshes %s', (_, info, refreshMhz) => {
+    expect(readMode(drm_mode_modeinfo.encode(info)).refreshMhz).toBe(refreshMhz);
+  });
+
+  test('is preferred if the monitor says so', () => {
+    const flags = [0, DRM_MODE_TYPE_PREFERRED].map((type) => readMode(drm_mode_modeinfo.encode({ ...fullHd, type })).isPreferred);
+    expect(flags).toEqual([false, true]);
+  });
+
+  const small = mode(1024, 768, 60_000, true);
+  const large60 = mode(1920, 1080, 60_000);
+  const large75 = mode(1920, 1080, 75_000);
+  const large5994 = mode(1920, 1080, 59_940);
+  const all = [large60, large5994, small, large75];
+
+  test.each([
+    ['nobody asked for: the preferred, then the largest and fastest', null, [small, large75, large60, large5994]],
+    ['of a size: the fastest first', { width: 1920, height: 1080 }, [large75, large60, large5994]],
+    ['of a size and refresh: the nearest first', { width: 1920, height: 1080, refreshMhz: 60_000 }, [large60, large5994]],
+    ['nobody has', { width: 1920, height: 1080, refreshMhz: 50_000 }, []],
+  ])('%s', (_, wanted, expected) => {
+    expect(rankModes(all, wanted)).toEqual(expected);
+  });
+});
+
+describe('formats of a plane', () => {
+  const tiled = 0x0100_0000_0000_0001n as Modifier;
+
+  test('without a blob are linear, or what the driver takes for granted', () => {
+    const formats = planeFormats([DRM_FORMAT.XRGB8888], null);
+    expect([...formats.modifiers(DRM_FORMAT.XRGB8888)]).toEqual([DRM_FORMAT_MOD_LINEAR, DRM_FORMAT_MOD_INVALID]);
+  });
+
+  test('come from the blob, whose masks count from their offset', () => {
+    // 70 formats, so that a second mask is needed; XRGB8888 is the last.
+    const listed = Array.from({ length: 70 }, (_, i) => (i === 69 ? DRM_FORMAT.XRGB8888 : i === 0 ? DRM_FORMAT.RGB565 : 0x1000 + i));
+    const entries = [
+      { formats: 1n, offset: 0, pad: 0, modifier: DRM_FORMAT_MOD_LINEAR },
+      { formats: 1n << 5n, offset: 64, pad: 0, modifier: tiled },
+    ];
+    const modifiersOffset = drm_format_modifier_blob.size + listed.length * 4;
+    const blob = new Uint8Array(modifiersOffset + entries.length * drm_format_modifier.size);
+    const view = new DataView(blob.buffer);
+    drm_format_modifier_blob.set(view, 0, { version: 1, flags: 0, count_formats: 70, formats_offset: drm_format_modifier_blob.size, count_modifiers: 2, modifiers_offset: modifiersOffset });
+    listed.forEach((format, i) => view.setUint32(drm_format_modifier_blob.size + i * 4, format, true));
+    entries.forEach((entry, i) => drm_format_modifier.set(view, modifiersOffset + i * drm_format_modifier.size, entry));
+
+    const formats = planeFormats(listed, blob);
+    expect([...formats.modifiers(DRM_FORMAT.XRGB8888)]).toEqual([tiled, DRM_FORMAT_MOD_INVALID]);
+    expect([...formats.modifiers(DRM_FORMAT.RGB565)]).toEqual([DRM_FORMAT_MOD_LINEAR, DRM_FORMAT_MOD_INVALID]);
+  });
+});
+
+function properties(values: Readonly<Record<string, number>>): Properties {
+  return { id: (name: string) => (name in values ? 1 : 0), value: (name: string) => values[name] ?? 0 } as unknown as Properties;
+}
+
+const crtcs = [10, 11].map((id, index) => ({ id, mask: 1 << index, properties: properties({}) }) as unknown as Crtc);
+
+function connector(name: string, possibleCrtcs: number, crtc = 0): Connector {
+  return { name, possibleCrtcs, properties: properties({ CRTC_ID: crtc }) } as unknown as Connector;
+}
+
+function plane(id: number, type: number, possibleCrtcs: number, values: Readonly<Record<string, number>> = {}): Plane {
+  return { id, type, possibleCrtcs, formats: new FormatSet(), properties: properties(values) } as unknown as Plane;
+}
+
+const primaries = [plane(1, DRM_PLANE_TYPE_PRIMARY, 1), plane(2, DRM_PLANE_TYPE_PRIMARY, 2)];
+
+function assigned(connectors: readonly Connector[], planes: readonly Plane[] = primaries): (string | number | undefined)[][] {
+  return assignPipes({ crtcs, connectors, planes }, connectors).map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id, pipe.overlay?.id]);
+}
+
+describe('each connector gets a CRTC', () => {
+  test('the one that drives it already', () => {
+    expect(assigned([connector('A', 3, 11), connector('B', 3, 10)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
+  });
+
+  test('another if a later one has no choice', () => {
+    expect(assigned([connector('A', 3), connector('B', 1)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
+  });
+
+  test('none if there are too few', () => {
+    expect(assigned([connector('A', 1), connector('B', 1)]).map(([name]) => name)).toEqual(['A']);
+  });
+
+  test('of those that others leave, whose planes are theirs too', () => {
+    const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [connector('A', 3)]);
+    const resources = { crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)] };
+    const given = assignPipes(resources, [connector('B', 3), connector('C', 3)], [taken!]);
+    expect([taken!.crtc.id, taken!.cursor?.id]).toEqual([10, 3]);
+    expect(given.map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id])).toEqual([['B', 11, 2, 4]]);
+  });
+
+  test('and planes: those on it already, an overlay only if it is above the primary', () => {
+    const planes = [
+      plane(1, DRM_PLANE_TYPE_PRIMARY, 1, { zpos: 1 }),
+      plane(2, DRM_PLANE_TYPE_CURSOR, 3),
+      plane(3, DRM_PLANE_TYPE_CURSOR, 3, { CRTC_ID: 10 }),
+      plane(4, DRM_PLANE_TYPE_OVERLAY, 3, { zpos: 0 }),
+      plane(5, DRM_PLANE_TYPE_OVERLAY, 3, { zpos: 2 }),
+    ];
+    expect(assigned([connector('A', 1)], planes)).toEqual([['A', 10, 1, 3, 5]]);
+  });
+});
+
+describe('what is plugged in', () => {
+  const plugged = { isConnected: true, edid: Uint8Array.of(1, 2), modes: [{ info: Uint8Array.of(3, 4) }] } as unknown as Connector;
+
+  test.each([
+    ['as read before', {}, true],
+    ['unplugged', { isConnected: false }, false],
+    ['with another EDID', { edid: Uint8Array.of(1, 3) }, false],
+    ['with another mode', { modes: [{ info: Uint8Array.of(3, 5) }] }, false],
+    ['with a mode more', { modes: [{ info: Uint8Array.of(3, 4) }, { info: Uint8Array.of() }] }, false],
+  ])('%s', (_, change, isSame) => {
+    expect(sameConnector(plugged, { ...plugged, ...change } as Connector)).toBe(isSame);
+  });
+});
+
+describe('vertical blanks', () => {
+  test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
+    const vblanks = new VblankCount();
+    const counts = [
+      () => vblanks.seen(0xffff_fffe),
+      () => vblanks.seen(1),
+      () => vblanks.unseen(),
+      () => vblanks.seen(2),
+      () => vblanks.forget(),
+      () => vblanks.seen(0),
+      () => vblanks.seen(5),
+    ].map((step) => {
+      step();
+      return vblanks.count;
+    });
+    expect(counts).toEqual([1, 4, 5, 6, 6, 7, 12]);
+  });
+});
+
+describe('a layout once accepted', () => {
+  function importedAs(modifier: Modifier): KmsBuffer {
+    const device = { hasModifiers: true, gem: { import: () => 1, release: () => undefined }, ioctl: () => undefined } as unknown as KmsDevice;
+    const framebuffer = { id: newFramebufferId(), width: 64, height: 64, format: DRM_FORMAT.XRGB8888, modifier, planes: [{ offset: 0, stride: 256 }] };
+    return KmsBuffer.import(device, { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: { fd: 0 } } }, { fd: 0 }, DRM_FORMAT.XRGB8888) as KmsBuffer;
+  }
+
+  test('is not that of another tiling', () => {
+    const memory = new LayoutMemory(KEY_LENGTH);
+    const screen = { x: 0, y: 0, width: 64, height: 64 };
+    const layout = new Layout(null as unknown as PipeRequest, null as unknown as Pipe, screen);
+    const frame = { primary: { src: screen }, cursor: { src: screen } } as Frame;
+    const [xTiled, yTiled] = [modifierCode('INTEL', 1n), modifierCode('INTEL', 2n)];
+    layout.describe(memory, frame, importedAs(xTiled), null);
+    memory.remember(DIRECT);
+    layout.describe(memory, frame, importedAs(yTiled), null);
+    expect(memory.find()).toBe(-1);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
+    memory.remember(DIRECT);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(yTiled));
+    expect(memory.find()).toBe(-1);
+    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
+    expect(memory.find()).toBe(DIRECT);
+  });
+
+  function memoryOf(choices: readonly (readonly [number, number])[]): LayoutMemory {
+    const memory = new LayoutMemory(2);
+    for (const [key, choice] of choices) {
+      memory.describe(0, key);
+      memory.describe(1, -key);
+      memory.remember(choice);
+    }
+    return memory;
+  }
+
+  function find(memory: LayoutMemory, a: number, b: number): number {
+    memory.describe(0, a);
+    memory.describe(1, b);
+    return memory.find();
+  }
+
+  test('is found by all of its numbers', () => {
+    const memory = memoryOf([[1, 3], [2, 0]]);
+    expect([find(memory, 1, -1), find(memory, 2, -2), find(memory, 1, -2)]).toEqual([3, 0, -1]);
+  });
+
+  test('is forgotten for newer ones, the oldest first', () => {
+    const memory = memoryOf(Array.from({ length: 17 }, (_, i) => [i, i % 5] as const));
+    expect([find(memory, 0, -0), find(memory, 1, -1), find(memory, 16, -16)]).toEqual([-1, 1, 1]);
+  });
+});

@@ -1,0 +1,40 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { VmmDisplayError } from '../../../../display/vmm/errors.ts';
+import { ReplyReader } from '../../../../display/vmm/reply-reader.ts';
+import { displayInfoReply, edidReply, featuresReply, words } from './fake-vmm.ts';
+
+const anyReply = fc.oneof(
+  fc.nat().map((features) => featuresReply(features)),
+  fc.array(fc.record({ width: fc.nat(), height: fc.nat() }), { maxLength: 16 }).map((modes) => displayInfoReply(modes)),
+  fc.uint8Array({ maxLength: 1024 }).map((edid) => edidReply(edid)),
+  fc.constant(words(10, 4, 0)),
+);
+
+/** Feeds `stream` cut at the given places. */
+function read(stream: Buffer, cuts: readonly number[]): Buffer[] {
+  const reader = new ReplyReader();
+  const replies: Buffer[] = [];
+  const edges = [0, ...cuts.map((cut) => cut % (stream.length + 1)).sort((a, b) => a - b), stream.length];
+  for (let i = 1; i < edges.length; i++) {
+    reader.push(stream.subarray(edges[i - 1], edges[i]), (request, payload) => replies.push(Buffer.concat([words(request, 4, payload.length), payload])));
+  }
+  return replies;
+}
+
+test('replies are the same wherever the stream is cut', () => {
+  fc.assert(fc.property(fc.array(anyReply, { maxLength: 5 }), fc.array(fc.nat(), { maxLength: 20 }), (replies, cuts) => {
+    expect(Buffer.concat(read(Buffer.concat(replies), cuts)).equals(Buffer.concat(replies))).toBe(true);
+  }));
+});
+
+test('bytes that are no replies end in a protocol error or nothing, never in another', () => {
+  const almost = fc.tuple(fc.constantFrom(1, 2, 3, 10, 11, 12), fc.constantFrom(0, 4, 5), fc.constantFrom(0, 8, 408, 1056, 0xffff_ffff), fc.uint8Array()).map(([request, flags, size, rest]) => Buffer.concat([words(request, flags, size), rest]));
+  fc.assert(fc.property(fc.oneof(almost, fc.uint8Array({ maxLength: 4096 }).map((bytes) => Buffer.from(bytes))), (bytes) => {
+    try {
+      read(bytes, []);
+    } catch (error) {
+      expect(error).toBeInstanceOf(VmmDisplayError);
+    }
+  }));
+});

@@ -1,0 +1,194 @@
+import { expect, test, vi } from 'vitest';
+import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
+import type { Shadow } from '../../../../src/core/output.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { words } from './fake-vmm.ts';
+import { type Box, type Cursor, Listener, MODE, ONE_SECOND, frame, guest, handles, importOf, open, scanout, show, update, useVmm, vmm } from './session.ts';
+import type { GuestPicture } from '../../bridge/fakes.ts';
+
+expectNoLeaks();
+useVmm();
+
+test('the first frame sets the size and sends every pixel of the scattered pages', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(40, 30);
+  const bytes = show(output, frame(importOf(output, picture.framebuffer), [0, 0, 40, 30]));
+  expect(bytes).toEqual(Buffer.concat([scanout(0, 40, 30), update(0, [0, 0, 40, 30], picture.read())]));
+});
+
+test('later frames send the damage alone: whole rows as they lie, part of rows packed', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(40, 30);
+  const handle = importOf(output, picture.framebuffer);
+  new Listener(output);
+  show(output, frame(handle, [0, 0, 40, 30]));
+  const bytes = show(output, frame(handle, [0, 0, 40, 30], [[0, 3, 40, 2], [5, 10, 7, 9]]));
+  expect(bytes).toEqual(Buffer.concat([update(0, [0, 3, 40, 2], picture.read(0, 3, 40, 2)), update(0, [5, 10, 7, 9], picture.read(5, 10, 7, 9))]));
+});
+
+test('a flip between buffers of one size sends its damage; a frame without damage sends nothing', async () => {
+  const output = (await open()).outputs[0]!;
+  const [one, two] = [guest(40, 30), guest(40, 30)];
+  show(output, frame(importOf(output, one.framebuffer), [0, 0, 40, 30]));
+  const second = importOf(output, two.framebuffer);
+  expect(show(output, frame(second, [0, 0, 40, 30], [[1, 1, 2, 2]]))).toEqual(update(0, [1, 1, 2, 2], two.read(1, 1, 2, 2)));
+  expect(show(output, frame(second, [0, 0, 40, 30], []))).toEqual(Buffer.alloc(0));
+});
+
+test('a picture that is part of a larger buffer is placed at the corner, its damage cut', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(40, 30);
+  const handle = importOf(output, picture.framebuffer);
+  const src: Box = [8, 4, 20, 10];
+  expect(show(output, frame(handle, src))).toEqual(Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], picture.read(...src))]));
+  expect(show(output, frame(handle, src, [[0, 0, 10, 6]]))).toEqual(update(0, [0, 0, 2, 2], picture.read(8, 4, 2, 2)));
+});
+
+test('overlapping damage of more bytes than the picture goes as one rectangle', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(40, 30);
+  const handle = importOf(output, picture.framebuffer);
+  show(output, frame(handle, [0, 0, 40, 30]));
+  expect(show(output, frame(handle, [0, 0, 40, 30], [[0, 0, 39, 30], [1, 0, 39, 30]]))).toEqual(update(0, [0, 0, 40, 30], picture.read()));
+});
+
+test('another size is announced again, no picture turns the console off once, and coming back is a new start', async () => {
+  const output = (await open()).outputs[0]!;
+  const [small, large] = [guest(20, 10), guest(40, 30)];
+  const smallHandle = importOf(output, small.framebuffer);
+  show(output, frame(importOf(output, large.framebuffer), [0, 0, 40, 30]));
+  const whole = Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], small.read())]);
+  expect(show(output, frame(smallHandle, [0, 0, 20, 10], []))).toEqual(whole);
+  expect(show(output, frame(null, [0, 0, 0, 0]))).toEqual(scanout(0, 0, 0));
+  expect(show(output, frame(null, [0, 0, 0, 0]))).toEqual(Buffer.alloc(0));
+  expect(show(output, frame(smallHandle, [0, 0, 20, 10], []))).toEqual(whole);
+});
+
+test('a frame is presented at the beat of the refresh, its buffer released before, however fast frames come', async () => {
+  const output = (await open({ refreshMhz: 50_000 })).outputs[0]!;
+  const handle = importOf(output, guest(20, 10).framebuffer);
+  const listener = new Listener(output);
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const presented = listener.next();
+    output.present(frame(handle, [0, 0, 20, 10]));
+    vi.advanceTimersToNextTimer();
+    await presented;
+    times.push(performance.now());
+  }
+  expect(listener.events).toEqual(['released 0', 'presented', 'released 0', 'presented', 'released 0', 'presented']);
+  expect(times[2]! - times[1]!).toBeCloseTo(20, -1);
+  expect(listener.flags).toBe(0);
+});
+
+test('a frame in flight is presented in time when the monitor changes to a slower refresh', async () => {
+  const output = (await open()).outputs[0]!;
+  const listener = new Listener(output);
+  // Blanks are counted from the machine's start, an hour ago.
+  vi.advanceTimersByTime(3_600_000);
+  output.present(frame(importOf(output, guest(20, 10).framebuffer), [0, 0, 20, 10]));
+  output.setMonitor({ ...output.monitor!, refreshMhz: 30_000 });
+  vi.advanceTimersByTime(ONE_SECOND);
+  expect(listener.events).toEqual([`resized ${MODE.width}x${MODE.height}`, 'released 0', 'presented']);
+});
+
+test('a VMM that does not read holds the frame back; it gets the pixels of the time they were presented', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(1280, 800);
+  const before = picture.read();
+  const listener = new Listener(output);
+  output.present(frame(importOf(output, picture.framebuffer), [0, 0, 1280, 800]));
+  picture.fill(0, 0, 1280, 800, 0);
+  vi.advanceTimersByTime(ONE_SECOND);
+  expect(listener.events).toEqual([]);
+  const presented = listener.next();
+  const bytes = await vmm.take(24 + 32 + before.length);
+  await presented;
+  expect(bytes.equals(Buffer.concat([scanout(0, 1280, 800), update(0, [0, 0, 1280, 800], before)]))).toBe(true);
+  expect(listener.events).toEqual(['released 0', 'presented']);
+});
+
+test('frames of several consoles wait in one line, each presented when it is out', async () => {
+  const { outputs } = await open({ scanouts: 2 }, 0, [MODE, MODE]);
+  const [large, small] = [guest(1280, 800), guest(30, 20)];
+  const listeners = outputs.map((output) => new Listener(output));
+  outputs[0]!.present(frame(importOf(outputs[0]!, large.framebuffer), [0, 0, 1280, 800]));
+  outputs[1]!.present(frame(importOf(outputs[1]!, small.framebuffer), [0, 0, 30, 20], [[0, 0, 30, 20]]));
+  vi.advanceTimersByTime(ONE_SECOND);
+  const last = listeners[1]!.next();
+  const expected = Buffer.concat([
+    ...[scanout(0, 1280, 800), update(0, [0, 0, 1280, 800], large.read())],
+    ...[scanout(1, 30, 20), update(1, [0, 0, 30, 20], small.read())],
+  ]);
+  const bytes = await vmm.take(expected.length);
+  await last;
+  expect(bytes.equals(expected)).toBe(true);
+  expect(listeners.map(({ events }) => events)).toEqual([
+    ['released 0', 'presented'],
+    ['released 1', 'presented'],
+  ]);
+});
+
+test('other formats are refused and shown through a shadow', async () => {
+  const output = (await open()).outputs[0]!;
+  const refusal = output.import(guest(20, 10, DRM_FORMAT.ABGR8888).framebuffer);
+  expect(refusal).toMatchObject({ code: 'format', isLasting: true });
+  const shadow = output.createShadow(20, 10, output.shadowFormats[0]!);
+  handles.push(shadow);
+  shadow.pixels.bytes.fill(0x5a);
+  const listener = new Listener(output);
+  expect(show(output, frame(shadow, [0, 0, 20, 10]))).toEqual(Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], Buffer.alloc(800, 0x5a))]));
+  expect(listener.events).toEqual(['released 0', 'presented']);
+});
+
+test('pictures the VMM cannot compose are refused, for now and not for their format', async () => {
+  const output = (await open()).outputs[0]!;
+  const { framebuffer } = guest(20, 10);
+  expect(output.import({ ...framebuffer, width: 32_768 })).toMatchObject({ code: 'resources', isLasting: false });
+  expect(output.import({ ...framebuffer, width: 8192, height: 8192 })).toMatchObject({ code: 'resources' });
+  expect(output.import({ ...framebuffer, height: 1000 })).toMatchObject({ code: 'resources' });
+  expect(() => output.createShadow(8192, 8192, DRM_FORMAT.XRGB8888)).toThrow(expect.objectContaining({ code: 'size' }));
+});
+
+/** A cursor image in the upper left of 64 x 64 transparent pixels. */
+
+function cursorImage(picture: GuestPicture, alpha = 0): Buffer {
+  const image = Buffer.alloc(64 * 64 * 4);
+  const { width, height } = picture.framebuffer;
+  for (let y = 0; y < height; y++) image.set(picture.read(0, y, width, 1), y * 256);
+  for (let i = 3; alpha !== 0 && i < 64 * 4 * height; i += 4) if (i % 256 < width * 4) image[i] = alpha;
+  return image;
+}
+
+const cursorUpdate = (x: number, y: number, hotX: number, hotY: number, image: Buffer): Buffer => Buffer.concat([words(6, 0, 16_404, 0, x, y, hotX, hotY), image]);
+
+test('the cursor image goes out when its pixels or hotspot change, its place when that changes', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(32, 24, DRM_FORMAT.ARGB8888);
+  const handle = importOf(output, picture.framebuffer);
+  const at = (x: number, y: number, hotspot: [number, number] = [3, 4]) => frame(null, [0, 0, 0, 0], [], { handle, at: [x, y, 32, 24], hotspot });
+  expect(show(output, at(-5, 7))).toEqual(cursorUpdate(-5, 7, 3, 4, cursorImage(picture)));
+  expect(show(output, at(-5, 7))).toEqual(Buffer.alloc(0));
+  expect(show(output, at(9, 8))).toEqual(words(4, 0, 12, 0, 9, 8));
+  picture.fill(0, 0, 2, 2, 0xffee_ddcc);
+  expect(show(output, at(9, 8))).toEqual(cursorUpdate(9, 8, 3, 4, cursorImage(picture)));
+  expect(show(output, at(9, 8, [0, 0]))).toEqual(cursorUpdate(9, 8, 0, 0, cursorImage(picture)));
+  expect(show(output, frame(null, [0, 0, 0, 0]))).toEqual(words(5, 0, 12, 0, 9, 8));
+  expect(show(output, frame(null, [0, 0, 0, 0]))).toEqual(Buffer.alloc(0));
+  expect(show(output, at(9, 8, [0, 0]))).toEqual(words(4, 0, 12, 0, 9, 8));
+});
+
+test('a cursor without alpha is opaque, a shadow works as well, a large one is cut and leaves nothing behind', async () => {
+  const output = (await open()).outputs[0]!;
+  const picture = guest(16, 16, DRM_FORMAT.XRGB8888);
+  const opaque: Cursor = { handle: importOf(output, picture.framebuffer), at: [0, 0, 16, 16] };
+  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
+  const shadow: Shadow = output.createShadow(80, 80, DRM_FORMAT.ARGB8888);
+  handles.push(shadow);
+  shadow.pixels.bytes.fill(0x11);
+  const listener = new Listener(output);
+  const large: Cursor = { handle: shadow, at: [1, 1, 80, 80] };
+  expect(show(output, frame(null, [0, 0, 0, 0], [], large))).toEqual(cursorUpdate(1, 1, 0, 0, Buffer.alloc(64 * 64 * 4, 0x11)));
+  expect(listener.events).toEqual(['released 1', 'presented']);
+  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
+});

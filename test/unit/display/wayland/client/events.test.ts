@@ -1,0 +1,148 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { type WaylandObject, WlKeyboard, WlOutput, WlSurface, XdgToplevel, ZwpLinuxDmabufV1 } from '../../../../../display/wayland/client/index.ts';
+import type { OwnedFd } from '../../../../../src/sys/fd.ts';
+import { createMemfd, fileSize } from '../../../../../src/sys/memfd.ts';
+import { expectNoLeaks } from '../../../sys/no-leaks.ts';
+import { type WireValue, encodeMessage } from './codec.ts';
+import { Connected } from './connected.ts';
+
+expectNoLeaks();
+
+let it: Connected;
+beforeEach(async () => {
+  it = await Connected.open();
+});
+afterEach(() => it[Symbol.dispose]());
+
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+/** Header and words of a message, as a compositor would have to make them to get them wrong. */
+function words(...values: number[]): Uint8Array {
+  return new Uint8Array(Uint32Array.from(values).buffer);
+}
+
+test('a stream cut at every byte gives the same events', async () => {
+  const [output] = it.conjure(WlOutput);
+  const [keyboard] = it.conjure(WlKeyboard);
+  const [toplevel] = it.conjure(XdgToplevel);
+  const heard: unknown[] = [];
+  const log = (...what: unknown[]): void => void heard.push(what);
+  output.listener = { geometry: (...args) => log('geometry', ...args), done: () => log('done') };
+  keyboard.listener = {
+    keymap: (format, fd, size) => {
+      log('keymap', format, fileSize(fd), size);
+      fd[Symbol.dispose]();
+    },
+  };
+  toplevel.listener = { configure: (...args) => log('configure', ...args) };
+  using memfd = createMemfd('keymap', 77);
+  const message = (object: WaylandObject, opcode: number, values: readonly WireValue[]): Buffer =>
+    encodeMessage(object.id, opcode, object.interface.events[opcode]!.args, values);
+  const stream = Buffer.concat([
+    message(output, 0, [-1, 2, 300, 200, 1, 'Größe & Co', '', 7]),
+    message(keyboard, 0, [1, memfd, 77]),
+    message(toplevel, 0, [640, 480, Uint8Array.of(1, 0, 0, 0, 4, 0, 0, 0)]),
+    message(output, 2, []),
+  ]);
+  const expected = [
+    ['geometry', -1, 2, 300, 200, 1, 'Größe & Co', '', 7],
+    ['keymap', 1, 77, 77],
+    ['configure', 640, 480, Uint8Array.of(1, 0, 0, 0, 4, 0, 0, 0)],
+    ['done'],
+  ];
+  for (let cut = 1; cut < stream.length; cut++) {
+    heard.length = 0;
+    it.client.raw(stream.subarray(0, cut), [memfd]);
+    await turn();
+    it.client.raw(stream.subarray(cut));
+    await it.display.roundtrip();
+    expect(heard, `cut at ${cut}`).toEqual(expected);
+  }
+});
+
+test('strings and arrays of an event are the listener’s to keep', async () => {
+  const [toplevel, far] = it.conjure(XdgToplevel);
+  const kept: Uint8Array[] = [];
+  toplevel.listener = { configure: (_width, _height, states) => kept.push(states) };
+  for (const state of [1, 2, 3]) far.send('configure', 1, 1, Uint8Array.of(state, 0, 0, 0));
+  await it.display.roundtrip();
+  expect(kept.map((states) => [...new Uint32Array(states.buffer)])).toEqual([[1], [2], [3]]);
+});
+
+const header = (id: number, opcode: number, size: number): number[] => [id, size * 0x10000 + opcode];
+
+test.each<[string, (id: number) => Uint8Array, string]>([
+  ['a size below the header’s', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: a message of 4 bytes'],
+  ['a size of no whole words', (id) => words(...header(id, 2, 10), 0), 'a message of 10 bytes'],
+  ['an unknown object', () => words(...header(4711, 0, 8)), '#4711.event 0: there is no such object'],
+  ['an unknown object of the compositor’s', () => words(...header(0xff000007, 0, 8)), 'there is no such object'],
+  ['object 0', () => words(...header(0, 0, 8)), 'there is no such object'],
+  ['an unknown event', (id) => words(...header(id, 77, 8)), 'wl_output#4.event 77: there is no event 77'],
+  ['an event to an object that has none', () => words(...header(3, 0, 8)), 'wl_compositor#3.event 0: there is no event 0'],
+  ['a message too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: the message is too short'],
+  ['a message too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: 4 bytes too many'],
+  ['a null string', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a null string where there must be one'],
+  ['a string past the end', (id) => words(...header(id, 4, 16), 5, 0), '5 bytes of a string or array that run past'],
+  ['a string of 4 GiB', (id) => words(...header(id, 4, 16), 0xffffffff, 0), 'run past'],
+  ['a string of 2 GiB', (id) => words(...header(id, 4, 16), 0x80000000, 0), 'run past'],
+  ['a string without its zero byte', (id) => words(...header(id, 4, 16), 4, 0x61616161), 'does not end with its only zero byte'],
+  ['a string with a zero byte inside', (id) => words(...header(id, 4, 16), 4, 0x00610061), 'does not end with its only zero byte'],
+  ['a string that is no UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string that is no UTF-8'],
+])('%s ends the connection', async (_, bytes, message) => {
+  const [output] = it.conjure(WlOutput);
+  it.client.raw(bytes(output.id));
+  await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', message: expect.stringContaining(message) as string });
+});
+
+test('a file descriptor that does not come ends the connection', async () => {
+  const [keyboard] = it.conjure(WlKeyboard);
+  it.client.raw(words(...header(keyboard.id, 0, 16), 1, 4096));
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: its file descriptor did not come with it');
+});
+
+test('a malformed event closes the descriptors it claimed', async () => {
+  const [keyboard] = it.conjure(WlKeyboard);
+  using memfd = createMemfd('keymap', 1);
+  it.client.raw(words(...header(keyboard.id, 0, 12), 1), [memfd]);
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: the message is too short');
+});
+
+test('descriptors that belong to no message are not collected without end', async () => {
+  using memfd = createMemfd('spam', 1);
+  const fds = new Array<OwnedFd>(253).fill(memfd);
+  const [output] = it.conjure(WlOutput);
+  for (let i = 0; i < 5; i++) it.client.raw(words(...header(output.id, 2, 8)), fds);
+  await expect(it.display.roundtrip()).rejects.toThrow('1265 file descriptors that belong to no message');
+});
+
+test('an object of another interface as an argument ends the connection', async () => {
+  const [surface, far] = it.conjure(WlSurface);
+  far.send('enter', surface.id);
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: argument wl_surface#4 instead of a wl_output');
+});
+
+test('a null object where there must be one ends the connection', async () => {
+  const [, far] = it.conjure(WlSurface);
+  far.send('enter', 0);
+  await expect(it.display.roundtrip()).rejects.toThrow('a null object where there must be one');
+});
+
+test('an event of 64 KiB is read', async () => {
+  const [toplevel, far] = it.conjure(XdgToplevel);
+  const configure = vi.fn();
+  toplevel.listener = { configure };
+  const states = new Uint8Array(0xfffc - 20).map((_, i) => i);
+  far.send('configure', 1, 2, states);
+  far.send('configure', 3, 4, states);
+  await it.display.roundtrip();
+  expect(configure.mock.calls).toEqual([[1, 2, states], [3, 4, states]]);
+});
+
+test('unsigned numbers are unsigned, signed ones signed', async () => {
+  const [dmabuf, far] = it.conjure(ZwpLinuxDmabufV1, 3);
+  const modifier = vi.fn();
+  dmabuf.listener = { modifier };
+  far.send('modifier', 0x34325258, 0x00ffffff, 0xffffffff);
+  await it.display.roundtrip();
+  expect(modifier.mock.calls).toEqual([[0x34325258, 0x00ffffff, 0xffffffff]]);
+});

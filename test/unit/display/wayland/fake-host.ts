@@ -1,0 +1,154 @@
+import type { OwnedFd } from '../../../../src/sys/fd.ts';
+import { Mapping } from '../../../../src/sys/mapping.ts';
+import { type FakeObject, FakeServer } from './fake-server.ts';
+
+/** Versions of a full compositor's globals. */
+const EVERYTHING: Readonly<Record<string, number>> = {
+  wl_compositor: 6,
+  wl_subcompositor: 1,
+  wl_shm: 1,
+  wl_output: 4,
+  xdg_wm_base: 6,
+  wp_viewporter: 1,
+  wp_presentation: 1,
+};
+
+export interface FakeHostOptions {
+  /** Versions of globals instead of `EVERYTHING`'s; 0 leaves one out. */
+  readonly globals?: Readonly<Record<string, number>>;
+  /** Of its one screen. */
+  readonly scale?: number;
+  /** What the first configure says; default: the window's own choice. */
+  readonly size?: readonly [width: number, height: number];
+  /** Called for each global bound. */
+  readonly onBind?: (object: FakeObject) => void;
+  /** Adds what else the compositor does, before anybody connects. */
+  readonly prepare?: (server: FakeServer) => void;
+}
+
+type Committed = Map<FakeObject, { buffer: FakeObject | null; damage: number[][] }>;
+
+/**
+ * A compositor's side of windows, as far as all of them agree: it configures windows, keeps what
+ * surfaces show, and lets the test say when its screen is drawn (`repaint`).
+ */
+export class FakeHost implements Disposable {
+  readonly server = new FakeServer();
+  readonly #options: FakeHostOptions;
+  readonly committed: Committed = new Map();
+  readonly #pending: Committed = new Map();
+  readonly toplevels: FakeObject[] = [];
+  readonly #xdgSurfaces = new Map<FakeObject, FakeObject>();
+  #callbacks: FakeObject[] = [];
+  #feedbacks: FakeObject[] = [];
+  /** The screen is not seen: nobody is told of anything. */
+  isHidden = false;
+  /** Buffers a surface shows no more go back at once. */
+  releases = true;
+  #serial = 0;
+  #sequence = 0;
+
+  constructor(options: FakeHostOptions = {}) {
+    this.#options = options;
+    const { server } = this;
+    for (const [name, version] of Object.entries({ ...EVERYTHING, ...options.globals })) if (version > 0) server.addGlobal(name, version);
+    server.on('wl_registry.bind', ({ args }) => this.#bound(args.id as FakeObject));
+    server.on('xdg_surface.get_toplevel', ({ object, args }) => {
+      this.toplevels.push(args.id as FakeObject);
+      this.#xdgSurfaces.set(args.id as FakeObject, object);
+      this.configure(...(options.size ?? [0, 0]));
+    });
+    server.on('wl_surface.attach', ({ object, args }) => {
+      this.#stateOf(object).buffer = args.buffer as FakeObject | null;
+    });
+    server.on('wl_surface.damage_buffer', ({ object, args }) => void this.#stateOf(object).damage.push([args.x, args.y, args.width, args.height] as number[]));
+    server.on('wl_surface.frame', ({ args }) => void this.#callbacks.push(args.callback as FakeObject));
+    server.on('wp_presentation.feedback', ({ args }) => void this.#feedbacks.push(args.callback as FakeObject));
+    server.on('wl_surface.commit', ({ object }) => this.#commit(object));
+    options.prepare?.(server);
+  }
+
+  get toplevel(): FakeObject {
+    return this.toplevels.at(-1)!;
+  }
+
+  /** The object the client that came last has bound to this global. */
+  bound(name: string): FakeObject {
+    return [...this.server.client.objects.values()].find((object) => object.interface.name === name)!;
+  }
+
+  /** Tells the newest window how large it is. */
+  configure(width: number, height: number, states: readonly number[] = []): void {
+    const { toplevel } = this;
+    toplevel.send('configure', width, height, new Uint8Array(new Uint32Array(states).buffer));
+    this.#xdgSurfaces.get(toplevel)!.send('configure', ++this.#serial);
+  }
+
+  /** In 120ths. */
+  fractionalScale(scale: number): void {
+    this.bound('wp_fractional_scale_v1').send('preferred_scale', scale);
+  }
+
+  /** The picture of the newest window: its surface is the one below which nothing is. */
+  get picture(): FakeObject {
+    return this.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.surface as FakeObject;
+  }
+
+  /** Draws the screen: what was asked for is told. */
+  repaint(): void {
+    if (this.isHidden) return;
+    for (const callback of this.#callbacks.splice(0)) callback.send('done', 0);
+    this.#sequence++;
+    for (const feedback of this.#feedbacks.splice(0)) feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
+  }
+
+  /** The pixels of a wl_shm buffer, row by row, as the compositor reads them. */
+  pixels(buffer: FakeObject): Uint32Array {
+    const { object: pool, args } = this.server.requests.findLast((request) => request.name === 'wl_shm_pool.create_buffer' && request.args.id === buffer)!;
+    const { fd } = this.server.requests.findLast((request) => request.name === 'wl_shm.create_pool' && request.args.id === pool)!.args;
+    const [offset, stride, width, height] = [args.offset, args.stride, args.width, args.height] as number[];
+    using mapping = Mapping.file(fd as OwnedFd, offset!, stride! * height!, 'read');
+    const words = new Uint32Array(mapping.bytes.slice().buffer);
+    return Uint32Array.from({ length: width! * height! }, (_, i) => words[Math.floor(i / width!) * (stride! / 4) + (i % width!)]!);
+  }
+
+  /** The last request of this name with its arguments. */
+  last(name: string): Readonly<Record<string, unknown>> | undefined {
+    return this.server.requests.findLast((request) => request.name === name)?.args;
+  }
+
+  count(name: string): number {
+    return this.server.requests.filter((request) => request.name === name).length;
+  }
+
+  [Symbol.dispose](): void {
+    this.server[Symbol.dispose]();
+  }
+
+  #stateOf(surface: FakeObject): { buffer: FakeObject | null; damage: number[][] } {
+    let state = this.#pending.get(surface);
+    if (!state) this.#pending.set(surface, (state = { buffer: this.committed.get(surface)?.buffer ?? null, damage: [] }));
+    return state;
+  }
+
+  #commit(surface: FakeObject): void {
+    const state = this.#pending.get(surface);
+    if (!state) return;
+    this.#pending.delete(surface);
+    const before = this.committed.get(surface)?.buffer ?? null;
+    this.committed.set(surface, state);
+    if (before && before !== state.buffer && !before.isDestroyed && this.releases) before.send('release');
+  }
+
+  #bound(object: FakeObject): void {
+    const { name } = object.interface;
+    this.#options.onBind?.(object);
+    if (name === 'wl_shm') for (const format of [0, 1]) object.send('format', format);
+    if (name === 'wp_presentation') object.send('clock_id', 1);
+    if (name === 'wl_output') {
+      object.send('mode', 1, 1920, 1080, 60_000);
+      if (object.version >= 2) object.send('scale', this.#options.scale ?? 1);
+      if (object.version >= 2) object.send('done');
+    }
+  }
+}

@@ -1,0 +1,194 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { scanoutId } from '../../../../src/core/source.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { KEYBOARD, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
+
+expectNoLeaks();
+
+const A = 30;
+const S = 31;
+const ENTER = 28;
+const LEFT_CTRL = 29;
+const LEFT_ALT = 56;
+
+let rig: SeatRig;
+let window: FakeWindow;
+beforeEach(async () => {
+  rig = await SeatRig.open();
+  window = await rig.addWindow();
+});
+afterEach(() => rig[Symbol.dispose]());
+
+async function focused(version = 9): Promise<FakeSeat> {
+  const seat = await rig.addSeat(version, KEYBOARD);
+  seat.keyboard.send('enter', 1, window.far, keys());
+  return seat;
+}
+
+test.each([1, 5, 8, 9])('keys go to the guest with the kernel\'s codes: version %i', async (version) => {
+  const { keyboard } = await focused(version);
+  keyboard.send('key', 2, 0, A, 1);
+  keyboard.send('key', 3, 0, A, 0);
+  expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
+});
+
+test('the compositor\'s repeats are not the guest\'s', async () => {
+  const { keyboard } = await focused();
+  keyboard.send('key', 2, 0, A, 1);
+  keyboard.send('key', 3, 0, A, 2);
+  keyboard.send('key', 4, 0, A, 0);
+  expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
+});
+
+test('keys that are down when focus goes go up, and their release is not told twice', async () => {
+  const { keyboard } = await focused();
+  keyboard.send('key', 2, 0, A, 1);
+  keyboard.send('key', 3, 0, S, 1);
+  keyboard.send('leave', 4, window.far);
+  keyboard.send('enter', 5, window.far, keys());
+  keyboard.send('key', 6, 0, A, 0);
+  expect((await rig.heard()).slice(4)).toEqual(['key 30 up', 'key 31 up', 'frame']);
+});
+
+test('of keys that are down when focus comes the guest gets modifiers only', async () => {
+  const { keyboard } = await rig.addSeat(9, KEYBOARD);
+  keyboard.send('enter', 1, window.far, keys(ENTER, LEFT_CTRL));
+  keyboard.send('key', 2, 0, ENTER, 0);
+  keyboard.send('key', 3, 0, LEFT_CTRL, 0);
+  expect(await rig.heard()).toEqual(['key 29 down', 'frame', 'key 29 up', 'frame']);
+});
+
+test('a key is down until the last of two seats releases it', async () => {
+  const first = await focused();
+  const second = await focused();
+  first.keyboard.send('key', 2, 0, A, 1);
+  second.keyboard.send('key', 2, 0, A, 1);
+  first.keyboard.send('leave', 3, window.far);
+  const before = await rig.heard();
+  second.keyboard.send('key', 3, 0, A, 0);
+  expect(before).toEqual(['key 30 down', 'frame']);
+  expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
+});
+
+test('focus going from window to window takes held keys along as nobody\'s', async () => {
+  const other = await rig.addWindow();
+  const { keyboard } = await focused();
+  keyboard.send('key', 2, 0, LEFT_ALT, 1);
+  keyboard.send('key', 3, 0, A, 1);
+  keyboard.send('leave', 4, window.far);
+  keyboard.send('enter', 5, other.far, keys(A, LEFT_ALT));
+  expect((await rig.heard()).slice(4)).toEqual(['key 30 up', 'key 56 up', 'frame', 'key 56 down', 'frame']);
+});
+
+describe('keys go up when', () => {
+  let seat: FakeSeat;
+  beforeEach(async () => {
+    seat = await focused();
+    seat.keyboard.send('key', 2, 0, A, 1);
+    await rig.heard();
+  });
+
+  test('the window is detached', () => {
+    rig.seats.detach(window.surface);
+    expect(rig.sink.lines).toEqual(['key 30 up', 'frame']);
+  });
+
+  test('the window is attached anew, and the seat hears of it when focus comes next', async () => {
+    rig.seats.attach(window.surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+    seat.keyboard.send('key', 3, 0, S, 1);
+    seat.keyboard.send('enter', 4, window.far, keys());
+    seat.keyboard.send('key', 5, 0, S, 1);
+    expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
+  });
+
+  test('the seat has no keyboard any more', async () => {
+    seat.seat.send('capabilities', 0);
+    expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
+    expect(await rig.asked()).toContain('wl_keyboard.release');
+  });
+
+  test('the seat is gone', async () => {
+    rig.server.removeGlobal(seat.name);
+    expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
+    expect((await rig.asked()).slice(-2)).toEqual(['wl_keyboard.release', 'wl_seat.release']);
+  });
+
+  test('the compositor is gone', async () => {
+    const closed = new Promise((resolve) => rig.display.onClosed(resolve));
+    rig.server.client[Symbol.dispose]();
+    await closed;
+    rig.seats[Symbol.dispose]();
+    expect(rig.sink.lines).toEqual(['key 30 up', 'frame']);
+  });
+});
+
+describe('a compositor that breaks the rules', () => {
+  test('keys without focus go nowhere', async () => {
+    const { keyboard } = await rig.addSeat(9, KEYBOARD);
+    keyboard.send('key', 1, 0, A, 1);
+    keyboard.send('leave', 2, window.far);
+    keyboard.send('key', 3, 0, A, 0);
+    expect(await rig.heard()).toEqual([]);
+  });
+
+  test('a second enter ends the first', async () => {
+    const { keyboard } = await focused();
+    keyboard.send('key', 2, 0, A, 1);
+    keyboard.send('enter', 3, window.far, keys());
+    keyboard.send('key', 4, 0, A, 1);
+    expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame', 'key 30 down', 'frame']);
+  });
+
+  test('keys down twice, up but never down, and beyond the kernel\'s are ignored', async () => {
+    const { keyboard } = await focused();
+    for (const code of [S, 0x300, 0xffffffff]) keyboard.send('key', 2, 0, code, 0);
+    for (const code of [0x300, 0xffffffff, A, A]) keyboard.send('key', 3, 0, code, 1);
+    keyboard.send('leave', 4, window.far);
+    expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
+  });
+
+  test('keys in no whole numbers are cut', async () => {
+    const { keyboard } = await rig.addSeat(9, KEYBOARD);
+    keyboard.send('enter', 1, window.far, keys(LEFT_CTRL, 0xffffffff).subarray(0, 7));
+    expect(await rig.heard()).toEqual(['key 29 down', 'frame']);
+  });
+
+  test('focus on a surface that is gone, or is no window, is none', async () => {
+    const { keyboard } = await rig.addSeat(9, KEYBOARD);
+    const stranger = rig.compositor.createSurface();
+    rig.server.confirmsDestructors = false;
+    rig.seats.detach(window.surface);
+    window.surface.destroy();
+    await rig.settle();
+    for (const far of [window.far, rig.far(stranger)]) {
+      keyboard.send('enter', 1, far, keys(LEFT_CTRL));
+      keyboard.send('key', 2, 0, A, 1);
+      keyboard.send('leave', 3, far);
+    }
+    expect(await rig.heard()).toEqual([]);
+  });
+});
+
+test('a window without input gets nothing', async () => {
+  const deaf = await rig.addWindow(null);
+  const { keyboard } = await rig.addSeat(9, KEYBOARD);
+  keyboard.send('enter', 1, deaf.far, keys(LEFT_CTRL));
+  keyboard.send('key', 2, 0, A, 1);
+  keyboard.send('leave', 3, deaf.far);
+  expect(await rig.heard()).toEqual([]);
+});
+
+test('a seat that comes when all is over is left alone', async () => {
+  const before = rig.server.requests.filter(({ name }) => name === 'wl_registry.bind');
+  rig.seats[Symbol.dispose]();
+  rig.server.addGlobal('wl_seat', 9);
+  await rig.settle();
+  expect(rig.server.requests.filter(({ name }) => name === 'wl_registry.bind')).toEqual(before);
+});
+
+test('a seat of version 1 is left without a word, as it has none', async () => {
+  const seat = await rig.addSeat(1, KEYBOARD);
+  await rig.asked();
+  seat.seat.send('capabilities', 0);
+  expect(await rig.asked()).toEqual([]);
+});

@@ -1,0 +1,210 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { POINTER, type FakeSeat, type FakeWindow, SeatRig } from './seat-rig.ts';
+
+expectNoLeaks();
+
+const LEFT = 0x110;
+const RIGHT = 0x111;
+const VERTICAL = 0;
+const HORIZONTAL = 1;
+const UNITS_PER_NOTCH = 10;
+
+let rig: SeatRig;
+let window: FakeWindow;
+beforeEach(async () => {
+  rig = await SeatRig.open();
+  window = await rig.addWindow();
+});
+afterEach(() => rig[Symbol.dispose]());
+
+/** At 10, 0 of the window: 0, 0 of the picture. What it told of that is forgotten. */
+async function over(version = 9): Promise<FakeSeat> {
+  const seat = await rig.addSeat(version, POINTER);
+  seat.pointer.send('enter', 1, window.far, 10, 0);
+  if (version >= 5) seat.pointer.send('frame');
+  await rig.heard();
+  return seat;
+}
+
+test('a pointer that comes is where it is in the picture', async () => {
+  const { pointer } = await rig.addSeat(9, POINTER);
+  pointer.send('enter', 1, window.far, 110.5, 20);
+  pointer.send('frame');
+  expect(await rig.heard()).toEqual(['to 0 50.25 10', 'frame']);
+});
+
+test('motion and buttons of one frame are one', async () => {
+  const { pointer } = await over();
+  pointer.send('motion', 0, 30, 40);
+  pointer.send('button', 2, 0, LEFT, 1);
+  pointer.send('frame');
+  pointer.send('button', 3, 0, LEFT, 0);
+  pointer.send('frame');
+  expect(await rig.heard()).toEqual(['to 0 10 20', 'button 272 down', 'frame', 'button 272 up', 'frame']);
+});
+
+test('before version 5 each event is a frame', async () => {
+  const { pointer } = await over(1);
+  pointer.send('motion', 0, 30, 40);
+  pointer.send('button', 2, 0, LEFT, 1);
+  pointer.send('axis', 0, VERTICAL, UNITS_PER_NOTCH);
+  expect(await rig.heard()).toEqual(['to 0 10 20', 'frame', 'button 272 down', 'frame', 'wheel vertical 120', 'frame']);
+});
+
+test('positions are those of the window the pointer is in', async () => {
+  const other = await rig.addWindow();
+  const { pointer } = await over();
+  pointer.send('leave', 2, window.far);
+  pointer.send('enter', 3, other.far, 12, 2);
+  pointer.send('frame');
+  expect(await rig.heard()).toEqual(['to 1 1 1', 'frame']);
+});
+
+test('buttons go up when the pointer leaves, and their release is not told twice', async () => {
+  const { pointer } = await over();
+  for (const code of [LEFT, RIGHT]) pointer.send('button', 2, 0, code, 1);
+  pointer.send('frame');
+  pointer.send('leave', 3, window.far);
+  pointer.send('enter', 4, window.far, 10, 0);
+  pointer.send('button', 5, 0, LEFT, 0);
+  pointer.send('frame');
+  expect(await rig.heard()).toEqual(['button 272 down', 'button 273 down', 'frame', 'button 272 up', 'button 273 up', 'frame', 'to 0 0 0', 'frame']);
+});
+
+describe('a wheel', () => {
+  test('version 8: 120ths of a notch as they come', async () => {
+    const { pointer } = await over(8);
+    pointer.send('axis_source', 0);
+    pointer.send('axis_value120', VERTICAL, 30);
+    pointer.send('axis', 0, VERTICAL, 2.5);
+    pointer.send('axis_value120', HORIZONTAL, -240);
+    pointer.send('axis', 0, HORIZONTAL, -20);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['wheel vertical 30', 'wheel horizontal -240', 'frame']);
+  });
+
+  test('version 5: notches, whatever distance they come with', async () => {
+    const { pointer } = await over(5);
+    pointer.send('axis_discrete', VERTICAL, -2);
+    pointer.send('axis', 0, VERTICAL, -30);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['wheel vertical -240', 'frame']);
+  });
+
+  test('a distance alone: fractions are kept until they are something', async () => {
+    const { pointer } = await over();
+    for (let i = 0; i < 3; i++) {
+      pointer.send('axis', 0, VERTICAL, 1 / 32);
+      pointer.send('frame');
+    }
+    expect(await rig.heard()).toEqual(['wheel vertical 1', 'frame']);
+  });
+
+  test('several distances of a frame come together', async () => {
+    const { pointer } = await over();
+    for (let i = 0; i < 3; i++) pointer.send('axis', 0, VERTICAL, 1 / 32);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['wheel vertical 1', 'frame']);
+  });
+
+  test('what stopped does not go on', async () => {
+    const { pointer } = await over();
+    pointer.send('axis', 0, VERTICAL, 1 / 16);
+    pointer.send('frame');
+    pointer.send('axis_stop', 0, VERTICAL);
+    pointer.send('frame');
+    pointer.send('axis', 0, VERTICAL, 1 / 16);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual([]);
+  });
+
+  test('an axis of a later protocol is ignored', async () => {
+    const { pointer } = await over();
+    pointer.send('axis_value120', 7, 120);
+    pointer.send('axis', 0, 7, 10);
+    pointer.send('axis_relative_direction', 7, 1);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual([]);
+  });
+
+  test('a turn whose frame comes over another window is nobody\'s', async () => {
+    const { pointer } = await over();
+    pointer.send('axis_value120', VERTICAL, 120);
+    pointer.send('leave', 2, window.far);
+    pointer.send('enter', 3, window.far, 10, 0);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['to 0 0 0', 'frame']);
+  });
+});
+
+describe('buttons go up when', () => {
+  let seat: FakeSeat;
+  beforeEach(async () => {
+    seat = await over();
+    seat.pointer.send('button', 2, 0, LEFT, 1);
+    await rig.heard();
+  });
+
+  test('the window is detached, and motion that was on its way is ignored', async () => {
+    seat.pointer.send('motion', 0, 30, 40);
+    rig.seats.detach(window.surface);
+    expect(await rig.heard()).toEqual(['button 272 up', 'frame']);
+  });
+
+  test('the seat has no pointer any more', async () => {
+    seat.seat.send('capabilities', 0);
+    expect(await rig.heard()).toEqual(['button 272 up', 'frame']);
+    expect(await rig.asked()).toContain('wl_pointer.release');
+  });
+});
+
+describe('a compositor that breaks the rules', () => {
+  test('motion, buttons and wheels without a window go nowhere', async () => {
+    const { pointer } = await rig.addSeat(9, POINTER);
+    pointer.send('motion', 0, 30, 40);
+    pointer.send('button', 2, 0, LEFT, 1);
+    pointer.send('axis_value120', VERTICAL, 120);
+    pointer.send('frame');
+    pointer.send('leave', 3, window.far);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual([]);
+  });
+
+  test('a second enter ends the first', async () => {
+    const { pointer } = await over();
+    pointer.send('button', 2, 0, LEFT, 1);
+    pointer.send('enter', 3, window.far, 10, 0);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['button 272 down', 'button 272 up', 'frame', 'to 0 0 0', 'frame']);
+  });
+
+  test('buttons down twice, up but never down, in no known state, and beyond the kernel\'s are ignored', async () => {
+    const { pointer } = await over();
+    pointer.send('button', 2, 0, RIGHT, 0);
+    for (const code of [0xffffffff, 0x300, LEFT, LEFT]) pointer.send('button', 3, 0, code, 1);
+    pointer.send('frame');
+    expect(await rig.heard()).toEqual(['button 272 down', 'frame']);
+  });
+
+  test('capabilities told twice, and unknown ones, change nothing', async () => {
+    const seat = await over();
+    await rig.asked();
+    for (const capabilities of [POINTER, POINTER | 0xfffffff8]) seat.seat.send('capabilities', capabilities);
+    seat.pointer.send('motion', 0, 12, 2);
+    seat.pointer.send('frame');
+    expect(await rig.heard()).toEqual(['to 0 1 1', 'frame']);
+    expect(await rig.asked()).toEqual([]);
+  });
+});
+
+test('two seats hold a button: it goes up with the last', async () => {
+  const first = await over();
+  const second = await over();
+  for (const { pointer } of [first, second]) pointer.send('button', 2, 0, LEFT, 1);
+  second.pointer.send('frame');
+  first.pointer.send('leave', 3, window.far);
+  second.pointer.send('button', 3, 0, LEFT, 0);
+  second.pointer.send('frame');
+  expect(await rig.heard()).toEqual(['button 272 down', 'frame', 'button 272 up', 'frame']);
+});

@@ -1,0 +1,361 @@
+/** What may go wrong between a guest's windows and their compositor, one thing at a time. */
+import { describe, expect, test, vi } from 'vitest';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
+import { createMemfd } from '../../../../src/sys/memfd.ts';
+import { mappingCount, openFds } from '../../../../src/sys/process-resources.ts';
+import { fewFds } from '../../sys/few-fds.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { accept, dmabufHost, sendFeedback } from './dmabuf-host.ts';
+import type { FakeObject } from './fake-server.ts';
+import { bridge, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+
+expectNoLeaks();
+useWindows();
+
+const LINEAR = dmabufHost({ version: 5 });
+
+type Shown = ReturnType<typeof picture>;
+
+async function openDmabuf(): Promise<void> {
+  await open(LINEAR);
+  await settle();
+}
+
+async function show(framebuffer = picture().framebuffer): Promise<void> {
+  guest.show(framebuffer);
+  const commit = nextPicture();
+  const done = guest.flush(0, 0, framebuffer.width, framebuffer.height);
+  await commit;
+  host.repaint();
+  await done;
+}
+
+function filled(colour: number): Shown {
+  const made = picture();
+  made.fill(0, 0, WIDTH, HEIGHT, colour);
+  return made;
+}
+
+const primary = (): unknown => bridge.stats[0]!.screens[0]!.primary;
+const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
+const alive = (name: string): number => [...host.server.client.objects.values()].filter((object) => object.interface.name === name).length;
+const surfaceFeedback = (): FakeObject => host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args.id as FakeObject;
+
+/** Resolves at the next line of the log that has this in it. */
+function logged(text: string): Promise<string> {
+  return new Promise((resolve) => {
+    const push = log.push.bind(log);
+    log.push = (...lines) => {
+      const found = lines.find((line) => line.includes(text));
+      if (found !== undefined) resolve(found);
+      return push(...lines);
+    };
+  });
+}
+
+/** Two pictures in turn, as fast as the guest is answered; how often until it is told to stop. */
+function flipping(framebuffers: readonly Shown['framebuffer'][]): { stop(): Promise<number> } {
+  const end = new AbortController();
+  const flips = (async () => {
+    let count = 0;
+    for (; !end.signal.aborted; count++) {
+      guest.show(framebuffers[count % framebuffers.length]!);
+      await guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    return count;
+  })();
+  return {
+    stop() {
+      end.abort();
+      return flips;
+    },
+  };
+}
+
+describe('an import', () => {
+  test('during which the compositor goes is made anew by the next one, and the guest does not wait', async () => {
+    await openDmabuf();
+    const shown = picture().asDmabuf;
+    guest.show(shown);
+    const asked = host.server.next('zwp_linux_buffer_params_v1.create');
+    const done = guest.flush(0, 0, WIDTH, HEIGHT);
+    await asked;
+    host[Symbol.dispose]();
+    await done;
+    listen(LINEAR);
+    accept(host);
+    await nextPicture();
+    expect(primary()).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
+  });
+
+  test('that nobody answers holds up no guest, and is shown when somebody does', async () => {
+    await openDmabuf();
+    accept(host);
+    await show(picture().asDmabuf);
+    let answer = (): void => undefined;
+    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => (answer = () => object.send('created', client.newObject('wl_buffer', 1))));
+    const [b, c] = [picture().asDmabuf, picture().asDmabuf];
+    for (const each of [b, c, b, c]) {
+      guest.show(each);
+      await guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    const commit = nextPicture();
+    answer();
+    await commit;
+    expect(primary()).toMatchObject({ rung: 'dmabuf' });
+  });
+
+  test('that fails is the last of its kind on this compositor, and the next one is asked again', async () => {
+    await openDmabuf();
+    host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
+    const [a, b] = [picture().asDmabuf, picture().asDmabuf];
+    guest.show(a);
+    const commit = nextPicture();
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    await commit;
+    host.repaint();
+    for (const each of [b, a, b]) await show(each);
+    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
+    expect(primary()).toMatchObject({ rung: 'shadow' });
+
+    host[Symbol.dispose]();
+    listen(LINEAR);
+    accept(host);
+    await nextPicture();
+    expect(primary()).toMatchObject({ rung: 'dmabuf' });
+  });
+
+  test('that ends the connection is the last of all: the windows come back without any', async () => {
+    await openDmabuf();
+    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => client.refuse(object, 4, 'not that one'));
+    guest.show(picture().asDmabuf);
+    const back = host.server.next('xdg_surface.get_toplevel');
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+    await back;
+    await nextPicture();
+    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
+    expect(primary()).toMatchObject({ rung: 'shadow' });
+    expect(log).toContainEqual(expect.stringMatching(/over zwp_linux_buffer_params_v1#\d+: error invalid_format: not that one \(the last request to it was create\)$/));
+  });
+
+  test('is not tried while the compositor takes no such buffers, and is as soon as it does', async () => {
+    await openDmabuf();
+    accept(host);
+    await show(picture().asDmabuf);
+    sendFeedback(surfaceFeedback(), [[[DRM_FORMAT.RGB565, DRM_FORMAT_MOD_LINEAR]]]);
+    await nextPicture();
+    expect(primary()).toMatchObject({ rung: 'shadow' });
+    host.repaint();
+    sendFeedback(surfaceFeedback(), [[[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]]);
+    await host.server.next('zwp_linux_buffer_params_v1.create');
+    expect(primary()).toMatchObject({ rung: 'dmabuf' });
+  });
+});
+
+test('a protocol error names the object, the error and the request, and the windows come back', async () => {
+  await open();
+  await show(filled(0x00336699).framebuffer);
+  const back = host.server.next('xdg_surface.get_toplevel');
+  host.server.client.refuse(host.toplevel, 2, 'told to');
+  await back;
+  await nextPicture();
+  expect(firstPixel()).toBe(0x00336699);
+  expect(log).toContainEqual(expect.stringMatching(/^the compositor is gone, the guest runs on: .* over xdg_toplevel#\d+: error invalid_size: told to \(the last request to it was set_min_size\)$/));
+});
+
+describe('a compositor of first versions only', () => {
+  const names = ['wl_compositor', 'wl_subcompositor', 'wl_shm', 'wl_output', 'wl_seat', 'xdg_wm_base', 'wp_viewporter', 'wp_presentation', 'wp_fractional_scale_manager_v1'];
+  const more = ['zxdg_decoration_manager_v1', 'wp_tearing_control_manager_v1', 'zwp_pointer_constraints_v1', 'zwp_relative_pointer_manager_v1', 'zwp_keyboard_shortcuts_inhibit_manager_v1'];
+  const globals = Object.fromEntries([...names, ...more].map((name) => [name, 1]));
+
+  test.each(['wl_shm', 'zwp_linux_dmabuf_v1'])('shows the guest by its %s, and comes and goes', async (way) => {
+    const dmabuf = dmabufHost({ version: 1 });
+    const isDmabuf = way === 'zwp_linux_dmabuf_v1';
+    const options = isDmabuf ? { ...dmabuf, globals: { ...globals, ...dmabuf.globals } } : { globals };
+    await open(options);
+    accept(host);
+    const shown = filled(0x00a0b0c0);
+    await show(isDmabuf ? shown.asDmabuf : shown.framebuffer);
+    host.configure(500, 400);
+    await settle();
+    expect(primary()).toMatchObject({ rung: isDmabuf ? 'dmabuf' : 'shadow' });
+    host[Symbol.dispose]();
+    listen(options);
+    accept(host);
+    await nextPicture();
+  });
+});
+
+test('a compositor without linux-dmabuf is shown copies, of guests with pages and of guests with dma-bufs', async () => {
+  await open();
+  await show(filled(0x00123456).framebuffer);
+  expect([firstPixel(), primary()]).toEqual([0x00123456, expect.objectContaining({ rung: 'shadow', imports: 0 })]);
+  await show(picture().asDmabuf);
+  expect(primary()).toMatchObject({ rung: 'shadow', imports: 0 });
+});
+
+test.each([
+  ['with viewports', {}],
+  ['without', { wp_viewporter: 0 }],
+])('five hundred sizes, some of which the guest follows, leave nothing behind %s', { timeout: 30_000 }, async (_, globals) => {
+  await open({ globals });
+  await show();
+  host.configure(640, 480);
+  await settle();
+  const resources = () => ({
+    mappings: mappingCount(/scanout-window/),
+    // The fake keeps what it was sent.
+    fds: [...openFds().values()].filter((target) => target.includes('scanout-window')).length - host.count('wl_shm.create_pool'),
+    objects: host.server.client.objects.size,
+  });
+  const before = resources();
+  for (let i = 1; i <= 500; i++) {
+    host.configure(64 + i, 64 + i);
+    if (i % 10 === 0) await show(picture(64 + i, 64 + i).framebuffer);
+    else await settle();
+  }
+  await show();
+  host.configure(640, 480);
+  await settle();
+  expect(resources()).toEqual(before);
+});
+
+describe('in a minute', () => {
+  const minute = (): Promise<unknown> => vi.advanceTimersByTimeAsync(60_000);
+
+  test.each([
+    ['copied', (made: Shown) => made.framebuffer],
+    ['shared', (made: Shown) => made.asDmabuf],
+  ])('that nobody sees its window a guest whose pages are %s flips at the refresh, whatever it is given back', { timeout: 60_000 }, async (_, backing) => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    await openDmabuf();
+    accept(host);
+    const pictures = [picture(), picture()].map(backing);
+    for (const each of pictures) await show(each);
+    host.isHidden = true;
+    host.releases = false;
+    const frames = host.count('wl_surface.frame');
+    const guestFlips = flipping(pictures);
+    await minute();
+    const stopped = guestFlips.stop();
+    await vi.advanceTimersByTimeAsync(1000);
+    const flips = await stopped;
+    // The first waits a quarter of a second for a compositor that may be slow.
+    expect(flips).toBeGreaterThan(60 * 60 - 30);
+    expect(flips).toBeLessThanOrEqual(60 * 60 + 2);
+    expect(host.count('wl_surface.frame') - frames).toBeLessThanOrEqual(1);
+  });
+
+  test.each([
+    ['copied', (made: Shown) => made.framebuffer, 3],
+    ['shared', (made: Shown) => made.asDmabuf, 2],
+  ])('of a compositor that gives no buffer back a guest whose pages are %s runs on, with the buffers it has', { timeout: 60_000 }, async (_, backing, buffers) => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    await openDmabuf();
+    accept(host);
+    const pictures = [picture(), picture()].map(backing);
+    host.releases = false;
+    const painting = new AbortController();
+    const repaint = (): void => {
+      if (painting.signal.aborted) return;
+      host.repaint();
+      setTimeout(repaint, 16);
+    };
+    repaint();
+    const guestFlips = flipping(pictures);
+    await minute();
+    const stopped = guestFlips.stop();
+    await vi.advanceTimersByTimeAsync(2000);
+    const flips = await stopped;
+    painting.abort();
+    expect(flips).toBeGreaterThan(50);
+    // And the black one.
+    expect(alive('wl_buffer')).toBeLessThanOrEqual(buffers + 1);
+  });
+});
+
+describe('without a file descriptor left', () => {
+  test('for what the compositor sends, the windows are made anew when there are some', async () => {
+    await openDmabuf();
+    accept(host);
+    await show(picture().asDmabuf);
+    using table = createMemfd('table', 16);
+    const told = logged('the compositor is gone');
+    {
+      using _ = fewFds(table, 0);
+      surfaceFeedback().send('format_table', table, 16);
+      expect(await told).toMatch(/RLIMIT_NOFILE/);
+      for (let i = 0; i < 3; i++) await guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    await nextPicture();
+    expect(log.at(-1)).toBe('the windows are on a compositor again');
+  });
+
+  test('for a copy the picture stays as it was, the reason is told, and the next flush shows it', async () => {
+    await open();
+    using any = createMemfd('any', 1);
+    const shown = filled(0x00446688);
+    {
+      using _ = fewFds(any, 0);
+      guest.show(shown.framebuffer);
+      await guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    expect(log).toContainEqual(expect.stringMatching(/no memory for a shadow .*memfd_create: EMFILE/));
+    await show(shown.framebuffer);
+    expect(firstPixel()).toBe(0x00446688);
+  });
+
+  test.each([
+    ['a copy', (made: Shown) => made.framebuffer, 'shadow'],
+    ['a dma-buf', (made: Shown) => made.asDmabuf, 'dmabuf'],
+  ])('to send %s with, the windows are made anew', async (_, backing, rung) => {
+    await openDmabuf();
+    accept(host);
+    using any = createMemfd('any', 1);
+    const shown = backing(picture());
+    const back = host.server.next('xdg_surface.get_toplevel');
+    {
+      using _one = fewFds(any, 1);
+      guest.show(shown);
+      void guest.flush(0, 0, WIDTH, HEIGHT);
+    }
+    await back;
+    accept(host);
+    await nextPicture();
+    expect(primary()).toMatchObject({ rung });
+    expect(log).toContainEqual(expect.stringMatching(/^the compositor is gone, the guest runs on: no window can be kept: .*EMFILE/));
+  });
+
+  test('for its handle a dma-buf is imported at the next flip', async () => {
+    await openDmabuf();
+    accept(host);
+    await show(picture().asDmabuf);
+    using any = createMemfd('any', 1);
+    const [a, b] = [picture().asDmabuf, picture().asDmabuf];
+    {
+      using _ = fewFds(any, 0);
+      guest.show(a);
+    }
+    expect(primary()).toMatchObject({ rung: 'shadow' });
+    await show(b);
+    await show(a);
+    expect(primary()).toMatchObject({ rung: 'dmabuf', imports: 3 });
+  });
+
+  test('for a window there is one as soon as there are', async () => {
+    await open();
+    await show();
+    using any = createMemfd('any', 1);
+    host.configure(0, 0);
+    bridge.hide(output);
+    const back = host.server.next('xdg_surface.get_toplevel');
+    host.server.client[Symbol.dispose]();
+    await back;
+    const failed = logged('no window can be kept');
+    // The first configure is on its way; the black picture is made when it comes.
+    using few = fewFds(any, 0);
+    expect(await failed).toMatch(/memfd_create: EMFILE/);
+    few[Symbol.dispose]();
+    await host.server.next('wl_subsurface.set_desync');
+  });
+});

@@ -1,0 +1,144 @@
+import { describe, expect, test, vi } from 'vitest';
+import { WaylandWindows } from '../../../../display/wayland/windows.ts';
+import { EMPTY_RECT } from '../../../../src/core/geometry.ts';
+import { scanoutId } from '../../../../src/core/source.ts';
+import { SysError } from '../../../../src/sys/errors.ts';
+import { openFds } from '../../../../src/sys/process-resources.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+
+expectNoLeaks();
+useWindows();
+
+async function show(shown = picture(), scanout = 0): Promise<void> {
+  guest.show(shown.framebuffer, scanout);
+  const commit = nextPicture();
+  const done = guest.flush(0, 0, WIDTH, HEIGHT, scanout);
+  await commit;
+  host.repaint();
+  await done;
+}
+
+const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
+
+/** The compositor hangs up and is gone, another comes to its place. */
+async function restart(): Promise<void> {
+  host[Symbol.dispose]();
+  listen();
+  await host.server.next('xdg_surface.get_toplevel');
+}
+
+describe('when the compositor goes', () => {
+  test('the guest runs on, and the next one shows what it draws', async () => {
+    await open();
+    const shown = picture();
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00100000);
+    await show(shown);
+    host[Symbol.dispose]();
+    for (let i = 0; i < 3; i++) await guest.flush(0, 0, WIDTH, HEIGHT);
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00200000);
+    await guest.flush(0, 0, WIDTH, HEIGHT);
+
+    listen();
+    await host.server.next('xdg_surface.get_toplevel');
+    await nextPicture();
+    expect(firstPixel()).toBe(0x00200000);
+    host.repaint();
+    await settle();
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00300000);
+    const commit = nextPicture();
+    void guest.flush(0, 0, WIDTH, HEIGHT);
+    await commit;
+    expect(firstPixel()).toBe(0x00300000);
+    expect(guest.monitors[0]).toMatchObject({ width: 1280 });
+    expect(log).toEqual(expect.arrayContaining([expect.stringMatching(/^the compositor is gone, the guest runs on/), 'the windows are on a compositor again']));
+  });
+
+  test('the last picture of a guest that is gone too is shown by the next one', async () => {
+    await open({}, { keepLast: true });
+    const shown = picture();
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00405060);
+    await show(shown);
+    guest.sink.scanout(scanoutId(0), null, EMPTY_RECT);
+    guest.sink.destroyed(shown.framebuffer);
+    await nextPicture();
+    host.repaint();
+    await restart();
+    await nextPicture();
+    expect(firstPixel()).toBe(0x00405060);
+  });
+
+  test('because of an error of ours, windows come back and the error is told', async () => {
+    await open();
+    await show();
+    host.server.client.refuse(host.toplevel, 4, 'told to');
+    await host.server.next('xdg_surface.get_toplevel');
+    await nextPicture();
+    expect(log).toContainEqual(expect.stringContaining('xdg_toplevel'));
+  });
+
+  test('and the next one’s windows cannot be had, that connection ends and another is made', async () => {
+    await open();
+    await show();
+    const connected = vi.spyOn(output, 'connected').mockImplementationOnce(() => {
+      throw new SysError('fcntl(F_DUPFD_CLOEXEC)', 'EMFILE');
+    });
+    host.server.client[Symbol.dispose]();
+    await host.server.next('xdg_surface.get_toplevel');
+    await nextPicture();
+    expect(connected).toHaveBeenCalledTimes(2);
+    expect(log).toContainEqual(expect.stringContaining('EMFILE'));
+  });
+
+  test('again and again, nothing is left behind', async () => {
+    await open();
+    await show();
+    const before = openFds().size;
+    for (let i = 0; i < 3; i++) {
+      host.server.client[Symbol.dispose]();
+      await host.server.next('xdg_surface.get_toplevel');
+      await nextPicture();
+      host.repaint();
+      await settle();
+    }
+    // The fake keeps what it was sent: the file of the black picture and that of the guest's, each time.
+    expect(openFds().size - before).toBeLessThanOrEqual(3 * 2);
+  });
+});
+
+describe('windows', () => {
+  test('open and close with their scanouts, the first one stays', async () => {
+    await open({}, { scanouts: 2, keepLast: true });
+    expect(host.toplevels.length).toBe(1);
+    expect(guest.monitors).toEqual([expect.objectContaining({ width: 1280 }), expect.objectContaining({ width: 1280 })]);
+    await show(picture(), 1);
+    expect(host.toplevels.length).toBe(2);
+    expect(host.last('xdg_toplevel.set_title')).toEqual({ title: 'scanout-bridge 2' });
+    guest.sink.scanout(scanoutId(1), null, EMPTY_RECT);
+    await host.server.next('xdg_toplevel.destroy');
+    await show(picture(), 1);
+    expect(host.toplevels.length).toBe(3);
+  });
+
+  test('that users close unplug the guest’s monitors, and the last one ends it all', async () => {
+    const onClosed = vi.fn();
+    await open({}, { scanouts: 2, onClosed });
+    await show(picture(), 1);
+    const [first, second] = host.toplevels;
+    const destroyed = host.server.next('xdg_toplevel.destroy');
+    second!.send('close');
+    await destroyed;
+    expect([guest.monitors[0], guest.monitors[1], onClosed.mock.calls.length]).toEqual([expect.anything(), null, 0]);
+    first!.send('close');
+    await host.server.next('xdg_toplevel.destroy');
+    expect([guest.monitors[0], onClosed.mock.calls.length]).toEqual([null, 1]);
+    await guest.flush(0, 0, 1, 1);
+    expect(bridge.stats[0]!.screens).toEqual([]);
+  });
+
+  test('cannot be had where no compositor is, or one without shell', async () => {
+    await expect(WaylandWindows.connect({ socket: `${directory}/nobody` })).rejects.toMatchObject({ code: 'connect' });
+    listen({ globals: { xdg_wm_base: 0 } });
+    await expect(WaylandWindows.connect({ socket: `${directory}/wayland` })).rejects.toMatchObject({ code: 'missing', message: expect.stringContaining('xdg_wm_base') as string });
+  });
+});

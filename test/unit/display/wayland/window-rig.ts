@@ -1,0 +1,122 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, vi } from 'vitest';
+import type { WaylandOutput } from '../../../../display/wayland/output.ts';
+import { WaylandWindows, type WaylandWindowsOptions } from '../../../../display/wayland/windows.ts';
+import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
+import { Bridge } from '../../../../src/bridge/bridge.ts';
+import { Damage } from '../../../../src/core/damage.ts';
+import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
+import type { GuestInput } from '../../../../src/core/input.ts';
+import type { Monitor } from '../../../../src/core/monitor.ts';
+import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../../src/core/source.ts';
+import { GuestPicture } from '../../bridge/fakes.ts';
+import { FakeHost, type FakeHostOptions } from './fake-host.ts';
+import type { FakeRequest } from './fake-server.ts';
+
+export const [WIDTH, HEIGHT] = [64, 48];
+
+/** A guest that draws when the test says so. */
+export class FakeGuest implements Source {
+  readonly scanouts = 2;
+  readonly monitors: (Monitor | null)[] = [];
+  sink!: SourceSink;
+  #onMonitor: (() => void) | null = null;
+
+  connect(sink: SourceSink): void {
+    this.sink = sink;
+  }
+
+  setMonitor(id: ScanoutId, monitor: Monitor | null): void {
+    this.monitors[id] = monitor;
+    this.#onMonitor?.();
+    this.#onMonitor = null;
+  }
+
+  /** The next monitor it is told of. */
+  nextMonitor(): Promise<Monitor | null> {
+    return new Promise((resolve) => (this.#onMonitor = () => resolve(this.monitors[0]!)));
+  }
+
+  show(framebuffer: Framebuffer, scanout = 0): void {
+    this.sink.scanout(scanoutId(scanout), framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
+  }
+
+  /** Resolves when the flush is done. */
+  flush(x: number, y: number, width: number, height: number, scanout = 0): Promise<void> {
+    const damage = new Damage();
+    damage.add(x, y, width, height);
+    return new Promise((done) => this.sink.flush(scanoutId(scanout), damage, { done } satisfies Flush));
+  }
+
+  [Symbol.dispose](): void {
+    // Nothing of its own.
+  }
+}
+
+export let directory: string;
+export let host: FakeHost;
+export let guest: FakeGuest;
+export let windows: WaylandWindows;
+export let output: WaylandOutput;
+export let bridge: Bridge;
+export let log: string[];
+let stack: Disposable[];
+
+/** Each test of the file has a directory for sockets, and what it opens is closed after it. */
+export function useWindows(): void {
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'scanout-window-'));
+    stack = [];
+    log = [];
+  });
+  afterEach(() => {
+    for (const made of stack.reverse()) made[Symbol.dispose]();
+    rmSync(directory, { recursive: true });
+    vi.useRealTimers();
+  });
+}
+
+export function listen(options: FakeHostOptions = {}): FakeHost {
+  host = new FakeHost(options);
+  host.server.listen(join(directory, 'wayland'));
+  stack.push(host);
+  return host;
+}
+
+/** A guest in windows of a fake compositor, configured. */
+export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {}): Promise<void> {
+  listen(hostOptions);
+  windows = await WaylandWindows.connect({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
+  stack.push(windows);
+  const outputs = windows.open(options.scanouts ?? 1);
+  output = outputs[0]!;
+  guest = new FakeGuest();
+  bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
+  stack.push(bridge);
+  outputs.forEach((each, index) => bridge.show(scanoutId(index), each, index === 0 ? {} : { keepLast: false }));
+  // Black, in the size it will have.
+  await host.server.next('wl_subsurface.set_desync');
+  await host.server.next('wl_subsurface.set_desync');
+}
+
+export function picture(width = WIDTH, height = HEIGHT, format = DRM_FORMAT.XRGB8888): GuestPicture {
+  const made = new GuestPicture(width, height, format);
+  stack.push(made);
+  return made;
+}
+
+/** Lets everything that is on its way arrive, on both sides. */
+export async function settle(): Promise<void> {
+  const { connection } = output.window!.surface;
+  for (let i = 0; i < 2; i++) await new Promise((resolve) => (connection.display.sync().listener = { done: resolve }));
+}
+
+/** The next commit of a picture. */
+export async function nextPicture(): Promise<FakeRequest> {
+  for (;;) {
+    const commit = await host.server.next('wl_surface.commit');
+    if (commit.object === host.picture && host.committed.get(host.picture)?.buffer) return commit;
+  }
+}

@@ -1,0 +1,143 @@
+import { describe, expect, test, vi } from 'vitest';
+import { Damage } from '../../../../src/core/damage.ts';
+import { PresentedFlags } from '../../../../src/core/output.ts';
+import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
+import { scanoutId } from '../../../../src/core/source.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { bridge, guest, HEIGHT, host, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+
+expectNoLeaks();
+useWindows();
+
+/** Shows a picture and has it on screen. */
+async function show(shown = picture(), scanout = 0): Promise<ReturnType<typeof picture>> {
+  guest.show(shown.framebuffer, scanout);
+  const commit = nextPicture();
+  const done = guest.flush(0, 0, shown.framebuffer.width, shown.framebuffer.height, scanout);
+  await commit;
+  host.repaint();
+  await done;
+  return shown;
+}
+
+const shownPixels = (): Uint32Array => host.pixels(host.committed.get(host.picture)!.buffer!);
+
+describe('a window', () => {
+  test('shows the guest’s picture pixel for pixel, and is as large as it', async () => {
+    await open();
+    const shown = picture();
+    shown.fill(0, 0, WIDTH, HEIGHT, 0x00112233);
+    shown.fill(5, 7, 1, 1, 0x00ff8000);
+    await show(shown);
+    const pixels = shownPixels();
+    expect([pixels[0], pixels[7 * WIDTH + 5], pixels.length]).toEqual([0x00112233, 0x00ff8000, WIDTH * HEIGHT]);
+    expect(host.last('xdg_surface.set_window_geometry')).toEqual({ x: 0, y: 0, width: WIDTH, height: HEIGHT });
+    expect(host.last('wp_viewport.set_destination')).toEqual({ width: WIDTH, height: HEIGHT });
+    expect(host.last('wl_shm_pool.create_buffer')).toMatchObject({ format: 1, stride: WIDTH * 4 });
+  });
+
+  test('is black, with a title and an application, before the guest shows anything', async () => {
+    await open({}, { title: 'a guest' });
+    await settle();
+    const base = [...host.committed.keys()].find((surface) => surface !== host.picture);
+    expect([...host.pixels(host.committed.get(base!)!.buffer!)]).toEqual([0]);
+    expect([host.last('xdg_toplevel.set_title'), host.last('xdg_toplevel.set_app_id')]).toEqual([{ title: 'a guest' }, { app_id: 'scanout-bridge' }]);
+    expect(host.last('xdg_surface.set_window_geometry')).toMatchObject({ width: 1280, height: 800 });
+    expect(guest.monitors[0]).toMatchObject({ width: 1280, height: 800, refreshMhz: 60_000 });
+  });
+
+  test('commits a frame with its damage alone, and creates nothing once three buffers are in turn', async () => {
+    await open();
+    const shown = await show();
+    for (let i = 0; i < 3; i++) {
+      const commit = nextPicture();
+      void guest.flush(0, 0, 8, 8);
+      await commit;
+      host.repaint();
+      await settle();
+    }
+    const before = host.server.requests.length;
+    shown.fill(10, 20, 3, 4, 0x00abcdef);
+    const commit = nextPicture();
+    void guest.flush(10, 20, 3, 4);
+    await commit;
+    expect(host.server.requests.slice(before).map(({ name }) => name)).toEqual(['wl_surface.attach', 'wl_surface.damage_buffer', 'wl_surface.frame', 'wp_presentation.feedback', 'wl_surface.commit']);
+    expect(host.committed.get(host.picture)!.damage).toEqual([[10, 20, 3, 4]]);
+    expect(shownPixels()[20 * WIDTH + 10]).toBe(0x00abcdef);
+    expect(host.count('wl_shm.create_pool')).toBe(2);
+  });
+
+  test('passes on when and how a frame was presented', async () => {
+    await open();
+    const told: unknown[] = [];
+    bridge.hide(output);
+    output.listen({ scanout: scanoutId(0), input: null, presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
+    const commit = nextPicture();
+    const rect = { x: 0, y: 0, width: 4, height: 4 };
+    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null });
+    await commit;
+    host.repaint();
+    await settle();
+    expect(told).toEqual([[5000, 60_000, 1, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION]]);
+  });
+
+  test.each([
+    ['without wp_presentation', { wp_presentation: 0 }],
+    ['of a compositor of first versions', { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 }],
+  ])('works %s', async (_, globals) => {
+    await open({ globals });
+    await show();
+    const commit = nextPicture();
+    const done = guest.flush(0, 0, 4, 4);
+    await commit;
+    host.repaint();
+    await done;
+    expect(host.last('xdg_surface.set_window_geometry')).toMatchObject({ width: WIDTH, height: HEIGHT });
+  });
+
+  test('asks for decorations by the compositor, for full screen and for tearing where that is wanted', async () => {
+    await open({ globals: { zxdg_decoration_manager_v1: 1, wp_tearing_control_manager_v1: 1 } }, { fullscreen: true, tearing: true });
+    expect([host.last('zxdg_toplevel_decoration_v1.set_mode'), host.last('wp_tearing_control_v1.set_presentation_hint')]).toEqual([{ mode: 2 }, { hint: 1 }]);
+    expect(host.last('xdg_toplevel.set_fullscreen')).toEqual({ output: null });
+  });
+
+  test('answers pings', async () => {
+    await open();
+    const pong = host.server.next('xdg_wm_base.pong');
+    host.bound('xdg_wm_base').send('ping', 77);
+    expect((await pong).args).toEqual({ serial: 77 });
+  });
+});
+
+describe('a window nobody sees', () => {
+  test('ends frames by a timer, asks for one frame callback only, and is paced again when seen', async () => {
+    await open();
+    await show();
+    host.isHidden = true;
+    const before = host.count('wl_surface.frame');
+    for (let i = 0; i < 4; i++) await guest.flush(0, 0, 4, 4);
+    for (let i = 0; i < 4; i++) {
+      guest.show(picture().framebuffer);
+      await guest.flush(0, 0, 4, 4);
+    }
+    await settle();
+    expect(host.count('wl_surface.frame')).toBe(before + 1);
+    host.isHidden = false;
+    host.repaint();
+    await settle();
+    const commit = nextPicture();
+    void guest.flush(0, 0, 4, 4);
+    await commit;
+    expect(host.count('wl_surface.frame')).toBe(before + 2);
+  });
+});
+
+describe('a compositor that gives no buffer back', () => {
+  test('holds nobody up for good', async () => {
+    await open();
+    await show();
+    host.releases = false;
+    for (let i = 0; i < 4; i++) await show();
+  });
+});

@@ -1,0 +1,240 @@
+import { join } from 'node:path';
+import { describe, expect, test, vi } from 'vitest';
+import * as wire from '../../../../protocols/vhost-user.ts';
+import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
+import { createMemfd } from '../../../../src/sys/memfd.ts';
+import { UnixConnection, connectUnix, listenUnix, socketPair } from '../../../../src/sys/socket.ts';
+import { connect, device, directory, displaySockets, leave, log, MIB, PROTOCOL, RecordingDevice, RING_RESET, server, slot, useServer, VERSION_1, VHOST_USER, VHOST_USER_PROTOCOL_F, Vmm } from './rig.ts';
+
+useServer();
+
+describe('negotiation', () => {
+  test('offers the device’s features with those of the rings', async () => {
+    const vmm = await connect();
+    expect(await vmm.get(VHOST_USER.GET_FEATURES)).toBe(device.features | VERSION_1 | PROTOCOL | (1n << 28n) | (1n << 29n));
+    expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+    expect(await vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS)).toBe(509n);
+    await leave(vmm);
+  });
+
+  test('offers memory slots where a restart of ours ends the connection anyway', async () => {
+    const slots = 1n << BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS);
+    const vmm = await connect();
+    expect((await vmm.get(VHOST_USER.GET_PROTOCOL_FEATURES)) & slots).toBe(slots);
+    await leave(vmm);
+    const [ours, theirs] = socketPair();
+    using other = VhostUserServer.adopt(ours, new RecordingDevice(), { log: () => undefined });
+    using second = new Vmm(theirs);
+    expect(other.connected).toBe(true);
+    expect((await second.get(VHOST_USER.GET_PROTOCOL_FEATURES)) & slots).toBe(0n);
+  });
+
+  test('acknowledged bits that were not offered are logged and left out', async () => {
+    const vmm = await connect();
+    await vmm.number(VHOST_USER.SET_FEATURES, 2n | VERSION_1 | PROTOCOL | RING_RESET);
+    expect(device.calls).toContain('negotiated 0x100000002');
+    await vmm.number(VHOST_USER.SET_PROTOCOL_FEATURES, 1n << 16n);
+    expect(log.filter((line) => line.includes('not offered'))).toEqual([expect.stringContaining('0x10000000000'), expect.stringContaining('0x10000')]);
+    await leave(vmm);
+  });
+
+  test('a front end that goes on where another left needs no negotiation', async () => {
+    const vmm = await connect();
+    await vmm.start(7);
+    expect(device.calls).toContain('kicked 0');
+    expect(await vmm.base(0)).toBe(7);
+    await leave(vmm);
+  });
+
+  test('config reads, zeros beyond its end, and refuses what no config space has', async () => {
+    const vmm = await connect();
+    const read = async (offset: number, size: number): Promise<Uint8Array> =>
+      vmm.channel.call(VHOST_USER.GET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset, size }), new Uint8Array(size)]));
+    expect((await read(4, 3)).subarray(12)).toEqual(Uint8Array.of(4, 5, 6));
+    expect((await read(14, 4)).subarray(12)).toEqual(Uint8Array.of(14, 15, 0, 0));
+    expect(await read(250, 7)).toHaveLength(0);
+    expect(await vmm.try(VHOST_USER.SET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset: 4, size: 2 }), Uint8Array.of(1, 2)]))).toBe('done');
+    expect(device.calls).toContain('config 4 1 2');
+    await leave(vmm);
+  });
+});
+
+describe('the back-end channel', () => {
+  test('tells of a changed config space', async () => {
+    const vmm = await connect();
+    expect(device.transport?.configChanged()).toBe(false);
+    const [near, far] = socketPair();
+    using channel = UnixConnection.adopt(near);
+    expect(await vmm.try(VHOST_USER.SET_BACKEND_REQ_FD, undefined, [far])).toBe('done');
+    far[Symbol.dispose]();
+    expect(device.transport?.configChanged()).toBe(true);
+    const message = new Uint8Array(64);
+    expect(channel.recv(message, 0, 64)).toBe(12);
+    expect(wire.VhostUserHeader.decode(message)).toEqual({ request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: 1, size: 0 });
+    await leave(vmm);
+  });
+
+  test('that is gone is noticed, and no error', async () => {
+    const vmm = await connect();
+    const [near, far] = socketPair();
+    await vmm.try(VHOST_USER.SET_BACKEND_REQ_FD, undefined, [far]);
+    near[Symbol.dispose]();
+    far[Symbol.dispose]();
+    expect(device.transport?.configChanged()).toBe(false);
+    expect(device.transport?.configChanged()).toBe(false);
+    await leave(vmm);
+  });
+});
+
+describe('the display socket', () => {
+  test('goes to whoever wants it, each time one comes', async () => {
+    const vmm = await connect();
+    await vmm.try(VHOST_USER.GPU_SET_SOCKET, undefined, [vmm.kick]);
+    await vmm.try(VHOST_USER.GPU_SET_SOCKET, undefined, [vmm.kick]);
+    expect(displaySockets).toHaveLength(2);
+    await leave(vmm);
+  });
+
+  test('stays open while nobody wants it, because QEMU spins on a closed one', async () => {
+    const [ours, theirs] = socketPair();
+    using other = VhostUserServer.adopt(ours, device, { log: () => undefined });
+    using vmm = new Vmm(theirs);
+    const [near, far] = socketPair();
+    using display = UnixConnection.adopt(near);
+    expect(await vmm.try(VHOST_USER.GPU_SET_SOCKET, undefined, [far])).toBe('done');
+    far[Symbol.dispose]();
+    expect(display.recv(new Uint8Array(1), 0, 1)).toBe(-1);
+    other[Symbol.dispose]();
+    expect(display.recv(new Uint8Array(1), 0, 1)).toBe(0);
+  });
+});
+
+describe('memory', () => {
+  test('slots come and go', async () => {
+    const vmm = await connect();
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])).toBe('done');
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(2 ** 33, MIB), [vmm.memfd])).toBe('done');
+    expect(device.memory?.covers(2 ** 33, MIB)).toBe(true);
+    expect(await vmm.try(VHOST_USER.REM_MEM_REG, slot(0, MIB), [vmm.memfd])).toBe('done');
+    expect(device.memory?.covers(0, 1)).toBe(false);
+    expect(device.calls.filter((call) => call.startsWith('memory'))).toEqual(['memory 1', 'memory 2', 'memory 1']);
+    await leave(vmm);
+  });
+
+  test('what cannot be is refused, and the table stays', async () => {
+    const vmm = await connect();
+    expect(await vmm.try(VHOST_USER.REM_MEM_REG, slot(0, MIB))).toBe('refused');
+    expect(await vmm.memory()).toBe('done');
+    expect(await vmm.memory(0, 2 * MIB)).toBe('refused');
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(MIB / 2, MIB), [vmm.memfd])).toBe('refused');
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(2 ** 33, 0), [vmm.memfd])).toBe('refused');
+    expect(await vmm.try(VHOST_USER.REM_MEM_REG, slot(MIB, MIB))).toBe('refused');
+    expect(device.memory?.covers(0, MIB)).toBe(true);
+    expect(device.calls.filter((call) => call.startsWith('memory'))).toEqual(['memory 1']);
+    await leave(vmm);
+  });
+
+  test('that a ring lies in may be sent again, and stops the ring when it is taken away', async () => {
+    const vmm = await connect();
+    await vmm.start();
+    expect(await vmm.memory()).toBe('done');
+    expect(device.queues[0]).not.toBeNull();
+    const kicked = device.next('kicked 0');
+    vmm.kick.signal();
+    await kicked;
+    expect(await vmm.memory(2 * MIB)).toBe('done');
+    expect(device.calls.slice(-2)).toEqual(['stopped 0', 'memory 1']);
+    expect(log.at(-1)).toContain('ring 0 stops');
+    await leave(vmm);
+  });
+});
+
+describe('a front end that makes no sense is disconnected, and the next one is served', () => {
+  const header = (request: number, size = 0, flags = 1): Uint8Array => wire.VhostUserHeader.encode({ request, flags, size });
+
+  test.each<[string, (vmm: Vmm) => void]>([
+    ['an unknown request', (vmm) => vmm.channel.sendRaw(header(99))],
+    ['a request that was not offered', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_LOG_FD))],
+    ['another protocol version', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.GET_FEATURES, 0, 2))],
+    ['an impossible size', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_FEATURES, 0xffff_ffff))],
+    ['a ring that is not there', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index: 2, num: 16 }))],
+    ['a kick for a ring that is not there', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 255n }), [vmm.kick])],
+    ['an enable that is neither 0 nor 1', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index: 0, num: 2 }))],
+    ['surplus descriptors', (vmm) => vmm.channel.send(VHOST_USER.GET_FEATURES, undefined, [vmm.kick, vmm.memfd])],
+    ['missing descriptors', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, MIB))],
+    ['a descriptor flood', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_MEM_TABLE, 264).subarray(0, 5), Array.from({ length: 200 }, () => vmm.memfd))],
+    ['a refused request nobody asked an answer of', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, 0), [vmm.memfd])],
+    ['noise', (vmm) => vmm.channel.sendRaw(new Uint8Array(500).fill(0xa5))],
+  ])('%s', async (_name, send) => {
+    const bad = await connect();
+    const detached = device.next('detached');
+    send(bad);
+    await Promise.all([bad.closed, detached]);
+    bad[Symbol.dispose]();
+    expect(log.at(-1)).toMatch(/^error: front end disconnected: /);
+    const good = await connect();
+    await good.start();
+    expect(device.calls).toContain('started 0');
+    await leave(good);
+  });
+});
+
+describe('connections', () => {
+  test('a second front end is refused while one is there, which notices nothing', async () => {
+    const vmm = await connect();
+    const second = new Vmm();
+    await second.closed;
+    second[Symbol.dispose]();
+    expect(log.at(-1)).toContain('refused a second front end');
+    expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+    await leave(vmm);
+  });
+
+  test('come and go without a restart', async () => {
+    for (let round = 0; round < 3; round++) {
+      const vmm = await connect();
+      await vmm.start();
+      await leave(vmm);
+    }
+    expect(device.calls.filter((call) => call === 'started 0')).toHaveLength(3);
+    expect(server.connected).toBe(false);
+  });
+
+  test('the server may go first', async () => {
+    const vmm = await connect();
+    await vmm.start();
+    server[Symbol.dispose]();
+    expect(device.calls.slice(-3)).toEqual(['stopped 0', 'reset', 'detached']);
+    await vmm.closed;
+    vmm[Symbol.dispose]();
+  });
+
+  test('the server may be disposed from inside a call of its device', async () => {
+    const vmm = await connect();
+    vi.spyOn(device, 'queueStarted').mockImplementation(() => server[Symbol.dispose]());
+    await vmm.start().catch(() => undefined);
+    await vmm.closed;
+    expect(device.calls.at(-1)).toBe('detached');
+    vmm[Symbol.dispose]();
+  });
+
+  test('an inherited listening socket serves one after the other', async () => {
+    const inherited = join(directory, 'inherited');
+    const listener = listenUnix(inherited);
+    const early = connectUnix(inherited);
+    const other = new RecordingDevice();
+    using adopted = VhostUserServer.adopt(listener, other, { log: () => undefined });
+    expect(adopted.connected).toBe(true);
+    const first = new Vmm(early);
+    expect(await first.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+    const detached = other.next('detached');
+    first[Symbol.dispose]();
+    await detached;
+    using second = new Vmm(connectUnix(inherited));
+    expect(await second.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+  });
+
+  test('what is no socket is not served', () => {
+    expect(() => VhostUserServer.adopt(createMemfd('no socket', 1), new RecordingDevice(), { log: () => undefined })).toThrow('ENOTSOCK');
+  });
+});
