@@ -1,7 +1,6 @@
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { UsageError } from '../../src/core/errors.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
-import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import { MAX_REFRESH_MHZ, type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import {
@@ -16,8 +15,7 @@ import {
 import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
-import { compose } from './compose.ts';
-import { Scene, type ShownFrame } from './scene.ts';
+import { compose, Scene, type ShownFrame } from './scene.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];

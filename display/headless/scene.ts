@@ -1,6 +1,96 @@
 import { Damage } from '../../src/core/damage.ts';
 import type { Frame, PlaneState } from '../../src/core/output.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import type { HeadlessBuffer } from './buffer.ts';
+
+/** R, G, B, A as the word they are in memory. */
+const OPAQUE_BLACK = 0xff000000;
+
+/**
+ * What the scene shows in `region` of its canvas, black where nothing is. Planes are cut to it; one whose source and
+ * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be read.
+ */
+export function compose(scene: Scene, withCursor: boolean, region: Rect): Picture {
+  const data = new Uint8Array(region.width * region.height * 4);
+  new Uint32Array(data.buffer).fill(OPAQUE_BLACK);
+  paint(data, region, scene.primary);
+  if (withCursor) paint(data, region, scene.cursor);
+  return { width: region.width, height: region.height, data };
+}
+
+function paint(data: Uint8Array, region: Rect, layer: Layer): void {
+  const buffer = layer.buffer;
+  if (!buffer) return;
+  const left = Math.max(layer.dstX, region.x);
+  const right = Math.min(layer.dstX + layer.dstWidth, region.x + region.width);
+  const top = Math.max(layer.dstY, region.y);
+  const bottom = Math.min(layer.dstY + layer.dstHeight, region.y + region.height);
+  if (left >= right || top >= bottom) return;
+  if (buffer.isOpaque && isAligned(buffer) && isUnscaled(layer)) {
+    buffer.read((memory) => copyRows(data, region, layer, buffer, memory, left, top, right, bottom));
+    return;
+  }
+  const columns = new Int32Array(right - left);
+  for (let x = left; x < right; x++) columns[x - left] = source(x - layer.dstX, layer.dstWidth, layer.srcX, layer.srcWidth, buffer.width);
+  buffer.read((memory) => {
+    for (let y = top; y < bottom; y++) {
+      const row = source(y - layer.dstY, layer.dstHeight, layer.srcY, layer.srcHeight, buffer.height);
+      if (row >= 0) paintRow(data, ((y - region.y) * region.width + left - region.x) * 4, memory, buffer, row, columns);
+    }
+  });
+}
+
+function isUnscaled({ srcX, srcY, srcWidth, srcHeight, dstWidth, dstHeight, buffer }: Layer): boolean {
+  return srcWidth === dstWidth && srcHeight === dstHeight && srcX >= 0 && srcY >= 0 && srcX + srcWidth <= buffer!.width && srcY + srcHeight <= buffer!.height;
+}
+
+function isAligned({ offset, stride }: HeadlessBuffer): boolean {
+  return offset % 4 === 0 && stride % 4 === 0;
+}
+
+/** What most screens are: opaque pixels, each where it was, a word at a time. */
+function copyRows(data: Uint8Array, region: Rect, layer: Layer, buffer: HeadlessBuffer, memory: Uint8Array, left: number, top: number, right: number, bottom: number): void {
+  const to = new Uint32Array(data.buffer);
+  const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
+  for (let y = top; y < bottom; y++) {
+    let at = (y - region.y) * region.width + left - region.x;
+    let source = (buffer.offset + (y - layer.dstY + layer.srcY) * buffer.stride) / 4 + left - layer.dstX + layer.srcX;
+    for (let x = left; x < right; x++) {
+      const pixel = from[source++]!;
+      to[at++] = OPAQUE_BLACK | (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
+    }
+  }
+}
+
+/** The source pixel under the middle of destination pixel `at`; -1 outside the buffer. */
+function source(at: number, dstLength: number, srcStart: number, srcLength: number, bufferLength: number): number {
+  const from = srcStart + Math.floor(((at + 0.5) * srcLength) / dstLength);
+  return from >= 0 && from < bufferLength ? from : -1;
+}
+
+/** Premultiplied OVER an opaque row. The bytes of [AX]RGB8888 in memory are B, G, R, A. */
+function paintRow(data: Uint8Array, start: number, memory: Uint8Array, buffer: HeadlessBuffer, row: number, columns: Int32Array): void {
+  const rowStart = buffer.offset + row * buffer.stride;
+  const opaque = buffer.isOpaque;
+  let to = start;
+  for (const column of columns) {
+    if (column >= 0) {
+      const from = rowStart + column * 4;
+      const through = opaque ? 0 : 255 - memory[from + 3]!;
+      data[to] = Math.min(255, memory[from + 2]! + scale(data[to]!, through));
+      data[to + 1] = Math.min(255, memory[from + 1]! + scale(data[to + 1]!, through));
+      data[to + 2] = Math.min(255, memory[from]! + scale(data[to + 2]!, through));
+    }
+    to += 4;
+  }
+}
+
+/** a * b / 255, rounded to nearest without dividing. */
+function scale(a: number, b: number): number {
+  const t = a * b + 128;
+  return (t + (t >> 8)) >> 8;
+}
 
 /** A frame that has come on screen. The output's own: valid while its listeners are called. */
 export interface ShownFrame {

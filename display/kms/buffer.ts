@@ -2,8 +2,7 @@ import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.t
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, formatInfo, formatName, type Fourcc, minPlaneSize, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_IOCTL_MODE_MAP_DUMB, drm_mode_map_dumb } from '../../protocols/drm-mode.ts';
 import { beginCpuAccess, endCpuAccess } from '../../src/sys/dma-buf.ts';
-import type { FormatSet } from '../../src/core/format-set.ts';
-import type { Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
+import type { FormatSet, Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';

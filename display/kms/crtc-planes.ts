@@ -1,5 +1,4 @@
-import { logOnce, type LogOnce } from '../../src/core/log-once.ts';
-import type { Log } from '../../src/core/log.ts';
+import { type Log, logOnce, type LogOnce } from '../../src/core/log.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';

@@ -1,6 +1,6 @@
 import { DRM_FORMAT, type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_PLANE_TYPE_PRIMARY } from '../../protocols/drm-mode.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import { composedFormat } from './composer.ts';
 import type { Plane } from './resources.ts';

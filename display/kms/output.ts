@@ -1,6 +1,5 @@
 import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
-import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';

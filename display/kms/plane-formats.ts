@@ -1,6 +1,6 @@
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Fourcc, type Modifier } from '../../protocols/drm-fourcc.ts';
 import { drm_format_modifier, drm_format_modifier_blob } from '../../protocols/drm-mode.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 
 /**
  * What a plane scans out: its IN_FORMATS blob, or without one every listed format, linear.

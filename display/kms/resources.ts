@@ -16,7 +16,7 @@ import {
   DRM_MODE_OBJECT_CRTC,
   DRM_MODE_OBJECT_PLANE,
 } from '../../protocols/drm-mode.ts';
-import type { FormatSet } from '../../src/core/format-set.ts';
+import type { FormatSet } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type { KmsDevice } from './device.ts';
 import type { ConnectorId, CrtcId, PlaneId } from './ids.ts';

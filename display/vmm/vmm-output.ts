@@ -1,7 +1,6 @@
 import { DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
-import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import { type DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';

@@ -1,5 +1,5 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
-import type { FormatSet } from '../../src/core/format-set.ts';
+import type { FormatSet } from '../../src/core/framebuffer.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { SysError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';

@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs';
 import { DRM_FORMAT_MOD_INVALID, type Fourcc, type Modifier } from '../../protocols/drm-fourcc.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import type { ZwpLinuxDmabufFeedbackV1, ZwpLinuxDmabufV1 } from './client/index.ts';
 

@@ -1,5 +1,5 @@
 import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import type { FormatPair } from './dmabuf-formats.ts';
 
 /**

@@ -1,4 +1,4 @@
-import type { FormatSet } from '../../src/core/format-set.ts';
+import type { FormatSet } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Backdrop } from './backdrop.ts';

@@ -7,7 +7,7 @@ import type { Framebuffer } from '../core/framebuffer.ts';
 import { MutableRect, type Rect } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
-import { MemoryBudget } from '../core/memory-budget.ts';
+import { MemoryBudget } from '../core/budget.ts';
 import type { Monitor } from '../core/monitor.ts';
 import type { Output } from '../core/output.ts';
 import { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from '../core/source.ts';

@@ -1,14 +1,12 @@
 import type { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, sameRect, type Rect } from '../core/geometry.ts';
-import type { LogOnce } from '../core/log-once.ts';
-import type { Log } from '../core/log.ts';
-import type { MemoryBudget } from '../core/memory-budget.ts';
+import type { Log, LogOnce } from '../core/log.ts';
+import type { MemoryBudget } from '../core/budget.ts';
 import type { Handle, Output, PlaneState } from '../core/output.ts';
 import { chooseShadowFormat, copyPixels } from './copy-pixels.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
-import type { PlaneCacheStats } from './plane-cache.ts';
-import { PlaneImports } from './plane-imports.ts';
+import { type PlaneCacheStats, PlaneImports } from './plane-imports.ts';
 import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
 
 /**

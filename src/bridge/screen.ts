@@ -3,7 +3,7 @@ import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
-import { logOnce } from '../core/log-once.ts';
+import { logOnce } from '../core/log.ts';
 import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
 import type { BorrowedFd } from '../sys/fd.ts';

@@ -1,7 +1,7 @@
 import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../core/damage.ts';
 import type { Rect } from '../core/geometry.ts';
-import type { MemoryBudget } from '../core/memory-budget.ts';
+import type { MemoryBudget } from '../core/budget.ts';
 import type { Handle, Output, PlaneState, Shadow } from '../core/output.ts';
 
 /** One on screen, one in flight, one being written. */

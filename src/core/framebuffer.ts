@@ -1,7 +1,7 @@
-import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 import type { Mapping } from '../sys/mapping.ts';
 import type { PageRange } from '../sys/udmabuf.ts';
+import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
 
 export type { PageRange };
 
@@ -55,4 +55,33 @@ let lastId = 0;
 
 export function newFramebufferId(): FramebufferId {
   return ++lastId as FramebufferId;
+}
+
+/** The fourcc x modifier pairs something accepts. Immutable after construction. */
+export class FormatSet {
+  readonly #pairs = new Map<Fourcc, Set<Modifier>>();
+
+  constructor(pairs: Iterable<readonly [Fourcc, Modifier]> = []) {
+    for (const [format, modifier] of pairs) {
+      const modifiers = this.#pairs.get(format);
+      if (modifiers) modifiers.add(modifier);
+      else this.#pairs.set(format, new Set([modifier]));
+    }
+  }
+
+  has(format: Fourcc, modifier: Modifier): boolean {
+    return this.#pairs.get(format)?.has(modifier) ?? false;
+  }
+
+  get isEmpty(): boolean {
+    return this.#pairs.size === 0;
+  }
+
+  formats(): Iterable<Fourcc> {
+    return this.#pairs.keys();
+  }
+
+  modifiers(format: Fourcc): Iterable<Modifier> {
+    return this.#pairs.get(format) ?? [];
+  }
 }

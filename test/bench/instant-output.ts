@@ -1,6 +1,5 @@
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
-import type { Framebuffer } from '../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
 import { Mapping } from '../../src/sys/mapping.ts';

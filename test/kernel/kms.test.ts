@@ -15,7 +15,7 @@ import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
-import { FormatSet } from '../../src/core/format-set.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, type ScatteredOptions, ScatteredPicture } from '../rig/scattered-picture.ts';
 import { FlippingGuest } from './flipping-guest.ts';

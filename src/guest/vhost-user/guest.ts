@@ -1,5 +1,5 @@
 import type { Log } from '../../core/log.ts';
-import type { MemoryBudget } from '../../core/memory-budget.ts';
+import type { MemoryBudget } from '../../core/budget.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
 import type { OwnedFd } from '../../sys/fd.ts';

@@ -11,7 +11,7 @@ import {
 import { UsageError } from '../../core/errors.ts';
 import { MutableRect } from '../../core/geometry.ts';
 import type { Log } from '../../core/log.ts';
-import { MemoryBudget } from '../../core/memory-budget.ts';
+import { MemoryBudget } from '../../core/budget.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
 import type { GuestMemory } from '../memory.ts';

@@ -1,6 +1,6 @@
 import type { PageRange } from '../../core/framebuffer.ts';
 import type { Log } from '../../core/log.ts';
-import type { MemoryBudget } from '../../core/memory-budget.ts';
+import type { MemoryBudget } from '../../core/budget.ts';
 import type { GuestMemory } from '../memory.ts';
 import { VirtioGpuError } from './errors.ts';
 import { GuestPages, MappedPages } from './guest-pages.ts';

@@ -1,5 +1,5 @@
 import type { PageRange, PagesBacking } from '../../core/framebuffer.ts';
-import type { MemoryBudget } from '../../core/memory-budget.ts';
+import type { MemoryBudget } from '../../core/budget.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';

@@ -1,8 +1,7 @@
 import { vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../src/core/damage.ts';
-import { FormatSet } from '../../../src/core/format-set.ts';
-import { newFramebufferId, type Framebuffer } from '../../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
 import type { Picture } from '../../../src/core/picture.ts';

@@ -3,8 +3,7 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import { FenceWait } from '../../../src/sys/fence-wait.ts';
 import { Damage } from '../../../src/core/damage.ts';
-import { FormatSet } from '../../../src/core/format-set.ts';
-import type { Framebuffer } from '../../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { EventFd } from '../../../src/sys/eventfd.ts';

@@ -4,7 +4,7 @@ import { Bridge } from '../../../src/bridge/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { EMPTY_RECT } from '../../../src/core/geometry.ts';
-import { MemoryBudget } from '../../../src/core/memory-budget.ts';
+import { MemoryBudget } from '../../../src/core/budget.ts';
 import { type Flush, scanoutId, type Source } from '../../../src/core/source.ts';
 import { FakeHandle, FakeOutput, GuestPicture } from './fakes.ts';
 

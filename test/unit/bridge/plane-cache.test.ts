@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VHOST_USER_PROTOCOL_F } from '../../../protocols/vhost-user.ts';
 import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
-import { PlaneCache, type PlaneCacheStats } from '../../../src/bridge/plane-cache.ts';
+import { PlaneCache, type PlaneCacheStats } from '../../../src/bridge/plane-imports.ts';
 import { type FramebufferId, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import type { Handle } from '../../../src/core/output.ts';
 import { scanoutId } from '../../../src/core/source.ts';

@@ -23,8 +23,7 @@ import {
   DRM_PLANE_TYPE_OVERLAY,
   DRM_PLANE_TYPE_PRIMARY,
 } from '../../../../protocols/drm-mode.ts';
-import { FormatSet } from '../../../../src/core/format-set.ts';
-import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
+import { FormatSet, newFramebufferId } from '../../../../src/core/framebuffer.ts';
 import { MutableRect } from '../../../../src/core/geometry.ts';
 import type { Frame } from '../../../../src/core/output.ts';
 
