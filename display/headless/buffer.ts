@@ -8,7 +8,7 @@ import { Mapping } from '../../src/sys/mapping.ts';
 
 const BYTES_PER_PIXEL = 4;
 
-/** What a headless screen reads: 32-bit pixels in a shadow of its own or in somebody's dma-buf. */
+/** What a headless screen reads: 32-bit pixels in a shadow of its own, or in a dma-buf it imported. */
 export class HeadlessBuffer implements Shadow {
   readonly format: Fourcc;
   readonly width: number;
@@ -18,10 +18,9 @@ export class HeadlessBuffer implements Shadow {
   readonly pixels: Mapping;
   /** Null for a shadow. */
   readonly #dmabuf: OwnedFd | null;
-  /** Frames, shown or waiting, that have it. */
+  /** How many planes of the frames shown and waiting have it. */
   #users = 0;
-  #disposed = false;
-  #freed = false;
+  #isDisposed = false;
 
   private constructor(width: number, height: number, format: Fourcc, plane: MemoryPlane, pixels: Mapping, dmabuf: OwnedFd | null) {
     this.width = width;
@@ -39,7 +38,7 @@ export class HeadlessBuffer implements Shadow {
     return new HeadlessBuffer(width, height, format, { offset: 0, stride }, Mapping.anonymous(stride * height), null);
   }
 
-  /** A linear 32-bit dma-buf, which stays the caller's; its memory lives as long as the handle. */
+  /** A linear 32-bit dma-buf. It stays the caller's; the handle keeps its memory alive. */
   static import(framebuffer: Framebuffer, dmabuf: BorrowedFd): HeadlessBuffer | DmabufImportRefused {
     const { width, height, format } = framebuffer;
     const plane = framebuffer.planes[0];
@@ -50,7 +49,7 @@ export class HeadlessBuffer implements Shadow {
     try {
       const own = (fd = dupFd(dmabuf));
       const length = plane.offset + plane.stride * (height - 1) + width * BYTES_PER_PIXEL;
-      // Only a dma-buf answers; anything else could be cut short under the mapping.
+      // Succeeds for a dma-buf only: any other file could be truncated under the mapping.
       const pixels = withCpuAccess(own, DMA_BUF_SYNC_READ, () => Mapping.file(own, 0, length, 'read'));
       return new HeadlessBuffer(width, height, format, plane, pixels, fd);
     } catch (cause) {
@@ -68,47 +67,46 @@ export class HeadlessBuffer implements Shadow {
     return this.format === DRM_FORMAT.XRGB8888;
   }
 
-  get isUsed(): boolean {
+  get isHeld(): boolean {
     return this.#users > 0;
   }
 
-  get isFreed(): boolean {
-    return this.#freed;
+  get isDisposed(): boolean {
+    return this.#isDisposed;
   }
 
   beginWrite(): void {
-    // A shadow is ordinary memory, read by this process.
+    // A shadow is ordinary memory that this process reads.
   }
 
   endWrite(): void {
-    // A shadow is ordinary memory, read by this process.
+    // A shadow is ordinary memory that this process reads.
   }
 
-  /** A frame has it from now on. */
+  /** A plane of a frame has it from now on. */
   acquire(): void {
     this.#users++;
   }
 
-  /** A frame has it no more. A disposed buffer nobody uses is gone after this. */
+  /** Undoes one `acquire`. Frees a disposed buffer that no frame has any longer. */
   release(): void {
     this.#users--;
-    if (this.#disposed) this.#freeIfUnused();
+    if (this.#isDisposed && this.#users === 0) this.#free();
   }
 
-  /** Runs `look` on the mapped memory; for a dma-buf between the two calls that make it coherent. */
+  /** Calls `look` with the mapped memory, which for a dma-buf is made coherent with its device's. */
   read<T>(look: (memory: Uint8Array) => T): T {
     if (!this.#dmabuf) return look(this.pixels.bytes);
     return withCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ, () => look(this.pixels.bytes));
   }
 
   [Symbol.dispose](): void {
-    this.#disposed = true;
-    this.#freeIfUnused();
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    if (this.#users === 0) this.#free();
   }
 
-  #freeIfUnused(): void {
-    if (this.#freed || this.#users > 0) return;
-    this.#freed = true;
+  #free(): void {
     this.pixels[Symbol.dispose]();
     this.#dmabuf?.[Symbol.dispose]();
   }

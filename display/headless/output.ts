@@ -4,6 +4,7 @@ import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import { MAX_REFRESH_MHZ, type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import {
+  type AttachOptions,
   DmabufImportRefused,
   type Frame,
   type Handle,
@@ -34,10 +35,9 @@ export interface HeadlessOptions {
 }
 
 /**
- * A monitor nobody looks at, with the manners of a real one: a frame waits for the next vertical
- * blank, buffers come back when they have left the screen. It takes any picture
- * size as it is, so what `capture` returns is the guest's picture pixel for pixel. Between frames
- * nothing runs.
+ * A virtual monitor that behaves like a real one: a frame waits for the next vertical blank, and
+ * buffers are released when they have left the screen. It shows a picture of any size unscaled, so
+ * `capture` returns the guest's picture pixel for pixel. Between frames nothing runs.
  */
 export class HeadlessOutput implements Output {
   readonly name: string;
@@ -49,7 +49,7 @@ export class HeadlessOutput implements Output {
   readonly maxCursor = MAX_CURSOR;
   readonly #clock: VblankClock;
   readonly #frameListeners = new Set<(frame: ShownFrame) => void>();
-  readonly #tellFrame = (listener: (frame: ShownFrame) => void): void => listener(this.#shown);
+  readonly #notifyFrame = (listener: (frame: ShownFrame) => void): void => listener(this.#shown);
   readonly #blankListeners = new Set<() => void>();
   #settling: (() => void)[] = [];
   readonly #timer = new VblankTimer(() => this.#vblank());
@@ -79,8 +79,17 @@ export class HeadlessOutput implements Output {
     return new HeadlessOutput(name, virtualMonitor(name, width, height, refreshMhz));
   }
 
-  listen(listener: OutputListener): void {
+  attach(listener: OutputListener, { keepLast = false }: AttachOptions = {}): Disposable {
+    if (this.#disposed) throw new Error(`${this.name}: attach after dispose`);
+    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
     this.#listener = listener;
+    let isAttached = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isAttached) this.#detach(keepLast);
+        isAttached = false;
+      },
+    };
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
@@ -97,8 +106,8 @@ export class HeadlessOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (this.#disposed) throw new Error('headless: present after dispose');
-    if (this.#isWaiting) throw new Error('headless: present while a frame is in flight');
+    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
+    if (this.#isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
     const primary = usable(frame.primary.handle);
     const cursor = usable(frame.cursor.handle);
     primary?.acquire();
@@ -109,27 +118,28 @@ export class HeadlessOutput implements Output {
   }
 
   /**
-   * What is on screen now, as a picture of the caller's; null while nothing is. Of a `region`, which lies within the
-   * screen, only that is captured. Throws SysError if a dma-buf cannot be read.
+   * What is on screen now, as a new picture that the caller owns; null while the screen is dark.
+   * `region` lies within the screen; by default it is all of it. Throws SysError if a dma-buf cannot
+   * be read.
    */
   capture({ cursor = true, region }: { readonly cursor?: boolean; readonly region?: Rect } = {}): Picture | null {
     const shown = this.#shown;
     return shown.isDark ? null : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
   }
 
-  /** Calls `listener` each time a frame has come on screen, until the function returned is called. */
+  /** Calls `listener` after each frame that comes on screen, until the returned function is called. */
   onFrame(listener: (frame: ShownFrame) => void): () => void {
     this.#frameListeners.add(listener);
     return () => this.#frameListeners.delete(listener);
   }
 
-  /** The same for a screen about to go dark: `capture` still gives the picture it goes from. */
+  /** Calls `listener` when the screen is about to turn dark: `capture` still returns the last picture. */
   onBlank(listener: () => void): () => void {
     this.#blankListeners.add(listener);
     return () => this.#blankListeners.delete(listener);
   }
 
-  /** Resolves when what was presented is on screen and nothing followed it; at once on dispose. */
+  /** Resolves when the newest frame is on screen, or the output is disposed. */
   settled(): Promise<void> {
     return this.#isWaiting ? new Promise((resolve) => this.#settling.push(resolve)) : Promise.resolve();
   }
@@ -137,38 +147,64 @@ export class HeadlessOutput implements Output {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#timer[Symbol.dispose]();
-    clear(this.#waiting);
-    clear(this.#shown);
     this.#listener = null;
+    this.#timer[Symbol.dispose]();
     this.#isWaiting = false;
+    release(this.#waiting);
+    release(this.#shown);
     this.#frameListeners.clear();
     this.#blankListeners.clear();
-    this.#tellSettled();
+    this.#notifySettled();
+  }
+
+  /** A waiting frame comes on screen now, because its listener is not there at the next blank. */
+  #detach(keepLast: boolean): void {
+    this.#listener = null;
+    if (this.#disposed) return;
+    if (!keepLast) {
+      // Not darkened twice if the waiting frame is dark already.
+      if (!this.#shown.isDark) this.#blankListeners.forEach(call);
+      release(this.#waiting);
+      release(this.#shown);
+    } else if (this.#isWaiting) {
+      this.#turn();
+      this.#frameListeners.forEach(this.#notifyFrame);
+    }
+    this.#isWaiting = false;
+    this.#notifySettled();
   }
 
   #vblank(): void {
+    // A timer outlives the detaching of its frame's listener.
+    if (!this.#isWaiting) return;
+    const listener = this.#listener;
+    const primary = this.#shown.primary.buffer;
+    const cursor = this.#shown.cursor.buffer;
+    this.#turn();
+    const shown = this.#shown;
+    const flags = PresentedFlags.VSYNC | (shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
+    // Each call may detach the listener or dispose the output.
+    if (primary && !primary.isHeld) listener?.released(primary);
+    if (cursor && cursor !== primary && !cursor.isHeld && listener === this.#listener) listener?.released(cursor);
+    if (listener === this.#listener) listener?.presented(shown.timeMs, this.monitor.refreshMhz, shown.sequence, flags);
+    this.#frameListeners.forEach(this.#notifyFrame);
+    if (this.#settling.length > 0) this.#notifySettled();
+  }
+
+  /** Puts the waiting frame on screen. */
+  #turn(): void {
     if (!this.#shown.isDark && this.#waiting.isDark) this.#blankListeners.forEach(call);
     const gone = this.#shown;
-    const primary = gone.primary.buffer;
-    const cursor = gone.cursor.buffer;
-    clear(gone);
+    release(gone);
     this.#shown = this.#waiting;
     this.#waiting = gone;
     this.#isWaiting = false;
     const sequence = Math.max(this.#dueSequence, this.#clock.sequenceAt(monotonicMs()));
     this.#shown.sequence = sequence;
     this.#shown.timeMs = this.#clock.timeOf(sequence);
-    const flags = PresentedFlags.VSYNC | (this.#shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
-    // Each listener may dispose us.
-    if (primary && !primary.isUsed) this.#listener?.released(primary);
-    if (cursor && cursor !== primary && !cursor.isUsed) this.#listener?.released(cursor);
-    this.#listener?.presented(this.#shown.timeMs, this.monitor.refreshMhz, sequence, flags);
-    this.#frameListeners.forEach(this.#tellFrame);
-    if (this.#settling.length > 0) this.#tellSettled();
   }
 
-  #tellSettled(): void {
+  #notifySettled(): void {
     if (this.#isWaiting) return;
     const settling = this.#settling;
     this.#settling = [];
@@ -176,8 +212,8 @@ export class HeadlessOutput implements Output {
   }
 }
 
-/** Lets go of the buffers. */
-function clear(scene: Scene): void {
+/** Takes the buffers out of the scene. */
+function release(scene: Scene): void {
   scene.primary.buffer?.release();
   scene.cursor.buffer?.release();
   scene.primary.buffer = null;
@@ -194,6 +230,6 @@ function isWithin(value: number, max: number): boolean {
 
 function usable(handle: Handle | null): HeadlessBuffer | null {
   if (handle === null) return null;
-  if (!(handle instanceof HeadlessBuffer) || handle.isFreed) throw new TypeError('headless: present of a handle that is not its own or was disposed');
-  return handle;
+  if (!(handle instanceof HeadlessBuffer)) throw new TypeError('headless: present of a handle of another output');
+  return handle.isDisposed ? null : handle;
 }

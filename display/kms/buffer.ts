@@ -130,7 +130,7 @@ export class KmsBuffer implements Shadow {
     return this.layout.planes[0]!.stride;
   }
 
-  get isUsed(): boolean {
+  get isHeld(): boolean {
     return this.#users > 0;
   }
 

@@ -95,9 +95,15 @@ export class KmsOutput implements Output, FlipListener {
     return this.#pipe;
   }
 
-  listen(listener: OutputListener): void {
+  attach(listener: OutputListener): Disposable {
+    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
     this.#listener = listener;
     this.#toldMonitor = this.#monitor;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#listener === listener) this.#listener = null;
+      },
+    };
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {

@@ -49,8 +49,8 @@ export class ShownBuffers implements Disposable {
     this.#isWaiting = false;
     picture?.release();
     cursor?.release();
-    if (picture && !picture.isUsed) this.#onReleased(picture);
-    if (cursor && cursor !== picture && !cursor.isUsed) this.#onReleased(cursor);
+    if (picture && !picture.isHeld) this.#onReleased(picture);
+    if (cursor && cursor !== picture && !cursor.isHeld) this.#onReleased(cursor);
   }
 
   [Symbol.dispose](): void {

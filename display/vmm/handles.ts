@@ -17,6 +17,7 @@ const MAX_PICTURE_BYTES = 128 * 2 ** 20;
 
 /** A buffer whose pixels `present` reads. */
 export interface Readable extends Handle {
+  isHeld: boolean;
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
@@ -32,6 +33,7 @@ export class VmmShadow implements Shadow, Readable {
   readonly offset = 0;
   readonly stride: number;
   readonly pixels: Mapping;
+  isHeld = false;
 
   /** SysError ENOMEM; VmmDisplayError `size`. */
   constructor(width: number, height: number, format: Fourcc) {
@@ -65,6 +67,7 @@ export class PagesHandle implements Readable {
   readonly offset: number;
   readonly stride: number;
   readonly #backing: PagesBacking;
+  isHeld = false;
 
   private constructor(framebuffer: Framebuffer, backing: PagesBacking) {
     const { offset, stride } = framebuffer.planes[0]!;
@@ -103,6 +106,8 @@ export class PagesHandle implements Readable {
 export class DmabufHandle implements Handle {
   readonly framebuffer: Framebuffer;
   readonly fd: OwnedFd;
+  /** From the frame that names it until another has replaced it. */
+  isHeld = false;
 
   private constructor(framebuffer: Framebuffer, fd: OwnedFd) {
     this.framebuffer = framebuffer;

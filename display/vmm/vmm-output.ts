@@ -65,13 +65,19 @@ export class VmmOutput implements Output {
     return this.#isPlugged ? this.#monitor : null;
   }
 
-  /** A console that is unplugged or gone already is reported at once, after this call. */
-  listen(listener: OutputListener): void {
+  /** A console that is unplugged or gone already is reported right after this call. */
+  attach(listener: OutputListener): Disposable {
+    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
     this.#listener = listener;
     queueMicrotask(() => {
       if (this.#closedReason !== null) this.#listener?.closed(this.#closedReason);
       else if (!this.#isPlugged) this.#listener?.resized(null);
     });
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#listener === listener) this.#listener = null;
+      },
+    };
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
@@ -92,7 +98,7 @@ export class VmmOutput implements Output {
     this.#isInFlight = true;
     this.#isDue = false;
     this.#picture.show(frame);
-    this.#readPrimary = readable(frame.primary.handle);
+    this.#readPrimary = hold(readable(frame.primary.handle));
     this.#presentCursor(frame);
     this.#endOfFrame = this.#socket.acceptedBytes;
     this.#timer.set(this.#clock);
@@ -141,7 +147,7 @@ export class VmmOutput implements Output {
 
   #presentCursor(frame: Frame): void {
     const { handle, src, dst } = frame.cursor;
-    this.#readCursor = readable(handle);
+    this.#readCursor = hold(readable(handle));
     if (this.#readCursor) this.#cursor.show(this.#readCursor, src, dst.x, dst.y, frame.hotspotX, frame.hotspotY);
     else this.#cursor.hide();
   }
@@ -160,10 +166,18 @@ export class VmmOutput implements Output {
     const replaced = this.#picture.takeReplaced();
     this.#readPrimary = null;
     this.#readCursor = null;
+    if (primary) primary.isHeld = false;
+    if (cursor) cursor.isHeld = false;
+    if (replaced) replaced.isHeld = false;
     // Each call may dispose us.
     if (primary) this.#listener?.released(primary);
     if (cursor) this.#listener?.released(cursor);
     if (replaced) this.#listener?.released(replaced);
     this.#listener?.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0);
   }
+}
+
+function hold(buffer: Readable | null): Readable | null {
+  if (buffer) buffer.isHeld = true;
+  return buffer;
 }

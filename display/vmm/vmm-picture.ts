@@ -1,6 +1,6 @@
 import { Damage } from '../../src/core/damage.ts';
 import { MutableRect, type Rect } from '../../src/core/geometry.ts';
-import type { Frame, Handle } from '../../src/core/output.ts';
+import type { Frame } from '../../src/core/output.ts';
 import { BYTES_PER_PIXEL, DmabufHandle, type Readable, readable } from './handles.ts';
 import { dmabufScanout, dmabufScanoutOff, dmabufUpdate, scanout, update } from './messages.ts';
 import type { VmmSocket } from './vmm-socket.ts';
@@ -22,7 +22,7 @@ export class VmmPicture {
   #height = 0;
   /** Null while pixels are shown. */
   #dmabuf: DmabufHandle | null = null;
-  #replaced: Handle | null = null;
+  #replaced: DmabufHandle | null = null;
   #awaitsReply = false;
 
   constructor(socket: VmmSocket, id: number, dmabufMode: DmabufMode, onReply: () => void) {
@@ -42,7 +42,7 @@ export class VmmPicture {
   }
 
   /** The dma-buf that the frame shown last took the place of, once. */
-  takeReplaced(): Handle | null {
+  takeReplaced(): DmabufHandle | null {
     const replaced = this.#replaced;
     this.#replaced = null;
     return replaced;
@@ -114,6 +114,7 @@ export class VmmPicture {
     }
     if (this.#dmabuf !== handle) this.#replaced = this.#dmabuf;
     this.#dmabuf = handle;
+    handle.isHeld = true;
     this.#width = width;
     this.#height = height;
     const area = this.#clip(damage, isNew, src, width, height);

@@ -8,7 +8,7 @@ import { ShmPools } from './shm-pool.ts';
 import { damageSurface } from './surface-damage.ts';
 
 /** A black picture of ours is as good whether the compositor still has it or not. */
-const NOBODY: BufferOwner = { bufferReleased: () => undefined, bufferReady: () => undefined };
+const NOBODY: BufferOwner = { holds: () => true, bufferReleased: () => undefined, bufferReady: () => undefined };
 
 /** What makes a window's own surface black: a pixel that is drawn large, or, without viewports, many. */
 export class Backdrop implements Disposable {

@@ -5,6 +5,8 @@ import type { Compositor } from './compositor.ts';
 
 /** Who is told of a buffer's fate: the output it belongs to. */
 export interface BufferOwner {
+  /** A frame has it that the compositor has not got yet. */
+  holds(buffer: SurfaceBuffer): boolean;
   /** The compositor reads it no more. */
   bufferReleased(buffer: SurfaceBuffer): void;
   /** The compositor has answered: `buffer` can be attached, or never will be. */
@@ -45,6 +47,10 @@ export abstract class SurfaceBuffer implements Disposable {
   /** The compositor has it, from a commit until it is released. */
   get isBusy(): boolean {
     return this.#isBusy;
+  }
+
+  get isHeld(): boolean {
+    return this.#isBusy || this.owner.holds(this);
   }
 
   get isDisposed(): boolean {

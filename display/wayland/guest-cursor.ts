@@ -75,6 +75,10 @@ export class GuestCursor implements Disposable {
     this.#move();
   }
 
+  holds(buffer: SurfaceBuffer): boolean {
+    return buffer === this.#image;
+  }
+
   /** The compositor has made a wl_buffer of it. */
   ready(buffer: SurfaceBuffer): void {
     if (buffer === this.#image) this.#set();

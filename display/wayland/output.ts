@@ -103,9 +103,15 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     return this.#window;
   }
 
-  listen(listener: ScreenListener): void {
+  attach(listener: ScreenListener): Disposable {
+    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
     this.#listener = listener;
     this.#attachInput();
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#listener === listener) this.#listener = null;
+      },
+    };
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
@@ -153,6 +159,10 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   disconnected(): void {
     this.#compositor = null;
     this.#closeWindow();
+  }
+
+  holds(buffer: SurfaceBuffer): boolean {
+    return buffer === this.#picture || this.#unused.has(buffer) || this.#cursor.holds(buffer);
   }
 
   bufferReleased(buffer: SurfaceBuffer): void {

@@ -1,35 +1,33 @@
-import { DmabufPool, type ZeroCopy } from './dmabuf-pool.ts';
-import type { BufferContext } from './plane-buffers.ts';
-import { Screen, type ScreenOwner, type ScreenStats } from './screen.ts';
 import { Bag } from '../core/bag.ts';
 import type { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { MutableRect, type Rect } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
-import { MemoryBudget } from '../core/budget.ts';
 import type { Monitor } from '../core/monitor.ts';
 import type { Output } from '../core/output.ts';
-import { scanoutId, type Flush, type ScanoutId, type Source, type SourceSink } from '../core/source.ts';
+import type { Flush, ScanoutId, Source } from '../core/source.ts';
+import { DmabufPool, type ZeroCopy } from './dmabuf-pool.ts';
+import { flushEnd } from './pending-flushes.ts';
+import type { BufferContext } from './plane-buffers.ts';
+import { Screen, type ScreenOwner, type ScreenStats } from './screen.ts';
 
-/** Refresh of a scanout nobody looks at: a guest that waits for its flush keeps an even pace. */
+/** Refresh of a scanout without a screen, so that a guest that waits for its flips keeps an even pace. */
 const UNSEEN_REFRESH_MS = 1000 / 60;
 
 export interface BridgeOptions {
   readonly log?: Log;
-  /** Which guest pages outputs may read as they are; `auto` is all that can be. */
+  /** Which guest pages outputs may read as they are; default `auto`, all that can be shared. */
   readonly zeroCopy?: ZeroCopy;
-  /** Screens keep a guest's last picture when it shows none (reset, gone); default: they go dark. */
+  /** Screens keep the guest's last picture while it shows none (reset, gone); by default they turn dark. */
   readonly keepLast?: boolean;
-  /** Bounds the shadows a guest can cause; pass the source's own to bound both together. */
-  readonly budget?: MemoryBudget;
-  /** The guest's input devices, told what people do at the outputs. */
+  /** The guest's input devices, which get what people do at the outputs. */
   readonly input?: GuestInput;
 }
 
 export interface ScanoutStats {
   scanout: number;
-  /** The guest's picture now, for example `1280x800`; null while it is off. */
+  /** The size of the guest's picture, for example `1280x800`; null while it is off. */
   picture: string | null;
   flushes: number;
   screens: ScreenStats[];
@@ -38,6 +36,8 @@ export interface ScanoutStats {
 interface Scanout {
   framebuffer: Framebuffer | null;
   readonly rect: MutableRect;
+  /** Of the newest flush, for telling flips from redraws while no screen shows the scanout. */
+  flushed: Framebuffer | null;
   cursor: Framebuffer | null;
   hotspotX: number;
   hotspotY: number;
@@ -45,15 +45,16 @@ interface Scanout {
   cursorY: number;
   flushes: number;
   readonly screens: Screen[];
-  /** That of the first screen that has one, as the guest was told. */
+  /** The first screen's that has one, as the guest was told. */
   monitor: Monitor | null;
 }
 
-/** One guest flush shown on several screens: done when the last of them is. No fence tells of all of them, so none is handed on. */
+/** One guest flush shown on several screens: done when the last of them is. Passes on no release fence, because none covers all screens. */
 class SharedFlush implements Flush {
   readonly #pool: Bag<SharedFlush>;
   #flush: Flush | null = null;
   #remaining = 0;
+  isFenced = false;
 
   constructor(pool: Bag<SharedFlush>) {
     this.#pool = pool;
@@ -62,6 +63,7 @@ class SharedFlush implements Flush {
   share(flush: Flush, screens: number): this {
     this.#flush = flush;
     this.#remaining = screens;
+    this.isFenced = flush.isFenced;
     return this;
   }
 
@@ -78,31 +80,42 @@ class SharedFlush implements Flush {
  * Pairs the scanouts of a source with outputs. Owns neither: dispose the bridge first, then the
  * outputs and the source.
  *
- *     using bridge = new Bridge(guest, { budget: guest.budget });
- *     bridge.show(scanoutId(0), output);
+ *     using bridge = new Bridge(guest);
+ *     bridge.show(0, output);
  */
-export class Bridge implements SourceSink, ScreenOwner, Disposable {
+export class Bridge implements Disposable {
   readonly input: GuestInput | null;
   readonly #source: Source;
   readonly #context: BufferContext;
   readonly #scanouts: Scanout[];
   readonly #sharedFlushes = new Bag<SharedFlush>();
   readonly #unseen = new Bag<Flush>();
+  readonly #owner: ScreenOwner;
   #unseenTimer: NodeJS.Timeout | null = null;
   #isDisposed = false;
 
+  /** Connects to `source`, which must have no other bridge. */
   constructor(source: Source, options: BridgeOptions = {}) {
     this.input = options.input ?? null;
     this.#source = source;
     this.#context = {
       dmabufs: new DmabufPool(options.zeroCopy ?? 'auto'),
-      budget: options.budget ?? new MemoryBudget(Infinity),
+      budget: source.budget,
       keepLast: options.keepLast ?? false,
       log: options.log ?? (() => undefined),
+    };
+    this.#owner = {
+      input: this.input,
+      resized: (screen) => this.#updateMonitor(screen.scanout),
+      closed: (screen, reason) => {
+        this.#context.log('warn', `${screen.output.name} is gone: ${reason}`);
+        this.#remove(screen);
+      },
     };
     this.#scanouts = Array.from({ length: source.scanouts }, () => ({
       framebuffer: null,
       rect: new MutableRect(),
+      flushed: null,
       cursor: null,
       hotspotX: 0,
       hotspotY: 0,
@@ -112,35 +125,43 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
       screens: [],
       monitor: null,
     }));
-    source.connect(this);
+    source.connect({
+      scanout: (id, framebuffer, rect) => this.#setScanout(id, framebuffer, rect),
+      flush: (id, damage, flush) => this.#flush(id, damage, flush),
+      cursor: (id, framebuffer, hotspotX, hotspotY, x, y) => this.#setCursor(id, framebuffer, hotspotX, hotspotY, x, y),
+      cursorMoved: (id, x, y) => this.#moveCursor(id, x, y),
+      halted: () => this.#halt(),
+      destroyed: (framebuffer) => this.#destroy(framebuffer),
+    });
   }
 
   /**
-   * Shows a scanout on an output, beside those that show it already. The guest's monitor is that
-   * of the first that has one. `keepLast` for this output, if not as for all.
+   * Shows scanout `id`, counted from 0, on an output, beside the outputs that show it already. The
+   * guest's monitor is that of the first output that has one. `keepLast` overrides the bridge's.
+   * Throws RangeError for a scanout that the guest does not have, and if the output is taken.
    */
-  show(id: ScanoutId, output: Output, { keepLast = this.#context.keepLast }: Pick<BridgeOptions, 'keepLast'> = {}): void {
+  show(id: number, output: Output, { keepLast = this.#context.keepLast }: Pick<BridgeOptions, 'keepLast'> = {}): void {
     const scanout = this.#scanouts[id];
-    if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}`);
-    const screen = new Screen(output, id, { ...this.#context, keepLast }, this);
+    if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}, counted from 0`);
+    const screen = new Screen(output, id, { ...this.#context, keepLast }, this.#owner);
     scanout.screens.push(screen);
-    this.#tellMonitor(id, scanout);
-    if (!scanout.framebuffer) return;
-    screen.setScanout(scanout.framebuffer, scanout.rect);
-    screen.refresh();
-    screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
+    this.#updateMonitor(id);
+    if (scanout.framebuffer) {
+      screen.setScanout(scanout.framebuffer, scanout.rect);
+      screen.refresh();
+    }
+    if (scanout.cursor) screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
   }
 
-  /** Stops showing anything on this output, which stays the caller's. */
+  /**
+   * Takes the guest off this output (with `keepLast`, its last picture stays), which remains the
+   * caller's and may be shown something else at once. Does nothing if it shows no scanout.
+   */
   hide(output: Output): void {
-    this.#scanouts.forEach((scanout, index) => {
-      const at = scanout.screens.findIndex((screen) => screen.output === output);
-      if (at < 0) return;
-      scanout.screens.splice(at, 1)[0]![Symbol.dispose]();
-      // Whatever is held down at it, nobody tells its end.
-      this.input?.releaseAll();
-      this.#tellMonitor(scanoutId(index), scanout);
-    });
+    for (const { screens } of this.#scanouts) {
+      const screen = screens.find((candidate) => candidate.output === output);
+      if (screen) this.#remove(screen);
+    }
   }
 
   get stats(): ScanoutStats[] {
@@ -152,34 +173,45 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     }));
   }
 
-  scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    for (const { screens } of this.#scanouts) for (const screen of screens.splice(0)) screen[Symbol.dispose]();
+    if (this.#unseenTimer) clearTimeout(this.#unseenTimer);
+    this.#finishUnseen();
+    this.#context.dmabufs[Symbol.dispose]();
+  }
+
+  #setScanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
     const scanout = this.#scanouts[id]!;
     scanout.framebuffer = framebuffer;
     scanout.rect.copy(rect);
     this.input?.scanoutSized(id, framebuffer ? rect.width : 0, framebuffer ? rect.height : 0);
-    // Here and below without an iterator, which is garbage until the function is compiled.
+    // Loops on the flip path use no iterator, which is garbage until the function is compiled.
     const { screens } = scanout;
     for (let i = 0; i < screens.length; i++) screens[i]!.setScanout(framebuffer, rect);
   }
 
-  flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
+  #flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
     const scanout = this.#scanouts[id]!;
-    scanout.flushes++;
     const { screens } = scanout;
-    if (flush && screens.length === 0) {
-      this.#waitUnseen(flush);
+    scanout.flushes++;
+    const isFlip = scanout.flushed !== scanout.framebuffer;
+    scanout.flushed = scanout.framebuffer;
+    if (screens.length === 0) {
+      if (flush) this.#flushUnseen(flush, isFlip);
       return;
     }
     let lit = 0;
     for (let i = 0; i < screens.length; i++) if (screens[i]!.output.monitor) lit++;
-    // A dark screen's timer would slow the guest down on the lit ones.
+    // The timer of a screen without a monitor must not slow the guest down on the others.
     const waited = lit > 0 ? lit : screens.length;
     const each = flush && waited > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited) : flush;
     const acquire = flush?.acquire ?? null;
     for (let i = 0; i < screens.length; i++) screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null, acquire);
   }
 
-  cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+  #setCursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
     const scanout = this.#scanouts[id]!;
     scanout.cursor = framebuffer;
     scanout.hotspotX = hotspotX;
@@ -189,55 +221,47 @@ export class Bridge implements SourceSink, ScreenOwner, Disposable {
     for (const screen of scanout.screens) screen.setCursor(framebuffer, hotspotX, hotspotY, x, y);
   }
 
-  cursorMoved(id: ScanoutId, x: number, y: number): void {
+  #moveCursor(id: ScanoutId, x: number, y: number): void {
     const scanout = this.#scanouts[id]!;
     scanout.cursorX = x;
     scanout.cursorY = y;
     for (const screen of scanout.screens) screen.moveCursor(x, y);
   }
 
-  halted(): void {
+  #halt(): void {
     for (const { screens } of this.#scanouts) for (const screen of screens) screen.halt();
   }
 
-  destroyed(framebuffer: Framebuffer): void {
+  #destroy(framebuffer: Framebuffer): void {
     for (const scanout of this.#scanouts) {
       if (scanout.cursor === framebuffer) scanout.cursor = null;
-      for (const screen of scanout.screens) screen.forget(framebuffer);
+      if (scanout.flushed === framebuffer) scanout.flushed = null;
+      for (const screen of scanout.screens) screen.remove(framebuffer);
     }
-    this.#context.dmabufs.forget(framebuffer.id);
+    this.#context.dmabufs.remove(framebuffer.id);
   }
 
-  resized(screen: Screen): void {
-    this.#scanouts.forEach((scanout, index) => {
-      if (scanout.screens.includes(screen)) this.#tellMonitor(scanoutId(index), scanout);
-    });
+  #remove(screen: Screen): void {
+    const { screens } = this.#scanouts[screen.scanout]!;
+    const at = screens.indexOf(screen);
+    if (at < 0) return;
+    screens.splice(at, 1);
+    screen[Symbol.dispose]();
+    this.#updateMonitor(screen.scanout);
   }
 
-  closed(screen: Screen, reason: string): void {
-    this.#context.log('warn', `${screen.output.name} is gone: ${reason}`);
-    this.hide(screen.output);
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#isDisposed) return;
-    this.#isDisposed = true;
-    for (const scanout of this.#scanouts) for (const screen of scanout.screens.splice(0)) screen[Symbol.dispose]();
-    if (this.#unseenTimer) clearTimeout(this.#unseenTimer);
-    this.#finishUnseen();
-    this.#context.dmabufs[Symbol.dispose]();
-  }
-
-  /** Mirrors of other sizes show the picture of the first one's. */
-  #tellMonitor(id: ScanoutId, scanout: Scanout): void {
+  /** Mirrors of other sizes show the first screen's picture. */
+  #updateMonitor(id: ScanoutId): void {
+    const scanout = this.#scanouts[id]!;
     const monitor = scanout.screens.find((screen) => screen.output.monitor)?.output.monitor ?? null;
     if (monitor === scanout.monitor) return;
     scanout.monitor = monitor;
     this.#source.setMonitor(id, monitor);
   }
 
-  #waitUnseen(flush: Flush): void {
-    if (this.#isDisposed) {
+  /** No screen shows the scanout: what a screen would end later, a timer does. */
+  #flushUnseen(flush: Flush, isFlip: boolean): void {
+    if (this.#isDisposed || flushEnd(flush.isFenced, isFlip, false) === 'now') {
       flush.done();
       return;
     }

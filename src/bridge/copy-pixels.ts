@@ -1,24 +1,24 @@
 import { formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { formatInfo, opaqueOf } from '../../protocols/drm-fourcc-geometry.ts';
 import type { Damage } from '../core/damage.ts';
-import { ScanoutError } from '../core/errors.ts';
 import type { Framebuffer, PagesBacking } from '../core/framebuffer.ts';
 import type { Rect } from '../core/geometry.ts';
 import type { Shadow } from '../core/output.ts';
 import { copyRect } from '../sys/copy-rect.ts';
+import { ScanoutError } from '../sys/errors.ts';
 import { loadPixman, pixmanFormat } from '../sys/lib/pixman.ts';
 
 /** Guest pixels that no shadow of the output can take. */
 export class CopyError extends ScanoutError<'format' | 'pixman-missing'> {}
 
-/** Same bytes, and nobody looks at the alpha of a primary plane. */
+/** The bytes are the same; the alpha of a primary plane is ignored. */
 function sameBytes(a: Fourcc, b: Fourcc): boolean {
   return a === b || opaqueOf(a) === opaqueOf(b);
 }
 
 /**
  * The shadow format for guest pixels: one with the same bytes if the output has it, else the
- * output's first. `keepAlpha` is for cursors, whose alpha is looked at.
+ * output's first. `keepAlpha` is for cursors, which are blended. Throws CopyError if there is none.
  */
 export function chooseShadowFormat(format: Fourcc, offered: readonly Fourcc[], keepAlpha: boolean): Fourcc {
   const fits = offered.find((o) => o === format) ?? (keepAlpha ? undefined : offered.find((o) => sameBytes(o, format)));
@@ -64,7 +64,7 @@ function convert(framebuffer: Framebuffer, address: number, rect: Rect, shadow: 
   if (!pixman || from === null || to === null) {
     const what = `showing ${formatName(framebuffer.format)} as ${formatName(shadow.format)}`;
     if (!pixman) throw new CopyError('pixman-missing', `${what} needs libpixman-1.so.0; install the package libpixman-1-0`);
-    throw new CopyError('format', `${what} is not a conversion pixman knows`);
+    throw new CopyError('format', `${what} is a conversion that pixman does not have`);
   }
   const source = { address, stride: framebuffer.planes[0]!.stride, format: from, width: framebuffer.width, height: framebuffer.height };
   const target = { address: shadow.pixels.address, stride: shadow.stride, format: to, width: shadow.width, height: shadow.height };

@@ -2,12 +2,12 @@ import type { DmabufBacking, Framebuffer, FramebufferId, PagesBacking } from '..
 import type { OwnedFd } from '../sys/fd.ts';
 import { UdmabufDriver, UdmabufError } from '../sys/udmabuf.ts';
 
-/** Which guest pages may be shared with outputs as they are. */
+/** Which guest pages may be shared with outputs: all that can be, those of blobs, or none. */
 export type ZeroCopy = 'auto' | 'blobs' | 'off';
 
 /**
- * As many as one plane keeps handles of. What is shown needs no place here: outputs keep what
- * they imported alive, and a dma-buf given up is made again should another output want it.
+ * As many as one plane keeps handles of. A buffer on screen needs no place here: outputs keep what
+ * they imported alive, and a dma-buf that was evicted is made again if another output wants it.
  */
 const CAPACITY = 64;
 
@@ -16,8 +16,8 @@ interface SharedFramebuffer extends Framebuffer {
 }
 
 /**
- * One dma-buf per framebuffer, whichever outputs show it: guest pages through udmabuf, or why
- * not. Owns the dma-bufs until `forget`, and the newest few only: each is a descriptor of ours
+ * One dma-buf per framebuffer, shared by all outputs: guest pages through udmabuf, or the reason why
+ * not. Owns the dma-bufs until `remove`, and only the newest few, because each takes a descriptor
  * and pins pages of the guest.
  */
 export class DmabufPool implements Disposable {
@@ -30,7 +30,7 @@ export class DmabufPool implements Disposable {
     this.#driver = driver;
   }
 
-  /** The same framebuffer backed by a dma-buf; null when the policy keeps its pages to copying. */
+  /** The same framebuffer backed by a dma-buf; null if the policy has its pages copied. */
   get(framebuffer: Framebuffer): Framebuffer | UdmabufError | null {
     const { backing } = framebuffer;
     if (backing.kind === 'dmabuf') return framebuffer;
@@ -39,20 +39,20 @@ export class DmabufPool implements Disposable {
     const known = this.#known.get(framebuffer.id);
     if (known) return known;
     const [oldest] = this.#known.keys();
-    if (oldest !== undefined && this.#known.size >= CAPACITY) this.forget(oldest);
+    if (oldest !== undefined && this.#known.size >= CAPACITY) this.remove(oldest);
     const made = share(framebuffer, backing, this.#driver);
     this.#known.set(framebuffer.id, made);
     return made;
   }
 
-  forget(id: FramebufferId): void {
+  remove(id: FramebufferId): void {
     const known = this.#known.get(id);
     this.#known.delete(id);
     if (known && !(known instanceof UdmabufError)) known.backing.dmabuf[Symbol.dispose]();
   }
 
   [Symbol.dispose](): void {
-    for (const id of [...this.#known.keys()]) this.forget(id);
+    for (const id of [...this.#known.keys()]) this.remove(id);
     if (this.#driver instanceof UdmabufDriver) this.#driver[Symbol.dispose]();
   }
 }

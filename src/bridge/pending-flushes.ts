@@ -3,21 +3,41 @@ import type { Frame, Handle } from '../core/output.ts';
 import type { Flush } from '../core/source.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 
+export type FlushEnd = 'now' | 'at commit' | 'when shown';
+
 /**
- * The flushes of one screen that are not done yet. A flip is done when its frame is on screen and
- * the output has let go of what that replaced; a redraw of what is on screen, at the next commit.
+ * When a flush is done. This is the one place that decides it.
  *
- *     addFlip   -> staged -> send -> in flight -> shown [-> released] -> Flush.done
- *     addRedraw ---------------------> sent -------------------------> Flush.done
+ * - A flip (another framebuffer than the one shown) is done when its frame is on screen and the
+ *   buffer it replaced is no longer held. That paces a double-buffered guest by the screen.
+ * - A redraw of the framebuffer shown, with a fence, is done when its pixels have been read: copied
+ *   into a shadow, or handed to the output by the next commit. Then the guest may draw again.
+ * - A redraw without a fence is done at once. Its driver waits for the answer, not for the
+ *   screen: firmware flushes after every character and must not run at the refresh rate.
+ *
+ * A screen that is hidden, closed or unplugged completes frames by a timer, so it never blocks a
+ * guest. A flush with an acquire fence counts as a flip, because the fence must stay open until it
+ * has signalled.
+ */
+export function flushEnd(isFenced: boolean, isFlip: boolean, isRead: boolean): FlushEnd {
+  if (isFlip) return 'when shown';
+  return isFenced && !isRead ? 'at commit' : 'now';
+}
+
+/**
+ * The flushes of one screen that are not done yet.
+ *
+ *     add('when shown') -> staged -> send -> in flight -> shown [-> released] -> Flush.done
+ *     add('at commit') ----------------------> sent ------------------------> Flush.done
  */
 export class PendingFlushes {
   readonly #atCommit = new Bag<Flush>();
   /** Done when the frame they wait for is shown: first staged, then in flight. */
   #staged = new Bag<Flush>();
   #inFlight = new Bag<Flush>();
-  /** Shown, but the output still reads the buffer that was replaced. */
+  /** Shown, but the output still holds the buffer that was replaced. */
   readonly #atRelease = new Bag<Flush>();
-  /** What the frame in flight replaces, and what `#atRelease` waits for; zero-copy handles only. */
+  /** The buffer that the frame in flight replaces, and the one `#atRelease` waits for: guest memory, or null. */
   #replaced: Handle | null = null;
   #awaited: Handle | null = null;
   /** A staged flush wants a release fence. */
@@ -30,18 +50,19 @@ export class PendingFlushes {
     }
   };
 
-  addFlip(flush: Flush): void {
+  add(flush: Flush, end: 'at commit' | 'when shown'): void {
+    if (end === 'at commit') {
+      this.#atCommit.add(flush);
+      return;
+    }
     this.#staged.add(flush);
     this.#wantsRelease ||= flush.release !== undefined;
   }
 
-  addRedraw(flush: Flush): void {
-    this.#atCommit.add(flush);
-  }
-
   /**
-   * A frame goes out, with all that is staged; the guest may draw into `replaced` once it is free, null where it
-   * waits for nothing. Gives what takes the frame's release fence; null if nobody wants one.
+   * Everything staged goes out with a frame. `replaced` is the guest memory that the frame takes off
+   * the screen, null if there is none. Returns what takes the frame's release fence, null if no
+   * flush wants one.
    */
   send(replaced: Handle | null): Frame['release'] {
     const staged = this.#staged;
@@ -53,16 +74,16 @@ export class PendingFlushes {
     return release;
   }
 
-  /** The output has the frame. */
+  /** The output has taken the frame. */
   sent(): void {
     finish(this.#atCommit);
   }
 
-  /** The frame in flight is on screen; `held` are the handles the output has not released. */
-  shown(held: Bag<Handle>): void {
+  /** The frame in flight is on screen. */
+  shown(): void {
     const replaced = this.#replaced;
     this.#replaced = null;
-    if (!replaced || !held.has(replaced)) {
+    if (!replaced?.isHeld) {
       finish(this.#inFlight);
       return;
     }
@@ -70,14 +91,17 @@ export class PendingFlushes {
     for (let flush = this.#inFlight.pop(); flush; flush = this.#inFlight.pop()) this.#atRelease.add(flush);
   }
 
-  released(handle: Handle): void {
-    if (handle !== this.#awaited) return;
+  /** The output has released a buffer. */
+  released(): void {
+    if (this.#awaited === null || this.#awaited.isHeld) return;
     this.#awaited = null;
     finish(this.#atRelease);
   }
 
-  /** Nobody will show anything any more. */
+  /** The screen shows no more frames. */
   finishAll(): void {
+    this.#replaced = null;
+    this.#awaited = null;
     finish(this.#atCommit);
     finish(this.#staged);
     finish(this.#inFlight);

@@ -1,10 +1,11 @@
+import { formatInfo, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import type { MemoryBudget } from '../core/budget.ts';
 import type { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, sameRect, type Rect } from '../core/geometry.ts';
 import type { Log, LogOnce } from '../core/log.ts';
-import type { MemoryBudget } from '../core/budget.ts';
 import type { Handle, Output, PlaneState } from '../core/output.ts';
-import { chooseShadowFormat, copyPixels } from './copy-pixels.ts';
+import { chooseShadowFormat, CopyError, copyPixels } from './copy-pixels.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
 import { type PlaneCacheStats, PlaneImports } from './plane-imports.ts';
 import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
@@ -27,7 +28,7 @@ export interface BufferContext {
 
 /** What the planes of a screen share. */
 export interface ScreenContext extends BufferContext {
-  /** The reason why one plane copies is the other's as well. */
+  /** Both planes usually copy for the same reason, which is logged once. */
   readonly logOnce: LogOnce;
 }
 
@@ -39,12 +40,12 @@ export interface PlaneStats extends PlaneCacheStats {
 }
 
 /**
- * The buffers one plane of one output shows: for each framebuffer of the guest the best rung that
- * works. Handles are kept per framebuffer, so a flip between known ones makes nothing new.
+ * The buffers one plane of one output shows: for each framebuffer of the guest, the best rung that
+ * works. Handles are kept per framebuffer, so a flip between known ones creates nothing.
  *
- *     show(fb, rect) -> damage(area) -> stage() -> take(state) -> released(handle)
+ *     show(fb, rect) -> damage(area) -> stage() -> take(state)
  *
- * `freeze` puts a copy in front of whatever is shown, `thaw` takes it away.
+ * `freeze` puts a copy in front of what is shown, `thaw` removes it.
  */
 export class PlaneBuffers implements Disposable {
   readonly #output: Output;
@@ -55,21 +56,23 @@ export class PlaneBuffers implements Disposable {
   #framebuffer: Framebuffer | null = null;
   /** One object for the plane's life: `take` hands it out on every frame. */
   readonly #rect = new MutableRect();
+  /** Of the framebuffer; null if it is copied. */
   #handle: Handle | null = null;
+  /** Where the framebuffer is copied; null if no shadow of the output can take it. */
   #chain: ShadowChain | null = null;
   #chainIsBehind = false;
   /** While frozen, the chain whose newest buffer is the picture: `#chain` or the one before it. */
   #still: ShadowChain | null = null;
-  /** Chains of an earlier size whose buffers the output still shows. */
+  /** Chains of an earlier size that have buffers on screen; they stay charged to the budget until then. */
   readonly #oldChains: ShadowChain[] = [];
   #rung: Rung | null = null;
   #copiedBytes = 0;
 
-  constructor(output: Output, use: 'primary' | 'cursor', context: ScreenContext, isShown: (handle: Handle) => boolean) {
+  constructor(output: Output, use: 'primary' | 'cursor', context: ScreenContext) {
     this.#output = output;
     this.#use = use;
     this.#context = context;
-    this.#imports = new PlaneImports(output, context.dmabufs, context.logOnce, isShown);
+    this.#imports = new PlaneImports(output, context.dmabufs, context.logOnce);
     this.#write = (shadow, area) => {
       const framebuffer = this.#framebuffer;
       if (framebuffer?.backing.kind !== 'pages') return;
@@ -79,7 +82,7 @@ export class PlaneBuffers implements Disposable {
       } finally {
         shadow.endWrite();
       }
-      this.#copiedBytes += area.area * 4;
+      this.#copiedBytes += area.area * bytesPerPixel(shadow.format);
     };
   }
 
@@ -95,7 +98,17 @@ export class PlaneBuffers implements Disposable {
     return this.#still !== null;
   }
 
-  /** From now on `rect` of this framebuffer is the plane's picture, or will be after `thaw`; null is nothing, at once. */
+  /** The framebuffer's pixels have been read once they are staged. */
+  get isCopied(): boolean {
+    return this.#handle === null;
+  }
+
+  /** The output reads the guest's memory after `present`. */
+  get isZeroCopy(): boolean {
+    return this.#handle !== null && this.#rung !== 'direct' && !this.#still;
+  }
+
+  /** `rect` of `framebuffer` is the plane's picture from now on, or after `thaw`; null is nothing, now. */
   show(framebuffer: Framebuffer | null, rect: Rect): void {
     if (!framebuffer) this.thaw();
     if (framebuffer === this.#framebuffer && sameRect(rect, this.#rect)) return;
@@ -109,7 +122,7 @@ export class PlaneBuffers implements Disposable {
   /** `area` of the framebuffer changed. */
   damage(area: Damage): void {
     const chain = this.#chain;
-    // A guest may flush nothing, to wait for the frame: that is no reason for another buffer.
+    // A guest may flush nothing, only to wait for the frame: that needs no other buffer.
     if (this.#handle || !chain || area.isEmpty) return;
     chain.age(area, -this.#rect.x, -this.#rect.y);
     this.#chainIsBehind = true;
@@ -122,8 +135,8 @@ export class PlaneBuffers implements Disposable {
   }
 
   /**
-   * Copies what must be copied. False: nothing can be shown before the output releases a buffer.
-   * When a copy is impossible the picture stays as it was, with one log line.
+   * Copies what must be copied. False: nothing can be shown until the output releases a buffer.
+   * If a copy is impossible the picture stays as it was, and one line is logged.
    */
   stage(): boolean {
     const chain = this.#chain;
@@ -132,26 +145,30 @@ export class PlaneBuffers implements Disposable {
     return !this.#chainIsBehind;
   }
 
-  /** Until `thaw` the plane's picture is a copy of what it is now (nothing, where it cannot be copied): the guest's memory may change. */
+  /**
+   * Until `thaw`, the plane shows a copy of its picture as it is now, because the guest's memory may
+   * change. It shows nothing if the picture cannot be copied.
+   */
   freeze(): void {
     if (this.#still || !this.#framebuffer) return;
     if (this.#handle) {
       this.#fitChain(this.#framebuffer);
       this.#chainIsBehind = true;
     }
-    const chain = this.#chain!;
+    const chain = this.#chain;
+    if (!chain) return;
     if (this.#chainIsBehind) this.#copyInto(chain);
     this.#chainIsBehind = false;
     this.#still = chain;
   }
 
-  /** The framebuffer may go, its frozen picture stays. */
-  letGo(): void {
+  /** The framebuffer may go away; a frozen picture stays. */
+  release(): void {
     this.#framebuffer = null;
     this.#handle = null;
   }
 
-  /** The plane's picture is that of its framebuffer again. */
+  /** The plane shows its framebuffer again. */
   thaw(): void {
     const still = this.#still;
     this.#still = null;
@@ -160,7 +177,7 @@ export class PlaneBuffers implements Disposable {
     this.#retire(still);
   }
 
-  /** Puts what `present` shall show into `state`; a shadow not written since stays the same handle. */
+  /** Puts what `present` is to show into `state`. A shadow that was not written since stays the same handle. */
   take(state: PlaneState): void {
     if (this.#still) {
       this.#still.take(state);
@@ -169,37 +186,31 @@ export class PlaneBuffers implements Disposable {
     } else if (this.#handle) {
       state.handle = this.#handle;
       state.src = this.#rect;
+    } else if (this.#chain) {
+      this.#chain.take(state);
     } else {
-      this.#chain!.take(state);
+      state.handle = null;
     }
   }
 
-  released(handle: Handle): void {
-    this.#chain?.released(handle);
-    this.#still?.released(handle);
+  /** The output has released a buffer: frees chains that were waiting for that. */
+  freeIdle(): void {
     for (let i = this.#oldChains.length - 1; i >= 0; i--) {
-      const chain = this.#oldChains[i]!;
-      chain.released(handle);
-      if (chain.isIdle) this.#oldChains.splice(i, 1)[0]![Symbol.dispose]();
+      if (this.#oldChains[i]!.isIdle) this.#oldChains.splice(i, 1)[0]![Symbol.dispose]();
     }
   }
 
-  /** The output imports something else than before: every framebuffer is tried anew. */
-  renew(): void {
-    this.#imports.renew();
+  /** The output's imports changed: every framebuffer is tried again. */
+  importAgain(): void {
+    this.#imports.clear();
     this.#handle = null;
     if (this.#framebuffer) this.#climb(this.#framebuffer);
   }
 
-  /** The framebuffer is gone: so is its handle. */
-  forget(framebuffer: Framebuffer): void {
+  /** The framebuffer goes away, and its handle with it. */
+  remove(framebuffer: Framebuffer): void {
     if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);
-    this.#imports.forget(framebuffer.id);
-  }
-
-  /** True when the plane's picture reaches the output without a copy of ours. */
-  get isZeroCopy(): boolean {
-    return this.#handle !== null && this.#rung !== 'direct' && !this.#still;
+    this.#imports.remove(framebuffer.id);
   }
 
   [Symbol.dispose](): void {
@@ -223,11 +234,11 @@ export class PlaneBuffers implements Disposable {
 
   #useShadow(framebuffer: Framebuffer): void {
     this.#fitChain(framebuffer);
-    this.#chainIsBehind = true;
+    this.#chainIsBehind = this.#chain !== null;
     this.#useRung('shadow');
   }
 
-  /** Brings the newest buffer up to date. False: all are busy. */
+  /** Brings the newest buffer up to date. False: all are held. */
   #copyInto(chain: ShadowChain): boolean {
     try {
       const result = chain.stage(this.#write);
@@ -242,18 +253,28 @@ export class PlaneBuffers implements Disposable {
     }
   }
 
-  /** A chain for copies of the plane's picture, all of them out of date. */
+  /** Makes `#chain` one for copies of the plane's picture, all of them out of date; null if the output has no format for it. */
   #fitChain(framebuffer: Framebuffer): void {
     const max = this.#output.maxCursor;
     const width = this.#use === 'cursor' ? Math.min(this.#rect.width, max.width) : this.#rect.width;
     const height = this.#use === 'cursor' ? Math.min(this.#rect.height, max.height) : this.#rect.height;
-    const format = chooseShadowFormat(framebuffer.format, this.#output.shadowFormats, this.#use === 'cursor');
+    const format = this.#shadowFormat(framebuffer);
     const chain = this.#chain;
-    if (chain?.width !== width || chain.height !== height || chain.format !== format) {
+    if (chain === null || chain.width !== width || chain.height !== height || chain.format !== format) {
       if (chain && chain !== this.#still) this.#retire(chain);
-      this.#chain = new ShadowChain(this.#output, this.#context.budget, width, height, format);
+      this.#chain = format === null ? null : new ShadowChain(this.#output, this.#context.budget, width, height, format);
     }
-    this.#chain!.ageWhole();
+    this.#chain?.ageWhole();
+  }
+
+  #shadowFormat({ format }: Framebuffer): Fourcc | null {
+    try {
+      return chooseShadowFormat(format, this.#output.shadowFormats, this.#use === 'cursor');
+    } catch (error) {
+      if (!(error instanceof CopyError)) throw error;
+      this.#context.logOnce('warn', `${this.#output.name}: the ${this.#use} plane shows nothing: ${error.message}`, 'no shadow format');
+      return null;
+    }
   }
 
   #retire(chain: ShadowChain): void {
@@ -266,4 +287,8 @@ export class PlaneBuffers implements Disposable {
     this.#rung = rung;
     if (this.#use === 'primary') this.#context.logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
   }
+}
+
+function bytesPerPixel(format: Fourcc): number {
+  return formatInfo(format)?.planes[0]?.bytesPerBlock ?? 4;
 }

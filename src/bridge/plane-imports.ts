@@ -5,14 +5,14 @@ import type { LogOnce } from '../core/log.ts';
 import { DmabufImportRefused, type Handle, type Output } from '../core/output.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
 
-/** Deeper than any guest's buffer queue; a guest that describes more pays an import for the oldest. */
+/** Deeper than any guest's buffer queue. A guest that uses more framebuffers pays an import for the oldest. */
 const CAPACITY = 64;
 
 export interface PlaneCacheStats {
   hits: number;
   imports: number;
   evictions: number;
-  /** Bytes of guest memory the cached handles keep pinned. */
+  /** Bytes of guest memory that the cached handles keep pinned. */
   pinnedBytes: number;
 }
 
@@ -23,8 +23,8 @@ interface Entry {
 }
 
 /**
- * Framebuffer identity -> handle, for one plane of one output. Owns the handles. The output keeps
- * alive what the hardware still reads, and the caller never evicts what it shows: `keep` names it.
+ * Framebuffer identity -> handle, for one plane of one output. Owns the handles, and never evicts
+ * one that is held.
  */
 export class PlaneCache implements Disposable {
   readonly #entries = new Map<FramebufferId, Entry>();
@@ -39,9 +39,9 @@ export class PlaneCache implements Disposable {
     return entry.handle;
   }
 
-  /** Takes the handle over. `isShown` protects what is on screen or in flight from eviction. */
-  add(id: FramebufferId, handle: Handle, byteLength: number, isShown: (handle: Handle) => boolean): void {
-    while (this.#entries.size >= CAPACITY && this.#evictOldest(isShown));
+  /** Takes ownership of the handle. */
+  add(id: FramebufferId, handle: Handle, byteLength: number): void {
+    while (this.#entries.size >= CAPACITY && this.#evictOldest());
     this.#entries.set(id, { handle, byteLength, lastUse: ++this.#clock });
     this.stats.imports++;
     this.stats.pinnedBytes += byteLength;
@@ -63,12 +63,12 @@ export class PlaneCache implements Disposable {
     this.clear();
   }
 
-  /** False: everything is shown. */
-  #evictOldest(isShown: (handle: Handle) => boolean): boolean {
+  /** False if every handle is held. */
+  #evictOldest(): boolean {
     let oldest: FramebufferId | null = null;
     let oldestUse = Infinity;
     for (const [id, entry] of this.#entries) {
-      if (entry.lastUse < oldestUse && !isShown(entry.handle)) {
+      if (entry.lastUse < oldestUse && !entry.handle.isHeld) {
         oldest = id;
         oldestUse = entry.lastUse;
       }
@@ -80,43 +80,47 @@ export class PlaneCache implements Disposable {
   }
 }
 
-/** What an output made of framebuffers for one plane, and what it cannot be asked for again. Owns the handles. */
+/**
+ * The output's imports of this plane's framebuffers, and the formats it has refused for good. Owns
+ * the handles.
+ */
 export class PlaneImports implements Disposable {
   readonly #output: Output;
   readonly #dmabufs: DmabufPool;
   readonly #logOnce: LogOnce;
-  readonly #isShown: (handle: Handle) => boolean;
   readonly #cache = new PlaneCache();
-  /** `format modifier` pairs the output refused for good, framebuffers that go by copy. */
+  /** `format modifier` pairs the output has refused for good. */
   readonly #refused = new Set<string>();
+  /** Framebuffers that are copied. */
   readonly #copied = new Set<FramebufferId>();
 
-  /** `isShown` names handles that must stay. */
-  constructor(output: Output, dmabufs: DmabufPool, logOnce: LogOnce, isShown: (handle: Handle) => boolean) {
+  constructor(output: Output, dmabufs: DmabufPool, logOnce: LogOnce) {
     this.#output = output;
     this.#dmabufs = dmabufs;
     this.#logOnce = logOnce;
-    this.#isShown = isShown;
   }
 
   get stats(): PlaneCacheStats {
     return this.#cache.stats;
   }
 
-  /** The handle, made at the first call; null: the framebuffer goes by copy, for good unless the output's refusal may pass. */
+  /**
+   * The handle, made by the first call. Null: the framebuffer is copied, for good unless the output's
+   * refusal may pass.
+   */
   get(framebuffer: Framebuffer): Handle | null {
     if (this.#copied.has(framebuffer.id)) return null;
     return this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
   }
 
-  /** The framebuffer is gone. */
-  forget(id: FramebufferId): void {
+  /** The framebuffer goes away. */
+  remove(id: FramebufferId): void {
     this.#cache.delete(id);
     this.#copied.delete(id);
   }
 
-  /** The output imports something else than before: every framebuffer is tried anew. */
-  renew(): void {
+  /** The output's imports changed: every framebuffer is tried again. */
+  clear(): void {
     this.#cache.clear();
     this.#refused.clear();
     this.#copied.clear();
@@ -136,12 +140,12 @@ export class PlaneImports implements Disposable {
     const handle = this.#output.import(shared);
     if (handle instanceof DmabufImportRefused) {
       if (handle.isLasting) this.#copied.add(framebuffer.id);
-      // One picture too small or too large says nothing about the next.
+      // One picture of the wrong size says nothing about the next.
       if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
       this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`, `refused ${pair} ${handle.code}`);
       return null;
     }
-    this.#cache.add(framebuffer.id, handle, pinnedBytes(framebuffer), this.#isShown);
+    this.#cache.add(framebuffer.id, handle, pinnedBytes(framebuffer));
     return handle;
   }
 
@@ -160,7 +164,7 @@ export class PlaneImports implements Disposable {
   }
 }
 
-/** What the kernel keeps for a handle: all pages of a udmabuf; of somebody's dma-buf at least its picture. */
+/** What the kernel keeps for a handle: all pages of a udmabuf; of any other dma-buf, at least its picture. */
 function pinnedBytes({ backing, planes, format, height }: Framebuffer): number {
   if (backing.kind === 'pages') return backing.ranges.reduce((sum, { length }) => sum + length, 0);
   const info = formatInfo(format);

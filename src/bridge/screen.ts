@@ -1,14 +1,13 @@
-import { Bag } from '../core/bag.ts';
 import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
 import { logOnce } from '../core/log.ts';
-import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
+import type { Frame, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 import { FenceWait } from '../sys/fence-wait.ts';
-import { PendingFlushes } from './pending-flushes.ts';
+import { flushEnd, PendingFlushes } from './pending-flushes.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
 
 export interface ScreenStats {
@@ -18,20 +17,23 @@ export interface ScreenStats {
   cursor: PlaneStats;
 }
 
-/** What a screen tells its bridge. */
+/** What a screen reports to its bridge. */
 export interface ScreenOwner {
   readonly input: InputSink | null;
-  /** Its output's monitor is another, or none. */
+  /** The output's monitor changed or was unplugged. */
   resized(screen: Screen): void;
   closed(screen: Screen, reason: string): void;
 }
 
+const IGNORE = (): void => undefined;
+
 /**
  * One output showing one scanout. Keeps a single frame in flight and always shows the newest:
- * what arrives meanwhile is copied (shadow rung) or remembered, and goes out on `presented`.
+ * whatever arrives while a frame is in flight is copied (shadow rung) or remembered, and goes out
+ * on `presented`.
  *
  *     flush -> stage -> commit -> present ... released, presented -> Flush.done
- *                ^------------- the newest, if something changed meanwhile
+ *                ^------------- the newest, if something changed since
  */
 export class Screen implements ScreenListener, Disposable {
   readonly output: Output;
@@ -56,11 +58,9 @@ export class Screen implements ScreenListener, Disposable {
   readonly #canvas = new MutableRect();
   readonly #cursorDst = new MutableRect();
 
-  /** Presented and not yet released. */
-  readonly #held = new Bag<Handle>();
   readonly #flushes = new PendingFlushes();
   readonly #damage = new Damage();
-  /** Of the newest flush, until a frame has it or it has signalled. */
+  /** Of the newest flush, until a frame carries it or it has signalled. */
   #acquire: BorrowedFd | null = null;
   readonly #unfinished = new FenceWait(() => {
     this.#acquire = null;
@@ -69,32 +69,38 @@ export class Screen implements ScreenListener, Disposable {
   });
   #isDirty = false;
   #isInFlight = false;
+  #isClosed = false;
+  #isDisposed = false;
   #shown: Framebuffer | null = null;
   #shownIsZeroCopy = false;
   #frames = 0;
+  #attachment: Disposable;
 
+  /** Throws if the output is taken by another screen. */
   constructor(output: Output, scanout: ScanoutId, context: BufferContext, owner: ScreenOwner) {
     this.output = output;
     this.scanout = scanout;
     this.input = owner.input;
     this.#owner = owner;
     this.#keepLast = context.keepLast;
-    const isShown = (handle: Handle) => this.#held.has(handle) || this.#frame.primary.handle === handle || this.#frame.cursor.handle === handle;
     const shared = { ...context, logOnce: logOnce(context.log) };
-    this.#primary = new PlaneBuffers(output, 'primary', shared, isShown);
-    this.#cursor = new PlaneBuffers(output, 'cursor', shared, isShown);
-    output.listen(this);
+    this.#primary = new PlaneBuffers(output, 'primary', shared);
+    this.#cursor = new PlaneBuffers(output, 'cursor', shared);
+    this.#attachment = output.attach(this, { keepLast: this.#keepLast });
   }
 
   get stats(): ScreenStats {
     return { output: this.output.name, frames: this.#frames, primary: this.#primary.stats, cursor: this.#cursor.stats };
   }
 
-  /** The picture from the next flush on; null blanks the screen now, or leaves it with a copy of its last picture. */
+  /**
+   * The picture from the next flush on. Null turns the screen off now, or leaves a copy of the
+   * last picture on it.
+   */
   setScanout(framebuffer: Framebuffer | null, rect: Rect): void {
     if (!framebuffer && this.#keepLast) {
       this.halt();
-      this.#primary.letGo();
+      this.#primary.release();
       return;
     }
     this.#primary.show(framebuffer, rect);
@@ -110,13 +116,13 @@ export class Screen implements ScreenListener, Disposable {
   }
 
   /**
-   * Shows a copy of the picture as it is now, whatever becomes of the guest's memory, until the
-   * next flush. Where the last picture stays for good it has no cursor: one that does not move
+   * Until the next flush, shows a copy of the picture as it is now: the guest's memory may change.
+   * Where the last picture stays for good the copy has no cursor, because a cursor that never moves
    * looks broken.
    */
   halt(): void {
     if (!this.#primary.framebuffer || this.#primary.isStill) return;
-    // Whoever was drawing stands still: what there is now is the picture.
+    // Drawing has stopped, so its fence may never signal: what is there now is the picture.
     this.#dependOn(null);
     this.#primary.freeze();
     if (!this.#keepLast) this.#cursor.freeze();
@@ -124,20 +130,18 @@ export class Screen implements ScreenListener, Disposable {
     this.#commit();
   }
 
-  /** Shows `damage` once `acquire` has signalled; `flush.done()` follows, see the design's rules for when. */
+  /** Shows `damage` once `acquire` has signalled. `flush` is done as `flushEnd` says. */
   flush(damage: Damage, flush: Flush | null, acquire: BorrowedFd | null): void {
-    if (this.#primary.isStill) this.#goOn();
+    if (this.#primary.isStill) this.#resume();
     this.#dependOn(acquire);
     this.#primary.damage(damage);
     this.#damage.addAll(damage);
     this.#isDirty = true;
-    const isCopied = this.#mayRead() && this.#primary.stage() && !this.#primary.isZeroCopy;
-    const isFlip = this.#primary.framebuffer !== this.#shown;
-    // A fence has to stay until it has signalled.
-    if (flush && (isFlip || acquire)) this.#flushes.addFlip(flush);
-    else if (flush && !isCopied) this.#flushes.addRedraw(flush);
+    const isCopied = this.#mayRead() && this.#primary.stage() && this.#primary.isCopied;
+    const end = flush && flushEnd(flush.isFenced, acquire !== null || this.#primary.framebuffer !== this.#shown, isCopied);
+    if (flush && end && end !== 'now') this.#flushes.add(flush, end);
     this.#commit();
-    if (flush && !isFlip && isCopied) flush.done();
+    if (flush && end === 'now') flush.done();
   }
 
   /** Shows the whole picture as it is now, for a screen that joins a running guest. */
@@ -169,25 +173,25 @@ export class Screen implements ScreenListener, Disposable {
     this.#commit();
   }
 
-  forget(framebuffer: Framebuffer): void {
+  /** The framebuffer is going away. */
+  remove(framebuffer: Framebuffer): void {
     if (this.#shown === framebuffer) this.#shown = null;
-    this.#primary.forget(framebuffer);
-    this.#cursor.forget(framebuffer);
+    this.#primary.remove(framebuffer);
+    this.#cursor.remove(framebuffer);
   }
 
   presented(): void {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
     this.#frames++;
-    this.#flushes.shown(this.#held);
+    this.#flushes.shown();
     this.#commit();
   }
 
-  released(handle: Handle): void {
-    while (this.#held.remove(handle));
-    this.#primary.released(handle);
-    this.#cursor.released(handle);
-    this.#flushes.released(handle);
+  released(): void {
+    this.#primary.freeIdle();
+    this.#cursor.freeIdle();
+    this.#flushes.released();
     this.#commit();
   }
 
@@ -196,35 +200,61 @@ export class Screen implements ScreenListener, Disposable {
   }
 
   importsChanged(): void {
-    this.#primary.renew();
-    this.#cursor.renew();
+    this.#primary.importAgain();
+    this.#cursor.importAgain();
     this.#damage.addRect(this.#rect);
     this.#isDirty = true;
     this.#commit();
   }
 
   closed(reason: string): void {
+    this.#isClosed = true;
     this.#owner.closed(this, reason);
   }
 
-  /** Ends the pairing; the output stays its owner's. Whoever waits for a frame is answered. */
+  /** Ends the pairing. The output stays the caller's; every pending flush is done. */
   [Symbol.dispose](): void {
-    this.#isDirty = false;
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
     this.#dependOn(null);
+    if (this.#keepLast && !this.#isClosed) this.#leaveStill();
+    this.#attachment[Symbol.dispose]();
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
     this.#flushes.finishAll();
   }
 
+  /**
+   * Leaves a copy of the picture on the screen instead of the guest's own memory. A frame may be in
+   * flight; a second attachment may present nevertheless.
+   */
+  #leaveStill(): void {
+    if (!this.#primary.isStill) {
+      // A picture that was copied is a still one already.
+      if (!this.#primary.framebuffer || !this.#shownIsZeroCopy) return;
+      this.#primary.freeze();
+      this.#isDirty = true;
+    }
+    if (!this.#isDirty) return;
+    this.#attachment[Symbol.dispose]();
+    this.#isInFlight = false;
+    const { scanout } = this;
+    const silent = { scanout, input: null, presented: IGNORE, released: IGNORE, resized: IGNORE, importsChanged: IGNORE, closed: IGNORE };
+    this.#attachment = this.output.attach(silent, { keepLast: true });
+    this.#commit();
+  }
+
   #commit(): void {
-    if (!this.#isDirty || this.#isInFlight || !this.#mayRead() || !this.#primary.stage() || !this.#cursor.stage()) return;
+    if (!this.#isDirty || this.#isInFlight || !this.#mayRead() || !this.#primary.stage()) return;
     const frame = this.#frame;
-    const before = frame.primary.handle;
     const { isStill } = this.#primary;
+    const hidesCursor = isStill && this.#keepLast;
+    if (!hidesCursor && !this.#cursor.stage()) return;
+    const before = frame.primary.handle;
     this.#primary.take(frame.primary);
-    if (isStill && this.#keepLast) frame.cursor.handle = null;
+    if (hidesCursor) frame.cursor.handle = null;
     else this.#cursor.take(frame.cursor);
-    // The guest's next picture may be of another size already.
+    // The guest's next picture may have another size already.
     const canvas = isStill ? frame.primary.src : this.#canvas;
     frame.canvas = canvas;
     frame.primary.dst = canvas;
@@ -233,10 +263,8 @@ export class Screen implements ScreenListener, Disposable {
       frame.damage.clear();
       frame.damage.addRect(canvas);
     } else {
-      this.#shiftDamage(frame);
+      this.#takeDamage(frame);
     }
-    if (frame.primary.handle && !this.#held.has(frame.primary.handle)) this.#held.add(frame.primary.handle);
-    if (frame.cursor.handle && !this.#held.has(frame.cursor.handle)) this.#held.add(frame.cursor.handle);
     const replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
     this.#shown = isStill ? null : this.#primary.framebuffer;
     this.#shownIsZeroCopy = this.#primary.isZeroCopy;
@@ -250,30 +278,30 @@ export class Screen implements ScreenListener, Disposable {
     this.#flushes.sent();
   }
 
-  /** The picture is finished when this signals; whatever it was to wait for before was for one that is overtaken. */
+  /** The picture is complete when `acquire` signals. An earlier fence belonged to a picture that is out of date. */
   #dependOn(acquire: BorrowedFd | null): void {
     this.#acquire = acquire;
     this.#unfinished.stop();
   }
 
-  /** Whether the picture may be copied or presented now; else that goes on when its fence signals. */
+  /** Whether the picture may be copied or presented now. If not, that continues when its fence signals. */
   #mayRead(): boolean {
     if (!this.#acquire || (this.#primary.isZeroCopy && this.output.takesFences)) return true;
     if (!this.#unfinished.isWaiting) this.#unfinished.start(this.#acquire);
     return false;
   }
 
-  /** The guest draws again, after a pause or anew. */
-  #goOn(): void {
+  /** The guest draws again, after a pause or a reset. */
+  #resume(): void {
     this.#primary.thaw();
     this.#cursor.thaw();
-    // It may not have been shown meanwhile.
+    // The cursor may have changed while it was not shown.
     this.#cursor.damageWhole();
     this.#damage.addRect(this.#rect);
   }
 
-  /** From the framebuffer's pixels to those of the buffer shown. */
-  #shiftDamage(frame: Frame): void {
+  /** Moves the damage from the framebuffer's pixels to those of the buffer shown. */
+  #takeDamage(frame: Frame): void {
     frame.damage.clear();
     frame.damage.addAll(this.#damage, frame.primary.src.x - this.#rect.x, frame.primary.src.y - this.#rect.y);
     this.#damage.clear();

@@ -7,21 +7,21 @@ import type { Handle, Output, PlaneState, Shadow } from '../core/output.ts';
 /** One on screen, one in flight, one being written. */
 const MAX_SHADOWS = 3;
 
-/**
- * free -> staged (holds the newest picture, ours) -> shown (the output's, until released) -> free
- *
- * `stale` is what changed in the guest since this buffer was last written: its age, as an area.
- */
+/** `stale` is what changed in the guest since this buffer was last written: its age, as an area. */
 interface Entry {
   readonly shadow: Shadow;
   readonly stale: Damage;
-  state: 'free' | 'staged' | 'shown';
 }
 
-/** Writes the given area of the guest's picture into a shadow; both in the shadow's pixels. */
+/** Writes the given area of the guest's picture into a shadow; both are in the shadow's pixels. */
 export type ShadowWriter = (shadow: Shadow, area: Damage) => void;
 
-/** The shadow buffers one plane of one output flips between, each brought up to date by its own age. */
+/**
+ * The shadow buffers one plane of one output flips between. Each is brought up to date by its own
+ * age.
+ *
+ *     free -> stage -> staged (has the newest picture) -> take, present -> held -> free
+ */
 export class ShadowChain implements Disposable {
   readonly #output: Output;
   readonly #budget: MemoryBudget;
@@ -42,7 +42,7 @@ export class ShadowChain implements Disposable {
     this.#whole = { x: 0, y: 0, width, height };
   }
 
-  /** `area`, moved by `dx`, `dy`, changed in the guest's picture: every buffer is older by it. */
+  /** `area`, moved by `dx`, `dy`, changed in the guest's picture: every buffer is stale there. */
   age(area: Damage, dx: number, dy: number): void {
     for (const { stale } of this.#entries) stale.addAll(area, dx, dy);
   }
@@ -52,45 +52,38 @@ export class ShadowChain implements Disposable {
   }
 
   /**
-   * Brings one buffer up to date. 'busy': the output still reads all of them, stage again after
-   * `released`. 'no-memory': there is none to write and none will come back. Throws what `write` throws.
+   * Brings one buffer up to date. 'busy': all are held, stage again after `released`. 'no-memory':
+   * there is none to write and none will come back. Throws what `write` throws.
    */
   stage(write: ShadowWriter): 'staged' | 'busy' | 'no-memory' {
     const entry = this.#staged ?? this.#youngestFree() ?? this.#grow();
     if (!entry) return this.#entries.length > 1 ? 'busy' : 'no-memory';
     write(entry.shadow, entry.stale);
     entry.stale.clear();
-    entry.state = 'staged';
     this.#staged = entry;
     return 'staged';
   }
 
-  /** Hands the staged buffer to the output; when nothing was staged since, the one shown stays, if it is of this chain. */
+  /** Puts the staged buffer into `state`. If nothing was staged since, a buffer of this chain stays. */
   take(state: PlaneState): void {
     const entry = this.#staged;
     if (entry) {
-      entry.state = 'shown';
       this.#staged = null;
       state.handle = entry.shadow;
       state.src = this.#whole;
-    } else if (!this.#entryOf(state.handle)) {
+    } else if (!this.#has(state.handle)) {
       state.handle = null;
     }
   }
 
-  released(handle: Handle): void {
-    const entry = this.#entryOf(handle);
-    if (entry) entry.state = 'free';
-  }
-
-  /** Why the output gave no buffer when it was asked last; null if it did. */
+  /** Why the output made no buffer when last asked; null if it did. */
   get refusal(): string | null {
     return this.#refusal;
   }
 
-  /** True when the output reads none of the buffers. */
+  /** No buffer is held. */
   get isIdle(): boolean {
-    return this.#entries.every(({ state }) => state !== 'shown');
+    return this.#entries.every(({ shadow }) => !shadow.isHeld);
   }
 
   get byteLength(): number {
@@ -105,10 +98,10 @@ export class ShadowChain implements Disposable {
     this.#staged = null;
   }
 
-  /** Without a closure: asked for every frame. */
-  #entryOf(handle: Handle | null): Entry | null {
-    for (const entry of this.#entries) if (entry.shadow === handle) return entry;
-    return null;
+  /** Without a closure: called for every frame. */
+  #has(handle: Handle | null): boolean {
+    for (const { shadow } of this.#entries) if (shadow === handle) return true;
+    return false;
   }
 
   #youngestFree(): Entry | null {
@@ -116,7 +109,7 @@ export class ShadowChain implements Disposable {
     let bestArea = Infinity;
     for (const entry of this.#entries) {
       const area = entry.stale.area;
-      if (entry.state === 'free' && area < bestArea) {
+      if (!entry.shadow.isHeld && area < bestArea) {
         best = entry;
         bestArea = area;
       }
@@ -126,7 +119,7 @@ export class ShadowChain implements Disposable {
 
   #grow(): Entry | null {
     if (this.#entries.length === MAX_SHADOWS) return null;
-    // The stride is the output's to choose and known only afterwards; the estimate is corrected below.
+    // The output chooses the stride, so the size is known only afterwards; the estimate is corrected below.
     const estimate = this.width * this.height * 4;
     if (!this.#budget.reserve(estimate)) return null;
     let shadow: Shadow;
@@ -143,7 +136,7 @@ export class ShadowChain implements Disposable {
       shadow[Symbol.dispose]();
       return null;
     }
-    const entry: Entry = { shadow, stale: new Damage(), state: 'free' };
+    const entry: Entry = { shadow, stale: new Damage() };
     entry.stale.add(0, 0, this.width, this.height);
     this.#entries.push(entry);
     return entry;

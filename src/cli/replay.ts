@@ -88,7 +88,7 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const progress = stack.use(new Progress(process.stderr));
   const source = stack.use(openReplay({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
   const screens = stack.use(openScreens(source, specs, log));
-  const bridge = stack.use(new Bridge(source, { log, budget: source.device.budget }));
+  const bridge = stack.use(new Bridge(source, { log }));
   let last: Picture | null = null;
   const first = screens.headless[0];
   first?.onBlank(() => (last = first.capture()));

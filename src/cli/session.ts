@@ -83,7 +83,7 @@ export class Session implements Disposable {
     this.#guest = stack.use(withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })));
     const input = openInput(options.inputs ?? [], log, stack);
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, budget: this.#guest.budget, ...(input && { input }) }));
+    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, ...(input && { input }) }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     // The first window stays; the others close when the guest turns their scanouts off.
     const { keepLast = false, windowKeepsLast = keepLast } = options;

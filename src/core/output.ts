@@ -1,8 +1,8 @@
 import type { Fourcc } from '../../protocols/drm-fourcc.ts';
+import { ScanoutError } from '../sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
 import type { Mapping } from '../sys/mapping.ts';
 import type { Damage } from './damage.ts';
-import { ScanoutError } from './errors.ts';
 import type { FormatSet, Framebuffer } from './framebuffer.ts';
 import type { Rect, Size } from './geometry.ts';
 import type { InputSink } from './input.ts';
@@ -10,22 +10,33 @@ import type { Monitor } from './monitor.ts';
 import type { ScanoutId } from './source.ts';
 
 /**
- * What one output made of one framebuffer (a wl_buffer, an FB id). Disposing while on screen is
- * allowed: the output keeps what the hardware still reads until it does not.
+ * What one output made of one framebuffer: a wl_buffer, a KMS framebuffer id. Disposing a held
+ * handle is allowed: the output frees the buffer once the screen no longer reads it.
  */
-export type Handle = Disposable;
+export interface Handle extends Disposable {
+  /**
+   * Whether the screen reads the buffer, or may start to: true from the `present` that names it
+   * until another frame has replaced it and the hardware or compositor has let go of it. The
+   * output keeps this, and it is the only record of it: everyone else asks here.
+   */
+  readonly isHeld: boolean;
+}
 
-/** An output-owned buffer the CPU may write between `released` and the next `present`, inside `beginWrite` and `endWrite`. */
+/**
+ * A buffer owned by the output that the CPU may write while it is not held, between `beginWrite`
+ * and `endWrite`.
+ */
 export interface Shadow extends Handle {
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
+  /** Bytes from one row to the next. */
   readonly stride: number;
   /** Owned by the shadow; the picture starts at byte 0. */
   readonly pixels: Mapping;
-  /** SysError if the memory cannot be had; then there is nothing to end. */
+  /** Throws SysError if the memory cannot be accessed; `endWrite` must not follow then. */
   beginWrite(): void;
-  /** The output sees what was written. */
+  /** Makes what was written visible to the screen. */
   endWrite(): void;
 }
 
@@ -33,7 +44,7 @@ export type RefusalCode = 'format' | 'modifier' | 'size' | 'contiguity' | 'resou
 
 /**
  * An output cannot show a buffer as it is. Returned, not thrown: the next rung takes over.
- * `format`, `modifier`, `size` and `contiguity` are lasting; `resources` and `lost` may pass.
+ * `format`, `modifier`, `size` and `contiguity` are permanent; `resources` and `lost` may pass.
  */
 export class DmabufImportRefused extends ScanoutError<RefusalCode> {
   get isLasting(): boolean {
@@ -49,27 +60,31 @@ export interface PlaneState {
 }
 
 /**
- * Everything one screen shows. The bridge owns and reuses it: an output that needs a value after
- * `present` returns copies it.
+ * Everything one screen shows. The caller of `present` owns it and reuses it: an output copies
+ * what it needs after `present` has returned.
  */
 export interface Frame {
-  /** The guest's picture size; how it is placed on the screen is the output's decision. */
+  /** The size of the guest's picture. The output decides where on the screen it goes. */
   canvas: Size;
   primary: PlaneState;
-  /** Premultiplied ARGB; dst may reach beyond the canvas. */
+  /** Premultiplied ARGB; `dst` may reach beyond the canvas. */
   cursor: PlaneState;
-  /** The point inside the cursor image that points, for outputs that hand the image to a pointer. */
+  /** The hotspot inside the cursor image, for outputs that hand the image to a pointer. */
   hotspotX: number;
   hotspotY: number;
-  /** The cursor's image is another than in the frame before, even if the handle is the same: guests may draw into what they show. */
+  /** The cursor image changed since the previous frame, even if the handle is the same one. */
   isCursorNew: boolean;
-  /** What changed on the primary since the frame before, in its buffer's pixels. */
+  /** What changed on the primary plane since the previous frame, in its buffer's pixels. */
   damage: Damage;
-  /** A sync_file that signals when the primary's pixels may be read; null: they may be now. Valid during `present`; null for an output without `takesFences`. */
+  /**
+   * A sync_file that signals when the primary plane's pixels may be read; null if they may be
+   * read now. Valid during `present` only. Always null for an output without `takesFences`.
+   */
   acquire: BorrowedFd | null;
   /**
-   * Null: nobody asks. An output that can gives it, as the last thing in `present`, a sync_file that signals when this
-   * frame is on screen and the buffers it replaced are free.
+   * Null if no release fence is wanted. Otherwise an output that supports it calls this at the end
+   * of `present` with a sync_file, which the callee owns, that signals when this frame is on
+   * screen and the buffers it replaced are no longer read.
    */
   release: ((fence: OwnedFd) => void) | null;
 }
@@ -77,66 +92,101 @@ export interface Frame {
 export const PresentedFlags = {
   /** The time is that of the vertical blank. */
   VSYNC: 1,
-  /** The time was stamped by the hardware's clock. */
+  /** The hardware's clock stamped the time. */
   HW_CLOCK: 2,
   /** The display hardware signalled completion. */
   HW_COMPLETION: 4,
   /** Shown without a copy. */
   ZERO_COPY: 8,
-  /** Nobody could see it (hidden, closed): completed by a timer. */
+  /** Not visible (window hidden or closed, monitor off): a timer completed it. */
   HIDDEN: 16,
 } as const;
 
-/** What an output tells the bridge. Called after the output's own state is right, never from inside `present`. */
+/**
+ * Events of an output. They are emitted after the output's own state is right, never from inside
+ * `attach`, `present` or the disposal of an attachment. A listener may detach, or dispose the
+ * output, in any of them.
+ */
 export interface OutputListener {
   /**
    * The frame given to `present` is on screen; the next one may be presented.
-   * `timeMs` is CLOCK_MONOTONIC; `refreshMhz` 0 when unknown; `sequence` counts vertical blanks.
+   * `timeMs` is CLOCK_MONOTONIC; `refreshMhz` is 0 when unknown; `sequence` counts vertical blanks.
    */
   presented(timeMs: number, refreshMhz: number, sequence: number, flags: number): void;
-  /** The output will not read this buffer again until it is presented anew. Comes before the `presented` of the frame that replaced it, or later. */
+  /**
+   * The handle is no longer held. Comes before the `presented` of the frame that replaced it, or
+   * any time later.
+   */
   released(handle: Handle): void;
-  /** The monitor changed; null is unplugged. */
+  /** The monitor changed; null means unplugged. */
   resized(monitor: Monitor | null): void;
-  /** `imports` and `shadowFormats` are others, or imports failed after `import`: everything is imported anew and shown again. */
+  /**
+   * `imports` or `shadowFormats` changed, or an earlier import stopped working: import every
+   * buffer again and present again.
+   */
   importsChanged(): void;
-  /** The user or the system took the screen away; every handle is void. */
+  /** The user or the system took the screen away. Every handle is void; nothing follows. */
   closed(reason: string): void;
 }
 
-/** The same with a way back to the guest, for outputs that people do something at. The others listen to less. */
+/** What an output needs to know of the scanout it shows, for outputs that people operate. */
 export interface ScreenListener extends OutputListener {
-  /** What the output shows: positions are those on its canvas, this scanout's picture. */
+  /** Positions given to `input` are in this scanout's picture. */
   readonly scanout: ScanoutId;
-  /** Null if the guest has no input devices of ours. */
+  /** Where keys, pointer and touches go; null if the guest has no input devices. */
   readonly input: InputSink | null;
 }
 
-/** One screen. */
+export interface AttachOptions {
+  /** What the screen shows after detaching: the last frame, or (the default) nothing. */
+  readonly keepLast?: boolean;
+}
+
+/** One screen. `scanout-bridge/testing/output-suite` tests an implementation against this contract. */
 export interface Output extends Disposable {
-  /** For logs and stats: `headless`, `kms:card0:HDMI-A-1`. */
+  /** For logs and statistics, for example `headless` or `kms:card0:HDMI-A-1`. */
   readonly name: string;
-  /** Null while unplugged: `resized` tells when that changes. The newest frame is kept, and shown again with the next monitor. */
+  /**
+   * Null while no monitor is plugged in; `resized` reports changes. Frames presented meanwhile
+   * complete by a timer, and the newest is shown on the next monitor.
+   */
   readonly monitor: Monitor | null;
-  /** dma-bufs it can import. Empty: only shadows (or guest pages, see `readsPages`). */
+  /** The dma-bufs it imports. Empty: only shadows, or guest pages if `readsPages`. */
   readonly imports: FormatSet;
-  /** It copies out of guest pages itself while `present` runs, so `import` takes pages as they are. */
+  /** `present` copies out of guest pages itself, so `import` takes framebuffers backed by pages. */
   readonly readsPages: boolean;
-  /** Frames may carry an `acquire` fence now, and no buffer is read before it signals. Never while `monitor` is null. */
+  /**
+   * A frame may carry an `acquire` fence now; no buffer is read before it signals. Always false
+   * while `monitor` is null.
+   */
   readonly takesFences: boolean;
-  /** Formats of `createShadow`, best first. */
+  /** Formats that `createShadow` takes, best first. */
   readonly shadowFormats: readonly Fourcc[];
   /** The largest cursor image it shows; a larger one is cut. */
   readonly maxCursor: Size;
 
-  listen(listener: ScreenListener): void;
-  /** Makes a handle of a framebuffer with a dma-buf (or with pages if `readsPages`). Duplicates fds it keeps. */
+  /**
+   * Gives the screen to `listener`, which may present from now on. Throws if the screen is taken.
+   *
+   * Disposing the result detaches: the picture leaves the screen (with `keepLast` the last frame
+   * stays until the next listener presents), what is in flight is settled without telling anyone,
+   * keys and touches held at this screen are released through `listener.input`, and the listener
+   * hears nothing more. The screen may be attached again at once; a frame presented while the
+   * hardware still works on an earlier listener's is shown after it.
+   */
+  attach(listener: ScreenListener, options?: AttachOptions): Disposable;
+  /**
+   * Makes a handle of a framebuffer backed by a dma-buf (or by pages, if `readsPages`). The caller
+   * owns the handle; the output duplicates the descriptors it keeps. Takes effect without `attach`.
+   */
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused;
-  /** Zeroed. Throws KmsError, SysError... when there is no memory for it. */
+  /** A zeroed shadow, owned by the caller. Throws a ScanoutError if there is no memory for it. */
   createShadow(width: number, height: number, format: Fourcc): Shadow;
   /**
-   * Shows a frame. At most one is in flight: not called again before `presented`, which follows
-   * when the frame is on screen or, if nobody can see it, after one refresh by a timer (flag HIDDEN).
+   * Shows a frame. At most one is in flight: the next call comes after `presented`, which follows
+   * when the frame is on screen or, if it is not visible, one refresh later from a timer (flag
+   * HIDDEN). A handle that has been disposed counts as null. Throws if nothing is attached or a
+   * frame of this listener is in flight.
    */
   present(frame: Frame): void;
 }

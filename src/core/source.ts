@@ -1,65 +1,81 @@
 import type { BorrowedFd, OwnedFd } from '../sys/fd.ts';
+import type { MemoryBudget } from './budget.ts';
 import type { Damage } from './damage.ts';
 import type { Framebuffer } from './framebuffer.ts';
 import type { Rect } from './geometry.ts';
 import type { Monitor } from './monitor.ts';
 
 /** One monitor of the guest, counted from 0. */
-export type ScanoutId = number & { readonly __brand: 'ScanoutId' };
+export type ScanoutId = number;
 
 export function scanoutId(index: number): ScanoutId {
-  return index as ScanoutId;
+  return index;
 }
 
 /**
- * The guest waits for this. Whoever is given a Flush calls `done()` exactly once, when the frame
- * is on screen and the buffer it replaced is free, or at once if it cannot be shown.
+ * A guest's request to show what it drew, which waits for an answer. Whoever is given a Flush
+ * calls `done` exactly once; src/bridge/pending-flushes.ts states when.
  */
 export interface Flush {
   /**
-   * A sync_file that signals when the framebuffer's pixels may be read, all of them: only the newest flush's counts.
-   * The source's, open until `done`. Absent: they may be read now.
+   * The guest asked to be told when the picture is shown (virtio-gpu: VIRTIO_GPU_FLAG_FENCE).
+   * Without it the guest's driver only waits for the answer.
+   */
+  readonly isFenced: boolean;
+  /**
+   * A sync_file that signals when all of the framebuffer's pixels may be read; the newest flush's
+   * counts. Owned by the source and open until `done`. Absent if they may be read now.
    */
   readonly acquire?: BorrowedFd;
   /**
-   * For a source that would rather wait by itself: called at most once, before `done`, where there is a fence, with
-   * a sync_file that signals when this frame is on screen and no longer the one before it.
+   * For a source that waits on a fence instead of `done`: called at most once, before `done`, by
+   * an output that has one, with a sync_file that signals when this frame is on screen and the
+   * one before it is not. The callee owns it.
    */
   release?(fence: OwnedFd): void;
   done(): void;
 }
 
-/** Who describes pixels. Calls its sink synchronously, while handling a guest's command. */
+/** A guest: it describes pixels. Calls its sink synchronously, while it handles a guest's command. */
 export interface Source extends Disposable {
+  /** How many monitors the guest can have; constant. */
   readonly scanouts: number;
-  /** Sets the one sink and tells it the present state (scanouts and cursors that are on). */
+  /** Bounds the host memory that the guest can cause, the bridge's shadows included. */
+  readonly budget: MemoryBudget;
+  /** Sets the one sink and reports the current state: scanouts and cursors that are on. */
   connect(sink: SourceSink): void;
-  /** The monitor to advertise on a scanout, mode and EDID; null is unplugged. */
+  /** The monitor to advertise on a scanout, with mode and EDID; null means unplugged. */
   setMonitor(id: ScanoutId, monitor: Monitor | null): void;
 }
 
 /**
- * What a source tells the bridge. Framebuffers stay valid until `destroyed`; Rect and Damage
- * arguments are the source's and valid during the call only.
+ * What a source reports. A framebuffer stays valid until `destroyed`; Rect and Damage arguments
+ * belong to the source and are valid during the call only.
  */
 export interface SourceSink {
-  /** `rect` of `framebuffer` is this scanout's picture from the next flush on; null turns it off at once. */
+  /** From the next flush on, `rect` of `framebuffer` is the picture; null turns the scanout off now. */
   scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void;
-  /** `damage`, in framebuffer pixels and inside the scanout's rect, is to be shown. A null flush: nobody waits. */
+  /**
+   * Show `damage`, which is in framebuffer pixels and inside the scanout's rect. `flush` is null
+   * if the guest waits for no answer.
+   */
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void;
   /**
-   * New cursor image (or null: hidden). The framebuffer's pixels count as of this call. x, y is
-   * where the image's top left corner is, in scanout pixels, and may be outside; the hotspot
-   * is inside the image.
+   * A new cursor image, with the framebuffer's pixels as they are now; null hides the cursor.
+   * x, y is the image's top left corner in scanout pixels and may be outside; the hotspot is
+   * inside the image.
    */
   cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void;
   cursorMoved(id: ScanoutId, x: number, y: number): void;
   /**
-   * The guest's driver stands still: it is paused or was reset, and which of the two may be known
-   * only when it goes on. What is shown stays, but until the next flush its memory may change
-   * (firmware reuses it after a reset) and mean nothing.
+   * The guest's driver has stopped: paused or reset, which may be told apart only when it resumes.
+   * The picture stays, but until the next flush its memory may change and mean nothing (firmware
+   * reuses it after a reset).
    */
   halted(): void;
-  /** No longer on any scanout or cursor, its memory goes when the call returns. Drop every handle made of it. */
+  /**
+   * The framebuffer is on no scanout and is no cursor; its memory goes when the call returns.
+   * Dispose every handle made of it.
+   */
   destroyed(framebuffer: Framebuffer): void;
 }

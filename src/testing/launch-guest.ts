@@ -87,7 +87,7 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
   const input = kinds.length > 0 ? owned.use(new VhostUserInput({ log })) : null;
   for (const kind of kinds) input?.serve(kind, connect());
   const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
-  const bridge = owned.use(new Bridge(gpu, { log, budget: gpu.budget, ...(input && { input: input.sink }) }));
+  const bridge = owned.use(new Bridge(gpu, { log, ...(input && { input: input.sink }) }));
   bridge.show(scanoutId(0), output);
   using ourQmp = connect();
   const process = new QemuProcess(qemu, qemuArgs(options, accel, kinds.length), sockets);

@@ -47,7 +47,7 @@ export function openDisplay(options: DisplayOptions): TestDisplay {
   const id = checkedScanout(scanout, source.scanouts);
   const output = owned.use(HeadlessOutput.open({ ...(options.size ?? replay?.monitors.get(id) ?? DEFAULT_SIZE), name: 'test display' }));
   const input = options.input ?? null;
-  const bridge = owned.use(new Bridge(source, { ...(input && { input }), ...budgetOf(source, replay) }));
+  const bridge = owned.use(new Bridge(source, input ? { input } : {}));
   bridge.show(id, output);
   const display = new TestDisplay({ bridge, output, scanout: id, input, videoSeconds: options.video ?? 0, owned: owned.move() });
   replay?.finished.catch((cause: unknown) => display.lost(`the recording cannot be played to its end: ${cause instanceof Error ? cause.message : String(cause)}`, cause));
@@ -72,11 +72,6 @@ function openRecording(file: string): Replay {
 
 function listenFor(guest: string, scanout: number): VhostUserGuest {
   return VhostUserGuest.open({ socket: guest.slice(VHOST_USER.length), scanouts: scanout + 1 });
-}
-
-function budgetOf(source: Source, replay: Replay | null): Pick<ConstructorParameters<typeof Bridge>[1] & object, 'budget'> {
-  if (replay) return { budget: replay.device.budget };
-  return source instanceof VhostUserGuest ? { budget: source.budget } : {};
 }
 
 function checkedScanout(index: number, count: number): ScanoutId {

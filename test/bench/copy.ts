@@ -1,4 +1,6 @@
 import { randomFillSync } from 'node:crypto';
+import type { SourceSink } from '../../src/core/source.ts';
+import { MemoryBudget } from '../../src/core/budget.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
@@ -56,6 +58,7 @@ const CASES: readonly Case[] = [
 class OurSide implements Disposable {
   readonly #resources: DisposableStack;
   readonly #bridge: Bridge;
+  readonly #sink: SourceSink;
   readonly #outputs: readonly InstantOutput[];
   readonly #steps: readonly (readonly Rect[])[];
   readonly #damage = new Damage();
@@ -63,13 +66,15 @@ class OurSide implements Disposable {
 
   constructor(pictures: readonly GuestPicture[], steps: readonly (readonly Rect[])[]) {
     using resources = new DisposableStack();
-    const source: Source = { scanouts: pictures.length, connect: () => undefined, setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
+    let sink!: SourceSink;
+    const source: Source = { scanouts: pictures.length, budget: new MemoryBudget(Infinity), connect: (given) => (sink = given), setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
     this.#outputs = pictures.map(() => resources.use(new InstantOutput({ readsPages: false })));
     this.#bridge = resources.use(new Bridge(source, { zeroCopy: 'off' }));
     this.#steps = steps;
+    this.#sink = sink;
     pictures.forEach(({ framebuffer }, i) => {
       this.#bridge.show(scanoutId(i), this.#outputs[i]!);
-      this.#bridge.scanout(scanoutId(i), framebuffer, WHOLE);
+      sink.scanout(scanoutId(i), framebuffer, WHOLE);
     });
     // Each shadow starts with the whole picture; from then on it gets what changed since its last turn.
     this.run(Math.max(TARGETS, steps.length * SOURCES));
@@ -86,7 +91,7 @@ class OurSide implements Disposable {
       const rects = this.#steps[Math.floor(this.#frame / SOURCES) % this.#steps.length]!;
       this.#damage.clear();
       for (const rect of rects) this.#damage.addRect(rect);
-      this.#bridge.flush(scanoutId(picture), this.#damage, null);
+      this.#sink.flush(scanoutId(picture), this.#damage, null);
       this.#outputs[picture]!.vblank();
     }
   }

@@ -4,6 +4,10 @@ import { virtualMonitor } from '../../src/core/monitor.ts';
 import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 
+interface BenchHandle extends Handle {
+  isHeld: boolean;
+}
+
 /** A screen that shows a frame when `vblank` says so, and reads nothing: what is left is the work of everybody else. */
 export class InstantOutput implements Output {
   readonly name = 'bench';
@@ -15,37 +19,42 @@ export class InstantOutput implements Output {
   readonly maxCursor = { width: 64, height: 64 };
   frames = 0;
   #listener: OutputListener | null = null;
-  #shown: Handle | null = null;
-  #pending: Handle | null = null;
+  #shown: BenchHandle | null = null;
+  #pending: BenchHandle | null = null;
 
   /** With `readsPages` it takes guest pages as they are, else shadows only. */
   constructor(options: { readsPages: boolean }) {
     this.readsPages = options.readsPages;
   }
 
-  listen(listener: OutputListener): void {
+  attach(listener: OutputListener): Disposable {
     this.#listener = listener;
+    return { [Symbol.dispose]: () => (this.#listener = null) };
   }
 
   import({ backing }: Framebuffer): Handle | DmabufImportRefused {
     if (!this.readsPages || backing.kind !== 'pages') return new DmabufImportRefused('format', 'the bench imports no dma-bufs');
-    return { [Symbol.dispose]: () => undefined };
+    return { isHeld: false, [Symbol.dispose]: () => undefined };
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
     const pixels = Mapping.anonymous(width * height * 4);
-    return { format, width, height, stride: width * 4, pixels, beginWrite: () => undefined, endWrite: () => undefined, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
+    return { isHeld: false, format, width, height, stride: width * 4, pixels, beginWrite: () => undefined, endWrite: () => undefined, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
   }
 
   present(frame: Frame): void {
-    this.#pending = frame.primary.handle;
+    this.#pending = frame.primary.handle as BenchHandle | null;
+    if (this.#pending) this.#pending.isHeld = true;
   }
 
   vblank(): void {
     this.frames++;
     const replaced = this.#shown;
     this.#shown = this.#pending;
-    if (replaced !== null && replaced !== this.#shown) this.#listener!.released(replaced);
+    if (replaced !== null && replaced !== this.#shown) {
+      replaced.isHeld = false;
+      this.#listener!.released(replaced);
+    }
     this.#listener!.presented(0, 0, 0, 0);
   }
 

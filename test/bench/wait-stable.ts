@@ -1,3 +1,4 @@
+import { MemoryBudget } from '../../src/core/budget.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
@@ -16,6 +17,7 @@ const WINDOW = { x: 480, y: 270, width: 960, height: 540 };
 /** A guest that draws the window in a colour of its own each time, and waits for its flush as real ones do. */
 class DrawingGuest implements Source {
   readonly scanouts = 1;
+  readonly budget = new MemoryBudget(Infinity);
   readonly #picture = new GuestPicture(WIDTH, HEIGHT);
   readonly #damage = new Damage();
   #sink: SourceSink | null = null;
@@ -39,7 +41,7 @@ class DrawingGuest implements Source {
     this.#frames++;
     const { stride } = this.#picture.framebuffer.planes[0]!;
     for (let y = WINDOW.y; y < WINDOW.y + WINDOW.height; y++) this.#picture.pixels.bytes.fill(this.#frames, y * stride + WINDOW.x * 4, y * stride + (WINDOW.x + WINDOW.width) * 4);
-    this.#sink!.flush(scanoutId(0), this.#damage, { done: () => undefined } satisfies Flush);
+    this.#sink!.flush(scanoutId(0), this.#damage, { isFenced: true, done: () => undefined } satisfies Flush);
   }
 
   [Symbol.dispose](): void {

@@ -35,7 +35,7 @@ class Desk implements Disposable {
     const guest = this.#stack.use(VhostUserGuest.open({ socket: join(this.#dir, 'gpu'), log }));
     this.#output = this.#stack.use(new FakeOutput({ size: [WIDTH, HEIGHT] }));
     this.#output.onPresent = () => this.#output.vblank();
-    this.bridge = this.#stack.use(new Bridge(guest, { budget: guest.budget, input: this.#input.sink, log }));
+    this.bridge = this.#stack.use(new Bridge(guest, { input: this.#input.sink, log }));
     this.bridge.show(HERE, this.#output);
   }
 

@@ -1,3 +1,4 @@
+import { MemoryBudget } from '../../src/core/budget.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
@@ -6,6 +7,7 @@ import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } f
 /** A guest that shows one framebuffer after the other, on each of its monitors. */
 export class FlippingGuest implements Source {
   readonly scanouts: number;
+  readonly budget = new MemoryBudget(Infinity);
   /** What was plugged in, one after the other, by scanout. */
   readonly monitors: (Monitor | null)[][];
   readonly #damage = new Damage();
@@ -32,12 +34,12 @@ export class FlippingGuest implements Source {
   }
 
   /** Resolves when the bridge says the flush is done. */
-  flip(framebuffer: Framebuffer, scanout = 0, fences: Omit<Flush, 'done'> = {}): Promise<void> {
+  flip(framebuffer: Framebuffer, scanout = 0, fences: Omit<Flush, 'done' | 'isFenced'> = {}): Promise<void> {
     const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
     this.#damage.clear();
     this.#damage.addRect(whole);
     this.#sink.scanout(scanoutId(scanout), framebuffer, whole);
-    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { ...fences, done }));
+    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { isFenced: true, ...fences, done }));
   }
 
   destroy(framebuffer: Framebuffer): void {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { MemoryBudget } from '../../src/core/budget.ts';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { ZeroCopy } from '../../src/bridge/dmabuf-pool.ts';
@@ -73,6 +74,7 @@ describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
 /** A guest that shows pictures of ours. */
 class Flipper implements Source {
   readonly scanouts = 1;
+  readonly budget = new MemoryBudget(Infinity);
   #sink!: SourceSink;
 
   connect(sink: SourceSink): void {
@@ -89,7 +91,7 @@ class Flipper implements Source {
     const damage = new Damage();
     damage.add(0, 0, width, height);
     this.#sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width, height });
-    return new Promise((done) => this.#sink.flush(FIRST, damage, { done }));
+    return new Promise((done) => this.#sink.flush(FIRST, damage, { isFenced: true, done }));
   }
 
   destroy(framebuffer: Framebuffer): void {

@@ -10,7 +10,7 @@ import type { Monitor } from '../../src/core/monitor.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
+import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 
@@ -163,8 +163,8 @@ export class WatchedOutput implements Output {
     if (this.#isInFlight) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  listen(listener: ScreenListener): void {
-    this.#output.listen({
+  attach(listener: ScreenListener, options?: AttachOptions): Disposable {
+    return this.#output.attach({
       scanout: listener.scanout,
       input: listener.input,
       presented: (timeMs, refreshMhz, sequence, flags) => {
@@ -178,7 +178,7 @@ export class WatchedOutput implements Output {
       resized: (monitor) => listener.resized(monitor),
       closed: (reason) => listener.closed(reason),
       importsChanged: () => listener.importsChanged(),
-    });
+    }, options);
   }
 
   import(framebuffer: Framebuffer): ReturnType<Output['import']> {
@@ -233,7 +233,7 @@ export class TestScreen implements Disposable, OutputListener {
     const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
     this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, background, log: (_level, message) => void this.log.push(message) });
     this.output.light(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
-    this.output.listen(this);
+    this.output.attach(this);
     this.monitor = this.output.monitor!;
   }
 

@@ -298,7 +298,7 @@ class FlipLoop implements Disposable {
       return this.#stack.use(importInto(output, picture.framebuffer));
     });
     setPicture(this.#frame, null, 320, 200);
-    output.listen({ presented: () => this.#next(), released: () => undefined, resized: () => undefined, closed: () => undefined, importsChanged: () => undefined });
+    output.attach({ presented: () => this.#next(), released: () => undefined, resized: () => undefined, closed: () => undefined, importsChanged: () => undefined });
   }
 
   flip(count: number): Promise<void> {
@@ -347,7 +347,7 @@ describe.skipIf(isSkipped)('the screen of before', () => {
       const frame = newFrame();
       setPicture(frame, handle, 64, 64);
       await new Promise<void>((resolve) => {
-        output.listen({ presented: () => resolve(), released: () => undefined, resized: () => undefined, importsChanged: () => undefined, closed: () => undefined });
+        output.attach({ presented: () => resolve(), released: () => undefined, resized: () => undefined, importsChanged: () => undefined, closed: () => undefined });
         output.present(frame);
       });
       output.present(frame);

@@ -43,21 +43,35 @@ const SMALL_MODE = { width: 640, height: 480 };
 
 const fixture = (name: string): string => join(import.meta.dirname, `../../fixtures/${name}.scanout`);
 
-/** A bridge that remembers what it was to show. */
-class WatchedBridge extends Bridge {
-  readonly framebuffers = new Set<FramebufferId>();
-
-  override scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
-    if (framebuffer) this.framebuffers.add(framebuffer.id);
-    super.scanout(id, framebuffer, rect);
-  }
+/** A source that remembers which framebuffers it reported. */
+function watched(source: Source, framebuffers: Set<FramebufferId>): Source {
+  return {
+    scanouts: source.scanouts,
+    budget: source.budget,
+    connect: (sink) =>
+      source.connect({
+        scanout(id, framebuffer, rect) {
+          if (framebuffer) framebuffers.add(framebuffer.id);
+          sink.scanout(id, framebuffer, rect);
+        },
+        flush: (id, damage, flush) => sink.flush(id, damage, flush),
+        cursor: (id, framebuffer, hotspotX, hotspotY, x, y) => sink.cursor(id, framebuffer, hotspotX, hotspotY, x, y),
+        cursorMoved: (id, x, y) => sink.cursorMoved(id, x, y),
+        halted: () => sink.halted(),
+        destroyed: (framebuffer) => sink.destroyed(framebuffer),
+      }),
+    setMonitor: (id, monitor) => source.setMonitor(id, monitor),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
 }
 
 /** A source on the card's first monitor, through a bridge. */
 class OnMonitor implements Disposable {
   readonly log: string[] = [];
   readonly output: WatchedOutput;
-  readonly bridge: WatchedBridge;
+  readonly bridge: Bridge;
+  /** What the guest has shown. */
+  readonly framebuffers = new Set<FramebufferId>();
   readonly #display: KmsDisplay;
   readonly #mode: Size;
   readonly #stack: DisposableStack;
@@ -69,7 +83,7 @@ class OnMonitor implements Disposable {
     this.#display = stack.use(KmsDisplay.open({ card, mode, log: () => undefined }));
     this.output = new WatchedOutput(this.#display.outputs[0]!);
     if (circumstances) stack.use(circumstances());
-    this.bridge = stack.use(new WatchedBridge(source, { ...options, log: (_, line) => void this.log.push(line) }));
+    this.bridge = stack.use(new Bridge(watched(source, this.framebuffers), { ...options, log: (_, line) => void this.log.push(line) }));
     this.bridge.show(FIRST, this.output);
     this.#stack = stack.move();
   }
@@ -129,7 +143,7 @@ describe.skipIf(isSkipped)('a recorded guest', () => {
       const { errors } = await source.finished;
       expectSamePicture(await screen.picture(), await lastPicture(session), `kms-replay-${session}`);
       expect(errors).toBe(0);
-      expect(screen.bridge.framebuffers.size).toBe(framebuffers);
+      expect(screen.framebuffers.size).toBe(framebuffers);
       expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: framebuffers, evictions: 0, copiedBytes: 0, shadowBytes: 0 });
       expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
     }
@@ -208,7 +222,7 @@ describe.skipIf(isSkipped)('a live guest', () => {
     const before = kernelObjects(card);
     {
       using guest = new LiveGuest();
-      using screen = new OnMonitor(guest.device, { budget: guest.device.budget });
+      using screen = new OnMonitor(guest.device);
       const ids = Array.from({ length: count }, (_, i) => i + 1);
       await guest.start(ids);
       for (let flip = 0; flip < 4 * count; flip++) await guest.show(ids[flip % count]!);

@@ -29,7 +29,7 @@ export class HeardScreen implements OutputListener {
 
   constructor(output: KmsOutput) {
     this.output = output;
-    output.listen(this);
+    output.attach(this);
   }
 
   /** Presents the frame; resolves with the flags of `presented`. */

@@ -59,6 +59,7 @@ function begin(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'>): { done:
   guest.show(framebuffer);
   const done = new Promise<void>((resolve) =>
     guest.sink.flush(scanoutId(0), damage, {
+      isFenced: true,
       ...fence,
       done() {
         isDone = true;
@@ -78,7 +79,7 @@ class Screen {
     bridge.hide(output);
     const nothing = () => undefined;
     const presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number) => this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
-    output.listen({ scanout: scanoutId(0), input: null, presented, released: () => this.#hear('released'), resized: nothing, closed: nothing, importsChanged: nothing });
+    output.attach({ scanout: scanoutId(0), input: null, presented, released: () => this.#hear('released'), resized: nothing, closed: nothing, importsChanged: nothing });
   }
 
   import(): Handle {

@@ -37,7 +37,7 @@ export class OurGpu implements Disposable {
     this.socket = join(dir, 'socket');
     this.guest = stack.use(VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }));
     this.#outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
-    this.bridge = stack.use(new Bridge(this.guest, { budget: this.guest.budget, log }));
+    this.bridge = stack.use(new Bridge(this.guest, { log }));
     this.outputs.forEach((output, index) => this.bridge.show(scanoutId(index), output));
     this.#displays = this.outputs.map((output, index) => stack.use(this.#displayOf(output, index)));
     this.#stack = stack.move();

@@ -29,7 +29,7 @@ async function record(name: string, size: readonly [number, number], play: (gues
     using recorder = Recorder.create(file, { scanouts: 1 });
     using guest = VhostUserGuest.open({ socket, tap: recorder });
     using output = HeadlessOutput.open({ width: size[0], height: size[1] });
-    using bridge = new Bridge(guest, { budget: guest.budget });
+    using bridge = new Bridge(guest);
     bridge.show(scanoutId(0), output);
     await using vm = await bootGuest({ gpu: { kind: options.gpu ?? 'vhost-user', socket }, size, extraQemuArgs: options.append === undefined ? [] : ['-append', options.append] });
     await play(vm);

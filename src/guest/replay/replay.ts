@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { VIRTIO_GPU_RESP, virtio_gpu_ctrl_hdr } from '../../../protocols/virtio-gpu.ts';
+import type { MemoryBudget } from '../../core/budget.ts';
 import type { Log } from '../../core/log.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import { type ScanoutId, type Source, type SourceSink, scanoutId } from '../../core/source.ts';
@@ -108,6 +109,10 @@ export class Replay implements Source {
 
   get scanouts(): number {
     return this.device.scanouts;
+  }
+
+  get budget(): MemoryBudget {
+    return this.device.budget;
   }
 
   connect(sink: SourceSink): void {

@@ -7,6 +7,7 @@ import type { Virtqueue } from '../virtio/queue.ts';
 class Wait implements Flush {
   readonly #answers: Answers;
   answer: Answer | null = null;
+  isFenced = false;
 
   constructor(answers: Answers) {
     this.#answers = answers;
@@ -107,6 +108,7 @@ export class Answers {
   newWait(answer: Answer): Flush {
     const wait = this.#freeWaits.pop() ?? new Wait(this);
     wait.answer = answer;
+    wait.isFenced = answer.isFenced;
     answer.holds++;
     return wait;
   }

@@ -6,9 +6,9 @@ export class BlankWatch {
 
   /** Before anybody listens. */
   follow(output: Output): void {
-    const listen = output.listen.bind(output);
-    output.listen = (listener) =>
-      listen({
+    const attach = output.attach.bind(output);
+    output.attach = (listener, options) =>
+      attach({
         scanout: listener.scanout,
         input: listener.input,
         presented: (timeMs, refreshMhz, sequence, flags) => {
@@ -19,6 +19,6 @@ export class BlankWatch {
         resized: (monitor) => listener.resized(monitor),
         importsChanged: () => listener.importsChanged(),
         closed: (reason) => listener.closed(reason),
-      });
+      }, options);
   }
 }

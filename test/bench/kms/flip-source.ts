@@ -1,3 +1,4 @@
+import { MemoryBudget } from '../../../src/core/budget.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
@@ -5,6 +6,8 @@ import { type Flush, scanoutId, type Source, type SourceSink } from '../../../sr
 /** A guest that shows its framebuffers in turn, the next one as soon as a flip is done, each of them new as a whole. */
 export class FlipSource implements Source, Flush {
   readonly scanouts: number;
+  readonly budget = new MemoryBudget(Infinity);
+  readonly isFenced = true;
   readonly #framebuffers: readonly Framebuffer[];
   readonly #damage = new Damage();
   readonly #rect: { readonly x: 0; readonly y: 0; readonly width: number; readonly height: number };

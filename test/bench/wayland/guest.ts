@@ -1,3 +1,4 @@
+import { MemoryBudget } from '../../../src/core/budget.ts';
 import type { WaylandOutput } from '../../../display/wayland/output.ts';
 import { WaylandWindows } from '../../../display/wayland/windows.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
@@ -27,6 +28,8 @@ type Pace = 'called' | 'kicked';
 /** Our whole path: a guest that draws at the compositor's pace, the bridge, a window. */
 export class WindowGuest implements Source, Flush {
   readonly scanouts = 1;
+  readonly budget = new MemoryBudget(Infinity);
+  readonly isFenced = true;
   /** From each frame's flush until sendmsg had returned, since `frames` was called. */
   readonly latenciesUs: number[] = [];
   readonly #framebuffers: readonly Framebuffer[];
@@ -101,14 +104,14 @@ export class WindowGuest implements Source, Flush {
 
   /** Before anybody listens to it. */
   #watch(output: Output): void {
-    const listen = output.listen.bind(output);
-    output.listen = (listener) => {
+    const attach = output.attach.bind(output);
+    output.attach = (listener, options) => {
       const presented = listener.presented.bind(listener);
       listener.presented = (timeMs, refreshMhz, sequence, flags) => {
         presented(timeMs, refreshMhz, sequence, flags);
         if (this.#isRedrawing) this.#shown();
       };
-      listen(listener);
+      return attach(listener, options);
     };
   }
 

@@ -246,7 +246,7 @@ describe('a scanout', () => {
     await new Promise<void>((resolve) => {
       const damage = new Damage();
       damage.add(0, 0, 1, 1);
-      source.sink.flush(FIRST, damage, { done: resolve });
+      source.sink.flush(FIRST, damage, { isFenced: true, done: resolve });
     });
   });
 
@@ -272,7 +272,8 @@ describe('a scanout', () => {
 
 test('shadows stay within the memory budget and give it back', () => {
   const budget = new MemoryBudget(64 * 48 * 4 * 8);
-  using bounded = new Bridge(source, { budget, zeroCopy: 'off' });
+  source.budget = budget;
+  using bounded = new Bridge(source, { zeroCopy: 'off' });
   bounded.show(FIRST, output);
   const a = picture();
   source.show(a.framebuffer);

@@ -1,9 +1,10 @@
 import { vi } from 'vitest';
+import { MemoryBudget } from '../../../src/core/budget.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet, type Framebuffer, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
+import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
@@ -88,6 +89,7 @@ class FakeShadow implements Shadow {
   readonly height: number;
   readonly stride: number;
   readonly memory: Mapping;
+  isHeld = false;
   isDisposed = false;
   #isWriting = false;
 
@@ -121,12 +123,15 @@ class FakeShadow implements Shadow {
 }
 
 export class FakeHandle implements Handle {
+  isHeld = false;
   isDisposed = false;
 
   [Symbol.dispose](): void {
     this.isDisposed = true;
   }
 }
+
+type FakeBuffer = FakeHandle | FakeShadow;
 
 /** An output whose vertical blanks the test gives, and whose answers to `import` it chooses. */
 export class FakeOutput implements Output {
@@ -148,8 +153,10 @@ export class FakeOutput implements Output {
   importCount = 0;
   failShadows = false;
   #listener: ScreenListener | null = null;
-  #shown: Handle | null = null;
-  #pending: Handle | null = null;
+  #shown: FakeBuffer | null = null;
+  #pending: FakeBuffer | null = null;
+  #cursor: FakeBuffer | null = null;
+  #isInFlight = false;
 
   constructor(options: { name?: string; size?: readonly [width: number, height: number]; readsPages?: boolean; imports?: FormatSet; shadowFormats?: readonly Fourcc[] } = {}) {
     this.imports = options.imports ?? new FormatSet();
@@ -159,8 +166,27 @@ export class FakeOutput implements Output {
     this.shadowFormats = options.shadowFormats ?? [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
   }
 
-  listen(listener: ScreenListener): void {
+  attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
+    if (this.#listener) throw new Error(`${this.name} is taken`);
     this.#listener = listener;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#listener !== listener) return;
+        this.#listener = null;
+        if (keepLast && this.#isInFlight) this.#turn();
+        else if (!keepLast) this.#clear();
+        this.#isInFlight = false;
+      },
+    };
+  }
+
+  get isAttached(): boolean {
+    return this.#listener !== null;
+  }
+
+  /** What is on screen. */
+  get shown(): Handle | null {
+    return this.#shown;
   }
 
   /** Who shows something on it: for what is done at it. */
@@ -188,10 +214,17 @@ export class FakeOutput implements Output {
 
   present(frame: Frame): void {
     const { damage } = frame;
+    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
+    if (this.#isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
     for (const { handle } of [frame.primary, frame.cursor]) {
-      if ((handle as FakeHandle | FakeShadow | null)?.isDisposed) throw new Error(`${this.name}: present of a handle that was disposed`);
+      if ((handle as FakeBuffer | null)?.isDisposed) throw new Error(`${this.name}: present of a handle that was disposed`);
     }
-    this.#pending = frame.primary.handle;
+    this.#isInFlight = true;
+    this.#pending = frame.primary.handle as FakeBuffer | null;
+    if (this.#pending) this.#pending.isHeld = true;
+    if (this.#cursor) this.#cursor.isHeld = false;
+    this.#cursor = frame.cursor.handle as FakeBuffer | null;
+    if (this.#cursor) this.#cursor.isHeld = true;
     this.presents.push({
       handle: frame.primary.handle,
       canvas: `${frame.canvas.width}x${frame.canvas.height}`,
@@ -207,13 +240,15 @@ export class FakeOutput implements Output {
   vblank(options: { keepReplaced?: boolean } = {}): Handle | null {
     const replaced = this.#shown;
     this.#shown = this.#pending;
+    this.#isInFlight = false;
     const isReplaced = replaced !== null && replaced !== this.#shown;
-    if (isReplaced && !options.keepReplaced) this.#listener!.released(replaced);
+    if (isReplaced && !options.keepReplaced) this.release(replaced);
     this.#listener!.presented(0, 60_000, 0, 0);
     return isReplaced ? replaced : null;
   }
 
   release(handle: Handle): void {
+    (handle as FakeBuffer).isHeld = false;
     this.#listener!.released(handle);
   }
 
@@ -239,6 +274,17 @@ export class FakeOutput implements Output {
 
   [Symbol.dispose](): void {
     this.#listener = null;
+    this.#clear();
+  }
+
+  #turn(): void {
+    if (this.#shown && this.#shown !== this.#pending) this.#shown.isHeld = false;
+    this.#shown = this.#pending;
+  }
+
+  #clear(): void {
+    for (const buffer of [this.#shown, this.#pending, this.#cursor]) if (buffer) buffer.isHeld = false;
+    this.#shown = this.#pending = this.#cursor = null;
   }
 }
 
@@ -247,6 +293,7 @@ const FIRST = scanoutId(0);
 /** A guest that does what the test tells it to. */
 export class FakeSource implements Source {
   readonly scanouts = 2;
+  budget = new MemoryBudget(Infinity);
   readonly monitors: (Monitor | null)[] = [];
   sink!: SourceSink;
 
@@ -262,10 +309,10 @@ export class FakeSource implements Source {
     this.sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
   }
 
-  flush(x: number, y: number, width: number, height: number): Flush & { done: ReturnType<typeof vi.fn> } {
+  flush(x: number, y: number, width: number, height: number, isFenced = true): Flush & { done: ReturnType<typeof vi.fn> } {
     const damage = new Damage();
     damage.add(x, y, width, height);
-    const flush = { done: vi.fn() };
+    const flush = { isFenced, done: vi.fn() };
     this.sink.flush(FIRST, damage, flush);
     return flush;
   }

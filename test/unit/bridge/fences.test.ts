@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MemoryBudget } from '../../../src/core/budget.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import { FenceWait } from '../../../src/sys/fence-wait.ts';
@@ -19,6 +20,7 @@ const LINEAR = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]);
 /** A source whose flushes carry fences. */
 class FencingSource implements Source {
   readonly scanouts = 1;
+  readonly budget = new MemoryBudget(Infinity);
   readonly #damage = new Damage();
   readonly done: string[] = [];
   sink!: SourceSink;
@@ -32,12 +34,12 @@ class FencingSource implements Source {
   }
 
   /** Shows and flushes all of it; `name` is in `done` when that is done. */
-  flip(name: string, framebuffer: Framebuffer, fences: Omit<Flush, 'done'> = {}): void {
+  flip(name: string, framebuffer: Framebuffer, fences: Omit<Flush, 'done' | 'isFenced'> = {}): void {
     const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
     this.#damage.clear();
     this.#damage.addRect(whole);
     this.sink.scanout(FIRST, framebuffer, whole);
-    this.sink.flush(FIRST, this.#damage, { ...fences, done: () => void this.done.push(name) });
+    this.sink.flush(FIRST, this.#damage, { isFenced: true, ...fences, done: () => void this.done.push(name) });
   }
 
   [Symbol.dispose](): void {

@@ -5,7 +5,7 @@ import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { EMPTY_RECT } from '../../../src/core/geometry.ts';
 import { MemoryBudget } from '../../../src/core/budget.ts';
-import { type Flush, scanoutId, type Source } from '../../../src/core/source.ts';
+import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { FakeHandle, FakeOutput, GuestPicture } from './fakes.ts';
 
 const FIRST = scanoutId(0);
@@ -18,13 +18,14 @@ class Scene implements Disposable {
   readonly budget: MemoryBudget;
   readonly output: FakeOutput;
   readonly bridge: Bridge;
+  sink!: SourceSink;
   readonly #pictures: GuestPicture[] = [];
 
   constructor(options: { keepLast: boolean; readsPages: boolean; limit?: number }) {
     this.budget = new MemoryBudget(options.limit ?? Infinity);
     this.output = new FakeOutput({ readsPages: options.readsPages });
-    const source: Source = { scanouts: 1, connect: () => undefined, setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
-    this.bridge = new Bridge(source, { keepLast: options.keepLast, zeroCopy: 'off', budget: this.budget, log: (_, message) => this.log.push(message) });
+    const source: Source = { scanouts: 1, budget: this.budget, connect: (sink) => (this.sink = sink), setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
+    this.bridge = new Bridge(source, { keepLast: options.keepLast, zeroCopy: 'off', log: (_, message) => this.log.push(message) });
     this.bridge.show(FIRST, this.output);
   }
 
@@ -36,14 +37,14 @@ class Scene implements Disposable {
   }
 
   announce({ framebuffer }: GuestPicture): void {
-    this.bridge.scanout(FIRST, framebuffer, whole(framebuffer));
+    this.sink.scanout(FIRST, framebuffer, whole(framebuffer));
   }
 
   flush({ framebuffer }: GuestPicture): Flush & { done: ReturnType<typeof vi.fn> } {
     const damage = new Damage();
     damage.addRect(whole(framebuffer));
-    const flush = { done: vi.fn() };
-    this.bridge.flush(FIRST, damage, flush);
+    const flush = { isFenced: true, done: vi.fn() };
+    this.sink.flush(FIRST, damage, flush);
     return flush;
   }
 
@@ -56,9 +57,9 @@ class Scene implements Disposable {
 
   /** As a reset does: off, then every framebuffer goes, and its memory with it. */
   reset(picture: GuestPicture): void {
-    this.bridge.scanout(FIRST, null, EMPTY_RECT);
-    this.bridge.cursor(FIRST, null, 0, 0, 0, 0);
-    this.bridge.destroyed(picture.framebuffer);
+    this.sink.scanout(FIRST, null, EMPTY_RECT);
+    this.sink.cursor(FIRST, null, 0, 0, 0, 0);
+    this.sink.destroyed(picture.framebuffer);
     scribble(picture);
   }
 
@@ -165,10 +166,10 @@ describe.each([
     const picture = scene.picture(0x123456);
     const arrow = scene.picture(0xffffff, 16, 16);
     scene.show(picture);
-    scene.bridge.cursor(FIRST, arrow.framebuffer, 0, 0, 5, 5);
+    scene.sink.cursor(FIRST, arrow.framebuffer, 0, 0, 5, 5);
     scene.output.vblank();
     expect(scene.shown!.cursor).not.toBeNull();
-    scene.bridge.halted();
+    scene.sink.halted();
     scene.output.vblank();
     expect(scene.shown!.cursor).toBeNull();
     scene.flush(picture);
@@ -182,9 +183,9 @@ describe('a guest that stands still', () => {
     const picture = scene.picture(0x123456);
     const expected = picture.read();
     scene.show(picture);
-    scene.bridge.cursor(FIRST, scene.picture(0xffffff, 16, 16).framebuffer, 0, 0, 5, 5);
+    scene.sink.cursor(FIRST, scene.picture(0xffffff, 16, 16).framebuffer, 0, 0, 5, 5);
     scene.output.vblank();
-    scene.bridge.halted();
+    scene.sink.halted();
     scribble(picture);
     scene.output.vblank();
     expect(scene.output.picture()).toEqual(expected);
@@ -197,7 +198,7 @@ describe('a guest that stands still', () => {
     const picture = scene.picture(0x123456);
     scene.show(picture);
     const before = { handle: scene.shown!.handle, used: scene.budget.used, imports: scene.output.importCount };
-    scene.bridge.halted();
+    scene.sink.halted();
     scene.output.vblank();
     const flush = scene.flush(picture);
     scene.output.vblank();
@@ -209,7 +210,7 @@ describe('a guest that stands still', () => {
     using scene = new Scene({ keepLast: false, readsPages: true });
     const picture = scene.picture(0x123456);
     scene.show(picture);
-    scene.bridge.halted();
+    scene.sink.halted();
     scene.output.vblank();
     scene.reset(picture);
     expect(scene.shown!.handle).toBeNull();
@@ -250,14 +251,14 @@ test('whatever a guest does before it goes, the picture of its last flush stays'
           scene.flush(current);
           expected = current.read();
         } else if (what === 'cursor') {
-          scene.bridge.cursorMoved(FIRST, colour & 63, 0);
+          scene.sink.cursorMoved(FIRST, colour & 63, 0);
         } else {
-          scene.bridge.halted();
-          if (what === 'off') scene.bridge.scanout(FIRST, null, EMPTY_RECT);
+          scene.sink.halted();
+          if (what === 'off') scene.sink.scanout(FIRST, null, EMPTY_RECT);
         }
         for (let i = 0; i < vblanks; i++) scene.output.vblank();
       }
-      scene.bridge.halted();
+      scene.sink.halted();
       scene.reset(current);
       scene.settle();
       expect(scene.output.picture()).toEqual(expected);

@@ -26,14 +26,14 @@ const CAPACITY = 64;
 const SIDE = 32;
 
 describe('a plane cache', () => {
-  const nothingShown = (): boolean => false;
 
-  function filled(count: number, isShown: (handle: Handle) => boolean = nothingShown): { cache: PlaneCache; ids: FramebufferId[]; handles: FakeHandle[] } {
+  function filled(count: number, isHeld = false): { cache: PlaneCache; ids: FramebufferId[]; handles: FakeHandle[] } {
     const cache = new PlaneCache();
     const handles = Array.from({ length: count }, () => new FakeHandle());
     const ids = handles.map((handle) => {
       const id = newFramebufferId();
-      cache.add(id, handle, PAGE, isShown);
+      handle.isHeld = isHeld;
+      cache.add(id, handle, PAGE);
       return id;
     });
     return { cache, ids, handles };
@@ -44,7 +44,7 @@ describe('a plane cache', () => {
     cache.get(ids[0]!);
     const late = filled(2);
 
-    for (const [i, handle] of late.handles.entries()) cache.add(late.ids[i]!, handle, PAGE, nothingShown);
+    for (const [i, handle] of late.handles.entries()) cache.add(late.ids[i]!, handle, PAGE);
 
     expect(handles.flatMap(({ isDisposed }, i) => (isDisposed ? [i] : []))).toEqual([1, 2]);
     expect(cache.get(ids[1]!)).toBeNull();
@@ -52,16 +52,17 @@ describe('a plane cache', () => {
   });
 
   test('gives up nothing that is shown, even if all of it is', () => {
-    const { cache, handles } = filled(CAPACITY + 3, () => true);
+    const { cache, handles } = filled(CAPACITY + 3, true);
 
     expect(handles.some(({ isDisposed }) => isDisposed)).toBe(false);
     expect(cache.stats).toEqual({ hits: 0, imports: CAPACITY + 3, evictions: 0, pinnedBytes: (CAPACITY + 3) * PAGE });
   });
 
   test('is as small as ever again when what kept it large is no longer shown', () => {
-    const { cache } = filled(CAPACITY + 3, () => true);
+    const { cache, handles } = filled(CAPACITY + 3, true);
+    for (const handle of handles) handle.isHeld = false;
 
-    cache.add(newFramebufferId(), new FakeHandle(), PAGE, nothingShown);
+    cache.add(newFramebufferId(), new FakeHandle(), PAGE);
 
     expect(cache.stats).toMatchObject({ evictions: 4, pinnedBytes: CAPACITY * PAGE });
   });
@@ -90,7 +91,7 @@ class Stage implements Disposable {
   constructor() {
     this.rig = this.#stack.use(new GpuRig({}, false));
     this.output = this.#stack.use(new FakeOutput({ readsPages: true }));
-    this.bridge = this.#stack.use(new Bridge(this.rig.gpu, { budget: this.rig.gpu.budget }));
+    this.bridge = this.#stack.use(new Bridge(this.rig.gpu));
     this.bridge.show(FIRST, this.output);
   }
 

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HeadlessOutput } from '../../../../display/headless/output.ts';
 import { DRM_FORMAT, type Fourcc } from '../../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
+import { MemoryBudget } from '../../../../src/core/budget.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Frame, Shadow } from '../../../../src/core/output.ts';
@@ -131,7 +132,7 @@ test.each([
 
 test("through the bridge, the capture is the guest's picture pixel for pixel", () => {
   let sink!: SourceSink;
-  const source: Source = { scanouts: 1, connect: (it) => (sink = it), setMonitor: vi.fn(), [Symbol.dispose]: vi.fn() };
+  const source: Source = { scanouts: 1, budget: new MemoryBudget(Infinity), connect: (it) => (sink = it), setMonitor: vi.fn(), [Symbol.dispose]: vi.fn() };
   using guest = new GuestPicture(70, 30);
   guest.pixels.bytes.forEach((_, i, bytes) => (bytes[i] = i * 7));
   using bridge = new Bridge(source, { zeroCopy: 'off' });

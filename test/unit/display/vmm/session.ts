@@ -69,7 +69,7 @@ export class Listener implements OutputListener {
   #wake: (() => void) | null = null;
 
   constructor(output: VmmOutput) {
-    output.listen(this);
+    output.attach(this);
   }
 
   presented(_time: number, _refresh: number, _sequence: number, flags: number): void {

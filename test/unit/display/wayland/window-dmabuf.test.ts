@@ -115,18 +115,25 @@ describe('dma-bufs', () => {
     await openDmabuf(5);
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
     bridge.hide(output);
-    const refused = new Promise<void>((importsChanged) => {
-      output.listen({ scanout: scanoutId(0), input: null, presented: vi.fn(), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged });
+    let refuse!: () => void;
+    const refused = new Promise<void>((resolve) => (refuse = resolve));
+    let present!: (flags: number) => void;
+    const presented = new Promise<number>((resolve) => (present = resolve));
+    output.attach({
+      scanout: scanoutId(0),
+      input: null,
+      presented: (_time, _refresh, _sequence, flags) => present(flags),
+      released: vi.fn(),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: refuse,
     });
-    using buffer = output.import(picture().asDmabuf) as Disposable;
+    using buffer = output.import(picture().asDmabuf) as Handle;
     output.present(frameOf(buffer));
     await refused;
     expect(output.import(picture().asDmabuf)).toMatchObject({ code: 'modifier' });
     expect(output.imports.has(ARGB8888, LINEAR)).toBe(true);
     expect(log).toContain('wayland:0: the compositor cannot import XRGB8888 after all');
-    const presented = new Promise<number>((resolve) => {
-      output.listen({ scanout: scanoutId(0), input: null, presented: (_time, _refresh, _sequence, flags) => resolve(flags), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
-    });
     expect(await presented).toBe(PresentedFlags.HIDDEN);
   });
 

@@ -240,7 +240,7 @@ describe('the guest’s cursor', () => {
     bridge.hide(output);
     const released: Handle[] = [];
     let onPresented = (): void => undefined;
-    output.listen({ scanout: scanoutId(0), input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({ scanout: scanoutId(0), input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     const present = async (handle: Handle): Promise<void> => {
       const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
       const presented = new Promise<void>((resolve) => (onPresented = resolve));

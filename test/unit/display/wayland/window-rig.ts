@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, vi } from 'vitest';
+import { MemoryBudget } from '../../../../src/core/budget.ts';
 import type { WaylandOutput } from '../../../../display/wayland/output.ts';
 import { WaylandWindows, type WaylandWindowsOptions } from '../../../../display/wayland/windows.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
@@ -20,6 +21,7 @@ export const [WIDTH, HEIGHT] = [64, 48];
 /** A guest that draws when the test says so. */
 export class FakeGuest implements Source {
   readonly scanouts = 2;
+  readonly budget = new MemoryBudget(Infinity);
   readonly monitors: (Monitor | null)[] = [];
   sink!: SourceSink;
   #onMonitor: (() => void) | null = null;
@@ -47,7 +49,7 @@ export class FakeGuest implements Source {
   flush(x: number, y: number, width: number, height: number, scanout = 0): Promise<void> {
     const damage = new Damage();
     damage.add(x, y, width, height);
-    return new Promise((done) => this.sink.flush(scanoutId(scanout), damage, { done } satisfies Flush));
+    return new Promise((done) => this.sink.flush(scanoutId(scanout), damage, { isFenced: true, done } satisfies Flush));
   }
 
   [Symbol.dispose](): void {

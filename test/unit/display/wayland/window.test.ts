@@ -71,7 +71,7 @@ describe('a window', () => {
     await open();
     const told: unknown[] = [];
     bridge.hide(output);
-    output.listen({ scanout: scanoutId(0), input: null, presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({ scanout: scanoutId(0), input: null, presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };

@@ -23,7 +23,7 @@ interface Played extends ReplaySummary {
 async function play(name: string): Promise<Played> {
   using replay = openReplay({ file: join(FIXTURES, `${name}.scanout`), speed: 'fast' });
   using output = HeadlessOutput.open({ width: 1280, height: 800, refreshMhz: 1_000_000 });
-  using bridge = new Bridge(replay, { budget: replay.device.budget, zeroCopy: 'off' });
+  using bridge = new Bridge(replay, { zeroCopy: 'off' });
   const sizes: string[] = [];
   output.onFrame(() => {
     const picture = output.capture();
