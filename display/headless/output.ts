@@ -106,7 +106,7 @@ export class HeadlessOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
+    if (!this.#listener) throw new Error(`${this.name}: present ${this.#disposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
     const primary = usable(frame.primary.handle);
     const cursor = usable(frame.cursor.handle);

@@ -1,8 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
+import { FormatSet } from '../../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../../src/core/monitor.ts';
+import { scanoutId } from '../../../src/core/source.ts';
 import { FakeOutput, type GuestPicture } from './fakes.ts';
 import { bridge, FIRST, logged, output, picture, source, useBridge } from './bridge-rig.ts';
+
+const SECOND = scanoutId(1);
+const LINEAR = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]);
 
 useBridge();
 
@@ -128,4 +133,138 @@ describe('an output', () => {
     source.flush(0, 0, 80, 60);
     expect(logged.filter((line) => line.includes('no memory'))).toHaveLength(1);
   });
+});
+
+describe('Bridge.hide', () => {
+  test('with a frame in flight lets the output be shown again at once', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    bridge.hide(output);
+    expect(flush.done).toHaveBeenCalledOnce();
+
+    bridge.show(FIRST, output);
+    expect(output.presents).toHaveLength(2);
+    expect(output.picture()).toEqual(a.read());
+  });
+
+  test('takes the picture off the output, which is driven no more', () => {
+    bridge.show(FIRST, output);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(output.shown).not.toBeNull();
+    bridge.hide(output);
+
+    expect(output.shown).toBeNull();
+    expect(output.isAttached).toBe(false);
+    expect(output.presents).toHaveLength(1);
+    source.flush(0, 0, 64, 48);
+    expect(output.presents).toHaveLength(1);
+  });
+
+  test('with keepLast leaves the last picture on the output and disposes its handle', () => {
+    const direct = new FakeOutput({ imports: LINEAR });
+    bridge.show(FIRST, direct, { keepLast: true });
+    const a = picture();
+    source.show(a.asDmabuf);
+    source.flush(0, 0, 64, 48);
+    direct.vblank();
+    bridge.hide(direct);
+
+    expect(direct.isAttached).toBe(false);
+    expect(direct.shown).not.toBeNull();
+    expect(direct.live).toEqual([]);
+  });
+
+  test('of an output moves it to another scanout', () => {
+    bridge.show(FIRST, output);
+    expect(() => bridge.show(SECOND, output)).toThrow('taken');
+    bridge.hide(output);
+    bridge.show(SECOND, output);
+    expect(source.monitors).toEqual([null, output.monitor]);
+  });
+});
+
+describe('an output that joins', () => {
+  test('while the scanout is off shows the cursor when it comes on', () => {
+    const arrow = picture(16, 16, DRM_FORMAT.ARGB8888);
+    source.sink.cursor(FIRST, arrow.framebuffer, 0, 0, 5, 5);
+    bridge.show(FIRST, output);
+    if (output.presents.length > 0) output.vblank();
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+
+    expect(output.presents.at(-1)!.cursor).not.toBeNull();
+  });
+});
+
+describe('an output without a shadow format for the cursor', () => {
+  test('shows none, says so once, and the guest goes on', () => {
+    const opaque = new FakeOutput({ shadowFormats: [DRM_FORMAT.XRGB8888] });
+    bridge.show(FIRST, opaque);
+    const arrow = picture(16, 16, DRM_FORMAT.ARGB8888);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    opaque.vblank();
+    source.sink.cursor(FIRST, arrow.framebuffer, 0, 0, 5, 5);
+    source.sink.halted();
+    opaque.vblank();
+    source.sink.cursor(FIRST, null, 0, 0, 0, 0);
+    source.sink.cursor(FIRST, arrow.framebuffer, 0, 0, 5, 5);
+
+    expect(opaque.presents.at(-1)!.cursor).toBeNull();
+    expect(logged.filter((line) => line.includes('no shadow format'))).toHaveLength(1);
+  });
+});
+
+describe('a flush', () => {
+  test('with a fence, of pages the output reads while it presents, is done at the commit and not before', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const a = picture();
+    source.show(a.framebuffer);
+    source.flush(0, 0, 64, 48);
+    direct.vblank();
+    source.flush(0, 0, 8, 8);
+    const redraw = source.flush(8, 8, 8, 8);
+    expect(redraw.done).not.toHaveBeenCalled();
+    direct.vblank();
+    expect(redraw.done).toHaveBeenCalledOnce();
+  });
+
+  test('without a fence is done at once if it redraws what is shown, and paced by the screen if it flips', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flip = source.flush(0, 0, 64, 48, false);
+    expect(flip.done).not.toHaveBeenCalled();
+    direct.vblank();
+    expect(flip.done).toHaveBeenCalledOnce();
+    for (let i = 0; i < 100; i++) expect(source.flush(0, 0, 8, 8, false).done).toHaveBeenCalledOnce();
+    expect(direct.presents).toHaveLength(2);
+  });
+
+  test('without a fence is done at once on a scanout that no output shows, unless it flips', () => {
+    const a = picture();
+    source.show(a.framebuffer);
+    expect(source.flush(0, 0, 64, 48, false).done).not.toHaveBeenCalled();
+    for (let i = 0; i < 100; i++) expect(source.flush(0, 0, 8, 8, false).done).toHaveBeenCalledOnce();
+    expect(source.flush(0, 0, 8, 8, true).done).not.toHaveBeenCalled();
+  });
+});
+
+test('a shadow of 16-bit pixels counts two copied bytes a pixel', () => {
+  const narrow = new FakeOutput({ shadowFormats: [DRM_FORMAT.RGB565] });
+  bridge.show(FIRST, narrow);
+  const a = picture(8, 8, DRM_FORMAT.RGB565);
+  source.show(a.framebuffer);
+  source.flush(0, 0, 8, 8);
+
+  expect(bridge.stats[0]!.screens[0]!.primary.copiedBytes).toBe(128);
 });

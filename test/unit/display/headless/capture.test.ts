@@ -16,10 +16,12 @@ expectNoLeaks();
 const { XRGB8888, ARGB8888 } = DRM_FORMAT;
 
 let output: HeadlessOutput;
+let attachment: Disposable;
 
 beforeEach(() => {
   vi.useFakeTimers();
   output = HeadlessOutput.open({ width: 64, height: 48 });
+  attachment = output.attach({ presented: vi.fn(), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
 });
 
 afterEach(() => {
@@ -135,6 +137,7 @@ test("through the bridge, the capture is the guest's picture pixel for pixel", (
   const source: Source = { scanouts: 1, budget: new MemoryBudget(Infinity), connect: (it) => (sink = it), setMonitor: vi.fn(), [Symbol.dispose]: vi.fn() };
   using guest = new GuestPicture(70, 30);
   guest.pixels.bytes.forEach((_, i, bytes) => (bytes[i] = i * 7));
+  attachment[Symbol.dispose]();
   using bridge = new Bridge(source, { zeroCopy: 'off' });
   bridge.show(scanoutId(0), output);
   const damage = new Damage();

@@ -5,7 +5,7 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../..
 import { Damage } from '../../../../src/core/damage.ts';
 import { UsageError } from '../../../../src/core/errors.ts';
 import { type Framebuffer, newFramebufferId } from '../../../../src/core/framebuffer.ts';
-import { DmabufImportRefused, type Frame, type Handle, PresentedFlags, type Shadow } from '../../../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type OutputListener, PresentedFlags, type Shadow } from '../../../../src/core/output.ts';
 import { monotonicMs } from '../../../../src/sys/clock.ts';
 import type { BorrowedFd } from '../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
@@ -15,13 +15,14 @@ import { expectNoLeaks } from '../../sys/no-leaks.ts';
 expectNoLeaks();
 
 let output: HeadlessOutput;
+let attachment: Disposable;
 let events: unknown[];
 
 beforeEach(() => {
   vi.useFakeTimers();
   output = HeadlessOutput.open({ width: 64, height: 48 });
   events = [];
-  output.attach({
+  attachment = output.attach({
     presented: (_timeMs, _refreshMhz, _sequence, flags) => events.push(['presented', flags]),
     released: (handle) => events.push(['released', handle]),
     resized: () => events.push('resized'),
@@ -44,12 +45,18 @@ function frame(primary: Handle | null, cursor: Handle | null = null): Frame {
   return { canvas: rect, primary: { handle: primary, src: rect, dst: rect }, cursor: { handle: cursor, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
 }
 
+/** In place of the listener that records events. */
+function listen(listener: OutputListener): void {
+  attachment[Symbol.dispose]();
+  attachment = output.attach(listener);
+}
+
 const onScreen = (): void => void vi.advanceTimersToNextTimer();
 
 describe('the vertical blank', () => {
   test('a frame comes on screen at the next one, which is a whole number of refreshes after the clock began', () => {
     const told: number[][] = [];
-    output.attach({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
     const before = monotonicMs();
 
@@ -66,7 +73,7 @@ describe('the vertical blank', () => {
 
   test('a late timer tells of the blank that was latest, not of the one it was set for', () => {
     const sequences: number[] = [];
-    output.attach({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
     output.present(frame(buffer));
     onScreen();
@@ -178,7 +185,7 @@ describe('buffers', () => {
     using first = shadow();
     using second = shadow();
     const presented = vi.fn();
-    output.attach({ presented, released: () => output[Symbol.dispose](), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({ presented, released: () => output[Symbol.dispose](), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     output.present(frame(first));
     onScreen();
     output.present(frame(second));
@@ -301,7 +308,7 @@ test('is settled when nothing waits to come on screen any more', async () => {
   using buffer = shadow();
   const log: string[] = [];
   let frames = 0;
-  output.attach({
+  listen({
     presented: () => {
       log.push('presented');
       if (++frames < 2) output.present(frame(buffer));
