@@ -7,7 +7,6 @@ import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import { PlaneCache, type PlaneCacheStats } from '../../../src/bridge/plane-imports.ts';
 import { type FramebufferId, newFramebufferId } from '../../../src/core/framebuffer.ts';
-import type { Handle } from '../../../src/core/output.ts';
 import { scanoutId } from '../../../src/core/source.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
 import { VhostUserGuest } from '../../../src/guest/vhost-user/guest.ts';
