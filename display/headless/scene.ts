@@ -4,12 +4,85 @@ import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { HeadlessBuffer } from './buffer.ts';
 
-/** R, G, B, A as the word they are in memory. */
+/** A frame that has come on screen. The output owns it; it is valid while its listeners are called. */
+export interface ShownFrame {
+  /** CLOCK_MONOTONIC of the vertical blank that brought it, and that blank's number. */
+  readonly timeMs: number;
+  readonly sequence: number;
+  /** Nothing is shown, because the guest has turned its screen off. */
+  readonly isDark: boolean;
+  /** The picture's size in pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** What the guest says has changed since the previous frame, without the cursor. */
+  readonly damage: Damage;
+  /** The cursor's old and new place, if it changed; may reach beyond the picture. */
+  readonly cursorDamage: Damage;
+}
+
+/** A copy of a plane's state, in plain fields so that copying does not allocate. */
+export class Layer {
+  buffer: HeadlessBuffer | null = null;
+  srcX = 0;
+  srcY = 0;
+  srcWidth = 0;
+  srcHeight = 0;
+  dstX = 0;
+  dstY = 0;
+  dstWidth = 0;
+  dstHeight = 0;
+
+  set(plane: PlaneState, buffer: HeadlessBuffer | null): void {
+    this.buffer = buffer;
+    this.srcX = plane.src.x;
+    this.srcY = plane.src.y;
+    this.srcWidth = plane.src.width;
+    this.srcHeight = plane.src.height;
+    this.dstX = plane.dst.x;
+    this.dstY = plane.dst.y;
+    this.dstWidth = plane.dst.width;
+    this.dstHeight = plane.dst.height;
+  }
+}
+
+/** The contents of one frame. */
+export class Scene implements ShownFrame {
+  timeMs = 0;
+  sequence = 0;
+  width = 0;
+  height = 0;
+  readonly primary = new Layer();
+  readonly cursor = new Layer();
+  readonly damage = new Damage();
+  readonly cursorDamage = new Damage();
+
+  get isDark(): boolean {
+    return this.primary.buffer === null;
+  }
+
+  /** Copies a frame that follows `before`, with `primary` and `cursor` as its buffers. */
+  set(frame: Frame, primary: HeadlessBuffer | null, cursor: HeadlessBuffer | null, before: Scene): void {
+    this.width = frame.canvas.width;
+    this.height = frame.canvas.height;
+    this.primary.set(frame.primary, primary);
+    this.cursor.set(frame.cursor, cursor);
+    this.damage.clear();
+    this.damage.addAll(frame.damage, this.primary.dstX - this.primary.srcX, this.primary.dstY - this.primary.srcY);
+    this.cursorDamage.clear();
+    const old = before.cursor;
+    if (!frame.isCursorNew && cursor === old.buffer && this.cursor.dstX === old.dstX && this.cursor.dstY === old.dstY) return;
+    if (old.buffer) this.cursorDamage.add(old.dstX, old.dstY, old.dstWidth, old.dstHeight);
+    if (cursor) this.cursorDamage.addRect(frame.cursor.dst);
+  }
+}
+
+/** R, G, B, A in memory, as a little-endian word. */
 const OPAQUE_BLACK = 0xff000000;
 
 /**
- * What the scene shows in `region` of its canvas, black where nothing is. Planes are cut to it; one whose source and
- * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be read.
+ * A new picture of `region` of the scene's canvas, black where nothing is. A plane whose source and
+ * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be
+ * read.
  */
 export function compose(scene: Scene, withCursor: boolean, region: Rect): Picture {
   const data = new Uint8Array(region.width * region.height * 4);
@@ -49,7 +122,7 @@ function isAligned({ offset, stride }: HeadlessBuffer): boolean {
   return offset % 4 === 0 && stride % 4 === 0;
 }
 
-/** What most screens are: opaque pixels, each where it was, a word at a time. */
+/** The common case: opaque, unscaled pixels, copied a word at a time. */
 function copyRows(data: Uint8Array, region: Rect, layer: Layer, buffer: HeadlessBuffer, memory: Uint8Array, left: number, top: number, right: number, bottom: number): void {
   const to = new Uint32Array(data.buffer);
   const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
@@ -90,76 +163,4 @@ function paintRow(data: Uint8Array, start: number, memory: Uint8Array, buffer: H
 function scale(a: number, b: number): number {
   const t = a * b + 128;
   return (t + (t >> 8)) >> 8;
-}
-
-/** A frame that has come on screen. The output's own: valid while its listeners are called. */
-export interface ShownFrame {
-  /** CLOCK_MONOTONIC of the vertical blank it came with, and that blank's number. */
-  readonly timeMs: number;
-  readonly sequence: number;
-  /** Nothing is shown: the guest has turned its screen off. */
-  readonly isDark: boolean;
-  /** Of the picture, in pixels. */
-  readonly width: number;
-  readonly height: number;
-  /** What the guest says has changed of the picture since the frame before, without its cursor. */
-  readonly damage: Damage;
-  /** Where the cursor was and is, if it changed; may reach beyond the picture. */
-  readonly cursorDamage: Damage;
-}
-
-/** A copy of one plane's state, in fields so that copying allocates nothing. */
-export class Layer {
-  buffer: HeadlessBuffer | null = null;
-  srcX = 0;
-  srcY = 0;
-  srcWidth = 0;
-  srcHeight = 0;
-  dstX = 0;
-  dstY = 0;
-  dstWidth = 0;
-  dstHeight = 0;
-
-  set(plane: PlaneState, buffer: HeadlessBuffer | null): void {
-    this.buffer = buffer;
-    this.srcX = plane.src.x;
-    this.srcY = plane.src.y;
-    this.srcWidth = plane.src.width;
-    this.srcHeight = plane.src.height;
-    this.dstX = plane.dst.x;
-    this.dstY = plane.dst.y;
-    this.dstWidth = plane.dst.width;
-    this.dstHeight = plane.dst.height;
-  }
-}
-
-/** What one frame shows. */
-export class Scene implements ShownFrame {
-  timeMs = 0;
-  sequence = 0;
-  width = 0;
-  height = 0;
-  readonly primary = new Layer();
-  readonly cursor = new Layer();
-  readonly damage = new Damage();
-  readonly cursorDamage = new Damage();
-
-  get isDark(): boolean {
-    return this.primary.buffer === null;
-  }
-
-  /** Takes over a frame that follows `before`; of its handles there are `primary` and `cursor`. */
-  set(frame: Frame, primary: HeadlessBuffer | null, cursor: HeadlessBuffer | null, before: Scene): void {
-    this.width = frame.canvas.width;
-    this.height = frame.canvas.height;
-    this.primary.set(frame.primary, primary);
-    this.cursor.set(frame.cursor, cursor);
-    this.damage.clear();
-    this.damage.addAll(frame.damage, this.primary.dstX - this.primary.srcX, this.primary.dstY - this.primary.srcY);
-    this.cursorDamage.clear();
-    const old = before.cursor;
-    if (!frame.isCursorNew && cursor === old.buffer && this.cursor.dstX === old.dstX && this.cursor.dstY === old.dstY) return;
-    if (old.buffer) this.cursorDamage.add(old.dstX, old.dstY, old.dstWidth, old.dstHeight);
-    if (cursor) this.cursorDamage.addRect(frame.cursor.dst);
-  }
 }

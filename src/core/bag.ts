@@ -1,4 +1,4 @@
-/** A few things in no order, without allocating once it has grown to its working size. */
+/** A small unordered collection that does not allocate once it has grown to its working size. */
 export class Bag<T> {
   readonly #items: (T | undefined)[] = [];
   #count = 0;
@@ -7,7 +7,7 @@ export class Bag<T> {
     return this.#count;
   }
 
-  /** One of `count`, each in the same place until the next change. */
+  /** The item at `index` below `count`. Indices stay valid until the next change. */
   at(index: number): T {
     return this.#items[index]!;
   }
@@ -21,7 +21,7 @@ export class Bag<T> {
     return false;
   }
 
-  /** Removes one occurrence; false when there is none. */
+  /** Removes one occurrence; false if there is none. */
   remove(item: T): boolean {
     for (let i = 0; i < this.#count; i++) {
       if (this.#items[i] !== item) continue;
@@ -32,7 +32,7 @@ export class Bag<T> {
     return false;
   }
 
-  /** Takes one out; undefined when empty. */
+  /** Removes and returns any item; undefined if empty. */
   pop(): T | undefined {
     if (this.#count === 0) return undefined;
     const item = this.#items[--this.#count];

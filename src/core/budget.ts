@@ -1,4 +1,4 @@
-/** Counts host memory that a guest can make us use, in bytes. Everybody who allocates for it shares one. */
+/** Counts the host memory that a guest can cause, in bytes. Everything allocated for one guest shares a budget. */
 export class MemoryBudget {
   readonly limit: number;
   #used = 0;
@@ -11,14 +11,14 @@ export class MemoryBudget {
     return this.#used;
   }
 
-  /** Takes `bytes`; false, and nothing taken, if that is more than is left. */
+  /** Charges `bytes`. False, with nothing charged, if that would exceed the limit. */
   reserve(bytes: number): boolean {
     if (this.#used + bytes > this.limit) return false;
     this.#used += bytes;
     return true;
   }
 
-  /** Gives back what `reserve` took. */
+  /** Returns `bytes` charged by `reserve`. */
   release(bytes: number): void {
     this.#used -= bytes;
   }

@@ -1,12 +1,12 @@
 import type { Rect } from './geometry.ts';
 
-/** More rectangles than this cost more to track than the pixels between them cost to copy. */
+/** Above this, tracking more rectangles costs more than copying the pixels between them. */
 const MAX_RECTS = 16;
 
 /**
- * Rectangles that changed, as a small bounded list: a rectangle inside another is dropped, and
- * when the list is full the two whose union wastes the least area become one. It may cover more
- * than was added, never less. Storage is fixed at construction; no method allocates.
+ * A bounded list of rectangles that changed. A rectangle inside another is dropped; when the list is
+ * full, the two whose union wastes the least area are merged. It may cover more than was added,
+ * never less. Storage is fixed at construction; no method allocates.
  */
 export class Damage {
   /** x1, y1, x2, y2 of each rectangle; the second pair is exclusive. */
@@ -37,7 +37,7 @@ export class Damage {
     return this.#edges[i * 4 + 3]! - this.#edges[i * 4 + 1]!;
   }
 
-  /** Pixels covered; rectangles that overlap count twice. */
+  /** Pixels covered; overlaps count twice. */
   get area(): number {
     let sum = 0;
     for (let i = 0; i < this.#count; i++) sum += this.width(i) * this.height(i);
@@ -48,7 +48,7 @@ export class Damage {
     this.#count = 0;
   }
 
-  /** Adds a rectangle of 32-bit coordinates; an empty one adds nothing. */
+  /** Adds a rectangle, whose coordinates must fit 32 bits. An empty one adds nothing. */
   add(x: number, y: number, width: number, height: number): void {
     if (width <= 0 || height <= 0) return;
     this.#insert(x, y, x + width, y + height);
@@ -58,7 +58,7 @@ export class Damage {
     this.add(rect.x, rect.y, rect.width, rect.height);
   }
 
-  /** Adds another's rectangles, moved by `dx`, `dy`. */
+  /** Adds the rectangles of `other`, moved by `dx`, `dy`. */
   addAll(other: Damage, dx = 0, dy = 0): void {
     const from = other.#edges;
     if (this.#count > 0) {
@@ -72,7 +72,7 @@ export class Damage {
     }
   }
 
-  /** Cuts every rectangle to `bounds` and drops those left empty. */
+  /** Clips every rectangle to `bounds` and drops those left empty. */
   clip(bounds: Rect): void {
     const e = this.#edges;
     const right = bounds.x + bounds.width;
@@ -129,7 +129,7 @@ export class Damage {
     const y1 = Math.min(e[a + 1]!, e[b + 1]!);
     const x2 = Math.max(e[a + 2]!, e[b + 2]!);
     const y2 = Math.max(e[a + 3]!, e[b + 3]!);
-    // The higher index first: removing moves the last rectangle into the hole.
+    // The higher index first, because removing moves the last rectangle into the gap.
     this.#remove(bestB);
     this.#remove(bestA);
     this.#insert(x1, y1, x2, y2);

@@ -2,7 +2,7 @@ import { ScanoutError } from '../sys/errors.ts';
 
 export { ScanoutError };
 
-/** A command line, specification string or option that cannot be used as given. */
+/** A command line, specification or option that cannot be used as given. */
 export class UsageError extends ScanoutError<'usage'> {
   constructor(message: string) {
     super('usage', message);

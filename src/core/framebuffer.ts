@@ -5,16 +5,16 @@ import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
 
 export type { PageRange };
 
-/** Identity of a framebuffer for caches; never reused while the process lives. */
+/** Identifies a framebuffer in caches; never reused during the life of the process. */
 export type FramebufferId = number & { readonly __brand: 'FramebufferId' };
 
-/** Where one memory plane starts inside the backing and how far its rows are apart, in bytes. */
+/** Where a memory plane starts in the backing, and the distance between its rows, in bytes. */
 export interface MemoryPlane {
   readonly offset: number;
   readonly stride: number;
 }
 
-/** What pixels look like, whoever owns them. One memory plane for RGB, up to four for YUV. */
+/** How pixels are laid out in memory. One memory plane for RGB, up to four for YUV. */
 export interface PixelLayout {
   readonly width: number;
   readonly height: number;
@@ -24,20 +24,20 @@ export interface PixelLayout {
 }
 
 
-/** Pixels in pages of memfds (guest RAM, or a store of ours), in the order of the picture. */
+/** Pixels in pages of memfds (guest RAM, or memory allocated for the guest), in the order of the picture. */
 export interface PagesBacking {
   readonly kind: 'pages';
-  /** The guest shares these pages knowingly (a guest blob) and sends no transfers it relies on. */
+  /** The guest shares these pages explicitly (a guest blob), so it relies on no transfers. */
   readonly isBlob: boolean;
   readonly ranges: readonly PageRange[];
   /**
-   * All ranges as one read-only mapping, made on the first call and owned by the source; gone
-   * after `destroyed`. Throws SysError when the kernel refuses the mapping.
+   * All ranges as one read-only mapping, made by the first call. The source owns it and unmaps it
+   * after `destroyed`. Throws SysError if the kernel refuses the mapping.
    */
   pixels(): Mapping;
 }
 
-/** Pixels in a dma-buf; all memory planes lie in it. The source owns the fd. */
+/** Pixels in a dma-buf that holds all memory planes. The source owns the descriptor. */
 export interface DmabufBacking {
   readonly kind: 'dmabuf';
   readonly dmabuf: BorrowedFd;
@@ -45,7 +45,7 @@ export interface DmabufBacking {
 
 export type Backing = PagesBacking | DmabufBacking;
 
-/** What a guest said about pixels it draws. Immutable; owned by the source until `destroyed`. */
+/** A guest's description of pixels it draws. Immutable; owned by the source until `destroyed`. */
 export interface Framebuffer extends PixelLayout {
   readonly id: FramebufferId;
   readonly backing: Backing;
@@ -57,7 +57,7 @@ export function newFramebufferId(): FramebufferId {
   return ++lastId as FramebufferId;
 }
 
-/** The fourcc x modifier pairs something accepts. Immutable after construction. */
+/** A set of fourcc and modifier pairs. Immutable after construction. */
 export class FormatSet {
   readonly #pairs = new Map<Fourcc, Set<Modifier>>();
 

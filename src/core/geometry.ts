@@ -1,4 +1,4 @@
-/** A rectangle in whole pixels; empty when width or height is 0. */
+/** A rectangle in whole pixels; empty if width or height is 0. */
 export interface Rect {
   readonly x: number;
   readonly y: number;
@@ -13,7 +13,7 @@ export interface Size {
 
 export const EMPTY_RECT: Rect = Object.freeze({ x: 0, y: 0, width: 0, height: 0 });
 
-/** A rectangle that is moved rather than replaced, for where nothing may be allocated. */
+/** A rectangle that is changed in place, for code that must not allocate. */
 export class MutableRect implements Rect {
   x = 0;
   y = 0;

@@ -9,11 +9,11 @@ export interface Monitor {
   readonly heightMm: number;
   /** At most 13 ASCII characters reach the guest. */
   readonly name: string;
-  /** The real monitor's EDID, when there is one; otherwise the source makes one from the fields above. */
+  /** The real monitor's EDID, if there is one. Otherwise the source makes one from the fields above. */
   readonly edid?: Uint8Array;
 }
 
-/** Whether a guest would see no difference between them, but for the name. */
+/** Whether a guest would see no difference between them, apart from the name. */
 export function sameMonitor(a: Monitor, b: Monitor): boolean {
   return (
     a.width === b.width &&
@@ -31,7 +31,7 @@ function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolea
 
 export const MAX_REFRESH_MHZ = 1_000_000;
 
-/** A monitor of 96 dots per inch, for outputs that have no physical size. */
+/** A monitor of 96 dots per inch, for outputs without a physical size. */
 export function virtualMonitor(name: string, width: number, height: number, refreshMhz: number): Monitor {
   return { name, width, height, refreshMhz, widthMm: Math.round((width * 25.4) / 96), heightMm: Math.round((height * 25.4) / 96) };
 }

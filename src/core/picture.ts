@@ -1,4 +1,4 @@
-/** What a screen showed, as plain pixels that belong to whoever holds it. */
+/** A captured screen as plain pixels, shared with nothing. */
 export interface Picture {
   /** In pixels. */
   readonly width: number;

@@ -1,8 +1,8 @@
 import { monotonicMs } from '../sys/clock.ts';
 
 /**
- * The vertical blanks of a monitor that does not exist: blank number n was at n refreshes after
- * the zero of CLOCK_MONOTONIC, whether anybody looked or not. Times are in milliseconds.
+ * The vertical blanks of a virtual monitor: blank n is n refreshes after the zero of
+ * CLOCK_MONOTONIC. Times are in milliseconds.
  */
 export class VblankClock {
   readonly #periodMs: number;
