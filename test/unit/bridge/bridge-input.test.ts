@@ -15,7 +15,7 @@ beforeEach(() => {
   input = new Proxy({} as GuestInput, { get: (_target, method: string) => (...values: unknown[]) => void told.push([method, ...values].join(' ')) });
 });
 
-test('an output tells the guest what is done at it, of the scanout it shows', () => {
+test("Bridge: gives outputs the guest's input and the scanout they show", () => {
   using desk = new FakeOutput();
   using bridge = new Bridge(source, { input });
   bridge.show(SECOND, desk);
@@ -26,7 +26,7 @@ test('an output tells the guest what is done at it, of the scanout it shows', ()
   expect(told).toEqual(['pointerMovedTo 1 3 4', 'frame']);
 });
 
-test('the guest\'s input knows how large the pictures are, and when there are none', () => {
+test('Bridge: tells the guest\'s input the size of each picture and when it is off', () => {
   using picture = new GuestPicture(64, 48);
   using bridge = new Bridge(source, { input });
   source.sink.scanout(SECOND, picture.framebuffer, { x: 8, y: 0, width: 32, height: 48 });
@@ -36,7 +36,7 @@ test('the guest\'s input knows how large the pictures are, and when there are no
   expect(told).toEqual(['scanoutSized 1 32 48', 'scanoutSized 1 0 0']);
 });
 
-test('an output that goes lifts nothing that is held at another', () => {
+test('Bridge: releases nothing that is held at other outputs when an output closes', () => {
   using desk = new FakeOutput();
   using bridge = new Bridge(source, { input });
   bridge.show(SECOND, desk);
@@ -45,7 +45,7 @@ test('an output that goes lifts nothing that is held at another', () => {
   expect(told).toEqual([]);
 });
 
-test('without input devices an output knows that there are none', () => {
+test('Bridge: gives outputs no input if the guest has no input devices', () => {
   using desk = new FakeOutput();
   using bridge = new Bridge(source);
   bridge.show(SECOND, desk);

@@ -22,14 +22,14 @@ function showInTurns(screen: FakeOutput): GuestPicture {
   return b;
 }
 
-describe('mirrors', () => {
+describe('outputs that mirror one scanout', () => {
   let second: FakeOutput;
 
   beforeEach(() => {
     second = new FakeOutput({ name: 'second' });
   });
 
-  test('hand the guest over when the first is unplugged, and back', () => {
+  test("pass the guest's monitor on when the first is unplugged, and back", () => {
     const { monitor: own } = output;
     const other = virtualMonitor('other', 800, 600, 75_000);
     second.plug(other);
@@ -42,7 +42,7 @@ describe('mirrors', () => {
     expect(told).toEqual([other, null, other, own]);
   });
 
-  test('that are dark when they join are no monitor of the guest until they light', () => {
+  test('give the guest no monitor until one of them has one', () => {
     const other = virtualMonitor('other', 800, 600, 75_000);
     second.plug(null);
     bridge.show(FIRST, second);
@@ -52,7 +52,7 @@ describe('mirrors', () => {
     expect(source.monitors[0]).toBe(other);
   });
 
-  test('that are dark hold up nobody while one is lit', () => {
+  test('do not delay flushes while unplugged if another is lit', () => {
     second.plug(null);
     bridge.show(FIRST, output);
     bridge.show(FIRST, second);
@@ -66,7 +66,7 @@ describe('mirrors', () => {
     expect(flush.done).toHaveBeenCalledOnce();
   });
 
-  test('that are all dark pace the guest by their timers', () => {
+  test('pace the guest by their timers while all are unplugged', () => {
     bridge.show(FIRST, output);
     bridge.show(FIRST, second);
     output.plug(null);
@@ -82,7 +82,7 @@ describe('mirrors', () => {
 });
 
 describe('an output', () => {
-  test('lost in mid-flight leaves no guest waiting', () => {
+  test('that closes with a frame in flight completes every flush', () => {
     bridge.show(FIRST, output);
     const a = picture();
     source.show(a.framebuffer);
@@ -91,7 +91,7 @@ describe('an output', () => {
     expect(flushes.map((f) => f.done.mock.calls.length)).toEqual([1, 1]);
   });
 
-  test('without the guest’s format gets it converted', () => {
+  test('without the guest’s format gets converted pixels', () => {
     bridge.show(FIRST, output);
     const a = picture(8, 8, DRM_FORMAT.XBGR8888);
     a.fill(0, 0, 8, 8, 0x332211);
@@ -100,7 +100,7 @@ describe('an output', () => {
     expect([...output.picture().slice(0, 3)]).toEqual([0x33, 0x22, 0x11]);
   });
 
-  test('that refuses a format for good is asked once', () => {
+  test('that refuses a format for good is asked only once', () => {
     const direct = new FakeOutput({ readsPages: true });
     direct.refuse = 'format';
     bridge.show(FIRST, direct);
@@ -110,7 +110,7 @@ describe('an output', () => {
     expect(logged.filter((line) => line.includes('refused'))).toHaveLength(1);
   });
 
-  test('that refuses a size is asked again for the next framebuffer, and once for each', () => {
+  test('that refuses a size is asked once for each framebuffer', () => {
     const direct = new FakeOutput({ readsPages: true });
     direct.refuse = 'size';
     bridge.show(FIRST, direct);
@@ -118,7 +118,7 @@ describe('an output', () => {
     expect(direct.importCount).toBe(2);
   });
 
-  test('with no memory for shadows leaves the guest running, with one log line', () => {
+  test('without memory for shadows completes flushes and logs one line', () => {
     output.failShadows = true;
     bridge.show(FIRST, output);
     const a = picture();
@@ -149,7 +149,7 @@ describe('Bridge.hide', () => {
     expect(output.picture()).toEqual(a.read());
   });
 
-  test('takes the picture off the output, which is driven no more', () => {
+  test('takes the picture off the output and stops presenting', () => {
     bridge.show(FIRST, output);
     const a = picture();
     source.show(a.framebuffer);
@@ -203,7 +203,7 @@ describe('an output that joins', () => {
 });
 
 describe('an output without a shadow format for the cursor', () => {
-  test('shows none, says so once, and the guest goes on', () => {
+  test('shows no cursor and logs it once', () => {
     const opaque = new FakeOutput({ shadowFormats: [DRM_FORMAT.XRGB8888] });
     bridge.show(FIRST, opaque);
     const arrow = picture(16, 16, DRM_FORMAT.ARGB8888);
@@ -223,7 +223,7 @@ describe('an output without a shadow format for the cursor', () => {
 });
 
 describe('a flush', () => {
-  test('with a fence, of pages the output reads while it presents, is done at the commit and not before', () => {
+  test('with a fence, of pages that present reads, is done by the commit', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
     const a = picture();

@@ -12,7 +12,7 @@ import { bridge, FIRST, output, picture, source, useBridge } from './bridge-rig.
 useBridge();
 
 describe('a guest that flips between buffers', () => {
-  test('is answered when its frame is on screen, not before', () => {
+  test('has its flush done when the frame is on screen, not before', () => {
     bridge.show(FIRST, output);
     const a = picture();
     source.show(a.framebuffer);
@@ -23,7 +23,7 @@ describe('a guest that flips between buffers', () => {
     expect(flush.done).toHaveBeenCalledOnce();
   });
 
-  test('without a copy, is answered only when the replaced buffer is released', () => {
+  test('without a copy, has its flush done only when the replaced buffer is released', () => {
     const importing = new FakeOutput({ imports: new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]) });
     bridge.show(FIRST, importing);
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
@@ -39,7 +39,7 @@ describe('a guest that flips between buffers', () => {
     expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe('dmabuf');
   });
 
-  test('read by the output itself, is answered on presentation: no buffer is held', () => {
+  test('read by the output itself, has its flush done when presented, because no buffer is held', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
     for (const p of [picture(), picture()]) {
@@ -50,7 +50,7 @@ describe('a guest that flips between buffers', () => {
     }
   });
 
-  test('is imported anew when the output imports something else, and copied when that is refused', () => {
+  test("is imported again when the output's imports change, and copied if refused", () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
     const p = picture();
@@ -69,7 +69,7 @@ describe('a guest that flips between buffers', () => {
     expect(direct.picture()).toEqual(p.read());
   });
 
-  test('is shown as it was before when it was known and others were copied meanwhile', () => {
+  test('flips back to a known handle after other framebuffers were copied', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
     const flip = (to: Framebuffer): ReturnType<typeof source.flush> => {
@@ -89,7 +89,7 @@ describe('a guest that flips between buffers', () => {
     expect(flip(picture().framebuffer).done).toHaveBeenCalledOnce();
   });
 
-  test('imports each framebuffer once in 10,000 flips', () => {
+  test('has each framebuffer imported once in 10,000 flips', () => {
     const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct);
     const buffers = [picture(), picture(), picture()];
@@ -102,7 +102,7 @@ describe('a guest that flips between buffers', () => {
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'direct', imports: 3, hits: 9997, evictions: 0 });
   });
 
-  test('faster than the screen, has its newest frame shown and all of them answered', () => {
+  test('faster than the screen, has its newest frame shown and every flush done', () => {
     bridge.show(FIRST, output);
     const [a, b, c] = [picture(), picture(), picture()];
     const flushes = [a, b, c].map((p, i) => {
@@ -122,7 +122,7 @@ describe('a guest that flips between buffers', () => {
 });
 
 describe('a guest that redraws the buffer on screen', () => {
-  test('is answered at once, its pixels being copied', () => {
+  test('has its flush done at once when the pixels are copied', () => {
     bridge.show(FIRST, output);
     const a = picture();
     source.show(a.framebuffer);
@@ -133,7 +133,7 @@ describe('a guest that redraws the buffer on screen', () => {
     expect(output.presents.at(-1)!.damage).toEqual([[1, 2, 3, 4]]);
   });
 
-  test('and flushes nothing keeps the buffer that is on screen', () => {
+  test('with empty damage keeps the buffer that is on screen', () => {
     bridge.show(FIRST, output);
     source.show(picture().framebuffer);
     source.flush(0, 0, 64, 48);
@@ -171,7 +171,7 @@ describe('a guest that redraws the buffer on screen', () => {
     expect(bridge.stats[0]!.screens[0]!.primary.copiedBytes - settled).toBeLessThanOrEqual((2 * 2 + 10) * 4);
   });
 
-  test('is shown exactly, whatever it damages and however slow the screen is', () => {
+  test('is shown exactly for any damage and any pace of the screen', () => {
     const step = fc.record({
       x: fc.integer({ min: 0, max: 60 }),
       y: fc.integer({ min: 0, max: 44 }),
@@ -205,7 +205,7 @@ describe('a guest that redraws the buffer on screen', () => {
 });
 
 describe('a scanout', () => {
-  test('that is a part of a framebuffer shows that part', () => {
+  test('that shows a part of a framebuffer shows exactly that part', () => {
     bridge.show(FIRST, output);
     const a = picture();
     a.fill(0, 0, 64, 48, 0x111111);
@@ -226,7 +226,7 @@ describe('a scanout', () => {
     expect(output.presents.at(-1)!.handle).toBeNull();
   });
 
-  test('on two outputs is answered when both have shown it', () => {
+  test('on two outputs has its flush done when both have shown it', () => {
     const second = new FakeOutput({ name: 'second' });
     bridge.show(FIRST, output);
     bridge.show(FIRST, second);
@@ -240,7 +240,7 @@ describe('a scanout', () => {
     expect(second.picture()).toEqual(output.picture());
   });
 
-  test('nobody looks at still answers its guest', async () => {
+  test('without an output still completes flushes', async () => {
     const a = picture();
     source.show(a.framebuffer);
     await new Promise<void>((resolve) => {
@@ -250,7 +250,7 @@ describe('a scanout', () => {
     });
   });
 
-  test('joined by an output later is shown there without waiting for the guest', () => {
+  test('joined by an output later is shown there without a flush', () => {
     const a = picture();
     a.fill(0, 0, 64, 48, 0xabcdef);
     source.show(a.framebuffer);
@@ -258,7 +258,7 @@ describe('a scanout', () => {
     expect(output.picture()).toEqual(a.read());
   });
 
-  test('takes the monitor of the first output that shows it, and of the next when that goes', () => {
+  test('has the monitor of the first output that shows it, then of the next', () => {
     const second = new FakeOutput({ name: 'second' });
     bridge.show(FIRST, output);
     bridge.show(FIRST, second);
@@ -270,7 +270,7 @@ describe('a scanout', () => {
   });
 });
 
-test('shadows stay within the memory budget and give it back', () => {
+test("Bridge: charges shadows to the source's budget and returns it on dispose", () => {
   const budget = new MemoryBudget(64 * 48 * 4 * 8);
   source.budget = budget;
   using bounded = new Bridge(source, { zeroCopy: 'off' });
@@ -283,7 +283,7 @@ test('shadows stay within the memory budget and give it back', () => {
   expect(budget.used).toBe(0);
 });
 
-test('a guest that comes and goes leaves no fd and no mapping behind', () => {
+test('Bridge: leaves no descriptor and no mapping behind when guests come and go', () => {
   const fds = openFds().size;
   const mappings = mappingCount();
   for (let i = 0; i < 5; i++) {

@@ -37,7 +37,7 @@ export class GuestPicture implements Disposable {
     };
   }
 
-  /** The same pixels as a dma-buf would give them; nothing here asks the fd for more than its number. */
+  /** The same pixels described as a dma-buf. The descriptor is a memfd, which FakeOutput never opens. */
   get asDmabuf(): Framebuffer {
     return { ...this.framebuffer, backing: { kind: 'dmabuf', dmabuf: this.#memfd } };
   }
@@ -54,7 +54,7 @@ export class GuestPicture implements Disposable {
     return cut(this.pixels.bytes, this.framebuffer.planes[0]!.stride, x, y, width, height);
   }
 
-  /** Gives every pixel another colour than its neighbours have. */
+  /** Gives every pixel a colour unlike its neighbours'. */
   noise(seed = 1): void {
     let state = seed;
     for (let y = 0; y < this.framebuffer.height; y++) {
@@ -62,7 +62,7 @@ export class GuestPicture implements Disposable {
     }
   }
 
-  /** What a screen shows of it. */
+  /** The picture as a screen shows it. */
   get rgb(): Picture {
     const { width, height } = this.framebuffer;
     const bytes = this.read();
@@ -133,7 +133,7 @@ export class FakeHandle implements Handle {
 
 type FakeBuffer = FakeHandle | FakeShadow;
 
-/** An output whose vertical blanks the test gives, and whose answers to `import` it chooses. */
+/** An output whose vertical blanks and answers to `import` the test controls. */
 export class FakeOutput implements Output {
   readonly name: string;
   monitor: Monitor | null;
@@ -143,11 +143,11 @@ export class FakeOutput implements Output {
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
   readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null; acquire: BorrowedFd | null }[] = [];
-  /** Every handle there ever was, and what it was made of. */
+  /** Every handle ever made, and its framebuffer. */
   readonly imported: { readonly framebuffer: Framebuffer; readonly handle: FakeHandle }[] = [];
-  /** Called after each `present`, which has returned by then. */
+  /** Called after each `present` has returned. */
   onPresent: (() => void) | null = null;
-  /** Makes the release fence of each frame that wants one. */
+  /** Makes the release fence of each frame that asks for one. */
   giveFence: (() => OwnedFd) | null = null;
   refuse: RefusalCode | null = null;
   importCount = 0;
@@ -189,12 +189,12 @@ export class FakeOutput implements Output {
     return this.#shown;
   }
 
-  /** Who shows something on it: for what is done at it. */
+  /** The attached listener, for input. */
   get screen(): ScreenListener {
     return this.#listener!;
   }
 
-  /** Handles not disposed of. */
+  /** Handles not disposed yet. */
   get live(): FakeHandle[] {
     return this.imported.map(({ handle }) => handle).filter(({ isDisposed }) => !isDisposed);
   }
@@ -236,7 +236,7 @@ export class FakeOutput implements Output {
     if (this.onPresent) queueMicrotask(this.onPresent);
   }
 
-  /** The vertical blank: the pending frame is on screen; what it replaced is free unless `keep`. */
+  /** The vertical blank: the pending frame is on screen, and what it replaced is released unless `keepReplaced`. */
   vblank(options: { keepReplaced?: boolean } = {}): Handle | null {
     const replaced = this.#shown;
     this.#shown = this.#pending;
@@ -252,7 +252,7 @@ export class FakeOutput implements Output {
     this.#listener!.released(handle);
   }
 
-  /** Null: the cable is pulled. */
+  /** Null unplugs the monitor. */
   plug(monitor: Monitor | null): void {
     this.monitor = monitor;
     this.#listener?.resized(monitor);
@@ -266,7 +266,7 @@ export class FakeOutput implements Output {
     this.#listener!.closed('told to close');
   }
 
-  /** What the last presented shadow holds, tightly packed. */
+  /** The pixels of the last presented shadow, tightly packed. */
   picture(): Uint8Array {
     const shadow = this.presents.at(-1)!.handle as FakeShadow;
     return cut(shadow.memory.bytes, shadow.stride, 0, 0, shadow.width, shadow.height);
@@ -290,7 +290,7 @@ export class FakeOutput implements Output {
 
 const FIRST = scanoutId(0);
 
-/** A guest that does what the test tells it to. */
+/** A guest that the test controls. */
 export class FakeSource implements Source {
   readonly scanouts = 2;
   budget = new MemoryBudget(Infinity);
@@ -318,6 +318,6 @@ export class FakeSource implements Source {
   }
 
   [Symbol.dispose](): void {
-    // Nothing of its own.
+    // It owns nothing.
   }
 }

@@ -99,8 +99,8 @@ afterEach(() => {
   stack[Symbol.dispose]();
 });
 
-describe('a picture that is not finished', () => {
-  test('goes with its fence to an output that takes it', () => {
+describe('a flush with an acquire fence', () => {
+  test('is presented at once with its fence if the output takes fences', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     const fence = newFence();
     source.flip('a', picture().asDmabuf, { acquire: fence });
@@ -110,7 +110,7 @@ describe('a picture that is not finished', () => {
     expect(source.done).toEqual(['a']);
   });
 
-  test('has no fence the second time it is presented', () => {
+  test('passes its fence on only once', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     source.flip('a', picture().asDmabuf, { acquire: newFence() });
     output.vblank();
@@ -118,7 +118,7 @@ describe('a picture that is not finished', () => {
     expect(output.presents.at(-1)!.acquire).toBeNull();
   });
 
-  test('keeps its fence open until it is on screen, though it is on screen already', () => {
+  test('of the framebuffer on screen is done only when its frame is shown', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     const front = picture().asDmabuf;
     source.flip('first', front);
@@ -147,7 +147,7 @@ describe('a picture that is not finished', () => {
     expect(source.done).toEqual(['a']);
   });
 
-  test('is copied as it is when finished', async () => {
+  test('is copied after its fence has signalled', async () => {
     const output = screen();
     const fence = newFence();
     const drawn = picture(RED);
@@ -157,7 +157,7 @@ describe('a picture that is not finished', () => {
     expect(firstPixel(output)).toBe(BLUE);
   });
 
-  test('is overtaken by one that is', async () => {
+  test('is superseded by a later flush without a fence', async () => {
     const output = screen();
     const late = newFence();
     source.flip('late', picture(RED).framebuffer, { acquire: late });
@@ -171,7 +171,7 @@ describe('a picture that is not finished', () => {
     expect(firstPixel(output)).toBe(BLUE);
   });
 
-  test('waits for the fence of the newest, not for that of one it overtook', async () => {
+  test("waits for the newest flush's fence only", async () => {
     const output = screen();
     const [older, newer] = [newFence(), newFence()];
     source.flip('older', picture(RED).framebuffer, { acquire: older });
@@ -183,7 +183,7 @@ describe('a picture that is not finished', () => {
     expect(firstPixel(output)).toBe(BLUE);
   });
 
-  test('holds up no other screen', async () => {
+  test('does not delay a screen that takes fences', async () => {
     const copying = screen();
     const fencing = screen({ name: 'fencing', imports: LINEAR, takesFences: true });
     const fence = newFence();
@@ -197,7 +197,7 @@ describe('a picture that is not finished', () => {
     expect(source.done).toEqual(['a']);
   });
 
-  test('is waited for by several screens at once', async () => {
+  test('is awaited by several screens at once', async () => {
     const screens = [screen(), screen({ name: 'second' })];
     const fence = newFence();
     source.flip('a', picture().framebuffer, { acquire: fence });
@@ -206,7 +206,7 @@ describe('a picture that is not finished', () => {
     expect(source.done).toEqual(['a']);
   });
 
-  test('that a dark screen waits for may be closed by its source', async () => {
+  test('may have its fence closed by the source once it is done', async () => {
     const lit = screen({ imports: LINEAR, takesFences: true });
     const dark = screen({ name: 'dark' });
     dark.plug(null);
@@ -220,7 +220,7 @@ describe('a picture that is not finished', () => {
     later[Symbol.dispose]();
   });
 
-  test('is forgotten when the guest turns its monitor off, and when the bridge ends', async () => {
+  test('is dropped when the scanout is turned off or the bridge is disposed', async () => {
     const output = screen();
     const fence = newFence();
     source.flip('a', picture().framebuffer, { acquire: fence });
@@ -235,8 +235,8 @@ describe('a picture that is not finished', () => {
   });
 });
 
-describe('a source that waits for fences itself', () => {
-  test('is given one for each flush of the frame', () => {
+describe('a source that takes release fences', () => {
+  test('gets one for each flush of the frame', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     const shown = newFence();
     output.giveFence = () => dupFd(shown);
@@ -250,7 +250,7 @@ describe('a source that waits for fences itself', () => {
     expect(given).toHaveLength(3);
   });
 
-  test('is given none where the output has none, or there is more than one', () => {
+  test('gets none if the output has none or several outputs mirror the scanout', () => {
     const given: OwnedFd[] = [];
     const release = (fence: OwnedFd): void => void given.push(stack.use(fence));
     const plain = screen();
@@ -263,7 +263,7 @@ describe('a source that waits for fences itself', () => {
     expect(given).toEqual([]);
   });
 
-  test('of which nobody asks, has none made', () => {
+  test('causes no fence if its flushes do not ask for one', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     output.giveFence = () => {
       throw new Error('nobody asked');

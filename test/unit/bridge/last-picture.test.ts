@@ -91,7 +91,7 @@ describe.each([
   ['an output that reads the guest’s memory', true],
   ['an output that is given copies', false],
 ])('the last picture on %s', (_, readsPages) => {
-  test('stays when the guest is reset, whatever becomes of its memory', () => {
+  test('stays when the guest is reset and its memory changes', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const picture = scene.picture(0x123456);
     const expected = picture.read();
@@ -101,7 +101,7 @@ describe.each([
     expect(scene.output.picture()).toEqual(expected);
   });
 
-  test('is the one that was on its way to the screen', () => {
+  test('is the one that was in flight', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     scene.show(scene.picture(0x111111));
     const picture = scene.picture(0x222222);
@@ -115,7 +115,7 @@ describe.each([
     expect(flush.done).toHaveBeenCalledOnce();
   });
 
-  test('is replaced by the next guest’s, of another size, with nothing in between', () => {
+  test('is replaced by the next guest’s picture of another size without a dark frame', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const old = scene.picture(0x123456);
     scene.show(old);
@@ -132,7 +132,7 @@ describe.each([
     if (!readsPages) expect(scene.output.picture()).toEqual(next.read());
   });
 
-  test('is shown though the next guest’s, of another size, is announced before that', () => {
+  test('is shown even if the next guest announces another size first', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const old = scene.picture(0x123456);
     const expected = old.read();
@@ -147,7 +147,7 @@ describe.each([
     expect(scene.shown).toMatchObject({ canvas: '64x48', damage: [[0, 0, 64, 48]] });
   });
 
-  test('is not one that was announced and never drawn', () => {
+  test('is never a framebuffer that was announced and not flushed', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const old = scene.picture(0x123456);
     const expected = old.read();
@@ -161,7 +161,7 @@ describe.each([
     expect(scene.output.picture()).toEqual(expected);
   });
 
-  test('has no cursor, which is back with the guest', () => {
+  test('has no cursor until the guest draws again', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     const picture = scene.picture(0x123456);
     const arrow = scene.picture(0xffffff, 16, 16);
@@ -177,8 +177,8 @@ describe.each([
   });
 });
 
-describe('a guest that stands still', () => {
-  test('is shown as it was, cursor and all, though its memory changes', () => {
+describe('a halted guest', () => {
+  test('is shown with its cursor as it was, even if its memory changes', () => {
     using scene = new Scene({ keepLast: false, readsPages: true });
     const picture = scene.picture(0x123456);
     const expected = picture.read();
@@ -193,7 +193,7 @@ describe('a guest that stands still', () => {
     expect(scene.shown!.cursor).not.toBeInstanceOf(FakeHandle);
   });
 
-  test('is shown by the handles of before when it goes on, and its copy is gone', () => {
+  test('is shown by its earlier handles when it resumes, and the copy is freed', () => {
     using scene = new Scene({ keepLast: false, readsPages: true });
     const picture = scene.picture(0x123456);
     scene.show(picture);
@@ -218,7 +218,7 @@ describe('a guest that stands still', () => {
     expect(scene.budget.used).toBe(0);
   });
 
-  test('is dark, not junk, where there is no memory for a copy, and the log says so once', () => {
+  test('is dark if there is no memory for a copy, and logs that once', () => {
     using scene = new Scene({ keepLast: true, readsPages: true, limit: 4096 });
     for (const picture of [scene.picture(0x111111), scene.picture(0x222222)]) {
       scene.show(picture);
@@ -230,7 +230,7 @@ describe('a guest that stands still', () => {
   });
 });
 
-test('whatever a guest does before it goes, the picture of its last flush stays', () => {
+test('Bridge: keeps the picture of the last flush, whatever the guest does before it goes', () => {
   const step = fc.record({
     what: fc.constantFrom('flip', 'redraw', 'halt', 'cursor', 'off'),
     colour: fc.integer({ min: 1, max: 0xffffff }),

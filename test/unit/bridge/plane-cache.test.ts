@@ -24,7 +24,7 @@ const CAPACITY = 64;
 /** 32x32 pixels are one page. */
 const SIDE = 32;
 
-describe('a plane cache', () => {
+describe('PlaneCache', () => {
 
   function filled(count: number, isHeld = false): { cache: PlaneCache; ids: FramebufferId[]; handles: FakeHandle[] } {
     const cache = new PlaneCache();
@@ -38,7 +38,7 @@ describe('a plane cache', () => {
     return { cache, ids, handles };
   }
 
-  test('makes room by giving up what was used longest ago', () => {
+  test('evicts the least recently used handle to make room', () => {
     const { cache, ids, handles } = filled(CAPACITY);
     cache.get(ids[0]!);
     const late = filled(2);
@@ -50,14 +50,14 @@ describe('a plane cache', () => {
     expect(cache.stats).toEqual({ hits: 1, imports: CAPACITY + 2, evictions: 2, pinnedBytes: CAPACITY * PAGE });
   });
 
-  test('gives up nothing that is shown, even if all of it is', () => {
+  test('evicts no held handle, even if all are held', () => {
     const { cache, handles } = filled(CAPACITY + 3, true);
 
     expect(handles.some(({ isDisposed }) => isDisposed)).toBe(false);
     expect(cache.stats).toEqual({ hits: 0, imports: CAPACITY + 3, evictions: 0, pinnedBytes: (CAPACITY + 3) * PAGE });
   });
 
-  test('is as small as ever again when what kept it large is no longer shown', () => {
+  test('shrinks to its capacity once handles are no longer held', () => {
     const { cache, handles } = filled(CAPACITY + 3, true);
     for (const handle of handles) handle.isHeld = false;
 
@@ -66,7 +66,7 @@ describe('a plane cache', () => {
     expect(cache.stats).toMatchObject({ evictions: 4, pinnedBytes: CAPACITY * PAGE });
   });
 
-  test('drops what it is told to, once, and all of it in the end', () => {
+  test('disposes a deleted handle once, and the rest on dispose', () => {
     const { cache, ids, handles } = filled(3);
 
     cache.delete(ids[1]!);
@@ -135,7 +135,7 @@ function statsOf(bridge: Bridge): PlaneCacheStats {
 describe("a screen's handles, when the guest", () => {
   expectNoLeaks();
 
-  test('flips between framebuffers, are one for each', () => {
+  test('flips between framebuffers, exist once per framebuffer', () => {
     using stage = new Stage();
     for (const id of [1, 2, 3]) stage.create(id);
 
@@ -144,7 +144,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 27, imports: 3, evictions: 0, pinnedBytes: 3 * PAGE });
   });
 
-  test('gives up a resource that is not shown, go with it alone', () => {
+  test("destroys a resource that is not shown, lose only that one's handle", () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) stage.show(id);
@@ -180,7 +180,7 @@ describe("a screen's handles, when the guest", () => {
   test.each([
     ['on screen', true],
     ['in flight', false],
-  ])('detaches the pages of what is %s, are made anew of the saved picture', (_, isShown) => {
+  ])('detaches the pages of a resource that is %s, are made again from the saved picture', (_, isShown) => {
     using stage = new Stage();
     stage.create(1);
     stage.rig.at(placeOf(1), PAGE).fill(0x5a);
@@ -198,7 +198,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 0, imports: 2, evictions: 0, pinnedBytes: PAGE });
   });
 
-  test('detaches the pages of what was shown before, go', () => {
+  test('detaches the pages of a resource shown earlier, lose its handle', () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) stage.show(id);
@@ -209,7 +209,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats.pinnedBytes).toBe(PAGE);
   });
 
-  test('has its memory in a new table, are made anew of the same pages', () => {
+  test('gets a new memory table, are made again from the same pages', () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) stage.show(id);
@@ -223,7 +223,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 0, imports: 4, evictions: 0, pinnedBytes: 2 * PAGE });
   });
 
-  test('loses the pages with a new table, go, and the screen is blank', () => {
+  test('loses its pages with a new memory table, are disposed and the screen goes blank', () => {
     using stage = new Stage();
     const entries = request.contiguous(PAGE, RAM + RAM_SIZE - PAGE);
     stage.run(request.create2d(1, SIDE, SIDE), request.attach(1, entries));
@@ -237,7 +237,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 0, imports: 1, evictions: 0, pinnedBytes: 0 });
   });
 
-  test('changes its mode, are those of the new pictures', () => {
+  test('changes its mode, are those of the new framebuffers', () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) stage.show(id);
@@ -251,7 +251,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 2, imports: 4, evictions: 0, pinnedBytes: 2 * 4 * PAGE });
   });
 
-  test('shows another part of the same framebuffer, stay', () => {
+  test('shows another part of the same framebuffer, are kept', () => {
     using stage = new Stage();
     stage.create(1, 64);
     stage.show(1, 64);
@@ -262,7 +262,7 @@ describe("a screen's handles, when the guest", () => {
     expect(stage.stats).toEqual({ hits: 1, imports: 1, evictions: 0, pinnedBytes: 4 * PAGE });
   });
 
-  test('resets its device, go', () => {
+  test('resets its device, are disposed', () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) stage.show(id);
@@ -274,7 +274,7 @@ describe("a screen's handles, when the guest", () => {
   });
 });
 
-describe('an output that is lost', () => {
+describe('an output that closes', () => {
   expectNoLeaks();
 
   test.each([
@@ -303,10 +303,10 @@ describe('an output that is lost', () => {
   });
 });
 
-describe('a guest with more framebuffers than are kept', () => {
+describe('a guest with more framebuffers than the cache keeps', () => {
   expectNoLeaks();
 
-  test('never loses the handle of what is on screen, in flight, or read by the output still', () => {
+  test('never loses a handle that is on screen, in flight or still held', () => {
     using stage = new Stage();
     for (let id = 1; id <= CAPACITY + 10; id++) stage.create(id);
     stage.show(1);
@@ -324,7 +324,7 @@ describe('a guest with more framebuffers than are kept', () => {
     expect(stage.output.presents.at(-1)!.handle).toBe(stage.output.imported.at(-1)!.handle);
   });
 
-  test('has one imported again that had to go', () => {
+  test('has an evicted framebuffer imported again', () => {
     using stage = new Stage();
     for (let id = 1; id <= CAPACITY + 1; id++) stage.create(id);
     for (let id = 1; id <= CAPACITY + 1; id++) stage.show(id);
@@ -336,7 +336,7 @@ describe('a guest with more framebuffers than are kept', () => {
   });
 });
 
-describe('a front end that changes the memory table in mid-session', () => {
+describe('a front end that changes the memory table during a session', () => {
   expectNoLeaks();
   const MIB = 2 ** 20;
   const LOW = { guestAddress: 0, size: MIB };
@@ -384,7 +384,7 @@ describe('a front end that changes the memory table in mid-session', () => {
 
   const disposed = (): boolean[] => output.imported.map(({ handle }) => handle.isDisposed);
 
-  test('by another SET_MEM_TABLE has each framebuffer imported anew, once', async () => {
+  test('by another SET_MEM_TABLE has each framebuffer imported again, once', async () => {
     await arrange(~(1n << BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)));
 
     await frontEnd.setMemory([LOW, HIGH, MORE]);
@@ -403,7 +403,7 @@ describe('a front end that changes the memory table in mid-session', () => {
     expect(statsOf(bridge)).toEqual({ hits: 0, imports: 2, evictions: 0, pinnedBytes: 2 * PAGE });
   });
 
-  test('by REM_MEM_REG drops the handles of what was there, and no other', async () => {
+  test('by REM_MEM_REG loses the handles of that region only', async () => {
     await arrange(~0n);
 
     await frontEnd.setMemory([LOW]);

@@ -13,7 +13,7 @@ function covers(damage: Damage, x: number, y: number): boolean {
   return rects(damage).some(([rx, ry, w, h]) => x >= rx! && y >= ry! && x < rx! + w! && y < ry! + h!);
 }
 
-describe('damage', () => {
+describe('Damage', () => {
   test('is empty at first and after clear', () => {
     const damage = new Damage();
     expect(damage.isEmpty).toBe(true);
@@ -23,7 +23,7 @@ describe('damage', () => {
     expect(damage.isEmpty).toBe(true);
   });
 
-  test('drops a rectangle inside another, whichever came first', () => {
+  test('drops a rectangle inside another in either order', () => {
     const damage = new Damage();
     damage.add(0, 0, 10, 10);
     damage.add(2, 2, 3, 3);
@@ -32,7 +32,7 @@ describe('damage', () => {
     expect(rects(damage)).toEqual([[-1, -1, 20, 20]]);
   });
 
-  test('covers everything that was added, however much it is', () => {
+  test('covers everything that was added', () => {
     fc.assert(
       fc.property(fc.array(rect, { maxLength: 60 }), (added) => {
         const damage = new Damage();
@@ -77,7 +77,7 @@ describe('damage', () => {
     expect(rects(other)).toEqual([[1, 2, 3, 4], [20, 20, 5, 6]]);
   });
 
-  test('clipped, keeps exactly what lies inside the bounds', () => {
+  test('keeps exactly what lies inside the bounds when clipped', () => {
     fc.assert(
       fc.property(fc.array(rect, { maxLength: 10 }), rect, (added, bounds) => {
         const damage = new Damage();

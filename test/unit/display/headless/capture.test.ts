@@ -53,7 +53,7 @@ function colours(picture: Picture): number[][] {
   );
 }
 
-test('nothing is captured before the first frame, and while the guest has no picture', () => {
+test('HeadlessOutput.capture: returns null before the first frame and while the screen is dark', () => {
   expect(output.capture()).toBeNull();
 
   show({});
@@ -61,7 +61,7 @@ test('nothing is captured before the first frame, and while the guest has no pic
   expect(output.capture()).toBeNull();
 });
 
-test('the picture has the size of the guest, not of the mode, and is cut from the buffer', () => {
+test("HeadlessOutput.capture: has the canvas's size and crops the buffer", () => {
   using buffer = shadow(6, 5, XRGB8888, (x, y) => (0xab << 24) | (x << 16) | (y << 8) | 0x77);
 
   show({ canvas: { width: 2, height: 3 }, primary: { handle: buffer, src: rect(3, 2, 2, 3), dst: rect(0, 0, 2, 3) } });
@@ -73,7 +73,7 @@ test('the picture has the size of the guest, not of the mode, and is cut from th
   ]);
 });
 
-test('what the primary plane leaves free is black', () => {
+test('HeadlessOutput.capture: is black where the primary plane does not reach', () => {
   using buffer = shadow(1, 1, XRGB8888, () => 0xffffff);
 
   show({ canvas: { width: 3, height: 1 }, primary: { handle: buffer, src: rect(0, 0, 1, 1), dst: rect(1, 0, 1, 1) } });
@@ -81,7 +81,7 @@ test('what the primary plane leaves free is black', () => {
   expect(colours(output.capture()!)).toEqual([[0, 0xffffff, 0]]);
 });
 
-test('a source of another size is scaled to the nearest pixels', () => {
+test('HeadlessOutput.capture: scales to the nearest pixel', () => {
   using buffer = shadow(2, 1, XRGB8888, (x) => (x === 0 ? 0x0000aa : 0xbb0000));
 
   show({ canvas: { width: 4, height: 2 }, primary: { handle: buffer, src: rect(0, 0, 2, 1), dst: rect(0, 0, 4, 2) } });
@@ -92,7 +92,7 @@ test('a source of another size is scaled to the nearest pixels', () => {
   ]);
 });
 
-test('the cursor is blended as premultiplied alpha, exactly, for every value and every alpha', () => {
+test('HeadlessOutput.capture: blends the cursor as premultiplied alpha, exactly for every value and alpha', () => {
   using background = shadow(256, 256, XRGB8888, (x) => (x << 16) | (255 << 8));
   // Blue is premultiplied to its alpha, so that it never overflows; red and green come through.
   using cursor = shadow(256, 256, ARGB8888, (_x, y) => ((y << 24) | y) >>> 0);
@@ -106,7 +106,7 @@ test('the cursor is blended as premultiplied alpha, exactly, for every value and
   expect(colours(output.capture()!)).toEqual(expected);
 });
 
-test('colours above their alpha saturate', () => {
+test('HeadlessOutput.capture: saturates colours above their alpha', () => {
   using background = shadow(1, 1, XRGB8888, () => 0xffffff);
   using cursor = shadow(1, 1, ARGB8888, () => 0x01ff_8000);
   const one = rect(0, 0, 1, 1);
@@ -121,7 +121,7 @@ test.each([
   ['the bottom right corner', rect(1, 1, 2, 2), [[0, 0], [0, 1]]],
   ['outside', rect(2, 0, 2, 2), [[0, 0], [0, 0]]],
   ['far outside', rect(-2147483648, 2147483647, 2, 2), [[0, 0], [0, 0]]],
-])('a cursor at %s is cut', (_where, dst, expected) => {
+])('HeadlessOutput.capture: clips a cursor at %s', (_where, dst, expected) => {
   using background = shadow(2, 2, XRGB8888, () => 0);
   using cursor = shadow(2, 2, ARGB8888, (x, y) => (0xff00_0000 | (y * 2 + x + 1)) >>> 0);
   const canvas = rect(0, 0, 2, 2);
@@ -132,7 +132,7 @@ test.each([
   expect(colours(output.capture({ cursor: false })!)).toEqual([[0, 0], [0, 0]]);
 });
 
-test("through the bridge, the capture is the guest's picture pixel for pixel", () => {
+test("HeadlessOutput.capture: is the guest's picture pixel for pixel through a bridge", () => {
   let sink!: SourceSink;
   const source: Source = { scanouts: 1, budget: new MemoryBudget(Infinity), connect: (it) => (sink = it), setMonitor: vi.fn(), [Symbol.dispose]: vi.fn() };
   using guest = new GuestPicture(70, 30);

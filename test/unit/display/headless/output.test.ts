@@ -53,8 +53,8 @@ function listen(listener: OutputListener): void {
 
 const onScreen = (): void => void vi.advanceTimersToNextTimer();
 
-describe('the vertical blank', () => {
-  test('a frame comes on screen at the next one, which is a whole number of refreshes after the clock began', () => {
+describe("HeadlessOutput's vertical blank", () => {
+  test("brings a frame on screen a whole number of refreshes after the clock's zero", () => {
     const told: number[][] = [];
     listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
@@ -71,7 +71,7 @@ describe('the vertical blank', () => {
     expect([refreshMhz, flags]).toEqual([60_000, PresentedFlags.VSYNC]);
   });
 
-  test('a late timer tells of the blank that was latest, not of the one it was set for', () => {
+  test('reports the latest blank when its timer is late', () => {
     const sequences: number[] = [];
     listen({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using buffer = shadow();
@@ -98,7 +98,7 @@ describe('the vertical blank', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('comes as often as the mode says, in real time', async () => {
+  test("comes at the mode's refresh in real time", async () => {
     vi.useRealTimers();
     using fast = HeadlessOutput.open({ width: 8, height: 8, refreshMhz: 200_000 });
     using buffer = fast.createShadow(4, 4, DRM_FORMAT.XRGB8888);
@@ -125,8 +125,8 @@ describe('the vertical blank', () => {
   });
 });
 
-describe('buffers', () => {
-  test('present tells nothing before it returns', () => {
+describe("HeadlessOutput's buffers", () => {
+  test('cause no event from inside present', () => {
     using buffer = shadow();
 
     output.present(frame(buffer));
@@ -134,7 +134,7 @@ describe('buffers', () => {
     expect(events).toEqual([]);
   });
 
-  test('a replaced buffer is released before the frame that replaced it is told of', () => {
+  test('are released before the frame that replaced them is presented', () => {
     using first = shadow();
     using second = shadow();
     output.present(frame(first));
@@ -145,7 +145,7 @@ describe('buffers', () => {
     expect(events).toEqual([['presented', 1], ['released', first], ['presented', 1]]);
   });
 
-  test('a buffer that stays on screen is not released', () => {
+  test('are not released while they stay on screen', () => {
     using picture = shadow();
     using arrow = shadow();
     using hand = shadow();
@@ -157,7 +157,7 @@ describe('buffers', () => {
     expect(events).toEqual([['presented', 1], ['released', arrow], ['presented', 1]]);
   });
 
-  test('a buffer on both planes is released once', () => {
+  test('are released once if they are on both planes', () => {
     using both = shadow();
     output.present(frame(both, both));
     onScreen();
@@ -167,7 +167,7 @@ describe('buffers', () => {
     expect(events).toEqual([['presented', 1], ['released', both], ['presented', 1]]);
   });
 
-  test('one that was disposed stays readable until it has left the screen', () => {
+  test('stay readable after dispose until they have left the screen', () => {
     const buffer = shadow();
     buffer.pixels.bytes.fill(0x55);
     output.present(frame(buffer));
@@ -181,7 +181,7 @@ describe('buffers', () => {
     expect(() => buffer.pixels.address).toThrow('after dispose');
   });
 
-  test('a listener may dispose the output', () => {
+  test('are freed when a listener disposes the output', () => {
     using first = shadow();
     using second = shadow();
     const presented = vi.fn();
@@ -195,7 +195,7 @@ describe('buffers', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('whatever is presented, exactly those that leave the screen are released', () => {
+  test('are released exactly when they leave the screen', () => {
     const buffers = [shadow(), shadow(), shadow()];
     const plane = fc.option(fc.nat(2), { nil: null });
     fc.assert(
@@ -219,7 +219,7 @@ describe('buffers', () => {
   });
 });
 
-describe('what it refuses', () => {
+describe('HeadlessOutput refuses', () => {
   test.each([
     { width: 0, height: 48 },
     { width: 64, height: 16_385 },
@@ -241,7 +241,7 @@ describe('what it refuses', () => {
     expect(() => output.present(frame({ isHeld: false, [Symbol.dispose]: vi.fn() }))).toThrow(TypeError);
   });
 
-  test('to show anything after dispose, and the frame in flight is not told of', () => {
+  test('to present after dispose, and does not report the frame in flight', () => {
     using buffer = shadow();
     output.present(frame(buffer));
     output[Symbol.dispose]();
@@ -255,7 +255,7 @@ describe('what it refuses', () => {
   });
 });
 
-describe('imports', () => {
+describe('HeadlessOutput.import', () => {
   const description = (dmabuf: BorrowedFd, change: Partial<Framebuffer> = {}): Framebuffer => ({
     id: newFramebufferId(),
     width: 4,
@@ -289,7 +289,7 @@ describe('imports', () => {
   });
 });
 
-test('a picture can be captured until the screen goes dark', () => {
+test('HeadlessOutput.onBlank: is called while the last picture can still be captured', () => {
   using buffer = shadow();
   const blanked = vi.fn(() => output.capture()?.width ?? 0);
   output.onBlank(blanked);
@@ -304,7 +304,7 @@ test('a picture can be captured until the screen goes dark', () => {
   expect(output.capture()).toBeNull();
 });
 
-test('is settled when nothing waits to come on screen any more', async () => {
+test('HeadlessOutput.settled: resolves when the newest frame is on screen', async () => {
   using buffer = shadow();
   const log: string[] = [];
   let frames = 0;
@@ -329,7 +329,7 @@ test('is settled when nothing waits to come on screen any more', async () => {
   expect(log).toEqual(['presented', 'presented', 'settled']);
 });
 
-test('dispose lets nobody wait', async () => {
+test('HeadlessOutput.settled: resolves on dispose', async () => {
   using buffer = shadow();
   output.present(frame(buffer));
   const settled = output.settled();
@@ -339,7 +339,7 @@ test('dispose lets nobody wait', async () => {
   await expect(settled).resolves.toBeUndefined();
 });
 
-test('tells of every frame until it need not', () => {
+test('HeadlessOutput.onFrame: reports every frame until it is stopped', () => {
   using buffer = shadow();
   const listener = vi.fn();
   const stop = output.onFrame(listener);
