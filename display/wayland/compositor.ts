@@ -1,4 +1,5 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
+import { fromShmFormat } from '../../protocols/wayland/shm-format.ts';
 import type { FormatSet } from '../../src/core/framebuffer.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { SysError } from '../../src/sys/errors.ts';
@@ -26,7 +27,6 @@ import { WaylandOutputError } from './errors.ts';
 import { ExplicitSync } from './explicit-sync.ts';
 import { HostMonitors } from './monitors.ts';
 import { WaylandSeats } from './seat/seats.ts';
-import { fromShmFormat } from './shm-buffer.ts';
 
 /** linux/time.h */
 const CLOCK_MONOTONIC = 1;

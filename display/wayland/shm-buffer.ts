@@ -1,21 +1,10 @@
-import { DRM_FORMAT, formatInfo, minPitch, opaqueOf, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { formatInfo, minPitch, opaqueOf, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { toShmFormat } from '../../protocols/wayland/shm-format.ts';
 import type { Shadow } from '../../src/core/output.ts';
 import type { Mapping } from '../../src/sys/mapping.ts';
 import { type BufferOwner, SurfaceBuffer } from './buffer.ts';
-import { WlShmFormat } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import type { ShmPools, ShmSlot } from './shm-pool.ts';
-
-/** wl_shm numbers two formats its own way, all others as DRM does. */
-export function fromShmFormat(format: number): Fourcc {
-  if (format === WlShmFormat.argb8888) return DRM_FORMAT.ARGB8888;
-  return format === WlShmFormat.xrgb8888 ? DRM_FORMAT.XRGB8888 : (format as Fourcc);
-}
-
-function toShmFormat(format: Fourcc): WlShmFormat {
-  if (format === DRM_FORMAT.ARGB8888) return WlShmFormat.argb8888;
-  return format === DRM_FORMAT.XRGB8888 ? WlShmFormat.xrgb8888 : (format as number as WlShmFormat);
-}
 
 /** Bytes of a row, as all of ours are: a whole number of words, which pixman asks for. */
 function strideOf(width: number, format: Fourcc): number {
