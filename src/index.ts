@@ -10,7 +10,7 @@
  *     bridge.show(scanoutId(0), output);
  */
 export { Bridge, type BridgeOptions, type ScanoutStats } from './bridge/bridge.ts';
-export { ScanoutError, UsageError } from './core/errors.ts';
+export { UsageError } from './core/errors.ts';
 export type { Damage } from './core/damage.ts';
 export type { Framebuffer } from './core/framebuffer.ts';
 export type { GuestInput, InputSink, WheelAxis } from './core/input.ts';
@@ -24,7 +24,7 @@ export { openReplay, type Replay, type ReplayOptions, type ReplaySummary } from 
 export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/guest.ts';
 export { VhostUserInput, type InputKind, type VhostUserInputOptions } from './guest/vhost-user/input.ts';
 export { OwnedFd } from './sys/fd.ts';
-export { SysError } from './sys/errors.ts';
+export { ScanoutError, SysError } from './sys/errors.ts';
 export { HeadlessOutput, type HeadlessOptions } from '../display/headless/output.ts';
 export { KmsError } from '../display/kms/errors.ts';
 export { openLibseatSeat } from '../display/kms/libseat-seat.ts';

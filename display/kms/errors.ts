@@ -1,4 +1,4 @@
-import { ScanoutError } from '../../src/core/errors.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
 
 export type KmsErrorCode =
   | 'card-missing'

@@ -1,5 +1,5 @@
 import { inflateSync } from 'node:zlib';
-import { ScanoutError } from '../../src/core/errors.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Size } from '../../src/core/geometry.ts';
 
 /** Bytes that are no PNG, or one of a kind we do not read. */

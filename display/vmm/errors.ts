@@ -1,4 +1,4 @@
-import { ScanoutError } from '../../src/core/errors.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
 
 /**
  * The VMM's display cannot be used: `closed`, its socket ended; `protocol`, it said something the

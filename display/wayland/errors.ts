@@ -1,4 +1,4 @@
-import { ScanoutError } from '../../src/core/errors.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
 
 /** `missing`: the compositor lacks what a window cannot do without. */
 export class WaylandOutputError extends ScanoutError<'missing'> {}

@@ -10,7 +10,7 @@
  * Pixels travel raw: the client makes the PNG, so that the bridge drops no frame for it.
  */
 import { join } from 'node:path';
-import { ScanoutError } from '../core/errors.ts';
+import { ScanoutError } from '../sys/errors.ts';
 
 export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'timeout' | 'unreachable' | 'in-use' | 'unsafe-directory' | 'protocol' | 'internal';
 

@@ -3,7 +3,6 @@ import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
 import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge, type ScanoutStats } from '../bridge/bridge.ts';
 import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
-import { ScanoutError } from '../core/errors.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
@@ -13,7 +12,7 @@ import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/
 import { VhostUserInput } from '../guest/vhost-user/input.ts';
 import type { GpuStats } from '../guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import { SysError } from '../sys/errors.ts';
+import { ScanoutError, SysError } from '../sys/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { DisplayError } from '../testing/errors.ts';
 import { type WaitForStableOptions, waitUntilStable } from '../testing/waits.ts';

@@ -1,7 +1,5 @@
 import { ScanoutError } from '../sys/errors.ts';
 
-export { ScanoutError };
-
 /** A command line, specification or option that cannot be used as given. */
 export class UsageError extends ScanoutError<'usage'> {
   constructor(message: string) {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { ScanoutError } from '../core/errors.ts';
+import { ScanoutError } from '../sys/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 
 export type LaunchErrorCode =

@@ -1,4 +1,4 @@
-import { ScanoutError } from '../core/errors.ts';
+import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
 
 export type DisplayErrorCode =

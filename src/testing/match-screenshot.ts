@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { comparePictures, type CompareOptions, diffPicture } from '../../display/picture/compare.ts';
 import { decodePng, encodePng, writePng } from '../../display/picture/png.ts';
 import type { MatchStatus } from '../../display/picture/report/report.ts';
-import { ScanoutError } from '../core/errors.ts';
+import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
 import { DisplayError } from './errors.ts';
 import { type ResultsFolder, evidencePrefix, recordMatch, removeEvidence } from './results.ts';

@@ -1,4 +1,4 @@
-import { ScanoutError } from '../../../src/core/errors.ts';
+import { ScanoutError } from '../../../src/sys/errors.ts';
 
 /**
  * `connect`: there is no compositor where we looked. Why a connection ended: `closed`, by our own

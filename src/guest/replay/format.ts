@@ -26,7 +26,7 @@
  * the device took them, of all queues together. A block is of use on its own, so a file that was
  * cut plays up to its last whole block.
  */
-import { ScanoutError } from '../../core/errors.ts';
+import { ScanoutError } from '../../sys/errors.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { MemoryRegion } from './sparse-memory.ts';
 

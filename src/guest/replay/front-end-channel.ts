@@ -1,5 +1,5 @@
 import * as wire from '../../../protocols/vhost-user.ts';
-import { ScanoutError } from '../../core/errors.ts';
+import { ScanoutError } from '../../sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
 import { UnixConnection } from '../../sys/unix-connection.ts';

@@ -1,4 +1,4 @@
-import { ScanoutError } from '../../core/errors.ts';
+import { ScanoutError } from '../../sys/errors.ts';
 
 /**
  * What a front end did wrong:

@@ -1,6 +1,5 @@
 import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
-import { ScanoutError } from '../../core/errors.ts';
-import { SysError } from '../../sys/errors.ts';
+import { ScanoutError, SysError } from '../../sys/errors.ts';
 
 export type VirtioGpuErrorCode = 'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
 
