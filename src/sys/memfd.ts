@@ -1,4 +1,3 @@
-import { fstatSync } from 'node:fs';
 import { type BorrowedFd, OwnedFd } from './fd.ts';
 import { fcntl, ftruncate, memfdCreate } from './libc.ts';
 import { SysError } from './errors.ts';
@@ -42,9 +41,4 @@ export function getSeals(fd: BorrowedFd): number {
   const seals = fcntl(fd.fd, F_GET_SEALS, 0);
   if (seals < 0) throw SysError.fromErrno('fcntl(F_GET_SEALS)');
   return seals;
-}
-
-/** Bytes, 0 for what has no size (devices, sockets, dma-bufs). */
-export function fileSize(fd: BorrowedFd): number {
-  return fstatSync(fd.fd).size;
 }

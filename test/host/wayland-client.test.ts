@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createMemfd, Mapping, WaylandDisplay, type WlBuffer, WlCompositor, WlOutput, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
-import { openFds } from '../../src/sys/process-resources.ts';
+import { openFds } from '../rig/process-resources.ts';
 import { pixel } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 

@@ -6,7 +6,7 @@ import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { GuestInput } from '../../src/core/input.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { openFds } from '../../src/sys/process-resources.ts';
+import { openFds } from '../rig/process-resources.ts';
 import { pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';

@@ -5,7 +5,7 @@ import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type W
 import { WaylandSeats } from '../../display/wayland/seat/seats.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
-import { openFds } from '../../src/sys/process-resources.ts';
+import { openFds } from '../rig/process-resources.ts';
 import { pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';

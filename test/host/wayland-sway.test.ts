@@ -8,7 +8,7 @@ import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, isSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';

@@ -4,7 +4,7 @@ import { WaylandWindows, type WaylandWindowsOptions } from '../../display/waylan
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { centred, expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';

@@ -11,7 +11,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import { type Source, type SourceSink, scanoutId } from '../../src/core/source.ts';
 import { openReplay } from '../../src/guest/replay/replay.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { asNobody, dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Bridge, HeadlessOutput, type Picture, scanoutId, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { mappingCount, openFds } from '../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from './process-resources.ts';
 import { DisplayError } from '../../src/testing/errors.ts';
 import { TestDisplay } from '../../src/testing/test-display.ts';
 import type { Guest } from './guest.ts';

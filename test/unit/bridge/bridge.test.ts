@@ -5,7 +5,7 @@ import { Bridge } from '../../../src/bridge/bridge.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet, type Framebuffer } from '../../../src/core/framebuffer.ts';
 import { MemoryBudget } from '../../../src/core/budget.ts';
-import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../rig/process-resources.ts';
 import { FakeOutput, GuestPicture } from './fakes.ts';
 import { bridge, FIRST, output, picture, source, useBridge } from './bridge-rig.ts';
 

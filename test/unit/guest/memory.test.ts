@@ -5,7 +5,7 @@ import type { RegionDescription } from '../../../src/guest/memory-region.ts';
 import { GuestMemory } from '../../../src/guest/memory.ts';
 import type { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
-import { mappingCount } from '../../../src/sys/process-resources.ts';
+import { mappingCount } from '../../rig/process-resources.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 
 const GIB = 2 ** 30;

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { openFds } from '../../../src/sys/process-resources.ts';
+import { openFds } from '../../rig/process-resources.ts';
 import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { SysError } from '../../../src/sys/errors.ts';
 

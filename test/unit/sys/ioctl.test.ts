@@ -4,11 +4,6 @@ import { OwnedFd } from '../../../src/sys/fd.ts';
 import { ioctl, tryIoctl } from '../../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
-import { monotonicMs } from '../../../src/sys/clock.ts';
-import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
-import { createMemfd } from '../../../src/sys/memfd.ts';
-import { Mapping } from '../../../src/sys/mapping.ts';
-import { errnoName, SysError } from '../../../src/sys/errors.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 
 const FIONREAD = 0x541b;
@@ -40,28 +35,4 @@ test('a refused ioctl names itself and its errno, or answers -errno', () => {
 test('request numbers with the top bit set pass whole', () => {
   using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
   expect(tryIoctl(fd, 0xc038_64bc, 0)).toBe(-ENOTTY);
-});
-
-test('errno names: the usual alias, and a number without a name', () => {
-  expect(errnoName(11)).toBe('EAGAIN');
-  expect(errnoName(9999)).toBe('E9999');
-  expect(new SysError('open', 'ENOENT', '/x')).toMatchObject({ message: 'open: ENOENT (/x)', errno: 2, name: 'SysError' });
-});
-
-test('the clock is the kernel\'s monotonic one and does not go back', () => {
-  const [seconds, nanoseconds] = process.hrtime();
-  const now = monotonicMs();
-  expect(Math.abs(now - (seconds * 1000 + nanoseconds / 1e6))).toBeLessThan(50);
-  expect(monotonicMs()).toBeGreaterThanOrEqual(now);
-});
-
-test('open descriptors and mappings are seen', () => {
-  const before = openFds();
-  using fd = createMemfd('counted', 4096);
-  expect(openFds().get(fd.fd)).toContain('/memfd:counted');
-  expect(openFds().size).toBe(before.size + 1);
-  expect(mappingCount(/memfd:counted/)).toBe(0);
-  using mapping = Mapping.file(fd, 0, 4096, 'read');
-  expect(mappingCount(/memfd:counted/)).toBe(1);
-  expect(mapping.length).toBe(4096);
 });

@@ -5,7 +5,7 @@ import { OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
-import { mappingCount } from '../../../src/sys/process-resources.ts';
+import { mappingCount } from '../../rig/process-resources.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 
 expectNoLeaks();

@@ -1,6 +1,7 @@
 import { ftruncateSync, readFileSync, readlinkSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, createMemfd, fileSize, getSeals } from '../../../src/sys/memfd.ts';
+import { F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, createMemfd, getSeals } from '../../../src/sys/memfd.ts';
+import { fileSize } from '../../rig/process-resources.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 

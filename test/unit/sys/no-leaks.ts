@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect } from 'vitest';
-import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../rig/process-resources.ts';
 
 /** Every test of this file ends with the descriptors and mappings it began with. */
 export function expectNoLeaks(): void {

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
-import { createMemfd, fileSize } from '../../../src/sys/memfd.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
+import { fileSize } from '../../rig/process-resources.ts';
 import { Poll } from '../../../src/sys/poll.ts';
 import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
 import { withFreeFds } from './few-fds.ts';

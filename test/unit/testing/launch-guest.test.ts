@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { launchGuest } from '../../../src/testing/launch-guest.ts';
-import { mappingCount, openFds } from '../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../rig/process-resources.ts';
 
 const PATIENCE_MS = 30_000;
 

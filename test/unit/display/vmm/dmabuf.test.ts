@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import { PresentedFlags } from '../../../../src/core/output.ts';
-import { fileSize } from '../../../../src/sys/memfd.ts';
+import { fileSize } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { words } from './fake-vmm.ts';
 import { Listener, MODE, frame, guest, handles, importOf, open, scanout, show, update, useVmm, vmm } from './session.ts';

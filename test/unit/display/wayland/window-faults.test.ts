@@ -2,7 +2,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
-import { mappingCount, openFds } from '../../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { fewFds } from '../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { accept, dmabufHost, sendFeedback } from './dmabuf-host.ts';

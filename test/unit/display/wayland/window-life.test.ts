@@ -3,7 +3,7 @@ import { WaylandWindows } from '../../../../display/wayland/windows.ts';
 import { EMPTY_RECT } from '../../../../src/core/geometry.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
-import { openFds } from '../../../../src/sys/process-resources.ts';
+import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 

@@ -7,7 +7,7 @@ import { Bridge } from '../../../../src/bridge/bridge.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { openReplay, type ReplaySummary } from '../../../../src/guest/replay/replay.ts';
-import { mappingCount, openFds } from '../../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { drawnPicture, withDrawnCursor } from '../../../rig/guest-pictures.ts';
 import { expectSamePicture } from '../../../rig/picture.ts';
 

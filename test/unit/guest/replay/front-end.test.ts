@@ -7,7 +7,7 @@ import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../.
 import { FrontEndError } from '../../../../src/guest/replay/front-end-channel.ts';
 import { FrontEnd, type FrontEndOptions } from '../../../../src/guest/replay/front-end.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
-import { mappingCount, openFds } from '../../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { connectUnix } from '../../../../src/sys/socket.ts';
 import { EchoDevice } from './echo-device.ts';
 

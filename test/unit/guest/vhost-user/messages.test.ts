@@ -7,7 +7,7 @@ import { MAX_FDS, MAX_PAYLOAD, checkHeader, decode } from '../../../../src/guest
 import { SysError } from '../../../../src/sys/errors.ts';
 import type { OwnedFd } from '../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
-import { openFds } from '../../../../src/sys/process-resources.ts';
+import { openFds } from '../../../rig/process-resources.ts';
 import { UnixConnection, socketPair } from '../../../../src/sys/socket.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 

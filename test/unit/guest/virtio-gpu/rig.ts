@@ -12,7 +12,7 @@ import { DisposableStack } from '../../../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../../../src/sys/fd.ts';
 import { Mapping } from '../../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
-import { mappingCount, openFds } from '../../../../src/sys/process-resources.ts';
+import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 
 export const PAGE = 4096;
 /** Where the guest's memory starts; it is not at 0 in the file either, so mixing the two up fails. */

@@ -6,7 +6,8 @@ import { WaylandObject, type WaylandClass } from '../../../../../display/wayland
 import { memberName } from '../../../../../protocols/wayland/scanner/names.ts';
 import type { ArgumentTable, InterfaceTable, MessageTable } from '../../../../../protocols/wayland/wire.ts';
 import { OwnedFd } from '../../../../../src/sys/fd.ts';
-import { createMemfd, fileSize } from '../../../../../src/sys/memfd.ts';
+import { createMemfd } from '../../../../../src/sys/memfd.ts';
+import { fileSize } from '../../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { INTERFACES } from './codec.ts';
 import { Connected } from './connected.ts';

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type WaylandObject, WlKeyboard, WlOutput, WlSurface, XdgToplevel, ZwpLinuxDmabufV1 } from '../../../../../display/wayland/client/index.ts';
 import type { OwnedFd } from '../../../../../src/sys/fd.ts';
-import { createMemfd, fileSize } from '../../../../../src/sys/memfd.ts';
+import { createMemfd } from '../../../../../src/sys/memfd.ts';
+import { fileSize } from '../../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { type WireValue, encodeMessage } from './codec.ts';
 import { Connected } from './connected.ts';

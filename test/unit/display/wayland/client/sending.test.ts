@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { WlShm, WlSurface, XdgToplevel } from '../../../../../display/wayland/client/index.ts';
 import type { OwnedFd } from '../../../../../src/sys/fd.ts';
-import { createMemfd, fileSize } from '../../../../../src/sys/memfd.ts';
+import { createMemfd } from '../../../../../src/sys/memfd.ts';
+import { fileSize } from '../../../../rig/process-resources.ts';
 import { transmit } from '../../../../../src/sys/unix-message.ts';
 import { withFreeFds } from '../../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';

@@ -1,4 +1,5 @@
-import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { fstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import type { BorrowedFd } from '../../src/sys/fd.ts';
 
 /** Open descriptors of this process and what they are: 5 -> 'socket:[1234]'. For leak tests. */
 export function openFds(): Map<number, string> {
@@ -16,4 +17,9 @@ export function openFds(): Map<number, string> {
 /** Mappings of this process whose file matches; memfds and dma-bufs unless told otherwise. */
 export function mappingCount(file = /\/memfd:|\/dmabuf:/): number {
   return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => file.test(line)).length;
+}
+
+/** Bytes in the file; 0 for what has no size (devices, sockets, dma-bufs). */
+export function fileSize(fd: BorrowedFd): number {
+  return fstatSync(fd.fd).size;
 }

@@ -1,11 +1,11 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type GeneratedFiles, MissingXml, generate } from '../../../protocols/wayland/scanner/generate.ts';
-import { OlderXml, parseProtocol } from '../../../protocols/wayland/scanner/parse.ts';
-import { INTERFACES } from '../display/wayland/client/codec.ts';
+import { type GeneratedFiles, MissingXml, generate } from '../../../../protocols/wayland/scanner/generate.ts';
+import { OlderXml, parseProtocol } from '../../../../protocols/wayland/scanner/parse.ts';
+import { INTERFACES } from '../../display/wayland/client/codec.ts';
 
-const root = join(import.meta.dirname, '../../..');
+const root = join(import.meta.dirname, '../../../..');
 
 /** True on a developer's machine without the XML, or with XML older than ours; he is told. */
 function skipWithoutXml(): boolean {
