@@ -20,11 +20,10 @@ import {
 } from '../../protocols/drm.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { EAGAIN, SysError } from '../../src/sys/errors.ts';
-import type { BorrowedFd } from '../../src/sys/fd.ts';
+import { type BorrowedFd, tryRead } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
-import { tryRead } from '../../src/sys/read.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';

@@ -1,5 +1,5 @@
-import { close, fcntl } from './libc.ts';
-import { SysError } from './errors.ts';
+import { EINTR, SysError } from './errors.ts';
+import { close, errno, fcntl, read } from './libc.ts';
 
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -91,4 +91,17 @@ export function dupFd(fd: BorrowedFd): OwnedFd {
 export function setNonBlocking(fd: BorrowedFd): void {
   const flags = fcntl(fd.fd, F_GETFL, 0);
   if (flags < 0 || fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK) < 0) throw SysError.fromErrno('fcntl(F_SETFL)');
+}
+
+/**
+ * read(2) into memory at a numeric address (NativeBuffer): the bytes read, or -errno. Neither
+ * throws nor allocates. EINTR is retried.
+ */
+export function tryRead(fd: BorrowedFd, address: number, length: number): number {
+  for (;;) {
+    const count = read(fd.fd, address, length);
+    if (count >= 0) return count;
+    const failure = errno();
+    if (failure !== EINTR) return -failure;
+  }
 }

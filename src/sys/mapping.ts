@@ -2,7 +2,7 @@ import { fstatSync } from 'node:fs';
 import type { BorrowedFd } from './fd.ts';
 import { mmap, munmap } from './libc.ts';
 import { SysError } from './errors.ts';
-import { MAX_VIEW_LENGTH, NativeView } from './native-view.ts';
+import { MAX_VIEW_LENGTH, NativeView } from './native-buffer.ts';
 
 const PROT_NONE = 0;
 const PROT_READ = 1;

@@ -1,7 +1,7 @@
 import { FIXED_ONE, HEADER_SIZE, padded } from '../../../protocols/wayland/wire.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
-import { receiveAt } from '../../../src/sys/unix-message.ts';
+import { receiveAt } from '../../../src/sys/socket.ts';
 import { Malformed } from './errors.ts';
 import type { WaylandClass, WaylandObject } from './object.ts';
 import type { ObjectMap } from './objects.ts';

@@ -1,7 +1,7 @@
 import { FIXED_ONE, LIBWAYLAND_MESSAGE_FDS, LIBWAYLAND_MESSAGE_SIZE, padded } from '../../../protocols/wayland/wire.ts';
 import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
-import { transmit } from '../../../src/sys/unix-message.ts';
+import { transmit } from '../../../src/sys/socket.ts';
 import type { WaylandObject } from './object.ts';
 import type { ObjectMap } from './objects.ts';
 

@@ -2,7 +2,7 @@ import * as wire from '../../../protocols/vhost-user.ts';
 import { ScanoutError } from '../../sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
-import { UnixConnection } from '../../sys/unix-connection.ts';
+import { UnixConnection } from '../../sys/socket.ts';
 
 /**
  * `closed`: the back end is gone. `refused`: it acknowledged a request with an error, or lacks a

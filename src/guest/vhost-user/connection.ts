@@ -1,6 +1,6 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { UnixConnection } from '../../sys/unix-connection.ts';
+import { UnixConnection } from '../../sys/socket.ts';
 import { VhostUserError } from './errors.ts';
 import { MAX_FDS, MAX_PAYLOAD, checkHeader } from './messages.ts';
 

@@ -2,7 +2,7 @@ import { VHOST_USER_BACKEND, VHOST_USER_VERSION, VhostUserHeader } from '../../.
 import type { Log } from '../../core/log.ts';
 import { SysError } from '../../sys/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { UnixConnection } from '../../sys/unix-connection.ts';
+import { UnixConnection } from '../../sys/socket.ts';
 
 const CONFIG_CHANGED = VhostUserHeader.encode({ request: VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: VHOST_USER_VERSION });
 

@@ -2,7 +2,7 @@ import { GBM_BO_TRANSFER_READ, GBM_BO_TRANSFER_WRITE } from '../../../protocols/
 import { addr64, u32 } from '../../../protocols/layout.ts';
 import type { GbmBoPointer, GbmLibrary, GbmMapData } from './gbm-library.ts';
 import type { SharedPointer } from './gbm-shared.ts';
-import { MAX_VIEW_LENGTH, NativeView } from '../native-view.ts';
+import { MAX_VIEW_LENGTH, NativeView } from '../native-buffer.ts';
 
 /** `write`: every pixel of the rectangle will be written, what was there may be lost. Writes to a mapping for `read` are lost or fault. */
 export type GbmAccess = 'read' | 'write' | 'read-write';

@@ -2,11 +2,10 @@ import { constants, openSync } from 'node:fs';
 import { DRM_CLIENT_CAP_ATOMIC, DRM_EVENT_FLIP_COMPLETE, drm_event, drm_event_vblank, DRM_IOCTL_SET_CLIENT_CAP, DRM_IOCTL_SET_MASTER, drm_set_client_cap } from '../../../protocols/drm.ts';
 import { drm_mode_atomic, DRM_IOCTL_MODE_ATOMIC, DRM_MODE_ATOMIC_NONBLOCK, DRM_MODE_PAGE_FLIP_EVENT } from '../../../protocols/drm-mode.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
-import { OwnedFd } from '../../../src/sys/fd.ts';
+import { OwnedFd, tryRead } from '../../../src/sys/fd.ts';
 import { ioctl, tryIoctl } from '../../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { Poll } from '../../../src/sys/poll.ts';
-import { tryRead } from '../../../src/sys/read.ts';
 import type { Flipped } from './screen.ts';
 
 const EVENTS_LENGTH = 4096;

@@ -3,8 +3,7 @@ import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { Poll } from '../../../src/sys/poll.ts';
-import { socketPair } from '../../../src/sys/socket.ts';
-import { receiveAt, transmit } from '../../../src/sys/unix-message.ts';
+import { receiveAt, socketPair, transmit } from '../../../src/sys/socket.ts';
 
 const EVENT_BYTES = 40;
 const REQUEST_BYTES = 120;

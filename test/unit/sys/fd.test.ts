@@ -1,11 +1,14 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
-import { OwnedFd, dupFd } from '../../../src/sys/fd.ts';
-import { SysError } from '../../../src/sys/errors.ts';
+import { EAGAIN, SysError } from '../../../src/sys/errors.ts';
+import { EventFd } from '../../../src/sys/eventfd.ts';
+import { OwnedFd, dupFd, tryRead } from '../../../src/sys/fd.ts';
+import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 import { withFreeFds } from './few-fds.ts';
 
 const CLOEXEC = 0o2000000;
+const EINVAL = 22;
 
 function flagsOf(fd: number): number {
   return parseInt(/flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8);
@@ -102,4 +105,20 @@ test('a leaked descriptor is warned about and left open', async () => {
   });
   warning.mockRestore();
   closeSync(number);
+});
+
+test('what there is to read comes into the memory, and its length back', () => {
+  using eventfd = EventFd.create(7);
+  using buffer = NativeBuffer.allocate(16);
+  expect(tryRead(eventfd, buffer.address, buffer.length)).toBe(8);
+  expect(buffer.view.getBigUint64(0, true)).toBe(7n);
+});
+
+test.each([
+  ['nothing there yet', 16, -EAGAIN],
+  ['a buffer too short', 4, -EINVAL],
+])('%s: the errno comes back, negative', (_, length, result) => {
+  using eventfd = EventFd.create();
+  using buffer = NativeBuffer.allocate(16);
+  expect(tryRead(eventfd, buffer.address, length)).toBe(result);
 });

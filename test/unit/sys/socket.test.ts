@@ -1,16 +1,15 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { acceptUnix, connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { OwnedFd } from '../../../src/sys/fd.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
+import { Poll } from '../../../src/sys/poll.ts';
+import { UnixConnection, acceptUnix, connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
+import { fileSize } from '../../rig/process-resources.ts';
 import { withFreeFds } from './few-fds.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 
-let directory: string;
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'scanout-socket-'));
-});
-afterEach(() => rmSync(directory, { recursive: true }));
 expectNoLeaks();
 
 const NONBLOCK_CLOEXEC = 0o2004000;
@@ -18,82 +17,285 @@ function flagsOf(fd: { fd: number }): number {
   return parseInt(/flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd.fd}`, 'utf8'))![1]!, 8);
 }
 
-test('listen, connect, accept: all non-blocking and close-on-exec', () => {
-  const path = join(directory, 's');
-  using listener = listenUnix(path);
-  expect(acceptUnix(listener)).toBeNull();
-  using client = connectUnix(path);
-  using server = acceptUnix(listener)!;
-  const [a, b] = socketPair();
-  for (const fd of [listener, client, server, a, b]) expect(flagsOf(fd) & NONBLOCK_CLOEXEC).toBe(NONBLOCK_CLOEXEC);
-  a[Symbol.dispose]();
-  b[Symbol.dispose]();
-});
+const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-test('the socket file is for its owner only unless told otherwise, whatever the umask', () => {
-  const old = process.umask(0o077);
-  using ours = listenUnix(join(directory, 'private'));
-  using theirs = listenUnix(join(directory, 'shared'), { mode: 0o660 });
-  process.umask(old);
-  expect(statSync(join(directory, 'private')).mode & 0o777).toBe(0o600);
-  expect(statSync(join(directory, 'shared')).mode & 0o777).toBe(0o660);
-  expect(ours.closed || theirs.closed).toBe(false);
-});
+/** Everything that is there now. */
+function drain(connection: UnixConnection): Buffer {
+  const chunk = new Uint8Array(65536);
+  const parts: Buffer[] = [];
+  for (let n = connection.recv(chunk, 0, chunk.length); n > 0; n = connection.recv(chunk, 0, chunk.length)) parts.push(Buffer.from(chunk.slice(0, n)));
+  return Buffer.concat(parts);
+}
 
-test('a stale socket file is replaced', () => {
-  const path = join(directory, 's');
-  listenUnix(path)[Symbol.dispose]();
-  expect(existsSync(path)).toBe(true);
-  using listener = listenUnix(path);
-  using client = connectUnix(path);
-  using server = acceptUnix(listener);
-  expect(server).not.toBeNull();
-  expect(client.closed).toBe(false);
-});
-
-test('a live socket is left alone', () => {
-  const path = join(directory, 's');
-  using listener = listenUnix(path);
-  expect(() => listenUnix(path)).toThrow(expect.objectContaining({ code: 'EADDRINUSE', syscall: 'bind' }) as Error);
-  // The probe shows up as a connection closed at once.
-  acceptUnix(listener)?.[Symbol.dispose]();
-  using client = connectUnix(path);
-  expect(client.closed).toBe(false);
-});
-
-test('a file that is no socket is not deleted', () => {
-  const path = join(directory, 'notes.txt');
-  writeFileSync(path, 'mine');
-  expect(() => listenUnix(path)).toThrow('bind: EADDRINUSE');
-  expect(readFileSync(path, 'utf8')).toBe('mine');
-});
-
-test('107 bytes of path fit, 108 are refused with the count', () => {
-  const fits = join(directory, 'x'.repeat(107 - directory.length - 1));
-  const listener = listenUnix(fits);
-  listener[Symbol.dispose]();
-  unlinkSync(fits);
-  expect(() => listenUnix(`${fits}x`)).toThrow(/bind: ENAMETOOLONG .*108 bytes/);
-  expect(() => connectUnix(`${fits}x`)).toThrow('connect: ENAMETOOLONG');
-  expect(() => connectUnix('')).toThrow('connect: EINVAL');
-  expect(() => connectUnix('a\0b')).toThrow('connect: EINVAL');
-});
-
-test('nobody there: ENOENT and ECONNREFUSED, with the path', () => {
-  const path = join(directory, 's');
-  expect(() => connectUnix(path)).toThrow(`connect: ENOENT (${path})`);
-  listenUnix(path)[Symbol.dispose]();
-  expect(() => connectUnix(path)).toThrow('connect: ECONNREFUSED');
-  expect(() => listenUnix(join(directory, 'missing', 's'))).toThrow('bind: ENOENT');
-});
-
-test('out of descriptors: accept fails, the connection waits, and is there afterwards', () => {
-  const path = join(directory, 's');
-  using listener = listenUnix(path);
-  using client = connectUnix(path);
-  withFreeFds(client, 0, () => {
-    expect(() => acceptUnix(listener)).toThrow('accept4: EMFILE');
+/** Reads as data comes until `length` bytes are there. */
+async function collect(connection: UnixConnection, length: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let total = 0;
+  await new Promise<void>((resolve) => {
+    const poll = Poll.readable(connection, () => {
+      const part = drain(connection);
+      parts.push(part);
+      total += part.length;
+      if (total < length) return;
+      poll[Symbol.dispose]();
+      resolve();
+    });
   });
-  using server = acceptUnix(listener);
-  expect(server).not.toBeNull();
+  return Buffer.concat(parts);
+}
+
+function memfds(count: number): OwnedFd[] {
+  return Array.from({ length: count }, (_, i) => createMemfd(`fd${i}`, i + 1));
+}
+
+function disposeAll(fds: readonly OwnedFd[]): void {
+  for (const fd of fds) fd[Symbol.dispose]();
+}
+
+describe('unix sockets', () => {
+  let directory: string;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'scanout-socket-'));
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  test('listen, connect, accept: all non-blocking and close-on-exec', () => {
+    const path = join(directory, 's');
+    using listener = listenUnix(path);
+    expect(acceptUnix(listener)).toBeNull();
+    using client = connectUnix(path);
+    using server = acceptUnix(listener)!;
+    const [a, b] = socketPair();
+    for (const fd of [listener, client, server, a, b]) expect(flagsOf(fd) & NONBLOCK_CLOEXEC).toBe(NONBLOCK_CLOEXEC);
+    a[Symbol.dispose]();
+    b[Symbol.dispose]();
+  });
+
+  test('the socket file is for its owner only unless told otherwise, whatever the umask', () => {
+    const old = process.umask(0o077);
+    using ours = listenUnix(join(directory, 'private'));
+    using theirs = listenUnix(join(directory, 'shared'), { mode: 0o660 });
+    process.umask(old);
+    expect(statSync(join(directory, 'private')).mode & 0o777).toBe(0o600);
+    expect(statSync(join(directory, 'shared')).mode & 0o777).toBe(0o660);
+    expect(ours.closed || theirs.closed).toBe(false);
+  });
+
+  test('a stale socket file is replaced', () => {
+    const path = join(directory, 's');
+    listenUnix(path)[Symbol.dispose]();
+    expect(existsSync(path)).toBe(true);
+    using listener = listenUnix(path);
+    using client = connectUnix(path);
+    using server = acceptUnix(listener);
+    expect(server).not.toBeNull();
+    expect(client.closed).toBe(false);
+  });
+
+  test('a live socket is left alone', () => {
+    const path = join(directory, 's');
+    using listener = listenUnix(path);
+    expect(() => listenUnix(path)).toThrow(expect.objectContaining({ code: 'EADDRINUSE', syscall: 'bind' }) as Error);
+    // The probe shows up as a connection closed at once.
+    acceptUnix(listener)?.[Symbol.dispose]();
+    using client = connectUnix(path);
+    expect(client.closed).toBe(false);
+  });
+
+  test('a file that is no socket is not deleted', () => {
+    const path = join(directory, 'notes.txt');
+    writeFileSync(path, 'mine');
+    expect(() => listenUnix(path)).toThrow('bind: EADDRINUSE');
+    expect(readFileSync(path, 'utf8')).toBe('mine');
+  });
+
+  test('107 bytes of path fit, 108 are refused with the count', () => {
+    const fits = join(directory, 'x'.repeat(107 - directory.length - 1));
+    const listener = listenUnix(fits);
+    listener[Symbol.dispose]();
+    unlinkSync(fits);
+    expect(() => listenUnix(`${fits}x`)).toThrow(/bind: ENAMETOOLONG .*108 bytes/);
+    expect(() => connectUnix(`${fits}x`)).toThrow('connect: ENAMETOOLONG');
+    expect(() => connectUnix('')).toThrow('connect: EINVAL');
+    expect(() => connectUnix('a\0b')).toThrow('connect: EINVAL');
+  });
+
+  test('nobody there: ENOENT and ECONNREFUSED, with the path', () => {
+    const path = join(directory, 's');
+    expect(() => connectUnix(path)).toThrow(`connect: ENOENT (${path})`);
+    listenUnix(path)[Symbol.dispose]();
+    expect(() => connectUnix(path)).toThrow('connect: ECONNREFUSED');
+    expect(() => listenUnix(join(directory, 'missing', 's'))).toThrow('bind: ENOENT');
+  });
+
+  test('out of descriptors: accept fails, the connection waits, and is there afterwards', () => {
+    const path = join(directory, 's');
+    using listener = listenUnix(path);
+    using client = connectUnix(path);
+    withFreeFds(client, 0, () => {
+      expect(() => acceptUnix(listener)).toThrow('accept4: EMFILE');
+    });
+    using server = acceptUnix(listener);
+    expect(server).not.toBeNull();
+  });
+});
+
+describe('UnixConnection', () => {
+  let near: UnixConnection;
+  let far: UnixConnection;
+  beforeEach(() => {
+    const [a, b] = socketPair();
+    near = UnixConnection.adopt(a);
+    far = UnixConnection.adopt(b);
+  });
+  afterEach(() => {
+    near[Symbol.dispose]();
+    far[Symbol.dispose]();
+  });
+
+  test('nothing yet is -1, the end is 0, and bytes land at the offset', () => {
+    const into = new Uint8Array(8);
+    expect(far.recv(into, 0, 8)).toBe(-1);
+    near.send(bytesOf('abc'));
+    expect(far.recv(into, 2, 6)).toBe(3);
+    expect([...into]).toEqual([0, 0, ...bytesOf('abc'), 0, 0, 0]);
+    near[Symbol.dispose]();
+    expect(far.recv(into, 0, 8)).toBe(0);
+  });
+
+  test('a message with descriptors arrives whole however it is cut', () => {
+    const message = bytesOf('a message');
+    for (let cut = 1; cut < message.length; cut++) {
+      const sent = memfds(2);
+      near.send(message, sent);
+      const into = new Uint8Array(message.length);
+      expect(far.recv(into, 0, cut)).toBe(cut);
+      expect(far.fds.map(fileSize)).toEqual([1, 2]);
+      expect(far.recv(into, cut, into.length - cut)).toBe(message.length - cut);
+      expect(into).toEqual(message);
+      expect(far.fds.length).toBe(2);
+      disposeAll(sent);
+      disposeAll(far.fds.splice(0));
+    }
+  });
+
+  test('received descriptors are close-on-exec, in order, and open though the sender closed his', () => {
+    const sent = memfds(3);
+    near.send(bytesOf('x'), sent);
+    disposeAll(sent);
+    far.recv(new Uint8Array(1), 0, 1);
+    expect(far.fds.map(fileSize)).toEqual([1, 2, 3]);
+    for (const { fd } of far.fds) expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).toMatch(/flags:\s+02\d{6}/);
+  });
+
+  test('one recv takes the descriptors of one message, and the next those of the next', () => {
+    const [first, second] = memfds(2);
+    near.send(bytesOf('one'), [first!]);
+    near.send(bytesOf('two'), [second!]);
+    const into = new Uint8Array(64);
+    expect(far.recv(into, 0, 64)).toBe(3);
+    expect(far.fds.map(fileSize)).toEqual([1]);
+    expect(far.recv(into, 0, 64)).toBe(3);
+    expect(far.fds.map(fileSize)).toEqual([1, 2]);
+    disposeAll([first!, second!]);
+  });
+
+  test('253 descriptors go in one message, 254 do not', () => {
+    const [fd] = memfds(1);
+    near.send(bytesOf('x'), new Array<OwnedFd>(253).fill(fd!));
+    far.recv(new Uint8Array(1), 0, 1);
+    expect(far.fds.length).toBe(253);
+    expect(() => near.send(bytesOf('x'), new Array<OwnedFd>(254).fill(fd!))).toThrow('sendmsg: EINVAL');
+    expect(far.recv(new Uint8Array(1), 0, 1)).toBe(-1);
+    disposeAll([fd!]);
+  });
+
+  test.each([0, 1, 3])('descriptors that do not fit because only %i are free are an error and no leak', (free) => {
+    const sent = memfds(4);
+    near.send(bytesOf('x'), sent);
+    withFreeFds(near, free, () => {
+      expect(() => far.recv(new Uint8Array(1), 0, 1)).toThrow(expect.objectContaining({ code: 'ECTRUNC', errno: 0 }) as Error);
+    });
+    expect(far.fds).toEqual([]);
+    disposeAll(sent);
+  });
+
+  test('disposing closes descriptors nobody took', () => {
+    const sent = memfds(2);
+    near.send(bytesOf('x'), sent);
+    far.recv(new Uint8Array(1), 0, 1);
+    disposeAll(sent);
+    far[Symbol.dispose]();
+    far[Symbol.dispose]();
+    expect(far.fds).toEqual([]);
+    expect(() => far.recv(new Uint8Array(1), 0, 1)).toThrow('used after');
+    expect(() => far.send(bytesOf('x'))).toThrow('used after');
+  });
+
+  test('what the kernel does not take is sent when the peer reads, with its descriptors, in order', async () => {
+    const megabytes = new Uint8Array(5_000_003).map((_, i) => i * 7);
+    const [fd] = memfds(1);
+    near.send(megabytes);
+    expect(near.queuedBytes).toBeGreaterThan(0);
+    near.send(bytesOf('the end'), [fd!]);
+    disposeAll([fd!]);
+    const all = await collect(far, megabytes.length + 7);
+    expect(all.subarray(0, megabytes.length).equals(megabytes)).toBe(true);
+    expect(all.subarray(megabytes.length).toString()).toBe('the end');
+    expect(far.fds.map(fileSize)).toEqual([1]);
+    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+  });
+
+  test('a message that waits is the one at the time of the call', async () => {
+    const message = new Uint8Array(2_000_000).fill(1);
+    near.send(message);
+    expect(near.queuedBytes).toBeGreaterThan(0);
+    message.fill(2);
+    expect((await collect(far, message.length)).every((byte) => byte === 1)).toBe(true);
+  });
+
+  test('a peer that never reads is not fed for ever', () => {
+    const big = new Uint8Array(40 * 2 ** 20);
+    near.send(big);
+    const queued = near.queuedBytes;
+    expect(() => near.send(big)).toThrow('sendmsg: ENOBUFS');
+    expect(near.queuedBytes).toBe(queued);
+  });
+
+  test('sending to a peer that is gone is EPIPE', () => {
+    far[Symbol.dispose]();
+    expect(() => near.send(bytesOf('x'))).toThrow('sendmsg: EPIPE');
+  });
+
+  test('a peer that goes while messages wait: the next send tells, nothing leaks', async () => {
+    const [fd] = memfds(1);
+    near.send(new Uint8Array(4_000_000));
+    near.send(bytesOf('x'), [fd!]);
+    disposeAll([fd!]);
+    far[Symbol.dispose]();
+    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+    expect(() => near.send(bytesOf('x'))).toThrow(/sendmsg: (EPIPE|ECONNRESET)/);
+  });
+
+  test('a descriptor that cannot be kept for a waiting message fails that send alone', async () => {
+    const [fd] = memfds(1);
+    near.send(new Uint8Array(4_000_000));
+    const queued = near.queuedBytes;
+    withFreeFds(fd!, 0, () => {
+      expect(() => near.send(bytesOf('lost'), [fd!])).toThrow('EMFILE');
+    });
+    expect(near.queuedBytes).toBe(queued);
+    near.send(bytesOf('kept'), [fd!]);
+    disposeAll([fd!]);
+    expect((await collect(far, 4_000_004)).subarray(4_000_000).toString()).toBe('kept');
+    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+  });
+
+  test('reading outside the array and empty messages are RangeErrors', () => {
+    const into = new Uint8Array(4);
+    expect(() => far.recv(into, 0, 5)).toThrow(RangeError);
+    expect(() => far.recv(into, 4, 0)).toThrow(RangeError);
+    expect(() => far.recv(into, -1, 2)).toThrow(RangeError);
+    expect(() => near.send(new Uint8Array(0))).toThrow(RangeError);
+  });
 });

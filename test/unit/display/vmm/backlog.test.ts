@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Backlog } from '../../../../display/vmm/backlog.ts';
-import { NativeView } from '../../../../src/sys/native-view.ts';
+import { NativeView } from '../../../../src/sys/native-buffer.ts';
 
 /** The first `count` bytes that wait, as the socket would take them. */
 function take(backlog: Backlog, count: number): Buffer {

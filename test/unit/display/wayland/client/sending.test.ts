@@ -3,12 +3,12 @@ import { WlShm, WlSurface, XdgToplevel } from '../../../../../display/wayland/cl
 import type { OwnedFd } from '../../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../../src/sys/memfd.ts';
 import { fileSize } from '../../../../rig/process-resources.ts';
-import { transmit } from '../../../../../src/sys/unix-message.ts';
+import { transmit } from '../../../../../src/sys/socket.ts';
 import { withFreeFds } from '../../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { Connected } from './connected.ts';
 
-vi.mock('../../../../../src/sys/unix-message.ts', async (original) => {
+vi.mock('../../../../../src/sys/socket.ts', async (original) => {
   const real = await original<{ transmit: typeof transmit }>();
   return { ...real, transmit: vi.fn(real.transmit) };
 });
