@@ -1,7 +1,7 @@
 /**
  * The functions of libgbm.so.1, bound once. Structs and out-parameters are bytes that the callee
  * reads or writes in place. Failure is 0 for a pointer, negative for an int, with `errno()` set.
- * Internal to the gbm-*.ts files of src/sys.
+ * Internal to gbm.ts.
  */
 import koffi from 'koffi';
 import type { Fourcc, Modifier } from '../../../protocols/drm-fourcc.ts';
