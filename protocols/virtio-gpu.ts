@@ -3,7 +3,7 @@
  * Everything of the 2D, cursor, EDID, UUID, blob and capability-set parts; 3D commands by number
  * only, so that they can be named when they are refused.
  */
-import { type Fourcc, DRM_FORMAT } from './drm-fourcc-format.ts';
+import { DRM_FORMAT, type Fourcc } from './drm-fourcc.ts';
 import { addr64, array, bytes, struct, u32, u64, u8 } from './layout.ts';
 
 /** VIRTIO_GPU_F_*, as bit numbers. */

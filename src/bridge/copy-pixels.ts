@@ -1,5 +1,4 @@
-import { formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
-import { formatInfo, opaqueOf } from '../../protocols/drm-fourcc-geometry.ts';
+import { type Fourcc, formatInfo, formatName, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import type { Damage } from '../core/damage.ts';
 import type { Framebuffer, PagesBacking } from '../core/framebuffer.ts';
 import type { Rect } from '../core/geometry.ts';

@@ -1,5 +1,4 @@
-import { describeModifier } from '../../protocols/drm-fourcc-modifier.ts';
-import { formatInfo, formatName, planeSize } from '../../protocols/drm-fourcc.ts';
+import { describeModifier, formatInfo, formatName, planeSize } from '../../protocols/drm-fourcc.ts';
 import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
 import type { LogOnce } from '../core/log.ts';
 import { DmabufImportRefused, type Handle, type Output } from '../core/output.ts';

@@ -1,5 +1,4 @@
-import type { Fourcc } from '../../../protocols/drm-fourcc.ts';
-import { DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc-modifier.ts';
+import { DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { newFramebufferId, type Framebuffer, type PixelLayout } from '../../core/framebuffer.ts';
 import type { GuestPages, MappedPages } from './guest-pages.ts';
 import type { Store } from './store.ts';
