@@ -1,21 +1,5 @@
 import { constants, openSync, readdirSync } from 'node:fs';
-import {
-  DRM_IOCTL_SYNCOBJ_CREATE,
-  DRM_IOCTL_SYNCOBJ_DESTROY,
-  DRM_IOCTL_SYNCOBJ_EVENTFD,
-  DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE,
-  DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD,
-  DRM_IOCTL_SYNCOBJ_QUERY,
-  DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL,
-  DRM_IOCTL_SYNCOBJ_TRANSFER,
-  DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_IMPORT_SYNC_FILE,
-  drm_syncobj_create,
-  drm_syncobj_destroy,
-  drm_syncobj_eventfd,
-  drm_syncobj_handle,
-  drm_syncobj_timeline_array,
-  drm_syncobj_transfer,
-} from '../../protocols/drm-syncobj.ts';
+import { DRM_IOCTL_SYNCOBJ_CREATE, DRM_IOCTL_SYNCOBJ_DESTROY, DRM_IOCTL_SYNCOBJ_EVENTFD, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, DRM_IOCTL_SYNCOBJ_QUERY, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, DRM_IOCTL_SYNCOBJ_TRANSFER, DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_IMPORT_SYNC_FILE, drm_syncobj_create, drm_syncobj_destroy, drm_syncobj_eventfd, drm_syncobj_handle, drm_syncobj_timeline_array, drm_syncobj_transfer } from '../../protocols/drm.ts';
 import { addr64, u32 } from '../../protocols/layout.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';

@@ -1,6 +1,6 @@
 import { constants, openSync, readdirSync, statSync } from 'node:fs';
 import { capability } from '../../display/kms/device.ts';
-import { DRM_CAP_SYNCOBJ_TIMELINE, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, DRM_IOCTL_SYNCOBJ_QUERY, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, drm_syncobj_handle, drm_syncobj_timeline_array } from '../../protocols/drm-syncobj.ts';
+import { DRM_CAP_SYNCOBJ_TIMELINE, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, DRM_IOCTL_SYNCOBJ_QUERY, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, drm_syncobj_handle, drm_syncobj_timeline_array } from '../../protocols/drm.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';

@@ -2,11 +2,11 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import * as dmaBuf from '../../../protocols/dma-buf.ts';
 import * as drm from '../../../protocols/drm.ts';
 import * as drmMode from '../../../protocols/drm-mode.ts';
-import * as drmSyncobj from '../../../protocols/drm-syncobj.ts';
 import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID, DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc.ts';
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
+import * as linuxSocket from '../../../protocols/linux-socket.ts';
 import * as syncFile from '../../../protocols/sync-file.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
@@ -78,13 +78,13 @@ const rows: HeaderRow[] = [
     cflags: ['-I/usr/include/libdrm'],
     structs: [...structsOf(drm), ...structsOf(drmMode)],
     constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
+    newer: ['DRM_IOCTL_SYNCOBJ_EVENTFD', 'struct drm_syncobj_eventfd'],
   },
   {
-    headers: ['libdrm/drm.h'],
-    cflags: ['-I/usr/include/libdrm'],
-    structs: structsOf(drmSyncobj),
-    constants: numbersOf(drmSyncobj, /^DRM_/),
-    newer: ['DRM_IOCTL_SYNCOBJ_EVENTFD', 'struct drm_syncobj_eventfd'],
+    headers: ['sys/socket.h', 'sys/un.h', 'sys/uio.h'],
+    structs: structsOf(linuxSocket),
+    // SCM_MAX_FD is in no header that programs can include.
+    constants: numbersOf(linuxSocket, /^(AF|SOCK|SOL|SCM|MSG)_(?!MAX_FD)/),
   },
   { headers: ['gbm.h'], structs: structsOf(gbm), constants: numbersOf(gbm, /^GBM_/) },
 ];
