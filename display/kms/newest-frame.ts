@@ -8,7 +8,7 @@ import { FenceWait } from '../../src/sys/fence-wait.ts';
  * The frame presented last, to be shown again or, if its picture was not finished, for the first time. Its handles are
  * not here, they are whoever's who shows it; its damage is empty unless it is unfinished.
  */
-export class NewestFrame implements Frame {
+export class NewestFrame implements Frame, Disposable {
   readonly canvas = { width: 0, height: 0 };
   readonly primary = { handle: null, src: new MutableRect(), dst: new MutableRect() };
   readonly cursor = { handle: null, src: new MutableRect(), dst: new MutableRect() };
@@ -55,5 +55,10 @@ export class NewestFrame implements Frame {
     if (!this.isUnfinished) return;
     this.#acquire.stop();
     this.damage.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.giveUp();
+    this.#acquire[Symbol.dispose]();
   }
 }

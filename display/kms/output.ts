@@ -205,6 +205,7 @@ export class KmsOutput implements Output, FlipListener {
     this.#isDisposed = true;
     this.#listener = null;
     this.darken();
+    this.#newest[Symbol.dispose]();
     this.#timers[Symbol.dispose]();
     this.#buffers[Symbol.dispose]();
   }

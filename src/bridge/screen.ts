@@ -219,6 +219,7 @@ export class Screen implements ScreenListener, Disposable {
     this.#dependOn(null);
     if (this.#keepLast && !this.#isClosed) this.#leaveStill();
     this.#attachment[Symbol.dispose]();
+    this.#unfinished[Symbol.dispose]();
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
     this.#flushes.finishAll();

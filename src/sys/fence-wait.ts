@@ -1,42 +1,87 @@
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_EVENT_SIZE, EPOLLIN } from '../../protocols/linux-epoll.ts';
 import { DisposableStack } from './disposable-stack.ts';
-import { type BorrowedFd, dupFd } from './fd.ts';
+import { SysError } from './errors.ts';
+import { type BorrowedFd, dupFd, OwnedFd } from './fd.ts';
+import { epollCreate1, epollCtl, epollWait } from './libc.ts';
 import { Poll } from './poll.ts';
 
-/** Calls back from the event loop when a sync_file has signalled; one at a time. */
+/** Both are filled once; the kernel reads the first and writes the second during a call. */
+const readable = new Uint8Array(EPOLL_EVENT_SIZE);
+new DataView(readable.buffer).setUint32(0, EPOLLIN, true);
+const readyEvent = new Uint8Array(EPOLL_EVENT_SIZE);
+
+/**
+ * Calls back from the event loop when a sync_file has signalled; waits for one fence at a time and
+ * keeps the process alive while it does.
+ *
+ * The event loop watches an epoll set, made at the first `start`, and fences go in and out of the
+ * set: five system calls a fence, where a poll of its own takes thirteen. The set and its
+ * descriptor last until dispose.
+ */
 export class FenceWait implements Disposable {
   readonly #onSignalled: () => void;
-  #poll: DisposableStack | null = null;
+  #set: { readonly epoll: OwnedFd; readonly poll: Poll } | null = null;
+  /** In the set. A duplicate: the caller may close the original, and others may wait for it too. */
+  #fence: OwnedFd | null = null;
 
   constructor(onSignalled: () => void) {
     this.#onSignalled = onSignalled;
   }
 
   get isWaiting(): boolean {
-    return this.#poll !== null;
+    return this.#fence !== null;
   }
 
-  /** The fence stays the caller's, who may close it; any number may wait for one. SysError if it cannot be polled. */
+  /**
+   * Waits for `fence` instead of the one before. It stays the caller's, who may close it at once;
+   * any number of waiters may share one. SysError EMFILE, or EPERM if it cannot be polled; then
+   * nothing is waited for.
+   */
   start(fence: BorrowedFd): void {
     this.stop();
-    using stack = new DisposableStack();
-    // A descriptor takes one poll.
-    const own = stack.use(dupFd(fence));
-    stack.use(
-      Poll.readable(own, () => {
-        this.stop();
-        this.#onSignalled();
-      }),
-    );
-    this.#poll = stack.move();
+    const { epoll, poll } = (this.#set ??= this.#openSet());
+    const own = dupFd(fence);
+    if (epollCtl(epoll.fd, EPOLL_CTL_ADD, own.fd, readable) < 0) {
+      const error = SysError.fromErrno('epoll_ctl', undefined, `fd ${own.fd}`);
+      own[Symbol.dispose]();
+      throw error;
+    }
+    this.#fence = own;
+    poll.ref();
   }
 
-  /** No call back before the next `start`. */
+  /** No callback before the next `start`. */
   stop(): void {
-    this.#poll?.[Symbol.dispose]();
-    this.#poll = null;
+    if (this.#fence === null || this.#set === null) return;
+    // Closing the duplicate does not take it out of the set while another descriptor of the fence is open.
+    epollCtl(this.#set.epoll.fd, EPOLL_CTL_DEL, this.#fence.fd, readable);
+    this.#fence[Symbol.dispose]();
+    this.#fence = null;
+    this.#set.poll.unref();
   }
 
   [Symbol.dispose](): void {
     this.stop();
+    this.#set?.poll[Symbol.dispose]();
+    this.#set?.epoll[Symbol.dispose]();
+    this.#set = null;
+  }
+
+  #openSet(): { readonly epoll: OwnedFd; readonly poll: Poll } {
+    const number = epollCreate1(EPOLL_CLOEXEC);
+    if (number < 0) throw SysError.fromErrno('epoll_create1');
+    using stack = new DisposableStack();
+    const epoll = stack.use(OwnedFd.adopt(number));
+    const poll = Poll.readable(epoll, () => this.#onReady()).unref();
+    stack.move();
+    return { epoll, poll };
+  }
+
+  #onReady(): void {
+    // The event loop may have found an earlier fence, replaced or stopped since in the same turn.
+    if (this.#fence === null || this.#set === null) return;
+    if (epollWait(this.#set.epoll.fd, readyEvent, 1, 0) <= 0) return;
+    this.stop();
+    this.#onSignalled();
   }
 }

@@ -47,6 +47,7 @@ export const memcpy = bind('memcpy', 'uintptr_t', ['uintptr_t', 'uintptr_t', 'si
 
 export const epollCreate1 = bind('epoll_create1', 'int', ['int']) as (flags: number) => number;
 export const epollCtl = bind('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']) as (epfd: number, operation: number, fd: number, event: Uint8Array) => number;
+export const epollWait = bind('epoll_wait', 'int', ['int', 'void *', 'int', 'int']) as (epfd: number, events: Uint8Array, count: number, timeoutMs: number) => number;
 
 export const socket = bind('socket', 'int', ['int', 'int', 'int']) as (domain: number, type: number, protocol: number) => number;
 export const socketpair = bind('socketpair', 'int', ['int', 'int', 'int', 'void *']) as (domain: number, type: number, protocol: number, pair: Uint8Array) => number;

@@ -1,4 +1,5 @@
 import koffi, { type node } from 'koffi';
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_EVENT_SIZE } from '../../protocols/linux-epoll.ts';
 import { type BorrowedFd, OwnedFd } from './fd.ts';
 import { epollCreate1, epollCtl } from './libc.ts';
 import { SysError } from './errors.ts';
@@ -10,9 +11,6 @@ export interface PollEvents {
   readonly disconnect?: boolean;
 }
 
-const EPOLL_CLOEXEC = 0o2000000;
-const EPOLL_CTL_ADD = 1;
-const EPOLL_EVENT_SIZE = 16;
 const noEvents = new Uint8Array(EPOLL_EVENT_SIZE);
 
 // koffi stops a poll whose handle is garbage-collected, so the live ones are held here; libuv
@@ -55,10 +53,6 @@ export class Poll implements Disposable {
 
   static writable(fd: BorrowedFd, onReady: () => void): Poll {
     return new Poll(fd, { writable: true }, onReady);
-  }
-
-  static disconnect(fd: BorrowedFd, onReady: () => void): Poll {
-    return new Poll(fd, { disconnect: true }, onReady);
   }
 
   /** Changes what is waited for. */

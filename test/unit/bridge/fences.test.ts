@@ -73,7 +73,7 @@ function screen(options: ConstructorParameters<typeof FakeOutput>[0] & { takesFe
 function loopTurned(): Promise<void> {
   const fence = newFence();
   fence.signal();
-  return new Promise((resolve) => new FenceWait(resolve).start(fence));
+  return new Promise((resolve) => stack.use(new FenceWait(resolve)).start(fence));
 }
 
 /** Signals, and resolves when an output has been given a frame. */

@@ -6,6 +6,7 @@ import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID, DRM_FORMAT_MOD_V
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
+import * as linuxEpoll from '../../../protocols/linux-epoll.ts';
 import * as linuxSocket from '../../../protocols/linux-socket.ts';
 import * as syncFile from '../../../protocols/sync-file.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
@@ -80,6 +81,7 @@ const rows: HeaderRow[] = [
     constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
     newer: ['DRM_IOCTL_SYNCOBJ_EVENTFD', 'struct drm_syncobj_eventfd'],
   },
+  { headers: ['sys/epoll.h'], constants: numbersOf(linuxEpoll, /^EPOLL(?!_EVENT_SIZE)/) },
   {
     headers: ['sys/socket.h', 'sys/un.h', 'sys/uio.h'],
     structs: structsOf(linuxSocket),
