@@ -7,23 +7,13 @@ import { addr64, i32, iow, iowr, struct, u32 } from './layout.ts';
 /* Bits of `dma_buf_sync.flags`; READ and WRITE also of the sync-file ioctls. */
 export const DMA_BUF_SYNC_READ = 0x1;
 export const DMA_BUF_SYNC_WRITE = 0x2;
-export const DMA_BUF_SYNC_RW = 0x3;
 export const DMA_BUF_SYNC_START = 0x0;
 export const DMA_BUF_SYNC_END = 0x4;
-
-/** Longest name, terminating zero included. */
-export const DMA_BUF_NAME_LEN = 32;
 
 export const dma_buf_sync = struct('dma_buf_sync', { flags: addr64 });
 
 /** `fd` comes back: a sync file the caller owns. */
 export const dma_buf_export_sync_file = struct('dma_buf_export_sync_file', { flags: u32, fd: i32 });
 
-/** `fd` stays the caller's. */
-export const dma_buf_import_sync_file = struct('dma_buf_import_sync_file', { flags: u32, fd: i32 });
-
 export const DMA_BUF_IOCTL_SYNC = iow('b', 0, dma_buf_sync);
-/** The argument is the zero-terminated name itself; the number's size is that of a pointer to it. */
-export const DMA_BUF_SET_NAME = iow('b', 1, addr64);
 export const DMA_BUF_IOCTL_EXPORT_SYNC_FILE = iowr('b', 2, dma_buf_export_sync_file);
-export const DMA_BUF_IOCTL_IMPORT_SYNC_FILE = iow('b', 3, dma_buf_import_sync_file);

@@ -19,7 +19,7 @@ export interface EdidMonitor {
 export const EDID_BLOCK_SIZE = 128;
 
 /** One mode with its blanking: pixels across, lines down, the clock in units of 10 kHz. */
-export interface Timing {
+interface Timing {
   readonly width: number;
   readonly height: number;
   readonly clock10kHz: number;
@@ -55,7 +55,7 @@ const V_SYNC_OF_ASPECT = [
  * Reduced blanking for any mode. The clock is rounded to 10 kHz, the unit of the descriptors,
  * not to CVT's 250 kHz: that keeps the refresh of small modes near the one asked for.
  */
-export function reducedBlanking(width: number, height: number, refreshMhz: number): Timing {
+function reducedBlanking(width: number, height: number, refreshMhz: number): Timing {
   const vSync = V_SYNC_OF_ASPECT.find(([x, y]) => Math.floor((height * x) / y) === width)?.[2] ?? 10;
   const frameUs = 1e9 / refreshMhz;
   // A refresh so fast that the minimum blanking takes half the frame is no monitor's: cap the blanking.

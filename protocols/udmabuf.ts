@@ -7,12 +7,9 @@ import { addr64, iow, struct, u32 } from './layout.ts';
 
 export const UDMABUF_FLAGS_CLOEXEC = 0x01;
 
-export const udmabuf_create = struct('udmabuf_create', { memfd: u32, flags: u32, offset: addr64, size: addr64 });
-
 export const udmabuf_create_item = struct('udmabuf_create_item', { memfd: u32, __pad: u32, offset: addr64, size: addr64 });
 
 /** Head of UDMABUF_CREATE_LIST's argument; `count` times udmabuf_create_item follow. */
 export const udmabuf_create_list = struct('udmabuf_create_list', { flags: u32, count: u32 });
 
-export const UDMABUF_CREATE = iow('u', 0x42, udmabuf_create);
 export const UDMABUF_CREATE_LIST = iow('u', 0x43, udmabuf_create_list);

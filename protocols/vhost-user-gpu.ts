@@ -68,7 +68,7 @@ export const VhostUserGpuDMABUFScanout = struct('VhostUserGpuDMABUFScanout', {
   fd_width: u32,
   fd_height: u32,
   fd_stride: u32,
-  /** VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP */
+  /** VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP (1): the first row in memory is the bottom one. */
   fd_flags: u32,
   fd_drm_fourcc: i32,
 });

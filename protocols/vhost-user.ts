@@ -5,7 +5,7 @@
  *
  * Integers are in machine order, which is little-endian on every host we run on.
  */
-import { addr64, bytes, struct, u16, u32, u64 } from './layout.ts';
+import { addr64, struct, u32, u64 } from './layout.ts';
 
 /** Both channels. `request` is a VHOST_USER or, on the back-end channel, a VHOST_USER_BACKEND number. */
 export const VhostUserHeader = struct('VhostUserHeader', { request: u32, flags: u32, size: u32 });
@@ -18,8 +18,6 @@ export const VHOST_USER_NEED_REPLY_MASK = 0x8;
 
 /** Feature bit (of GET_FEATURES) that announces the protocol features below. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
-/** Feature bit: log every write for migration. */
-export const VHOST_F_LOG_ALL = 26;
 
 /** Regions in one SET_MEM_TABLE, and file descriptors in one message. */
 export const VHOST_MEMORY_BASELINE_NREGIONS = 8;
@@ -31,9 +29,6 @@ export const VHOST_USER_MAX_CONFIG_SIZE = 256;
 /* The u64 of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR. */
 export const VHOST_USER_VRING_IDX_MASK = 0xff;
 export const VHOST_USER_VRING_NOFD_MASK = 0x100;
-
-/** `vhost_vring_addr.flags`: log writes to the used ring. A bit number. */
-export const VHOST_VRING_F_LOG = 0;
 
 /** VHOST_USER_* requests of the front end. */
 export const VHOST_USER = {
@@ -156,28 +151,11 @@ export const VhostUserMemory = struct('VhostUserMemory', { nregions: u32, paddin
 /** ADD_MEM_REG (with one file descriptor) and REM_MEM_REG. */
 export const VhostUserMemRegMsg = struct('VhostUserMemRegMsg', { padding: addr64, region: VhostUserMemoryRegion });
 
-/** SET_LOG_BASE. */
-export const VhostUserLog = struct('VhostUserLog', { mmap_size: addr64, mmap_offset: addr64 });
-
 /** Head of GET_CONFIG and SET_CONFIG; `size` bytes of configuration space follow. */
 export const VhostUserConfig = struct('VhostUserConfig', { offset: u32, size: u32, flags: u32 });
 
-/* `VhostUserConfig.flags`. */
+/** `VhostUserConfig.flags` of every request outside of a migration. */
 export const VHOST_SET_CONFIG_TYPE_FRONTEND = 0;
-export const VHOST_SET_CONFIG_TYPE_MIGRATION = 1;
-
-/** VHOST_USER_BACKEND_VRING_HOST_NOTIFIER_MSG. `u64` is a ring index and VHOST_USER_VRING_NOFD_MASK. */
-export const VhostUserVringArea = struct('VhostUserVringArea', { u64: addr64, size: addr64, offset: addr64 });
-
-/** GET_INFLIGHT_FD, SET_INFLIGHT_FD. 20 bytes on the wire: QEMU's message union is packed, the struct is not padded. */
-export const VhostUserInflight = struct(
-  'VhostUserInflight',
-  { mmap_size: addr64, mmap_offset: addr64, num_queues: u16, queue_size: u16 },
-  { packed: true },
-);
-
-/** Shared objects (virtio-dmabuf): the UUID of a resource, in RFC 4122 byte order. */
-export const VhostUserShared = struct('VhostUserShared', { uuid: bytes(16) });
 
 const requestNames = new Map<number, string>(Object.entries(VHOST_USER).map(([name, number]) => [number, name]));
 

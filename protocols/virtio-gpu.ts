@@ -56,21 +56,11 @@ export const VIRTIO_GPU_RESP = {
   ERR_INVALID_PARAMETER: 0x1205,
 } as const;
 
-function namesOf(table: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
-  return new Map(Object.entries(table).map(([name, number]) => [number, name]));
-}
-
-const commandNames = namesOf(VIRTIO_GPU_CMD);
-const responseNames = namesOf(VIRTIO_GPU_RESP);
+const commandNames = new Map<number, string>(Object.entries(VIRTIO_GPU_CMD).map(([name, number]) => [number, name]));
 
 /** `RESOURCE_FLUSH` of 0x104; `command 0x999` of what the header does not know. */
 export function commandName(type: number): string {
   return commandNames.get(type) ?? `command 0x${type.toString(16)}`;
-}
-
-/** `ERR_UNSPEC` of 0x1200; `response 0x999` of what the header does not know. */
-export function responseName(type: number): string {
-  return responseNames.get(type) ?? `response 0x${type.toString(16)}`;
 }
 
 /* Bits of `virtio_gpu_ctrl_hdr.flags`. */
@@ -81,9 +71,6 @@ export const VIRTIO_GPU_FLAG_INFO_RING_IDX = 0x2;
 export const VIRTIO_GPU_EVENT_DISPLAY = 0x1;
 
 export const VIRTIO_GPU_MAX_SCANOUTS = 16;
-
-/** `fd_flags` of vhost-user-gpu's DMABUF_SCANOUT: the first row in memory is the bottom one. */
-export const VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP = 0x1;
 
 /* `virtio_gpu_resource_create_blob.blob_mem`; zero is invalid. */
 export const VIRTIO_GPU_BLOB_MEM_GUEST = 0x1;
@@ -139,9 +126,6 @@ export const virtio_gpu_config = struct('virtio_gpu_config', {
   num_scanouts: u32,
   num_capsets: u32,
 });
-
-/** With VIRTIO_GPU_F_BLOB_ALIGNMENT the configuration space has this u32 after `virtio_gpu_config`. */
-export const VIRTIO_GPU_CONFIG_BLOB_ALIGNMENT_OFFSET = virtio_gpu_config.size;
 
 /* Display and EDID. */
 

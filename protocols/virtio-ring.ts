@@ -34,9 +34,6 @@ export const VRING_USED_F_NO_NOTIFY = 1;
 /** `vring_avail.flags`: the driver asks not to be interrupted. */
 export const VRING_AVAIL_F_NO_INTERRUPT = 1;
 
-/** Largest queue the specification allows; sizes are powers of two. */
-export const VRING_MAX_SIZE = 32768;
-
 /** Bytes of the descriptor table of a queue of `num` entries. */
 export function vringDescSize(num: number): number {
   return vring_desc.size * num;
@@ -63,17 +60,9 @@ export function vringAvailEventOffset(num: number): number {
 }
 
 /* Feature bits, as bit numbers. */
-export const VIRTIO_F_NOTIFY_ON_EMPTY = 24;
-export const VIRTIO_F_ANY_LAYOUT = 27;
 export const VIRTIO_RING_F_INDIRECT_DESC = 28;
 export const VIRTIO_RING_F_EVENT_IDX = 29;
 export const VIRTIO_F_VERSION_1 = 32;
-export const VIRTIO_F_ACCESS_PLATFORM = 33;
-export const VIRTIO_F_RING_PACKED = 34;
-export const VIRTIO_F_IN_ORDER = 35;
-export const VIRTIO_F_ORDER_PLATFORM = 36;
-export const VIRTIO_F_SR_IOV = 37;
-export const VIRTIO_F_NOTIFICATION_DATA = 38;
 export const VIRTIO_F_RING_RESET = 40;
 
 /* Device status bits, VHOST_USER_SET_STATUS. */

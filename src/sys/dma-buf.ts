@@ -7,7 +7,7 @@ const requests = Array.from({ length: 8 }, (_, flags) => dma_buf_sync.encode({ f
 
 /**
  * From here the CPU sees in a mapping of the dma-buf what devices wrote; `direction` is what it is
- * about to do, DMA_BUF_SYNC_READ, …_WRITE or …_RW. `endCpuAccess` with the same must follow.
+ * about to do, DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE or both. `endCpuAccess` with the same must follow.
  * SysError ENOTTY on anything but a dma-buf, or what its exporter says.
  */
 export function beginCpuAccess(dmabuf: BorrowedFd, direction: number): void {

@@ -50,7 +50,6 @@ export { WaylandObject, type WaylandClass } from './object.ts';
 export type { InterfaceTable, MessageTable, ArgumentTable, OrLater } from '../../../protocols/wayland/wire.ts';
 export * from './generated/cursor-shape.ts';
 export * from './generated/fractional-scale.ts';
-export * from './generated/idle-inhibit.ts';
 export * from './generated/keyboard-shortcuts-inhibit.ts';
 export * from './generated/linux-dmabuf.ts';
 export * from './generated/linux-drm-syncobj.ts';

@@ -58,5 +58,4 @@ export const PROTOCOLS: readonly ProtocolSource[] = [
     xml: 'keyboard-shortcuts-inhibit-unstable-v1.xml',
     versions: { zwp_keyboard_shortcuts_inhibit_manager_v1: 1, zwp_keyboard_shortcuts_inhibitor_v1: 1 },
   },
-  { name: 'idle-inhibit', xml: 'idle-inhibit-unstable-v1.xml', versions: { zwp_idle_inhibit_manager_v1: 1, zwp_idle_inhibitor_v1: 1 } },
 ];

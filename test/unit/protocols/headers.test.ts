@@ -58,20 +58,18 @@ const rows: HeaderRow[] = [
   {
     headers: ['linux/virtio_ids.h', 'linux/virtio_config.h', 'linux/virtio_ring.h'],
     structs: structsOf(ring),
-    constants: numbersOf(ring, /^(VIRTIO_|VRING_(?!MAX_SIZE))/),
-    newer: ['VIRTIO_F_NOTIFICATION_DATA'],
+    constants: numbersOf(ring, /^(VIRTIO_|VRING_)/),
   },
   {
     headers: ['linux/vhost_types.h'],
     structs: [vhostUser.vhost_vring_state, vhostUser.vhost_vring_addr],
-    constants: numbersOf(vhostUser, /^VHOST_(VRING_)?F_/),
   },
   { headers: ['linux/udmabuf.h'], structs: structsOf(udmabuf), constants: numbersOf(udmabuf, /^UDMABUF_/) },
   {
     headers: ['linux/dma-buf.h'],
     structs: structsOf(dmaBuf),
     constants: numbersOf(dmaBuf, /^DMA_BUF_/),
-    newer: ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE', 'struct dma_buf_export_sync_file', 'struct dma_buf_import_sync_file'],
+    newer: ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', 'struct dma_buf_export_sync_file'],
   },
   { headers: ['linux/sync_file.h'], structs: structsOf(syncFile), constants: numbersOf(syncFile, /^SYNC_/) },
   {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import * as gpu from '../../../protocols/vhost-user-gpu.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
 import { DRM_FORMAT, formatName } from '../../../protocols/drm-fourcc.ts';
-import { FOURCC_OF_VIRTIO_GPU_FORMAT, VIRTIO_GPU_CMD, VIRTIO_GPU_FORMAT, commandName, responseName } from '../../../protocols/virtio-gpu.ts';
+import { FOURCC_OF_VIRTIO_GPU_FORMAT, VIRTIO_GPU_CMD, VIRTIO_GPU_FORMAT, commandName } from '../../../protocols/virtio-gpu.ts';
 import { vringAvailEventOffset, vringAvailSize, vringDescSize, vringUsedEventOffset, vringUsedSize } from '../../../protocols/virtio-ring.ts';
 
 /* Neither protocol has an installed header. Figures: the field tables of QEMU's
@@ -16,11 +16,7 @@ test('vhost-user payloads have the size of the specification', () => {
   expect(vhostUser.VhostUserMemory.size).toBe(8);
   expect(vhostUser.VhostUserMemoryRegion.size).toBe(32);
   expect(vhostUser.VhostUserMemRegMsg.size).toBe(40);
-  expect(vhostUser.VhostUserLog.size).toBe(16);
   expect(vhostUser.VhostUserConfig.size).toBe(12);
-  expect(vhostUser.VhostUserVringArea.size).toBe(24);
-  expect(vhostUser.VhostUserInflight.size).toBe(20);
-  expect(vhostUser.VhostUserShared.size).toBe(16);
 });
 
 test('vhost-user-gpu payloads have the size of the specification', () => {
@@ -46,7 +42,6 @@ test('request numbers are unique and named', () => {
 test('virtio-gpu numbers are named for logs', () => {
   expect(commandName(VIRTIO_GPU_CMD.RESOURCE_FLUSH)).toBe('RESOURCE_FLUSH');
   expect(commandName(0x999)).toBe('command 0x999');
-  expect(responseName(0x1200)).toBe('ERR_UNSPEC');
 });
 
 test('a virtio-gpu format is the DRM format whose name lists the same bytes backwards', () => {

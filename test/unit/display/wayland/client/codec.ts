@@ -1,7 +1,6 @@
 /** The wire format once more, the slow and general way: what a message is, is read from its table as it comes. */
 import * as cursorShape from '../../../../../protocols/wayland/generated/cursor-shape.ts';
 import * as fractionalScale from '../../../../../protocols/wayland/generated/fractional-scale.ts';
-import * as idleInhibit from '../../../../../protocols/wayland/generated/idle-inhibit.ts';
 import * as shortcutsInhibit from '../../../../../protocols/wayland/generated/keyboard-shortcuts-inhibit.ts';
 import * as linuxDmabuf from '../../../../../protocols/wayland/generated/linux-dmabuf.ts';
 import * as drmSyncobj from '../../../../../protocols/wayland/generated/linux-drm-syncobj.ts';
@@ -19,7 +18,7 @@ import type { OwnedFd } from '../../../../../src/sys/fd.ts';
 
 const modules: readonly object[] = [
   ...[wayland, xdgShell, xdgDecoration, viewporter, fractionalScale, linuxDmabuf, presentationTime, drmSyncobj],
-  ...[tearingControl, singlePixelBuffer, cursorShape, relativePointer, pointerConstraints, shortcutsInhibit, idleInhibit],
+  ...[tearingControl, singlePixelBuffer, cursorShape, relativePointer, pointerConstraints, shortcutsInhibit],
 ];
 
 /** Every interface we know, by name. */
