@@ -3,6 +3,7 @@
  * for whoever is in front of it, and takes them away while somebody else is.
  */
 import koffi from 'koffi';
+import { libseat_seat_listener } from '../../../protocols/libseat.ts';
 import { monotonicMs } from '../clock.ts';
 import { DisposableStack } from '../disposable-stack.ts';
 import { SysError } from '../errors.ts';
@@ -10,10 +11,9 @@ import { dupFd, OwnedFd } from '../fd.ts';
 import { setenv, unsetenv } from '../libc.ts';
 import { NativeBuffer } from '../native-buffer.ts';
 import { Poll, type PollEvents } from '../poll.ts';
+import { optionalLibrary } from './library.ts';
 
 const BACKEND = 'LIBSEAT_BACKEND';
-/** struct libseat_seat_listener: the addresses of enable_seat and disable_seat. */
-const LISTENER_SIZE = 16;
 
 const seatEvent = koffi.pointer(koffi.proto('void', ['uintptr_t', 'uintptr_t']));
 
@@ -41,18 +41,7 @@ class Libseat {
   }
 }
 
-let loaded: Libseat | null | undefined;
-
-function loadLibseat(): Libseat | null {
-  if (loaded === undefined) {
-    try {
-      loaded = new Libseat();
-    } catch {
-      loaded = null;
-    }
-  }
-  return loaded;
-}
+const loadLibseat = optionalLibrary(() => new Libseat());
 
 /** A device the seat manager opened: its descriptor, and libseat's number for it. */
 export interface SeatDevice {
@@ -89,9 +78,11 @@ export class SeatSession implements Disposable {
 
   private constructor(library: Libseat, backend: string, stack: DisposableStack) {
     this.#library = library;
-    const listener = stack.use(NativeBuffer.allocate(LISTENER_SIZE));
-    listener.view.setBigUint64(0, callback(stack, () => this.#events.push('enabled')), true);
-    listener.view.setBigUint64(8, callback(stack, () => this.#events.push('disabled')), true);
+    const listener = stack.use(NativeBuffer.allocate(libseat_seat_listener.size));
+    libseat_seat_listener.set(listener.view, 0, {
+      enable_seat: callback(stack, () => this.#events.push('enabled')),
+      disable_seat: callback(stack, () => this.#events.push('disabled')),
+    });
     this.#seat = openSeat(library, backend, listener.address);
     stack.defer(() => library.closeSeat(this.#seat));
     const fd = library.getFd(this.#seat);
@@ -215,10 +206,10 @@ export class SeatSession implements Disposable {
 }
 
 /** The address of a C function that calls `call`, until the stack is disposed. */
-function callback(stack: DisposableStack, call: () => void): bigint {
+function callback(stack: DisposableStack, call: () => void): number {
   const address = koffi.register(call, seatEvent);
   stack.defer(() => koffi.unregister(address));
-  return address;
+  return Number(address);
 }
 
 /** libseat takes its backend from the environment alone, and tries `builtin`, which forks, when told nothing. */

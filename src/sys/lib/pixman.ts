@@ -5,6 +5,7 @@
 import koffi from 'koffi';
 import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import { SysError } from '../errors.ts';
+import { optionalLibrary } from './library.ts';
 
 const PIXMAN_OP_CLEAR = 0;
 const PIXMAN_OP_SRC = 1;
@@ -235,16 +236,5 @@ export class Pixman {
   }
 }
 
-let loaded: Pixman | null | undefined;
-
 /** The library, loaded once; null if it is not installed. */
-export function loadPixman(): Pixman | null {
-  if (loaded === undefined) {
-    try {
-      loaded = new Pixman();
-    } catch {
-      loaded = null;
-    }
-  }
-  return loaded;
-}
+export const loadPixman = optionalLibrary(() => new Pixman());

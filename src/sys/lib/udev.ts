@@ -4,6 +4,7 @@ import koffi from 'koffi';
 import { EAGAIN, SysError } from '../errors.ts';
 import { errno, errnoNumbers } from '../libc.ts';
 import { Poll } from '../poll.ts';
+import { optionalLibrary } from './library.ts';
 
 /** There while udevd runs. It forwards the kernel's events once it has set up the device node. */
 const UDEVD = '/run/udev/control';
@@ -48,18 +49,7 @@ class Udev {
   }
 }
 
-let loaded: Udev | null | undefined;
-
-function loadUdev(): Udev | null {
-  if (loaded === undefined) {
-    try {
-      loaded = new Udev();
-    } catch {
-      loaded = null;
-    }
-  }
-  return loaded;
-}
+const loadUdev = optionalLibrary(() => new Udev());
 
 /**
  * The events of one subsystem's devices (`drm`) from now on: udevd's where it runs, so that the

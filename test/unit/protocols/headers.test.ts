@@ -6,6 +6,7 @@ import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID, DRM_FORMAT_MOD_V
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
+import * as libseat from '../../../protocols/libseat.ts';
 import * as linuxEpoll from '../../../protocols/linux-epoll.ts';
 import * as linuxSocket from '../../../protocols/linux-socket.ts';
 import * as syncFile from '../../../protocols/sync-file.ts';
@@ -86,6 +87,7 @@ const rows: HeaderRow[] = [
     // SCM_MAX_FD is in no header that programs can include.
     constants: numbersOf(linuxSocket, /^(AF|SOCK|SOL|SCM|MSG)_(?!MAX_FD)/),
   },
+  { headers: ['libseat.h'], structs: structsOf(libseat) },
   { headers: ['gbm.h'], structs: structsOf(gbm), constants: numbersOf(gbm, /^GBM_/) },
 ];
 
