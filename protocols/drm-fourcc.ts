@@ -7,8 +7,8 @@
  *     describeModifier(0x0800000000000051n)      // 'ARM AFBC 16x16 YTR SPARSE'
  *     minPitch(formatInfo(DRM_FORMAT.NV12)!, 1, 1920)  // 1920
  *
- * In this order: the formats and their names; how large the planes of a linear buffer are; the
- * modifiers, which say how a buffer that is not linear is laid out.
+ * Three parts: the formats and their names; how large the planes of a linear buffer are; modifiers,
+ * which say how a buffer that is not linear is laid out.
  *
  * A format is four ASCII characters in a little-endian u32. Its name lists the components of one
  * pixel as a little-endian word, highest bits first: XRGB8888 lies in memory as B, G, R, x.
@@ -18,7 +18,7 @@ declare const fourccBrand: unique symbol;
 /** A DRM format code: u32, never negative. */
 export type Fourcc = number & { readonly [fourccBrand]: 'Fourcc' };
 
-/** `fourcc('X', 'R', '2', '4')` is XRGB8888. Each argument is one ASCII character. */
+/** The code of four ASCII characters: `fourcc('X', 'R', '2', '4')` is XRGB8888. */
 export function fourcc(a: string, b: string, c: string, d: string): Fourcc {
   return ((a.charCodeAt(0) | (b.charCodeAt(0) << 8) | (c.charCodeAt(0) << 16) | (d.charCodeAt(0) << 24)) >>> 0) as Fourcc;
 }
@@ -107,7 +107,7 @@ export const DRM_FORMAT = {
   ARGB16161616F: fourcc('A', 'R', '4', 'H'),
   ABGR16161616F: fourcc('A', 'B', '4', 'H'),
   AXBXGXRX106106106106: fourcc('A', 'B', '1', '0'),
-  /* Luminance only. */
+  /* Luma only. */
   Y8: fourcc('G', 'R', 'E', 'Y'),
   XYYY2101010: fourcc('Y', 'P', 'A', '4'),
   /* Packed YCbCr. */
@@ -131,14 +131,14 @@ export const DRM_FORMAT = {
   XVYU2101010: fourcc('X', 'V', '3', '0'),
   XVYU12_16161616: fourcc('X', 'V', '3', '6'),
   XVYU16161616: fourcc('X', 'V', '4', '8'),
-  /* YCbCr 4:2:0 in 2x2 tiles, and in layouts that only a modifier defines. */
+  /* YCbCr 4:2:0 in 2x2 tiles, and in layouts that a modifier defines. */
   Y0L0: fourcc('Y', '0', 'L', '0'),
   X0L0: fourcc('X', '0', 'L', '0'),
   Y0L2: fourcc('Y', '0', 'L', '2'),
   X0L2: fourcc('X', '0', 'L', '2'),
   YUV420_8BIT: fourcc('Y', 'U', '0', '8'),
   YUV420_10BIT: fourcc('Y', 'U', '1', '0'),
-  /* RGB with a second plane of alpha. */
+  /* RGB, with alpha in a second plane. */
   XRGB8888_A8: fourcc('X', 'R', 'A', '8'),
   XBGR8888_A8: fourcc('X', 'B', 'A', '8'),
   RGBX8888_A8: fourcc('R', 'X', 'A', '8'),
@@ -192,7 +192,7 @@ export type FormatName = keyof typeof DRM_FORMAT;
 
 const BIG_ENDIAN_SUFFIX = '|BIG_ENDIAN';
 
-/** The four characters, trailing blanks removed, unprintable ones as `?`: `XR24`, `R8`. */
+/** The four characters, without trailing blanks and with `?` for unprintable ones: `XR24`, `R8`. */
 export function fourccCharacters(format: number): string {
   const characters = [0, 8, 16, 24].map((shift) => {
     const byte = (format >>> shift) & (shift === 24 ? 0x7f : 0xff);
@@ -201,28 +201,28 @@ export function fourccCharacters(format: number): string {
   return characters.join('').trimEnd();
 }
 
-const formats: ReadonlyMap<string, Fourcc> = new Map(Object.entries(DRM_FORMAT));
-const names = new Map<number, string>(Object.entries(DRM_FORMAT).map(([name, format]) => [format, name]));
-const byCharacters = new Map(Object.values(DRM_FORMAT).map((format) => [fourccCharacters(format), format]));
+const formatsByName: ReadonlyMap<string, Fourcc> = new Map(Object.entries(DRM_FORMAT));
+const formatNames = new Map<number, string>(Object.entries(DRM_FORMAT).map(([name, format]) => [format, name]));
+const formatsByCharacters = new Map(Object.values(DRM_FORMAT).map((format) => [fourccCharacters(format), format]));
 
 /**
- * The kernel's name without DRM_FORMAT_: `XRGB8888`, or `XRGB8888|BIG_ENDIAN` with that bit set.
- * A code the kernel does not know reads `'AB99' (0x39394241)`. Any number is accepted.
+ * The kernel's name without DRM_FORMAT_: `XRGB8888`, or `XRGB8888|BIG_ENDIAN` with that bit set. A
+ * code that is not in the kernel's list gives `'AB99' (0x39394241)`. Accepts any number.
  */
 export function formatName(format: number): string {
-  const name = names.get((format & ~DRM_FORMAT_BIG_ENDIAN) >>> 0);
+  const name = formatNames.get((format & ~DRM_FORMAT_BIG_ENDIAN) >>> 0);
   if (name === undefined) return `'${fourccCharacters(format)}' (0x${(format >>> 0).toString(16).padStart(8, '0')})`;
   return isBigEndian(format) ? name + BIG_ENDIAN_SUFFIX : name;
 }
 
 /**
  * The format called `XRGB8888`, `DRM_FORMAT_XRGB8888` or `XR24`, each optionally followed by
- * `|BIG_ENDIAN`; `null` if the kernel knows none of that name. Undoes `formatName`.
+ * `|BIG_ENDIAN`; `null` if the kernel has no such format. The inverse of `formatName`.
  */
 export function parseFormat(text: string): Fourcc | null {
   const bigEndian = text.endsWith(BIG_ENDIAN_SUFFIX);
   const name = (bigEndian ? text.slice(0, -BIG_ENDIAN_SUFFIX.length) : text).replace(/^DRM_FORMAT_/, '');
-  const format = formats.get(name) ?? byCharacters.get(name.trimEnd());
+  const format = formatsByName.get(name) ?? formatsByCharacters.get(name.trimEnd());
   if (format === undefined) return null;
   return bigEndian ? (((format | DRM_FORMAT_BIG_ENDIAN) >>> 0) as Fourcc) : format;
 }
@@ -232,18 +232,18 @@ export function isBigEndian(format: number): boolean {
 }
 
 /*
- * How large the planes of a linear buffer are, by format. The figures are those of the kernel's
- * own table (drm_format_info in drivers/gpu/drm/drm_fourcc.c), so what passes here passes the
+ * How large the planes of a linear buffer are, by format. The figures come from the kernel's table
+ * (drm_format_info in drivers/gpu/drm/drm_fourcc.c), so a size that is large enough here passes the
  * kernel's check of a framebuffer.
  */
 
 export interface PlaneInfo {
-  /** A block is the smallest unit of whole bytes: one pixel of most formats, several where pixels are packed. */
+  /** A block is the smallest unit of whole bytes: one pixel in most formats, several where pixels are packed. */
   readonly bytesPerBlock: number;
   /** Block size in samples of this plane. */
   readonly blockWidth: number;
   readonly blockHeight: number;
-  /** Pixels of the picture a sample of this plane stands for, across and down. 1 in the first plane. */
+  /** How many pixels of the picture one sample of this plane covers, across and down. 1 in the first plane. */
   readonly hsub: number;
   readonly vsub: number;
 }
@@ -255,7 +255,7 @@ export interface FormatInfo {
 }
 
 type Names = readonly FormatName[];
-const table = new Map<Fourcc, FormatInfo>();
+const formatInfos = new Map<Fourcc, FormatInfo>();
 
 /** A plane of blocks of `bytes`, each `width` x `height` samples. */
 function plane(bytes: number, width = 1, height = 1): PlaneInfo {
@@ -263,7 +263,7 @@ function plane(bytes: number, width = 1, height = 1): PlaneInfo {
 }
 
 function define(names: Names, info: FormatInfo): void {
-  for (const name of names) table.set(DRM_FORMAT[name], info);
+  for (const name of names) formatInfos.set(DRM_FORMAT[name], info);
 }
 
 function opaque(names: Names, ...planes: PlaneInfo[]): void {
@@ -274,7 +274,7 @@ function alpha(names: Names, ...planes: PlaneInfo[]): void {
   define(names, { planes, hasAlpha: true, isYuv: false });
 }
 
-/** `hsub` x `vsub` is the sub-sampling of every plane but the first. */
+/** `hsub` x `vsub` is the subsampling of every plane except the first. */
 function yuv(names: Names, hsub: number, vsub: number, ...planes: PlaneInfo[]): void {
   define(names, { planes: planes.map((p, i) => (i === 0 ? p : { ...p, hsub, vsub })), hasAlpha: false, isYuv: true });
 }
@@ -336,10 +336,10 @@ yuv(['T430'], 1, 1, plane(4, 3), plane(4, 3), plane(4, 3));
 
 /**
  * The planes of `format`, or `null` if the format is unknown or has no linear layout
- * (YUV420_8BIT, YUV420_10BIT, VUY101010). The big-endian bit changes no size and is ignored.
+ * (YUV420_8BIT, YUV420_10BIT, VUY101010). Ignores the big-endian bit, which changes no size.
  */
 export function formatInfo(format: number): FormatInfo | null {
-  return table.get(((format & ~DRM_FORMAT_BIG_ENDIAN) >>> 0) as Fourcc) ?? null;
+  return formatInfos.get(((format & ~DRM_FORMAT_BIG_ENDIAN) >>> 0) as Fourcc) ?? null;
 }
 
 function planeOf(info: FormatInfo, plane: number): PlaneInfo {
@@ -348,7 +348,7 @@ function planeOf(info: FormatInfo, plane: number): PlaneInfo {
   return found;
 }
 
-/** Samples across plane `plane` of a picture `width` pixels wide. */
+/** Samples in a row of plane `plane` of a picture `width` pixels wide. */
 export function planeWidth(info: FormatInfo, plane: number, width: number): number {
   return Math.ceil(width / planeOf(info, plane).hsub);
 }
@@ -358,25 +358,26 @@ export function planeHeight(info: FormatInfo, plane: number, height: number): nu
   return Math.ceil(height / planeOf(info, plane).vsub);
 }
 
-/** Bytes of one row without padding: the least `pitch` the kernel accepts for a picture `width` pixels wide. */
+/** Bytes of one row without padding: the smallest `pitch` that the kernel accepts for a picture `width` pixels wide. */
 export function minPitch(info: FormatInfo, plane: number, width: number): number {
   const { bytesPerBlock, blockWidth, blockHeight } = planeOf(info, plane);
   return Math.ceil((planeWidth(info, plane, width) * bytesPerBlock) / (blockWidth * blockHeight));
 }
 
 /**
- * Bytes of a whole plane, every row `pitch` bytes: what to allocate.
+ * Bytes to allocate for a plane whose rows are `pitch` bytes apart.
  *
- * Like all results here exact up to 2^53 and rounded beyond, whatever u32 arguments a guest gives;
- * a rounded result is larger than any buffer, so comparing it with a size stays right.
+ * Like all results here it is exact up to 2^53 and rounded above, for any u32 arguments that a guest
+ * may give. A rounded result is larger than any buffer, so comparing it with a size stays correct.
  */
 export function planeSize(info: FormatInfo, plane: number, pitch: number, height: number): number {
   return pitch * planeHeight(info, plane, height);
 }
 
 /**
- * Bytes a plane must at least have: `pitch` for every row but the last, which needs no padding.
- * What the kernel demands of a framebuffer's backing after its offset; 0 without pixels.
+ * The fewest bytes a plane may have: `pitch` for every row except the last, which needs no padding.
+ * The kernel requires as many after the plane's offset in a framebuffer's memory. 0 if there are no
+ * pixels.
  */
 export function minPlaneSize(info: FormatInfo, plane: number, pitch: number, width: number, height: number): number {
   if (width === 0 || height === 0) return 0;
@@ -418,8 +419,8 @@ const opaqueTwins: ReadonlyMap<Fourcc, Fourcc> = new Map(
 );
 
 /**
- * The format of the same bytes with alpha ignored: XRGB8888 of ARGB8888; `format` itself if it
- * has no alpha; `null` if it has and no such format exists, or if it is unknown.
+ * The format of the same bytes with alpha ignored: XRGB8888 for ARGB8888; `format` itself if it has
+ * no alpha; `null` if it has alpha and there is no such format, or if it is unknown.
  */
 export function opaqueOf(format: Fourcc): Fourcc | null {
   const bigEndian = (format & DRM_FORMAT_BIG_ENDIAN) >>> 0;
@@ -431,9 +432,9 @@ export function opaqueOf(format: Fourcc): Fourcc | null {
 }
 
 /*
- * Format modifiers: how the pixels of a format are arranged in memory. 64 bits, the top eight a
- * vendor, the rest as that vendor pleases. Code that passes buffers on compares modifiers and
- * never computes with them; the decoding here is for people who read logs.
+ * Format modifiers: how the pixels of a format are arranged in memory. The top eight of 64 bits are
+ * a vendor; that vendor defines the rest. Code that passes buffers on compares modifiers and never
+ * computes with them; they are decoded here only to be readable in logs.
  */
 
 declare const modifierBrand: unique symbol;
@@ -462,17 +463,17 @@ export type ModifierVendor = keyof typeof DRM_FORMAT_MOD_VENDOR;
 
 const VALUE_BITS = 56;
 
-/** `modifierCode('INTEL', 1n)` is I915_FORMAT_MOD_X_TILED. `value` is cut to 56 bits. */
+/** `modifierCode('INTEL', 1n)` is I915_FORMAT_MOD_X_TILED. `value` is truncated to 56 bits. */
 export function modifierCode(vendor: ModifierVendor, value: bigint): Modifier {
   return ((BigInt(DRM_FORMAT_MOD_VENDOR[vendor]) << BigInt(VALUE_BITS)) | BigInt.asUintN(VALUE_BITS, value)) as Modifier;
 }
 
 /** Rows of pixels one after another. */
 export const DRM_FORMAT_MOD_LINEAR = modifierCode('NONE', 0n);
-/** No modifier was given: the layout is what the driver implies. */
+/** No modifier was given: the driver knows the layout. */
 export const DRM_FORMAT_MOD_INVALID = modifierCode('NONE', (1n << 56n) - 1n);
 
-/** Every modifier that has a name of its own, by the kernel's macro. AFBC, AFRC and AMD's are built of fields. */
+/** Every modifier with a name of its own, by the kernel's macro. Those of AFBC, AFRC and AMD are made of fields. */
 export const NAMED_MODIFIERS: ReadonlyMap<string, Modifier> = new Map([
   ['DRM_FORMAT_MOD_LINEAR', DRM_FORMAT_MOD_LINEAR],
   ['DRM_FORMAT_MOD_INVALID', DRM_FORMAT_MOD_INVALID],
@@ -518,7 +519,7 @@ function numbered(vendor: ModifierVendor, prefix: string, names: readonly string
 
 const vendorNames = new Map<number, string>(Object.entries(DRM_FORMAT_MOD_VENDOR).map(([name, id]) => [id, name]));
 
-/** `INTEL`, `NONE` (the kernel's own), or `VENDOR_0x2a` for one the kernel does not know. */
+/** `INTEL`, `NONE` (the kernel's own), or `VENDOR_0x2a` for a vendor that is not in the kernel's list. */
 export function modifierVendor(modifier: bigint): string {
   const id = Number(BigInt.asUintN(64, modifier) >> BigInt(VALUE_BITS));
   return vendorNames.get(id) ?? `VENDOR_0x${id.toString(16)}`;
@@ -532,15 +533,15 @@ function shortName(macro: string, modifier: Modifier): string {
   return `${vendor} ${name.startsWith(`${vendor}_`) ? name.slice(vendor.length + 1) : name}`;
 }
 
-const shortNames = new Map<bigint, string>([...NAMED_MODIFIERS].map(([macro, modifier]) => [modifier, shortName(macro, modifier)]));
-const byName = new Map<string, Modifier>(
+const modifierNames = new Map<bigint, string>([...NAMED_MODIFIERS].map(([macro, modifier]) => [modifier, shortName(macro, modifier)]));
+const modifiersByName = new Map<string, Modifier>(
   [...NAMED_MODIFIERS].flatMap(([macro, modifier]) => [
     [macro, modifier],
     [shortName(macro, modifier), modifier],
   ]),
 );
 
-/** A field of a modifier: bits `shift` .. `shift + bits - 1`. */
+/** A field of a modifier: bits `shift` to `shift + bits - 1`. */
 interface Field {
   readonly name: string;
   readonly shift: number;
@@ -549,16 +550,16 @@ interface Field {
   readonly values?: readonly (string | undefined)[];
 }
 
-function read(modifier: bigint, field: Field): number {
+function readField(modifier: bigint, field: Field): number {
   return Number((modifier >> BigInt(field.shift)) & ((1n << BigInt(field.bits)) - 1n));
 }
 
-/** Fields that are set, in order; whatever no field covers is added in hex, so no two modifiers read alike. */
-function spell(modifier: bigint, fields: readonly Field[]): string {
+/** The fields that are set, in order. Bits outside of any field are added in hex, so that no two modifiers read the same. */
+function describeFields(modifier: bigint, fields: readonly Field[]): string {
   let rest = BigInt.asUintN(VALUE_BITS, modifier);
   const words: string[] = [];
   for (const field of fields) {
-    const value = read(modifier, field);
+    const value = readField(modifier, field);
     rest &= ~(((1n << BigInt(field.bits)) - 1n) << BigInt(field.shift));
     if (field.values !== undefined) words.push(field.values[value] ?? `${field.name}=${value}`);
     else if (value !== 0) words.push(field.bits === 1 ? field.name : `${field.name}=${value}`);
@@ -619,43 +620,43 @@ const AMD_REST: readonly Field[] = [
 ];
 
 function amdFields(modifier: bigint): readonly Field[] {
-  const tiles = read(modifier, AMD_TILE_VERSION) === AMD_GFX12 ? AMD_GFX12_TILES : AMD_GFX9_TILES;
+  const tiles = readField(modifier, AMD_TILE_VERSION) === AMD_GFX12 ? AMD_GFX12_TILES : AMD_GFX9_TILES;
   return [
     AMD_TILE_VERSION,
     { name: 'TILE', shift: 8, bits: 5, values: tiles },
     AMD_DCC,
     ...flags(14, ['DCC_RETILE', 'DCC_PIPE_ALIGN', 'DCC_INDEPENDENT_64B', 'DCC_INDEPENDENT_128B']),
-    read(modifier, AMD_DCC) === 1 ? { ...AMD_DCC_BLOCK, values: AMD_DCC_BLOCK_SIZES } : AMD_DCC_BLOCK,
+    readField(modifier, AMD_DCC) === 1 ? { ...AMD_DCC_BLOCK, values: AMD_DCC_BLOCK_SIZES } : AMD_DCC_BLOCK,
     ...AMD_REST,
   ];
 }
 
 /**
  * A modifier in words: `LINEAR`, `INVALID`, `INTEL 4_TILED_DG2_RC_CCS`, `ARM AFBC 16x16 YTR SPARSE`,
- * `AMD GFX10_RBPLUS 64K_R_X DCC …`, else vendor and value, `NVIDIA 0x606014`. Any bigint is
- * accepted (cut to 64 bits), and different modifiers read differently.
+ * `AMD GFX10_RBPLUS 64K_R_X DCC …`, or else vendor and value, `NVIDIA 0x606014`. Accepts any bigint
+ * (truncated to 64 bits); different modifiers read differently.
  */
 export function describeModifier(modifier: bigint): string {
   const value = BigInt.asUintN(64, modifier);
-  const name = shortNames.get(value);
+  const name = modifierNames.get(value);
   if (name !== undefined) return name;
   const vendor = modifierVendor(value);
-  if (vendor === 'AMD') return `AMD ${spell(value, amdFields(value))}`;
+  if (vendor === 'AMD') return `AMD ${describeFields(value, amdFields(value))}`;
   if (vendor === 'ARM') {
-    const type = read(value, ARM_TYPE);
-    if (type === 0) return `ARM ${spell(value, AFBC)}`;
-    if (type === 2) return `ARM ${spell(value, AFRC)}`;
+    const type = readField(value, ARM_TYPE);
+    if (type === 0) return `ARM ${describeFields(value, AFBC)}`;
+    if (type === 2) return `ARM ${describeFields(value, AFRC)}`;
   }
   return `${vendor} 0x${BigInt.asUintN(VALUE_BITS, value).toString(16)}`;
 }
 
 /**
  * The modifier of a kernel macro (`I915_FORMAT_MOD_X_TILED`), of a name as `describeModifier`
- * gives it (`INTEL X_TILED`, `LINEAR`) or of a number (`0x100000000000001`); else `null`.
- * Descriptions made of fields are not read back.
+ * gives it (`INTEL X_TILED`, `LINEAR`) or of a number (`0x100000000000001`); otherwise `null`.
+ * Descriptions made of fields cannot be parsed.
  */
 export function parseModifier(text: string): Modifier | null {
-  const named = byName.get(text) ?? byName.get(`DRM_FORMAT_MOD_${text}`);
+  const named = modifiersByName.get(text) ?? modifiersByName.get(`DRM_FORMAT_MOD_${text}`);
   if (named !== undefined) return named;
   if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,20})$/i.test(text)) return null;
   const value = BigInt(text);

@@ -1,7 +1,7 @@
 /**
- * drm/drm_mode.h: kernel modesetting, as far as an atomic client needs it. `*_ptr` fields hold
- * addresses of arrays the caller owns; `count_*` their capacity going in and the number of
- * elements coming out. Arrays too short stay unwritten.
+ * drm/drm_mode.h: the part of kernel modesetting that an atomic client needs. `*_ptr` fields hold
+ * addresses of arrays that the caller owns. `count_*` is their capacity going in and the number of
+ * elements coming out; the kernel does not write to an array that is too short.
  */
 import { addr64, array, bytes, i32, iowr, struct, u16, u32, u64 } from './layout.ts';
 
@@ -13,7 +13,7 @@ export const DRM_MODE_TYPE_PREFERRED = 1 << 3;
 export const DRM_MODE_FLAG_INTERLACE = 1 << 4;
 export const DRM_MODE_FLAG_DBLSCAN = 1 << 5;
 
-/** Type -> first part of the connector's name (drm_connector_enum_list in drivers/gpu/drm/drm_connector.c). */
+/** By connector type, the first part of a connector's name (drm_connector_enum_list in drivers/gpu/drm/drm_connector.c). */
 export const CONNECTOR_TYPE_NAMES = [
   'Unknown', 'VGA', 'DVI-I', 'DVI-D', 'DVI-A', 'Composite', 'SVIDEO', 'LVDS', 'Component', 'DIN',
   'DP', 'HDMI-A', 'HDMI-B', 'TV', 'eDP', 'Virtual', 'DSI', 'DPI', 'Writeback', 'SPI', 'USB',
@@ -31,7 +31,7 @@ export const DRM_PLANE_TYPE_OVERLAY = 0;
 export const DRM_PLANE_TYPE_PRIMARY = 1;
 export const DRM_PLANE_TYPE_CURSOR = 2;
 
-/** `drm_mode_fb_cmd2.flags`: `modifier` counts. */
+/** `drm_mode_fb_cmd2.flags`: the `modifier` field is valid. */
 export const DRM_MODE_FB_MODIFIERS = 1 << 1;
 
 /* `drm_mode_atomic.flags` */
@@ -76,7 +76,7 @@ export const drm_mode_card_res = struct('drm_mode_card_res', {
 
 export const drm_mode_get_plane_res = struct('drm_mode_get_plane_res', { plane_id_ptr: addr64, count_planes: u32 });
 
-/** `possible_crtcs` is a mask of places in the list of CRTCs, not of ids. */
+/** `possible_crtcs` is a mask of indices into the list of CRTCs, not of ids. */
 export const drm_mode_get_plane = struct('drm_mode_get_plane', {
   plane_id: u32,
   crtc_id: u32,
@@ -95,7 +95,7 @@ export const drm_mode_get_encoder = struct('drm_mode_get_encoder', {
   possible_clones: u32,
 });
 
-/** With `count_modes` 0 the kernel asks the monitor anew, which is slow and for the master only. */
+/** With `count_modes` 0 the kernel probes the monitor again, which is slow; only the DRM master may do it. */
 export const drm_mode_get_connector = struct('drm_mode_get_connector', {
   encoders_ptr: addr64,
   modes_ptr: addr64,
@@ -161,7 +161,7 @@ export const drm_mode_create_dumb = struct('drm_mode_create_dumb', {
 
 export const drm_mode_map_dumb = struct('drm_mode_map_dumb', { handle: u32, pad: u32, offset: addr64 });
 
-/** Four arrays side by side: objects, how many properties of each, then property ids and values of all. */
+/** The arrays are: object ids; the number of properties of each object; the property ids of all objects; their values. */
 export const drm_mode_atomic = struct('drm_mode_atomic', {
   flags: u32,
   count_objs: u32,
@@ -183,10 +183,10 @@ export const drm_format_modifier_blob = struct('drm_format_modifier_blob', {
   modifiers_offset: u32,
 });
 
-/** Bit n of `formats`: the modifier goes with the blob's format number `offset` + n. */
+/** Bit n of `formats`: the modifier applies to the blob's format number `offset` + n. */
 export const drm_format_modifier = struct('drm_format_modifier', { formats: u64, offset: u32, pad: u32, modifier: u64 });
 
-/** One of FB_DAMAGE_CLIPS, in the framebuffer's pixels; x2, y2 are exclusive. */
+/** An element of FB_DAMAGE_CLIPS, in pixels of the framebuffer; x2 and y2 are exclusive. */
 export const drm_mode_rect = struct('drm_mode_rect', { x1: i32, y1: i32, x2: i32, y2: i32 });
 
 export const DRM_IOCTL_MODE_GETRESOURCES = iowr('d', 0xa0, drm_mode_card_res);
@@ -194,7 +194,7 @@ export const DRM_IOCTL_MODE_GETENCODER = iowr('d', 0xa6, drm_mode_get_encoder);
 export const DRM_IOCTL_MODE_GETCONNECTOR = iowr('d', 0xa7, drm_mode_get_connector);
 export const DRM_IOCTL_MODE_GETPROPERTY = iowr('d', 0xaa, drm_mode_get_property);
 export const DRM_IOCTL_MODE_GETPROPBLOB = iowr('d', 0xac, drm_mode_get_blob);
-/** The argument is the framebuffer's id. A plane that shows it is turned off. */
+/** The argument is the framebuffer's id. Planes that show it are turned off. */
 export const DRM_IOCTL_MODE_RMFB = iowr('d', 0xaf, u32);
 export const DRM_IOCTL_MODE_CREATE_DUMB = iowr('d', 0xb2, drm_mode_create_dumb);
 export const DRM_IOCTL_MODE_MAP_DUMB = iowr('d', 0xb3, drm_mode_map_dumb);

@@ -24,7 +24,7 @@ export const DRM_CLIENT_CAP_WRITEBACK_CONNECTORS = 5;
 export const DRM_RDWR = 0o2;
 export const DRM_CLOEXEC = 0o2000000;
 
-/** Lengths are those of the caller's buffers; the call returns those of the texts. No zero is added. */
+/** Lengths are the sizes of the caller's buffers going in and of the texts coming out. The texts do not end in a zero. */
 export const drm_version = struct('drm_version', {
   version_major: i32,
   version_minor: i32,
@@ -41,7 +41,7 @@ export const drm_gem_close = struct('drm_gem_close', { handle: u32, pad: u32 });
 export const drm_get_cap = struct('drm_get_cap', { capability: addr64, value: addr64 });
 export const drm_set_client_cap = struct('drm_set_client_cap', { capability: addr64, value: addr64 });
 
-/** `fd` stays the caller's going in, and becomes the caller's coming out. */
+/** `fd` is borrowed going in; coming out, the caller owns it. */
 export const drm_prime_handle = struct('drm_prime_handle', { handle: u32, flags: u32, fd: i32 });
 
 export const DRM_IOCTL_VERSION = iowr('d', 0x00, drm_version);
@@ -53,18 +53,18 @@ export const DRM_IOCTL_DROP_MASTER = io('d', 0x1f);
 export const DRM_IOCTL_PRIME_HANDLE_TO_FD = iowr('d', 0x2d, drm_prime_handle);
 export const DRM_IOCTL_PRIME_FD_TO_HANDLE = iowr('d', 0x2e, drm_prime_handle);
 
-/** Head of everything read from the device; `length` includes it. */
+/** Head of every event read from the device; `length` includes it. */
 export const drm_event = struct('drm_event', { type: u32, length: u32 });
 
 export const DRM_EVENT_FLIP_COMPLETE = 0x02;
 
-/** The time is CLOCK_MONOTONIC if DRM_CAP_TIMESTAMP_MONOTONIC says so, as all drivers do today. */
+/** The time is CLOCK_MONOTONIC if DRM_CAP_TIMESTAMP_MONOTONIC says so, as it does for every driver today. */
 export const drm_event_vblank = struct('drm_event_vblank', { base: drm_event, user_data: addr64, tv_sec: u32, tv_usec: u32, sequence: u32, crtc_id: u32 });
 
 /*
- * Synchronisation objects. One is a handle of the descriptor it was made on, and is shared between
- * processes and devices as a descriptor of its own. A binary one has one fence; a timeline has
- * points, each of which signals with its own fence and after those below.
+ * Synchronisation objects. A handle is valid for the open file it was made on; between processes
+ * and devices an object is shared as a descriptor of its own. A binary object has one fence. A
+ * timeline has points; each signals with its own fence, and after all lower points.
  */
 
 /** `drm_syncobj_handle.flags`: `fd` is a sync_file, whose fence goes into the binary object `handle`. */
@@ -73,7 +73,7 @@ export const DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_IMPORT_SYNC_FILE = 1 << 0;
 export const drm_syncobj_create = struct('drm_syncobj_create', { handle: u32, flags: u32 });
 export const drm_syncobj_destroy = struct('drm_syncobj_destroy', { handle: u32, pad: u32 });
 
-/** `fd` stays the caller's going in, and becomes the caller's coming out. */
+/** `fd` is borrowed going in; coming out, the caller owns it. */
 export const drm_syncobj_handle = struct('drm_syncobj_handle', { handle: u32, flags: u32, fd: i32, pad: u32 });
 
 /** A point of 0 is the fence of a binary object. */
@@ -86,10 +86,10 @@ export const drm_syncobj_transfer = struct('drm_syncobj_transfer', {
   pad: u32,
 });
 
-/** The eventfd `fd`, the caller's, counts one when the point signals; a point that nobody has given a fence yet does later. */
+/** The borrowed eventfd `fd` is signalled when the point signals. The point need not have a fence yet. */
 export const drm_syncobj_eventfd = struct('drm_syncobj_eventfd', { handle: u32, flags: u32, point: addr64, fd: i32, pad: u32 });
 
-/** `handles` and `points` are addresses of arrays of u32 and u64. A query fills `points` with the last that signalled. */
+/** `handles` and `points` are addresses of arrays of u32 and u64. A query fills `points` with the last point of each that signalled. */
 export const drm_syncobj_timeline_array = struct('drm_syncobj_timeline_array', { handles: addr64, points: addr64, count_handles: u32, flags: u32 });
 
 export const DRM_IOCTL_SYNCOBJ_CREATE = iowr('d', 0xbf, drm_syncobj_create);

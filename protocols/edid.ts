@@ -1,16 +1,16 @@
 /**
- * What a monitor says about itself: VESA E-EDID release A revision 2 (EDID 1.4), with timings by
- * VESA CVT 1.2 reduced blanking and, for modes the base block has no bits for, one DisplayID 1.3
- * extension. Bytes only.
+ * A monitor's description of itself: VESA E-EDID release A revision 2 (EDID 1.4), with timings by
+ * VESA CVT 1.2 reduced blanking and, for modes that do not fit the base block, one DisplayID 1.3
+ * extension. Only makes and reads bytes.
  */
 
-/** What an EDID is made of; `src/core/monitor.ts` has the same fields. */
+/** What an EDID is made from. `Monitor` of src/core has these fields, too. */
 export interface EdidMonitor {
   readonly width: number;
   readonly height: number;
   /** Vertical refresh in millihertz. */
   readonly refreshMhz: number;
-  /** Visible area in millimetres; 0 when unknown. */
+  /** Visible area in millimetres; 0 if unknown. */
   readonly widthMm: number;
   readonly heightMm: number;
   readonly name: string;
@@ -18,7 +18,7 @@ export interface EdidMonitor {
 
 export const EDID_BLOCK_SIZE = 128;
 
-/** One mode with its blanking: pixels across, lines down, the clock in units of 10 kHz. */
+/** A mode with its blanking: horizontal values in pixels, vertical ones in lines. */
 interface Timing {
   readonly width: number;
   readonly height: number;
@@ -39,10 +39,10 @@ const RB_V_FRONT = 3;
 const RB_MIN_V_BACK = 6;
 const RB_MIN_V_BLANK_US = 460;
 const MIN_CLOCK_HZ = 10e6;
-/** A descriptor has 12 bits a blanking. */
+/** A descriptor has 12 bits for a blanking interval. */
 const MAX_BLANK = 4095;
 
-/** CVT tells aspect ratios apart by the length of the vertical sync; 10 is "none of these". */
+/** Aspect ratio and length of the vertical sync, in which CVT encodes it; 10 lines stand for any other ratio. */
 const V_SYNC_OF_ASPECT = [
   [4, 3, 4],
   [16, 9, 5],
@@ -52,18 +52,18 @@ const V_SYNC_OF_ASPECT = [
 ] as const;
 
 /**
- * Reduced blanking for any mode. The clock is rounded to 10 kHz, the unit of the descriptors,
- * not to CVT's 250 kHz: that keeps the refresh of small modes near the one asked for.
+ * Reduced blanking for any mode. Rounds the clock to 10 kHz, the unit of the descriptors, instead of
+ * CVT's 250 kHz, which keeps the refresh of small modes close to the one requested.
  */
 function reducedBlanking(width: number, height: number, refreshMhz: number): Timing {
   const vSync = V_SYNC_OF_ASPECT.find(([x, y]) => Math.floor((height * x) / y) === width)?.[2] ?? 10;
   const frameUs = 1e9 / refreshMhz;
-  // A refresh so fast that the minimum blanking takes half the frame is no monitor's: cap the blanking.
+  // No real monitor is so fast that the minimum blanking takes half the frame: cap it there.
   const blankUs = Math.min(RB_MIN_V_BLANK_US, frameUs / 2);
   const lineUs = (frameUs - blankUs) / height;
   let hBlank = RB_H_BLANK;
   let vBlank = Math.max(Math.floor(blankUs / lineUs) + 1, RB_V_FRONT + vSync + RB_MIN_V_BACK);
-  // Readers take a clock below 10 MHz for garbage: tiny and slow modes get longer back porches.
+  // Readers reject a clock below 10 MHz, so tiny and slow modes get longer back porches.
   const leastTotal = MIN_CLOCK_HZ / (refreshMhz / 1000);
   vBlank = Math.max(vBlank, Math.min(MAX_BLANK, Math.ceil(leastTotal / (width + hBlank)) - height));
   hBlank = Math.max(hBlank, Math.min(MAX_BLANK, Math.ceil(leastTotal / (height + vBlank)) - width));
@@ -73,12 +73,12 @@ function reducedBlanking(width: number, height: number, refreshMhz: number): Tim
 
 const FALLBACK_REFRESH_MHZ = 60_000;
 
-/** A detailed timing descriptor has 12 bits a size and 16 for the clock. */
+/** A detailed timing descriptor has 12 bits for each side and 16 for the clock. */
 function fitsDescriptor(t: Timing): boolean {
   return t.width <= 4095 && t.height <= 4095 && t.vBlank <= MAX_BLANK && t.clock10kHz <= 0xffff;
 }
 
-/** The largest mode of about this shape that a descriptor holds. */
+/** The largest mode of roughly this shape that fits a descriptor. */
 function fallbackTiming(width: number, height: number, refreshMhz: number): Timing {
   const refresh = Math.min(refreshMhz, FALLBACK_REFRESH_MHZ);
   const timing = reducedBlanking(width, height, refresh);
@@ -87,13 +87,13 @@ function fallbackTiming(width: number, height: number, refreshMhz: number): Timi
 }
 
 /**
- * The EDID of `monitor`: one block, or two when its mode is beyond 4095 pixels a side or
- * 655.35 MHz. Then the base block prefers a smaller or slower mode that fits, and a DisplayID
- * extension carries the native one, preferred too (up to 65535 a side and 167 GHz; Linux takes
- * the mode that equals the scanout's size).
+ * The EDID of `monitor`: one block, or two if its mode exceeds 4095 pixels on a side or 655.35 MHz.
+ * In that case the base block prefers a smaller or slower mode that fits, and a DisplayID extension
+ * has the native mode, also preferred (up to 65535 pixels on a side and 167 GHz). Linux uses the
+ * mode that equals the scanout's size.
  *
- * Sizes are positive integers, `refreshMhz` is positive. Characters of `name` outside printable
- * ASCII become `?`, and so does an empty name; 13 of them are kept.
+ * Sizes must be positive integers and `refreshMhz` positive. Of `name`, 13 characters are kept;
+ * those outside printable ASCII become `?`, and so does an empty name.
  */
 export function makeEdid(monitor: EdidMonitor): Uint8Array {
   const native = reducedBlanking(monitor.width, monitor.height, monitor.refreshMhz);
@@ -106,26 +106,26 @@ export function makeEdid(monitor: EdidMonitor): Uint8Array {
 }
 
 const HEADER = [0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00];
-/** Three letters of five bits, big-endian: "SBV" for scanout-bridge, virtual. */
+/** Three letters of five bits each, big-endian: "SBV", for scanout-bridge, virtual. */
 const MANUFACTURER = (('S'.charCodeAt(0) - 64) << 10) | (('B'.charCodeAt(0) - 64) << 5) | ('V'.charCodeAt(0) - 64);
 const PRODUCT_CODE = 1;
 /** Week 0 (unspecified) of this year. */
 const YEAR_OF_MANUFACTURE = 2025;
-/** Digital, 8 bits a colour, no particular connector. */
+/** Digital, 8 bits per colour, no particular connector. */
 const INPUT_DIGITAL_8BIT = 0xa0;
-/** sRGB is the default colour space; the first descriptor is the native mode. */
+/* sRGB is the default colour space; the first descriptor is the native mode. */
 const FEATURE_SRGB = 0x04;
 const FEATURE_NATIVE_FIRST = 0x02;
 const GAMMA_2_2 = 2.2 * 100 - 100;
-/** sRGB primaries and white point, ten bits each. */
+/** The primaries and white point of sRGB, ten bits each. */
 const SRGB_CHROMATICITY = [0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54];
-/** Smaller modes at 60 Hz that desktops offer to switch to: width, height, byte of the established timings, bit. */
+/** Smaller modes at 60 Hz that a desktop can switch to: width, height, byte of the established timings, bit. */
 const ESTABLISHED = [
   [640, 480, 35, 0x20],
   [800, 600, 35, 0x01],
   [1024, 768, 36, 0x08],
 ] as const;
-/** The same as standard timings: width, height, code of the aspect ratio. */
+/** More of them, as standard timings: width, height, code of the aspect ratio. */
 const STANDARD = [
   [1280, 720, 3],
   [1280, 800, 0],
@@ -137,9 +137,9 @@ const STANDARD = [
   [1920, 1200, 0],
 ] as const;
 const UNUSED_STANDARD_TIMING = 0x01;
-/** What the fastest of these needs; readers want it within the range limits. */
+/** Clock of the fastest of these, which must lie within the range limits. */
 const STANDARD_CLOCK_10MHZ = 20;
-/** A descriptor that is no timing: two zero bytes, one reserved, this tag. */
+/** Tags of descriptors that are not timings: the fourth byte, after two zero bytes and a reserved one. */
 const DESCRIPTOR = { DUMMY: 0x10, NAME: 0xfc, RANGE_LIMITS: 0xfd } as const;
 
 function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, extensions: number): Uint8Array {
@@ -154,7 +154,7 @@ function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, exte
   block[23] = GAMMA_2_2;
   block[24] = FEATURE_SRGB | (preferred === native ? FEATURE_NATIVE_FIRST : 0);
   block.set(SRGB_CHROMATICITY, 25);
-  // 640x480 every driver can fall back to, whatever the screen.
+  // 640x480 is always there, as every driver's fallback.
   const isSmaller = (width: number, height: number) => width <= monitor.width && height <= monitor.height && !(width === monitor.width && height === monitor.height);
   for (const [width, height, at, bit] of ESTABLISHED) if (isSmaller(width, height) || width === 640) block[at]! |= bit;
   block.fill(UNUSED_STANDARD_TIMING, 38, 54);
@@ -168,7 +168,7 @@ function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, exte
   return checksummed(block);
 }
 
-/** Centimetres have 8 bits: what does not fit, or is too small to tell, is unknown. */
+/** An EDID has 8 bits for each side in centimetres: a size that does not fit, or is below 1 cm, counts as unknown. */
 function physicalSize({ widthMm, heightMm }: EdidMonitor): { widthMm: number; heightMm: number } {
   const known = widthMm >= 10 && heightMm >= 10 && widthMm <= 2550 && heightMm <= 2550;
   return known ? { widthMm, heightMm } : { widthMm: 0, heightMm: 0 };
@@ -209,12 +209,12 @@ function nameDescriptor(name: string): Uint8Array {
   const text = nameBytes(name);
   const descriptor = Uint8Array.of(0, 0, 0, DESCRIPTOR.NAME, 0, ...Array<number>(13).fill(0x20));
   descriptor.set(text, 5);
-  // A name shorter than the field ends in a line feed, then blanks.
+  // A name shorter than the field is followed by a line feed and blanks.
   if (text.length < 13) descriptor[5 + text.length] = 0x0a;
   return descriptor;
 }
 
-/** What a monitor calls itself; null if it does not say, or if these are no EDID's bytes. */
+/** The monitor's name; null if it has none, or if `edid` is too short to be an EDID. */
 export function monitorName(edid: Uint8Array): string | null {
   if (edid.length < EDID_BLOCK_SIZE) return null;
   const at = [54, 72, 90, 108].find((start) => edid[start] === 0 && edid[start + 1] === 0 && edid[start + 3] === DESCRIPTOR.NAME);
@@ -227,7 +227,7 @@ function dummyDescriptor(): Uint8Array {
   return Uint8Array.of(0, 0, 0, DESCRIPTOR.DUMMY, ...Array<number>(14).fill(0));
 }
 
-/** The mode's own rates; null when they are beyond the 510 Hz and 510 kHz it can say. */
+/** Covers the mode's own rates; null if they exceed 510 Hz or 510 kHz, the most it can express. */
 function rangeLimits(t: Timing, leastClock10MHz: number): Uint8Array | null {
   const lineKhz = (t.clock10kHz * 10) / (t.width + t.hBlank);
   const frameHz = (lineKhz * 1000) / (t.height + t.vBlank);
@@ -243,7 +243,7 @@ function rangeLimits(t: Timing, leastClock10MHz: number): Uint8Array | null {
   );
 }
 
-/** A rate field holds 1..255; offset bit 1 adds 255 to the greater one. */
+/** A rate field holds 1 to 255; offset bit 1 adds 255 to the larger rate. */
 function limits(least: number, greatest: number): { min: number; max: number; offset: number } | null {
   const min = Math.floor(least);
   const max = Math.ceil(greatest);
@@ -261,15 +261,15 @@ const DISPLAY_ID_TAG = 0x70;
 const DISPLAY_ID_1_3 = 0x13;
 const PRODUCT_TYPE_TEST = 1;
 const DATA_BLOCK = { PRODUCT_ID: 0x00, TYPE_1_TIMING: 0x03 } as const;
-/** Of a type I timing: the preferred one; its sync polarities are bit 15 of the front porches. */
+/* Of a type I timing: the preferred one; bit 15 of the front porches, the sync polarities. */
 const TYPE_1_PREFERRED = 0x80;
 const TYPE_1_POSITIVE = 0x8000;
-/** Aspect ratio "not defined" of revision 1. */
+/** Aspect ratio "not defined", revision 1. */
 const TYPE_1_ASPECT_UNDEFINED = 0x08;
 
 function displayIdBlock(monitor: EdidMonitor, t: Timing): Uint8Array {
   const u16 = (value: number) => [value & 0xff, value >> 8];
-  // Every number of a type I timing is stored less one.
+  // A type I timing stores every number minus one.
   const clock = t.clock10kHz - 1;
   const name = nameBytes(monitor.name);
   const data = [

@@ -1,4 +1,4 @@
-/** linux/input-event-codes.h and linux/input.h: what the events of input devices mean, as far as we send and take them. */
+/** linux/input-event-codes.h and linux/input.h: types and codes of the input events that this project sends and receives. */
 
 /** Event types. */
 export const EV = { SYN: 0x00, KEY: 0x01, REL: 0x02, ABS: 0x03, LED: 0x11, REP: 0x14 } as const;
@@ -6,12 +6,12 @@ export const EV = { SYN: 0x00, KEY: 0x01, REL: 0x02, ABS: 0x03, LED: 0x11, REP: 
 /** Ends a group of events that happened together. */
 export const SYN_REPORT = 0;
 
-/** Keys of keyboards have the numbers 1 to KEY_MICMUTE, without gaps that matter. */
+/* A keyboard's keys are numbered KEY_ESC to KEY_MICMUTE; the gaps do not matter. */
 export const KEY_ESC = 1;
 export const KEY_MICMUTE = 248;
 export const KEY_CNT = 0x300;
 
-/** KEY_*: those of a keyboard, by what they do on a US one; not those of remote controls. */
+/** KEY_*: the keys of a keyboard, named after the US layout, without those of remote controls. */
 export const KEY = {
   ESC: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 10, 0: 11, MINUS: 12, EQUAL: 13, BACKSPACE: 14, TAB: 15, Q: 16, W: 17, E: 18, R: 19,
   T: 20, Y: 21, U: 22, I: 23, O: 24, P: 25, LEFTBRACE: 26, RIGHTBRACE: 27, ENTER: 28, LEFTCTRL: 29, A: 30, S: 31, D: 32, F: 33, G: 34, H: 35, J: 36,
@@ -28,18 +28,18 @@ export const KEY = {
 
 export const BTN = { LEFT: 0x110, RIGHT: 0x111, MIDDLE: 0x112, SIDE: 0x113, EXTRA: 0x114, FORWARD: 0x115, BACK: 0x116, TASK: 0x117, TOUCH: 0x14a } as const;
 
-/** The high-resolution wheels count 120 to a notch. Up and right are positive. */
+/** The high-resolution wheels count 120 per notch. Up and right are positive. */
 export const REL = { X: 0x00, Y: 0x01, HWHEEL: 0x06, WHEEL: 0x08, WHEEL_HI_RES: 0x0b, HWHEEL_HI_RES: 0x0c } as const;
 
-/** MT_*: of the touch whose slot was named last. */
+/** The MT_* axes belong to the touch whose slot was selected last, by MT_SLOT. */
 export const ABS = { X: 0x00, Y: 0x01, MT_SLOT: 0x2f, MT_POSITION_X: 0x35, MT_POSITION_Y: 0x36, MT_TOOL_TYPE: 0x37, MT_TRACKING_ID: 0x39 } as const;
 
-/** Values of ABS.MT_TOOL_TYPE. A touch that turns out to be a palm never was one. */
+/** Values of ABS.MT_TOOL_TYPE. A touch that becomes PALM is cancelled. */
 export const MT_TOOL = { FINGER: 0, PALM: 2, MAX: 0x0f } as const;
 
 export const LED = { NUML: 0x00, CAPSL: 0x01, SCROLLL: 0x02, COMPOSE: 0x03, KANA: 0x04 } as const;
 
-/** Touches are on the picture itself. */
+/** The device is a touchscreen: touches are on the picture itself. */
 export const INPUT_PROP_DIRECT = 1;
 
 export const BUS_VIRTUAL = 0x06;

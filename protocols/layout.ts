@@ -1,11 +1,11 @@
 /**
- * Kernel and wire structs as data: one definition gives the TypeScript type, the size, every
- * offset and the codec. Scalars are little-endian, as virtio and every host we run on are.
+ * Kernel and wire structs as data: one definition gives the TypeScript type, the size, every offset
+ * and the codec. Scalars are little-endian, as virtio is and every supported host.
  *
  * Two ways to use a struct:
- * - `S.get(view, at)` / `S.set(view, at, value)` move a whole value and allocate an object;
- * - `S.field.name.get(view, at)` and `S.offset.name` touch one field and allocate nothing
- *   (except for `u64`, whose values are bigints; hot paths use `addr64`).
+ * - `S.get(view, at)` and `S.set(view, at, value)` copy a whole value; `get` allocates an object;
+ * - `S.field.name.get(view, at)` and `S.offset.name` access one field and allocate nothing, except
+ *   for `u64`, whose values are bigints; hot paths use `addr64`.
  */
 export interface Type<V> {
   /** Bytes, trailing padding included. */
@@ -56,8 +56,8 @@ const TWO_POW_32 = 0x1_0000_0000;
 
 /**
  * A 64-bit unsigned value as a number: exact up to 2^53, rounded above. Rounding keeps the
- * magnitude, so a value that is range-checked before use (an address, a length) is safe to read
- * this way, and nothing is allocated. Writing takes safe integers only.
+ * magnitude, so a value that is range-checked before use (an address, a length) can safely be read
+ * this way, without an allocation. Only safe integers may be written.
  */
 export const addr64: Type<number> = {
   size: 8,
@@ -100,16 +100,16 @@ export type Fields = Readonly<Record<string, Type<any>>>; // eslint-disable-line
 export type Values<F extends Fields> = { -readonly [K in keyof F]: ValueOf<F[K]> };
 
 export interface Struct<F extends Fields> extends Type<Values<F>> {
-  /** The C name without `struct`, for the test that compares with the real header. */
+  /** The C name without `struct`; a test compares the struct with the real header by it. */
   readonly name: string;
   readonly fields: F;
   /** Byte offset of every field. */
   readonly offset: { readonly [K in keyof F]: number };
   /** One field of a struct that starts at `at`. */
   readonly field: { readonly [K in keyof F]: Type<ValueOf<F[K]>> };
-  /** The struct as fresh bytes; fields left out are zero. */
+  /** The struct as a new array of bytes. Fields left out are zero. */
   encode(value: Partial<Values<F>>): Uint8Array;
-  /** The struct at the start of `source`; RangeError if that is too short. */
+  /** Reads the struct at the start of `source`. RangeError if that is too short. */
   decode(source: Uint8Array): Values<F>;
 }
 
@@ -118,9 +118,9 @@ function alignUp(at: number, align: number): number {
 }
 
 /**
- * A C struct. Fields are laid out with C's alignment unless `packed`.
+ * A C struct. Fields have C's alignment, unless `packed`.
  *
- *     const udmabuf_create = struct('udmabuf_create', { memfd: u32, flags: u32, offset: u64, size: u64 });
+ *     const udmabuf_create = struct('udmabuf_create', { memfd: u32, flags: u32, offset: addr64, size: addr64 });
  */
 export function struct<F extends Fields>(name: string, fields: F, layout?: { packed: boolean }): Struct<F> {
   const packed = layout?.packed ?? false;

@@ -1,4 +1,4 @@
-/** linux/socket.h, linux/un.h, 64-bit: what sendmsg and recvmsg take. Pointers are numbers. */
+/** linux/socket.h and linux/un.h on 64-bit hosts: what sendmsg and recvmsg take. Pointers are numbers. */
 import { addr64, bytes, i32, struct, u16, u32 } from './layout.ts';
 
 export const AF_UNIX = 1;
@@ -7,7 +7,7 @@ export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SCM_RIGHTS = 1;
-/** The most descriptors one message carries. */
+/** Most descriptors in one message. */
 export const SCM_MAX_FD = 253;
 
 export const MSG_CTRUNC = 0x8;
@@ -15,7 +15,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x4000_0000;
 
-/** Path bytes of a unix socket address, the closing zero included. */
+/** Bytes for the path in a Unix socket address, including the terminating zero. */
 export const UNIX_PATH_MAX = 108;
 
 export const sockaddr_un = struct('sockaddr_un', { sun_family: u16, sun_path: bytes(UNIX_PATH_MAX) });
@@ -32,9 +32,9 @@ export const msghdr = struct('msghdr', {
   msg_flags: i32,
 });
 
-/** Followed by its data; the next one starts at a multiple of 8. */
+/** Followed by its data. The next header starts at a multiple of 8. */
 export const cmsghdr = struct('cmsghdr', { cmsg_len: addr64, cmsg_level: i32, cmsg_type: i32 });
 
-/** CMSG_LEN and CMSG_SPACE of `count` descriptors. */
+/* CMSG_LEN and CMSG_SPACE for `count` descriptors. */
 export const cmsgLen = (count: number): number => cmsghdr.size + 4 * count;
 export const cmsgSpace = (count: number): number => cmsghdr.size + Math.ceil(count / 2) * 8;

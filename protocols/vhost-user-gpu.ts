@@ -1,7 +1,7 @@
 /**
  * The vhost-user-gpu protocol: QEMU's docs/interop/vhost-user-gpu.rst and
  * hw/display/vhost-user-gpu.c. Spoken over the socket of VHOST_USER_GPU_SET_SOCKET: the back end
- * (us) sends pictures, the front end (the VMM) shows them on its own consoles.
+ * (this project) sends pictures, and the front end (the VMM) shows them on its own consoles.
  *
  * Integers are in machine order. QEMU packs every struct.
  */
@@ -16,7 +16,7 @@ export const VHOST_USER_GPU_MSG_FLAG_REPLY = 0x4;
 export const VHOST_USER_GPU = {
   /** -> VhostUserGpuU64 */
   GET_PROTOCOL_FEATURES: 1,
-  /** VhostUserGpuU64, no reply */
+  /** VhostUserGpuU64; no reply */
   SET_PROTOCOL_FEATURES: 2,
   /** -> virtio_gpu_resp_display_info */
   GET_DISPLAY_INFO: 3,
@@ -41,7 +41,7 @@ export const VhostUserGpuU64 = struct('VhostUserGpuU64', { u64 });
 
 export const VhostUserGpuCursorPos = struct('VhostUserGpuCursorPos', { scanout_id: u32, x: u32, y: u32 });
 
-/** Side of the only cursor size the protocol has, in pixels. */
+/** Side of a cursor, in pixels. The protocol has no other size. */
 export const VHOST_USER_GPU_CURSOR_SIZE = 64;
 
 /** `data` is 64 x 64 pixels, DRM_FORMAT_ARGB8888. */
@@ -58,7 +58,7 @@ export const VhostUserGpuScanout = struct('VhostUserGpuScanout', { scanout_id: u
 /** UPDATE: `width * height` pixels in DRM_FORMAT_XRGB8888 follow. DMABUF_UPDATE: nothing follows. */
 export const VhostUserGpuUpdate = struct('VhostUserGpuUpdate', { scanout_id: u32, x: u32, y: u32, width: u32, height: u32 });
 
-/** Comes with the dma-buf as ancillary data; without one (and width and height 0) it disables the scanout. */
+/** Sent with the dma-buf as ancillary data. Without one, and with width and height 0, it disables the scanout. */
 export const VhostUserGpuDMABUFScanout = struct('VhostUserGpuDMABUFScanout', {
   scanout_id: u32,
   x: u32,

@@ -1,13 +1,13 @@
 /**
- * The vhost-user protocol: QEMU's docs/interop/vhost-user.rst. A message is a 12-byte header,
- * a payload of `size` bytes, and file descriptors as ancillary data. Names of payloads are those
- * of QEMU's structs; virtio memory is described by the front end (the VMM) to the back end (us).
+ * The vhost-user protocol: QEMU's docs/interop/vhost-user.rst. A message is a 12-byte header, a
+ * payload of `size` bytes, and file descriptors as ancillary data. Payloads have the names of QEMU's
+ * structs. The front end is the VMM, which describes the guest's memory; the back end is this project.
  *
- * Integers are in machine order, which is little-endian on every host we run on.
+ * Integers are in machine order, which is little-endian on every supported host.
  */
 import { addr64, struct, u32, u64 } from './layout.ts';
 
-/** Both channels. `request` is a VHOST_USER or, on the back-end channel, a VHOST_USER_BACKEND number. */
+/** Of both channels. `request` is a VHOST_USER number or, on the back-end channel, a VHOST_USER_BACKEND one. */
 export const VhostUserHeader = struct('VhostUserHeader', { request: u32, flags: u32, size: u32 });
 
 /* Bits of the header's `flags`. */
@@ -16,12 +16,12 @@ export const VHOST_USER_VERSION_MASK = 0x3;
 export const VHOST_USER_REPLY_MASK = 0x4;
 export const VHOST_USER_NEED_REPLY_MASK = 0x8;
 
-/** Feature bit (of GET_FEATURES) that announces the protocol features below. */
+/** Feature bit of GET_FEATURES: the back end has protocol features, see below. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
-/** Regions in one SET_MEM_TABLE, and file descriptors in one message. */
+/** Most regions in one SET_MEM_TABLE, and most file descriptors in one message. */
 export const VHOST_MEMORY_BASELINE_NREGIONS = 8;
-/** Slots QEMU's own back ends answer to GET_MAX_MEM_SLOTS. */
+/** The answer of QEMU's own back ends to GET_MAX_MEM_SLOTS. */
 export const VHOST_USER_MAX_RAM_SLOTS = 509;
 /** Largest device configuration space of GET_CONFIG and SET_CONFIG. */
 export const VHOST_USER_MAX_CONFIG_SIZE = 256;
@@ -119,15 +119,15 @@ export const VHOST_USER_PROTOCOL_F = {
   SHMEM_MAP: 22,
 } as const;
 
-/** Payload of every message that carries one number: features, queue counts, acknowledgements. */
+/** Payload of every message that consists of one number: features, queue counts, acknowledgements. */
 export const VhostUserU64 = struct('VhostUserU64', { u64 });
 
 /** SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE, VRING_KICK. */
 export const vhost_vring_state = struct('vhost_vring_state', { index: u32, num: u32 });
 
 /**
- * SET_VRING_ADDR. Addresses are the front end's own virtual addresses (the `userspace_addr` space
- * of the memory regions); only `log_guest_addr` is a guest physical address.
+ * SET_VRING_ADDR. Addresses are virtual addresses of the front end, as `userspace_addr` of the memory
+ * regions is; only `log_guest_addr` is a guest physical address.
  */
 export const vhost_vring_addr = struct('vhost_vring_addr', {
   index: u32,
@@ -145,7 +145,7 @@ export const VhostUserMemoryRegion = struct('VhostUserMemoryRegion', {
   mmap_offset: addr64,
 });
 
-/** Head of SET_MEM_TABLE; `nregions` times VhostUserMemoryRegion follow, one file descriptor each. */
+/** Head of SET_MEM_TABLE; `nregions` VhostUserMemoryRegion follow, each with one file descriptor. */
 export const VhostUserMemory = struct('VhostUserMemory', { nregions: u32, padding: u32 });
 
 /** ADD_MEM_REG (with one file descriptor) and REM_MEM_REG. */

@@ -1,7 +1,7 @@
 /**
  * The virtio GPU device: linux/virtio_gpu.h and "GPU Device" of the virtio 1.3 specification.
- * Everything of the 2D, cursor, EDID, UUID, blob and capability-set parts; 3D commands by number
- * only, so that they can be named when they are refused.
+ * The 2D, cursor, EDID, UUID, blob and capability-set parts are complete; of 3D commands there are
+ * only the numbers, so that a refusal can name them.
  */
 import { DRM_FORMAT, type Fourcc } from './drm-fourcc.ts';
 import { addr64, array, bytes, struct, u32, u64, u8 } from './layout.ts';
@@ -58,7 +58,7 @@ export const VIRTIO_GPU_RESP = {
 
 const commandNames = new Map<number, string>(Object.entries(VIRTIO_GPU_CMD).map(([name, number]) => [number, name]));
 
-/** `RESOURCE_FLUSH` of 0x104; `command 0x999` of what the header does not know. */
+/** `RESOURCE_FLUSH` for 0x104; `command 0x999` for a number that the header does not have. */
 export function commandName(type: number): string {
   return commandNames.get(type) ?? `command 0x${type.toString(16)}`;
 }
@@ -67,7 +67,7 @@ export function commandName(type: number): string {
 export const VIRTIO_GPU_FLAG_FENCE = 0x1;
 export const VIRTIO_GPU_FLAG_INFO_RING_IDX = 0x2;
 
-/** `virtio_gpu_config.events_read`: the display configuration changed. */
+/** Bit of `virtio_gpu_config.events_read`: the display configuration changed. */
 export const VIRTIO_GPU_EVENT_DISPLAY = 0x1;
 
 export const VIRTIO_GPU_MAX_SCANOUTS = 16;
@@ -94,7 +94,7 @@ export const VIRTIO_GPU_FORMAT = {
   R8G8B8X8_UNORM: 134,
 } as const;
 
-/** DRM names a pixel as one little-endian word, highest bits first: the reverse of virtio's byte order. */
+/** DRM names the components of a pixel from the highest bits of a little-endian word down, which reverses virtio's byte order. */
 export const FOURCC_OF_VIRTIO_GPU_FORMAT: ReadonlyMap<number, Fourcc> = new Map([
   [VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM, DRM_FORMAT.ARGB8888],
   [VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM, DRM_FORMAT.XRGB8888],
@@ -106,7 +106,7 @@ export const FOURCC_OF_VIRTIO_GPU_FORMAT: ReadonlyMap<number, Fourcc> = new Map(
   [VIRTIO_GPU_FORMAT.R8G8B8X8_UNORM, DRM_FORMAT.XBGR8888],
 ]);
 
-/** `fence_id` is opaque: a reply carries the request's eight bytes back. */
+/** `fence_id` is opaque: the reply repeats the request's. */
 export const virtio_gpu_ctrl_hdr = struct('virtio_gpu_ctrl_hdr', {
   type: u32,
   flags: u32,
@@ -156,7 +156,7 @@ export const virtio_gpu_set_scanout = struct('virtio_gpu_set_scanout', { hdr, r:
 
 export const virtio_gpu_resource_flush = struct('virtio_gpu_resource_flush', { hdr, r: virtio_gpu_rect, resource_id: u32, padding: u32 });
 
-/** `offset` is where the rectangle's first pixel lies in the backing. */
+/** `offset` is the position of the rectangle's first pixel in the backing, in bytes. */
 export const virtio_gpu_transfer_to_host_2d = struct('virtio_gpu_transfer_to_host_2d', {
   hdr,
   r: virtio_gpu_rect,
@@ -168,7 +168,7 @@ export const virtio_gpu_transfer_to_host_2d = struct('virtio_gpu_transfer_to_hos
 /** `addr` is a guest physical address, `length` bytes. */
 export const virtio_gpu_mem_entry = struct('virtio_gpu_mem_entry', { addr: addr64, length: u32, padding: u32 });
 
-/** `nr_entries` times virtio_gpu_mem_entry follow. */
+/** `nr_entries` virtio_gpu_mem_entry follow. */
 export const virtio_gpu_resource_attach_backing = struct('virtio_gpu_resource_attach_backing', {
   hdr,
   resource_id: u32,
@@ -229,7 +229,7 @@ export const virtio_gpu_resp_capset = struct('virtio_gpu_resp_capset', { hdr });
 
 export const virtio_gpu_cursor_pos = struct('virtio_gpu_cursor_pos', { scanout_id: u32, x: u32, y: u32, padding: u32 });
 
-/** UPDATE_CURSOR and MOVE_CURSOR; the latter reads `pos` only. */
+/** UPDATE_CURSOR and MOVE_CURSOR; the latter uses only `pos`. */
 export const virtio_gpu_update_cursor = struct('virtio_gpu_update_cursor', {
   hdr,
   pos: virtio_gpu_cursor_pos,

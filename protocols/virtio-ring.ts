@@ -2,9 +2,9 @@
  * Split virtqueues: linux/virtio_ring.h, linux/virtio_config.h, linux/virtio_ids.h and
  * "Split Virtqueues" of the virtio 1.3 specification.
  *
- * A queue of `num` entries is three areas: a descriptor table, an available ring the driver
- * writes, and a used ring the device writes. Each ring ends in one 16-bit event index, which is
- * meaningful only with VIRTIO_RING_F_EVENT_IDX but always part of its area.
+ * A queue of `num` entries consists of three areas: a descriptor table, an available ring that the
+ * driver writes, and a used ring that the device writes. Each ring ends with a 16-bit event index,
+ * which is always part of its area but only has a meaning with VIRTIO_RING_F_EVENT_IDX.
  */
 import { addr64, struct, u16, u32 } from './layout.ts';
 
@@ -39,22 +39,22 @@ export function vringDescSize(num: number): number {
   return vring_desc.size * num;
 }
 
-/** Bytes of the available ring, event index included. */
+/** Bytes of the available ring, including its event index. */
 export function vringAvailSize(num: number): number {
   return vringUsedEventOffset(num) + u16.size;
 }
 
-/** Bytes of the used ring, event index included. */
+/** Bytes of the used ring, including its event index. */
 export function vringUsedSize(num: number): number {
   return vringAvailEventOffset(num) + u16.size;
 }
 
-/** Where `used_event` lies in the available ring. */
+/** Offset of `used_event` in the available ring, in bytes. */
 export function vringUsedEventOffset(num: number): number {
   return vring_avail.size + u16.size * num;
 }
 
-/** Where `avail_event` lies in the used ring. */
+/** Offset of `avail_event` in the used ring, in bytes. */
 export function vringAvailEventOffset(num: number): number {
   return vring_used.size + vring_used_elem.size * num;
 }

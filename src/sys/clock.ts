@@ -1,6 +1,6 @@
 const originMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 
-/** CLOCK_MONOTONIC in milliseconds, the clock of KMS and Wayland timestamps. Allocates nothing. */
+/** CLOCK_MONOTONIC in milliseconds, the clock that KMS and Wayland timestamps use. Allocates nothing. */
 export function monotonicMs(): number {
   return originMs + performance.now();
 }

@@ -4,8 +4,10 @@ import { type Pixman, loadPixman } from './lib/pixman.ts';
 
 /**
  * Copies `rows` rows of `rowBytes` bytes between mappings, which must not overlap. Offsets and
- * strides are bytes; nothing is allocated. RangeError, with nothing copied, if any byte lies
- * outside either mapping. `pixman` is for tests.
+ * strides are in bytes. Allocates nothing. RangeError, before anything is copied, if any byte lies
+ * outside either mapping. Only tests pass `pixman`.
+ *
+ * Not a method of Mapping, so that mapping memory does not load pixman.
  */
 export function copyRect(
   dst: Mapping, dstOffset: number, dstStride: number,
@@ -28,8 +30,8 @@ export function copyRect(
 
 function checkInside(side: string, length: number, offset: number, stride: number, rowBytes: number, rows: number): void {
   const end = offset + stride * (rows - 1) + rowBytes;
-  // Written so that NaN fails.
+  // Written so that NaN is refused.
   if (!(offset >= 0 && (rows === 1 || stride >= rowBytes) && end <= length)) {
-    throw new RangeError(`${side} rectangle (offset ${offset}, stride ${stride}, ${rows} rows of ${rowBytes} bytes) leaves its ${length} bytes`);
+    throw new RangeError(`${side} rectangle (offset ${offset}, stride ${stride}, ${rows} rows of ${rowBytes} bytes) does not fit in ${length} bytes`);
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The part of the standard DisposableStack we need; Node 20 has none. For objects built in
- * several steps: each step is `use`d, a failure disposes those before it, success is `move`d.
+ * The part of the standard DisposableStack that this project needs; Node 20 has none. For objects
+ * built in several steps: `use` the result of each step, so that a later failure disposes it, and
+ * `move` the stack at the end.
  */
 export class DisposableStack implements Disposable {
   #undo: (() => void)[] = [];
@@ -10,7 +11,7 @@ export class DisposableStack implements Disposable {
     return this.#disposed;
   }
 
-  /** Owns `value` from now on and returns it. */
+  /** Takes ownership of `value` and returns it. */
   use<T extends Disposable>(value: T): T {
     this.defer(() => value[Symbol.dispose]());
     return value;
@@ -21,7 +22,7 @@ export class DisposableStack implements Disposable {
     this.#undo.push(undo);
   }
 
-  /** Hands everything to a new stack; this one is disposed and owns nothing. */
+  /** Hands everything to a new stack. This one counts as disposed and owns nothing. */
   move(): DisposableStack {
     if (this.#disposed) throw new ReferenceError('DisposableStack already disposed');
     const moved = new DisposableStack();
@@ -32,8 +33,8 @@ export class DisposableStack implements Disposable {
   }
 
   /**
-   * Disposes last to first, every one of them. What the first failing one threw is rethrown at
-   * the end, with the later failures in its `suppressed`.
+   * Disposes everything, last to first. If some throw, the rest are still disposed; then the first
+   * error is rethrown with the others in its `suppressed` property.
    */
   [Symbol.dispose](): void {
     this.#disposed = true;

@@ -2,13 +2,13 @@ import { errno as lastErrno, errnoNumbers } from './libc.ts';
 
 const names = new Map<number, string>();
 for (const [name, number] of Object.entries(errnoNumbers)) {
-  // EAGAIN comes before its alias EWOULDBLOCK; the first name of a number is the one we use.
+  // The first name of a number wins: EAGAIN comes before its alias EWOULDBLOCK.
   if (!names.has(number)) names.set(number, name);
 }
 
 /**
- * Base of every error we throw on purpose. One subclass per boundary; `code` is stable and meant
- * for `switch`, the message says what was tried, on what, and what to do about it.
+ * Base of every error thrown on purpose. One subclass per boundary. `code` is stable and meant for
+ * `switch`; the message says what was tried, on what, and what to do about it.
  */
 export abstract class ScanoutError<Code extends string = string> extends Error {
   readonly code: Code;
@@ -21,8 +21,8 @@ export abstract class ScanoutError<Code extends string = string> extends Error {
 }
 
 /**
- * A system call that failed. `code` is the errno name ('EMFILE'), `errno` its number. A few codes
- * of ours have no errno and carry 0: `ECTRUNC`, file descriptors were lost in transit.
+ * A system call that failed. `code` is the errno name ('EMFILE') and `errno` its number. One code
+ * is not the kernel's and has errno 0: `ECTRUNC`, file descriptors were lost in transit.
  */
 export class SysError extends ScanoutError {
   readonly syscall: string;
@@ -34,13 +34,13 @@ export class SysError extends ScanoutError {
     this.errno = errnoNumbers[code] ?? 0;
   }
 
-  /** The error of the libc call made just before; `number` if its errno was saved. */
+  /** The error of the libc call just made. Pass `number` if its errno was saved earlier. */
   static fromErrno(syscall: string, number = lastErrno(), detail?: string): SysError {
     return new SysError(syscall, errnoName(number), detail);
   }
 }
 
-/** 'EBADF' for 9; 'E<number>' for a number without a name. */
+/** 'EBADF' for 9; 'E9999' for 9999, which has no name. */
 export function errnoName(number: number): string {
   return names.get(number) ?? `E${number}`;
 }

@@ -7,14 +7,14 @@ const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 const COUNTER_SIZE = 8;
 
-// Calls are synchronous, so all eventfds share one buffer each way, made once.
+// Calls are synchronous, so all eventfds share one buffer for each direction.
 const one = NativeBuffer.allocate(COUNTER_SIZE);
 one.view.setUint8(0, 1);
 const count = NativeBuffer.allocate(COUNTER_SIZE);
 const oneAddress = one.address;
 const countAddress = count.address;
 
-/** A kernel counter that wakes whoever polls it (eventfd(2)): virtqueue kicks and calls. */
+/** A kernel counter that becomes readable when signalled (eventfd(2)): virtqueue kicks and calls. */
 export class EventFd implements Disposable {
   readonly #fd: OwnedFd;
 
@@ -29,7 +29,7 @@ export class EventFd implements Disposable {
     return new EventFd(OwnedFd.adopt(fd));
   }
 
-  /** An eventfd made by a peer. Consumes `fd` and makes it non-blocking, also for the peer. */
+  /** Wraps an eventfd that a peer made. Consumes `fd`. Makes it non-blocking, for the peer too. */
   static adopt(fd: OwnedFd): EventFd {
     try {
       setNonBlocking(fd);
@@ -40,12 +40,12 @@ export class EventFd implements Disposable {
     return new EventFd(fd);
   }
 
-  /** For Poll; stays ours. */
+  /** To poll it. The EventFd keeps ownership. */
   get fd(): number {
     return this.#fd.fd;
   }
 
-  /** Wakes the other side. A counter at its top is signalled already. */
+  /** Wakes the other side. A full counter is signalled already, so that is no error. */
   signal(): void {
     const fd = this.#fd.fd;
     while (write(fd, oneAddress, COUNTER_SIZE) < 0) {

@@ -9,7 +9,7 @@ const O_NONBLOCK = 0o4000;
 const F_DUPFD_CLOEXEC = 1030;
 const FIRST_AFTER_STDIO = 3;
 
-/** A file descriptor that stays the caller's: read `fd` during the call, never store the number. */
+/** A file descriptor owned by the caller: use `fd` during the call and never store the number. */
 export interface BorrowedFd {
   readonly fd: number;
 }
@@ -19,9 +19,9 @@ const leaks = new FinalizationRegistry<number>((fd) => {
 });
 
 /**
- * The one owner of an open file descriptor: nothing else closes it. A parameter of this type is
- * consumed by the callee, even on failure. A leak found by the garbage collector is warned about
- * and stays open, because its number may long belong to somebody else.
+ * The only owner of an open file descriptor: nothing else closes it. A parameter of this type is
+ * consumed by the callee, even on failure. If the garbage collector finds one that was never
+ * disposed, it warns but does not close: the number may since have been reused for another file.
  */
 export class OwnedFd implements BorrowedFd, Disposable {
   #fd: number;
@@ -31,22 +31,22 @@ export class OwnedFd implements BorrowedFd, Disposable {
     leaks.register(this, fd, this);
   }
 
-  /** Takes over `fd`, which the caller must not close any more. */
+  /** Takes ownership of `fd`: the caller must not close it any more. */
   static adopt(fd: number): OwnedFd {
     if (!Number.isInteger(fd) || fd < 0) throw new RangeError(`not a file descriptor: ${fd}`);
     return new OwnedFd(fd);
   }
 
   /**
-   * Takes over a descriptor this process was started with, such as `--fd=3`, and marks it
-   * close-on-exec. SysError EBADF if nothing is open there.
+   * Takes ownership of a descriptor that this process was started with, such as `--fd=3`, and
+   * marks it close-on-exec. SysError EBADF if no file is open under that number.
    */
   static inherit(fd: number): OwnedFd {
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) throw SysError.fromErrno('fcntl(F_SETFD)', undefined, `inherited fd ${fd}`);
     return OwnedFd.adopt(fd);
   }
 
-  /** The number, for a system call. Throws after dispose or `take()`. */
+  /** The number, for a system call. Throws after dispose or `take`. */
   get fd(): number {
     if (this.#fd < 0) throw new Error('file descriptor used after it was closed or given away');
     return this.#fd;
@@ -72,7 +72,7 @@ export class OwnedFd implements BorrowedFd, Disposable {
   [Symbol.dispose](): void {
     if (this.#fd < 0) return;
     const fd = this.take();
-    // Linux releases the number whatever close() answers; only EBADF tells of a bug of ours.
+    // Linux releases the number whatever close() returns. Only EBADF matters: something else closed it.
     if (close(fd) < 0) {
       const error = SysError.fromErrno('close', undefined, `fd ${fd}`);
       if (error.code === 'EBADF') throw error;
@@ -80,22 +80,22 @@ export class OwnedFd implements BorrowedFd, Disposable {
   }
 }
 
-/** `OwnedFd.dup` for a descriptor that is only borrowed. */
+/** Duplicates a descriptor, close-on-exec; the caller owns the copy. SysError EMFILE. */
 export function dupFd(fd: BorrowedFd): OwnedFd {
   const copy = fcntl(fd.fd, F_DUPFD_CLOEXEC, FIRST_AFTER_STDIO);
   if (copy < 0) throw SysError.fromErrno('fcntl(F_DUPFD_CLOEXEC)');
   return OwnedFd.adopt(copy);
 }
 
-/** Sets O_NONBLOCK, which every holder of the same open file sees. */
+/** Sets O_NONBLOCK on the open file, so for every descriptor of it. */
 export function setNonBlocking(fd: BorrowedFd): void {
   const flags = fcntl(fd.fd, F_GETFL, 0);
   if (flags < 0 || fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK) < 0) throw SysError.fromErrno('fcntl(F_SETFL)');
 }
 
 /**
- * read(2) into memory at a numeric address (NativeBuffer): the bytes read, or -errno. Neither
- * throws nor allocates. EINTR is retried.
+ * read(2) into memory at a numeric address (see NativeBuffer). Returns the bytes read, or -errno.
+ * Neither throws nor allocates. EINTR is retried.
  */
 export function tryRead(fd: BorrowedFd, address: number, length: number): number {
   for (;;) {

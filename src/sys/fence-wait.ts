@@ -5,7 +5,7 @@ import { type BorrowedFd, dupFd, OwnedFd } from './fd.ts';
 import { epollCreate1, epollCtl, epollWait } from './libc.ts';
 import { Poll } from './poll.ts';
 
-/** Both are filled once; the kernel reads the first and writes the second during a call. */
+/** Arguments of the calls below: the kernel reads the first and fills the second. */
 const readable = new Uint8Array(EPOLL_EVENT_SIZE);
 new DataView(readable.buffer).setUint32(0, EPOLLIN, true);
 const readyEvent = new Uint8Array(EPOLL_EVENT_SIZE);
@@ -21,7 +21,7 @@ const readyEvent = new Uint8Array(EPOLL_EVENT_SIZE);
 export class FenceWait implements Disposable {
   readonly #onSignalled: () => void;
   #set: { readonly epoll: OwnedFd; readonly poll: Poll } | null = null;
-  /** In the set. A duplicate: the caller may close the original, and others may wait for it too. */
+  /** The fence in the set: a duplicate, because the caller may close the original. */
   #fence: OwnedFd | null = null;
 
   constructor(onSignalled: () => void) {
@@ -33,9 +33,9 @@ export class FenceWait implements Disposable {
   }
 
   /**
-   * Waits for `fence` instead of the one before. It stays the caller's, who may close it at once;
-   * any number of waiters may share one. SysError EMFILE, or EPERM if it cannot be polled; then
-   * nothing is waited for.
+   * Waits for `fence` in place of any earlier one. The caller keeps the descriptor and may close it
+   * at once; any number of FenceWaits may wait for one fence. SysError EMFILE, or EPERM if the
+   * descriptor cannot be polled; in either case nothing is waited for.
    */
   start(fence: BorrowedFd): void {
     this.stop();

@@ -2,12 +2,12 @@ import type { BorrowedFd } from './fd.ts';
 import { errno, ioctl as ioctlAt, ioctlBytes } from './libc.ts';
 import { EAGAIN, EINTR, SysError } from './errors.ts';
 
-// EAGAIN mostly means "again at once", but some drivers say it of a stale id, for good.
+// EAGAIN mostly means "retry at once", but some drivers return it for a stale id every time.
 const MAX_AGAIN = 100;
 
 /**
- * ioctl(2) on a struct at a numeric address (NativeBuffer, Mapping): the result, or -errno.
- * Neither throws nor allocates. EINTR is retried always, EAGAIN a hundred times.
+ * ioctl(2) on a struct at a numeric address (see NativeBuffer, Mapping). Returns its result, or
+ * -errno. Neither throws nor allocates. EINTR is always retried, EAGAIN a hundred times.
  */
 export function tryIoctl(fd: BorrowedFd, request: number, address: number): number {
   const number = fd.fd;
@@ -21,8 +21,9 @@ export function tryIoctl(fd: BorrowedFd, request: number, address: number): numb
 }
 
 /**
- * `tryIoctl` that throws: `ioctl(DRM_IOCTL_MODE_ATOMIC): EINVAL`. `name` is for that message.
- * The argument is an address, or the struct's bytes, which the kernel reads and writes in place.
+ * Like `tryIoctl`, but throws a SysError, `ioctl(DRM_IOCTL_MODE_ATOMIC): EINVAL`, with `name` in its
+ * message. The argument is an address, or the struct's bytes, which the kernel reads and writes in
+ * place.
  */
 export function ioctl(fd: BorrowedFd, request: number, name: string, argument: Uint8Array | number): number {
   const result = typeof argument === 'number' ? tryIoctl(fd, request, argument) : tryIoctlBytes(fd, request, argument);

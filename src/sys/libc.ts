@@ -1,9 +1,9 @@
 /**
- * The C library, as far as src/sys needs it. Pointers are declared `uintptr_t`, so that plain
- * numbers pass both ways: user addresses on Linux stay below 2^53. `void *` arguments take a
- * Uint8Array, whose bytes the callee reads and writes in place.
+ * The functions of the C library that src/sys uses; internal to src/sys. Pointers are declared
+ * `uintptr_t`, so that plain numbers pass in both directions: user addresses on Linux stay below
+ * 2^53. `void *` arguments take a Uint8Array, whose bytes the callee reads and writes in place.
  *
- * Internal to src/sys. Failure is -1 with `errno()` set, to be read before the next call.
+ * A call that fails returns -1 and sets `errno()`, which must be read before the next call.
  */
 import koffi from 'koffi';
 
@@ -16,7 +16,7 @@ function bind(name: string, result: string, parameters: string[]): unknown {
 export const errno = (): number => koffi.errno();
 export const errnoNumbers: Readonly<Record<string, number>> = koffi.os.errno;
 
-/** The memory at an address as an ArrayBuffer, not copied and not owned. */
+/** The memory at an address as an ArrayBuffer that neither copies nor owns it. */
 export const viewOf = (address: number, length: number): ArrayBuffer => koffi.view(address, length);
 
 export const setenv = bind('setenv', 'int', ['str', 'str', 'int']) as (name: string, value: string, overwrite: number) => number;
@@ -31,7 +31,7 @@ export const ftruncate = bind('ftruncate', 'int', ['int', 'int64_t']) as (fd: nu
 export const memfdCreate = bind('memfd_create', 'int', ['str', 'uint']) as (name: string, flags: number) => number;
 export const eventfd = bind('eventfd', 'int', ['uint', 'int']) as (initial: number, flags: number) => number;
 
-/** -1 where C has MAP_FAILED. */
+/** Returns -1 for C's MAP_FAILED. */
 export const mmap = bind('mmap', 'intptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']) as (
   address: number,
   length: number,

@@ -17,7 +17,7 @@ export const PAGE_SIZE = 4096;
 
 export type Access = 'read' | 'read-write';
 
-/** Bytes `offset .. offset + length` of a file. */
+/** The bytes from `offset` to `offset + length` of a file. */
 export interface FilePiece {
   readonly fd: BorrowedFd;
   readonly offset: number;
@@ -25,10 +25,13 @@ export interface FilePiece {
 }
 
 /**
- * Mapped memory with one owner. After dispose the getters throw, and views taken before are dead:
- * their buffer is detached before the pages go. Lengths are bytes, above 3 GiB a RangeError.
- * Files are mapped shared, and only as far as they reach: past the end lies SIGBUS. That holds
- * while the file keeps its size, so map only sealed memfds (F_SEAL_SHRINK) and a VMM's own table.
+ * Mapped memory with one owner. After dispose the getters throw, and views taken earlier are
+ * detached before the pages are unmapped, so they cannot touch them. Lengths are in bytes; more
+ * than 3 GiB is a RangeError.
+ *
+ * Files are mapped shared. A mapping never reaches past the end of its file, where an access would
+ * raise SIGBUS. That only holds while the file keeps its size, so map sealed memfds
+ * (F_SEAL_SHRINK), or the files of a VMM's memory table.
  */
 export class Mapping implements Disposable {
   readonly length: number;
@@ -41,12 +44,12 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * A run of `fd`, which stays the caller's and may be closed at once. `offset` is a multiple of
-   * the page size. SysError EINVAL past the end of the file, or of mmap (EACCES, ENOMEM, ...).
+   * Maps `length` bytes of a file from `offset`, a multiple of the page size. The caller keeps `fd`
+   * and may close it at once. SysError EINVAL past the end of the file, or mmap's (EACCES, ENOMEM).
    */
   static file(fd: BorrowedFd, offset: number, length: number, access: Access): Mapping {
     checkLength(length);
-    if (!(offset >= 0 && offset + length <= mappableEnd(fd))) throw new SysError('mmap', 'EINVAL', `${offset}+${length} leaves the file`);
+    if (!(offset >= 0 && offset + length <= mappableEnd(fd))) throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
     const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
     if (address === -1) throw SysError.fromErrno('mmap');
     return new Mapping(address, length);
@@ -61,14 +64,15 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * Scattered pieces side by side in the order given, as one run of memory. Offsets, and lengths
-   * but the last, are page multiples, else SysError EINVAL; nothing stays mapped on failure.
+   * Maps pieces of files side by side, in the order given, as one run of memory. Offsets and
+   * lengths, except the last length, must be multiples of the page size, or it is a SysError
+   * EINVAL. Nothing stays mapped after a failure.
    */
   static linear(pieces: readonly FilePiece[], access: Access): Mapping {
     const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
     checkLength(length);
     checkPieces(pieces);
-    // Reserving the whole run first keeps other threads' mappings out of it.
+    // Reserve the whole run first, so that no other thread maps anything into it.
     const address = mmap(0, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address === -1) throw SysError.fromErrno('mmap');
     let at = address;
@@ -88,7 +92,7 @@ export class Mapping implements Disposable {
     return this.#address;
   }
 
-  /** The whole mapping. Writing to one mapped for reading is a SIGSEGV, not an exception. */
+  /** The whole mapping. Writing to a mapping made with 'read' kills the process with SIGSEGV. */
   get bytes(): Uint8Array {
     return this.#views().bytes;
   }
@@ -126,7 +130,7 @@ function checkPieces(pieces: readonly FilePiece[]): void {
     const end = ends.get(fd) ?? mappableEnd(fd);
     ends.set(fd, end);
     if (!(length > 0 && offset >= 0 && offset + length <= end)) {
-      throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is empty or leaves the file`);
+      throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is empty or past the end of the file`);
     }
     if (offset % PAGE_SIZE !== 0 || (!last && length % PAGE_SIZE !== 0)) {
       throw new SysError('mmap', 'EINVAL', `piece ${index} (${offset}+${length}) is not page-aligned`);
@@ -134,7 +138,7 @@ function checkPieces(pieces: readonly FilePiece[]): void {
   });
 }
 
-/** The end of a file's last page. Devices and dma-bufs have no size; they check in mmap. */
+/** The end of a file's last page. Devices and dma-bufs have no size: mmap checks the range itself. */
 function mappableEnd(fd: BorrowedFd): number {
   const stat = fstatSync(fd.fd);
   return stat.isFile() ? Math.ceil(stat.size / PAGE_SIZE) * PAGE_SIZE : Number.MAX_SAFE_INTEGER;

@@ -14,8 +14,8 @@ export const F_SEAL_GROW = 0x04;
 export const F_SEAL_WRITE = 0x08;
 
 /**
- * Anonymous shared memory of `length` zero bytes, close-on-exec, with its seals set. The default,
- * F_SEAL_SHRINK alone, is what udmabuf asks for. SysError EMFILE, ENOMEM, EINVAL.
+ * Makes anonymous shared memory of `length` zero bytes, close-on-exec, with the F_SEAL_* bits
+ * given. The default, F_SEAL_SHRINK alone, is what udmabuf requires. SysError EMFILE, ENOMEM, EINVAL.
  */
 export function createMemfd(name: string, length: number, seals = F_SEAL_SHRINK): OwnedFd {
   const number = memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -31,12 +31,12 @@ export function createMemfd(name: string, length: number, seals = F_SEAL_SHRINK)
   }
 }
 
-/** Makes a memfd `length` bytes long, the new ones zero. SysError EINVAL, EPERM (sealed), ENOSPC. */
+/** Extends a memfd to `length` bytes; the new ones are zero. SysError EINVAL, EPERM (sealed), ENOSPC. */
 export function growMemfd(memfd: BorrowedFd, length: number): void {
   if (ftruncate(memfd.fd, length) < 0) throw SysError.fromErrno('ftruncate', undefined, `${length} bytes`);
 }
 
-/** The F_SEAL_* bits; SysError EINVAL on a file that cannot be sealed. */
+/** The F_SEAL_* bits of a file. SysError EINVAL if it is of a kind that cannot be sealed. */
 export function getSeals(fd: BorrowedFd): number {
   const seals = fcntl(fd.fd, F_GET_SEALS, 0);
   if (seals < 0) throw SysError.fromErrno('fcntl(F_GET_SEALS)');

@@ -3,15 +3,15 @@ import { runInNewContext } from 'node:vm';
 import { SysError } from './errors.ts';
 import { calloc, free, viewOf } from './libc.ts';
 
-/** V8 on Node 20 aborts the process on an ArrayBuffer above 4 GiB; nothing of ours comes near. */
+/** V8 on Node 20 aborts the process on an ArrayBuffer above 4 GiB. Nothing here needs that much. */
 export const MAX_VIEW_LENGTH = 3 * 2 ** 30;
 
 type Transfer = (this: ArrayBuffer, newLength: number) => ArrayBuffer;
 
 /**
- * `ArrayBuffer.prototype.transfer` detaches what structuredClone will not: Node marks foreign
- * memory as untransferable. Node 20 has it behind a V8 flag that counts for contexts made later,
- * and a built-in of another context works on our buffers.
+ * `ArrayBuffer.prototype.transfer` detaches a buffer of foreign memory; structuredClone refuses to,
+ * because Node marks such buffers as untransferable. Node 20 has `transfer` behind a V8 flag that
+ * applies only to contexts made later, but a built-in of another context works on buffers of this one.
  */
 function findTransfer(): Transfer {
   const own = (ArrayBuffer.prototype as { transfer?: Transfer }).transfer;
@@ -23,8 +23,8 @@ function findTransfer(): Transfer {
 const transfer = findTransfer();
 
 /**
- * Foreign memory as typed arrays, which can be taken back: after `detach` every view ever made of
- * it is dead (a DataView throws, a Uint8Array has length 0), so the memory may be unmapped.
+ * Typed arrays over native memory that does not belong to V8. `detach` kills every view ever made
+ * of it (a DataView throws, a Uint8Array has length 0), so that the memory can be unmapped or freed.
  */
 export class NativeView {
   #bytes: Uint8Array | null;
@@ -55,8 +55,9 @@ export class NativeView {
 }
 
 /**
- * Zeroed memory outside V8's heap, of fixed size, whose address never moves: for structs handed
- * to the kernel. Aligned to 16 bytes. Everything throws after dispose, older views included.
+ * Zeroed memory outside V8's heap, of fixed size and at a fixed address, for structs that the
+ * kernel reads and writes. Aligned to 16 bytes. After dispose, its getters throw and views taken
+ * earlier are detached.
  */
 export class NativeBuffer implements Disposable {
   readonly length: number;

@@ -13,8 +13,8 @@ export interface PollEvents {
 
 const noEvents = new Uint8Array(EPOLL_EVENT_SIZE);
 
-// koffi stops a poll whose handle is garbage-collected, so the live ones are held here; libuv
-// takes one poll per descriptor.
+// koffi stops a poll when its handle is garbage-collected, so live ones are kept here, by
+// descriptor: libuv allows only one poll for each.
 const live = new Map<number, Poll>();
 
 /**
@@ -55,13 +55,13 @@ export class Poll implements Disposable {
     return new Poll(fd, { writable: true }, onReady);
   }
 
-  /** Changes what is waited for. */
+  /** Changes the events that are waited for. */
   update(events: PollEvents): void {
     this.#events = events;
     if (!this.#paused) this.#handle?.start(events, this.#dispatch as never);
   }
 
-  /** No callback until `resume`; what is ready then is still reported. */
+  /** No callback until `resume`, which reports what became ready in between. */
   pause(): void {
     this.#paused = true;
     this.#handle?.stop();
@@ -90,12 +90,12 @@ export class Poll implements Disposable {
     live.delete(this.#fd);
   }
 
-  // koffi passes a status first, unlike its type declaration says.
+  // koffi passes a status first, which its type declaration omits.
   readonly #dispatch = (_status: number, ready: PollEvents): void => {
     try {
       this.#onReady(ready);
     } catch (error) {
-      // Thrown through koffi it would surface in some later, unrelated native call.
+      // Thrown through koffi, it would surface in a later, unrelated native call.
       process.nextTick(() => {
         throw error;
       });
@@ -103,7 +103,7 @@ export class Poll implements Disposable {
   };
 }
 
-/** koffi aborts the process on a descriptor libuv refuses, so ask epoll beforehand. */
+/** koffi aborts the process on a descriptor that libuv refuses, so try it with epoll first. */
 function checkPollable(fd: number): void {
   if (live.has(fd)) throw new SysError('poll', 'EEXIST', `fd ${fd} has a poll already`);
   const epfd = epollCreate1(EPOLL_CLOEXEC);

@@ -14,16 +14,17 @@ const BACKLOG = 16;
 const STREAM = uapi.SOCK_STREAM | uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK;
 
 /**
- * A non-blocking listening stream socket at `path`, with file mode `mode` (0600) before anybody
- * can connect. A socket file nobody listens on is replaced; the caller unlinks his at the end.
- * SysError EADDRINUSE if it is alive or no socket, ENAMETOOLONG beyond 107 bytes, EACCES, ENOENT.
+ * Listens at `path`, non-blocking. The socket file has file mode `mode` (default 0600) before
+ * anything can connect. A socket file that no process listens on is replaced. The caller unlinks
+ * the file when done. SysError EADDRINUSE if a process listens there or the file is not a socket,
+ * ENAMETOOLONG beyond 107 bytes, EACCES, ENOENT.
  */
 export function listenUnix(path: string, options: { readonly mode?: number } = {}): OwnedFd {
   const mode = options.mode ?? 0o600;
   const name = encodeAddress('bind', path);
   const fd = openStream();
   try {
-    // bind() gives the file the socket's mode less the umask: never wider than asked for.
+    // bind() gives the file the socket's mode minus the umask: never more than asked for.
     fchmodSync(fd.fd, mode);
     if (!tryBind(fd, name, path)) {
       removeStale(path);
@@ -39,8 +40,8 @@ export function listenUnix(path: string, options: { readonly mode?: number } = {
 }
 
 /**
- * The next waiting connection, non-blocking and close-on-exec; null if there is none. SysError
- * EMFILE leaves it waiting: the listener stays readable, so pause its poll.
+ * The next waiting connection, non-blocking and close-on-exec; null if there is none. After
+ * SysError EMFILE the connection still waits and the listener stays readable: pause its poll.
  */
 export function acceptUnix(listener: BorrowedFd): OwnedFd | null {
   for (;;) {
@@ -52,7 +53,7 @@ export function acceptUnix(listener: BorrowedFd): OwnedFd | null {
   }
 }
 
-/** SysError ENOENT, ECONNREFUSED (nobody listens), EAGAIN (its backlog is full), ENAMETOOLONG. */
+/** SysError ENOENT, ECONNREFUSED (no process listens), EAGAIN (the backlog is full), ENAMETOOLONG. */
 export function connectUnix(path: string): OwnedFd {
   const name = encodeAddress('connect', path);
   const fd = openStream();
@@ -79,7 +80,7 @@ function openStream(): OwnedFd {
 
 function encodeAddress(syscall: string, path: string): Uint8Array {
   const encoded = Buffer.from(path);
-  if (encoded.length === 0 || encoded.includes(0)) throw new SysError(syscall, 'EINVAL', 'a socket path is not empty and holds no zero byte');
+  if (encoded.length === 0 || encoded.includes(0)) throw new SysError(syscall, 'EINVAL', 'a socket path must not be empty or contain a zero byte');
   if (encoded.length >= uapi.UNIX_PATH_MAX) {
     throw new SysError(syscall, 'ENAMETOOLONG', `socket path of ${encoded.length} bytes, at most ${uapi.UNIX_PATH_MAX - 1} fit: ${path}`);
   }
@@ -89,7 +90,7 @@ function encodeAddress(syscall: string, path: string): Uint8Array {
   return name;
 }
 
-/** False if the name is taken. */
+/** False if the path is taken. */
 function tryBind(fd: BorrowedFd, name: Uint8Array, path: string): boolean {
   if (bindSocket(fd.fd, name, name.length) === 0) return true;
   const error = SysError.fromErrno('bind', undefined, path);
@@ -97,7 +98,7 @@ function tryBind(fd: BorrowedFd, name: Uint8Array, path: string): boolean {
   throw error;
 }
 
-/** Unlinks a socket that refuses connections, and nothing else. */
+/** Unlinks `path` if it is a socket that refuses connections. */
 function removeStale(path: string): void {
   if (!lstatSync(path).isSocket()) return;
   try {
@@ -112,7 +113,7 @@ const CONTROL_SIZE = uapi.cmsgSpace(uapi.SCM_MAX_FD);
 
 /*
  * One set of native structs serves every message of every connection: calls are synchronous, and
- * nothing of a message outlives its call.
+ * no part of a message is needed after its call.
  */
 const scratch = NativeBuffer.allocate(256 + 2048 + CHUNK);
 const { view, bytes, address } = scratch;
@@ -131,7 +132,7 @@ function setIov(index: number, base: number, length: number): void {
   uapi.iovec.field.iov_len.set(view, at, length);
 }
 
-/** `receiveAt` into `into[offset]`, of at most CHUNK bytes. */
+/** Like `receiveAt`, but into `into[offset]`, and at most CHUNK bytes. */
 export function receive(fd: number, into: Uint8Array, offset: number, length: number, fds: OwnedFd[]): number {
   const received = receiveAt(fd, address + DATA, Math.min(length, CHUNK), fds);
   if (received > 0) into.set(bytes.subarray(DATA, DATA + received), offset);
@@ -139,9 +140,10 @@ export function receive(fd: number, into: Uint8Array, offset: number, length: nu
 }
 
 /**
- * Receives up to `length` bytes to native memory at `target` and appends descriptors, all
- * close-on-exec, to `fds`. Bytes received; 0 at the end of the stream; -1 if there is nothing yet.
- * SysError ECTRUNC if descriptors were lost, to our own EMFILE for one: those that came are closed.
+ * Receives up to `length` bytes into native memory at `target` and appends received descriptors,
+ * close-on-exec, to `fds`. Returns the number of bytes; 0 at the end of the stream; -1 if nothing
+ * has arrived. SysError ECTRUNC if descriptors were lost, for example because this process has too
+ * many open: those that did arrive are closed.
  */
 export function receiveAt(fd: number, target: number, length: number, fds: OwnedFd[]): number {
   setIov(0, target, length);
@@ -177,8 +179,9 @@ function adoptRights(fds: OwnedFd[]): void {
 }
 
 /**
- * One sendmsg: `head` from `from` on, then `tailLength` bytes at `tailAddress`, with `fds` on the
- * first byte. Bytes the kernel took, 0 if it takes none now. SysError EPIPE, ETOOMANYREFS, ...
+ * One sendmsg of a message that consists of `head` and then `tailLength` bytes of native memory at
+ * `tailAddress`, starting at byte `from` of it, with `fds` attached to the first byte sent. Returns
+ * the number of bytes the kernel took; 0 if the socket is full. SysError EPIPE, ETOOMANYREFS, ...
  */
 export function transmit(fd: number, head: Uint8Array, from: number, tailAddress: number, tailLength: number, fds: readonly BorrowedFd[]): number {
   const headLength = Math.min(Math.max(head.length - from, 0), CHUNK);
@@ -188,7 +191,7 @@ export function transmit(fd: number, head: Uint8Array, from: number, tailAddress
     bytes.set(head.subarray(from, from + headLength), DATA);
     setIov(pieces++, address + DATA, headLength);
   }
-  // The tail follows only if the head ends in this call.
+  // Send the tail only if this call reaches the end of the head.
   if (from + headLength >= head.length && tailLength > intoTail) setIov(pieces++, tailAddress + intoTail, tailLength - intoTail);
   header.msg_iovlen.set(view, HEADER, pieces);
   setRights(fds);
@@ -202,7 +205,7 @@ export function transmit(fd: number, head: Uint8Array, from: number, tailAddress
 }
 
 function setRights(fds: readonly BorrowedFd[]): void {
-  if (fds.length > uapi.SCM_MAX_FD) throw new SysError('sendmsg', 'EINVAL', `${fds.length} file descriptors, at most ${uapi.SCM_MAX_FD} go in one message`);
+  if (fds.length > uapi.SCM_MAX_FD) throw new SysError('sendmsg', 'EINVAL', `${fds.length} file descriptors; one message carries at most ${uapi.SCM_MAX_FD}`);
   header.msg_control.set(view, HEADER, fds.length === 0 ? 0 : address + CONTROL);
   header.msg_controllen.set(view, HEADER, fds.length === 0 ? 0 : uapi.cmsgSpace(fds.length));
   if (fds.length === 0) return;
@@ -212,25 +215,25 @@ function setRights(fds: readonly BorrowedFd[]): void {
   for (let i = 0; i < fds.length; i++) view.setInt32(CONTROL + uapi.cmsghdr.size + 4 * i, fds[i]!.fd, true);
 }
 
-/** What may wait for a peer that does not read; a single message may exceed it. */
+/** How much is queued for a peer that does not read. A single message may be longer. */
 const MAX_QUEUED_BYTES = 64 * 2 ** 20;
 
 const NO_FDS: readonly BorrowedFd[] = [];
 
 interface Queued {
   readonly bytes: Uint8Array;
-  /** Ours; they go with the first byte. */
+  /** Duplicates, sent with the first byte and closed then. */
   fds: readonly OwnedFd[];
   sent: number;
 }
 
 /**
- * A stream socket that carries file descriptors (unix(7), SCM_RIGHTS). Reading is the caller's:
- * poll `fd` and `recv` until -1. Writing never blocks: what the kernel does not take is kept and
- * sent when the peer has read. A disposed connection drops what is unsent and untaken.
+ * A stream socket that carries file descriptors (unix(7), SCM_RIGHTS). The caller polls `fd` and
+ * calls `recv` until it returns -1. Sending never blocks: what the kernel does not take is queued
+ * and sent once the peer has read. Dispose drops unsent messages and closes unclaimed descriptors.
  */
 export class UnixConnection implements Disposable {
-  /** Descriptors received and not taken yet, in order: shift them as messages claim them. */
+  /** Received descriptors, oldest first. Shift one off when a message claims it; then it is yours. */
   readonly fds: OwnedFd[] = [];
   readonly #fd: OwnedFd;
   readonly #queue: Queued[] = [];
@@ -242,26 +245,26 @@ export class UnixConnection implements Disposable {
     this.#fd = fd;
   }
 
-  /** Consumes a connected stream socket. */
+  /** Takes ownership of a connected stream socket. */
   static adopt(fd: OwnedFd): UnixConnection {
     return new UnixConnection(fd);
   }
 
-  /** For Poll; stays ours. */
+  /** To poll it. The connection keeps ownership. */
   get fd(): number {
     return this.#fd.fd;
   }
 
-  /** Bytes accepted by `send` that the kernel has not taken yet. */
+  /** Bytes passed to `send` that the kernel has not taken yet. */
   get queuedBytes(): number {
     return this.#queuedBytes;
   }
 
   /**
-   * Receives up to `length` bytes (at most 64 KiB a call) to `into[offset]` and appends received
-   * descriptors to `fds`, at most 253 a call. The count; 0 at the end of the stream; -1 if nothing
-   * is there yet. SysError ECTRUNC when descriptors were lost (the connection is of no use then),
-   * ECONNRESET.
+   * Receives up to `length` bytes (at most 64 KiB a call) into `into[offset]` and appends received
+   * descriptors, at most 253 a call, to `fds`. Returns the number of bytes; 0 at the end of the
+   * stream; -1 if nothing has arrived. SysError ECONNRESET, or ECTRUNC when descriptors were lost,
+   * after which the connection is useless.
    */
   recv(into: Uint8Array, offset: number, length: number): number {
     if (length <= 0 || offset < 0 || offset + length > into.length) throw new RangeError(`recv of ${length} bytes at ${offset} of ${into.length}`);
@@ -269,15 +272,15 @@ export class UnixConnection implements Disposable {
   }
 
   /**
-   * Sends all of `bytes`, with `fds` (at most 253, borrowed) on the first byte. SysError EPIPE
-   * when the peer is gone; ENOBUFS, with nothing sent, when it has stopped reading; after a
-   * failure while flushing, that failure.
+   * Sends all of `bytes`, with `fds` (at most 253, borrowed) attached to the first byte. SysError
+   * EPIPE when the peer is gone; ENOBUFS, with nothing sent, when it has stopped reading; if an
+   * earlier message failed while queued, that failure.
    */
   send(bytes: Uint8Array, fds: readonly BorrowedFd[] = NO_FDS): void {
     if (this.#failure !== null) throw this.#failure;
-    if (bytes.length === 0) throw new RangeError('a stream carries no empty message');
+    if (bytes.length === 0) throw new RangeError('cannot send an empty message on a stream');
     if (this.#queue.length > 0 && this.#queuedBytes + bytes.length > MAX_QUEUED_BYTES) {
-      throw new SysError('sendmsg', 'ENOBUFS', `${this.#queuedBytes} bytes wait for the peer already`);
+      throw new SysError('sendmsg', 'ENOBUFS', `the peer is not reading: ${this.#queuedBytes} bytes are queued`);
     }
     let sent = 0;
     if (this.#queue.length === 0) {
@@ -288,7 +291,7 @@ export class UnixConnection implements Disposable {
           sent += taken;
         }
       } catch (error) {
-        // Half a message went out: the stream makes no sense to the peer from here on.
+        // Half a message went out, so the peer cannot make sense of anything that follows.
         if (sent > 0) this.#failure = error as SysError;
         throw error;
       }
@@ -320,7 +323,7 @@ export class UnixConnection implements Disposable {
 
   #startFlushing(): void {
     if (this.#flusher !== null) return;
-    // A descriptor of its own: the caller polls ours, and there is one poll a descriptor.
+    // Polls a duplicate: the caller polls `fd`, and a descriptor takes one poll.
     const fd = dupFd(this.#fd);
     try {
       this.#flusher = { fd, poll: Poll.writable(fd, () => this.#flush()) };
@@ -348,7 +351,7 @@ export class UnixConnection implements Disposable {
         if (next.sent === next.bytes.length) this.#queue.shift();
       }
     } catch (error) {
-      // Whoever polls for reading sees the end of the stream; who only sends learns it there.
+      // A caller that reads will see the end of the stream; one that only sends gets the error from `send`.
       this.#failure = error as SysError;
       this.#dropQueue();
     }

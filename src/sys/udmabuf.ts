@@ -25,13 +25,13 @@ export type UdmabufErrorCode =
   | 'huge-pages'
   | 'create-failed';
 
-/** Guest pages cannot become a dma-buf. The next rung is a copy. */
+/** Guest pages cannot become a dma-buf. They can still be copied. */
 export class UdmabufError extends ScanoutError<UdmabufErrorCode> {}
 
 const DEVICE = '/dev/udmabuf';
 const PARAMETERS = '/sys/module/udmabuf/parameters';
 
-/** linux/drivers/dma-buf/udmabuf.c's defaults, should the module not tell. */
+/** Defaults of linux/drivers/dma-buf/udmabuf.c, for when its parameters cannot be read. */
 const DEFAULT_LIST_LIMIT = 1024;
 const DEFAULT_SIZE_LIMIT_MB = 64;
 
@@ -43,7 +43,7 @@ function readParameter(name: string, fallback: number): number {
   }
 }
 
-/** Adjacent ranges of one memfd as one, so that a list says what the pages say in the fewest items. */
+/** Joins adjacent ranges of one memfd, so that a list has as few items as possible. */
 function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
   const merged: PageRange[] = [];
   for (const range of ranges) {
@@ -57,11 +57,11 @@ function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
   return merged;
 }
 
-/** How one becomes somebody who may open the device. */
+/** How to gain permission to open the device. */
 function remedy(path: string): string {
   try {
     const { gid, mode } = statSync(path);
-    if ((mode & 0o060) !== 0o060) return 'give it a group that may, by a udev rule: KERNEL=="udmabuf", GROUP="kvm", MODE="0660"';
+    if ((mode & 0o060) !== 0o060) return 'give it a group with access, by the udev rule KERNEL=="udmabuf", GROUP="kvm", MODE="0660"';
     const entry = readFileSync('/etc/group', 'utf8').split('\n').find((line) => line.split(':')[2] === String(gid));
     const group = entry?.split(':')[0] ?? String(gid);
     return `join the group ${group}, which owns it (usermod -aG ${group} USER, then log in again)`;
@@ -70,7 +70,7 @@ function remedy(path: string): string {
   }
 }
 
-/** The open /dev/udmabuf: makes dma-bufs of memfd pages (linux/udmabuf.h). */
+/** An open /dev/udmabuf, which makes dma-bufs of memfd pages (linux/udmabuf.h). */
 export class UdmabufDriver implements Disposable {
   readonly #fd: OwnedFd;
 
@@ -78,7 +78,7 @@ export class UdmabufDriver implements Disposable {
     this.#fd = fd;
   }
 
-  /** Returns the reason, rather than throwing, when this machine has no usable driver. */
+  /** Returns the reason instead of throwing it if this machine has no usable driver. */
   static open(path: string = DEVICE): UdmabufDriver | UdmabufError {
     try {
       return new UdmabufDriver(OwnedFd.adopt(openSync(path, 'r+')));
@@ -88,25 +88,25 @@ export class UdmabufDriver implements Disposable {
         return new UdmabufError('driver-missing', `${path} does not exist: load the udmabuf module (CONFIG_UDMABUF)`, { cause });
       }
       if (code === 'EACCES') return new UdmabufError('driver-forbidden', `${path} may not be opened: ${remedy(path)}`, { cause });
-      // Permission bits say EACCES; this is a container's list of devices.
-      if (code === 'EPERM') return new UdmabufError('driver-forbidden', `${path} may not be opened in this sandbox: add it to the devices that may`, { cause });
+      // Permission bits give EACCES. EPERM comes from a container's list of allowed devices.
+      if (code === 'EPERM') return new UdmabufError('driver-forbidden', `${path} may not be opened in this sandbox: add it to the sandbox's allowed devices`, { cause });
       return new UdmabufError('driver-open-failed', `${path} cannot be opened: ${String(cause)}`, { cause });
     }
   }
 
-  /** Ranges of one dma-buf at most, as the module says now: it may be told otherwise at any time. */
+  /** Most page ranges in one dma-buf. Read each time: the administrator may change the parameter. */
   get listLimit(): number {
     return readParameter('list_limit', DEFAULT_LIST_LIMIT);
   }
 
-  /** Bytes of one dma-buf at most, as the module says now. */
+  /** Most bytes in one dma-buf. Read each time, too. */
   get sizeLimitBytes(): number {
     return readParameter('size_limit_mb', DEFAULT_SIZE_LIMIT_MB) * 2 ** 20;
   }
 
   /**
-   * One dma-buf of the ranges' pages, in list order; the caller owns it. It keeps the pages, not
-   * the memfds' fds. Throws UdmabufError.
+   * Makes one dma-buf of the ranges' pages, in list order; the caller owns it. It keeps the pages
+   * alive without keeping the memfds open. Throws UdmabufError.
    */
   create(ranges: readonly PageRange[]): OwnedFd {
     const items = mergeRanges(ranges);
@@ -130,7 +130,7 @@ export class UdmabufDriver implements Disposable {
     } catch (cause) {
       const what = `udmabuf of ${total} bytes in ${items.length} ranges: ${String(cause)}`;
       if (items.some(({ memfd }) => fstatSync(memfd.fd).blksize > PAGE_SIZE)) {
-        throw new UdmabufError('huge-pages', `${what}; guest memory is in huge pages, which not every Linux can share: turn them off (QEMU: memory-backend-memfd with hugetlb=off)`, { cause });
+        throw new UdmabufError('huge-pages', `${what}; guest memory is in huge pages, which not every kernel can share: turn them off (QEMU: memory-backend-memfd with hugetlb=off)`, { cause });
       }
       throw new UdmabufError('create-failed', what, { cause });
     }
@@ -141,7 +141,7 @@ export class UdmabufDriver implements Disposable {
   }
 }
 
-/** What the driver would refuse with one and the same EINVAL. */
+/** Finds out what is wrong with a range; the driver would refuse every mistake with the same EINVAL. */
 function check({ memfd, offset, length }: PageRange): void {
   if (offset % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || length === 0) {
     throw new UdmabufError('not-page-aligned', `udmabuf of ${length} bytes at offset ${offset}: both must be multiples of ${PAGE_SIZE}`);
@@ -150,7 +150,7 @@ function check({ memfd, offset, length }: PageRange): void {
   try {
     seals = getSeals(memfd);
   } catch (cause) {
-    throw new UdmabufError('not-a-memfd', 'udmabuf takes pages of memfds only (QEMU: memory-backend-memfd)', { cause });
+    throw new UdmabufError('not-a-memfd', 'udmabuf accepts only the pages of memfds (QEMU: memory-backend-memfd)', { cause });
   }
   if ((seals & F_SEAL_SHRINK) === 0 || (seals & F_SEAL_WRITE) !== 0) {
     throw new UdmabufError('wrong-seals', 'udmabuf needs guest memory with F_SEAL_SHRINK and without F_SEAL_WRITE (QEMU: memory-backend-memfd with seal=on)');

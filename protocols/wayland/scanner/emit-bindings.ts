@@ -9,12 +9,12 @@ const OBJECT = '../object.ts';
 const OUTGOING = '../outgoing.ts';
 const INCOMING = '../incoming.ts';
 
-/** Also what keeps classes apart for the type checker: interfaces with the same requests are not the same. */
+/** Besides its use at run time, this makes classes with the same requests different types. */
 const interfaceGetter = (name: string): string => `  override get interface(): typeof ${name} {\n    return ${name};\n  }\n`;
 
-/** What all protocols together have, so that a file knows where to import it from. */
+/** Names from all protocols, so that a file can import them from where they are. */
 export interface Known {
-  /** Interface or qualified enum -> the protocol it is of. */
+  /** Interface or qualified enum -> the protocol that it belongs to. */
   readonly homes: ReadonlyMap<string, string>;
   readonly bitfields: ReadonlySet<string>;
 }
@@ -34,14 +34,14 @@ export function knownOf(protocols: readonly Protocol[]): Known {
   return { homes, bitfields };
 }
 
-/** The protocol as TypeScript: of each interface a class that sends requests, and a listener of its events. */
+/** The protocol as TypeScript: for each interface a class that sends requests, and the type of a listener to its events. */
 export function emitBindings(protocol: Protocol, header: string, known: Known): string {
   const emitter = new BindingsEmitter(protocol.name, known);
   const body = protocol.interfaces.map((each) => emitter.interface(each)).join('\n');
   return `${header}${emitter.imports.emit()}\n${emitEnumExports(protocol)}${body}`;
 }
 
-/** So that one module has all of a protocol that its users need. */
+/** The enums, exported again, so that users of a protocol need only one module. */
 function emitEnumExports({ name, interfaces }: Protocol): string {
   const types = interfaces.flatMap(({ enums }) => enums.map((each) => enumTypeName(each.name))).sort();
   return types.length === 0 ? '' : `export { ${types.join(', ')} } from '../../../../protocols/wayland/generated/${name}.ts';\n\n`;
@@ -71,7 +71,7 @@ class BindingsEmitter {
     return `${events.length > 0 ? this.#listener(type, events) : ''}export class ${type} extends WaylandObject {\n${parts.join('\n')}}\n`;
   }
 
-  /** A request about an interface that is not on our list keeps its opcode and has no method. */
+  /** A request about an interface that is not generated keeps its opcode but gets no method. */
   #isBindable({ args }: MessageModel): boolean {
     return args.every((arg) => arg.interface === null || this.#known.homes.has(arg.interface));
   }
@@ -89,13 +89,13 @@ class BindingsEmitter {
     const sinceArgument = since > 1 ? `, ${since}` : '';
     const body = [
       `const out = this.request(${opcode}, ${this.#size(args)}${sinceArgument});`,
-      // The descriptor last: it takes no bytes, and a bad argument before it leaves nothing to undo.
+      // The descriptor comes last: it takes no bytes, and a bad argument before it leaves nothing to undo.
       ...[...args.filter((arg) => arg.type !== 'fd'), ...args.filter((arg) => arg.type === 'fd')].flatMap(encode),
       'out.end();',
       ...(isDestructor ? ['this.retire();'] : []),
       ...(created ? [`return this.created(${isGeneric ? 'type, version' : result});`] : []),
     ];
-    if (args.filter((arg) => arg.type === 'fd').length > 1) throw new Error(`${name}: two file descriptors with one request`);
+    if (args.filter((arg) => arg.type === 'fd').length > 1) throw new Error(`${name}: a request with two file descriptors is not supported`);
     return `${since > 1 ? `  /** Since version ${since}. */\n` : ''}  ${memberName(name)}${isGeneric ? '<T extends WaylandObject>' : ''}(${parameters.join(', ')}): ${result} {\n${body.map((line) => `    ${line}\n`).join('')}  }\n`;
   }
 
@@ -147,7 +147,7 @@ class BindingsEmitter {
   #decode(arg: ArgumentModel): string {
     switch (arg.type) {
       case 'object':
-        // Only wl_display.error, which may speak of an object that is gone.
+        // Only in wl_display.error, which may name an object that no longer exists.
         if (arg.interface === null) return 'event.uint()';
         return `event.${arg.isNullable ? 'nullableObject' : 'object'}(${this.#class(arg, 'value')})`;
       case 'new_id':
@@ -193,14 +193,14 @@ class BindingsEmitter {
     }
   }
 
-  /** The enum's type; null where any number is right, as for bits. */
+  /** The enum's type; null if any number is valid, as for bit fields. */
   #enum({ enum: name }: ArgumentModel): string | null {
     if (name === null || this.#known.bitfields.has(name)) return null;
     return this.imports.typeUse(enumTypeName(name), `../../../../protocols/wayland/generated/${this.#home(name)}.ts`);
   }
 
   #class(arg: ArgumentModel, use: 'type' | 'value'): string {
-    if (arg.interface === null) throw new Error(`${arg.name}: an object of any interface`);
+    if (arg.interface === null) throw new Error(`${arg.name}: an object of any interface is not supported here`);
     const type = className(arg.interface);
     const home = this.#home(arg.interface);
     if (home !== this.#protocol) this.imports[use](type, `./${home}.ts`);
@@ -209,7 +209,7 @@ class BindingsEmitter {
 
   #home(name: string): string {
     const home = this.#known.homes.get(name);
-    if (home === undefined) throw new Error(`${name} is of no protocol on our list`);
+    if (home === undefined) throw new Error(`${name} belongs to none of the protocols in protocols.ts`);
     return home;
   }
 }

@@ -1,7 +1,7 @@
 import type { ArgumentModel, EnumModel, InterfaceModel, MessageModel, Protocol } from './model.ts';
 import { enumTypeName } from './names.ts';
 
-/** The protocol's facts as TypeScript: enums, and a table an interface. */
+/** The protocol as data: its enums, and a table for each interface. */
 export function emitTables(protocol: Protocol, header: string): string {
   return [
     `${header}import type { InterfaceTable } from '../wire.ts';\n`,

@@ -5,13 +5,13 @@ import { emitTables } from './emit-tables.ts';
 import { parseProtocol } from './parse.ts';
 import { PROTOCOLS } from './protocols.ts';
 
-/** Where libwayland-dev and wayland-protocols put their XML. */
+/** Where libwayland-dev and wayland-protocols install their XML. */
 const XML_DIRECTORIES = ['/usr/share/wayland', '/usr/share/wayland-protocols'];
 
-/** Files to be, by their path in the project. */
+/** Contents of the generated files, by path in the project. */
 export type GeneratedFiles = ReadonlyMap<string, string>;
 
-/** Throws MissingXml if a protocol is not installed, OlderXml if it is too old. */
+/** Generates all files. Throws MissingXml if a protocol is not installed, OlderXml if it is too old. */
 export function generate(): GeneratedFiles {
   const xmlFiles = findXml();
   const protocols = PROTOCOLS.map(({ name, xml, versions }) => {

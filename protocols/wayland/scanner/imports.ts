@@ -1,8 +1,8 @@
-/** Import declarations, collected while code that needs them is emitted. */
+/** Collects import declarations while the code that needs them is emitted. */
 export class Imports {
   readonly #modules = new Map<string, Map<string, 'type' | 'value'>>();
 
-  /** `name` is used as a value, and maybe as a type. */
+  /** `name` is used as a value, and perhaps also as a type. */
   value(name: string, module: string): void {
     this.#names(module).set(name, 'value');
   }
@@ -12,7 +12,7 @@ export class Imports {
     if (!names.has(name)) names.set(name, 'type');
   }
 
-  /** `value`, and the code that uses it. */
+  /** Like `value`; returns `name` followed by `rest`. */
   use(name: string, module: string, rest: string): string {
     this.value(name, module);
     return name + rest;

@@ -1,4 +1,4 @@
-/** `npm run generate:wayland`: writes the generated files anew. */
+/** `npm run generate:wayland`: rewrites the generated files. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from './generate.ts';

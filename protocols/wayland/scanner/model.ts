@@ -1,15 +1,15 @@
 import type { ArgumentType } from '../wire.ts';
 
-/** What a protocol's XML says, without its prose. Only what our version of each interface has. */
+/** What a protocol's XML says, without its prose, up to the chosen version of each interface. */
 export interface Protocol {
-  /** `xdg-shell`: names the generated files. */
+  /** `xdg-shell`. The generated files are named after it. */
   readonly name: string;
   readonly interfaces: readonly InterfaceModel[];
 }
 
 export interface InterfaceModel {
   readonly name: string;
-  /** The one we know, which the XML's may exceed. */
+  /** The chosen version. The XML may have a higher one. */
   readonly version: number;
   /** The index is the opcode. */
   readonly requests: readonly MessageModel[];
@@ -27,7 +27,7 @@ export interface MessageModel {
 export interface ArgumentModel {
   readonly name: string;
   readonly type: ArgumentType;
-  /** Of an object or new_id; null where any will do. */
+  /** Of an object or new_id; null if any interface is allowed. */
   readonly interface: string | null;
   readonly isNullable: boolean;
   /** `wl_output.transform`. */
@@ -38,6 +38,6 @@ export interface EnumModel {
   /** `wl_output.transform`. */
   readonly name: string;
   readonly isBitfield: boolean;
-  /** Values as the XML writes them, decimal or hexadecimal. */
+  /** Values as written in the XML, decimal or hexadecimal. */
   readonly entries: readonly (readonly [name: string, value: string])[];
 }

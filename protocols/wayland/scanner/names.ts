@@ -13,10 +13,10 @@ export function memberName(name: string): string {
   return name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 }
 
-/** Words of TypeScript and of the generated functions. */
+/** Words reserved by TypeScript or used in the generated functions. */
 const TAKEN = new Set(['class', 'default', 'delete', 'enum', 'event', 'interface', 'listener', 'new', 'opcode', 'out', 'this', 'type', 'version']);
 
-/** As `memberName`, and free to be used as a parameter's name. */
+/** Like `memberName`, but usable as the name of a parameter. */
 export function parameterName(name: string): string {
   const camel = memberName(name);
   return TAKEN.has(camel) ? `${camel}_` : camel;

@@ -2,12 +2,12 @@ import { type XmlElement, parseXml } from '@rgrove/parse-xml';
 import { ARGUMENT_TYPES, type ArgumentType } from '../wire.ts';
 import type { ArgumentModel, EnumModel, InterfaceModel, MessageModel, Protocol } from './model.ts';
 
-/** An interface of the XML is older than the version we know: older packages than the files were made from. */
+/** An interface in the XML is older than the chosen version: the installed packages are too old. */
 export class OlderXml extends Error {}
 
 /**
- * Reads the interfaces named in `versions` from a protocol's XML. What came after the version
- * given there is left out, so that a newer XML gives the same model. Throws OlderXml.
+ * Reads the interfaces named in `versions` from a protocol's XML. Leaves out what came after the
+ * version given there, so that a newer XML gives the same model. Throws OlderXml.
  */
 export function parseProtocol(name: string, xml: string, versions: Readonly<Record<string, number>>): Protocol {
   const root = parseXml(xml).root;
@@ -16,7 +16,7 @@ export function parseProtocol(name: string, xml: string, versions: Readonly<Reco
   const interfaces = Object.entries(versions).map(([interfaceName, version]) => {
     const element = found.get(interfaceName);
     const theirs = element ? Number(attribute(element, 'version')) : 0;
-    if (!element || theirs < version) throw new OlderXml(`${name}: ${interfaceName} has version ${theirs}, we know ${version}`);
+    if (!element || theirs < version) throw new OlderXml(`${name}: ${interfaceName} has version ${theirs}, version ${version} is needed`);
     return parseInterface(element, interfaceName, version);
   });
   return { name, interfaces };

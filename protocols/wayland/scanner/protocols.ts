@@ -1,11 +1,11 @@
 /**
- * The protocols we speak, and of each interface the version we know. What packages newer than
- * ours add is left out until a number here is raised.
+ * The protocols to generate files for, with a version for each interface. Whatever later versions
+ * add is left out until the number here is raised.
  */
 export interface ProtocolSource {
-  /** Names the generated files. */
+  /** The generated files are named after it. */
   readonly name: string;
-  /** Found by this name wherever the packages put it: protocols move when they become stable. */
+  /** Name of the XML file. Its directory is searched for: it changes when a protocol becomes stable. */
   readonly xml: string;
   readonly versions: Readonly<Record<string, number>>;
 }

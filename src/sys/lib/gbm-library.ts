@@ -1,7 +1,7 @@
 /**
- * The functions of libgbm.so.1, bound once. Structs and out-parameters are bytes that the callee
- * reads or writes in place. Failure is 0 for a pointer, negative for an int, with `errno()` set.
- * Internal to gbm.ts.
+ * The functions of libgbm.so.1; internal to gbm.ts. Structs and out-parameters are byte arrays that
+ * the callee reads or writes in place. A failure is 0 for a pointer and negative for an int, with
+ * `errno()` set.
  */
 import koffi from 'koffi';
 import type { Fourcc, Modifier } from '../../../protocols/drm-fourcc.ts';
@@ -9,7 +9,7 @@ import type { Fourcc, Modifier } from '../../../protocols/drm-fourcc.ts';
 /* Addresses of C objects; 0 is none. */
 export type GbmDevicePointer = number & { readonly __brand: 'gbm_device *' };
 export type GbmBoPointer = number & { readonly __brand: 'gbm_bo *' };
-/** The cookie between gbm_bo_map and gbm_bo_unmap, as it came. */
+/** Passed unchanged from gbm_bo_map to gbm_bo_unmap. */
 export type GbmMapData = number & { readonly __brand: 'gbm map_data' };
 
 type PlaneCount = (device: GbmDevicePointer, format: Fourcc, modifier: Modifier) => number;
@@ -37,13 +37,13 @@ export interface GbmLibrary {
   readonly unmap: (bo: GbmBoPointer, mapData: GbmMapData) => void;
   /** A buffer to scan out. */
   readonly createWithModifiers: (device: GbmDevicePointer, width: number, height: number, format: Fourcc, modifiers: Uint8Array, count: number) => GbmBoPointer;
-  /* Null where the library is older than they: Mesa 21 has the latter two, Debian 11 is older. */
+  /* Null if the library is too old: the latter two came with Mesa 21, and Debian 11 is older. */
   readonly modifierPlaneCount: PlaneCount | null;
   readonly createWithModifiers2: CreateWithModifiers2 | null;
   readonly fdForPlane: FdForPlane | null;
 }
 
-/** Throws if the library or one of the functions it always had is missing. */
+/** Throws if the library, or a function that is not optional, is missing. */
 function bindLibrary(): GbmLibrary {
   const library = koffi.load('libgbm.so.1');
   const bind = (name: string, result: string, parameters: string[]): unknown => library.func(name, result, parameters);
@@ -71,7 +71,7 @@ function bindLibrary(): GbmLibrary {
     planeCount: bind('gbm_bo_get_plane_count', 'int', ofBo),
     offset: bind('gbm_bo_get_offset', 'uint32_t', ofPlane),
     stride: bind('gbm_bo_get_stride_for_plane', 'uint32_t', ofPlane),
-    // A union of 64 bits, which comes in a register; the handle is its lower half.
+    // Returns a 64-bit union in a register; the handle is its lower half.
     handle: bind('gbm_bo_get_handle_for_plane', 'int32_t', ofPlane),
     fd: bind('gbm_bo_get_fd', 'int', ofBo),
     map: bind('gbm_bo_map', 'uintptr_t', ['uintptr_t', 'uint32_t', 'uint32_t', 'uint32_t', 'uint32_t', 'uint32_t', 'void *', 'void *']),
@@ -85,7 +85,7 @@ function bindLibrary(): GbmLibrary {
 
 let loaded: GbmLibrary | Error | undefined;
 
-/** The library, loaded once, or why it cannot be. */
+/** The library, loaded once, or the reason why it cannot be loaded. */
 export function loadGbm(): GbmLibrary | Error {
   if (loaded === undefined) {
     try {

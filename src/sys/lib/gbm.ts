@@ -16,9 +16,9 @@
  *     console.log(formatName(buffer.format), buffer.planes);
  *     for (const each of [dmabuf, buffer, device]) each[Symbol.dispose]();
  *
- * Everything made is disposed by whoever asked for it, in any order: a mapping keeps its buffer's
- * memory, a buffer its device. Sizes are pixels, strides and offsets bytes. What libgbm or the
- * driver refuses is a GbmError; arguments that can never be right are a RangeError.
+ * The caller disposes everything it asked for, in any order: a mapping keeps its buffer's memory
+ * alive, and a buffer its device. Sizes are in pixels, strides and offsets in bytes. What libgbm or
+ * the driver refuses is a GbmError; arguments that can never be right are a RangeError.
  */
 import {
   describeModifier,
@@ -53,7 +53,7 @@ export {
   GBM_BO_USE_WRITE,
 } from '../../../protocols/gbm.ts';
 export type { BorrowedFd, OwnedFd } from '../fd.ts';
-// Made by a device only.
+// Types only: instances come from a device or a buffer.
 export type { GbmBuffer, GbmMapping };
 
 const MAX_U32 = 0xffff_ffff;
@@ -61,15 +61,15 @@ const MAX_U32 = 0xffff_ffff;
 export type GbmErrorCode =
   /** libgbm.so.1 is not installed. */
   | 'library-missing'
-  /** No driver of libgbm takes the device. */
+  /** libgbm has no driver for the device. */
   | 'device-refused'
-  /** No such buffer: format, size, usage or modifiers. */
+  /** No buffer with this format, size, usage and these modifiers. */
   | 'buffer-refused'
   | 'import-refused'
   | 'export-refused'
   | 'map-refused';
 
-/** libgbm cannot do what was asked. `cause` is a SysError with what it left in errno. */
+/** libgbm refused. `cause` is a SysError with the errno it left. */
 export class GbmError extends ScanoutError<GbmErrorCode> {}
 
 export interface GbmBufferOptions {
@@ -79,13 +79,13 @@ export interface GbmBufferOptions {
   readonly format: Fourcc;
   /** GBM_BO_USE_* or-ed together. */
   readonly usage: number;
-  /** The layouts to choose from, without GBM_BO_USE_LINEAR in `usage`; default: whatever the driver thinks best for that usage. */
+  /** Layouts that the driver may choose from; do not combine with GBM_BO_USE_LINEAR. Default: the driver's choice for the usage. */
   readonly modifiers?: readonly Modifier[];
 }
 
-/** A memory plane of a buffer to import: bytes into its dma-buf, and from row to row. */
+/** A memory plane of a buffer to import: where it starts in its dma-buf, and the distance between rows, in bytes. */
 export interface GbmImportPlane {
-  /** Stays the caller's. Planes in one dma-buf all name it. */
+  /** Borrowed. Planes that lie in one dma-buf all name it. */
   readonly fd: BorrowedFd;
   readonly offset: number;
   readonly stride: number;
@@ -101,8 +101,8 @@ export interface GbmImportOptions {
 }
 
 /**
- * An allocator of buffers for one DRM device. Buffers keep it alive: after dispose it makes no
- * more of them, and goes with the last. Its GEM handles are those of the open file it was given.
+ * Allocates buffers on one DRM device. After dispose it makes no more; libgbm's own device is freed
+ * with the last buffer. GEM handles are those of the open file it was given.
  */
 export class GbmDevice implements Disposable {
   readonly #library: GbmLibrary;
@@ -118,10 +118,10 @@ export class GbmDevice implements Disposable {
   }
 
   /**
-   * `fd` is an open /dev/dri/card* or renderD*, and stays the caller's; the device keeps a
-   * duplicate. Returns the reason, rather than throwing, where libgbm or a driver for the device
-   * is missing; Mesa draws by software on cards it has none for. Loads the driver: tens of
-   * milliseconds, seconds from a slow disk. `library` is for tests.
+   * `fd` is an open /dev/dri/card* or renderD*. The caller keeps it: the device holds a duplicate.
+   * Returns the reason instead of throwing it if libgbm or a driver for the device is missing; for
+   * cards without a driver of their own, Mesa renders in software. Loads the driver, which takes tens
+   * of milliseconds, or seconds from a slow disk. Only tests pass `library`.
    */
   static open(fd: BorrowedFd, library: GbmLibrary | Error = loadGbm()): GbmDevice | GbmError {
     if (library instanceof Error) {
@@ -135,7 +135,7 @@ export class GbmDevice implements Disposable {
     return new GbmError('device-refused', `libgbm has no driver for this device: ${cause.message}; install the package libgl1-mesa-dri`, { cause });
   }
 
-  /** `drm` for all of Mesa's drivers. */
+  /** `drm` with every driver of Mesa. */
   get backendName(): string {
     return this.#library.backendName(this.#pointer);
   }
@@ -145,16 +145,16 @@ export class GbmDevice implements Disposable {
     return this.#library.isFormatSupported(this.#pointer, format, usage) !== 0;
   }
 
-  /** Memory planes of a buffer with this layout, auxiliary ones included; null if the driver has no such buffer or cannot tell. */
+  /** Memory planes of a buffer with this layout, including auxiliary ones; null if the driver has no such buffer or does not say. */
   planeCount(format: Fourcc, modifier: Modifier): number | null {
     const count = this.#library.modifierPlaneCount?.(this.#pointer, format, modifier) ?? -1;
     return count > 0 ? count : null;
   }
 
   /**
-   * A new buffer, what is in it undefined. A driver that knows no modifiers is asked without, as
-   * far as LINEAR or INVALID in the list allow that. GbmError `buffer-refused`; RangeError for a
-   * size that is none.
+   * Makes a buffer with undefined contents. If the driver does not support modifiers, it is asked
+   * for a buffer without one, provided that the list has LINEAR or INVALID. GbmError
+   * `buffer-refused`; RangeError for a side that is not between 1 and 2^32 - 1.
    */
   createBuffer(options: GbmBufferOptions): GbmBuffer {
     const { width, height, format, usage, modifiers } = options;
@@ -164,13 +164,13 @@ export class GbmDevice implements Disposable {
     if (bo !== 0) return this.#adopt(bo);
     const cause = SysError.fromErrno('gbm_bo_create');
     const layouts = modifiers ? `, modifiers ${modifiers.map(describeModifier).join(', ')}` : '';
-    throw new GbmError('buffer-refused', `the driver has no buffer of ${width}x${height} ${formatName(format)}, usage 0x${usage.toString(16)}${layouts}: ${cause.message}`, { cause });
+    throw new GbmError('buffer-refused', `the driver cannot make a buffer of ${width}x${height} ${formatName(format)}, usage 0x${usage.toString(16)}${layouts}: ${cause.message}`, { cause });
   }
 
   /**
-   * Somebody's dma-bufs as a buffer, which keeps their memory. The kernel gives one dma-buf one
-   * GEM handle in an open file: import it there by GBM or by hand, never both. GbmError
-   * `import-refused`; RangeError for a size or a number of planes that is none.
+   * Makes a buffer of existing dma-bufs and keeps their memory alive. The kernel gives one dma-buf
+   * one GEM handle for each open file, so import it there through GBM or by ioctl, never both.
+   * GbmError `import-refused`; RangeError for an impossible size or number of planes.
    */
   import({ width, height, format, modifier, planes }: GbmImportOptions, usage: number): GbmBuffer {
     checkSize(width, height);
@@ -189,13 +189,13 @@ export class GbmDevice implements Disposable {
     const bo = this.#library.import(this.#pointer, GBM_BO_IMPORT_FD_MODIFIER, data, usage);
     if (bo !== 0) return this.#adopt(bo);
     const cause = SysError.fromErrno('gbm_bo_import');
-    throw new GbmError('import-refused', `the driver takes no buffer of ${width}x${height} ${formatName(format)} ${describeModifier(modifier)}, strides ${planes.map(({ stride }) => stride).join(', ')}: ${cause.message}`, { cause });
+    throw new GbmError('import-refused', `the driver cannot import a buffer of ${width}x${height} ${formatName(format)} ${describeModifier(modifier)}, strides ${planes.map(({ stride }) => stride).join(', ')}: ${cause.message}`, { cause });
   }
 
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    this.#device.letGo();
+    this.#device.release();
   }
 
   get #pointer(): GbmDevicePointer {
@@ -224,49 +224,49 @@ function checkSize(width: number, height: number): void {
   if (!isSide(width) || !isSide(height)) throw new RangeError(`a buffer of ${width}x${height} pixels`);
 }
 
-/** A number the kernel gave to memory, for one open file of a DRM device. */
+/** The kernel's number for a buffer, valid for one open file of a DRM device. */
 export type GemHandle = number & { readonly __brand: 'GemHandle' };
 
-/** Where a memory plane starts inside its dma-buf and how far its rows are apart, in bytes. */
+/** Where a memory plane starts in its dma-buf, and the distance between rows, in bytes. */
 export interface GbmPlane {
   readonly offset: number;
   readonly stride: number;
 }
 
-/** Memory for pixels. What it looks like can be read for ever; after dispose everything else throws. */
+/** Memory for pixels. After dispose only its description can still be read; everything else throws. */
 class GbmBuffer implements Disposable {
   /** In pixels. */
   readonly width: number;
   readonly height: number;
   readonly format: Fourcc;
-  /** The layout the driver chose; DRM_FORMAT_MOD_INVALID if it does not say. */
+  /** The layout that the driver chose; DRM_FORMAT_MOD_INVALID if it does not say. */
   readonly modifier: Modifier;
   readonly planes: readonly GbmPlane[];
   readonly #library: GbmLibrary;
   readonly #bo: SharedPointer<GbmBoPointer>;
   #isDisposed = false;
 
-  /** Takes over `bo` and holds its device. Made by GbmDevice only. */
+  /** Takes ownership of `bo` and holds its device. Called by GbmDevice only. */
   constructor(library: GbmLibrary, device: SharedPointer<GbmDevicePointer>, bo: GbmBoPointer) {
     device.hold();
     this.#library = library;
     this.#bo = new SharedPointer(bo, (pointer) => {
       library.destroy(pointer);
-      device.letGo();
+      device.release();
     });
     this.width = library.width(bo);
     this.height = library.height(bo);
     this.format = library.format(bo) as Fourcc;
     this.modifier = BigInt(library.modifier(bo)) as Modifier;
-    // Some backends answer -1 for what has no planes to speak of.
+    // Some backends return -1 for a buffer of a single plane.
     const count = Math.max(1, library.planeCount(bo));
     this.planes = Array.from({ length: count }, (_, i) => ({ offset: library.offset(bo, i), stride: library.stride(bo, i) }));
   }
 
   /**
-   * The memory of a plane as a dma-buf of the caller's, close-on-exec; planes may share one. Whether
-   * it can be mapped for writing is the driver's choice. GbmError `export-refused`: Mesa exports
-   * no GBM_BO_USE_WRITE buffers; RangeError for a plane it does not have.
+   * The memory of a plane as a dma-buf, close-on-exec, owned by the caller; several planes may lie
+   * in one. Whether it can be mapped for writing depends on the driver. GbmError `export-refused`:
+   * Mesa does not export GBM_BO_USE_WRITE buffers. RangeError for a plane it does not have.
    */
   exportPlane(plane: number): OwnedFd {
     this.#checkPlane(plane);
@@ -278,7 +278,7 @@ class GbmBuffer implements Disposable {
     return OwnedFd.adopt(number);
   }
 
-  /** The plane's GEM handle in the device's open file: the buffer's, who closes it. As `exportPlane`. */
+  /** The plane's GEM handle in the device's open file. The buffer closes it. Errors as for `exportPlane`. */
   gemHandle(plane: number): GemHandle {
     this.#checkPlane(plane);
     const handle = this.#library.handle(this.#pointer, plane);
@@ -287,17 +287,17 @@ class GbmBuffer implements Disposable {
   }
 
   /**
-   * A rectangle of the pixels for the CPU, linear whatever the modifier, often by way of a copy:
-   * what was written is in the buffer once the mapping is disposed. The mapping keeps the memory.
-   * GbmError `map-refused`; RangeError for a rectangle that leaves the buffer.
+   * Maps a rectangle of the pixels for the CPU, linear whatever the modifier. This is often a copy,
+   * so what is written reaches the buffer only when the mapping is disposed. The mapping keeps the
+   * memory alive. GbmError `map-refused`; RangeError for a rectangle that exceeds the buffer.
    */
   map(rect: GbmRect, access: GbmAccess): GbmMapping {
     const { x, y, width, height } = rect;
     const isInside = [x, y, width, height].every(Number.isInteger) && x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= this.width && y + height <= this.height;
-    if (!isInside) throw new RangeError(`${width}x${height} at ${x},${y} of a buffer of ${this.width}x${this.height} pixels`);
+    if (!isInside) throw new RangeError(`${width}x${height} at ${x},${y} exceeds a buffer of ${this.width}x${this.height} pixels`);
     const info = formatInfo(this.format);
     const pixel = info?.planes.length === 1 ? info.planes[0]! : null;
-    if (pixel?.blockWidth !== 1 || pixel.blockHeight !== 1) throw this.#refusal('map-refused', 'only formats with whole bytes a pixel, in one plane, can be mapped');
+    if (pixel?.blockWidth !== 1 || pixel.blockHeight !== 1) throw this.#refusal('map-refused', 'only formats with one plane and whole bytes per pixel can be mapped');
     this.#checkAlive();
     const mapping = GbmMapping.map(this.#library, this.#bo, rect, width * pixel.bytesPerBlock, access);
     if (mapping) return mapping;
@@ -307,10 +307,10 @@ class GbmBuffer implements Disposable {
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    this.#bo.letGo();
+    this.#bo.release();
   }
 
-  /** For a call of the library; a mapping may hold the memory longer than its owner. */
+  /** For a call of the library. Throws after dispose, also while a mapping still holds the memory. */
   get #pointer(): GbmBoPointer {
     this.#checkAlive();
     return this.#bo.pointer;
@@ -331,7 +331,7 @@ class GbmBuffer implements Disposable {
   }
 }
 
-/** `write`: every pixel of the rectangle will be written, what was there may be lost. Writes to a mapping for `read` are lost or fault. */
+/** `write`: every pixel of the rectangle will be written, so its contents may be lost. Writing to a mapping made for `read` has no effect or kills the process. */
 export type GbmAccess = 'read' | 'write' | 'read-write';
 
 /** In pixels of the buffer. */
@@ -348,9 +348,9 @@ const FLAGS: Readonly<Record<GbmAccess, number>> = {
   'read-write': GBM_BO_TRANSFER_READ | GBM_BO_TRANSFER_WRITE,
 };
 
-/** A rectangle of a buffer as memory, from its first pixel to its last. After dispose its getters throw and views taken before are dead. */
+/** A rectangle of a buffer as memory, from its first pixel to its last. After dispose its getters throw and views taken earlier are detached. */
 class GbmMapping implements Disposable {
-  /** Bytes from row to row. */
+  /** Distance between rows, in bytes. */
   readonly stride: number;
   readonly #native: NativeView;
   readonly #unmap: () => void;
@@ -362,23 +362,23 @@ class GbmMapping implements Disposable {
     this.#unmap = unmap;
   }
 
-  /** Holds `bo`. Null, with errno set, if it cannot be mapped. For GbmBuffer, which has checked the rectangle. */
+  /** Holds `bo`. Null, with errno set, if it cannot be mapped. Called by GbmBuffer, which has checked the rectangle. */
   static map(library: GbmLibrary, bo: SharedPointer<GbmBoPointer>, { x, y, width, height }: GbmRect, rowBytes: number, access: GbmAccess): GbmMapping | null {
     const stride = new DataView(new ArrayBuffer(u32.size));
     const mapData = new DataView(new ArrayBuffer(addr64.size));
     const address = library.map(bo.pointer, x, y, width, height, FLAGS[access], new Uint8Array(stride.buffer), new Uint8Array(mapData.buffer));
     if (address === 0) return null;
     const cookie = addr64.get(mapData, 0) as GbmMapData;
-    const rowToRow = u32.get(stride, 0);
-    const length = rowToRow * (height - 1) + rowBytes;
+    const bytesPerRow = u32.get(stride, 0);
+    const length = bytesPerRow * (height - 1) + rowBytes;
     if (length > MAX_VIEW_LENGTH) {
       library.unmap(bo.pointer, cookie);
       throw new RangeError(`a mapping of ${length} bytes (at most ${MAX_VIEW_LENGTH}): map parts of the buffer`);
     }
     bo.hold();
-    return new GbmMapping(rowToRow, new NativeView(address, length), () => {
+    return new GbmMapping(bytesPerRow, new NativeView(address, length), () => {
       library.unmap(bo.pointer, cookie);
-      bo.letGo();
+      bo.release();
     });
   }
 
@@ -391,7 +391,7 @@ class GbmMapping implements Disposable {
     return this.#native.view;
   }
 
-  /** What was written is in the buffer from now on. */
+  /** Puts what was written into the buffer. */
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -401,15 +401,15 @@ class GbmMapping implements Disposable {
 }
 
 /**
- * A C object that lives as long as anything made of it: its owner holds it, and so does every
- * object that points into it. The last to let go frees it. `pointer` throws after that.
+ * A C object with a use count: its owner holds it, and so does every object that points into it.
+ * The last `release` frees it; after that `pointer` throws.
  */
 class SharedPointer<P extends number> {
   readonly #free: (pointer: P) => void;
   readonly #pointer: P;
   #holders = 1;
 
-  /** Held by the caller from the start. */
+  /** Held once, by the caller. */
   constructor(pointer: P, free: (pointer: P) => void) {
     this.#pointer = pointer;
     this.#free = free;
@@ -425,7 +425,7 @@ class SharedPointer<P extends number> {
     return this;
   }
 
-  letGo(): void {
+  release(): void {
     if (--this.#holders === 0) this.#free(this.#pointer);
   }
 }

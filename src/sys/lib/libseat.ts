@@ -1,6 +1,6 @@
 /**
- * libseat, when this machine has it: a seat manager (seatd, logind) opens the devices of a seat
- * for whoever is in front of it, and takes them away while somebody else is.
+ * libseat, if it is installed: a seat manager (seatd, logind) opens the devices of a seat for the
+ * session in the foreground and revokes them while another one is.
  */
 import koffi from 'koffi';
 import { libseat_seat_listener } from '../../../protocols/libseat.ts';
@@ -17,7 +17,7 @@ const BACKEND = 'LIBSEAT_BACKEND';
 
 const seatEvent = koffi.pointer(koffi.proto('void', ['uintptr_t', 'uintptr_t']));
 
-/* `openSeat` answers 0, those with numbers -1, and errno is set. */
+/* On failure `openSeat` returns 0 (NULL) and the calls that return an int -1, with errno set. */
 class Libseat {
   readonly openSeat: (listener: number, data: number) => number;
   readonly closeSeat: (seat: number) => number;
@@ -43,36 +43,36 @@ class Libseat {
 
 const loadLibseat = optionalLibrary(() => new Libseat());
 
-/** A device the seat manager opened: its descriptor, and libseat's number for it. */
+/** A device that the seat manager opened: its descriptor, and libseat's id for it. */
 export interface SeatDevice {
   readonly id: number;
   readonly fd: OwnedFd;
 }
 
-/** Called from the event loop; may dispose the session. */
+/** Called from the event loop. Any of these may dispose the session. */
 export interface SeatSessionListener {
-  /** Devices opened before work again. */
+  /** Devices opened earlier work again. */
   enabled(): void;
-  /** Devices are to be left alone: when this returns, the seat manager is told that they are. */
+  /** Stop using the devices. When this returns, the seat manager is told that they are no longer in use. */
   disabled(): void;
-  /** The seat manager is gone. No call follows this one. */
+  /** The connection to the seat manager broke. This is the last call. */
   lost(cause: SysError): void;
 }
 
-/** A client of a seat manager. Keeps the process alive once listened to, until disposed. */
+/** A client of a seat manager. Keeps the process alive from `listen` until disposed. */
 export class SeatSession implements Disposable {
   /** `seat0` */
   readonly name: string;
   readonly #library: Libseat;
   readonly #seat: number;
   readonly #stack: DisposableStack;
-  /** Of our own: libseat closes its descriptor when it finds the connection broken. */
+  /** A duplicate: libseat closes its own descriptor when it finds the connection broken. */
   readonly #connection: OwnedFd;
-  /** What libseat called back, until it has returned: nothing of ours runs or throws within it. */
+  /** What libseat called back. Handled after its call has returned, so that no listener runs or throws inside it. */
   readonly #events: ('enabled' | 'disabled')[] = [];
   #isActive = false;
-  /** The seat manager waits for us to leave the devices alone. */
-  #isAsked = false;
+  /** The seat manager waits for the acknowledgement that the devices are no longer in use. */
+  #isDisablePending = false;
   #listener: SeatSessionListener | null = null;
   #poll: Poll | null = null;
 
@@ -93,10 +93,11 @@ export class SeatSession implements Disposable {
   }
 
   /**
-   * Joins the seat of `backend`, one of libseat's: `seatd`, `logind`. Waits up to `timeoutMs` for
-   * the seat to be ours; later than that, the listener hears. Null where libseat is not installed.
-   * SysError ENOENT, ECONNREFUSED (no seatd), EACCES (not for us), ENODATA (no logind session),
-   * EINVAL (a backend this libseat was built without), and what else libseat says.
+   * Joins the seat of `backend`, one of libseat's: `seatd`, `logind`. Blocks for up to `timeoutMs`
+   * until the seat is enabled; if it is enabled later, the listener is notified. Null if libseat is
+   * not installed. SysError ENOENT, ECONNREFUSED (seatd does not run), EACCES (no permission),
+   * ENODATA (no logind session), EINVAL (libseat was built without that backend), or another errno
+   * from libseat.
    */
   static open(backend: string, timeoutMs: number): SeatSession | null {
     const library = loadLibseat();
@@ -117,13 +118,13 @@ export class SeatSession implements Disposable {
     return this.#isActive;
   }
 
-  /** Once. */
+  /** Call it once. */
   listen(listener: SeatSessionListener): void {
     this.#listener = listener;
     this.#poll = Poll.watch(this.#connection, { readable: true, disconnect: true }, (ready) => this.#receive(ready));
   }
 
-  /** SysError ENOENT, EPERM (seatd: the seat is not ours now), ENOTCONN or EPIPE (the seat manager is gone). */
+  /** SysError ENOENT, EPERM (seatd: the seat is disabled now), ENOTCONN or EPIPE (the seat manager is gone). */
   openDevice(path: string): SeatDevice {
     const fd = new Int32Array(1);
     const id = this.#library.openDevice(this.#seat, path, new Uint8Array(fd.buffer));
@@ -131,11 +132,11 @@ export class SeatSession implements Disposable {
     return { id, fd: OwnedFd.adopt(fd[0]!) };
   }
 
-  /** Gives a device back and closes its descriptor; only the latter once the session is disposed. A second time does nothing. */
+  /** Gives a device back and closes its descriptor; after the session is disposed, only closes it. A second call does nothing. */
   closeDevice({ id, fd }: SeatDevice): void {
     if (fd.closed) return;
-    // logind's backend asks the descriptor which device it is. One that cannot be given back, the
-    // seat manager has taken by itself.
+    // Before the descriptor is closed: logind's backend identifies the device by it. A failure means
+    // that the seat manager has already taken the device back.
     if (!this.#stack.disposed) this.#library.closeDevice(this.#seat, id);
     fd[Symbol.dispose]();
   }
@@ -145,7 +146,7 @@ export class SeatSession implements Disposable {
     this.#isActive = false;
     this.#listener = null;
     this.#poll?.[Symbol.dispose]();
-    // seatd 0.7 aborts when a client leaves without.
+    // seatd 0.7 aborts when a client disconnects without acknowledging.
     this.#acknowledge();
     this.#stack[Symbol.dispose]();
   }
@@ -155,11 +156,11 @@ export class SeatSession implements Disposable {
       this.#dispatch(0);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      this.#lose(error);
+      this.#onLost(error);
       return;
     }
-    // libseat 0.7 does not tell a closed connection from an idle one.
-    if (readable !== true || disconnect === true) this.#lose(new SysError('libseat_dispatch', 'ENOTCONN', this.name));
+    // libseat 0.7 does not distinguish a closed connection from an idle one.
+    if (readable !== true || disconnect === true) this.#onLost(new SysError('libseat_dispatch', 'ENOTCONN', this.name));
   }
 
   #dispatch(timeoutMs: number): void {
@@ -179,28 +180,28 @@ export class SeatSession implements Disposable {
   }
 
   #disable(): void {
-    this.#isAsked = true;
+    this.#isDisablePending = true;
     try {
-      this.#leave();
+      this.#deactivate();
     } finally {
       this.#acknowledge();
     }
   }
 
   #acknowledge(): void {
-    if (this.#isAsked) this.#library.disableSeat(this.#seat);
-    this.#isAsked = false;
+    if (this.#isDisablePending) this.#library.disableSeat(this.#seat);
+    this.#isDisablePending = false;
   }
 
-  #leave(): void {
+  #deactivate(): void {
     if (!this.#isActive) return;
     this.#isActive = false;
     this.#listener?.disabled();
   }
 
-  #lose(cause: SysError): void {
+  #onLost(cause: SysError): void {
     this.#poll?.[Symbol.dispose]();
-    this.#leave();
+    this.#deactivate();
     this.#listener?.lost(cause);
   }
 }
@@ -212,7 +213,7 @@ function callback(stack: DisposableStack, call: () => void): number {
   return Number(address);
 }
 
-/** libseat takes its backend from the environment alone, and tries `builtin`, which forks, when told nothing. */
+/** libseat takes its backend from the environment only; without one it tries `builtin`, which forks. */
 function openSeat(library: Libseat, backend: string, listener: number): number {
   const before = process.env[BACKEND];
   setenv(BACKEND, backend, 1);

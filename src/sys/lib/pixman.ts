@@ -1,6 +1,6 @@
 /**
- * libpixman-1, when this machine has it: rectangle copies in one call, and format conversion.
- * All addresses, strides and rectangles are trusted here: callers have checked them.
+ * libpixman-1, if it is installed: rectangle copies in one call, scaling, blending and format
+ * conversion. Nothing here checks addresses, strides or rectangles: callers must have done so.
  */
 import koffi from 'koffi';
 import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
@@ -28,7 +28,7 @@ function format(bpp: number, type: number, a: number, r: number, g: number, b: n
 
 const A8 = format(8, TYPE_A, 8, 0, 0, 0);
 
-/* pixman_format_code_t by DRM format: both name components from the highest bit of a word down. */
+/* pixman_format_code_t of each DRM format. Both name components from the highest bit of a word down. */
 const formats = new Map<Fourcc, number>([
   [DRM_FORMAT.ARGB8888, format(32, TYPE_ARGB, 8, 8, 8, 8)],
   [DRM_FORMAT.XRGB8888, format(32, TYPE_ARGB, 0, 8, 8, 8)],
@@ -75,16 +75,16 @@ type SetTransform = (image: number, matrix: Uint8Array) => number;
 type SetFilter = (image: number, filter: number, parameters: number, count: number) => number;
 type SetRepeat = (image: number, repeat: number) => void;
 
-/** Pixman's coordinates are 16 bits wide, with one to spare on each side. */
+/** pixman's coordinates are 16 bits wide, and it adds one on each side. */
 const MAX_COORDINATE = 0x7ffe;
 
-/** More than the buffers a few screens flip between. */
+/** More than the buffers that a few screens flip between. */
 const SLOTS = 16;
 
 /**
- * Runs of memory as images whose pixels are bytes: those pixman copies row by row with memcpy,
- * which is faster than what it does with larger pixels. An image only says where memory is; one
- * whose memory is long gone does no harm.
+ * A cache of pixman images that describe runs of memory as pixels of one byte: pixman copies those
+ * row by row with memcpy, which is faster than its code for larger pixels. An image only says where
+ * memory is, so one whose memory has been freed does no harm while it is not used.
  */
 class RowImages {
   readonly #create: CreateBits;
@@ -101,7 +101,7 @@ class RowImages {
     this.#unref = unref;
   }
 
-  /** 0 if it cannot be an image. Valid until the call after the next: a copy needs two. */
+  /** 0 if pixman cannot describe it. Valid until the call after the next, because a copy needs two images. */
   get(address: number, stride: number, rows: number): number {
     for (let i = 0; i < SLOTS; i++) {
       if (this.#addresses[i] !== address || this.#strides[i] !== stride || this.#rows[i] !== rows) continue;
@@ -146,9 +146,9 @@ export class Pixman {
   }
 
   /**
-   * Copies `rows` rows of `rowBytes` bytes between two runs of memory, addresses, lengths, offsets
-   * and strides in bytes. False, with nothing copied, where pixman cannot. Allocates nothing for
-   * runs it has seen lately.
+   * Copies `rows` rows of `rowBytes` bytes between two runs of memory. Lengths, offsets and strides
+   * are in bytes. Returns false, with nothing copied, if pixman cannot do it. Allocates nothing for
+   * runs used recently.
    */
   copyRows(
     src: number, srcLength: number, srcOffset: number, srcStride: number,
@@ -161,7 +161,7 @@ export class Pixman {
     const dstY = Math.floor(dstOffset / dstStride);
     const srcRows = Math.floor(srcLength / srcStride);
     const dstRows = Math.floor(dstLength / dstStride);
-    // What reaches beyond its image, pixman clips without a word.
+    // pixman would silently clip what reaches beyond its image.
     if (srcX + rowBytes > srcStride || srcY + rows > srcRows || dstX + rowBytes > dstStride || dstY + rows > dstRows) return false;
     const from = this.#rowImages.get(src, srcStride, srcRows);
     const to = this.#rowImages.get(dst, dstStride, dstRows);
@@ -171,8 +171,8 @@ export class Pixman {
   }
 
   /**
-   * Copies a rectangle and converts its format; alpha that the source lacks reads as opaque.
-   * Clipped to both. SysError EINVAL for bits pixman cannot take.
+   * Copies a rectangle and converts its format, clipped to both images. A source without alpha
+   * counts as opaque. SysError EINVAL for bits that pixman does not accept.
    */
   convert(src: PixmanBits, srcX: number, srcY: number, dst: PixmanBits, dstX: number, dstY: number, width: number, height: number): void {
     const from = this.#create(src);
@@ -185,7 +185,7 @@ export class Pixman {
     }
   }
 
-  /** Makes `area` black and, if `dst` has alpha, transparent. SysError EINVAL as `convert`. */
+  /** Makes `area` black and, if `dst` has alpha, transparent. SysError EINVAL as for `convert`. */
   clear(dst: PixmanBits, area: PixmanRect): void {
     const to = this.#create(dst);
     this.#composite(PIXMAN_OP_CLEAR, to, 0, to, 0, 0, 0, 0, area.x, area.y, area.width, area.height);
@@ -193,8 +193,9 @@ export class Pixman {
   }
 
   /**
-   * Draws `from` of `src` at `to` of `dst`, as far as that lies in `area`; smoothly scaled if the
-   * sizes differ. `over` blends premultiplied alpha, else pixels are replaced. SysError EINVAL as `convert`.
+   * Draws rectangle `from` of `src` into rectangle `to` of `dst`, clipped to `area` and smoothly
+   * scaled if the sizes differ. With `over` it blends premultiplied alpha; otherwise it replaces
+   * pixels. SysError EINVAL as for `convert`.
    */
   draw(src: PixmanBits, from: PixmanRect, dst: PixmanBits, to: PixmanRect, area: PixmanRect, over: boolean): void {
     const x = Math.max(to.x, area.x);
@@ -216,7 +217,7 @@ export class Pixman {
     }
   }
 
-  /** The image then has `to`'s size, beginning at 0, 0. */
+  /** Transforms `image` so that `from` appears at 0, 0 with the size of `to`. */
   #scale(image: number, from: PixmanRect, to: PixmanRect): void {
     const x = (from.width / to.width) * FIXED_ONE;
     const y = (from.height / to.height) * FIXED_ONE;
@@ -227,7 +228,7 @@ export class Pixman {
   }
 
   #create({ format, width, height, address, stride }: PixmanBits): number {
-    // pixman divides the stride by 4 without a look.
+    // pixman divides the stride by 4 without checking it.
     const image = stride % WORD === 0 && address % WORD === 0 ? this.#createBits(format, width, height, address, stride) : 0;
     if (image === 0) {
       throw new SysError('pixman_image_create_bits_no_clear', 'EINVAL', `${width}x${height}, stride ${stride}, format 0x${format.toString(16)}`);

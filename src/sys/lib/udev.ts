@@ -1,4 +1,4 @@
-/** libudev, when this machine has it: what the kernel's devices do. */
+/** libudev, if it is installed: notifications of devices that come, go and change. */
 import { existsSync } from 'node:fs';
 import koffi from 'koffi';
 import { EAGAIN, SysError } from '../errors.ts';
@@ -6,11 +6,11 @@ import { errno, errnoNumbers } from '../libc.ts';
 import { Poll } from '../poll.ts';
 import { optionalLibrary } from './library.ts';
 
-/** There while udevd runs. It forwards the kernel's events once it has set up the device node. */
+/** Exists while udevd runs. udevd forwards the kernel's events after it has set up the device node. */
 const UDEVD = '/run/udev/control';
 
 export interface UdevEvent {
-  /** `add`, `remove`, `change`, …; `overrun` after events of whichever devices were lost: look at all of them anew. */
+  /** `add`, `remove`, `change`, …; `overrun` after events were lost: check every device again. */
   readonly action: string;
   /** `card0`; empty for an overrun. */
   readonly sysName: string;
@@ -52,8 +52,8 @@ class Udev {
 const loadUdev = optionalLibrary(() => new Udev());
 
 /**
- * The events of one subsystem's devices (`drm`) from now on: udevd's where it runs, so that the
- * device node is ready, else the kernel's. Keeps the process alive until disposed.
+ * Reports events of one subsystem's devices (`drm`): udevd's where it runs, so that the device node
+ * is ready, and otherwise the kernel's. Keeps the process alive until disposed.
  */
 export class UdevMonitor implements Disposable {
   readonly #library: Udev;
@@ -81,8 +81,8 @@ export class UdevMonitor implements Disposable {
   }
 
   /**
-   * Null where libudev is not installed. SysError if the kernel gives no netlink socket. `onEvent`
-   * runs from the event loop, once per event, and may dispose the monitor.
+   * Null if libudev is not installed. SysError if no netlink socket can be opened. `onEvent` is
+   * called from the event loop, once for each event, and may dispose the monitor.
    */
   static open(subsystem: string, onEvent: (event: UdevEvent) => void): UdevMonitor | null {
     const library = loadUdev();
@@ -111,12 +111,12 @@ export class UdevMonitor implements Disposable {
       }
       const failure = errno();
       if (failure === EAGAIN) break;
-      // A message that made no sense is as good as lost.
+      // A message that cannot be parsed counts as lost.
       isOverrun = true;
       if (failure !== ENOBUFS) break;
     }
     if (!isOverrun || this.#monitor === 0) return;
-    // The kernel tells of losses once until its buffer is empty, so the owner looks only now. The error has ended the poll.
+    // The kernel reports a loss once until its buffer is empty, so the owner is notified only now. The error ended the poll.
     this.#poll.resume();
     this.#onEvent(OVERRUN);
   }
@@ -128,7 +128,7 @@ export class UdevMonitor implements Disposable {
   }
 }
 
-/** libudev answers -errno. */
+/** libudev returns -errno. */
 function check(call: string, result: number): void {
   if (result < 0) throw SysError.fromErrno(call, -result);
 }
