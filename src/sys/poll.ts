@@ -95,12 +95,47 @@ export class Poll implements Disposable {
     try {
       this.#onReady(ready);
     } catch (error) {
-      // Thrown through koffi, it would surface in a later, unrelated native call.
-      process.nextTick(() => {
-        throw error;
-      });
+      rethrowUncaught(error);
     }
+    runQueued();
   };
+}
+
+/**
+ * Node's own step after each callback of a handle: it runs process.nextTick callbacks and microtasks. Deprecated without
+ * a successor (DEP0134), so a Node that drops it is provided for.
+ */
+const runTicksAndMicrotasks = (process as { _tickCallback?: () => void })._tickCallback ?? (() => void setImmediate(() => undefined));
+
+/**
+ * Runs what a callback queued: ticks, promise reactions, and what those queue in turn.
+ *
+ * koffi calls back with napi_call_function. That opens no callback scope (napi_make_callback would), so Node does not
+ * notice that JavaScript ran, and leaves the queues alone until it next calls JavaScript itself: until the next timer
+ * if the process is idle otherwise. Before 26.4 an empty scope in each turn of the loop hid this
+ * (nodejs/node#62969 removed it). `setImmediate` would make Node call in the same turn, but costs 200 to 400 bytes for
+ * each wake-up, and a flip has several.
+ */
+function runQueued(): void {
+  for (;;) {
+    try {
+      runTicksAndMicrotasks();
+      return;
+    } catch (error) {
+      // A tick threw. The ticks behind it are still to run.
+      rethrowUncaught(error);
+    }
+  }
+}
+
+/**
+ * Makes `error` an uncaught exception. Thrown through koffi it would surface in some later, unrelated native call;
+ * thrown from a microtask, Node handles it at once and also resets the async hooks that a failed tick left behind.
+ */
+function rethrowUncaught(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
 /** koffi aborts the process on a descriptor that libuv refuses, so try it with epoll first. */

@@ -1,3 +1,4 @@
+import { createHook } from 'node:async_hooks';
 import { openSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
 import { EventFd } from '../../../src/sys/eventfd.ts';
@@ -138,17 +139,59 @@ test('what cannot be polled is a SysError, not an abort', () => {
   expect(() => Poll.readable({ fd: 9999 }, () => undefined)).toThrow('epoll_ctl: EBADF');
 });
 
-test('what a callback throws is an uncaught exception, not an error of a later call', async () => {
+test('what a callback queues runs before the next callback of the same turn', async () => {
+  using first = EventFd.create(1);
+  using second = EventFd.create(1);
+  const ran: string[] = [];
+  const polls: Poll[] = [];
+  await new Promise<void>((resolve) => {
+    let callbacks = 0;
+    const ready = (event: EventFd): void => {
+      event.consume();
+      if (++callbacks === 2) {
+        ran.push('next callback');
+        resolve();
+        return;
+      }
+      process.nextTick(() => ran.push('tick'));
+      queueMicrotask(() => ran.push('microtask'));
+    };
+    for (const event of [first, second]) polls.push(Poll.readable(event, () => ready(event)));
+  });
+  for (const poll of polls) poll[Symbol.dispose]();
+  expect(ran).toEqual(['tick', 'microtask', 'next callback']);
+});
+
+/** The first uncaught exception once a poll has called `callback`, with async hooks watching. */
+async function uncaughtFrom(callback: () => void): Promise<Error> {
   using event = EventFd.create(1);
+  const hook = createHook({ init: () => undefined, before: () => undefined, after: () => undefined }).enable();
   const listeners = process.listeners('uncaughtException');
   process.removeAllListeners('uncaughtException');
   const uncaught = new Promise<Error>((resolve) => process.once('uncaughtException', resolve));
   using poll = Poll.readable(event, () => {
     event.consume();
-    throw new Error('from the callback');
+    callback();
   });
-  expect((await uncaught).message).toBe('from the callback');
-  for (const listener of listeners) process.on('uncaughtException', listener);
+  try {
+    return await uncaught;
+  } finally {
+    for (const listener of listeners) process.on('uncaughtException', listener);
+    hook.disable();
+    poll.pause();
+  }
+}
+
+function fail(): never {
+  throw new Error('thrown on purpose');
+}
+
+test.each([
+  ['a callback', fail],
+  ['a tick that a callback queued', () => process.nextTick(fail)],
+  ['a microtask that a callback queued', () => queueMicrotask(fail)],
+])('what %s throws is an uncaught exception, not an error of a later call', async (_thrower, callback) => {
+  expect((await uncaughtFrom(callback)).message).toBe('thrown on purpose');
+  using event = EventFd.create();
   expect(event.consume()).toBe(false);
-  expect(poll).toBeInstanceOf(Poll);
 });
