@@ -53,4 +53,13 @@ export default tseslint.config(
   { files: ['test/bench/native.ts'], rules: { 'no-restricted-imports': 'off' } },
   // Mocks are handed to `expect` unbound.
   { files: ['test/**'], rules: { '@typescript-eslint/unbound-method': 'off' } },
+  {
+    files: ['test/**'],
+    rules: {
+      'no-restricted-syntax': ['error', {
+        selector: "CallExpression[callee.name='once'] > Literal[value='exit']",
+        message: "Wait for 'close': at 'exit' the pipes to the child may still be open, and a test that counts descriptors fails.",
+      }],
+    },
+  },
 );

@@ -219,7 +219,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     const other = spawn('weston-simple-shm', { env: { ...process.env, WAYLAND_DISPLAY: sway.socket }, stdio: 'ignore' });
     const printed = await heard(guest, 'KEY_A', 'value 0');
     other.kill();
-    await once(other, 'exit');
+    await once(other, 'close');
     person.keyboard.key(KEY_A, false);
     expect(groups(printed)).toEqual([['EV_KEY KEY_A 1'], ['EV_KEY KEY_A 0']]);
   });

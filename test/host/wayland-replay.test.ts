@@ -40,10 +40,10 @@ describe.skipIf(skipWithoutWeston())('scanout replay --output wayland', () => {
 
   test.each(['SIGINT', 'SIGTERM'] as const)('closes its window at %s, and whoever waits for it knows that it was not done', async (signal) => {
     const child = start(['replay', BOOT, '--output', `wayland:${weston.socket}`, '--log-level', 'info']);
-    const exited = once(child, 'exit');
+    const closed = once(child, 'close');
     await new Promise<void>((resolve) => child.stderr!.on('data', (text: Buffer) => String(text).includes('shows the guest by rung') && resolve()));
     child.kill(signal);
-    expect(await exited).toEqual([null, signal]);
+    expect(await closed).toEqual([null, signal]);
     await pictureWhen(() => weston.screenshot(), (picture) => isSamePicture(picture, empty));
   });
 });

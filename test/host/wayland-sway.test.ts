@@ -97,7 +97,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
     const file = `${sway.socket}.png`;
     await writePng(file, picture);
     const child = spawn('swaybg', ['-i', file, '-m', 'stretch'], { env: { ...process.env, WAYLAND_DISPLAY: sway.socket }, stdio: 'ignore' });
-    const ended = once(child, 'exit');
+    const ended = once(child, 'close');
     try {
       return await pictureWhen(screenshot, (taken) => isSamePicture(taken, expected) || ++looks === 50);
     } finally {

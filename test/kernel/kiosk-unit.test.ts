@@ -50,7 +50,7 @@ class Systemd implements AsyncDisposable {
     execFileSync('mkfifo', [join(directory, 'up')]);
     const namespaces = ['--mount', '--pid', '--uts', '--fork', '--mount-proc', '--kill-child'];
     const unshare = spawn('unshare', [...namespaces, 'sh', join(ROOT, 'test/rig/systemd.sh'), ROOT, directory], { stdio: ['ignore', 'inherit', 'inherit'] });
-    const gone = once(unshare, 'exit').then(([code]) => Promise.reject(new Error(`systemd ended with ${String(code)}`)));
+    const gone = once(unshare, 'close').then(([code]) => Promise.reject(new Error(`systemd ended with ${String(code)}`)));
     gone.catch(() => undefined);
     await Promise.race([readFile(join(directory, 'up')), gone]);
     return new Systemd(unshare, directory);
@@ -85,9 +85,9 @@ class Systemd implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#unshare.exitCode === null) {
-      const exit = once(this.#unshare, 'exit');
+      const closed = once(this.#unshare, 'close');
       this.#unshare.kill('SIGKILL');
-      await exit;
+      await closed;
     }
     rmSync(this.#directory, { recursive: true });
   }

@@ -363,10 +363,10 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], { stdio: ['pipe', 'pipe', 'ignore'] });
     await once(child.stdout, 'data');
     expect(kernelObjects(card).framebuffers).toBeGreaterThan(0);
-    const exit = once(child, 'exit');
+    const closed = once(child, 'close');
     if (end === 'throw') child.stdin.write('throw');
     else child.kill(end);
-    await exit;
+    await closed;
     expect(state()).toEqual(before);
   });
 

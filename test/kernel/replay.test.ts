@@ -276,14 +276,14 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
       const others = (await crc.during(3)).at(-1)!;
       ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
       const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
-      const exited = once(child, 'exit');
+      const closed = once(child, 'close');
       await new Promise<void>((resolve, reject) => {
         child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
-        void exited.then(() => reject(new Error('it has ended')));
+        void closed.then(() => reject(new Error('it has ended')));
       });
       await crc.until(expected);
       child.kill('SIGINT');
-      expect(await exited).toEqual([null, 'SIGINT']);
+      expect(await closed).toEqual([null, 'SIGINT']);
       expect(await crc.until(others)).toContain(others);
       ioctl(other.device.fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
     }

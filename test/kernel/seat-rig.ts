@@ -88,7 +88,7 @@ export class Udevd implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const ended = once(this.#process, 'exit');
+    const ended = once(this.#process, 'close');
     this.#process.kill();
     await ended;
     rmSync('/run/udev', { recursive: true });

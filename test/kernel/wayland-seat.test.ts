@@ -133,7 +133,7 @@ describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWe
     const other = spawn('weston-simple-shm', { env: weston.env, stdio: 'ignore' });
     const taken = await keyboard.next();
     other.kill();
-    await once(other, 'exit');
+    await once(other, 'close');
     press('b', false);
 
     expect([down, up, held, taken]).toEqual([[key(KEY_A, 1)], [key(KEY_A, 0)], [key(KEY_B, 1)], [key(KEY_B, 0)]]);

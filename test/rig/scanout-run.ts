@@ -23,7 +23,7 @@ export class ScanoutRun implements AsyncDisposable {
   /** Resolves when it listens. */
   static async start(...args: readonly string[]): Promise<ScanoutRun> {
     const run = new ScanoutRun(args);
-    const gone = once(run.#child, 'exit').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${run.log}`)));
+    const gone = once(run.#child, 'close').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${run.log}`)));
     await Promise.race([once(run.#child.stdout!, 'data'), gone]);
     gone.catch(() => undefined);
     return run;
@@ -34,9 +34,9 @@ export class ScanoutRun implements AsyncDisposable {
     while (this.log.split(text).length <= times) await new Promise<void>((resolve) => (this.#onLog = resolve));
   }
 
-  /** Resolves with the exit code, null after SIGKILL; asked for before it ends. */
+  /** Resolves with the exit code, null after SIGKILL, once the pipes to it are closed too. Call it before it ends. */
   async exited(): Promise<number | null> {
-    const [code] = (await once(this.#child, 'exit')) as [number | null];
+    const [code] = (await once(this.#child, 'close')) as [number | null];
     return code;
   }
 

@@ -23,7 +23,7 @@ test('the library example shows a guest and saves its picture', async () => {
   writeFileSync(join(directory, 'example.mts'), program);
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, stdio: 'inherit' });
   onTestFinished(() => void child.kill('SIGKILL'));
-  const exited = once(child, 'exit');
+  const exited = once(child, 'close');
   await listening(join(directory, 'gpu.sock'), exited.then(() => Promise.reject(new Error('the example has ended'))));
   {
     using frontEnd = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [{ guestAddress: RAM, size: 2 ** 20 }] });
