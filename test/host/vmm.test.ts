@@ -1,4 +1,4 @@
-/** QEMU's own display as an output: its screendump is what a viewer over VNC, SPICE or GTK sees. */
+/** QEMU's own display as an output, seen by `screendump` on QMP. QEMU 10 refuses VNC beside a vhost-user GPU. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
