@@ -1,27 +1,55 @@
 /**
- * `npm test`: the tests that run anywhere, those with real guests, those on a real kernel in a VM,
- * and one last line that counts them all.
+ * `npm test`: the tests that run anywhere, those with real guests, those on a real kernel in a VM, then the first kind
+ * and one guest again on every other supported line of Node, and one last line that counts them all.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { COUNTS_FILE, type Counts, countsLine } from './counts.ts';
+import { installNode, otherNodeLines } from './node-lines.ts';
 
 const root = join(import.meta.dirname, '../..');
+const VITEST = 'node_modules/vitest/vitest.mjs';
+const TSX = 'node_modules/tsx/dist/cli.mjs';
+
+/** Launches a guest, looks at it and types into it by the public API: poll callbacks, timers, child processes and sockets. */
+const ONE_GUEST = 'test/host/launch-guest.test.ts';
+
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 
-run('unit-host', 'vitest', 'run', '--project', 'unit', '--project', 'host');
-run('kernel', 'tsx', 'test/rig/kernel-tests.ts');
+run('unit-host', process.execPath, VITEST, 'run', '--project', 'unit', '--project', 'host');
+run('kernel', process.execPath, TSX, 'test/rig/kernel-tests.ts');
+for (const line of otherNodeLines()) runOnLine(line);
 console.log(countsLine(total));
 process.exitCode = total.failed > 0 ? 1 : 0;
 
-/** A run that fails without a failed test (it could not start, its VM died) counts as one. */
-function run(name: string, program: string, ...args: string[]): void {
+/** Without that Node, which takes a network once, a developer's machine skips it; CI fails. */
+function runOnLine(line: string): void {
+  let node: string;
+  try {
+    node = installNode(line);
+  } catch (error) {
+    const isCi = process.env['CI'] === 'true';
+    console.error(`${isCi ? 'failed' : 'skipped'}: no tests on Node ${line}: ${(error as Error).message}`);
+    total[isCi ? 'failed' : 'skipped']++;
+    return;
+  }
+  console.log(`\nOn Node ${line}, ${node}:`);
+  run(`node-${line}`, node, VITEST, 'run', '--project', 'unit', '--project', 'host', 'test/unit', ONE_GUEST);
+}
+
+/**
+ * Runs a script on that Node; what it starts as `node` runs on it too. A run that fails without a failed test (it could
+ * not start, its VM died) counts as one.
+ */
+function run(name: string, node: string, script: string, ...args: string[]): void {
   // The VM can write to this folder of ours only.
   const file = join(root, `test/output/${name}-counts.json`);
   mkdirSync(join(root, 'test/output'), { recursive: true });
   rmSync(file, { force: true });
-  const { status } = spawnSync(join(root, 'node_modules/.bin', program), args, { cwd: root, stdio: 'inherit', env: { ...process.env, [COUNTS_FILE]: file } });
+  const env: NodeJS.ProcessEnv = { ...process.env, [COUNTS_FILE]: file };
+  if (node !== process.execPath) env['PATH'] = [dirname(node), env['PATH']].join(delimiter);
+  const { status } = spawnSync(node, [script, ...args], { cwd: root, stdio: 'inherit', env });
   const counts = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Counts) : { passed: 0, failed: 0, skipped: 0 };
   if (status !== 0 && counts.failed === 0) counts.failed = 1;
   for (const kind of ['passed', 'failed', 'skipped'] as const) total[kind] += counts[kind];

@@ -1,0 +1,52 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { cacheDir } from './guest-image.ts';
+
+const root = join(import.meta.dirname, '../..');
+const INSTALL_TIMEOUT_MS = 5 * 60_000;
+
+/** Release lines of Node that the project supports beside the oldest version in package.json's `engines`. */
+const NEWER_LINES = ['22', '24', '26'];
+
+/** Supported lines other than that of the Node which runs this: `['20.19', '24', '26']` on any Node 22. */
+export function otherNodeLines(): string[] {
+  return [oldestLine(), ...NEWER_LINES].filter((line) => !isOfLine(process.version, line));
+}
+
+/**
+ * Path of the newest Node of a line when it was first asked for. npm brings the binary: the package `node` gets its own
+ * from the one used here, by an install script, which not every npm runs. Throws if npm cannot install it.
+ */
+export function installNode(line: string): string {
+  const folder = join(cacheDir, 'node', line);
+  const name = `node-linux-${process.arch}`;
+  const node = join(folder, 'node_modules', name, 'bin/node');
+  if (!existsSync(node)) {
+    mkdirSync(join(cacheDir, 'node'), { recursive: true });
+    const unpacked = mkdtempSync(`${folder}-`);
+    try {
+      const args = ['install', '--prefix', unpacked, '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error', `${name}@${line}`];
+      const { status, error, stderr } = spawnSync('npm', args, { cwd: unpacked, encoding: 'utf8', timeout: INSTALL_TIMEOUT_MS });
+      if (status !== 0) throw new Error(`npm cannot install ${name}@${line}: ${error?.message ?? stderr.trim()}`);
+      // In one step, so that an interrupted installation is not taken for a finished one.
+      rmSync(folder, { recursive: true, force: true });
+      renameSync(unpacked, folder);
+    } finally {
+      rmSync(unpacked, { recursive: true, force: true });
+    }
+  }
+  const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim();
+  if (!isOfLine(version, line)) throw new Error(`${node} is ${version}, expected ${line}`);
+  return node;
+}
+
+/** `engines` says `>=20.19`. */
+function oldestLine(): string {
+  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly engines: { readonly node: string } };
+  return engines.node.replace('>=', '');
+}
+
+function isOfLine(version: string, line: string): boolean {
+  return version.startsWith(`v${line}.`);
+}
