@@ -4,7 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { launchGuest, type LaunchedGuest, openDisplay, type TestDisplay } from '../../src/index.ts';
+import { launchGuest, type LaunchedGuest, openDisplay, type TestDisplay } from '../../src/testing/index.ts';
 import { guestImage, skipWithoutGuest } from '../rig/guest-image.ts';
 import { GuestShell } from '../rig/guest-shell.ts';
 import { resources, resourcesBefore } from '../rig/our-gpu.ts';

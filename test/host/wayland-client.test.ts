@@ -114,7 +114,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     const directory = mkdtempSync(join(tmpdir(), 'wayland-example-'));
     try {
       const example = /```ts\n(.*?)```/s.exec(readFileSync(ENTRY, 'utf8'))![1]!.replaceAll(/^ \* ?/gm, '');
-      writeFileSync(join(directory, 'example.mts'), example.replace("'scanout-bridge/wayland'", `'${ENTRY}'`));
+      writeFileSync(join(directory, 'example.mts'), example.replace("'scanout-bridge/wayland-client'", `'${ENTRY}'`));
       const { stdout } = await run(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, env: weston.env });
       expect(stdout).toMatch(/^1 wl_compositor \d+\n/);
     } finally {

@@ -5,7 +5,7 @@
  * Lists what the compositor offers and shows a grey window until it has been painted:
  *
  * ```ts
- * import { createMemfd, Mapping, WaylandDisplay, WlCompositor, WlShm, WlShmFormat, XdgWmBase } from 'scanout-bridge/wayland';
+ * import { createMemfd, Mapping, WaylandDisplay, WlCompositor, WlShm, WlShmFormat, XdgWmBase } from 'scanout-bridge/wayland-client';
  *
  * using display = await WaylandDisplay.connect();
  * for (const { name, interface: type, version } of display.globals.values()) console.log(name, type, version);

@@ -1,0 +1,21 @@
+/**
+ * The monitors of this machine as outputs, without a desktop:
+ *
+ * ```ts
+ * import { Bridge, scanoutId, VhostUserGuest } from 'scanout-bridge';
+ * import { KmsDisplay } from 'scanout-bridge/kms';
+ *
+ * using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
+ * using display = KmsDisplay.open({ card: 'card0', log: (level, message) => console.error(level, message) });
+ * using bridge = new Bridge(guest, { budget: guest.budget });
+ * bridge.show(scanoutId(0), display.outputs[0]!);
+ * ```
+ *
+ * @module
+ */
+export { KmsError, type KmsErrorCode } from './errors.ts';
+export { openLibseatSeat } from './libseat-seat.ts';
+export type { WantedMode } from './mode.ts';
+export { KmsDisplay, type KmsOptions } from './open.ts';
+export type { KmsOutput } from './output.ts';
+export { type Card, PlainSeat, type Seat, type SeatListener } from './seat.ts';

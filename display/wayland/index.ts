@@ -1,0 +1,21 @@
+/**
+ * Windows on a Wayland desktop as outputs, one for each scanout of a guest:
+ *
+ * ```ts
+ * import { Bridge, scanoutId, VhostUserGuest } from 'scanout-bridge';
+ * import { WaylandWindows } from 'scanout-bridge/wayland';
+ *
+ * using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
+ * using windows = await WaylandWindows.connect({ title: 'guest' });
+ * using bridge = new Bridge(guest, { budget: guest.budget });
+ * windows.open(guest.scanouts).forEach((output, scanout) => bridge.show(scanoutId(scanout), output));
+ * ```
+ *
+ * The client underneath is `scanout-bridge/wayland-client`.
+ *
+ * @module
+ */
+export { WaylandError } from './client/errors.ts';
+export { WaylandOutputError } from './errors.ts';
+export type { WaylandOutput } from './output.ts';
+export { WaylandWindows, type WaylandWindowsOptions } from './windows.ts';

@@ -1,0 +1,31 @@
+/**
+ * Tests that look at a guest's screen, in any test runner:
+ *
+ * ```ts
+ * import { assertScreenshot, launchGuest, openDisplay } from 'scanout-bridge/testing';
+ *
+ * await using guest = await launchGuest({ disk: 'guest.qcow2' });
+ * using display = openDisplay({ guest });
+ * await assertScreenshot(display, 'golden/login.png');
+ * ```
+ *
+ * `scanout-bridge/vitest` adds the matcher `toMatchScreenshot` to vitest.
+ *
+ * @module
+ */
+export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
+export { DisplayError, type DisplayErrorCode } from './errors.ts';
+export type { FrameTime } from './frame-times.ts';
+export { type Accelerator, launchGuest, type LaunchOptions } from './launch-guest.ts';
+export type { LaunchedGuest } from './launched-guest.ts';
+export {
+  assertScreenshot,
+  type Match,
+  matchScreenshot,
+  ScreenshotMismatch,
+  type ScreenshotOptions,
+} from './match-screenshot.ts';
+export { type DisplayOptions, openDisplay } from './open-display.ts';
+export type { ResultsFolder } from './results.ts';
+export type { MouseButton, TestDisplay } from './test-display.ts';
+export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from './waits.ts';
