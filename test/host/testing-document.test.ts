@@ -1,4 +1,4 @@
-/** The README's chapter on tests, done as it says in a project that has nothing of ours but the packed package. */
+/** docs/testing.md, followed to the letter in a project that has nothing but the packed package. */
 import { execFile } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,21 +8,21 @@ import { DISK_TOOLS, makeBootableDisk } from '../rig/bootable-disk.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 
 const root = join(import.meta.dirname, '../..');
-const chapter = /^## Tests that look at a guest's screen\n(.*?)^## /ms.exec(readFileSync(join(root, 'README.md'), 'utf8'))![1]!;
+const document = readFileSync(join(root, 'docs/testing.md'), 'utf8');
 const WORKFLOW = '.github/workflows/screens.yml';
 
-/** All code in the chapter: its language, and the file that its first line may name. */
-const blocks = [...chapter.matchAll(/^```(\w+)\n((?:(?:\/\/|#) (\S+)\n)?.*?)^```/gms)].map(([, language, code, file]) => ({ language, code: code!, file }));
+/** All code in the document: its language, and the file that its first line may name. */
+const blocks = [...document.matchAll(/^```(\w+)\n((?:(?:\/\/|#) (\S+)\n)?.*?)^```/gms)].map(([, language, code, file]) => ({ language, code: code!, file }));
 
 function commands(word: string): string[] {
   const lines = blocks.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.split('\n'));
   return lines.filter((line) => line.includes(word));
 }
 
-describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/yaml'))("the README's tests, pasted into a project that installs the package,", () => {
+describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/yaml'))('docs/testing.md, in a project that installs the packed package', () => {
   let project: string;
 
-  /** As a person's shell does: nothing is to be seen of the vitest that runs this. */
+  /** Runs a command as a user's shell does, without the environment of the vitest that runs this file. */
   function sh(command: string, { env = {}, stdin = '' } = {}): Promise<{ code: number; output: string }> {
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV$|TEST$|CI$|npm_(package|lifecycle))/.test(name)));
     return new Promise((resolve) => {
@@ -58,7 +58,7 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
   });
   afterAll(() => rmSync(project, { recursive: true }));
 
-  test('make their golden pictures when they run first: of the recording, and of a real guest that boots from its disk', async () => {
+  test('a first run creates the golden pictures, of a recording and of a real guest booted from its disk', async () => {
     await expectDone('npx vitest run');
 
     expect(Object.keys(goldenPictures())).toEqual(['console.test.ts/console.png', 'login.test.ts/login.png', 'login.test.ts/shell.png']);
@@ -66,13 +66,13 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
     expect((await sh('npx scanout compare __screenshots__/login.test.ts/login.png __screenshots__/login.test.ts/shell.png')).code).toBe(1);
   });
 
-  test("pass in CI by the workflow's steps, and leave a report where that takes it from", async () => {
+  test('the steps of the workflow pass with CI=true and leave the report where the workflow uploads it from', async () => {
     const golden = goldenPictures();
     const { output } = await sh(`python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)["jobs"]["screens"]["steps"]))'`, { stdin: readFileSync(join(project, WORKFLOW), 'utf8') });
     const steps = JSON.parse(output.slice(output.indexOf('\n'))) as { run?: string; uses?: string; with?: { path?: string } }[];
     const runs = steps.flatMap(({ run }) => run ?? []);
 
-    // This machine has its packages.
+    // The packages are installed on this machine.
     for (const command of runs.filter((run) => !run.startsWith('apt-get '))) await expectDone(command, { CI: 'true' });
 
     expect(runs).toContain('npx vitest run');
@@ -81,19 +81,19 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
     expect(readFileSync(join(project, artifact, 'scanout/report.html'), 'utf8')).toContain('shell.png');
   });
 
-  test('run in other runners, by assertScreenshot', async () => {
-    const [, command] = /`(node --test \S+)`/.exec(chapter)!;
+  test('assertScreenshot works with node --test', async () => {
+    const [, command] = /`(node --test \S+)`/.exec(document)!;
     await expectDone(command!);
     await expectDone(command!, { CI: 'true' });
     expect(readFileSync(join(project, 'golden/console.png'), 'base64')).toBe(goldenPictures()['console.test.ts/console.png']);
   });
 
-  test('pass the type checker', async () => {
+  test('every TypeScript file passes the type checker', async () => {
     const files = blocks.flatMap(({ file }) => (file?.endsWith('.ts') ? [file] : []));
     await expectDone(`'${root}/node_modules/.bin/tsc' --noEmit --ignoreConfig --strict --target es2022 --lib es2023,esnext.disposable --module nodenext --skipLibCheck --typeRoots '${root}/node_modules/@types' --types node ${files.join(' ')}`);
   });
 
-  test('have a command that compares, with an exit code and a picture of what differs', async () => {
+  test('scanout compare exits with 1 and writes a picture of the differences', async () => {
     copyFileSync(join(project, '__screenshots__/login.test.ts/login.png'), join(project, 'expected.png'));
     copyFileSync(join(project, '__screenshots__/login.test.ts/shell.png'), join(project, 'actual.png'));
     const [compare] = commands('scanout compare') as [string];

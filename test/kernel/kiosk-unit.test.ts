@@ -21,9 +21,9 @@ const PREFERRED = [1024, 768] as const;
 const PATIENCE = { timeout: 180_000 };
 const SOCKET = '/run/scanout/gpu.sock';
 
-/** The README's unit and the commands that install it. */
-function fromReadme(): { unit: string; install: string } {
-  const [, unit, install] = /```ini\n(# \/etc\/systemd\/system\/scanout-kiosk\.service\n.*?)```.*?```sh\n(.*?)```/s.exec(readFileSync(join(ROOT, 'README.md'), 'utf8'))!;
+/** The unit of docs/kiosk.md and the commands that install it. */
+function fromDocument(): { unit: string; install: string } {
+  const [, unit, install] = /```ini\n(# \/etc\/systemd\/system\/scanout-kiosk\.service\n.*?)```.*?```sh\n(.*?)```/s.exec(readFileSync(join(ROOT, 'docs/kiosk.md'), 'utf8'))!;
   return { unit: unit!, install: install! };
 }
 
@@ -97,7 +97,7 @@ class Systemd implements AsyncDisposable {
   }
 }
 
-describe.skipIf(skipWithoutVkms())("the README's unit, run by systemd,", () => {
+describe.skipIf(skipWithoutVkms())('the unit of docs/kiosk.md, run by systemd,', () => {
   const card = vkmsCard() ?? '';
   let pictures: Pictures;
   let framebuffers: number;
@@ -106,7 +106,7 @@ describe.skipIf(skipWithoutVkms())("the README's unit, run by systemd,", () => {
   beforeAll(async () => {
     pictures = new Pictures();
     ({ framebuffers } = kernelObjects(card));
-    const { unit, install } = fromReadme();
+    const { unit, install } = fromDocument();
     systemd = await Systemd.boot({ [`/etc/systemd/system/${UNIT}`]: unit }, install);
   }, PATIENCE.timeout);
   afterAll(async () => {
