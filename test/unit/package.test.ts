@@ -49,6 +49,15 @@ describe('package.json', () => {
   });
 });
 
+describe('the workflow of the forge', () => {
+  test('runs .ci/run, and a failure of it fails the workflow', () => {
+    const workflow = read('.github/workflows/ci.yml');
+
+    expect(workflow).toContain('\n      - run: bash .ci/run\n');
+    expect(workflow).not.toMatch(/continue-on-error|\|\| true/);
+  });
+});
+
 describe('the main entry', () => {
   test('exports exactly these values', async () => {
     const names = Object.keys(await import('../../src/index.ts')).toSorted();
