@@ -3,12 +3,12 @@
  * bridge between them:
  *
  * ```ts
- * import { Bridge, HeadlessOutput, scanoutId, VhostUserGuest } from 'scanout-bridge';
+ * import { Bridge, HeadlessOutput, VhostUserGuest } from 'scanout-bridge';
  *
  * using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
  * using output = HeadlessOutput.open({ width: 1280, height: 800 });
- * using bridge = new Bridge(guest, { budget: guest.budget });
- * bridge.show(scanoutId(0), output);
+ * using bridge = new Bridge(guest);
+ * bridge.show(0, output);
  * ```
  *
  * Everything needed to write a `Source` or an `Output` elsewhere is exported here. Screens of this
@@ -41,6 +41,7 @@ export type { GuestInput, InputSink, WheelAxis } from './core/input.ts';
 export type { Log, LogLevel } from './core/log.ts';
 export { type Monitor, virtualMonitor } from './core/monitor.ts';
 export {
+  type AttachOptions,
   DmabufImportRefused,
   type Frame,
   type Handle,
@@ -53,7 +54,7 @@ export {
   type Shadow,
 } from './core/output.ts';
 export type { Picture } from './core/picture.ts';
-export { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from './core/source.ts';
+export type { Flush, ScanoutId, Source, SourceSink } from './core/source.ts';
 export { RecordingError } from './guest/replay/format.ts';
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';
 export {

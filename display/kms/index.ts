@@ -2,13 +2,13 @@
  * The monitors of this machine as outputs, without a desktop:
  *
  * ```ts
- * import { Bridge, scanoutId, VhostUserGuest } from 'scanout-bridge';
+ * import { Bridge, VhostUserGuest } from 'scanout-bridge';
  * import { KmsDisplay } from 'scanout-bridge/kms';
  *
  * using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
  * using display = KmsDisplay.open({ card: 'card0', log: (level, message) => console.error(level, message) });
- * using bridge = new Bridge(guest, { budget: guest.budget });
- * bridge.show(scanoutId(0), display.outputs[0]!);
+ * using bridge = new Bridge(guest);
+ * bridge.show(0, display.outputs[0]!);
  * ```
  *
  * @module

@@ -2,13 +2,13 @@
  * Windows on a Wayland desktop as outputs, one for each scanout of a guest:
  *
  * ```ts
- * import { Bridge, scanoutId, VhostUserGuest } from 'scanout-bridge';
+ * import { Bridge, VhostUserGuest } from 'scanout-bridge';
  * import { WaylandWindows } from 'scanout-bridge/wayland';
  *
  * using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
  * using windows = await WaylandWindows.connect({ title: 'guest' });
- * using bridge = new Bridge(guest, { budget: guest.budget });
- * windows.open(guest.scanouts).forEach((output, scanout) => bridge.show(scanoutId(scanout), output));
+ * using bridge = new Bridge(guest);
+ * windows.open(guest.scanouts).forEach((output, index) => bridge.show(index, output));
  * ```
  *
  * The client underneath is `scanout-bridge/wayland-client`.

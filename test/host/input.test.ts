@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BTN, LED } from '../../protocols/input-event-codes.ts';
 import { qemuFlags } from '../../src/qemu/flags.ts';
-import { Bridge, type InputSink, scanoutId, VhostUserGuest, VhostUserInput } from '../../src/index.ts';
+import { Bridge, type InputSink, VhostUserGuest, VhostUserInput } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { axis, groups, heard, KEYBOARD, listen, listenToKernel, readUntil, TOUCHSCREEN } from '../rig/guest-events.ts';
@@ -14,7 +14,7 @@ import { resources, resourcesBefore } from '../rig/our-gpu.ts';
 import { FakeOutput } from '../unit/bridge/fakes.ts';
 
 const [WIDTH, HEIGHT] = [1024, 768];
-const HERE = scanoutId(0);
+const HERE = 0;
 const [KEY_A, KEY_S, KEY_F12] = [30, 31, 88];
 
 /** Our side of a guest: its devices, and an output somebody sits at. */

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Bridge, HeadlessOutput, type Picture, scanoutId, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
+import { Bridge, HeadlessOutput, type Picture, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from './process-resources.ts';
 import { DisplayError } from '../../src/testing/errors.ts';
@@ -18,7 +18,7 @@ export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'l
   readonly socket?: VhostUserGuestOptions['socket'];
 }
 
-/** All of our side of a guest, as the README's example puts it together. */
+/** All of our side of a guest, as the program in docs/library.md puts it together. */
 export class OurGpu implements Disposable {
   /** Where it listens, for `bootGuest`, if it does. */
   readonly socket: string;
@@ -38,7 +38,7 @@ export class OurGpu implements Disposable {
     this.guest = stack.use(VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }));
     this.#outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
     this.bridge = stack.use(new Bridge(this.guest, { log }));
-    this.outputs.forEach((output, index) => this.bridge.show(scanoutId(index), output));
+    this.outputs.forEach((output, index) => this.bridge.show(index, output));
     this.#displays = this.outputs.map((output, index) => stack.use(this.#displayOf(output, index)));
     this.#stack = stack.move();
   }
@@ -71,7 +71,7 @@ export class OurGpu implements Disposable {
   plug(width: number, height: number): HeadlessOutput {
     const output = this.#stack.use(HeadlessOutput.open({ width, height }));
     this.bridge.hide(this.output);
-    this.bridge.show(scanoutId(0), output);
+    this.bridge.show(0, output);
     this.#outputs[0] = output;
     this.#displays[0] = this.#stack.use(this.#displayOf(output, 0));
     return output;
@@ -82,7 +82,7 @@ export class OurGpu implements Disposable {
   }
 
   #displayOf(output: HeadlessOutput, index: number): TestDisplay {
-    return new TestDisplay({ bridge: this.bridge, output, scanout: scanoutId(index), input: null, videoSeconds: 0, owned: new DisposableStack() });
+    return new TestDisplay({ bridge: this.bridge, output, scanout: index, input: null, videoSeconds: 0, owned: new DisposableStack() });
   }
 }
 

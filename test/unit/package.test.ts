@@ -92,7 +92,6 @@ describe('the main entry', () => {
       'encodePng',
       'newFramebufferId',
       'openReplay',
-      'scanoutId',
       'virtualMonitor',
       'writePng',
     ]);
