@@ -32,7 +32,7 @@ const zones = Object.entries(below).flatMap(([target, allowed]) => [
 ]);
 
 export default tseslint.config(
-  { ignores: ['dist', 'docs/api', 'node_modules', 'test/output', '*.js'] },
+  { ignores: ['dist', 'docs/api', 'examples', 'node_modules', 'test/output', '*.js'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true } },

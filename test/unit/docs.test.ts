@@ -61,7 +61,7 @@ describe.each(documents)('%s', (path) => {
   });
 
   test('every file and folder of the tree that it names in code exists', () => {
-    const named = [...read(path).matchAll(/`((?:src|display|protocols|test|docs|fixtures|\.ci)\/[\w./-]*)`/g)].map(([, name]) => name!);
+    const named = [...read(path).matchAll(/`((?:src|display|protocols|test|docs|examples|fixtures|\.ci)\/[\w./-]*)`/g)].map(([, name]) => name!);
 
     expect(named.filter((name) => name !== 'docs/api' && !existsSync(join(ROOT, name)))).toEqual([]);
   });
