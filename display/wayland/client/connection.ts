@@ -5,7 +5,7 @@ import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { Malformed, type WaylandCloseReason, WaylandError, WaylandProtocolError } from './errors.ts';
 import { WlDisplay } from './generated/wayland.ts';
 import { Incoming } from './incoming.ts';
-import { ObjectMap } from './objects.ts';
+import { ObjectMap } from './object.ts';
 import { Outgoing, type OutgoingOwner } from './outgoing.ts';
 
 const READ: PollEvents = { readable: true };

@@ -3,8 +3,7 @@ import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { receiveAt } from '../../../src/sys/socket.ts';
 import { Malformed } from './errors.ts';
-import type { WaylandClass, WaylandObject } from './object.ts';
-import type { ObjectMap } from './objects.ts';
+import type { ObjectMap, WaylandClass, WaylandObject } from './object.ts';
 
 /** The largest message there can be, and a bit. */
 const CAPACITY = 64 * 1024;

@@ -44,7 +44,7 @@ export { type BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 export { Mapping } from '../../../src/sys/mapping.ts';
 export { createMemfd } from '../../../src/sys/memfd.ts';
 export { SysError } from '../../../src/sys/errors.ts';
-export * from './display.ts';
+export { type ConnectOptions, WaylandDisplay, type WaylandGlobal } from './display.ts';
 export { WaylandError, WaylandProtocolError, WaylandVersionError, type ProtocolErrorDetails, type WaylandCloseReason } from './errors.ts';
 export { WaylandObject, type WaylandClass } from './object.ts';
 export type { InterfaceTable, MessageTable, ArgumentTable, OrLater } from '../../../protocols/wayland/wire.ts';

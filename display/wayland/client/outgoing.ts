@@ -2,8 +2,7 @@ import { FIXED_ONE, LIBWAYLAND_MESSAGE_FDS, LIBWAYLAND_MESSAGE_SIZE, padded } fr
 import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { transmit } from '../../../src/sys/socket.ts';
-import type { WaylandObject } from './object.ts';
-import type { ObjectMap } from './objects.ts';
+import type { ObjectMap, WaylandObject } from './object.ts';
 
 const INITIAL_CAPACITY = 64 * 1024;
 /** What may wait for a compositor that does not read. */

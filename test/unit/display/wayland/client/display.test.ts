@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { WaylandDisplay, WaylandError, WlCompositor, WlOutput, WlSeat, WlShm } from '../../../../../display/wayland/client/index.ts';
-import { openSocket } from '../../../../../display/wayland/client/socket.ts';
+import { openSocket } from '../../../../../display/wayland/client/display.ts';
 import { socketPair } from '../../../../../src/sys/socket.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { encodeMessage } from './codec.ts';
