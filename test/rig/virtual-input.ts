@@ -70,10 +70,10 @@ class KeyboardMaker extends WaylandObject {
 
   create(seat: WlSeat): VirtualKeyboard {
     const out = this.request(0, 16);
-    out.object(seat);
-    out.newId();
+    out.uint(this.connection.objects.idOf(seat));
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(VirtualKeyboard);
+    return this.connection.objects.create(VirtualKeyboard, this.version);
   }
 }
 
@@ -113,10 +113,10 @@ class PointerMaker extends WaylandObject {
 
   create(seat: WlSeat): VirtualPointer {
     const out = this.request(0, 16);
-    out.object(seat);
-    out.newId();
+    out.uint(this.connection.objects.idOf(seat));
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(VirtualPointer);
+    return this.connection.objects.create(VirtualPointer, this.version);
   }
 }
 

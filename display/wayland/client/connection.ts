@@ -1,3 +1,4 @@
+import { LIBWAYLAND_MESSAGE_SIZE } from '../../../protocols/wayland/wire.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { SysError } from '../../../src/sys/errors.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
@@ -5,24 +6,24 @@ import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { Malformed, type WaylandCloseReason, WaylandError, WaylandProtocolError } from './errors.ts';
 import { WlDisplay } from './generated/wayland.ts';
 import { Incoming } from './incoming.ts';
-import { ObjectMap } from './object.ts';
-import { Outgoing, type OutgoingOwner } from './outgoing.ts';
+import { ObjectMap, type ObjectOwner, type WaylandObject } from './object.ts';
+import { Outgoing } from './outgoing.ts';
 
 const READ: PollEvents = { readable: true };
 const READ_AND_WRITE: PollEvents = { readable: true, writable: true };
 
-/** Enough to read what a dead compositor left in the socket. */
+/** Enough to read everything that a compositor left in the socket before it hung up. */
 const MAX_LAST_READS = 64;
 
 /**
- * The socket, the objects, and what goes between them. Events are dispatched from the event loop;
- * requests made in one turn of it go out together in that turn's `setImmediate`.
+ * Joins the socket, the codec and the objects. Events are dispatched from the event loop; the requests made in one
+ * turn are sent together in that turn's `setImmediate`.
  */
-export class Connection implements OutgoingOwner, Disposable {
-  readonly objects = new ObjectMap(this);
-  readonly out: Outgoing;
+export class Connection implements ObjectOwner, Disposable {
+  readonly objects: ObjectMap = new ObjectMap(this);
   readonly display: WlDisplay;
-  readonly #incoming: Incoming;
+  readonly #out: Outgoing;
+  readonly #in: Incoming;
   readonly #socket: OwnedFd;
   readonly #poll: Poll;
   readonly #resources: DisposableStack;
@@ -31,12 +32,12 @@ export class Connection implements OutgoingOwner, Disposable {
   #isWaitingToWrite = false;
   #closeReason: WaylandCloseReason | null = null;
 
-  /** Consumes `socket`. `onClosed` is called once, after everything is released. SysError. */
+  /** Consumes `socket`. `onClosed` is called once, after everything has been released. SysError. */
   constructor(socket: OwnedFd, onClosed: (reason: WaylandCloseReason) => void) {
     using resources = new DisposableStack();
     this.#socket = resources.use(socket);
-    this.out = resources.use(new Outgoing(this));
-    this.#incoming = resources.use(new Incoming(this.objects));
+    this.#out = resources.use(new Outgoing());
+    this.#in = resources.use(new Incoming());
     this.#poll = resources.use(Poll.watch(socket, READ, (ready) => this.#onReady(ready)));
     this.#resources = resources.move();
     this.#onClosed = onClosed;
@@ -47,29 +48,30 @@ export class Connection implements OutgoingOwner, Disposable {
     };
   }
 
-  /** Null while the connection works. */
   get closeReason(): WaylandCloseReason | null {
     return this.#closeReason;
   }
 
-  pending(): void {
-    if (this.#isFlushDue) return;
-    this.#isFlushDue = true;
-    setImmediate(this.#flushDue);
+  request(objectId: number, opcode: number, size: number): Outgoing {
+    if (size > LIBWAYLAND_MESSAGE_SIZE) {
+      throw new RangeError(`a request of ${size} bytes is too large: compositors read at most ${LIBWAYLAND_MESSAGE_SIZE}`);
+    }
+    if (!this.#out.hasRoom(size)) this.#makeRoom(size);
+    if (!this.#isFlushDue && !this.#isWaitingToWrite) {
+      this.#isFlushDue = true;
+      setImmediate(this.#flushDue);
+    }
+    return this.#out.begin(objectId, opcode, size);
   }
 
-  /** Sends what waits now, not at the end of the turn. */
+  /** Sends the waiting requests now instead of at the end of the turn. */
   flush(): void {
     if (this.#closeReason) return;
     try {
-      this.#waitToWrite(!this.out.send(this.#socket));
+      this.#waitToWrite(!this.#out.send(this.#socket));
     } catch (error) {
       this.#sendFailed(error);
     }
-  }
-
-  stalled(): void {
-    this.#closeSoon(new WaylandError('stalled', 'the compositor has stopped reading'));
   }
 
   [Symbol.dispose](): void {
@@ -81,23 +83,30 @@ export class Connection implements OutgoingOwner, Disposable {
     this.flush();
   };
 
+  #makeRoom(size: number): void {
+    this.flush();
+    if (this.#out.makeRoom(size)) return;
+    this.#out.drop();
+    this.#closeSoon(new WaylandError('stalled', 'the compositor has stopped reading requests'));
+  }
+
   #waitToWrite(isWaiting: boolean): void {
     if (isWaiting === this.#isWaitingToWrite) return;
     this.#isWaitingToWrite = isWaiting;
     this.#poll.update(isWaiting ? READ_AND_WRITE : READ);
   }
 
-  /** The caller may be in the middle of a frame: he hears of it afterwards, and requests until then are lost. */
+  /** The caller may be in the middle of a frame, so the connection ends later; requests until then are dropped. */
   #sendFailed(error: unknown): void {
-    this.out.drop();
-    this.#closeSoon(new WaylandError('gone', `the compositor takes no more requests: ${String(error)}`, { cause: error }));
+    this.#out.drop();
+    this.#closeSoon(new WaylandError('gone', `the compositor no longer accepts requests: ${String(error)}`, { cause: error }));
   }
 
   #closeSoon(reason: WaylandCloseReason): void {
     setImmediate(() => this.#readLast(reason));
   }
 
-  /** A compositor that hangs up says why before it does. */
+  /** Prefers the error that a compositor sends before it hangs up to `reason`. */
   #readLast(reason: WaylandCloseReason): void {
     for (let reads = 0; reads < MAX_LAST_READS && this.#receive(); reads++);
     this.#close(reason);
@@ -109,16 +118,17 @@ export class Connection implements OutgoingOwner, Disposable {
     else if (!ready.writable) this.#readLast(new WaylandError('gone', 'the compositor closed the connection and left requests unread'));
   }
 
-  /** Reads once and dispatches; false if there was nothing to read. */
+  /** Reads once and dispatches what arrived; false if nothing did. */
   #receive(): boolean {
     if (this.#closeReason) return false;
     try {
-      const count = this.#incoming.receive(this.#socket);
+      const count = this.#in.receive(this.#socket);
       if (count === 0) this.#close(new WaylandError('gone', 'the compositor closed the connection'));
       if (count <= 0) return false;
     } catch (error) {
       const isReset = error instanceof SysError && error.code === 'ECONNRESET';
-      this.#close(new WaylandError(isReset ? 'gone' : 'system', `the compositor's socket failed: ${String(error)}`, { cause: error }));
+      const message = `reading from the compositor's socket failed: ${String(error)}`;
+      this.#close(new WaylandError(isReset ? 'gone' : 'system', message, { cause: error }));
       return false;
     }
     while (this.#dispatchNext());
@@ -127,12 +137,12 @@ export class Connection implements OutgoingOwner, Disposable {
 
   #dispatchNext(): boolean {
     if (this.#closeReason) return false;
-    const event = this.#incoming;
+    const event = this.#in;
     try {
       if (!event.next()) return false;
       const object = this.objects.get(event.objectId);
       if (!object) throw new Malformed('there is no such object');
-      // Its events are still read, for the descriptors and objects they bring.
+      // Events to a destroyed object are still read, for the descriptors and objects they bring.
       if (object.isDestroyed) object.listener = null;
       object.dispatch(event.opcode, event);
     } catch (error) {
@@ -143,20 +153,21 @@ export class Connection implements OutgoingOwner, Disposable {
   }
 
   #malformed(error: Malformed): WaylandProtocolError {
-    const { objectId, opcode } = this.#incoming;
+    const { objectId, opcode } = this.#in;
     const object = this.objects.get(objectId);
-    const event = object?.interface.events[opcode]?.name ?? `event ${opcode}`;
-    const message = `the compositor sent ${String(object ?? `#${objectId}`)}.${event}: ${error.message}`;
-    return new WaylandProtocolError('malformed', message, { interface: object?.interface.name ?? null, objectId });
+    const request = object?.lastRequest ?? null;
+    const event = `${nameOf(object, objectId)}.${object?.interface.events[opcode]?.name ?? opcode}`;
+    const message = `the compositor sent a malformed event ${event}: ${error.message}${lastRequest(request)}`;
+    return new WaylandProtocolError('malformed', message, { interface: object?.interface.name ?? null, objectId, request });
   }
 
   #refusal(objectId: number, errorCode: number, text: string): WaylandProtocolError {
     const object = this.objects.get(objectId);
+    const request = object?.lastRequest ?? null;
     const errors = Object.entries(object?.interface.errors ?? {});
     const errorName = errors.find(([, value]) => value === errorCode)?.[0] ?? null;
-    const request = object?.lastRequest ?? null;
-    const about = `${String(object ?? `#${objectId}`)}: error ${errorName ?? errorCode}: ${text}`;
-    const message = `the compositor ended the connection over ${about}${request === null ? '' : ` (the last request to it was ${request})`}`;
+    const error = `${nameOf(object, objectId)}: error ${errorName ?? errorCode}: ${text}`;
+    const message = `the compositor ended the connection over ${error}${lastRequest(request)}`;
     return new WaylandProtocolError('refused', message, { interface: object?.interface.name ?? null, objectId, errorCode, errorName, request });
   }
 
@@ -169,7 +180,15 @@ export class Connection implements OutgoingOwner, Disposable {
   }
 }
 
-/** A listener's own fault: not the connection's, nor any other listener's. */
+function nameOf(object: WaylandObject | null, id: number): string {
+  return object ? String(object) : `#${id}`;
+}
+
+function lastRequest(name: string | null): string {
+  return name === null ? '' : ` (the last request to it was ${name})`;
+}
+
+/** Throws as an uncaught exception: what a listener throws must affect neither the connection nor other listeners. */
 export function throwLater(error: unknown): void {
   process.nextTick(() => {
     throw error;

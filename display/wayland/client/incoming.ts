@@ -3,43 +3,41 @@ import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { receiveAt } from '../../../src/sys/socket.ts';
 import { Malformed } from './errors.ts';
-import type { ObjectMap, WaylandClass, WaylandObject } from './object.ts';
 
-/** The largest message there can be, and a bit. */
+/** The 16-bit size field allows messages up to 65532 bytes. */
 const CAPACITY = 64 * 1024;
-/** Descriptors come with the message they belong to, or a little earlier. */
+/** Descriptors arrive with the message they belong to, or slightly earlier. */
 const MAX_UNCLAIMED_FDS = 1024;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
- * Events as they come from the compositor: cuts the stream into messages and reads the arguments
- * of the one at hand, in order, then `end`. Everything that is not as it should be is Malformed.
+ * Events received from the compositor. Splits the stream into messages and reads the current message's arguments:
+ * call the readers in the order of the protocol, then `end`. It knows ids, not objects: an `object` or `new_id`
+ * argument is a `uint` here. Everything that breaks the wire format throws Malformed.
  */
 export class Incoming implements Disposable {
-  /** Of the message at hand. */
+  /** Object id and opcode of the current message. */
   objectId = 0;
   opcode = 0;
-  readonly #objects: ObjectMap;
   readonly #memory = NativeBuffer.allocate(CAPACITY);
   readonly #bytes = this.#memory.bytes;
-  /** Host order is the wire's. */
+  /** The wire uses host byte order. */
   readonly #words = new Int32Array(this.#bytes.buffer);
-  /** Received and not read yet, in bytes. */
+  /** Byte range that was received but not split into messages yet. */
   #start = 0;
   #end = 0;
-  /** The message's arguments not read yet, in words. */
+  /** Word range of the current message's arguments that were not read yet. */
   #at = 0;
   #limit = 0;
   readonly #fds: OwnedFd[] = [];
-  /** How many of `#fds` the message at hand has claimed. */
+  /** How many of `#fds` the current message has claimed. */
   #claimed = 0;
 
-  constructor(objects: ObjectMap) {
-    this.#objects = objects;
-  }
-
-  /** One recvmsg, after `next` said false. Its count; 0 at the end of the stream; -1 if there is nothing. SysError. */
+  /**
+   * Calls recvmsg once, after `next` returned false. Returns the number of bytes, 0 at the end of the stream, -1 if
+   * nothing has arrived. SysError, also if the process is out of file descriptors.
+   */
   receive(socket: BorrowedFd): number {
     if (this.#start > 0) {
       this.#bytes.copyWithin(0, this.#start, this.#end);
@@ -51,15 +49,15 @@ export class Incoming implements Disposable {
     return count;
   }
 
-  /** Goes to the next message; false if it is not there in full. */
+  /** Goes to the next message; false if it has not arrived completely. */
   next(): boolean {
-    if (this.#fds.length > MAX_UNCLAIMED_FDS) throw new Malformed(`${this.#fds.length} file descriptors that belong to no message`);
+    if (this.#fds.length > MAX_UNCLAIMED_FDS) throw new Malformed(`${this.#fds.length} file descriptors belong to no message`);
     if (this.#end - this.#start < HEADER_SIZE) return false;
     const word = this.#start >> 2;
     this.objectId = this.#words[word]! >>> 0;
     this.opcode = this.#words[word + 1]! & 0xffff;
     const size = this.#words[word + 1]! >>> 16;
-    if (size < HEADER_SIZE || (size & 3) !== 0) throw new Malformed(`a message of ${size} bytes`);
+    if (size < HEADER_SIZE || (size & 3) !== 0) throw new Malformed(`its size is given as ${size} bytes`);
     if (this.#end - this.#start < size) return false;
     this.#start += size;
     this.#at = word + 2;
@@ -67,19 +65,14 @@ export class Incoming implements Disposable {
     return true;
   }
 
-  /** All arguments are read: what they brought now belongs to the event's receiver. */
+  /** Ends the reading of a message. Its descriptors now belong to whoever called `fd`; until here they belong to `this`. */
   end(): void {
-    if (this.#at !== this.#limit) throw new Malformed(`${(this.#limit - this.#at) * 4} bytes too many`);
+    if (this.#at !== this.#limit) throw new Malformed(`it is ${(this.#limit - this.#at) * 4} bytes too long`);
     for (; this.#claimed > 0; this.#claimed--) this.#fds.shift();
   }
 
-  /** Refuses the message at hand. */
-  unknown(): never {
-    throw new Malformed(`there is no event ${this.opcode}`);
-  }
-
   int(): number {
-    if (this.#at >= this.#limit) throw new Malformed('the message is too short');
+    if (this.#at >= this.#limit) throw new Malformed('it is too short');
     return this.#words[this.#at++]!;
   }
 
@@ -91,22 +84,10 @@ export class Incoming implements Disposable {
     return this.int() / FIXED_ONE;
   }
 
-  /** Null if it was destroyed by us. */
-  object<T extends WaylandObject>(type: WaylandClass<T>): T | null {
-    return this.#object(this.#nonZero('object'), type);
-  }
-
-  nullableObject<T extends WaylandObject>(type: WaylandClass<T>): T | null {
-    const id = this.uint();
-    return id === 0 ? null : this.#object(id, type);
-  }
-
-  newObject<T extends WaylandObject>(type: WaylandClass<T>, version: number): T {
-    return this.#objects.adopt(type, this.uint(), version);
-  }
-
   string(): string {
-    return this.#string(this.#nonZero('string'));
+    const length = this.uint();
+    if (length === 0) throw new Malformed('a string is null that must not be');
+    return this.#string(length);
   }
 
   nullableString(): string | null {
@@ -114,6 +95,7 @@ export class Incoming implements Disposable {
     return length === 0 ? null : this.#string(length);
   }
 
+  /** A copy. */
   array(): Uint8Array {
     const length = this.uint();
     const from = this.#skip(length);
@@ -122,7 +104,7 @@ export class Incoming implements Disposable {
 
   fd(): OwnedFd {
     const fd = this.#fds[this.#claimed];
-    if (!fd) throw new Malformed('its file descriptor did not come with it');
+    if (!fd) throw new Malformed('its file descriptor did not arrive with it');
     this.#claimed++;
     return fd;
   }
@@ -132,33 +114,21 @@ export class Incoming implements Disposable {
     this.#memory[Symbol.dispose]();
   }
 
-  #object<T extends WaylandObject>(id: number, type: WaylandClass<T>): T | null {
-    const object = this.#objects.get(id);
-    if (!(object instanceof type)) throw new Malformed(`argument ${object === null ? `#${id} is nobody` : String(object)} instead of a ${type.interface.name}`);
-    return object.isDestroyed ? null : object;
-  }
-
-  #nonZero(what: string): number {
-    const value = this.uint();
-    if (value === 0) throw new Malformed(`a null ${what} where there must be one`);
-    return value;
-  }
-
   #string(length: number): string {
     const from = this.#skip(length);
     const last = from + length - 1;
-    if (this.#bytes.indexOf(0, from) !== last) throw new Malformed('a string that does not end with its only zero byte');
+    if (this.#bytes.indexOf(0, from) !== last) throw new Malformed('a string does not end with its only zero byte');
     try {
       return decoder.decode(this.#bytes.subarray(from, last));
     } catch {
-      throw new Malformed('a string that is no UTF-8');
+      throw new Malformed('a string is not valid UTF-8');
     }
   }
 
-  /** Passes `length` bytes and their padding. */
+  /** Skips `length` bytes and their padding, and returns where they begin. */
   #skip(length: number): number {
     const from = this.#at << 2;
-    if (length > (this.#limit << 2) - from) throw new Malformed(`${length} bytes of a string or array that run past the message's end`);
+    if (length > (this.#limit << 2) - from) throw new Malformed(`a string or array of ${length} bytes runs past the end of the message`);
     this.#at += padded(length) >> 2;
     return from;
   }

@@ -1,113 +1,105 @@
-import { FIXED_ONE, LIBWAYLAND_MESSAGE_FDS, LIBWAYLAND_MESSAGE_SIZE, padded } from '../../../protocols/wayland/wire.ts';
+import { FIXED_ONE, LIBWAYLAND_MESSAGE_FDS, padded } from '../../../protocols/wayland/wire.ts';
 import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { transmit } from '../../../src/sys/socket.ts';
-import type { ObjectMap, WaylandObject } from './object.ts';
 
 const INITIAL_CAPACITY = 64 * 1024;
-/** What may wait for a compositor that does not read. */
+/** The most that may wait for a compositor that does not read. */
 const MAX_CAPACITY = 1024 * 1024;
 const MAX_FDS = 512;
 
 const NO_BYTES = new Uint8Array(0);
 const encoder = new TextEncoder();
 
-export interface OutgoingOwner {
-  readonly objects: ObjectMap;
-  /** Something waits to be sent where nothing did. */
-  pending(): void;
-  /** There is no room. */
-  flush(): void;
-  /** There still is none; everything that waits is lost. */
-  stalled(): void;
-}
-
-/** Bytes of a string argument. */
+/** Size in bytes of a string argument. */
 export function stringSize(text: string | null): number {
   return text === null ? 4 : 4 + padded(Buffer.byteLength(text) + 1);
 }
 
-/** Bytes of an array argument. */
+/** Size in bytes of an array argument. */
 export function arraySize(array: Uint8Array): number {
   return 4 + padded(array.length);
 }
 
 /**
- * Requests on their way to the compositor, encoded where sendmsg reads them. A request is
- * `begin`, its arguments in order, `end`; one that is not ended was never there.
+ * Requests waiting to be sent, encoded in the memory that sendmsg reads. It knows ids, not objects: an `object` or
+ * `new_id` argument is a `uint` here. A request is `begin`, its arguments in the order of the protocol (the file
+ * descriptor last, because it takes no bytes), `end`. A request that was begun but not ended is overwritten by the
+ * next one and is never sent, so an argument that throws needs no clean-up.
  */
 export class Outgoing implements Disposable {
-  readonly #owner: OutgoingOwner;
   #memory = NativeBuffer.allocate(INITIAL_CAPACITY);
   #bytes = this.#memory.bytes;
-  /** Host order is the wire's; uint and int are the same 32 bits. */
+  /** The wire uses host byte order; uint and int are the same 32 bits. */
   #words = new Int32Array(this.#bytes.buffer);
-  /** Whole requests lie between these, in bytes. */
+  /** Byte range of the complete requests that wait. `#end` is a multiple of 4; `#start` need not be after a partial send. */
   #start = 0;
   #end = 0;
-  /** Where the next argument goes, in words. */
+  /** Index of the word that the next argument is written to. */
   #at = 0;
   readonly #fds: OwnedFd[] = [];
-  /** Position in the stream of each descriptor's request, which it must not arrive after. */
+  /** For each descriptor, the stream position of its request, which the descriptor must not arrive after. */
   readonly #fdPositions: number[] = [];
   #sentBytes = 0;
   #isDropping = false;
 
-  constructor(owner: OutgoingOwner) {
-    this.#owner = owner;
+  /** True if a request of `size` bytes and a file descriptor fit without `makeRoom`. */
+  hasRoom(size: number): boolean {
+    return this.#end + size <= this.#memory.length && this.#fds.length < MAX_FDS;
   }
 
-  /** Begins a request of `size` bytes, header included. RangeError for what libwayland does not read. */
-  begin(id: number, opcode: number, size: number): this {
-    if (size > LIBWAYLAND_MESSAGE_SIZE) throw new RangeError(`a request of ${size} bytes; compositors read ${LIBWAYLAND_MESSAGE_SIZE}`);
-    if (this.#end + size > this.#memory.length || this.#fds.length >= MAX_FDS) this.#makeRoom(size);
+  /**
+   * Makes room for a request of `size` bytes, at most LIBWAYLAND_MESSAGE_SIZE, by moving or enlarging the buffer.
+   * False if a limit is reached: the compositor has left too many bytes or descriptors unread.
+   */
+  makeRoom(size: number): boolean {
+    // A partial send may have ended inside a word. What precedes it in that word stays, so that requests remain aligned.
+    const sent = this.#start & ~3;
+    this.#bytes.copyWithin(0, sent, this.#end);
+    this.#start -= sent;
+    this.#end -= sent;
+    if (this.#fds.length < MAX_FDS && this.#end + size > this.#memory.length && this.#memory.length < MAX_CAPACITY) this.#grow();
+    return this.hasRoom(size);
+  }
+
+  /** Begins a request of `size` bytes, header included, for which there is room. */
+  begin(objectId: number, opcode: number, size: number): this {
     const word = this.#end >> 2;
-    this.#words[word] = id;
+    this.#words[word] = objectId;
     this.#words[word + 1] = (size << 16) | opcode;
     this.#at = word + 2;
     return this;
   }
 
+  /** Completes the request: the next `send` includes it. */
   end(): void {
-    if (this.#isDropping) return;
-    const wasEmpty = this.#start === this.#end;
-    this.#end = this.#at << 2;
-    if (wasEmpty) this.#owner.pending();
+    if (!this.#isDropping) this.#end = this.#at << 2;
   }
 
+  /** RangeError unless `value` is a 32-bit integer. */
   int(value: number): void {
-    if ((value | 0) !== value) throw new RangeError(`${value} is no 32-bit integer`);
+    if ((value | 0) !== value) throw new RangeError(`${value} is not a 32-bit integer`);
     this.#words[this.#at++] = value;
   }
 
+  /** RangeError unless `value` is an unsigned 32-bit integer. */
   uint(value: number): void {
-    if (value >>> 0 !== value) throw new RangeError(`${value} is no unsigned 32-bit integer`);
+    if (value >>> 0 !== value) throw new RangeError(`${value} is not an unsigned 32-bit integer`);
     this.#words[this.#at++] = value;
   }
 
-  /** Rounded to 1/256. */
+  /** Rounds to 1/256. RangeError if the result does not fit into 32 bits. */
   fixed(value: number): void {
     this.int(Math.round(value * FIXED_ONE));
   }
 
-  object(object: WaylandObject | null): void {
-    if (object !== null && (object.isDestroyed || object.connection.objects !== this.#owner.objects)) {
-      throw new RangeError(`${String(object)} as an argument: it is ${object.isDestroyed ? 'destroyed' : 'of another connection'}`);
-    }
-    this.#words[this.#at++] = object === null ? 0 : object.id;
-  }
-
-  /** The id of the object made next. */
-  newId(): void {
-    this.#words[this.#at++] = this.#owner.objects.nextId;
-  }
-
+  /** RangeError if `text` contains a zero byte. Unpaired surrogates become U+FFFD. */
   string(text: string | null): void {
     if (text === null) {
       this.#words[this.#at++] = 0;
       return;
     }
-    if (text.includes('\0')) throw new RangeError('a string with a zero byte');
+    if (text.includes('\0')) throw new RangeError('a string argument contains a zero byte');
     const from = (this.#at + 1) << 2;
     const { written } = encoder.encodeInto(text, this.#bytes.subarray(from));
     this.#words[this.#at] = written + 1;
@@ -121,14 +113,14 @@ export class Outgoing implements Disposable {
     this.#pad(from + array.length, from + padded(array.length));
   }
 
-  /** Duplicated: it is sent later, and the caller may close his at once. The last call before `end`. */
+  /** Duplicates `fd`, because it is sent later and the caller may close it at once. SysError EMFILE. */
   fd(fd: BorrowedFd): void {
     if (this.#isDropping) return;
     this.#fds.push(dupFd(fd));
     this.#fdPositions.push(this.#sentBytes + this.#end - this.#start);
   }
 
-  /** Sends what the socket takes; true if that was everything. SysError EPIPE, ECONNRESET, ETOOMANYREFS. */
+  /** Sends what the socket takes; true if nothing is left. SysError EPIPE, ECONNRESET, ETOOMANYREFS. */
   send(socket: BorrowedFd): boolean {
     const fds = this.#fds;
     while (this.#start < this.#end) {
@@ -149,7 +141,7 @@ export class Outgoing implements Disposable {
     return true;
   }
 
-  /** Forgets what waits and all that comes: there is nobody to send it to. */
+  /** Discards all waiting requests, and from now on every new one: the connection has failed. */
   drop(): void {
     this.#isDropping = true;
     this.#start = 0;
@@ -171,23 +163,6 @@ export class Outgoing implements Disposable {
     for (let i = 0; i < count; i++) this.#fds[i]![Symbol.dispose]();
     this.#fds.splice(0, count);
     this.#fdPositions.splice(0, count);
-  }
-
-  #makeRoom(size: number): void {
-    this.#owner.flush();
-    // What is left may begin inside a word; it stays there, so that requests begin at one.
-    const sent = this.#start & ~3;
-    this.#bytes.copyWithin(0, sent, this.#end);
-    this.#start -= sent;
-    this.#end -= sent;
-    const isFull = this.#end + size > this.#memory.length;
-    if (this.#fds.length < MAX_FDS && !isFull) return;
-    if (this.#fds.length < MAX_FDS && this.#memory.length < MAX_CAPACITY) {
-      this.#grow();
-      return;
-    }
-    this.drop();
-    this.#owner.stalled();
   }
 
   #grow(): void {

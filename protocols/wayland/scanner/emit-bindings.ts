@@ -8,6 +8,8 @@ const FD = '../../../../src/sys/fd.ts';
 const OBJECT = '../object.ts';
 const OUTGOING = '../outgoing.ts';
 const INCOMING = '../incoming.ts';
+/** The ObjectMap, in a method of a generated class. */
+const OBJECTS = 'this.connection.objects';
 
 /** Besides its use at run time, this makes classes with the same requests different types. */
 const interfaceGetter = (name: string): string => `  override get interface(): typeof ${name} {\n    return ${name};\n  }\n`;
@@ -93,7 +95,7 @@ class BindingsEmitter {
       ...[...args.filter((arg) => arg.type !== 'fd'), ...args.filter((arg) => arg.type === 'fd')].flatMap(encode),
       'out.end();',
       ...(isDestructor ? ['this.retire();'] : []),
-      ...(created ? [`return this.created(${isGeneric ? 'type, version' : result});`] : []),
+      ...(created ? [`return ${OBJECTS}.create(${isGeneric ? 'type, version' : `${result}, this.version`});`] : []),
     ];
     if (args.filter((arg) => arg.type === 'fd').length > 1) throw new Error(`${name}: a request with two file descriptors is not supported`);
     return `${since > 1 ? `  /** Since version ${since}. */\n` : ''}  ${memberName(name)}${isGeneric ? '<T extends WaylandObject>' : ''}(${parameters.join(', ')}): ${result} {\n${body.map((line) => `    ${line}\n`).join('')}  }\n`;
@@ -149,9 +151,9 @@ class BindingsEmitter {
       case 'object':
         // Only in wl_display.error, which may name an object that no longer exists.
         if (arg.interface === null) return 'event.uint()';
-        return `event.${arg.isNullable ? 'nullableObject' : 'object'}(${this.#class(arg, 'value')})`;
+        return `${OBJECTS}.${arg.isNullable ? 'resolveNullable' : 'resolve'}(${this.#class(arg, 'value')}, event.uint())`;
       case 'new_id':
-        return `event.newObject(${this.#class(arg, 'value')}, this.version)`;
+        return `${OBJECTS}.adopt(${this.#class(arg, 'value')}, event.uint(), this.version)`;
       case 'string':
         return arg.isNullable ? 'event.nullableString()' : 'event.string()';
       default:
@@ -215,6 +217,8 @@ class BindingsEmitter {
 }
 
 function encode(arg: ArgumentModel): string[] {
-  if (arg.type !== 'new_id') return [`out.${arg.type}(${parameterName(arg.name)});`];
-  return [...(arg.interface === null ? ['out.string(type.interface.name);', 'out.uint(version);'] : []), 'out.newId();'];
+  const name = parameterName(arg.name);
+  if (arg.type === 'object') return [`out.uint(${OBJECTS}.idOf(${name}));`];
+  if (arg.type !== 'new_id') return [`out.${arg.type}(${name});`];
+  return [...(arg.interface === null ? ['out.string(type.interface.name);', 'out.uint(version);'] : []), `out.uint(${OBJECTS}.nextId);`];
 }

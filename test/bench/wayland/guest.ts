@@ -1,4 +1,5 @@
 import { MemoryBudget } from '../../../src/core/budget.ts';
+import type { ObjectOwner } from '../../../display/wayland/client/index.ts';
 import type { WaylandOutput } from '../../../display/wayland/output.ts';
 import { WaylandWindows } from '../../../display/wayland/windows.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
@@ -116,13 +117,12 @@ export class WindowGuest implements Source, Flush {
   }
 
   #timeSends({ window }: WaylandOutput): void {
-    const { out } = window!.surface.connection;
-    const send = out.send.bind(out);
-    out.send = (socket) => {
-      const isAll = send(socket);
+    const connection = window!.surface.connection as ObjectOwner & { flush(): void };
+    const flush = connection.flush.bind(connection);
+    connection.flush = () => {
+      flush();
       if (this.#flushedMs > 0) this.latenciesUs.push((performance.now() - this.#flushedMs) * 1000);
       this.#flushedMs = 0;
-      return isAll;
     };
   }
 

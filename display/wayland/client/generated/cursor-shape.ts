@@ -20,10 +20,10 @@ export class WpCursorShapeManagerV1 extends WaylandObject {
 
   getPointer(pointer: WlPointer): WpCursorShapeDeviceV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(pointer);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(pointer));
     out.end();
-    return this.created(WpCursorShapeDeviceV1);
+    return this.connection.objects.create(WpCursorShapeDeviceV1, this.version);
   }
 }
 

@@ -21,10 +21,10 @@ export class WpFractionalScaleManagerV1 extends WaylandObject {
 
   getFractionalScale(surface: WlSurface): WpFractionalScaleV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(WpFractionalScaleV1);
+    return this.connection.objects.create(WpFractionalScaleV1, this.version);
   }
 }
 

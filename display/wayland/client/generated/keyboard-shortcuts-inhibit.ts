@@ -21,11 +21,11 @@ export class ZwpKeyboardShortcutsInhibitManagerV1 extends WaylandObject {
 
   inhibitShortcuts(surface: WlSurface, seat: WlSeat): ZwpKeyboardShortcutsInhibitorV1 {
     const out = this.request(1, 20);
-    out.newId();
-    out.object(surface);
-    out.object(seat);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
+    out.uint(this.connection.objects.idOf(seat));
     out.end();
-    return this.created(ZwpKeyboardShortcutsInhibitorV1);
+    return this.connection.objects.create(ZwpKeyboardShortcutsInhibitorV1, this.version);
   }
 }
 

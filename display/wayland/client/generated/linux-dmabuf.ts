@@ -29,26 +29,26 @@ export class ZwpLinuxDmabufV1 extends WaylandObject {
 
   createParams(): ZwpLinuxBufferParamsV1 {
     const out = this.request(1, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(ZwpLinuxBufferParamsV1);
+    return this.connection.objects.create(ZwpLinuxBufferParamsV1, this.version);
   }
 
   /** Since version 4. */
   getDefaultFeedback(): ZwpLinuxDmabufFeedbackV1 {
     const out = this.request(2, 12, 4);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(ZwpLinuxDmabufFeedbackV1);
+    return this.connection.objects.create(ZwpLinuxDmabufFeedbackV1, this.version);
   }
 
   /** Since version 4. */
   getSurfaceFeedback(surface: WlSurface): ZwpLinuxDmabufFeedbackV1 {
     const out = this.request(3, 16, 4);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(ZwpLinuxDmabufFeedbackV1);
+    return this.connection.objects.create(ZwpLinuxDmabufFeedbackV1, this.version);
   }
 
   override dispatch(opcode: number, event: Incoming): void {
@@ -115,19 +115,19 @@ export class ZwpLinuxBufferParamsV1 extends WaylandObject {
   /** Since version 2. */
   createImmed(width: number, height: number, format: number, flags: number): WlBuffer {
     const out = this.request(3, 28, 2);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.int(width);
     out.int(height);
     out.uint(format);
     out.uint(flags);
     out.end();
-    return this.created(WlBuffer);
+    return this.connection.objects.create(WlBuffer, this.version);
   }
 
   override dispatch(opcode: number, event: Incoming): void {
     switch (opcode) {
       case 0: {
-        const buffer = event.newObject(WlBuffer, this.version);
+        const buffer = this.connection.objects.adopt(WlBuffer, event.uint(), this.version);
         event.end();
         if (this.listener?.created) this.listener.created(buffer);
         else buffer[Symbol.dispose]();

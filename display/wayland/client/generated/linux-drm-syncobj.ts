@@ -21,18 +21,18 @@ export class WpLinuxDrmSyncobjManagerV1 extends WaylandObject {
 
   getSurface(surface: WlSurface): WpLinuxDrmSyncobjSurfaceV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(WpLinuxDrmSyncobjSurfaceV1);
+    return this.connection.objects.create(WpLinuxDrmSyncobjSurfaceV1, this.version);
   }
 
   importTimeline(fd: BorrowedFd): WpLinuxDrmSyncobjTimelineV1 {
     const out = this.request(2, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.fd(fd);
     out.end();
-    return this.created(WpLinuxDrmSyncobjTimelineV1);
+    return this.connection.objects.create(WpLinuxDrmSyncobjTimelineV1, this.version);
   }
 }
 
@@ -65,7 +65,7 @@ export class WpLinuxDrmSyncobjSurfaceV1 extends WaylandObject {
 
   setAcquirePoint(timeline: WpLinuxDrmSyncobjTimelineV1, pointHi: number, pointLo: number): void {
     const out = this.request(1, 20);
-    out.object(timeline);
+    out.uint(this.connection.objects.idOf(timeline));
     out.uint(pointHi);
     out.uint(pointLo);
     out.end();
@@ -73,7 +73,7 @@ export class WpLinuxDrmSyncobjSurfaceV1 extends WaylandObject {
 
   setReleasePoint(timeline: WpLinuxDrmSyncobjTimelineV1, pointHi: number, pointLo: number): void {
     const out = this.request(2, 20);
-    out.object(timeline);
+    out.uint(this.connection.objects.idOf(timeline));
     out.uint(pointHi);
     out.uint(pointLo);
     out.end();

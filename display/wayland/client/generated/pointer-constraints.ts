@@ -21,24 +21,24 @@ export class ZwpPointerConstraintsV1 extends WaylandObject {
 
   lockPointer(surface: WlSurface, pointer: WlPointer, region: WlRegion | null, lifetime: ZwpPointerConstraintsV1Lifetime): ZwpLockedPointerV1 {
     const out = this.request(1, 28);
-    out.newId();
-    out.object(surface);
-    out.object(pointer);
-    out.object(region);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
+    out.uint(this.connection.objects.idOf(pointer));
+    out.uint(this.connection.objects.idOf(region));
     out.uint(lifetime);
     out.end();
-    return this.created(ZwpLockedPointerV1);
+    return this.connection.objects.create(ZwpLockedPointerV1, this.version);
   }
 
   confinePointer(surface: WlSurface, pointer: WlPointer, region: WlRegion | null, lifetime: ZwpPointerConstraintsV1Lifetime): ZwpConfinedPointerV1 {
     const out = this.request(2, 28);
-    out.newId();
-    out.object(surface);
-    out.object(pointer);
-    out.object(region);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
+    out.uint(this.connection.objects.idOf(pointer));
+    out.uint(this.connection.objects.idOf(region));
     out.uint(lifetime);
     out.end();
-    return this.created(ZwpConfinedPointerV1);
+    return this.connection.objects.create(ZwpConfinedPointerV1, this.version);
   }
 }
 
@@ -70,7 +70,7 @@ export class ZwpLockedPointerV1 extends WaylandObject {
 
   setRegion(region: WlRegion | null): void {
     const out = this.request(2, 12);
-    out.object(region);
+    out.uint(this.connection.objects.idOf(region));
     out.end();
   }
 
@@ -113,7 +113,7 @@ export class ZwpConfinedPointerV1 extends WaylandObject {
 
   setRegion(region: WlRegion | null): void {
     const out = this.request(1, 12);
-    out.object(region);
+    out.uint(this.connection.objects.idOf(region));
     out.end();
   }
 

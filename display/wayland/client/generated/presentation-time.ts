@@ -26,10 +26,10 @@ export class WpPresentation extends WaylandObject {
 
   feedback(surface: WlSurface): WpPresentationFeedback {
     const out = this.request(1, 16);
-    out.object(surface);
-    out.newId();
+    out.uint(this.connection.objects.idOf(surface));
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WpPresentationFeedback);
+    return this.connection.objects.create(WpPresentationFeedback, this.version);
   }
 
   override dispatch(opcode: number, event: Incoming): void {
@@ -63,7 +63,7 @@ export class WpPresentationFeedback extends WaylandObject {
   override dispatch(opcode: number, event: Incoming): void {
     switch (opcode) {
       case 0: {
-        const output = event.object(WlOutput);
+        const output = this.connection.objects.resolve(WlOutput, event.uint());
         event.end();
         this.listener?.syncOutput?.(output);
         return;

@@ -19,10 +19,10 @@ export class ZwpRelativePointerManagerV1 extends WaylandObject {
 
   getRelativePointer(pointer: WlPointer): ZwpRelativePointerV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(pointer);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(pointer));
     out.end();
-    return this.created(ZwpRelativePointerV1);
+    return this.connection.objects.create(ZwpRelativePointerV1, this.version);
   }
 }
 

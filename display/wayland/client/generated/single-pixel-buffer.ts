@@ -18,12 +18,12 @@ export class WpSinglePixelBufferManagerV1 extends WaylandObject {
 
   createU32RgbaBuffer(r: number, g: number, b: number, a: number): WlBuffer {
     const out = this.request(1, 28);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.uint(r);
     out.uint(g);
     out.uint(b);
     out.uint(a);
     out.end();
-    return this.created(WlBuffer);
+    return this.connection.objects.create(WlBuffer, this.version);
   }
 }

@@ -20,10 +20,10 @@ export class WpTearingControlManagerV1 extends WaylandObject {
 
   getTearingControl(surface: WlSurface): WpTearingControlV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(WpTearingControlV1);
+    return this.connection.objects.create(WpTearingControlV1, this.version);
   }
 }
 

@@ -20,10 +20,10 @@ export class WpViewporter extends WaylandObject {
 
   getViewport(surface: WlSurface): WpViewport {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(WpViewport);
+    return this.connection.objects.create(WpViewport, this.version);
   }
 }
 

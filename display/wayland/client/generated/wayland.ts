@@ -23,16 +23,16 @@ export class WlDisplay extends WaylandObject {
 
   sync(): WlCallback {
     const out = this.request(0, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlCallback);
+    return this.connection.objects.create(WlCallback, this.version);
   }
 
   getRegistry(): WlRegistry {
     const out = this.request(1, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlRegistry);
+    return this.connection.objects.create(WlRegistry, this.version);
   }
 
   override dispatch(opcode: number, event: Incoming): void {
@@ -75,9 +75,9 @@ export class WlRegistry extends WaylandObject {
     out.uint(name);
     out.string(type.interface.name);
     out.uint(version);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(type, version);
+    return this.connection.objects.create(type, version);
   }
 
   override dispatch(opcode: number, event: Incoming): void {
@@ -139,16 +139,16 @@ export class WlCompositor extends WaylandObject {
 
   createSurface(): WlSurface {
     const out = this.request(0, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlSurface);
+    return this.connection.objects.create(WlSurface, this.version);
   }
 
   createRegion(): WlRegion {
     const out = this.request(1, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlRegion);
+    return this.connection.objects.create(WlRegion, this.version);
   }
 }
 
@@ -161,14 +161,14 @@ export class WlShmPool extends WaylandObject {
 
   createBuffer(offset: number, width: number, height: number, stride: number, format: WlShmFormat): WlBuffer {
     const out = this.request(0, 32);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.int(offset);
     out.int(width);
     out.int(height);
     out.int(stride);
     out.uint(format);
     out.end();
-    return this.created(WlBuffer);
+    return this.connection.objects.create(WlBuffer, this.version);
   }
 
   destroy(): void {
@@ -198,11 +198,11 @@ export class WlShm extends WaylandObject {
 
   createPool(fd: BorrowedFd, size: number): WlShmPool {
     const out = this.request(0, 16);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.int(size);
     out.fd(fd);
     out.end();
-    return this.created(WlShmPool);
+    return this.connection.objects.create(WlShmPool, this.version);
   }
 
   /** Since version 2. */
@@ -282,7 +282,7 @@ export class WlSurface extends WaylandObject {
 
   attach(buffer: WlBuffer | null, x: number, y: number): void {
     const out = this.request(1, 20);
-    out.object(buffer);
+    out.uint(this.connection.objects.idOf(buffer));
     out.int(x);
     out.int(y);
     out.end();
@@ -299,20 +299,20 @@ export class WlSurface extends WaylandObject {
 
   frame(): WlCallback {
     const out = this.request(3, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlCallback);
+    return this.connection.objects.create(WlCallback, this.version);
   }
 
   setOpaqueRegion(region: WlRegion | null): void {
     const out = this.request(4, 12);
-    out.object(region);
+    out.uint(this.connection.objects.idOf(region));
     out.end();
   }
 
   setInputRegion(region: WlRegion | null): void {
     const out = this.request(5, 12);
-    out.object(region);
+    out.uint(this.connection.objects.idOf(region));
     out.end();
   }
 
@@ -356,13 +356,13 @@ export class WlSurface extends WaylandObject {
   override dispatch(opcode: number, event: Incoming): void {
     switch (opcode) {
       case 0: {
-        const output = event.object(WlOutput);
+        const output = this.connection.objects.resolve(WlOutput, event.uint());
         event.end();
         this.listener?.enter?.(output);
         return;
       }
       case 1: {
-        const output = event.object(WlOutput);
+        const output = this.connection.objects.resolve(WlOutput, event.uint());
         event.end();
         this.listener?.leave?.(output);
         return;
@@ -401,23 +401,23 @@ export class WlSeat extends WaylandObject {
 
   getPointer(): WlPointer {
     const out = this.request(0, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlPointer);
+    return this.connection.objects.create(WlPointer, this.version);
   }
 
   getKeyboard(): WlKeyboard {
     const out = this.request(1, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlKeyboard);
+    return this.connection.objects.create(WlKeyboard, this.version);
   }
 
   getTouch(): WlTouch {
     const out = this.request(2, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(WlTouch);
+    return this.connection.objects.create(WlTouch, this.version);
   }
 
   /** Since version 5. */
@@ -478,7 +478,7 @@ export class WlPointer extends WaylandObject {
   setCursor(serial: number, surface: WlSurface | null, hotspotX: number, hotspotY: number): void {
     const out = this.request(0, 24);
     out.uint(serial);
-    out.object(surface);
+    out.uint(this.connection.objects.idOf(surface));
     out.int(hotspotX);
     out.int(hotspotY);
     out.end();
@@ -495,7 +495,7 @@ export class WlPointer extends WaylandObject {
     switch (opcode) {
       case 0: {
         const serial = event.uint();
-        const surface = event.object(WlSurface);
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
         const surfaceX = event.fixed();
         const surfaceY = event.fixed();
         event.end();
@@ -504,7 +504,7 @@ export class WlPointer extends WaylandObject {
       }
       case 1: {
         const serial = event.uint();
-        const surface = event.object(WlSurface);
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
         event.end();
         this.listener?.leave?.(serial, surface);
         return;
@@ -617,7 +617,7 @@ export class WlKeyboard extends WaylandObject {
       }
       case 1: {
         const serial = event.uint();
-        const surface = event.object(WlSurface);
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
         const keys = event.array();
         event.end();
         this.listener?.enter?.(serial, surface, keys);
@@ -625,7 +625,7 @@ export class WlKeyboard extends WaylandObject {
       }
       case 2: {
         const serial = event.uint();
-        const surface = event.object(WlSurface);
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
         event.end();
         this.listener?.leave?.(serial, surface);
         return;
@@ -694,7 +694,7 @@ export class WlTouch extends WaylandObject {
       case 0: {
         const serial = event.uint();
         const time = event.uint();
-        const surface = event.object(WlSurface);
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
         const id = event.int();
         const x = event.fixed();
         const y = event.fixed();
@@ -878,11 +878,11 @@ export class WlSubcompositor extends WaylandObject {
 
   getSubsurface(surface: WlSurface, parent: WlSurface): WlSubsurface {
     const out = this.request(1, 20);
-    out.newId();
-    out.object(surface);
-    out.object(parent);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
+    out.uint(this.connection.objects.idOf(parent));
     out.end();
-    return this.created(WlSubsurface);
+    return this.connection.objects.create(WlSubsurface, this.version);
   }
 }
 
@@ -908,13 +908,13 @@ export class WlSubsurface extends WaylandObject {
 
   placeAbove(sibling: WlSurface): void {
     const out = this.request(2, 12);
-    out.object(sibling);
+    out.uint(this.connection.objects.idOf(sibling));
     out.end();
   }
 
   placeBelow(sibling: WlSurface): void {
     const out = this.request(3, 12);
-    out.object(sibling);
+    out.uint(this.connection.objects.idOf(sibling));
     out.end();
   }
 

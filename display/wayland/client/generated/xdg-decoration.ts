@@ -22,10 +22,10 @@ export class ZxdgDecorationManagerV1 extends WaylandObject {
 
   getToplevelDecoration(toplevel: XdgToplevel): ZxdgToplevelDecorationV1 {
     const out = this.request(1, 16);
-    out.newId();
-    out.object(toplevel);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(toplevel));
     out.end();
-    return this.created(ZxdgToplevelDecorationV1);
+    return this.connection.objects.create(ZxdgToplevelDecorationV1, this.version);
   }
 }
 

@@ -27,10 +27,10 @@ export class XdgWmBase extends WaylandObject {
 
   getXdgSurface(surface: WlSurface): XdgSurface {
     const out = this.request(2, 16);
-    out.newId();
-    out.object(surface);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(surface));
     out.end();
-    return this.created(XdgSurface);
+    return this.connection.objects.create(XdgSurface, this.version);
   }
 
   pong(serial: number): void {
@@ -73,9 +73,9 @@ export class XdgSurface extends WaylandObject {
 
   getToplevel(): XdgToplevel {
     const out = this.request(1, 12);
-    out.newId();
+    out.uint(this.connection.objects.nextId);
     out.end();
-    return this.created(XdgToplevel);
+    return this.connection.objects.create(XdgToplevel, this.version);
   }
 
   setWindowGeometry(x: number, y: number, width: number, height: number): void {
@@ -132,7 +132,7 @@ export class XdgToplevel extends WaylandObject {
 
   setParent(parent: XdgToplevel | null): void {
     const out = this.request(1, 12);
-    out.object(parent);
+    out.uint(this.connection.objects.idOf(parent));
     out.end();
   }
 
@@ -150,7 +150,7 @@ export class XdgToplevel extends WaylandObject {
 
   showWindowMenu(seat: WlSeat, serial: number, x: number, y: number): void {
     const out = this.request(4, 24);
-    out.object(seat);
+    out.uint(this.connection.objects.idOf(seat));
     out.uint(serial);
     out.int(x);
     out.int(y);
@@ -159,14 +159,14 @@ export class XdgToplevel extends WaylandObject {
 
   move(seat: WlSeat, serial: number): void {
     const out = this.request(5, 16);
-    out.object(seat);
+    out.uint(this.connection.objects.idOf(seat));
     out.uint(serial);
     out.end();
   }
 
   resize(seat: WlSeat, serial: number, edges: XdgToplevelResizeEdge): void {
     const out = this.request(6, 20);
-    out.object(seat);
+    out.uint(this.connection.objects.idOf(seat));
     out.uint(serial);
     out.uint(edges);
     out.end();
@@ -198,7 +198,7 @@ export class XdgToplevel extends WaylandObject {
 
   setFullscreen(output: WlOutput | null): void {
     const out = this.request(11, 12);
-    out.object(output);
+    out.uint(this.connection.objects.idOf(output));
     out.end();
   }
 

@@ -183,7 +183,7 @@ describe('the end', () => {
     expect(display.closeReason).toMatchObject({ code: 'closed' });
     expect(compositor.isDestroyed).toBe(true);
     compositor[Symbol.dispose]();
-    expect(() => compositor.createSurface()).toThrow('wl_compositor#3.create_surface after the connection ended: the display was disposed');
+    expect(() => compositor.createSurface()).toThrow('wl_compositor#3.create_surface was called after the connection ended: the display was disposed');
     display.flush();
   });
 

@@ -73,22 +73,22 @@ test('strings and arrays of an event are the listener’s to keep', async () => 
 const header = (id: number, opcode: number, size: number): number[] => [id, size * 0x10000 + opcode];
 
 test.each<[string, (id: number) => Uint8Array, string]>([
-  ['a size below the header’s', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: a message of 4 bytes'],
-  ['a size of no whole words', (id) => words(...header(id, 2, 10), 0), 'a message of 10 bytes'],
-  ['an unknown object', () => words(...header(4711, 0, 8)), '#4711.event 0: there is no such object'],
+  ['a size below the header’s', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: its size is given as 4 bytes'],
+  ['a size of no whole words', (id) => words(...header(id, 2, 10), 0), 'its size is given as 10 bytes'],
+  ['an unknown object', () => words(...header(4711, 0, 8)), 'malformed event #4711.0: there is no such object'],
   ['an unknown object of the compositor’s', () => words(...header(0xff000007, 0, 8)), 'there is no such object'],
   ['object 0', () => words(...header(0, 0, 8)), 'there is no such object'],
-  ['an unknown event', (id) => words(...header(id, 77, 8)), 'wl_output#4.event 77: there is no event 77'],
-  ['an event to an object that has none', () => words(...header(3, 0, 8)), 'wl_compositor#3.event 0: there is no event 0'],
-  ['a message too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: the message is too short'],
-  ['a message too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: 4 bytes too many'],
-  ['a null string', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a null string where there must be one'],
-  ['a string past the end', (id) => words(...header(id, 4, 16), 5, 0), '5 bytes of a string or array that run past'],
-  ['a string of 4 GiB', (id) => words(...header(id, 4, 16), 0xffffffff, 0), 'run past'],
-  ['a string of 2 GiB', (id) => words(...header(id, 4, 16), 0x80000000, 0), 'run past'],
+  ['an unknown event', (id) => words(...header(id, 77, 8)), 'malformed event wl_output#4.77: its interface has no event 77'],
+  ['an event to an object that has none', () => words(...header(3, 0, 8)), 'malformed event wl_compositor#3.0: its interface has no event 0'],
+  ['a message too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: it is too short'],
+  ['a message too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: it is 4 bytes too long'],
+  ['a null string', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a string is null that must not be'],
+  ['a string past the end', (id) => words(...header(id, 4, 16), 5, 0), 'a string or array of 5 bytes runs past the end of the message'],
+  ['a string of 4 GiB', (id) => words(...header(id, 4, 16), 0xffffffff, 0), 'runs past'],
+  ['a string of 2 GiB', (id) => words(...header(id, 4, 16), 0x80000000, 0), 'runs past'],
   ['a string without its zero byte', (id) => words(...header(id, 4, 16), 4, 0x61616161), 'does not end with its only zero byte'],
   ['a string with a zero byte inside', (id) => words(...header(id, 4, 16), 4, 0x00610061), 'does not end with its only zero byte'],
-  ['a string that is no UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string that is no UTF-8'],
+  ['a string is not valid UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string is not valid UTF-8'],
 ])('%s ends the connection', async (_, bytes, message) => {
   const [output] = it.conjure(WlOutput);
   it.client.raw(bytes(output.id));
@@ -98,14 +98,14 @@ test.each<[string, (id: number) => Uint8Array, string]>([
 test('a file descriptor that does not come ends the connection', async () => {
   const [keyboard] = it.conjure(WlKeyboard);
   it.client.raw(words(...header(keyboard.id, 0, 16), 1, 4096));
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: its file descriptor did not come with it');
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: its file descriptor did not arrive with it');
 });
 
 test('a malformed event closes the descriptors it claimed', async () => {
   const [keyboard] = it.conjure(WlKeyboard);
   using memfd = createMemfd('keymap', 1);
   it.client.raw(words(...header(keyboard.id, 0, 12), 1), [memfd]);
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: the message is too short');
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: it is too short');
 });
 
 test('descriptors that belong to no message are not collected without end', async () => {
@@ -113,19 +113,19 @@ test('descriptors that belong to no message are not collected without end', asyn
   const fds = new Array<OwnedFd>(253).fill(memfd);
   const [output] = it.conjure(WlOutput);
   for (let i = 0; i < 5; i++) it.client.raw(words(...header(output.id, 2, 8)), fds);
-  await expect(it.display.roundtrip()).rejects.toThrow('1265 file descriptors that belong to no message');
+  await expect(it.display.roundtrip()).rejects.toThrow('1265 file descriptors belong to no message');
 });
 
 test('an object of another interface as an argument ends the connection', async () => {
   const [surface, far] = it.conjure(WlSurface);
   far.send('enter', surface.id);
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: argument wl_surface#4 instead of a wl_output');
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output');
 });
 
 test('a null object where there must be one ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 0);
-  await expect(it.display.roundtrip()).rejects.toThrow('a null object where there must be one');
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an object argument is null, expected wl_output');
 });
 
 test('an event of 64 KiB is read', async () => {

@@ -73,7 +73,7 @@ function populate(display: WaylandDisplay, random: Random, result: WireFuzzResul
     if (random.chance(0.8)) object.listener = Object.fromEntries(object.interface.events.map(({ name }) => [memberName(name), listen]));
     if (random.chance(0.1)) object[Symbol.dispose]();
   }
-  return [connection.display, ...objects];
+  return [connection.objects.get(1)!, ...objects];
 }
 
 function randomEvent(random: Random, objects: readonly WaylandObject[], memfd: OwnedFd, nasty: number): { bytes: Uint8Array; fds: OwnedFd[] } {

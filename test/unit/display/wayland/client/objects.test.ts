@@ -32,15 +32,15 @@ test('an object used after destroy throws, alone and as an argument', () => {
   const surface = it.compositor.createSurface();
   const region = it.compositor.createRegion();
   region.destroy();
-  expect(() => region.add(0, 0, 1, 1)).toThrow(`wl_region#${region.id}.add after the object was destroyed`);
+  expect(() => region.add(0, 0, 1, 1)).toThrow(`wl_region#${region.id}.add was called after the object was destroyed`);
   expect(() => region.destroy()).toThrow(expect.objectContaining({ code: 'destroyed' }) as Error);
-  expect(() => surface.setInputRegion(region)).toThrow(`wl_region#${region.id} as an argument: it is destroyed`);
+  expect(() => surface.setInputRegion(region)).toThrow(`wl_region#${region.id} cannot be an argument: it is destroyed`);
   region[Symbol.dispose]();
 });
 
 test('an object of another connection is no argument', async () => {
   using other = await Connected.open();
-  expect(() => it.compositor.createSurface().setInputRegion(other.compositor.createRegion())).toThrow('of another connection');
+  expect(() => it.compositor.createSurface().setInputRegion(other.compositor.createRegion())).toThrow('cannot be an argument: it belongs to another connection');
 });
 
 test('a request that throws has sent nothing and used no id', async () => {
@@ -152,7 +152,7 @@ test('an id of the compositor is not given twice', async () => {
   params.listener = { created: () => undefined };
   far.send('created', 0xff000000);
   far.send('created', 0xff000000);
-  await expect(it.display.roundtrip()).rejects.toThrow('created: the new object has the id of wl_buffer#4278190080');
+  await expect(it.display.roundtrip()).rejects.toThrow('created: a new object has the id of wl_buffer#4278190080');
 });
 
 test('an object in an event is null once we destroyed it', async () => {
@@ -184,7 +184,7 @@ test('an object the compositor deletes of its own accord is of no use any more',
   await it.display.roundtrip();
   it.client.destroyed(it.far(surface));
   await it.display.roundtrip();
-  expect(() => surface.commit()).toThrow('after the object was destroyed');
+  expect(() => surface.commit()).toThrow('was called after the object was destroyed');
 });
 
 test.each([1, 999, 0, 0xff000000])('delete_id of %i ends the connection', async (id) => {

@@ -154,7 +154,7 @@ test('nor does it collect descriptors without end', async () => {
 
 test('a string that libwayland would not read, or with a zero byte, is refused and nothing is sent', async () => {
   const [toplevel] = it.conjure(XdgToplevel);
-  expect(() => toplevel.setTitle('x'.repeat(4096))).toThrow('a request of 4112 bytes; compositors read 4096');
+  expect(() => toplevel.setTitle('x'.repeat(4096))).toThrow('a request of 4112 bytes is too large: compositors read at most 4096');
   expect(() => toplevel.setTitle('a\0b')).toThrow('zero byte');
   toplevel.setTitle('x'.repeat(4083));
   toplevel.setTitle('\ud800');
