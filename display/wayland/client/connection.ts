@@ -8,6 +8,7 @@ import { WlDisplay } from './generated/wayland.ts';
 import { Incoming } from './incoming.ts';
 import { ObjectMap, type ObjectOwner, type WaylandObject } from './object.ts';
 import { Outgoing } from './outgoing.ts';
+import { isTraceWanted, Trace } from './trace.ts';
 
 const READ: PollEvents = { readable: true };
 const READ_AND_WRITE: PollEvents = { readable: true, writable: true };
@@ -24,6 +25,8 @@ export class Connection implements ObjectOwner, Disposable {
   readonly display: WlDisplay;
   readonly #out: Outgoing;
   readonly #in: Incoming;
+  /** Null unless WAYLAND_DEBUG asked for it when the connection was made. */
+  readonly #trace: Trace | null;
   readonly #socket: OwnedFd;
   readonly #poll: Poll;
   readonly #resources: DisposableStack;
@@ -36,7 +39,8 @@ export class Connection implements ObjectOwner, Disposable {
   constructor(socket: OwnedFd, onClosed: (reason: WaylandCloseReason) => void) {
     using resources = new DisposableStack();
     this.#socket = resources.use(socket);
-    this.#out = resources.use(new Outgoing());
+    this.#trace = isTraceWanted(process.env.WAYLAND_DEBUG) ? new Trace(this.objects) : null;
+    this.#out = resources.use(new Outgoing(this.#trace?.request ?? null));
     this.#in = resources.use(new Incoming());
     this.#poll = resources.use(Poll.watch(socket, READ, (ready) => this.#onReady(ready)));
     this.#resources = resources.move();
@@ -142,6 +146,7 @@ export class Connection implements ObjectOwner, Disposable {
       if (!event.next()) return false;
       const object = this.objects.get(event.objectId);
       if (!object) throw new Malformed('there is no such object');
+      this.#trace?.event(event);
       // Events to a destroyed object are still read, for the descriptors and objects they bring.
       if (object.isDestroyed) object.listener = null;
       object.dispatch(event.opcode, event);

@@ -65,6 +65,16 @@ export class Incoming implements Disposable {
     return true;
   }
 
+  /** What is left to read of the current message, valid until the next `receive`. For traces. */
+  get body(): Uint8Array {
+    return this.#bytes.subarray(this.#at << 2, this.#limit << 2);
+  }
+
+  /** The descriptors that have arrived and were not claimed by earlier messages, the current message's first. For traces. */
+  get fds(): readonly BorrowedFd[] {
+    return this.#fds;
+  }
+
   /** Ends the reading of a message. Its descriptors now belong to whoever called `fd`; until here they belong to `this`. */
   end(): void {
     if (this.#at !== this.#limit) throw new Malformed(`it is ${(this.#limit - this.#at) * 4} bytes too long`);

@@ -1,4 +1,4 @@
-import { FIXED_ONE, LIBWAYLAND_MESSAGE_FDS, padded } from '../../../protocols/wayland/wire.ts';
+import { FIXED_ONE, HEADER_SIZE, LIBWAYLAND_MESSAGE_FDS, padded } from '../../../protocols/wayland/wire.ts';
 import { type BorrowedFd, type OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { transmit } from '../../../src/sys/socket.ts';
@@ -10,6 +10,9 @@ const MAX_FDS = 512;
 
 const NO_BYTES = new Uint8Array(0);
 const encoder = new TextEncoder();
+
+/** Is given each complete request: its arguments without the header, and its file descriptors. Both only for the call. */
+export type RequestObserver = (objectId: number, opcode: number, body: Uint8Array, fds: readonly BorrowedFd[]) => void;
 
 /** Size in bytes of a string argument. */
 export function stringSize(text: string | null): number {
@@ -42,6 +45,11 @@ export class Outgoing implements Disposable {
   readonly #fdPositions: number[] = [];
   #sentBytes = 0;
   #isDropping = false;
+  readonly #observer: RequestObserver | null;
+
+  constructor(observer: RequestObserver | null) {
+    this.#observer = observer;
+  }
 
   /** True if a request of `size` bytes and a file descriptor fit without `makeRoom`. */
   hasRoom(size: number): boolean {
@@ -73,7 +81,9 @@ export class Outgoing implements Disposable {
 
   /** Completes the request: the next `send` includes it. */
   end(): void {
-    if (!this.#isDropping) this.#end = this.#at << 2;
+    if (this.#isDropping) return;
+    if (this.#observer !== null) this.#observe(this.#observer);
+    this.#end = this.#at << 2;
   }
 
   /** RangeError unless `value` is a 32-bit integer. */
@@ -117,7 +127,7 @@ export class Outgoing implements Disposable {
   fd(fd: BorrowedFd): void {
     if (this.#isDropping) return;
     this.#fds.push(dupFd(fd));
-    this.#fdPositions.push(this.#sentBytes + this.#end - this.#start);
+    this.#fdPositions.push(this.#position);
   }
 
   /** Sends what the socket takes; true if nothing is left. SysError EPIPE, ECONNRESET, ETOOMANYREFS. */
@@ -152,6 +162,17 @@ export class Outgoing implements Disposable {
   [Symbol.dispose](): void {
     this.drop();
     this.#memory[Symbol.dispose]();
+  }
+
+  /** Stream position of the request that is being encoded. */
+  get #position(): number {
+    return this.#sentBytes + this.#end - this.#start;
+  }
+
+  #observe(observer: RequestObserver): void {
+    const word = this.#end >> 2;
+    const fds = this.#fds.filter((_, i) => this.#fdPositions[i] === this.#position);
+    observer(this.#words[word]! >>> 0, this.#words[word + 1]! & 0xffff, this.#bytes.subarray(this.#end + HEADER_SIZE, this.#at << 2), fds);
   }
 
   #pad(from: number, to: number): void {

@@ -1,6 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { emitBindings, knownOf } from '../../../../protocols/wayland/scanner/emit-bindings.ts';
 import { type GeneratedFiles, MissingXml, generate } from '../../../../protocols/wayland/scanner/generate.ts';
 import { OlderXml, parseProtocol } from '../../../../protocols/wayland/scanner/parse.ts';
 import { INTERFACES } from '../../display/wayland/client/codec.ts';
@@ -81,6 +82,21 @@ test('XML older than what we know is told from XML that is wrong', () => {
   expect(() => parseProtocol('toy', xml, { toy_train: 1 })).toThrow(OlderXml);
   expect(() => parseProtocol('toy', '<interface/>', { toy_thing: 1 })).toThrow('no protocol');
   expect(() => parseProtocol('toy', xml.replace('type="uint"', 'type="number"'), { toy_thing: 2 })).toThrow('of type number');
+});
+
+test('the bindings of nullable objects and strings in events, and of arrays in requests, use the codec\u2019s calls for them', () => {
+  const rare = `<protocol name="rare">
+    <interface name="rare_thing" version="1">
+      <request name="fill"><arg name="bytes" type="array"/></request>
+      <event name="chosen"><arg name="thing" type="object" interface="rare_thing" allow-null="true"/><arg name="text" type="string" allow-null="true"/></event>
+    </interface>
+  </protocol>`;
+  const protocol = parseProtocol('rare', rare, { rare_thing: 1 });
+  const emitted = emitBindings(protocol, '', knownOf([protocol]));
+  expect(emitted).toContain("import { arraySize } from '../outgoing.ts';");
+  expect(emitted).toContain('const out = this.request(0, 8 + arraySize(bytes));\n    out.array(bytes);\n    out.end();');
+  expect(emitted).toContain('const thing = this.connection.objects.resolveNullable(RareThing, event.uint());');
+  expect(emitted).toContain('const text = event.nullableString();');
 });
 
 test('the tables hold every interface a message of theirs speaks of, but those of tablets and popups', () => {

@@ -122,6 +122,26 @@ test('an object of another interface as an argument ends the connection', async 
   await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output');
 });
 
+test('an unknown object as an argument ends the connection', async () => {
+  const [, far] = it.conjure(WlSurface);
+  far.send('enter', 4711);
+  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to unknown object 4711, expected wl_output');
+});
+
+test('the error about a malformed event names object, interface, event and the last request to the object', async () => {
+  const surface = it.compositor.createSurface();
+  surface.commit();
+  await it.display.roundtrip();
+  it.far(surface).send('enter', surface.id);
+  await expect(it.display.roundtrip()).rejects.toMatchObject({
+    code: 'malformed',
+    message: 'the compositor sent a malformed event wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output (the last request to it was commit)',
+    interface: 'wl_surface',
+    objectId: 4,
+    request: 'commit',
+  });
+});
+
 test('a null object where there must be one ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 0);
