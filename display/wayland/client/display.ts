@@ -6,30 +6,35 @@ import { Malformed, type WaylandCloseReason, WaylandError } from './errors.ts';
 import type { WlRegistry } from './generated/wayland.ts';
 import type { WaylandClass, WaylandObject } from './object.ts';
 
-/** What a compositor may offer at one time; none comes near. */
+/** The most globals a compositor may offer at one time; real compositors stay far below. */
 const MAX_GLOBALS = 4096;
 
-/** Something the compositor offers. */
+/** An object that the compositor offers to bind. */
 export interface WaylandGlobal {
+  /** Identifies the global within the connection. */
   readonly name: number;
   readonly interface: string;
-  /** The highest the compositor speaks. */
+  /** The highest version that the compositor supports. */
   readonly version: number;
 }
 
 export interface ConnectOptions {
   /**
-   * Path of the compositor's socket, its name below XDG_RUNTIME_DIR, or a connected socket, which
-   * is consumed. Without it WAYLAND_SOCKET and WAYLAND_DISPLAY say where.
+   * Path of the compositor's socket, its name below XDG_RUNTIME_DIR, or a connected socket, which is consumed.
+   * Without it, WAYLAND_SOCKET (a connected socket that this process inherited), WAYLAND_DISPLAY or `wayland-0` is
+   * used, as libwayland does.
    */
   readonly socket?: string | OwnedFd;
-  /** Gives up waiting for a compositor that does not answer. */
+  /** Aborts `connect` while the compositor does not answer. */
   readonly signal?: AbortSignal;
 }
 
 type Listener<Argument> = (argument: Argument) => void;
 
-/** A connection to a compositor, and what that offers. It keeps the process alive until disposed. */
+/**
+ * A connection to a compositor and the globals it offers. It keeps the process alive until it is disposed or the
+ * compositor ends it; both release all resources and destroy all objects.
+ */
 export class WaylandDisplay implements Disposable {
   readonly #connection: Connection;
   readonly #registry: WlRegistry;
@@ -48,8 +53,9 @@ export class WaylandDisplay implements Disposable {
   }
 
   /**
-   * Connects, and resolves when all globals are known. Rejects with WaylandError `connect`, which
-   * says where we looked; with the reason when the connection ends at once; with the signal's.
+   * Connects, and resolves when all globals are known. The caller disposes the display. Rejects with WaylandError
+   * `connect`, which says what was tried; with the close reason if the connection ends first; with the signal's
+   * reason if it aborts. A socket that was passed in is closed in all these cases.
    */
   static async connect({ socket, signal }: ConnectOptions = {}): Promise<WaylandDisplay> {
     const display = new WaylandDisplay(socket instanceof OwnedFd ? socket : openSocket(socket, process.env));
@@ -69,7 +75,7 @@ export class WaylandDisplay implements Disposable {
     }
   }
 
-  /** What the compositor offers now, by name. */
+  /** The globals that exist now, by their name. */
   get globals(): ReadonlyMap<number, WaylandGlobal> {
     return this.#globals;
   }
@@ -80,16 +86,22 @@ export class WaylandDisplay implements Disposable {
   }
 
   /**
-   * Binds `global`, or the first one of the interface, with the highest version that you
-   * (`maxVersion`), the compositor and our tables know. Null if there is none (any more).
+   * Binds `global`, by default the first one with this interface. The version is the highest that the caller
+   * (`maxVersion`), the compositor and the generated class support. Null if there is no such global, or it was
+   * removed. RangeError if `global` has another interface.
    */
   bind<T extends WaylandObject>(type: WaylandClass<T>, maxVersion: number, global = this.#first(type)): T | null {
     if (!global || this.#globals.get(global.name) !== global) return null;
-    if (global.interface !== type.interface.name) throw new RangeError(`${global.interface} bound as ${type.interface.name}`);
+    if (global.interface !== type.interface.name) {
+      throw new RangeError(`cannot bind global ${global.name} as ${type.interface.name}: it is a ${global.interface}`);
+    }
     return this.#registry.bind(global.name, type, Math.min(maxVersion, global.version, type.interface.version));
   }
 
-  /** Resolves when the compositor has handled all requests made so far, and its events were dispatched. Rejects with the close reason. */
+  /**
+   * Resolves when the compositor has handled all requests made so far and the events it sent in answer were
+   * dispatched (wl_display.sync). Rejects with the close reason if the connection ends first.
+   */
   roundtrip(): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.closeReason) {
@@ -106,27 +118,32 @@ export class WaylandDisplay implements Disposable {
     });
   }
 
-  /** Sends requests now, not at the end of the event loop's turn. */
+  /** Sends the waiting requests now instead of at the end of the event loop's turn. Does not throw: see `onClosed`. */
   flush(): void {
     this.#connection.flush();
   }
 
-  /** A global that came after `connect`. Returns how to stop listening, as the other two. */
+  /** Calls `listener` for each global added after `connect`. Returns a function that stops this. */
   onGlobalAdded(listener: (global: WaylandGlobal) => void): () => void {
     return listen(this.#added, listener);
   }
 
-  /** Objects bound to it do nothing any more: dispose them. */
+  /**
+   * Calls `listener` when a global was removed: dispose the objects bound to it. Returns a function that stops this.
+   */
   onGlobalRemoved(listener: (global: WaylandGlobal) => void): () => void {
     return listen(this.#removed, listener);
   }
 
-  /** The connection ended, by dispose too; it and all objects are released by then. */
+  /**
+   * Calls `listener` once when the connection has ended, by dispose as well as by an error, after all resources were
+   * released. Returns a function that stops this.
+   */
   onClosed(listener: (reason: WaylandCloseReason) => void): () => void {
     return listen(this.#closed, listener);
   }
 
-  /** Closes the connection. What was not sent is lost: `flush` first, or `roundtrip`. */
+  /** Closes the connection. Requests that were not sent are lost: call `flush` or `roundtrip` before if they matter. */
   [Symbol.dispose](): void {
     this.#connection[Symbol.dispose]();
   }
@@ -137,15 +154,17 @@ export class WaylandDisplay implements Disposable {
   }
 
   #add(global: WaylandGlobal): void {
-    if (this.#globals.has(global.name) || global.version === 0) throw new Malformed(`it is ${global.interface} ${global.name}, version ${global.version}`);
-    if (this.#globals.size >= MAX_GLOBALS) throw new Malformed(`more than ${MAX_GLOBALS} globals`);
+    const { name, interface: interfaceName, version } = global;
+    if (version === 0) throw new Malformed(`global ${name} (${interfaceName}) has version 0`);
+    if (this.#globals.has(name)) throw new Malformed(`global ${name} (${interfaceName}) has the name of another global`);
+    if (this.#globals.size >= MAX_GLOBALS) throw new Malformed(`the compositor offers more than ${MAX_GLOBALS} globals`);
     this.#globals.set(global.name, global);
     emit(this.#added, global);
   }
 
   #remove(name: number): void {
     const global = this.#globals.get(name);
-    if (!global) throw new Malformed(`there is no global ${name}`);
+    if (!global) throw new Malformed(`global ${name} does not exist`);
     this.#globals.delete(name);
     emit(this.#removed, global);
   }
@@ -168,9 +187,9 @@ function emit<Argument>(listeners: ReadonlySet<Listener<Argument>>, argument: Ar
 }
 
 /**
- * A socket to the compositor: at `name`, a path or a name below XDG_RUNTIME_DIR. Without one as
- * the environment says: WAYLAND_SOCKET, a connected socket we inherited, which is taken out of
- * `env`; WAYLAND_DISPLAY; `wayland-0`. WaylandError `connect`.
+ * Connects to the compositor's socket `name`, a path or a name below XDG_RUNTIME_DIR. Without a name, takes the
+ * inherited socket of WAYLAND_SOCKET, and removes that variable from `env`; else connects to WAYLAND_DISPLAY or
+ * `wayland-0`. The caller owns the result. WaylandError `connect`.
  */
 export function openSocket(name: string | undefined, env: NodeJS.ProcessEnv): OwnedFd {
   if (name === undefined && env.WAYLAND_SOCKET !== undefined) return inheritSocket(env);
@@ -178,19 +197,19 @@ export function openSocket(name: string | undefined, env: NodeJS.ProcessEnv): Ow
   try {
     return connectUnix(path);
   } catch (error) {
-    throw new WaylandError('connect', `no Wayland compositor at ${path}: ${String(error)}`, { cause: error });
+    throw new WaylandError('connect', `cannot connect to a Wayland compositor at ${path}: ${String(error)}`, { cause: error });
   }
 }
 
 function inheritSocket(env: NodeJS.ProcessEnv): OwnedFd {
   const value = env.WAYLAND_SOCKET!;
-  // Whoever comes next, a child for one, must not take it again.
+  // Neither a later `connect` nor a child process may use the same socket.
   delete env.WAYLAND_SOCKET;
   try {
-    if (!/^\d+$/.test(value)) throw new RangeError('not a number');
+    if (!/^\d+$/.test(value)) throw new RangeError('it is not a number');
     return OwnedFd.inherit(Number(value));
   } catch (error) {
-    throw new WaylandError('connect', `WAYLAND_SOCKET=${value} is no open file descriptor: ${String(error)}`, { cause: error });
+    throw new WaylandError('connect', `WAYLAND_SOCKET=${value} is not an open file descriptor: ${String(error)}`, { cause: error });
   }
 }
 
@@ -199,8 +218,9 @@ function socketPath(name: string | undefined, env: NodeJS.ProcessEnv): string {
   if (isAbsolute(display)) return display;
   const directory = env.XDG_RUNTIME_DIR ?? '';
   if (!isAbsolute(directory)) {
-    const is = directory === '' ? 'is not set' : `is no absolute path (${directory})`;
-    throw new WaylandError('connect', `no Wayland compositor: ${display} is looked for in XDG_RUNTIME_DIR, which ${is}; set it, or give the socket's full path`);
+    const fault = directory === '' ? 'is not set' : `is not an absolute path (${directory})`;
+    const remedy = 'set it, or give the full path of the socket';
+    throw new WaylandError('connect', `cannot look for the Wayland socket ${display}: XDG_RUNTIME_DIR ${fault}; ${remedy}`);
   }
   return join(directory, display);
 }

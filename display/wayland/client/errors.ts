@@ -1,21 +1,23 @@
 import { ScanoutError } from '../../../src/sys/errors.ts';
 
 /**
- * `connect`: there is no compositor where we looked. Why a connection ended: `closed`, by our own
- * dispose; `gone`, the compositor hung up; `stalled`, it stopped reading; `system`, a system call
- * failed (`cause`). `destroyed`: an object was used after its end.
+ * Codes: `connect`, no compositor could be reached. As a close reason: `closed`, the display was disposed; `gone`, the
+ * compositor hung up; `stalled`, it stopped reading; `system`, a system call failed (see `cause`). Thrown by requests:
+ * `destroyed`, the object was destroyed before; `closed`, the connection has ended (its reason is the `cause`).
  */
 export class WaylandError extends ScanoutError<'connect' | 'closed' | 'gone' | 'stalled' | 'system' | 'destroyed'> {}
 
-/** A request the bound version of its interface does not have: check `object.version` first. */
+/** Thrown by a request that the bound version of the interface does not have: check `object.version` before. */
 export class WaylandVersionError extends ScanoutError<'version'> {
   readonly interface: string;
   readonly request: string;
+  /** The version that added the request. */
   readonly needed: number;
+  /** The version of the object. */
   readonly bound: number;
 
   constructor(interfaceName: string, request: string, needed: number, bound: number) {
-    super('version', `${interfaceName}.${request} came with version ${needed}; this object has version ${bound}`);
+    super('version', `${interfaceName}.${request} needs version ${needed}, but this object has version ${bound}`);
     this.interface = interfaceName;
     this.request = request;
     this.needed = needed;
@@ -23,20 +25,20 @@ export class WaylandVersionError extends ScanoutError<'version'> {
   }
 }
 
-/** About which object, and what of it, a protocol error is. Null where the wire does not tell. */
+/** What a protocol error is about; null where the wire does not say. */
 export interface ProtocolErrorDetails {
   readonly interface: string | null;
   readonly objectId: number;
-  /** Of the interface's error enum. */
+  /** A value of the interface's error enum, and its name. */
   readonly errorCode?: number;
   readonly errorName?: string | null;
-  /** The request sent to that object last. */
+  /** The last request that was sent to the object. */
   readonly request?: string | null;
 }
 
 /**
- * The connection ended because one side broke the protocol: `refused`, we did, says the
- * compositor (wl_display.error); `malformed`, what it sent cannot be read.
+ * The connection ended because one side broke the protocol. `refused`: this client did, according to the compositor
+ * (wl_display.error). `malformed`: the compositor did, by an event that cannot be read.
  */
 export class WaylandProtocolError extends ScanoutError<'refused' | 'malformed'> {
   readonly interface: string | null;
@@ -58,5 +60,5 @@ export class WaylandProtocolError extends ScanoutError<'refused' | 'malformed'> 
 /** Why a connection ended. */
 export type WaylandCloseReason = WaylandError | WaylandProtocolError;
 
-/** Inside the client: the message being read is not what the protocol says. */
+/** Thrown inside the client while an event is read that breaks the protocol; completes "malformed event x: ...". */
 export class Malformed extends Error {}

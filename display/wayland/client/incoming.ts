@@ -70,12 +70,18 @@ export class Incoming implements Disposable {
     return this.#bytes.subarray(this.#at << 2, this.#limit << 2);
   }
 
-  /** The descriptors that have arrived and were not claimed by earlier messages, the current message's first. For traces. */
+  /**
+   * The descriptors that have arrived and were not claimed by earlier messages, the current message's first. Borrowed,
+   * for traces.
+   */
   get fds(): readonly BorrowedFd[] {
     return this.#fds;
   }
 
-  /** Ends the reading of a message. Its descriptors now belong to whoever called `fd`; until here they belong to `this`. */
+  /**
+   * Ends the reading of a message. The descriptors that `fd` returned belong to the caller from here on; before, they
+   * are closed with `this`, so a message that turns out to be malformed leaks nothing.
+   */
   end(): void {
     if (this.#at !== this.#limit) throw new Malformed(`it is ${(this.#limit - this.#at) * 4} bytes too long`);
     for (; this.#claimed > 0; this.#claimed--) this.#fds.shift();

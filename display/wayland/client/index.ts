@@ -1,8 +1,9 @@
 /**
- * A Wayland client in TypeScript, usable alone: no libwayland, and file descriptors pass. Each
- * interface is a class, a request is a method, and events go to the object's `listener`.
+ * A Wayland client in TypeScript, without libwayland, that can send and receive file descriptors. Each interface is a
+ * class, a request is a method, and events call the object's `listener`. `WAYLAND_DEBUG=1` in the environment prints
+ * every message to stderr.
  *
- * Lists what the compositor offers and shows a grey window until it has been painted:
+ * This example lists the compositor's globals and shows a grey window until it has been painted once:
  *
  * ```ts
  * import { createMemfd, Mapping, WaylandDisplay, WlCompositor, WlShm, WlShmFormat, XdgWmBase } from 'scanout-bridge/wayland-client';
@@ -26,7 +27,7 @@
  * const surface = compositor.createSurface();
  * const window = shell.getXdgSurface(surface);
  * window.getToplevel().setTitle('A picture');
- * surface.commit(); // the compositor answers by configuring the window
+ * surface.commit(); // The compositor answers by configuring the window.
  * await new Promise<void>((resolve) => {
  *   window.listener = {
  *     configure(serial) {

@@ -11,7 +11,7 @@ const MAX_FDS = 512;
 const NO_BYTES = new Uint8Array(0);
 const encoder = new TextEncoder();
 
-/** Is given each complete request: its arguments without the header, and its file descriptors. Both only for the call. */
+/** Called with each complete request: its arguments without the header, and its file descriptors, both borrowed. */
 export type RequestObserver = (objectId: number, opcode: number, body: Uint8Array, fds: readonly BorrowedFd[]) => void;
 
 /** Size in bytes of a string argument. */
@@ -35,7 +35,7 @@ export class Outgoing implements Disposable {
   #bytes = this.#memory.bytes;
   /** The wire uses host byte order; uint and int are the same 32 bits. */
   #words = new Int32Array(this.#bytes.buffer);
-  /** Byte range of the complete requests that wait. `#end` is a multiple of 4; `#start` need not be after a partial send. */
+  /** Byte range of the complete requests that wait. Only `#end` is always a multiple of 4: a send may be partial. */
   #start = 0;
   #end = 0;
   /** Index of the word that the next argument is written to. */
@@ -61,7 +61,7 @@ export class Outgoing implements Disposable {
    * False if a limit is reached: the compositor has left too many bytes or descriptors unread.
    */
   makeRoom(size: number): boolean {
-    // A partial send may have ended inside a word. What precedes it in that word stays, so that requests remain aligned.
+    // A partial send may have ended inside a word. That whole word stays, so that requests remain aligned.
     const sent = this.#start & ~3;
     this.#bytes.copyWithin(0, sent, this.#end);
     this.#start -= sent;

@@ -8,7 +8,7 @@ import { INTERFACES } from '../../display/wayland/client/codec.ts';
 
 const root = join(import.meta.dirname, '../../../..');
 
-/** True on a developer's machine without the XML, or with XML older than ours; he is told. */
+/** True, with a printed reason, on a developer's machine whose protocol XML is missing or too old. */
 function skipWithoutXml(): boolean {
   try {
     generate();
@@ -21,18 +21,18 @@ function skipWithoutXml(): boolean {
   return false;
 }
 
-describe.skipIf(skipWithoutXml())('the generated files', () => {
+describe.skipIf(skipWithoutXml())('generated Wayland files', () => {
   let files: GeneratedFiles;
 
   beforeAll(() => {
     files = generate();
   });
 
-  test('are what the installed XML gives', () => {
+  test('are what the scanner makes of the installed XML', () => {
     for (const [path, text] of files) expect(readFileSync(join(root, path), 'utf8'), path).toBe(text);
   });
 
-  test('are all there are', () => {
+  test('have no stale file beside them', () => {
     const directories = ['protocols/wayland/generated', 'display/wayland/client/generated'];
     const present = directories.flatMap((directory) => readdirSync(join(root, directory)).map((name) => `${directory}/${name}`));
     expect(present.sort()).toEqual([...files.keys()].sort());
@@ -61,7 +61,7 @@ const xml = `<?xml version="1.0"?>
   <interface name="toy_box" version="1"/>
 </protocol>`;
 
-test('what came after the version we know, and interfaces not on the list, are left out', () => {
+test('parseProtocol leaves out what is newer than the listed version, and interfaces that are not listed', () => {
   const { interfaces } = parseProtocol('toy', xml, { toy_thing: 2 });
   expect(interfaces).toEqual([
     {
@@ -77,14 +77,14 @@ test('what came after the version we know, and interfaces not on the list, are l
   ]);
 });
 
-test('XML older than what we know is told from XML that is wrong', () => {
+test('parseProtocol throws OlderXml for XML older than the listed version, and another error for invalid XML', () => {
   expect(() => parseProtocol('toy', xml, { toy_thing: 4 })).toThrow(OlderXml);
   expect(() => parseProtocol('toy', xml, { toy_train: 1 })).toThrow(OlderXml);
   expect(() => parseProtocol('toy', '<interface/>', { toy_thing: 1 })).toThrow('no protocol');
   expect(() => parseProtocol('toy', xml.replace('type="uint"', 'type="number"'), { toy_thing: 2 })).toThrow('of type number');
 });
 
-test('the bindings of nullable objects and strings in events, and of arrays in requests, use the codec\u2019s calls for them', () => {
+test('emitBindings handles nullable objects and strings in events, and arrays in requests', () => {
   const rare = `<protocol name="rare">
     <interface name="rare_thing" version="1">
       <request name="fill"><arg name="bytes" type="array"/></request>
@@ -99,7 +99,7 @@ test('the bindings of nullable objects and strings in events, and of arrays in r
   expect(emitted).toContain('const text = event.nullableString();');
 });
 
-test('the tables hold every interface a message of theirs speaks of, but those of tablets and popups', () => {
+test('Wayland tables: every interface that a message refers to has one, except those of tablets and popups', () => {
   const named = [...INTERFACES.values()].flatMap(({ requests, events }) => [...requests, ...events].flatMap(({ args }) => args.map((arg) => arg.interface)));
   const unknown = new Set(named.filter((name) => name !== undefined && !INTERFACES.has(name)));
   expect([...unknown].sort()).toEqual(['xdg_popup', 'xdg_positioner', 'zwp_tablet_tool_v2']);

@@ -1,4 +1,4 @@
-/** Every request and event of every protocol: the generated code against the general codec, over a socket. */
+/** Every request and event: the generated classes against the table-driven codec of the tests, over a socket. */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as client from '../../../../../display/wayland/client/index.ts';
@@ -35,7 +35,7 @@ afterEach(() => {
   memfd[Symbol.dispose]();
 });
 
-/** What an argument may be. For an object: whether it is there; the object itself is made when it is needed. */
+/** Random values of an argument. For an object: whether it is there; `bothSides` creates the object. */
 function valueOf({ type, nullable }: ArgumentTable): fc.Arbitrary<unknown> {
   switch (type) {
     case 'int':
@@ -57,7 +57,7 @@ function valueOf({ type, nullable }: ArgumentTable): fc.Arbitrary<unknown> {
   }
 }
 
-/** Both sides' idea of a value: `near` for our methods and listeners, `far` for the fake's. */
+/** A value as each side represents it: `near` for the client's methods and listeners, `far` for the fake compositor. */
 function bothSides({ type, interface: interfaceName }: ArgumentTable, value: unknown): { near: unknown; far: unknown } {
   if (type === 'fd') return { near: memfd, far: memfd };
   if (type !== 'object') return { near: value, far: value };
@@ -66,7 +66,7 @@ function bothSides({ type, interface: interfaceName }: ArgumentTable, value: unk
   return { near, far };
 }
 
-/** For comparison: a descriptor by its file, objects by what they are. */
+/** A comparable form: a descriptor by its file's size, an object by id, interface and version. */
 function essence(value: unknown): unknown {
   if (value instanceof OwnedFd) return { fileSize: fileSize(value) };
   if (value instanceof WaylandObject || value instanceof FakeObject) return { id: value.id, interface: value.interface.name, version: value.version };
@@ -74,19 +74,19 @@ function essence(value: unknown): unknown {
 }
 
 const bindable = ({ args }: MessageTable): boolean => args.every((arg) => arg.interface === undefined || INTERFACES.has(arg.interface));
-/** What the connection itself speaks is tested with it. */
+/** Interfaces that the connection itself uses; its own tests cover them. */
 const own = (table: InterfaceTable): boolean => ['wl_display', 'wl_registry'].includes(table.name);
 const requests = [...INTERFACES.values()].filter((table) => !own(table)).flatMap((table) => table.requests.filter(bindable).map((message) => ({ name: `${table.name}.${message.name}`, table, message })));
 const events = [...INTERFACES.values()].filter((table) => !own(table)).flatMap((table) => table.events.map((message) => ({ name: `${table.name}.${message.name}`, table, message })));
 
 const values = ({ args }: MessageTable): fc.Arbitrary<unknown[]> => fc.tuple(...args.map(valueOf));
 
-test('every interface has its class', () => {
+test('generated bindings: every interface of the protocol tables has a class', () => {
   expect([...classes.keys()].sort()).toEqual([...INTERFACES.keys()].sort());
 });
 
-describe('requests', () => {
-  test.each(requests)('$name arrives as it was made', async ({ name, table, message }) => {
+describe('a Wayland request', () => {
+  test.each(requests)('$name arrives with the arguments it was made with', async ({ name, table, message }) => {
     await fc.assert(
       fc.asyncProperty(values(message), async (given) => {
         const [object] = it.conjure(classes.get(table.name)!);
@@ -103,7 +103,7 @@ describe('requests', () => {
     );
   });
 
-  test.each(requests.filter(({ message }) => message.since > 1))('$name is refused at a lower version, and nothing is sent', async ({ table, message }) => {
+  test.each(requests.filter(({ message }) => message.since > 1))('$name throws at a version without it, and nothing is sent', async ({ table, message }) => {
     const [object] = it.conjure(classes.get(table.name)!, message.since - 1);
     const args = message.args.filter(({ type }) => type !== 'new_id').map((arg) => bothSides(arg, fc.sample(valueOf(arg), 1)[0]).near);
     const before = it.server.requests.length;
@@ -113,8 +113,8 @@ describe('requests', () => {
   });
 });
 
-describe('events', () => {
-  test.each(events)('$name arrives as it was sent', async ({ table, message }) => {
+describe('a Wayland event', () => {
+  test.each(events)('$name calls the listener with the arguments that were sent', async ({ table, message }) => {
     await fc.assert(
       fc.asyncProperty(values(message), async (given) => {
         const [object, far] = it.conjure(classes.get(table.name)!);
@@ -138,7 +138,7 @@ describe('events', () => {
   });
 });
 
-test('fixed numbers are rounded to 1/256 and refused where they do not fit', async () => {
+test('Wayland fixed-point numbers are rounded to 1/256, and throw RangeError if they do not fit into 32 bits', async () => {
   const [pointer, far] = it.conjure(client.WlPointer);
   const heard: number[] = [];
   pointer.listener = { axis: (_time, _axis, value) => heard.push(value) };

@@ -1,4 +1,4 @@
-/** The wire format once more, the slow and general way: what a message is, is read from its table as it comes. */
+/** A second, table-driven implementation of the wire format, to test the client's against: slow and general. */
 import * as cursorShape from '../../../../../protocols/wayland/generated/cursor-shape.ts';
 import * as fractionalScale from '../../../../../protocols/wayland/generated/fractional-scale.ts';
 import * as shortcutsInhibit from '../../../../../protocols/wayland/generated/keyboard-shortcuts-inhibit.ts';
@@ -21,7 +21,7 @@ const modules: readonly object[] = [
   ...[tearingControl, singlePixelBuffer, cursorShape, relativePointer, pointerConstraints, shortcutsInhibit],
 ];
 
-/** Every interface we know, by name. */
+/** Every interface with a table, by name. */
 export const INTERFACES: ReadonlyMap<string, InterfaceTable> = new Map(
   modules
     .flatMap((module) => Object.values(module) as object[])
@@ -31,21 +31,21 @@ export const INTERFACES: ReadonlyMap<string, InterfaceTable> = new Map(
 
 export function interfaceOf(name: string): InterfaceTable {
   const table = INTERFACES.get(name);
-  if (!table) throw new Error(`${name} is not among our protocols`);
+  if (!table) throw new Error(`no table for interface ${name}`);
   return table;
 }
 
-/** int, uint, fixed; string; object and new_id by their id; array; fd. */
+/** The value of an argument; an object or new_id is its id. */
 export type WireValue = number | string | null | Uint8Array | OwnedFd;
 
-/** A new_id of any interface. */
+/** A new_id argument whose interface is part of the message. */
 export interface GenericNewId {
   readonly interface: string;
   readonly version: number;
   readonly id: number;
 }
 
-/** A message without its descriptors, which go beside it. */
+/** Encodes a message. Descriptors are not part of the bytes: send them along. */
 export function encodeMessage(objectId: number, opcode: number, args: readonly ArgumentTable[], values: readonly WireValue[]): Buffer {
   if (args.length !== values.length) throw new Error(`${values.length} values for ${args.map(({ name }) => name).join(', ')}`);
   const body = Buffer.concat(args.map(({ type }, i) => encodeValue(type, values[i]!)));
@@ -77,7 +77,7 @@ function word(value: number): Buffer {
   return bytes;
 }
 
-/** The arguments of a whole message; `takeFd` gives the next descriptor. Throws on what is too short or too long. */
+/** Decodes the arguments of a complete message; `takeFd` returns the next descriptor. Throws if the length is wrong. */
 export function decodeMessage(message: Buffer, table: MessageTable, takeFd: () => OwnedFd): (WireValue | GenericNewId)[] {
   let at = 8;
   const uint = (): number => message.readUInt32LE((at += 4) - 4);
@@ -85,13 +85,13 @@ export function decodeMessage(message: Buffer, table: MessageTable, takeFd: () =
     const length = uint();
     const from = at;
     at += (length + 3) & ~3;
-    if (at > message.length) throw new Error(`${table.name}: ${length} bytes run past the end`);
+    if (at > message.length) throw new Error(`${table.name}: ${length} bytes run past the end of the message`);
     return Buffer.from(message.subarray(from, from + length));
   };
   const string = (): string | null => {
     const raw = bytes();
     if (raw.length === 0) return null;
-    if (raw.indexOf(0) !== raw.length - 1) throw new Error(`${table.name}: a string that does not end with its only zero byte`);
+    if (raw.indexOf(0) !== raw.length - 1) throw new Error(`${table.name}: a string does not end with its only zero byte`);
     return raw.toString('utf8', 0, raw.length - 1);
   };
   const decode = ({ type, interface: interfaceName }: ArgumentTable): WireValue | GenericNewId => {
@@ -113,6 +113,6 @@ export function decodeMessage(message: Buffer, table: MessageTable, takeFd: () =
     }
   };
   const values = table.args.map(decode);
-  if (at !== message.length) throw new Error(`${table.name}: ${message.length - at} bytes too many`);
+  if (at !== message.length) throw new Error(`${table.name}: ${message.length - at} bytes are left over`);
   return values;
 }

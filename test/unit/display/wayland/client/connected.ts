@@ -23,12 +23,12 @@ export class Connected implements Disposable {
     return this.server.client;
   }
 
-  /** What the server has of an object. */
+  /** The server's side of an object. */
   far(object: WaylandObject): FakeObject {
     return this.client.objects.get(object.id)!;
   }
 
-  /** An object both sides believe in, whatever request might have made it. */
+  /** Creates an object on both sides without the request or event that would create it. */
   conjure<T extends WaylandObject>(type: WaylandClass<T>, version = type.interface.version): [near: T, far: FakeObject] {
     const near = this.compositor.connection.objects.create(type, version);
     return [near, this.client.newObject(type.interface.name, version, near.id)];

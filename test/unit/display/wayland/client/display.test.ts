@@ -11,7 +11,7 @@ import { FakeServer } from '../fake-server.ts';
 
 expectNoLeaks();
 
-describe('where the compositor is looked for', () => {
+describe('openSocket', () => {
   let directory: string;
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'wayland-'));
@@ -19,18 +19,18 @@ describe('where the compositor is looked for', () => {
   afterEach(() => rmSync(directory, { recursive: true }));
 
   test.each([
-    ['a name below XDG_RUNTIME_DIR', 'chosen', 'chosen', {}],
+    ['a name below XDG_RUNTIME_DIR that is passed in', 'chosen', 'chosen', {}],
     ['WAYLAND_DISPLAY', 'chosen', undefined, { WAYLAND_DISPLAY: 'chosen' }],
-    ['wayland-0', 'wayland-0', undefined, {}],
+    ['wayland-0 if WAYLAND_DISPLAY is not set', 'wayland-0', undefined, {}],
     ['wayland-0 if WAYLAND_DISPLAY is empty', 'wayland-0', undefined, { WAYLAND_DISPLAY: '' }],
-  ])('%s', async (_, file, name, env) => {
+  ])('connects to %s', async (_, file, name, env) => {
     using server = new FakeServer();
     server.listen(join(directory, file));
     using display = await WaylandDisplay.connect({ socket: openSocket(name, { XDG_RUNTIME_DIR: directory, ...env }) });
     expect(display.closeReason).toBeNull();
   });
 
-  test('a full path, whatever the environment says', async () => {
+  test('connects to a full path without XDG_RUNTIME_DIR', async () => {
     using server = new FakeServer();
     server.listen(join(directory, 'sock'));
     using display = await WaylandDisplay.connect({ socket: join(directory, 'sock') });
@@ -38,32 +38,32 @@ describe('where the compositor is looked for', () => {
     expect(display.closeReason).toBeNull();
   });
 
-  test('WAYLAND_SOCKET first, once, and it is not passed on', async () => {
+  test('prefers WAYLAND_SOCKET and removes it from the environment', async () => {
     using server = new FakeServer();
-    const env = { WAYLAND_SOCKET: String(server.connect().take()), WAYLAND_DISPLAY: 'nobody' };
+    const env = { WAYLAND_SOCKET: String(server.connect().take()), WAYLAND_DISPLAY: 'absent' };
     using display = await WaylandDisplay.connect({ socket: openSocket(undefined, env) });
     expect(display.closeReason).toBeNull();
-    expect(env).toEqual({ WAYLAND_DISPLAY: 'nobody' });
+    expect(env).toEqual({ WAYLAND_DISPLAY: 'absent' });
   });
 
-  test('where nobody is, the error says what was tried', () => {
-    expect(() => openSocket('nobody', { XDG_RUNTIME_DIR: directory })).toThrow(`no Wayland compositor at ${directory}/nobody: SysError: connect: ENOENT`);
-    expect(() => openSocket('nobody', {})).toThrow('nobody is looked for in XDG_RUNTIME_DIR, which is not set');
-    expect(() => openSocket(undefined, { XDG_RUNTIME_DIR: 'run' })).toThrow('wayland-0 is looked for in XDG_RUNTIME_DIR, which is no absolute path (run)');
-    expect(() => openSocket(undefined, { WAYLAND_SOCKET: '999' })).toThrow('WAYLAND_SOCKET=999 is no open file descriptor');
+  test('throws an error that says what was tried if there is no compositor', () => {
+    expect(() => openSocket('absent', { XDG_RUNTIME_DIR: directory })).toThrow(`cannot connect to a Wayland compositor at ${directory}/absent: SysError: connect: ENOENT`);
+    expect(() => openSocket('absent', {})).toThrow('cannot look for the Wayland socket absent: XDG_RUNTIME_DIR is not set; set it, or give the full path');
+    expect(() => openSocket(undefined, { XDG_RUNTIME_DIR: 'run' })).toThrow('cannot look for the Wayland socket wayland-0: XDG_RUNTIME_DIR is not an absolute path (run)');
+    expect(() => openSocket(undefined, { WAYLAND_SOCKET: '999' })).toThrow('WAYLAND_SOCKET=999 is not an open file descriptor');
     expect(() => openSocket(undefined, { WAYLAND_SOCKET: 'x' })).toThrow(WaylandError);
     expect(() => openSocket(`/${'x'.repeat(200)}`, {})).toThrow('ENAMETOOLONG');
   });
 });
 
-describe('connecting', () => {
-  test('to a compositor that hangs up at once rejects with that', async () => {
+describe('WaylandDisplay.connect', () => {
+  test('rejects with `gone` if the compositor hangs up at once', async () => {
     const [near, far] = socketPair();
     far[Symbol.dispose]();
     await expect(WaylandDisplay.connect({ socket: near })).rejects.toMatchObject({ code: 'gone' });
   });
 
-  test('to one that never answers can be given up', async () => {
+  test('rejects with the reason of its signal if the compositor never answers', async () => {
     const [near, far] = socketPair();
     const abort = new AbortController();
     const connecting = WaylandDisplay.connect({ socket: near, signal: abort.signal });
@@ -72,7 +72,7 @@ describe('connecting', () => {
     far[Symbol.dispose]();
   });
 
-  test('with a signal that is over already consumes the socket', async () => {
+  test('consumes the socket if its signal has aborted before', async () => {
     const [near, far] = socketPair();
     await expect(WaylandDisplay.connect({ socket: near, signal: AbortSignal.abort(new Error('late')) })).rejects.toThrow('late');
     expect(near.closed).toBe(true);
@@ -80,7 +80,7 @@ describe('connecting', () => {
   });
 });
 
-describe('globals', () => {
+describe('WaylandDisplay globals', () => {
   let server: FakeServer;
   beforeEach(() => {
     server = new FakeServer();
@@ -91,7 +91,7 @@ describe('globals', () => {
   });
   afterEach(() => server[Symbol.dispose]());
 
-  test('are all known when connected', async () => {
+  test('are all known when connect resolves', async () => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     expect([...display.globals.values()]).toEqual([
       { name: 1, interface: 'wl_compositor', version: 5 },
@@ -101,7 +101,7 @@ describe('globals', () => {
     ]);
   });
 
-  test('are bound with the highest version that both sides and the caller know', async () => {
+  test('are bound with the highest version that compositor, client and caller support', async () => {
     server.addGlobal('wl_shm', 99);
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     const bound = [display.bind(WlCompositor, 6), display.bind(WlCompositor, 4), display.bind(WlShm, 99)];
@@ -114,18 +114,18 @@ describe('globals', () => {
     ]);
   });
 
-  test('that are not there are bound as null', async () => {
+  test('that the compositor does not offer are bound as null', async () => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     expect(display.bind(WlSeat, 9)).toBeNull();
   });
 
-  test('of one interface are bound one by one', async () => {
+  test('are bound by name, and as another interface throw RangeError', async () => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     expect(display.bind(WlOutput, 4, display.globals.get(3))?.version).toBe(3);
     expect(() => display.bind(WlSeat, 9, display.globals.get(3))).toThrow(RangeError);
   });
 
-  test('come and go while connected', async () => {
+  test('are added and removed while connected, and tell the listeners that still listen', async () => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     const heard: unknown[] = [];
     display.onGlobalAdded(({ interface: name }) => heard.push(`+${name}`));
@@ -143,24 +143,24 @@ describe('globals', () => {
   });
 
   test.each([
-    ['a name given twice', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 1, 'wl_shm', 1)],
-    ['a version of 0', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 9, 'wl_shm', 0)],
-    ['removing what is not there', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global_remove', 9)],
-  ])('%s ends the connection', async (_, send) => {
+    ['with a name that is in use', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 1, 'wl_shm', 1)],
+    ['with version 0', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 9, 'wl_shm', 0)],
+    ['removed but never added', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global_remove', 9)],
+  ])('%s end the connection', async (_, send) => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     const registry = server.client.objects.get(2)!;
     send((event, ...values) => registry.send(event, ...values));
     await expect(display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'wl_registry' });
   });
 
-  test('without end are refused', async () => {
+  test('end the connection when there are more than 4096', async () => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     for (let i = 0; i < 5000; i++) server.addGlobal('wl_output', 1);
     await expect(display.roundtrip()).rejects.toThrow('more than 4096 globals');
   });
 });
 
-describe('the end', () => {
+describe('the end of a Wayland connection', () => {
   let server: FakeServer;
   let display: WaylandDisplay;
   beforeEach(async () => {
@@ -173,7 +173,7 @@ describe('the end', () => {
     server[Symbol.dispose]();
   });
 
-  test('by dispose is told once, when all is released', () => {
+  test('by dispose is reported once, after everything is released', () => {
     const closed = vi.fn();
     const compositor = display.bind(WlCompositor, 6)!;
     display.onClosed(closed);
@@ -187,7 +187,7 @@ describe('the end', () => {
     display.flush();
   });
 
-  test('of the compositor reaches roundtrips and listeners', async () => {
+  test('by a compositor that hangs up rejects roundtrips and calls onClosed listeners', async () => {
     const closed = vi.fn();
     display.onClosed(closed);
     const waiting = display.roundtrip();
@@ -197,7 +197,7 @@ describe('the end', () => {
     await expect(display.roundtrip()).rejects.toBe(display.closeReason);
   });
 
-  test('of the compositor does not make requests throw before it is told', async () => {
+  test('by a compositor that hangs up makes requests throw only after it was reported', async () => {
     const compositor = display.bind(WlCompositor, 6)!;
     await display.roundtrip();
     const closed = new Promise((resolve) => display.onClosed(resolve));
@@ -210,7 +210,7 @@ describe('the end', () => {
     expect(() => surface.commit()).toThrow(expect.objectContaining({ code: 'closed' }) as Error);
   });
 
-  test('by an error of the compositor tells of object, error and request', async () => {
+  test('by wl_display.error names object, error and last request', async () => {
     const surface = display.bind(WlCompositor, 6)!.createSurface();
     surface.setBufferScale(-1);
     const { object, client } = await server.next('wl_surface.set_buffer_scale');
@@ -226,7 +226,7 @@ describe('the end', () => {
     });
   });
 
-  test('by an error sent before a request could not be written still tells of the error', async () => {
+  test('by wl_display.error is reported with that error if writing a request fails first', async () => {
     const surface = display.bind(WlCompositor, 6)!.createSurface();
     await display.roundtrip();
     const { client } = server;
@@ -236,7 +236,7 @@ describe('the end', () => {
     await expect(new Promise((resolve) => display.onClosed(resolve))).resolves.toMatchObject({ code: 'refused', errorCode: 77, errorName: null });
   });
 
-  test('by an error behind many events is still told of when the compositor left requests unread', async () => {
+  test('by wl_display.error behind many events is reported with that error if requests were left unread', async () => {
     const { client } = server;
     client.pause();
     const surface = display.bind(WlCompositor, 6)!.createSurface();
@@ -250,13 +250,13 @@ describe('the end', () => {
     expect(surface.isDestroyed).toBe(true);
   });
 
-  test('of an object already gone names it by its id', async () => {
+  test('by wl_display.error about an unknown object names its id', async () => {
     const { client } = server;
     client.display.send('error', 4711, 1, 'who?');
     await expect(display.roundtrip()).rejects.toMatchObject({ code: 'refused', objectId: 4711, interface: null, message: expect.stringContaining('#4711: error 1: who?') as string });
   });
 
-  test('may come from a listener in the middle of events', async () => {
+  test('by dispose in a listener leaves the events behind it undispatched', async () => {
     const shm = new Promise<void>((resolve) => {
       display.onGlobalAdded(() => {
         display[Symbol.dispose]();

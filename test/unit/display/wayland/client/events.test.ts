@@ -17,12 +17,12 @@ afterEach(() => it[Symbol.dispose]());
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-/** Header and words of a message, as a compositor would have to make them to get them wrong. */
+/** A raw message, to send what no correct compositor sends. */
 function words(...values: number[]): Uint8Array {
   return new Uint8Array(Uint32Array.from(values).buffer);
 }
 
-test('a stream cut at every byte gives the same events', async () => {
+test('a Wayland event stream that is cut at any byte gives the same events', async () => {
   const [output] = it.conjure(WlOutput);
   const [keyboard] = it.conjure(WlKeyboard);
   const [toplevel] = it.conjure(XdgToplevel);
@@ -61,7 +61,7 @@ test('a stream cut at every byte gives the same events', async () => {
   }
 });
 
-test('strings and arrays of an event are the listener’s to keep', async () => {
+test('arrays of a Wayland event are copies that the listener may keep', async () => {
   const [toplevel, far] = it.conjure(XdgToplevel);
   const kept: Uint8Array[] = [];
   toplevel.listener = { configure: (_width, _height, states) => kept.push(states) };
@@ -73,42 +73,42 @@ test('strings and arrays of an event are the listener’s to keep', async () => 
 const header = (id: number, opcode: number, size: number): number[] => [id, size * 0x10000 + opcode];
 
 test.each<[string, (id: number) => Uint8Array, string]>([
-  ['a size below the header’s', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: its size is given as 4 bytes'],
-  ['a size of no whole words', (id) => words(...header(id, 2, 10), 0), 'its size is given as 10 bytes'],
+  ['a size smaller than the header', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: its size is given as 4 bytes'],
+  ['a size that is not a multiple of 4', (id) => words(...header(id, 2, 10), 0), 'its size is given as 10 bytes'],
   ['an unknown object', () => words(...header(4711, 0, 8)), 'malformed event #4711.0: there is no such object'],
-  ['an unknown object of the compositor’s', () => words(...header(0xff000007, 0, 8)), 'there is no such object'],
+  ['an unknown object in the compositor’s id range', () => words(...header(0xff000007, 0, 8)), 'there is no such object'],
   ['object 0', () => words(...header(0, 0, 8)), 'there is no such object'],
   ['an unknown event', (id) => words(...header(id, 77, 8)), 'malformed event wl_output#4.77: its interface has no event 77'],
-  ['an event to an object that has none', () => words(...header(3, 0, 8)), 'malformed event wl_compositor#3.0: its interface has no event 0'],
-  ['a message too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: it is too short'],
-  ['a message too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: it is 4 bytes too long'],
-  ['a null string', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a string is null that must not be'],
-  ['a string past the end', (id) => words(...header(id, 4, 16), 5, 0), 'a string or array of 5 bytes runs past the end of the message'],
+  ['an event to an object whose interface has none', () => words(...header(3, 0, 8)), 'malformed event wl_compositor#3.0: its interface has no event 0'],
+  ['a message that is too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: it is too short'],
+  ['a message that is too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: it is 4 bytes too long'],
+  ['a null string where null is not allowed', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a string is null that must not be'],
+  ['a string that runs past the end', (id) => words(...header(id, 4, 16), 5, 0), 'a string or array of 5 bytes runs past the end of the message'],
   ['a string of 4 GiB', (id) => words(...header(id, 4, 16), 0xffffffff, 0), 'runs past'],
   ['a string of 2 GiB', (id) => words(...header(id, 4, 16), 0x80000000, 0), 'runs past'],
   ['a string without its zero byte', (id) => words(...header(id, 4, 16), 4, 0x61616161), 'does not end with its only zero byte'],
   ['a string with a zero byte inside', (id) => words(...header(id, 4, 16), 4, 0x00610061), 'does not end with its only zero byte'],
-  ['a string is not valid UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string is not valid UTF-8'],
-])('%s ends the connection', async (_, bytes, message) => {
+  ['a string that is not UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string is not valid UTF-8'],
+])('malformed Wayland event: %s ends the connection', async (_, bytes, message) => {
   const [output] = it.conjure(WlOutput);
   it.client.raw(bytes(output.id));
   await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', message: expect.stringContaining(message) as string });
 });
 
-test('a file descriptor that does not come ends the connection', async () => {
+test('malformed Wayland event: a missing file descriptor ends the connection', async () => {
   const [keyboard] = it.conjure(WlKeyboard);
   it.client.raw(words(...header(keyboard.id, 0, 16), 1, 4096));
   await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: its file descriptor did not arrive with it');
 });
 
-test('a malformed event closes the descriptors it claimed', async () => {
+test('malformed Wayland event: the descriptors it has claimed are closed', async () => {
   const [keyboard] = it.conjure(WlKeyboard);
   using memfd = createMemfd('keymap', 1);
   it.client.raw(words(...header(keyboard.id, 0, 12), 1), [memfd]);
   await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: it is too short');
 });
 
-test('descriptors that belong to no message are not collected without end', async () => {
+test('more than 1024 descriptors that belong to no Wayland event end the connection', async () => {
   using memfd = createMemfd('spam', 1);
   const fds = new Array<OwnedFd>(253).fill(memfd);
   const [output] = it.conjure(WlOutput);
@@ -116,19 +116,19 @@ test('descriptors that belong to no message are not collected without end', asyn
   await expect(it.display.roundtrip()).rejects.toThrow('1265 file descriptors belong to no message');
 });
 
-test('an object of another interface as an argument ends the connection', async () => {
+test('malformed Wayland event: an object of another interface as an argument ends the connection', async () => {
   const [surface, far] = it.conjure(WlSurface);
   far.send('enter', surface.id);
   await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output');
 });
 
-test('an unknown object as an argument ends the connection', async () => {
+test('malformed Wayland event: an unknown object as an argument ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 4711);
   await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to unknown object 4711, expected wl_output');
 });
 
-test('the error about a malformed event names object, interface, event and the last request to the object', async () => {
+test('malformed Wayland event: the error names object, interface, event and the last request to the object', async () => {
   const surface = it.compositor.createSurface();
   surface.commit();
   await it.display.roundtrip();
@@ -142,13 +142,13 @@ test('the error about a malformed event names object, interface, event and the l
   });
 });
 
-test('a null object where there must be one ends the connection', async () => {
+test('malformed Wayland event: a null object where null is not allowed ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 0);
   await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an object argument is null, expected wl_output');
 });
 
-test('an event of 64 KiB is read', async () => {
+test('a Wayland event of almost 64 KiB is read', async () => {
   const [toplevel, far] = it.conjure(XdgToplevel);
   const configure = vi.fn();
   toplevel.listener = { configure };
@@ -159,7 +159,7 @@ test('an event of 64 KiB is read', async () => {
   expect(configure.mock.calls).toEqual([[1, 2, states], [3, 4, states]]);
 });
 
-test('unsigned numbers are unsigned, signed ones signed', async () => {
+test('uint arguments of a Wayland event are unsigned', async () => {
   const [dmabuf, far] = it.conjure(ZwpLinuxDmabufV1, 3);
   const modifier = vi.fn();
   dmabuf.listener = { modifier };

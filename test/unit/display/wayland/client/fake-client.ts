@@ -5,10 +5,10 @@ import { SysError } from '../../../../../src/sys/errors.ts';
 import { UnixConnection } from '../../../../../src/sys/socket.ts';
 import { type GenericNewId, type WireValue, decodeMessage, encodeMessage, interfaceOf } from './codec.ts';
 
-/** An argument as tests write and see it: objects are FakeObjects. */
+/** An argument as tests see it: objects are FakeObjects. */
 export type FakeValue = WireValue | FakeObject;
 
-/** A request as it came. Descriptors among its arguments belong to whoever handles it; the server closes what is left at its end. */
+/** A received request. Its handler may take the descriptors; the server closes the others when it is disposed. */
 export interface FakeRequest {
   readonly client: FakeClient;
   readonly object: FakeObject;
@@ -33,7 +33,7 @@ export class FakeObject {
     this.version = version;
   }
 
-  /** Sends an event. Descriptors are borrowed. An event that ends the object deletes its id too. */
+  /** Sends an event. Descriptors are borrowed. An event that destroys the object deletes its id too. */
   send(event: string, ...values: (FakeValue | BorrowedFd)[]): void {
     this.client.send(this, event, values);
   }
@@ -43,7 +43,7 @@ export class FakeObject {
 export class FakeClient implements Disposable {
   readonly objects = new Map<number, FakeObject>();
   readonly display: FakeObject;
-  /** Descriptors each recvmsg brought, those without left out: Linux never joins those of two sendmsgs. */
+  /** How many descriptors each recvmsg with any returned: Linux never joins those of two sendmsg calls. */
   readonly fdsPerMessage: number[] = [];
   readonly #connection: UnixConnection;
   readonly #poll: Poll;
@@ -61,7 +61,7 @@ export class FakeClient implements Disposable {
     this.#poll = Poll.readable(this.#connection, () => this.#onReadable());
   }
 
-  /** The client hung up, or we did. */
+  /** True once either side has hung up. */
   get isClosed(): boolean {
     return this.#isClosed;
   }
@@ -75,7 +75,7 @@ export class FakeClient implements Disposable {
     if (table.destructor) this.destroyed(object);
   }
 
-  /** Sends bytes as they are; to a client that is gone, nothing. */
+  /** Sends bytes unchanged. Does nothing if the client has hung up. */
   raw(bytes: Uint8Array, fds: readonly BorrowedFd[] = []): void {
     if (this.#isClosed) return;
     try {
@@ -85,25 +85,25 @@ export class FakeClient implements Disposable {
     }
   }
 
-  /** An object with an id of the server's, to be announced by an event of the caller's. */
+  /** Adds an object, by default in the server's id range; the caller announces it by an event. */
   newObject(interfaceName: string, version: number, id = this.#nextServerId++): FakeObject {
     return this.#add(id, interfaceOf(interfaceName), version);
   }
 
-  /** wl_display.error, after which a compositor hangs up. */
+  /** Sends wl_display.error and hangs up, as compositors do. */
   refuse(object: FakeObject, code: number, message: string): void {
     this.display.send('error', object, code, message);
     this[Symbol.dispose]();
   }
 
-  /** Tells the client that its object is gone, so that it may give the id again. */
+  /** Removes an object, and tells the client that it may reuse the id. */
   destroyed(object: FakeObject): void {
     object.isDestroyed = true;
     this.objects.delete(object.id);
     if (object.id < SERVER_ID_START) this.display.send('delete_id', object.id);
   }
 
-  /** Stops reading, as a compositor that hangs. */
+  /** Stops reading, like a compositor that hangs. */
   pause(): void {
     this.#poll.pause();
   }

@@ -1,6 +1,6 @@
 /**
- * A compositor gone mad: connects a client that holds objects of all kinds and listens to all of
- * them, and sends it events that are right, random, cut or hostile. Everything follows from one seed.
+ * A hostile compositor: connects a client that holds objects of all interfaces and listens to them, and sends it
+ * events that are valid, random, cut or malicious. Everything follows from one seed.
  */
 import * as bindings from '../../../../../display/wayland/client/index.ts';
 import { WaylandDisplay, WaylandError, WaylandObject, WaylandProtocolError, type WaylandClass } from '../../../../../display/wayland/client/index.ts';
@@ -21,7 +21,7 @@ export interface WireFuzzResult {
   events: number;
   /** Events that reached a listener. */
   heard: number;
-  /** How connections ended, counted. */
+  /** Close reason -> number of connections that ended with it. */
   readonly ends: Map<string, number>;
   readonly faults: string[];
 }
@@ -32,7 +32,7 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
   using server = UnixConnection.adopt(far);
   using memfd = createMemfd('fuzz', 16);
   const connecting = WaylandDisplay.connect({ socket: near }).catch((error: unknown) => error);
-  // get_registry and sync: ids 2 and 3.
+  // Answers get_registry (id 2) and sync (id 3).
   server.send(encodeMessage(2, 0, [{ name: '', type: 'uint' }, { name: '', type: 'string' }, { name: '', type: 'uint' }], [1, 'wl_compositor', 6]));
   server.send(encodeMessage(3, 0, [{ name: '', type: 'uint' }], [0]));
   const display = await connecting;
@@ -47,7 +47,7 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
     try {
       server.send(bytes, fds);
     } catch {
-      // The client has hung up on us.
+      // The client has hung up.
       break;
     }
     if (random.chance(0.2)) await new Promise((resolve) => setImmediate(resolve));
@@ -59,7 +59,7 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
   result.ends.set(code, (result.ends.get(code) ?? 0) + 1);
 }
 
-/** Objects of every class; listeners that close what they get and sometimes destroy something, or all. */
+/** Creates an object of every class. Listeners close descriptors, and sometimes destroy an object or the display. */
 function populate(display: WaylandDisplay, random: Random, result: WireFuzzResult): WaylandObject[] {
   const { connection } = display.bind(bindings.WlCompositor, 6)!;
   const objects = classes.filter((type) => type !== bindings.WlDisplay).map((type) => connection.objects.create(type, type.interface.version));
@@ -84,22 +84,22 @@ function randomEvent(random: Random, objects: readonly WaylandObject[], memfd: O
   const fds = args.filter(({ type }) => type === 'fd').map(() => memfd);
   if (!random.chance(nasty)) return { bytes, fds };
   switch (random.below(6)) {
-    case 0: // a word that is another
+    case 0: // another word
       bytes.writeUInt32LE(random.pick(NUMBERS), random.below(bytes.length >> 2) * 4);
       break;
-    case 1: // a byte that is another
+    case 1: // another byte
       bytes[random.below(bytes.length)] = random.below(256);
       break;
-    case 2: // the end missing
+    case 2: // a missing end
       bytes = bytes.subarray(0, 1 + random.below(bytes.length));
       break;
     case 3: // noise
       bytes = Buffer.from(Array.from({ length: 1 + random.below(64) }, () => random.below(256)));
       break;
-    case 4: // descriptors too many
+    case 4: // surplus descriptors
       for (let i = random.below(60); i > 0; i--) fds.push(memfd);
       break;
-    default: // descriptors missing
+    default: // missing descriptors
       fds.length = 0;
   }
   return { bytes, fds };

@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => it[Symbol.dispose]());
 
-test('an id is given again after delete_id, not before', async () => {
+test('Wayland object ids are reused after delete_id, not before', async () => {
   it.server.confirmsDestructors = false;
   const first = it.compositor.createSurface();
   await it.display.roundtrip();
@@ -28,7 +28,7 @@ test('an id is given again after delete_id, not before', async () => {
   expect(later).toContain(first.id);
 });
 
-test('an object used after destroy throws, alone and as an argument', () => {
+test('a destroyed Wayland object throws on a request and as an argument', () => {
   const surface = it.compositor.createSurface();
   const region = it.compositor.createRegion();
   region.destroy();
@@ -38,12 +38,12 @@ test('an object used after destroy throws, alone and as an argument', () => {
   region[Symbol.dispose]();
 });
 
-test('an object of another connection is no argument', async () => {
+test('a Wayland object of another connection throws as an argument', async () => {
   using other = await Connected.open();
   expect(() => it.compositor.createSurface().setInputRegion(other.compositor.createRegion())).toThrow('cannot be an argument: it belongs to another connection');
 });
 
-test('a request that throws has sent nothing and used no id', async () => {
+test('a Wayland request that throws has sent nothing and used no id', async () => {
   const surface = it.compositor.createSurface();
   const [params] = it.conjure(ZwpLinuxBufferParamsV1);
   expect(() => surface.damage(0, 0, 2 ** 31, 1)).toThrow(RangeError);
@@ -57,17 +57,17 @@ test('a request that throws has sent nothing and used no id', async () => {
   expect(it.server.requestNames.slice(-3)).toEqual(['wl_compositor.create_surface', 'wl_surface.frame', 'wl_surface.commit']);
 });
 
-test('a request later than the bound version names interface, request and versions', async () => {
+test('a Wayland request that the bound version lacks throws an error with interface, request and versions', async () => {
   using old = await Connected.open(2);
   const surface = old.compositor.createSurface();
   expect(surface.version).toBe(2);
   surface.setBufferTransform(0);
   expect(() => surface.damageBuffer(0, 0, 1, 1)).toThrow(
-    expect.objectContaining({ code: 'version', interface: 'wl_surface', request: 'damage_buffer', needed: 4, bound: 2, message: 'wl_surface.damage_buffer came with version 4; this object has version 2' }) as Error,
+    expect.objectContaining({ code: 'version', interface: 'wl_surface', request: 'damage_buffer', needed: 4, bound: 2, message: 'wl_surface.damage_buffer needs version 4, but this object has version 2' }) as Error,
   );
 });
 
-test('dispose sends the destructor the version has, else it only stops listening', async () => {
+test('disposing a Wayland object sends its destructor, or only removes the listener if its version has none', async () => {
   const [output, farOutput] = it.conjure(WlOutput, 2);
   const [seat, farSeat] = it.conjure(WlSeat, 5);
   const scale = vi.fn();
@@ -83,7 +83,7 @@ test('dispose sends the destructor the version has, else it only stops listening
   expect(scale).not.toHaveBeenCalled();
 });
 
-test('events to a destroyed object are read and dropped, with their descriptors', async () => {
+test('events to a destroyed Wayland object are read and discarded, and their descriptors closed', async () => {
   const [keyboard, far] = it.conjure(WlKeyboard);
   const keymap = vi.fn();
   using memfd = createMemfd('keymap', 4096);
@@ -97,7 +97,7 @@ test('events to a destroyed object are read and dropped, with their descriptors'
   expect(it.client.objects.has(keyboard.id)).toBe(false);
 });
 
-test('an object that an event to a destroyed one brings is destroyed too, and its id may come again', async () => {
+test('an object announced to a destroyed Wayland object is destroyed too, and its id may be reused', async () => {
   const [params, far] = it.conjure(ZwpLinuxBufferParamsV1);
   params.destroy();
   const [first] = [it.client.newObject('wl_buffer', 1)];
@@ -114,7 +114,7 @@ test('an object that an event to a destroyed one brings is destroyed too, and it
   expect([buffer.id, buffer.isDestroyed]).toEqual([first.id, false]);
 });
 
-test('a descriptor or an object nobody listens for is closed, or destroyed', async () => {
+test('a Wayland event without a listener closes its descriptor and destroys its new object', async () => {
   const [, keyboard] = it.conjure(WlKeyboard);
   const [params, farParams] = it.conjure(ZwpLinuxBufferParamsV1);
   params.listener = { failed: () => undefined };
@@ -124,7 +124,7 @@ test('a descriptor or an object nobody listens for is closed, or destroyed', asy
   await it.server.next('wl_buffer.destroy');
 });
 
-test('an object the compositor made works both ways', async () => {
+test('a Wayland object that the compositor created is announced to the listener and receives events', async () => {
   const [params, far] = it.conjure(ZwpLinuxBufferParamsV1);
   const release = vi.fn();
   params.listener = { created: (buffer) => (buffer.listener = { release }) };
@@ -137,17 +137,17 @@ test('an object the compositor made works both ways', async () => {
 });
 
 test.each([
-  ['an id of ours', 3],
+  ['an id in the client’s range', 3],
   ['an id that leaves a gap', 0xff000001],
-  ['the last id there is', 0xffffffff],
-  ['no id', 0],
-])('%s is no id for an object of the compositor', async (_, id) => {
+  ['the highest id', 0xffffffff],
+  ['id 0', 0],
+])('Wayland: the compositor announcing a new object with %s ends the connection', async (_, id) => {
   const [, far] = it.conjure(ZwpLinuxBufferParamsV1);
   far.send('created', id);
   await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'zwp_linux_buffer_params_v1' });
 });
 
-test('an id of the compositor is not given twice', async () => {
+test('Wayland: the compositor announcing a new object with an id in use ends the connection', async () => {
   const [params, far] = it.conjure(ZwpLinuxBufferParamsV1);
   params.listener = { created: () => undefined };
   far.send('created', 0xff000000);
@@ -155,7 +155,7 @@ test('an id of the compositor is not given twice', async () => {
   await expect(it.display.roundtrip()).rejects.toThrow('created: a new object has the id of wl_buffer#4278190080');
 });
 
-test('an object in an event is null once we destroyed it', async () => {
+test('an object argument of a Wayland event is null if the client has destroyed the object', async () => {
   const surface = it.compositor.createSurface();
   const [output] = it.conjure(WlOutput);
   const enter = vi.fn();
@@ -169,7 +169,7 @@ test('an object in an event is null once we destroyed it', async () => {
   expect(enter.mock.calls).toEqual([[output], [null]]);
 });
 
-test('an object ended by an event is destroyed when its listener is called', async () => {
+test('a Wayland object that an event destroys is destroyed when its listener is called', async () => {
   const [feedback, far] = it.conjure(WpPresentationFeedback);
   const seen = vi.fn();
   feedback.listener = { discarded: () => void seen(feedback.isDestroyed) };
@@ -179,7 +179,7 @@ test('an object ended by an event is destroyed when its listener is called', asy
   expect(it.compositor.connection.objects.get(feedback.id)).toBeNull();
 });
 
-test('an object the compositor deletes of its own accord is of no use any more', async () => {
+test('a Wayland object that the compositor deletes unasked throws on requests', async () => {
   const surface = it.compositor.createSurface();
   await it.display.roundtrip();
   it.client.destroyed(it.far(surface));
@@ -187,12 +187,12 @@ test('an object the compositor deletes of its own accord is of no use any more',
   expect(() => surface.commit()).toThrow('was called after the object was destroyed');
 });
 
-test.each([1, 999, 0, 0xff000000])('delete_id of %i ends the connection', async (id) => {
+test.each([1, 999, 0, 0xff000000])('wl_display.delete_id of %i, which is no deletable object, ends the connection', async (id) => {
   it.client.display.send('delete_id', id);
   await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'wl_display' });
 });
 
-test('a listener may destroy its own object and others in any event', async () => {
+test('a Wayland listener may destroy its own and other objects: they hear no further events', async () => {
   const surfaces = [it.compositor.createSurface(), it.compositor.createSurface()];
   await it.display.roundtrip();
   const called = vi.fn();
@@ -210,7 +210,7 @@ test('a listener may destroy its own object and others in any event', async () =
   expect(called.mock.calls).toEqual([[2]]);
 });
 
-test('what a listener throws is thrown as uncaught, and the events go on', async () => {
+test('an exception in a Wayland listener is thrown as uncaught, and later events are dispatched', async () => {
   const surface = it.compositor.createSurface();
   await it.display.roundtrip();
   const uncaught = vi.fn();
@@ -232,11 +232,11 @@ test('what a listener throws is thrown as uncaught, and the events go on', async
   expect(uncaught.mock.calls.map(([error]) => String(error))).toEqual(['Error: scale 2', 'Error: scale 3']);
 });
 
-test('interfaces with the same requests are different types', () => {
+test('Wayland interfaces with the same requests are different TypeScript types', () => {
   const [surface] = it.conjure(WlSurface);
-  // @ts-expect-error a wl_shm is no wl_buffer
+  // @ts-expect-error a wl_shm is not a wl_buffer
   const wrong = (): void => surface.attach(it.conjure(WlShm)[0], 0, 0);
-  // @ts-expect-error nor is a wl_surface
+  // @ts-expect-error a wl_surface is not a wl_buffer
   const worse = (): void => surface.attach(surface, 0, 0);
   expect([wrong, worse].map((call) => typeof call)).toEqual(['function', 'function']);
 });

@@ -26,7 +26,7 @@ afterEach(() => it[Symbol.dispose]());
 const sends = (): number => vi.mocked(transmit).mock.calls.filter(([fd]) => fd === it.socket.fd).length;
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-test('all requests of a turn go out in one sendmsg, at its end', async () => {
+test('Wayland requests of one turn are sent by one sendmsg at its end', async () => {
   const surface = it.compositor.createSurface();
   await Promise.resolve();
   surface.damageBuffer(0, 0, 10, 10);
@@ -40,7 +40,7 @@ test('all requests of a turn go out in one sendmsg, at its end', async () => {
   expect(it.server.requestNames.slice(-4)).toEqual(['wl_compositor.create_surface', 'wl_surface.damage_buffer', 'wl_surface.commit', 'wl_surface.commit']);
 });
 
-test('flush sends at once, and an empty turn sends nothing', async () => {
+test('WaylandDisplay.flush sends at once, and the end of the turn then sends nothing', async () => {
   it.compositor.createSurface();
   it.display.flush();
   expect(sends()).toBe(1);
@@ -49,7 +49,7 @@ test('flush sends at once, and an empty turn sends nothing', async () => {
   expect(sends()).toBe(1);
 });
 
-test('more than the buffer holds goes out early, in order', async () => {
+test('Wayland requests that exceed the buffer are sent early and in order', async () => {
   const surface = it.compositor.createSurface();
   for (let i = 0; i < 5000; i++) surface.damage(i, 0, 1, 1);
   expect(sends()).toBeGreaterThan(0);
@@ -58,7 +58,7 @@ test('more than the buffer holds goes out early, in order', async () => {
   expect(damages).toEqual(Array.from({ length: 5000 }, (_, i) => i));
 });
 
-test('descriptors beyond 28 are spread over messages, each before its request', async () => {
+test('more than 28 descriptors of Wayland requests are spread over messages, each not after its request', async () => {
   const [shm] = it.conjure(WlShm);
   for (let i = 0; i < 100; i++) {
     using memfd = createMemfd('pool', i + 1);
@@ -70,7 +70,7 @@ test('descriptors beyond 28 are spread over messages, each before its request', 
   expect(sizes).toEqual(Array.from({ length: 100 }, (_, i) => [i + 1, i + 1]));
 });
 
-test('a descriptor that cannot be duplicated fails its request alone', async () => {
+test('a Wayland request whose descriptor cannot be duplicated throws, and later ones are sent', async () => {
   const [shm] = it.conjure(WlShm);
   using memfd = createMemfd('pool', 1);
   withFreeFds(memfd, 0, () => expect(() => shm.createPool(memfd, 1)).toThrow('EMFILE'));
@@ -79,7 +79,7 @@ test('a descriptor that cannot be duplicated fails its request alone', async () 
   expect(it.far(pool).interface.name).toBe('wl_shm_pool');
 });
 
-test('what a compositor that hangs does not read yet waits, and arrives whole when it does', async () => {
+test('Wayland requests wait while the compositor does not read, and arrive complete when it does', async () => {
   it.client.pause();
   const surface = it.compositor.createSurface();
   const [shm] = it.conjure(WlShm);
@@ -95,13 +95,13 @@ test('what a compositor that hangs does not read yet waits, and arrives whole wh
   const damages = it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x);
   expect(damages).toEqual(Array.from({ length: 30_000 }, (_, i) => i));
   expect(it.server.requests.filter(({ name }) => name === 'wl_shm.create_pool').length).toBe(30);
-  // Nothing waits any more, so nobody polls for it.
+  // Nothing waits any more, so the poll for writability is off.
   vi.mocked(transmit).mockClear();
   await it.display.roundtrip();
   expect(sends()).toBe(1);
 });
 
-test('a socket that takes odd pieces loses nothing', async () => {
+test('Wayland requests arrive complete through a socket that takes 7 bytes at a time', async () => {
   const real = vi.mocked(transmit).getMockImplementation()!;
   const few = vi.mocked(transmit).mockImplementation((fd, head, from, address, length, fds) => real(fd, head, from, address, fd === it.socket.fd ? Math.min(length, 7) : length, fds));
   const surface = it.compositor.createSurface();
@@ -117,7 +117,7 @@ test('a socket that takes odd pieces loses nothing', async () => {
   expect(Math.max(...it.client.fdsPerMessage)).toBeLessThanOrEqual(28);
 });
 
-test('a full buffer cut inside a word goes on at a word', async () => {
+test('Wayland requests stay aligned after a full buffer was sent up to the middle of a word', async () => {
   const real = vi.mocked(transmit).getMockImplementation()!;
   let isFull = false;
   vi.mocked(transmit).mockImplementation((fd, head, from, address, length, fds) => {
@@ -133,7 +133,7 @@ test('a full buffer cut inside a word goes on at a word', async () => {
   expect(it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x)).toEqual(Array.from({ length: 6000 }, (_, i) => i));
 });
 
-test('a compositor that never reads is given up; requests do not throw until that is told', async () => {
+test('a compositor that never reads ends the connection as stalled, and no request throws before', async () => {
   it.client.pause();
   const closed = new Promise((resolve) => it.display.onClosed(resolve));
   const surface = it.compositor.createSurface();
@@ -141,7 +141,7 @@ test('a compositor that never reads is given up; requests do not throw until tha
   expect(await closed).toMatchObject({ code: 'stalled' });
 });
 
-test('nor does it collect descriptors without end', async () => {
+test('a compositor that never reads ends the connection as stalled when too many descriptors wait', async () => {
   it.client.pause();
   const closed = new Promise((resolve) => it.display.onClosed(resolve));
   const surface = it.compositor.createSurface();
@@ -152,7 +152,7 @@ test('nor does it collect descriptors without end', async () => {
   expect(await closed).toMatchObject({ code: 'stalled' });
 });
 
-test('a string that libwayland would not read, or with a zero byte, is refused and nothing is sent', async () => {
+test('a Wayland request with a string too long for libwayland or with a zero byte throws and sends nothing', async () => {
   const [toplevel] = it.conjure(XdgToplevel);
   expect(() => toplevel.setTitle('x'.repeat(4096))).toThrow('a request of 4112 bytes is too large: compositors read at most 4096');
   expect(() => toplevel.setTitle('a\0b')).toThrow('zero byte');
@@ -162,7 +162,7 @@ test('a string that libwayland would not read, or with a zero byte, is refused a
   expect(it.server.requests.filter(({ name }) => name === 'xdg_toplevel.set_title').map(({ args }) => args.title)).toEqual(['x'.repeat(4083), '\ufffd']);
 });
 
-test('what is made in an event goes out in the same turn', async () => {
+test('Wayland requests made in a listener are sent in the same turn by one sendmsg', async () => {
   const surface = it.compositor.createSurface();
   await it.display.roundtrip();
   vi.mocked(transmit).mockClear();
