@@ -1,12 +1,12 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { comparePictures, type CompareOptions, diffPicture } from '../../display/picture/compare.ts';
 import { decodePng, encodePng, writePng } from '../../display/picture/png.ts';
-import type { MatchStatus } from '../../display/picture/report/report.ts';
+import type { MatchStatus, ReportFrame } from '../../display/picture/report/report.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
 import { DisplayError } from './errors.ts';
-import { type ResultsFolder, evidencePrefix, recordMatch, removeEvidence } from './results.ts';
+import { ComparisonFolder, type ResultsFolder, resultsDirectory } from './results.ts';
 import { TestDisplay } from './test-display.ts';
 
 export interface ScreenshotOptions extends CompareOptions {
@@ -18,7 +18,10 @@ export interface ScreenshotOptions extends CompareOptions {
   readonly cursor?: boolean;
   /** Golden pictures that are written: `new` missing ones, `all` those that differ as well. Default `new`, and `none` where the environment has CI. */
   readonly update?: 'all' | 'new' | 'none';
-  /** Where a run keeps all its comparisons, for `scanout report`. Default: only what differs is kept, beside the golden picture. */
+  /**
+   * Where a run keeps all its comparisons, for `scanout report`. Default: only those that fail are kept, in
+   * SCANOUT_RESULTS or `test-results/scanout`, under the golden picture's path.
+   */
   readonly results?: ResultsFolder;
 }
 
@@ -66,15 +69,49 @@ export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath:
  * that cannot be read, and what the file system has to say.
  */
 export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<Match> {
-  const { update = process.env.CI ? 'none' : 'new', results } = options;
-  const prefix = results ? evidencePrefix(results, goldenPath) : goldenPath.replace(/\.png$/, '');
-  await removeEvidence(prefix);
+  const { update = process.env.CI ? 'none' : 'new' } = options;
+  const folder = await openFolder(goldenPath, options);
   const golden = await readGolden(goldenPath);
   const actual = golden && update !== 'all' ? await awaited(shown, golden, options) : await still(shown, options);
-  const found = await judge(shown, golden, actual, goldenPath, prefix, update, options);
+  const found = await judge(shown, golden, actual, goldenPath, folder, update, options);
   const match = { expectedPath: golden || found.passes ? goldenPath : null, actualPath: null, diffPath: null, videoPath: null, ...found };
-  if (results) await recordMatch(results, goldenPath, match, shown instanceof TestDisplay ? shown : null);
+  await record(folder, shown, match, options);
   return match;
+}
+
+/**
+ * The opposite of `matchScreenshot`: passes if the golden picture exists and differs from what is shown once that
+ * stands still. Never writes a golden picture, and keeps no pictures.
+ */
+export async function matchOtherScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: Omit<ScreenshotOptions, 'update'> = {}): Promise<Match> {
+  const folder = await openFolder(goldenPath, options);
+  const golden = await readGolden(goldenPath);
+  const paths = { expectedPath: golden && goldenPath, actualPath: null, diffPath: null, videoPath: null };
+  let match: Match;
+  if (golden) {
+    const { matches, explanation } = comparePictures(golden, await still(shown, options), options);
+    match = { status: matches ? 'matched' : 'different', passes: !matches, explanation: matches ? 'the display shows it' : explanation, ...paths };
+  } else {
+    match = { status: 'missing', passes: false, explanation: 'there is no golden picture that the display could differ from: check its name', ...paths };
+  }
+  await record(folder, shown, match, options, true);
+  return match;
+}
+
+function openFolder(goldenPath: string, { results = { directory: resultsDirectory(), test: goldenPath } }: ScreenshotOptions): Promise<ComparisonFolder> {
+  return ComparisonFolder.open(results, goldenPath);
+}
+
+async function record(folder: ComparisonFolder, shown: TestDisplay | Picture, match: Match, { results }: ScreenshotOptions, isNegated = false): Promise<void> {
+  if (!results && match.passes) return;
+  const { status, explanation, expectedPath } = match;
+  const { rung, frames } = shown instanceof TestDisplay ? { rung: shown.rung, frames: reportFrames(shown) } : { rung: null, frames: [] };
+  await folder.record({ status, ...(isNegated && { isNegated }), explanation, rung, frames }, expectedPath !== null);
+}
+
+function reportFrames({ frames }: TestDisplay): ReportFrame[] {
+  const largest = frames.reduce((most, { damagedPixels }) => Math.max(most, damagedPixels), 1);
+  return frames.map(({ timeMs, damagedPixels }) => ({ timeMs: timeMs - frames[0]!.timeMs, changed: damagedPixels / largest }));
 }
 
 type Verdict = Pick<Match, 'status' | 'passes' | 'explanation'> & Partial<Match>;
@@ -84,7 +121,7 @@ async function judge(
   golden: Picture | null,
   actual: Picture | null,
   goldenPath: string,
-  prefix: string,
+  folder: ComparisonFolder,
   update: 'all' | 'new' | 'none',
   options: ScreenshotOptions,
 ): Promise<Verdict> {
@@ -96,18 +133,14 @@ async function judge(
     await writePng(goldenPath, actual);
     return { status: golden ? 'updated' : 'created', passes: true, explanation: '' };
   }
-  await mkdir(dirname(prefix), { recursive: true });
-  const keep = async (kind: string, png: Uint8Array | null): Promise<string | null> => {
-    if (png) await writeFile(`${prefix}-${kind}.png`, png);
-    return png && `${prefix}-${kind}.png`;
-  };
+  const video = shown instanceof TestDisplay ? shown.video() : null;
   return {
     status: golden ? 'different' : 'missing',
     passes: false,
     explanation: golden ? (comparison?.explanation ?? 'the display is dark') : 'there is no golden picture, and CI makes none: run the test where CI is not set, look at the picture and commit it',
-    actualPath: await keep('actual', actual && encodePng(actual)),
-    diffPath: await keep('diff', golden && actual && encodePng(diffPicture(golden, actual, options))),
-    videoPath: await keep('video', shown instanceof TestDisplay ? shown.video() : null),
+    actualPath: actual && (await folder.keep('actual', encodePng(actual))),
+    diffPath: golden && actual && (await folder.keep('diff', encodePng(diffPicture(golden, actual, options)))),
+    videoPath: video && (await folder.keep('video', video)),
   };
 }
 

@@ -1,66 +1,103 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { replaceFile } from '../../display/picture/png.ts';
-import { renderReport, type ReportEntry, type ReportFrame } from '../../display/picture/report/report.ts';
+import { renderReport, type ReportEntry } from '../../display/picture/report/report.ts';
 import { UsageError } from '../core/errors.ts';
-import type { Match } from './match-screenshot.ts';
-import type { TestDisplay } from './test-display.ts';
 
-/** Where a run of tests keeps what it compared: a record of each comparison, and pictures of those that failed. */
+/** Where a run of tests keeps a record of each comparison, and the pictures of those that failed. */
 export interface ResultsFolder {
   readonly directory: string;
-  /** Which test compares: `login.test.ts > the prompt appears`. */
+  /** The full name of the test that compares, unique in the run: `login.test.ts > the prompt appears`. */
   readonly test: string;
+  /** Counts up when a test is retried: the comparisons of an attempt replace those of the attempt before. */
+  readonly attempt?: number;
 }
 
-/** Where the matcher of vitest and its reporter meet: the environment's SCANOUT_RESULTS, or `test-results/scanout`. */
+/** The folder that the vitest matcher, its reporter and `scanout report` share: SCANOUT_RESULTS, or `test-results/scanout`. */
 export function resultsDirectory(): string {
   return process.env.SCANOUT_RESULTS ?? 'test-results/scanout';
 }
 
-type Pictures = 'expected' | 'actual' | 'diff' | 'video';
+const EVIDENCE = ['actual', 'diff', 'video'] as const;
+type Evidence = (typeof EVIDENCE)[number];
+type Pictures = 'expected' | Evidence;
 
 /** A comparison on file. Pictures are paths relative to the record. */
 type MatchRecord = Omit<ReportEntry, Pictures> & Record<Pictures, string | null>;
 
-const RECORD_END = '-match.json';
+const RECORD = 'match.json';
+/** Bytes of a name that are kept in the name of a folder, which can have 255. */
+const MAX_NAME = 120;
 
-/** The path of a comparison's own files up to `-actual.png` and so on. */
-export function evidencePrefix({ directory, test }: ResultsFolder, goldenPath: string): string {
-  return join(directory, test.replace(/[^\w.-]+/g, '-'), basename(goldenPath, '.png'));
+/** What this process has compared in the folder of one test. */
+interface TestFolder {
+  /** Resolves when what an earlier run left there is removed. */
+  ready: Promise<void>;
+  comparisons: number;
+  attempt: number;
+  /** Folders of the comparisons of that attempt. */
+  ofAttempt: string[];
 }
 
-export async function recordMatch(results: ResultsFolder, goldenPath: string, match: Match, display: TestDisplay | null): Promise<void> {
-  const path = `${evidencePrefix(results, goldenPath)}${RECORD_END}`;
-  const near = (file: string | null): string | null => file && relative(dirname(path), file);
-  const record: MatchRecord = {
-    test: results.test,
-    name: basename(goldenPath),
-    status: match.status,
-    explanation: match.explanation,
-    rung: display?.rung ?? null,
-    frames: display ? frames(display) : [],
-    expected: near(match.expectedPath),
-    actual: near(match.actualPath),
-    diff: near(match.diffPath),
-    video: near(match.videoPath),
-  };
-  await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, JSON.stringify(record));
-}
+const testFolders = new Map<string, TestFolder>();
 
-/** What an earlier comparison left. */
-export async function removeEvidence(prefix: string): Promise<void> {
-  for (const end of ['-actual.png', '-diff.png', '-video.png']) await rm(`${prefix}${end}`, { force: true });
-}
+/**
+ * The folder of one comparison, which nothing else writes to:
+ * `DIRECTORY/login.test.ts-the-prompt-appears-2fd4e1c67a/1-login`. It is made when something is kept in it.
+ */
+export class ComparisonFolder {
+  readonly #path: string;
+  readonly #goldenPath: string;
+  readonly #test: string;
+  readonly #kept: Record<Evidence, string | null> = { actual: null, diff: null, video: null };
 
-/** Forgets an earlier run. The folder is one somebody named: nothing goes but what comparisons left there. */
-export async function clearResults(directory: string): Promise<void> {
-  for (const name of await recordsIn(directory)) {
-    const path = join(directory, name);
-    await removeEvidence(path.slice(0, -RECORD_END.length));
-    await rm(path, { force: true });
+  private constructor(path: string, goldenPath: string, test: string) {
+    this.#path = path;
+    this.#goldenPath = goldenPath;
+    this.#test = test;
   }
+
+  /** The next comparison of a test. The first one removes what an earlier run, or attempt, recorded for this test. */
+  static async open({ directory, test, attempt = 0 }: ResultsFolder, goldenPath: string): Promise<ComparisonFolder> {
+    const folder = join(directory, `${nameFor(test)}-${createHash('sha256').update(test).digest('hex').slice(0, 10)}`);
+    let used = testFolders.get(folder);
+    if (!used) testFolders.set(folder, (used = { ready: clearResults(folder), comparisons: 0, attempt, ofAttempt: [] }));
+    if (attempt !== used.attempt) {
+      // A lower number is that of another test with the same name.
+      const replaced = attempt > used.attempt ? used.ofAttempt : [];
+      used.ready = used.ready.then(async () => {
+        for (const path of replaced) await removeComparison(path);
+      });
+      Object.assign(used, { attempt, ofAttempt: [] });
+    }
+    const path = join(folder, `${++used.comparisons}-${nameFor(basename(goldenPath, '.png'))}`);
+    used.ofAttempt.push(path);
+    await used.ready;
+    return new ComparisonFolder(path, goldenPath, test);
+  }
+
+  /** Writes a PNG; its path. */
+  async keep(kind: Evidence, png: Uint8Array): Promise<string> {
+    const path = join(this.#path, `${kind}.png`);
+    await mkdir(this.#path, { recursive: true });
+    await writeFile(path, png);
+    this.#kept[kind] = basename(path);
+    return path;
+  }
+
+  /** Writes the record, which makes the comparison a part of the report. */
+  async record(outcome: Pick<ReportEntry, 'status' | 'isNegated' | 'explanation' | 'rung' | 'frames'>, hasGolden: boolean): Promise<void> {
+    const expected = hasGolden ? relative(this.#path, this.#goldenPath) : null;
+    const record: MatchRecord = { test: this.#test, name: basename(this.#goldenPath), ...outcome, expected, ...this.#kept };
+    await mkdir(this.#path, { recursive: true });
+    await writeFile(join(this.#path, RECORD), JSON.stringify(record));
+  }
+}
+
+/** Removes the records of an earlier run and the pictures they name. Other files in the folder stay. */
+export async function clearResults(directory: string): Promise<void> {
+  for (const name of await recordsIn(directory)) await removeComparison(dirname(join(directory, name)));
 }
 
 /**
@@ -68,18 +105,17 @@ export async function clearResults(directory: string): Promise<void> {
  * folder that has none.
  */
 export async function writeReport(directory: string, file: string): Promise<number> {
-  const records = await recordsIn(directory);
-  if (records.length === 0) throw new UsageError(`${directory}: no comparison is recorded there; it is where tests with toMatchScreenshot, or with the option results, keep theirs`);
-  const entries = await Promise.all(records.map((name) => readEntry(join(directory, name))));
+  const entries = await Promise.all((await recordsIn(directory)).map((name) => readEntry(join(directory, name))));
+  if (entries.length === 0) throw new UsageError(`${directory}: no comparison is recorded there`);
   await mkdir(dirname(file), { recursive: true });
   await replaceFile(file, Buffer.from(renderReport(entries, 'Screenshots')));
   return entries.length;
 }
 
-/** None where there is no such directory. */
+/** The paths of all records below a directory, in it; none if there is no such directory. */
 async function recordsIn(directory: string): Promise<string[]> {
   try {
-    return (await readdir(directory, { recursive: true })).filter((name) => name.endsWith(RECORD_END)).sort();
+    return (await readdir(directory, { recursive: true })).filter((name) => basename(name) === RECORD).sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
@@ -93,8 +129,39 @@ async function readEntry(path: string): Promise<ReportEntry> {
   return { ...record, expected, actual, diff, video };
 }
 
-function frames(display: TestDisplay): ReportFrame[] {
-  const all = display.frames;
-  const largest = all.reduce((most, { damagedPixels }) => Math.max(most, damagedPixels), 1);
-  return all.map(({ timeMs, damagedPixels }) => ({ timeMs: timeMs - all[0]!.timeMs, changed: damagedPixels / largest }));
+/** Removes what a comparison wrote, and its folder and the test's if nothing else is in them. */
+async function removeComparison(folder: string): Promise<void> {
+  const record = await readRecord(join(folder, RECORD));
+  if (record === null) return;
+  for (const kind of EVIDENCE) if (record[kind] === `${kind}.png`) await rm(join(folder, `${kind}.png`), { force: true });
+  await rm(join(folder, RECORD), { force: true });
+  await removeIfEmpty(folder);
+  await removeIfEmpty(dirname(folder));
+}
+
+/** Null for a file that no comparison wrote. */
+async function readRecord(path: string): Promise<MatchRecord | null> {
+  try {
+    const record = JSON.parse(await readFile(path, 'utf8')) as Partial<MatchRecord> | null;
+    return typeof record?.test === 'string' && typeof record.status === 'string' ? (record as MatchRecord) : null;
+  } catch {
+    return null;
+  }
+}
+
+async function removeIfEmpty(directory: string): Promise<void> {
+  await rmdir(directory).catch(() => undefined);
+}
+
+/** Text as part of a file name: letters, digits, `.`, `_` and `-`, of a length that leaves room for more. */
+function nameFor(text: string): string {
+  const name = text.replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[.-]+/, '');
+  let kept = '';
+  let bytes = 0;
+  for (const character of name) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > MAX_NAME) break;
+    kept += character;
+  }
+  return kept;
 }

@@ -7,10 +7,10 @@
  *     await expect(display).toMatchScreenshot('login.png');
  */
 import { basename, dirname, join } from 'node:path';
-import { expect } from 'vitest';
+import { expect, type MatcherState } from 'vitest';
 import type { Picture } from '../core/picture.ts';
 import { UsageError } from '../core/errors.ts';
-import { describeMatch, matchScreenshot, type ScreenshotOptions } from './match-screenshot.ts';
+import { describeMatch, matchOtherScreenshot, matchScreenshot, type ScreenshotOptions } from './match-screenshot.ts';
 import { resultsDirectory } from './results.ts';
 import { TestDisplay } from './test-display.ts';
 
@@ -38,17 +38,27 @@ expect.extend({
     if (!testPath) throw new UsageError('toMatchScreenshot: works inside a test');
     const file = basename(testPath);
     const left = task?.result?.startTime === undefined ? undefined : Math.max(task.timeout - (Date.now() - task.result.startTime) - WRITING_MS, 0);
-    // What it is not to show it may have to stop showing first.
-    const picture = isNot && shown instanceof TestDisplay ? await shown.waitForStable({ ...limit(left), ...options }) : shown;
-    const match = await matchScreenshot(picture, join(dirname(testPath), '__screenshots__', file, name), {
-      ...limit(left),
-      ...options,
-      update: isNot ? 'none' : snapshotState.snapshotUpdateState,
-      results: { directory: resultsDirectory(), test: `${file} > ${currentTestName}` },
-    });
-    return { pass: match.passes, message: () => (match.passes ? `${name}: the display shows it` : `${describeMatch(match, name)}\n  vitest -u makes the actual picture the golden one`) };
+    const goldenPath = join(dirname(testPath), '__screenshots__', file, name);
+    const repeat = task?.result?.repeatCount ?? 0;
+    const results = {
+      directory: resultsDirectory(),
+      test: `${task ? fileName(task) : file} > ${currentTestName}${repeat > 0 ? ` (repeat ${repeat})` : ''}`,
+      attempt: task?.result?.retryCount ?? 0,
+    };
+    const all = { ...limit(left), ...options, results };
+    if (isNot) {
+      const match = await matchOtherScreenshot(shown, goldenPath, all);
+      return { pass: !match.passes, message: () => describeMatch(match, name) };
+    }
+    const match = await matchScreenshot(shown, goldenPath, { ...all, update: snapshotState.snapshotUpdateState });
+    return { pass: match.passes, message: () => `${describeMatch(match, name)}\n  vitest -u makes the actual picture the golden one` };
   },
 });
+
+/** The test's file as vitest prints it: its path in the project, and the project's name if it has one. */
+function fileName({ file: { name, projectName } }: NonNullable<MatcherState['task']>): string {
+  return projectName ? `|${projectName}| ${name}` : name;
+}
 
 function limit(timeoutMs: number | undefined): { timeoutMs?: number } {
   return timeoutMs === undefined ? {} : { timeoutMs };

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { basename, dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng, encodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
@@ -14,7 +14,7 @@ beforeEach(() => {
   symlinkSync(join(root, 'node_modules'), join(project, 'node_modules'));
   writeFileSync(
     join(project, 'vitest.config.mjs'),
-    `export default { test: { reporters: ['default', '${root}/src/testing/vitest-reporter.ts'], include: ['*.spec.mjs'] } };`,
+    `export default { test: { reporters: ['default', '${root}/src/testing/vitest-reporter.ts'], include: ['**/*.spec.mjs'] } };`,
   );
 });
 
@@ -28,25 +28,41 @@ function picture(grey: number): Picture {
   return { width: 8, height: 4, data };
 }
 
-/** Runs a test that compares a grey picture, by a vitest of its own. */
-async function run(grey: number, { args = [], env = {}, not = '' }: { args?: string[]; env?: NodeJS.ProcessEnv; not?: string } = {}): Promise<{ passed: boolean; output: string }> {
-  writeFileSync(
-    join(project, 'login.spec.mjs'),
-    `import '${root}/src/testing/vitest.ts';
-    import { expect, test } from 'vitest';
-    test('it boots', async () => {
+/** The source of a test that compares a grey picture. `expected` is the function that makes the assertion. */
+function spec(title: string, grey: number | string, { expected = 'expect', not = '', golden = 'login.png', options = '' } = {}): string {
+  return `test(${JSON.stringify(title)}, ${options && `${options}, `}async () => {
       const data = new Uint8Array(8 * 4 * 4).fill(${grey});
       for (let at = 3; at < data.length; at += 4) data[at] = 255;
-      await expect({ width: 8, height: 4, data })${not}.toMatchScreenshot('login.png');
-    });`,
-  );
+      await ${expected}({ width: 8, height: 4, data })${not}.toMatchScreenshot('${golden}');
+    });`;
+}
+
+/** Runs test files, each of which has the `spec`s given, by a vitest of its own. */
+async function runFiles(sources: Record<string, readonly string[]>, { args = [], env = {} }: { args?: string[]; env?: NodeJS.ProcessEnv } = {}): Promise<{ passed: boolean; output: string }> {
+  for (const [name, specs] of Object.entries(sources)) {
+    mkdirSync(dirname(join(project, name)), { recursive: true });
+    writeFileSync(join(project, name), `import '${root}/src/testing/vitest.ts';\nimport { expect, test } from 'vitest';\n${specs.join('\n')}`);
+  }
   return new Promise((resolve) => {
-    // Of the vitest this runs in nothing is to be seen.
+    // The variables of the vitest that runs this file would change how the inner one behaves.
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST') && name !== 'CI'));
     execFile(join(root, 'node_modules/.bin/vitest'), ['run', '--no-color', ...args], { cwd: project, env: { ...clean, CI: '', ...env } }, (error, stdout, stderr) => {
       resolve({ passed: error === null, output: stdout + stderr });
     });
   });
+}
+
+function run(grey: number, { args = [], env = {}, not = '', golden }: { args?: string[]; env?: NodeJS.ProcessEnv; not?: string; golden?: string } = {}): Promise<{ passed: boolean; output: string }> {
+  return runFiles({ 'login.spec.mjs': [spec('it boots', grey, { not, ...(golden && { golden }) })] }, { args, env });
+}
+
+/** The records of the last run, sorted by test, with the folders they are in. */
+function records(): { folder: string; test: string; status: string }[] {
+  const results = join(project, 'test-results/scanout');
+  return readdirSync(results, { recursive: true, encoding: 'utf8' })
+    .filter((name) => basename(name) === 'match.json')
+    .map((name) => ({ folder: join(results, dirname(name)), ...(JSON.parse(readFileSync(join(results, name), 'utf8')) as { test: string; status: string }) }))
+    .sort((a, b) => a.test.localeCompare(b.test) || a.folder.localeCompare(b.folder));
 }
 
 const golden = () => join(project, '__screenshots__/login.spec.mjs/login.png');
@@ -59,9 +75,10 @@ test('a first run makes the golden picture, and the next fails where it differs,
   expect(output).toContain('login.png: 32 of 32 pixels');
   expect(output).toContain('vitest -u');
   const results = join(project, 'test-results/scanout');
-  const evidence = join(results, 'login.spec.mjs-it-boots');
-  expect(readdirSync(evidence).sort()).toEqual(['login-actual.png', 'login-diff.png', 'login-match.json']);
-  expect(decodePng(readFileSync(join(evidence, 'login-actual.png')))).toEqual(picture(20));
+  const [record] = records();
+  expect(record).toMatchObject({ test: 'login.spec.mjs > it boots', status: 'different' });
+  expect(readdirSync(record!.folder).sort()).toEqual(['actual.png', 'diff.png', 'match.json']);
+  expect(decodePng(readFileSync(join(record!.folder, 'actual.png')))).toEqual(picture(20));
   expect(readFileSync(join(results, 'report.html'), 'utf8')).toContain(Buffer.from(encodePng(picture(20))).toString('base64'));
   expect(decodePng(readFileSync(golden()))).toEqual(picture(10));
 });
@@ -81,9 +98,70 @@ test('in CI a missing golden picture fails and none is made', async () => {
   expect(existsSync(golden())).toBe(false);
 });
 
-test('.not passes for another picture and fails for the golden one', async () => {
-  await run(10);
+describe('expect(…).not.toMatchScreenshot', () => {
+  test('passes for a picture that differs from the golden one, leaves no evidence and is no failure in the report', async () => {
+    await run(10);
 
-  expect((await run(20, { not: '.not' })).passed).toBe(true);
-  expect((await run(10, { not: '.not' })).passed).toBe(false);
+    expect((await run(20, { not: '.not' })).passed).toBe(true);
+    expect(records().map(({ folder }) => readdirSync(folder))).toEqual([['match.json']]);
+    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain('1 compared, <span class="matched">0 failed');
+  });
+
+  test('fails for a picture that matches the golden one, and the report shows the failure', async () => {
+    await run(10);
+
+    expect((await run(10, { not: '.not' })).passed).toBe(false);
+    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain('1 compared, <span class="different">1 failed');
+  });
+
+  test('fails when the golden picture does not exist, and makes none', async () => {
+    const { passed, output } = await run(10, { not: '.not', golden: 'missing.png' });
+
+    expect(passed).toBe(false);
+    expect(output).toContain('missing.png: there is no golden picture');
+    expect(existsSync(join(project, '__screenshots__'))).toBe(false);
+  });
+});
+
+describe('the evidence of a failed toMatchScreenshot', () => {
+  test('survives tests of another file of the same name, and of titles that are no ASCII or too long for a file name', async () => {
+    const titles = ['it boots', '日本語', '中文', 'x'.repeat(320)];
+    const files = (grey: number) => ({ 'bios/boot.spec.mjs': titles.map((title) => spec(title, grey)), 'uefi/boot.spec.mjs': titles.map((title) => spec(title, 10)) });
+    await runFiles(files(10));
+
+    const { output } = await runFiles(files(20));
+
+    expect(records().map(({ test, status, folder }) => [test, status, existsSync(join(folder, 'actual.png'))])).toEqual(
+      [...titles.map((title) => [`bios/boot.spec.mjs > ${title}`, 'different', true]), ...titles.map((title) => [`uefi/boot.spec.mjs > ${title}`, 'matched', false])]
+        .sort(([a], [b]) => (a as string).localeCompare(b as string)),
+    );
+    expect(output).toContain('8 screenshots compared');
+  });
+
+  test('survives a second comparison with the same golden picture in the test', async () => {
+    await run(10);
+
+    await runFiles({ 'login.spec.mjs': [`${spec('it boots', 20, { expected: 'expect.soft' }).slice(0, -'});'.length)}
+      await expect({ width: 8, height: 4, data: data.map((value, at) => (at % 4 === 3 ? 255 : 10)) }).toMatchScreenshot('login.png');
+    });`] });
+
+    expect(records().map(({ status, folder }) => [status, existsSync(join(folder, 'actual.png'))])).toEqual([['different', true], ['matched', false]]);
+  });
+
+  test('is that of the last attempt when the test is retried', async () => {
+    await run(10);
+
+    const { passed } = await runFiles({ 'login.spec.mjs': ['let attempts = 0;', spec('it boots', '(attempts++ === 0 ? 20 : 10)', { options: '{ retry: 1 }' })] });
+
+    expect(passed).toBe(true);
+    expect(records().map(({ status }) => status)).toEqual(['matched']);
+  });
+
+  test('is kept for each time that a test is repeated', async () => {
+    await run(10);
+
+    await runFiles({ 'login.spec.mjs': ['let times = 0;', spec('it boots', '(times++ === 0 ? 20 : 10)', { options: '{ repeats: 1 }' })] });
+
+    expect(records().map(({ test, status }) => [test, status])).toEqual([['login.spec.mjs > it boots', 'different'], ['login.spec.mjs > it boots (repeat 1)', 'matched']]);
+  });
 });

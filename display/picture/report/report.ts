@@ -18,6 +18,8 @@ export interface ReportEntry {
   /** The golden picture's name. */
   readonly name: string;
   readonly status: MatchStatus;
+  /** The test expected a difference: `different` is a success. Default false. */
+  readonly isNegated?: boolean;
   /** What differs, in words; empty when nothing does. */
   readonly explanation: string;
   /** How the pixels reached the screen (`udmabuf`, `shadow`...); null if no display was compared, or it was dark. */
@@ -29,14 +31,13 @@ export interface ReportEntry {
   readonly video: Uint8Array | null;
 }
 
-const BAD: readonly MatchStatus[] = ['different', 'missing'];
 /** How a bar of the time line shows that hardly anything changed. */
 const SMALLEST_BAR = 4;
 
 /** A web page in one file, which asks for nothing outside itself: the comparisons of a run, those that failed first. */
 export function renderReport(entries: readonly ReportEntry[], title: string): string {
-  const sorted = [...entries].sort((a, b) => Number(BAD.includes(b.status)) - Number(BAD.includes(a.status)));
-  const bad = entries.filter(({ status }) => BAD.includes(status)).length;
+  const sorted = [...entries].sort((a, b) => Number(isFailure(b)) - Number(isFailure(a)));
+  const bad = entries.filter(isFailure).length;
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -50,7 +51,7 @@ export function renderReport(entries: readonly ReportEntry[], title: string): st
 <p class="quiet"><kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>1</kbd> to <kbd>4</kbd> how it is shown, <kbd>←</kbd> <kbd>→</kbd> move the slider</p>
 </header>
 <nav aria-label="Comparisons"><ol>
-${sorted.map((entry, index) => `<li>${badge(entry.status)} <a href="#c${index}">${escape(heading(entry))}</a></li>`).join('\n')}
+${sorted.map((entry, index) => `<li>${badge(entry)} <a href="#c${index}">${escape(heading(entry))}</a></li>`).join('\n')}
 </ol></nav>
 <main>
 ${sorted.map(section).join('\n')}
@@ -61,10 +62,10 @@ ${sorted.map(section).join('\n')}
 }
 
 function section(entry: ReportEntry, index: number): string {
-  const { status, explanation, rung, frames, expected, actual, diff, video } = entry;
-  const isBad = BAD.includes(status);
+  const { explanation, rung, frames, expected, actual, diff, video } = entry;
+  const isBad = isFailure(entry);
   return `<details id="c${index}"${isBad ? ' open' : ''}>
-<summary>${badge(status)} <h2>${escape(heading(entry))}</h2></summary>
+<summary>${badge(entry)} <h2>${escape(heading(entry))}</h2></summary>
 <div class="body">
 ${explanation ? `<p class="explanation">${escape(explanation)}</p>` : ''}
 ${modes(index, expected !== null && actual !== null && isBad)}
@@ -82,8 +83,14 @@ function heading({ test, name }: ReportEntry): string {
   return `${test}: ${name}`;
 }
 
-function badge(status: MatchStatus): string {
-  return `<span class="status ${status}">${status}</span>`;
+function isFailure({ status, isNegated = false }: ReportEntry): boolean {
+  return status === 'missing' || status === (isNegated ? 'matched' : 'different');
+}
+
+function badge({ status, isNegated = false }: ReportEntry): string {
+  if (!isNegated || status === 'missing') return `<span class="status ${status}">${status}</span>`;
+  // The colours are those of the outcome: a difference was wanted.
+  return status === 'different' ? '<span class="status matched">not matched</span>' : '<span class="status different">matched</span>';
 }
 
 function modes(index: number, hasBoth: boolean): string {

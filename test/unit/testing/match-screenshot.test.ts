@@ -1,7 +1,7 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { decodePng, encodePng, PngError } from '../../../display/picture/png.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 import type { Picture } from '../../../src/core/picture.ts';
@@ -12,8 +12,9 @@ let directory: string;
 let golden: string;
 
 beforeEach(() => {
-  vi.stubEnv('CI', '');
   directory = mkdtempSync(join(tmpdir(), 'scanout-match-'));
+  vi.stubEnv('CI', '');
+  vi.stubEnv('SCANOUT_RESULTS', join(directory, 'results'));
   golden = join(directory, 'golden/login.png');
 });
 
@@ -29,6 +30,15 @@ function picture(grey: number): Picture {
 }
 
 const read = (path: string | null) => decodePng(readFileSync(path!));
+
+/** The files below a folder, by their paths in it. */
+function files(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name).slice(folder.length + 1))
+    .sort();
+}
 
 test('the first picture becomes the golden one, the next is compared with it', async () => {
   const first = await matchScreenshot(picture(10), golden);
@@ -50,25 +60,49 @@ test('in CI no golden picture is made: a missing one fails and the picture is ke
   expect(read(match.actualPath)).toEqual(picture(10));
 });
 
-test('a difference leaves the actual picture and the differences beside the golden one, which stays', async () => {
+test('a difference leaves the actual picture and the diff picture in the results folder, and the golden picture as it is', async () => {
   await matchScreenshot(picture(10), golden);
 
   const match = await matchScreenshot(picture(20), golden);
 
   expect(match).toMatchObject({ status: 'different', passes: false, expectedPath: golden, videoPath: null });
   expect(match.explanation).toContain('32 of 32 pixels');
-  expect(readdirSync(join(directory, 'golden')).sort()).toEqual(['login-actual.png', 'login-diff.png', 'login.png']);
+  expect(files(join(directory, 'golden'))).toEqual(['login.png']);
+  expect(files(dirname(match.actualPath!))).toEqual(['actual.png', 'diff.png', 'match.json']);
+  expect(match.actualPath!.startsWith(join(directory, 'results/'))).toBe(true);
   expect(read(match.actualPath)).toEqual(picture(20));
   expect(read(golden)).toEqual(picture(10));
 });
 
-test('what an earlier run left is gone once the picture matches', async () => {
+test('golden pictures named like evidence survive a comparison of their neighbour', async () => {
+  const neighbours = ['login-actual.png', 'login-diff.png', 'login-video.png'].map((name) => join(directory, 'golden', name));
+  for (const path of neighbours) await matchScreenshot(picture(1), path);
+  await matchScreenshot(picture(10), golden);
+
   await matchScreenshot(picture(10), golden);
   await matchScreenshot(picture(20), golden);
 
+  for (const path of neighbours) expect(read(path)).toEqual(picture(1));
+});
+
+test('the first comparison of a run removes the evidence that an earlier run left for the same test', async () => {
+  await matchScreenshot(picture(10), golden);
+  await matchScreenshot(picture(20), golden);
+
+  vi.resetModules();
+  const laterRun = await import('../../../src/testing/match-screenshot.ts');
+  await laterRun.matchScreenshot(picture(10), golden);
+
+  expect(files(join(directory, 'results'))).toEqual([]);
+});
+
+test('a comparison that matches keeps the evidence of an earlier one in the same run', async () => {
+  await matchScreenshot(picture(10), golden);
+  const failed = await matchScreenshot(picture(20), golden);
+
   await matchScreenshot(picture(10), golden);
 
-  expect(readdirSync(join(directory, 'golden'))).toEqual(['login.png']);
+  expect(read(failed.actualPath)).toEqual(picture(20));
 });
 
 test('update: all makes the golden picture anew, but not where it matches as it is', async () => {
@@ -98,7 +132,7 @@ test('assertScreenshot throws what differs and where to look', async () => {
   expect(error).toBeInstanceOf(ScreenshotMismatch);
   expect(error).toMatchObject({ code: 'different', match: { status: 'different' } });
   expect((error as Error).message).toContain('32 of 32 pixels');
-  expect((error as Error).message).toContain(join(directory, 'golden/login-diff.png'));
+  expect((error as Error).message).toContain(`diff     ${(error as ScreenshotMismatch).match.diffPath!}`);
 });
 
 test('a run with a results folder becomes a report of all its comparisons, failed or not', async () => {
@@ -118,16 +152,82 @@ test('a run with a results folder becomes a report of all its comparisons, faile
   expect(readdirSync(join(directory, 'golden'))).toEqual(['login.png']);
 });
 
-test('a new run forgets what comparisons left, and nothing else', async () => {
-  const results = { directory: join(directory, 'results'), test: 'boot.test.ts > it fails' };
-  await matchScreenshot(picture(10), golden, { results });
-  await matchScreenshot(picture(99), golden, { results });
-  writeFileSync(join(results.directory, 'mine.png'), encodePng(picture(3)));
+describe('matchScreenshot with a results folder: tests whose names are alike', () => {
+  const title = 'x'.repeat(320);
 
-  await clearResults(results.directory);
+  test.each([
+    ['titles without an ASCII letter', 'names.test.ts > 日本語', 'names.test.ts > 中文'],
+    ['titles that differ in punctuation', 'names.test.ts > a, b', 'names.test.ts > a; b'],
+    ['files of one name in two folders', 'bios/boot.test.ts > it boots', 'uefi/boot.test.ts > it boots'],
+    ['titles longer than a file name can be', `names.test.ts > ${title}1`, `names.test.ts > ${title}2`],
+    ['titles of 320 characters of 4 bytes', `names.test.ts > ${'𝒳'.repeat(320)}1`, `names.test.ts > ${'𝒳'.repeat(320)}2`],
+  ])('%s have evidence and a record each', async (_what, failing, passing) => {
+    const results = join(directory, 'results');
+    await matchScreenshot(picture(10), golden);
 
-  expect(readdirSync(results.directory).sort()).toEqual(['boot.test.ts-it-fails', 'mine.png']);
-  expect(readdirSync(join(results.directory, 'boot.test.ts-it-fails'))).toEqual([]);
+    const failed = await matchScreenshot(picture(20), golden, { results: { directory: results, test: failing } });
+    await matchScreenshot(picture(10), golden, { results: { directory: results, test: passing } });
+
+    expect(read(failed.actualPath)).toEqual(picture(20));
+    expect(await writeReport(results, join(directory, 'report.html'))).toBe(2);
+  });
+
+  test('two comparisons with one golden picture in one test have evidence and a record each', async () => {
+    const results = { directory: join(directory, 'results'), test: 'twice.test.ts > it boots' };
+    await matchScreenshot(picture(10), golden);
+
+    const failed = await matchScreenshot(picture(20), golden, { results });
+    await matchScreenshot(picture(10), golden, { results });
+
+    expect(read(failed.actualPath)).toEqual(picture(20));
+    expect(await writeReport(results.directory, join(directory, 'report.html'))).toBe(2);
+  });
+
+  test('a golden picture whose name is as long as a file name can be has evidence', async () => {
+    const long = join(directory, `${'g'.repeat(251)}.png`);
+    writeFileSync(long, encodePng(picture(10)));
+
+    const failed = await matchScreenshot(picture(20), long, { results: { directory: join(directory, 'results'), test: 'long.test.ts > it boots' } });
+
+    expect(read(failed.actualPath)).toEqual(picture(20));
+  });
+
+  test('a further attempt at a test replaces the evidence of the one before', async () => {
+    const results = { directory: join(directory, 'results'), test: 'retry.test.ts > it boots' };
+    await matchScreenshot(picture(10), golden);
+    const first = await matchScreenshot(picture(20), golden, { results: { ...results, attempt: 0 } });
+
+    await matchScreenshot(picture(10), golden, { results: { ...results, attempt: 1 } });
+
+    expect(existsSync(first.actualPath!)).toBe(false);
+    expect(await writeReport(results.directory, join(directory, 'report.html'))).toBe(1);
+  });
+});
+
+describe('clearResults', () => {
+  test('removes what comparisons left and nothing else', async () => {
+    const results = { directory: join(directory, 'results'), test: 'boot.test.ts > it fails' };
+    await matchScreenshot(picture(10), golden, { results });
+    const failed = await matchScreenshot(picture(99), golden, { results });
+    const mine = [join(results.directory, 'mine.png'), join(dirname(failed.actualPath!), 'video.png')];
+    for (const path of mine) writeFileSync(path, encodePng(picture(3)));
+
+    await clearResults(results.directory);
+
+    expect(files(results.directory).map((name) => join(results.directory, name))).toEqual(mine.toSorted());
+  });
+
+  test('leaves a file that is named like a record and is none', async () => {
+    mkdirSync(join(directory, 'results/other'), { recursive: true });
+    for (const text of ['not JSON', '7', '{"actual":"actual.png"}']) {
+      writeFileSync(join(directory, 'results/other/match.json'), text);
+      writeFileSync(join(directory, 'results/other/actual.png'), encodePng(picture(3)));
+
+      await clearResults(join(directory, 'results'));
+
+      expect(files(join(directory, 'results'))).toEqual(['other/actual.png', 'other/match.json']);
+    }
+  });
 });
 
 test('a folder without comparisons has no report', async () => {
