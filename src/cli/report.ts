@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { resultsDirectory, writeReport } from '../testing/results.ts';
+import { resultsDirectory, writeReport } from '../../display/picture/results.ts';
 
 export function command(): Command {
   return new Command('report')

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { writePng } from '../../display/picture/png.ts';
-import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../testing/waits.ts';
+import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../../display/picture/waits.ts';
 import { requestScreenshot } from './control-client.ts';
 import { defaultControlPath, MAX_WAIT_MS } from './control-protocol.ts';
 

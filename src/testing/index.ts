@@ -14,8 +14,8 @@
  * @module
  */
 export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
-export { DisplayError, type DisplayErrorCode } from './errors.ts';
-export type { FrameTime } from './frame-times.ts';
+export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
+export type { FrameTime } from '../../display/picture/frame-times.ts';
 export { type Accelerator, launchGuest, type LaunchOptions } from './launch-guest.ts';
 export type { LaunchedGuest } from './launched-guest.ts';
 export {
@@ -26,6 +26,6 @@ export {
   type ScreenshotOptions,
 } from './match-screenshot.ts';
 export { type DisplayOptions, openDisplay } from './open-display.ts';
-export type { ResultsFolder } from './results.ts';
+export type { ResultsFolder } from '../../display/picture/results.ts';
 export type { MouseButton, TestDisplay } from './test-display.ts';
-export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from './waits.ts';
+export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';

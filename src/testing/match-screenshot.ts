@@ -2,11 +2,11 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { comparePictures, type CompareOptions, diffPicture } from '../../display/picture/compare.ts';
 import { decodePng, encodePng, writePng } from '../../display/picture/png.ts';
-import type { MatchStatus, ReportFrame } from '../../display/picture/report/report.ts';
+import type { MatchStatus, ReportFrame } from '../../display/picture/report.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
-import { DisplayError } from './errors.ts';
-import { ComparisonFolder, type ResultsFolder, resultsDirectory } from './results.ts';
+import { DisplayError } from '../../display/picture/errors.ts';
+import { ComparisonFolder, type ResultsFolder, resultsDirectory } from '../../display/picture/results.ts';
 import { TestDisplay } from './test-display.ts';
 
 export interface ScreenshotOptions extends CompareOptions {

@@ -11,11 +11,11 @@ import type { Picture } from '../core/picture.ts';
 import type { ScanoutId } from '../core/source.ts';
 import { monotonicMs } from '../sys/clock.ts';
 import type { DisposableStack } from '../sys/disposable-stack.ts';
-import { DisplayError } from './errors.ts';
-import { FrameHistory } from './frame-history.ts';
-import { type FrameTime, FrameTimes } from './frame-times.ts';
+import { DisplayError } from '../../display/picture/errors.ts';
+import { FrameHistory } from '../../display/picture/frame-history.ts';
+import { type FrameTime, FrameTimes } from '../../display/picture/frame-times.ts';
 import { type Chord, chordsOf, parseChord } from './typing.ts';
-import { type WaitForMatchOptions, type WaitForStableOptions, waitUntilMatch, waitUntilStable } from './waits.ts';
+import { type WaitForMatchOptions, type WaitForStableOptions, waitUntilMatch, waitUntilStable } from '../../display/picture/waits.ts';
 
 /** A guest's driver that takes no key for so long is not there. */
 const KEY_TIMEOUT_MS = 10_000;

@@ -1,6 +1,6 @@
 /** Text and names of keys as what is pressed on a US keyboard. */
 import { KEY, LED } from '../../protocols/input-event-codes.ts';
-import { DisplayError } from './errors.ts';
+import { DisplayError } from '../../display/picture/errors.ts';
 
 /** KEY_* codes that go down in this order and up in the other. */
 export type Chord = readonly number[];

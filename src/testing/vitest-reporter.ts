@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Reporter } from 'vitest/node';
 import { UsageError } from '../core/errors.ts';
-import { clearResults, resultsDirectory, writeReport } from './results.ts';
+import { clearResults, resultsDirectory, writeReport } from '../../display/picture/results.ts';
 
 /**
  * Makes an HTML file of a run's screenshots, `test-results/scanout/report.html` (or in SCANOUT_RESULTS):

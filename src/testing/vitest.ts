@@ -11,7 +11,7 @@ import { expect, type MatcherState } from 'vitest';
 import type { Picture } from '../core/picture.ts';
 import { UsageError } from '../core/errors.ts';
 import { describeMatch, matchOtherScreenshot, matchScreenshot, type ScreenshotOptions } from './match-screenshot.ts';
-import { resultsDirectory } from './results.ts';
+import { resultsDirectory } from '../../display/picture/results.ts';
 import { TestDisplay } from './test-display.ts';
 
 declare module 'vitest' {

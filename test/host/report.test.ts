@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { decodePng, encodePng } from '../../display/picture/png.ts';
-import { renderReport, type ReportEntry } from '../../display/picture/report/report.ts';
+import { renderReport, type ReportEntry } from '../../display/picture/report.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { FrameHistory } from '../../src/testing/frame-history.ts';
+import { FrameHistory } from '../../display/picture/frame-history.ts';
 import { openBrowser } from '../rig/chromium.ts';
 import { isSamePicture, pixel } from '../rig/picture.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Bridge, HeadlessOutput, type Picture, VhostUserGuest, type VhostUserGuestOptions } from '../../src/index.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from './process-resources.ts';
-import { DisplayError } from '../../src/testing/errors.ts';
+import { DisplayError } from '../../display/picture/errors.ts';
 import { TestDisplay } from '../../src/testing/test-display.ts';
 import type { Guest } from './guest.ts';
 import { expectSamePicture } from './picture.ts';

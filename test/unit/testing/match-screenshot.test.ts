@@ -6,7 +6,7 @@ import { decodePng, encodePng, PngError } from '../../../display/picture/png.ts'
 import { UsageError } from '../../../src/core/errors.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 import { assertScreenshot, matchScreenshot, ScreenshotMismatch } from '../../../src/testing/match-screenshot.ts';
-import { clearResults, writeReport } from '../../../src/testing/results.ts';
+import { clearResults, writeReport } from '../../../display/picture/results.ts';
 
 let directory: string;
 let golden: string;

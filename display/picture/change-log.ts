@@ -1,5 +1,5 @@
-import type { Rect } from '../core/geometry.ts';
-import type { Picture } from '../core/picture.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
 
 /** How many changes the message tells of: those of the start of a wait, a whole boot, say nothing of its end. */
 const TOLD = 16;

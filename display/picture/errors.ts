@@ -1,5 +1,5 @@
-import { ScanoutError } from '../sys/errors.ts';
-import type { Picture } from '../core/picture.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
+import type { Picture } from '../../src/core/picture.ts';
 
 export type DisplayErrorCode =
   /** Nothing is shown. */

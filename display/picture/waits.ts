@@ -1,8 +1,8 @@
-import type { HeadlessOutput } from '../../display/headless/output.ts';
-import { comparePictures, type CompareOptions, type Comparison } from '../../display/picture/compare.ts';
-import type { Rect } from '../core/geometry.ts';
-import type { Picture } from '../core/picture.ts';
-import { monotonicMs } from '../sys/clock.ts';
+import type { HeadlessOutput } from '../headless/output.ts';
+import { comparePictures, type CompareOptions, type Comparison } from './compare.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import { monotonicMs } from '../../src/sys/clock.ts';
 import { ChangeLog, rectText } from './change-log.ts';
 import { DisplayError } from './errors.ts';
 import { type Attention, cropPicture, ScreenCopy } from './screen-copy.ts';

@@ -1,7 +1,7 @@
-import { type AnimationFrame, encodeApng } from '../../display/picture/apng.ts';
-import type { Damage } from '../core/damage.ts';
-import type { Rect, Size } from '../core/geometry.ts';
-import type { Picture } from '../core/picture.ts';
+import { type AnimationFrame, encodeApng } from './apng.ts';
+import type { Damage } from '../../src/core/damage.ts';
+import type { Rect, Size } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
 
 /** More often than this the video of a test need not show a screen: changes that come sooner are taken together. */
 const MIN_STEP_MS = 40;

@@ -1,8 +1,8 @@
-import type { HeadlessOutput } from '../../display/headless/output.ts';
-import type { ShownFrame } from '../../display/headless/scene.ts';
-import type { Damage } from '../core/damage.ts';
-import type { Rect } from '../core/geometry.ts';
-import type { Picture } from '../core/picture.ts';
+import type { HeadlessOutput } from '../headless/output.ts';
+import type { ShownFrame } from '../headless/scene.ts';
+import type { Damage } from '../../src/core/damage.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import type { Picture } from '../../src/core/picture.ts';
 
 /** Which changes of a screen count. */
 export interface Attention {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { replaceFile } from '../../display/picture/png.ts';
-import { renderReport, type ReportEntry } from '../../display/picture/report/report.ts';
-import { UsageError } from '../core/errors.ts';
+import { replaceFile } from './png.ts';
+import { renderReport, type ReportEntry } from './report.ts';
+import { UsageError } from '../../src/core/errors.ts';
 
 /** Where a run of tests keeps a record of each comparison, and the pictures of those that failed. */
 export interface ResultsFolder {

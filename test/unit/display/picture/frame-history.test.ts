@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { decodeApng } from 'fast-png';
 import { expect, test } from 'vitest';
-import { encodeApng } from '../../../display/picture/apng.ts';
-import { Damage } from '../../../src/core/damage.ts';
-import type { Rect } from '../../../src/core/geometry.ts';
-import type { Picture } from '../../../src/core/picture.ts';
-import { FrameHistory } from '../../../src/testing/frame-history.ts';
+import { encodeApng } from '../../../../display/picture/apng.ts';
+import { Damage } from '../../../../src/core/damage.ts';
+import type { Rect } from '../../../../src/core/geometry.ts';
+import type { Picture } from '../../../../src/core/picture.ts';
+import { FrameHistory } from '../../../../display/picture/frame-history.ts';
 
 /** A screen that can be drawn on, and what was on it frame by frame. */
 class Screen {
