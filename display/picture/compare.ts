@@ -1,11 +1,8 @@
 import { UsageError } from '../../src/core/errors.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { comparedArea, type ComparedArea } from './compared-area.ts';
-import { diagnose } from './diagnose.ts';
-import { drawDifference } from './diff-picture.ts';
-import { findDifference, type Measure } from './difference.ts';
-import { diagnoseSizes } from './size-change.ts';
+import { comparedArea, type ComparedArea, drawDifference, findDifference, type Measure } from './difference.ts';
+import { diagnose, diagnoseSizes } from './diagnose.ts';
 
 /** What counts as the same. Without options every pixel has to be equal. */
 export interface CompareOptions {

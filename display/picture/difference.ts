@@ -1,7 +1,88 @@
 import pixelmatch from 'pixelmatch';
-import type { Rect } from '../../src/core/geometry.ts';
+import { UsageError } from '../../src/core/errors.ts';
+import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { intersection, isMasked, type ComparedArea } from './compared-area.ts';
+
+/** What of a picture is compared. */
+export interface ComparedArea {
+  /** Inside the picture, not empty. */
+  readonly region: Rect;
+  /** Inside the region, not overlapping; not compared. */
+  readonly masks: readonly Rect[];
+  /** The region's without those masked; at least 1. */
+  readonly pixels: number;
+}
+
+/** Throws UsageError where that is nothing, or a region that is not wholly inside the picture. */
+export function comparedArea({ width, height }: Size, { region, masks = [] }: { readonly region?: Rect; readonly masks?: readonly Rect[] }): ComparedArea {
+  for (const rect of region ? [region, ...masks] : masks) {
+    const isWhole = [rect.x, rect.y, rect.width, rect.height].every(Number.isInteger);
+    if (!isWhole || rect.width < 0 || rect.height < 0) throw new UsageError(`${formatRect(rect)} is no rectangle of whole pixels`);
+  }
+  const whole = { x: 0, y: 0, width, height };
+  const inside = region ?? whole;
+  if (areaOf(intersection(inside, whole)) !== areaOf(inside)) {
+    throw new UsageError(`region ${formatRect(inside)} reaches beyond the ${width}x${height} picture; give one inside it`);
+  }
+  const parts: Rect[] = [];
+  for (const mask of masks) addDisjoint(parts, intersection(mask, inside));
+  const pixels = parts.reduce((left, part) => left - areaOf(part), areaOf(inside));
+  if (pixels === 0) throw new UsageError(`nothing is left to compare of ${formatRect(inside)}: give a larger region or smaller masks`);
+  return { region: inside, masks: parts, pixels };
+}
+
+export function isMasked({ masks }: ComparedArea, x: number, y: number): boolean {
+  for (const mask of masks) {
+    if (x >= mask.x && y >= mask.y && x < mask.x + mask.width && y < mask.y + mask.height) return true;
+  }
+  return false;
+}
+
+export function formatRect({ x, y, width, height }: Rect): string {
+  return `${width}x${height}${sign(x)}${x}${sign(y)}${y}`;
+}
+
+export function formatSize({ width, height }: Size): string {
+  return `${width}x${height}`;
+}
+
+/** Empty if they have no pixel in common. */
+export function intersection(a: Rect, b: Rect): Rect {
+  const x = Math.max(a.x, b.x);
+  const y = Math.max(a.y, b.y);
+  const width = Math.min(a.x + a.width, b.x + b.width) - x;
+  const height = Math.min(a.y + a.height, b.y + b.height) - y;
+  return { x, y, width: Math.max(0, width), height: Math.max(0, height) };
+}
+
+/** Adds what of `rect` none of `parts` covers yet. */
+function addDisjoint(parts: Rect[], rect: Rect): void {
+  let rest = [rect];
+  for (const part of parts) rest = rest.flatMap((piece) => without(piece, part));
+  parts.push(...rest.filter((piece) => areaOf(piece) > 0));
+}
+
+/** `rect` without `hole`: the parts above, below, left and right of it. */
+function without(rect: Rect, hole: Rect): Rect[] {
+  const cut = intersection(rect, hole);
+  if (areaOf(cut) === 0) return [rect];
+  const below = cut.y + cut.height;
+  const right = cut.x + cut.width;
+  return [
+    { ...rect, height: cut.y - rect.y },
+    { ...rect, y: below, height: rect.y + rect.height - below },
+    { ...cut, x: rect.x, width: cut.x - rect.x },
+    { ...cut, x: right, width: rect.x + rect.width - right },
+  ];
+}
+
+function areaOf({ width, height }: Rect): number {
+  return width * height;
+}
+
+function sign(offset: number): string {
+  return offset < 0 ? '' : '+';
+}
 
 /** When two pixels count as different. */
 export interface Measure {
@@ -18,7 +99,7 @@ export interface Difference {
 }
 
 /** Pixels marked as different, of part of a picture. */
-export interface Marks {
+interface Marks {
   readonly bounds: Rect;
   /** One for each pixel of `bounds`, 0 where they do not differ. */
   readonly words: Uint32Array;
@@ -41,7 +122,7 @@ export function findDifference(expected: Picture, actual: Picture, area: Compare
 }
 
 /** The same, pixel by pixel. */
-export function findMarks(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Marks | null {
+function findMarks(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Marks | null {
   const rows = differingRows(expected, actual, area.region);
   return rows && markDifference(expected, actual, rows, area, measure);
 }
@@ -185,4 +266,58 @@ class Bounds {
   get rect(): Rect {
     return { x: this.#left, y: this.#top, width: this.#right - this.#left + 1, height: this.#bottom - this.#top + 1 };
   }
+}
+
+/** Words 0xAABBGGRR. */
+const RED = 0xff0000ff;
+const HATCH_DARK = 0xffb0a8a0;
+const HATCH_LIGHT = 0xffd8d0c8;
+/** Of the picture's contrast, what stays behind the red. */
+const PALE = 0.3;
+
+/** See `diffPicture`; `area` is null for pictures of two sizes. */
+export function drawDifference(expected: Picture, actual: Picture, area: ComparedArea | null, measure: Measure): Picture {
+  return area === null ? drawSizes(expected, actual) : drawMarks(expected, actual, area, measure);
+}
+
+function drawMarks(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Picture {
+  const { width, height } = actual;
+  const from = wordsOf(actual);
+  const words = new Uint32Array(width * height);
+  const { region, masks } = area;
+  for (let y = 0, i = 0; y < height; y++) {
+    const isRow = y >= region.y && y < region.y + region.height;
+    for (let x = 0; x < width; x++, i++) {
+      const isCompared = isRow && x >= region.x && x < region.x + region.width && (masks.length === 0 || !isMasked(area, x, y));
+      words[i] = isCompared ? pale(from[i]!) : (x + y) & 4 ? HATCH_DARK : HATCH_LIGHT;
+    }
+  }
+  const marks = findMarks(expected, actual, area, measure);
+  if (marks) {
+    const { bounds } = marks;
+    for (let y = 0, i = 0; y < bounds.height; y++) {
+      const start = (bounds.y + y) * width + bounds.x;
+      for (let x = 0; x < bounds.width; x++, i++) if (marks.words[i] !== 0) words[start + x] = RED;
+    }
+  }
+  return { width, height, data: new Uint8Array(words.buffer) };
+}
+
+function drawSizes(expected: Picture, actual: Picture): Picture {
+  const width = Math.max(expected.width, actual.width);
+  const height = Math.max(expected.height, actual.height);
+  const shared = intersection({ x: 0, y: 0, ...expected }, { x: 0, y: 0, ...actual });
+  const [a, b] = [wordsOf(crop(expected, shared)), wordsOf(crop(actual, shared))];
+  const words = new Uint32Array(width * height).fill(RED);
+  for (let y = 0, i = 0; y < shared.height; y++) {
+    for (let x = 0; x < shared.width; x++, i++) if (a[i] === b[i]) words[y * width + x] = pale(b[i]!);
+  }
+  return { width, height, data: new Uint8Array(words.buffer) };
+}
+
+/** The brightness (ITU-R BT.601) of a colour, near white. */
+function pale(word: number): number {
+  const brightness = 0.299 * (word & 255) + 0.587 * ((word >> 8) & 255) + 0.114 * ((word >> 16) & 255);
+  const level = Math.round(255 - (255 - brightness) * PALE);
+  return ((0xff << 24) | (level << 16) | (level << 8) | level) >>> 0;
 }

@@ -1,7 +1,7 @@
-import { type AnimationFrame, encodeApng } from './apng.ts';
 import type { Damage } from '../../src/core/damage.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { type AnimationFrame, encodeApng } from './png.ts';
 
 /** More often than this the video of a test need not show a screen: changes that come sooner are taken together. */
 const MIN_STEP_MS = 40;
@@ -123,4 +123,36 @@ function padded(picture: Picture, width: number, height: number): Picture {
   for (let at = 3; at < whole.data.length; at += 4) whole.data[at] = 255;
   paste(whole, { timeMs: 0, x: 0, y: 0, patch: picture, isWhole: false });
   return whole;
+}
+
+/** One frame of a screen, for a time line. */
+export interface FrameTime {
+  /** CLOCK_MONOTONIC. */
+  readonly timeMs: number;
+  /** How many pixels the guest said had changed; 0 for a screen that went dark, or a cursor that moved. */
+  readonly damagedPixels: number;
+}
+
+const CAPACITY = 1024;
+
+/** The newest frames of a screen, in memory that is there from the start. */
+export class FrameTimes {
+  readonly #times = new Float64Array(CAPACITY);
+  readonly #damaged = new Uint32Array(CAPACITY);
+  #count = 0;
+
+  add(timeMs: number, damagedPixels: number): void {
+    const at = this.#count++ % CAPACITY;
+    this.#times[at] = timeMs;
+    this.#damaged[at] = damagedPixels;
+  }
+
+  /** Oldest first. */
+  toArray(): FrameTime[] {
+    const length = Math.min(this.#count, CAPACITY);
+    return Array.from({ length }, (_, index) => {
+      const at = (this.#count - length + index) % CAPACITY;
+      return { timeMs: this.#times[at]!, damagedPixels: this.#damaged[at]! };
+    });
+  }
 }

@@ -1,8 +1,30 @@
-import type { HeadlessOutput } from '../headless/output.ts';
-import type { ShownFrame } from '../headless/scene.ts';
 import type { Damage } from '../../src/core/damage.ts';
-import type { Rect } from '../../src/core/geometry.ts';
+import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { intersection, wordsOf } from './difference.ts';
+
+/** A frame that has come on screen, valid while a listener is called with it. */
+export interface ScreenFrame extends Size {
+  /** CLOCK_MONOTONIC. */
+  readonly timeMs: number;
+  /** Nothing is shown. */
+  readonly isDark: boolean;
+  /** What may have changed since the frame before, without the cursor, in pixels of the screen. */
+  readonly damage: Damage;
+  /** Where the cursor was and is, if it changed. */
+  readonly cursorDamage: Damage;
+}
+
+/** A screen that can be watched frame by frame; a `HeadlessOutput` is one. */
+export interface WatchedScreen {
+  readonly name: string;
+  /** What is on screen, as a picture of the caller's; null while nothing is. `region` lies within the screen. */
+  capture(options: { readonly cursor?: boolean; readonly region?: Rect }): Picture | null;
+  /** Calls `listener` after each frame has come on screen, until the function returned is called. */
+  onFrame(listener: (frame: ScreenFrame) => void): () => void;
+  /** Resolves when what was presented is on screen and nothing followed it. */
+  settled(): Promise<void>;
+}
 
 /** Which changes of a screen count. */
 export interface Attention {
@@ -22,17 +44,17 @@ type Edges = [x1: number, y1: number, x2: number, y2: number];
  * compared, so a frame that draws the same pixels again changes nothing.
  */
 export class ScreenCopy {
-  readonly #output: HeadlessOutput;
+  readonly #screen: WatchedScreen;
   readonly #attention: Attention;
   readonly #cursor: boolean;
   #picture: Picture | null;
   readonly #changed: Edges = [0, 0, 0, 0];
 
-  constructor(output: HeadlessOutput, attention: Attention = {}) {
-    this.#output = output;
+  constructor(screen: WatchedScreen, attention: Attention = {}) {
+    this.#screen = screen;
     this.#attention = attention;
     this.#cursor = attention.cursor ?? false;
-    this.#picture = output.capture({ cursor: this.#cursor });
+    this.#picture = screen.capture({ cursor: this.#cursor });
   }
 
   /** Null while nothing is shown. `update` writes to it. */
@@ -47,11 +69,11 @@ export class ScreenCopy {
   }
 
   /** Whether a pixel that counts has changed with this frame, the output's newest. Light and dark, and another size, count always. */
-  update(frame: ShownFrame): boolean {
+  update(frame: ScreenFrame): boolean {
     const picture = this.#picture;
     const isOther = frame.isDark ? picture !== null : picture?.width !== frame.width || picture.height !== frame.height;
     if (isOther) {
-      this.#picture = this.#output.capture({ cursor: this.#cursor });
+      this.#picture = this.#screen.capture({ cursor: this.#cursor });
       Object.assign(this.#changed, [0, 0, frame.width, frame.height]);
       return true;
     }
@@ -64,24 +86,24 @@ export class ScreenCopy {
 
   #updateAll(picture: Picture, damage: Damage): void {
     for (let i = 0; i < damage.count; i++) {
-      const region = overlap({ x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) }, { x: 0, y: 0, width: picture.width, height: picture.height });
-      if (!region) continue;
-      const now = this.#output.capture({ cursor: this.#cursor, region });
+      const changed = { x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) };
+      const region = intersection(changed, { x: 0, y: 0, width: picture.width, height: picture.height });
+      if (region.width === 0 || region.height === 0) continue;
+      const now = this.#screen.capture({ cursor: this.#cursor, region });
       if (now) this.#update(picture, now, region);
     }
   }
 
   #update(picture: Picture, now: Picture, region: Rect): void {
     // What is made equal before the comparison does not count.
-    for (const mask of this.#attention.masks ?? []) this.#copy(picture, now, region, overlap(mask, region));
-    const counted = this.#attention.region ? overlap(this.#attention.region, region) : region;
-    if (counted) this.#compare(picture, now, region, counted);
+    for (const mask of this.#attention.masks ?? []) this.#copy(picture, now, region, intersection(mask, region));
+    this.#compare(picture, now, region, this.#attention.region ? intersection(this.#attention.region, region) : region);
     this.#copy(picture, now, region, region);
   }
 
   #compare(picture: Picture, now: Picture, region: Rect, counted: Rect): void {
-    const before = pixels(picture);
-    const after = pixels(now);
+    const before = wordsOf(picture);
+    const after = wordsOf(now);
     const edges = this.#changed;
     for (let y = counted.y; y < counted.y + counted.height; y++) {
       const to = y * picture.width;
@@ -99,37 +121,10 @@ export class ScreenCopy {
   }
 
   /** `now` is what `region` shows. */
-  #copy(picture: Picture, now: Picture, region: Rect, part: Rect | null): void {
-    if (!part) return;
+  #copy(picture: Picture, now: Picture, region: Rect, part: Rect): void {
     for (let y = part.y; y < part.y + part.height; y++) {
       const from = ((y - region.y) * region.width + part.x - region.x) * 4;
       picture.data.set(now.data.subarray(from, from + part.width * 4), (y * picture.width + part.x) * 4);
     }
   }
-}
-
-/** The part of a picture that lies in `region`, as a picture of the caller's; null unless all of it does. */
-export function cropPicture(picture: Picture, region: Rect): Picture | null {
-  const { x, y, width, height } = region;
-  if (x < 0 || y < 0 || x + width > picture.width || y + height > picture.height) return null;
-  const data = new Uint8Array(width * height * 4);
-  for (let row = 0; row < height; row++) {
-    const from = ((y + row) * picture.width + x) * 4;
-    data.set(picture.data.subarray(from, from + width * 4), row * width * 4);
-  }
-  return { width, height, data };
-}
-
-/** Null if they have no pixel in common. */
-function overlap(a: Rect, b: Rect): Rect | null {
-  const x = Math.max(a.x, b.x);
-  const y = Math.max(a.y, b.y);
-  const width = Math.min(a.x + a.width, b.x + b.width) - x;
-  const height = Math.min(a.y + a.height, b.y + b.height) - y;
-  return width > 0 && height > 0 ? { x, y, width, height } : null;
-}
-
-/** One number a pixel, of pictures that begin where an allocation does: those of `capture`. */
-function pixels({ data }: Picture): Uint32Array {
-  return new Uint32Array(data.buffer, data.byteOffset, data.length >>> 2);
 }

@@ -15,7 +15,7 @@
  */
 export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
 export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
-export type { FrameTime } from '../../display/picture/frame-times.ts';
+export type { FrameTime } from '../../display/picture/frame-history.ts';
 export { type Accelerator, launchGuest, type LaunchOptions } from './launch-guest.ts';
 export type { LaunchedGuest } from './launched-guest.ts';
 export {

@@ -12,8 +12,7 @@ import type { ScanoutId } from '../core/source.ts';
 import { monotonicMs } from '../sys/clock.ts';
 import type { DisposableStack } from '../sys/disposable-stack.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
-import { FrameHistory } from '../../display/picture/frame-history.ts';
-import { type FrameTime, FrameTimes } from '../../display/picture/frame-times.ts';
+import { FrameHistory, type FrameTime, FrameTimes } from '../../display/picture/frame-history.ts';
 import { type Chord, chordsOf, parseChord } from './typing.ts';
 import { type WaitForMatchOptions, type WaitForStableOptions, waitUntilMatch, waitUntilStable } from '../../display/picture/waits.ts';
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { decodeApng } from 'fast-png';
 import { expect, test } from 'vitest';
-import { encodeApng } from '../../../../display/picture/apng.ts';
+import { encodeApng } from '../../../../display/picture/png.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Picture } from '../../../../src/core/picture.ts';

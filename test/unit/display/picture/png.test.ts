@@ -1,12 +1,14 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
-import { encode } from 'fast-png';
+import { crc32, deflateSync } from 'node:zlib';
 import fc from 'fast-check';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { encode } from 'fast-png';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng, encodePng, PngError, writePng } from '../../../../display/picture/png.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
+import { colourAt, draw, noisePicture } from './pictures.ts';
 
 let directory: string;
 
@@ -84,4 +86,156 @@ test('a file that cannot be put in place leaves nothing behind', async () => {
   await expect(writePng(directory, picture(1, 1, () => 0))).rejects.toThrow();
 
   expect(readdirSync(join(directory, '..')).filter((name) => name.startsWith(`${directory.split('/').at(-1)!}.`))).toEqual([]);
+});
+
+/** A chunk with its length and check sum. */
+function chunk(type: string, content: Uint8Array): Buffer {
+  const typed = Buffer.concat([Buffer.from(type, 'latin1'), content]);
+  const numbers = Buffer.alloc(8);
+  numbers.writeUInt32BE(content.length, 0);
+  numbers.writeUInt32BE(crc32(typed), 4);
+  return Buffer.concat([numbers.subarray(0, 4), typed, numbers.subarray(4)]);
+}
+
+interface Parts {
+  readonly width: number;
+  readonly height: number;
+  readonly depth?: number;
+  readonly colourType?: number;
+  readonly interlace?: number;
+  /** Rows with their filter bytes, not compressed. */
+  readonly rows: Uint8Array;
+  /** Chunks between header and pixels. */
+  readonly before?: readonly Uint8Array[];
+}
+
+function png({ width, height, depth = 8, colourType = 2, interlace = 0, rows, before = [] }: Parts): Buffer {
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([depth, colourType, 0, 0, interlace], 8);
+  const signature = Buffer.from('89504e470d0a1a0a', 'hex');
+  return Buffer.concat([signature, chunk('IHDR', header), ...before, chunk('IDAT', deflateSync(rows)), chunk('IEND', new Uint8Array())]);
+}
+
+describe('by hand', () => {
+  test('a palette with alpha, of two bits', () => {
+    const palette = chunk('PLTE', Uint8Array.of(255, 0, 0, 0, 255, 0, 0, 0, 200));
+    const alpha = chunk('tRNS', Uint8Array.of(255, 0, 128));
+
+    const { data } = decodePng(png({ width: 3, height: 1, depth: 2, colourType: 3, rows: Uint8Array.of(0, 0b00_01_10_00), before: [palette, alpha] }));
+
+    expect([...data]).toEqual([255, 0, 0, 255, 0, 0, 0, 255, 0, 0, 100, 255]);
+  });
+
+  test('one grey is transparent', () => {
+    const { data } = decodePng(png({ width: 3, height: 1, depth: 4, colourType: 0, rows: Uint8Array.of(0, 0x0f, 0x70), before: [chunk('tRNS', Uint8Array.of(0, 15))] }));
+
+    expect([...data]).toEqual([0, 0, 0, 255, 0, 0, 0, 255, 119, 119, 119, 255]);
+  });
+
+  test('one colour of 16 bits is transparent', () => {
+    const rows = Uint8Array.of(0, 0x12, 0x34, 0xff, 0xff, 0x80, 0x80, 0x12, 0x35, 0xff, 0xff, 0x80, 0x80, 0, 0, 0, 0, 0, 0);
+
+    const { data } = decodePng(png({ width: 3, height: 1, depth: 16, rows, before: [chunk('tRNS', Uint8Array.of(0x12, 0x34, 0xff, 0xff, 0x80, 0x80))] }));
+
+    expect([...data]).toEqual([0, 0, 0, 255, 0x12, 255, 0x80, 255, 0, 0, 0, 255]);
+  });
+
+  test('profiles, texts and whatever else there may be is passed over, not decompressed', () => {
+    const bomb = Buffer.concat([Buffer.from('p\0\0', 'latin1'), Buffer.from('not zlib')]);
+
+    const { data } = decodePng(png({ width: 1, height: 1, rows: Uint8Array.of(0, 1, 2, 3), before: [chunk('iCCP', bomb), chunk('zTXt', bomb), chunk('quUx', bomb)] }));
+
+    expect([...data]).toEqual([1, 2, 3, 255]);
+  });
+});
+
+test.each<[string, Uint8Array, string]>([
+  ['4 billion pixels', png({ width: 0x7fffffff, height: 0x7fffffff, rows: new Uint8Array(9) }), 'a PNG of 2147483647x2147483647'],
+  ['no pixels', png({ width: 0, height: 4, rows: new Uint8Array(4) }), 'a PNG of 0x4'],
+  ['more than its size says', png({ width: 2, height: 2, rows: new Uint8Array(50_000_000) }), 'more than its size says'],
+  ['less than its size says', png({ width: 2, height: 2, rows: new Uint8Array(7) }), 'cut short: 7 of 14 bytes'],
+  ['less than its size says, interlaced', png({ width: 9, height: 9, interlace: 1, rows: new Uint8Array(100) }), 'cut short: 100 of 262 bytes'],
+  ['interlaced bits', png({ width: 9, height: 9, depth: 4, colourType: 0, interlace: 1, rows: new Uint8Array(99) }), 'save it without interlacing'],
+  ['no palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 0) }), 'without the palette'],
+  ['a colour beyond the palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 1), before: [chunk('PLTE', Uint8Array.of(1, 2, 3))] }), 'a pixel of colour 1'],
+  ['bits that the colour type does not have', png({ width: 1, height: 1, depth: 4, rows: Uint8Array.of(0, 0) }), 'colour type 2, 4 bits'],
+  ['a filter there is not', png({ width: 1, height: 1, rows: Uint8Array.of(9, 0, 0, 0) }), 'filter: 9'],
+])('%s is refused', (_what, bytes, message) => {
+  expect(() => decodePng(bytes)).toThrow(PngError);
+  expect(() => decodePng(bytes)).toThrow(message);
+});
+
+test('a damaged file is a PngError or a picture, and never anything else', () => {
+  const whole = encodePng(noisePicture(24, 16, 5));
+  const refused = (bytes: Uint8Array): boolean => {
+    try {
+      const { width, height, data } = decodePng(bytes);
+      expect(data.length).toBe(width * height * 4);
+      return false;
+    } catch (error) {
+      expect(error).toBeInstanceOf(PngError);
+      return true;
+    }
+  };
+
+  for (let length = 0; length < whole.length; length++) expect(refused(whole.subarray(0, length))).toBe(true);
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), fc.boolean(), (changes, isHeaderOnly) => {
+      const bytes = whole.slice();
+      for (const [at, value] of changes) bytes[isHeaderOnly ? 16 + (at % 13) : at] = value;
+      // With the right check sum the damage gets further.
+      new DataView(bytes.buffer).setUint32(29, crc32(bytes.subarray(12, 29)));
+      refused(bytes);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+const hasImageMagick = spawnSync('compare', ['-version']).status === 0;
+
+// Debian's package imagemagick, which test/rig/install.sh installs.
+describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('pictures that ImageMagick wrote', () => {
+  let directory: string;
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'scanout-png-'));
+    writeFileSync(join(directory, 'colours.png'), encodePng(draw(37, 21, (x, y) => [(x % 7) * 34, (y % 5) * 51, 85])));
+    writeFileSync(join(directory, 'grey.png'), encodePng(draw(37, 21, (x, y) => [0, 0, 0].fill(((x + y) & 1) * 255) as [number, number, number])));
+  });
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  // The words after the name are what the file's header has to say, so that the kind is what is tested.
+  test.each([
+    ['colours', 'PNG8', ['-define', 'png:bit-depth=8'], 8, 3, 0],
+    ['colours', 'PNG24', [], 8, 2, 0],
+    ['colours', 'PNG32', [], 8, 6, 0],
+    ['colours', 'PNG48', [], 16, 2, 0],
+    ['colours', 'PNG64', [], 16, 6, 0],
+    ['colours', 'PNG24', ['-interlace', 'PNG'], 8, 2, 1],
+    ['grey', 'PNG', ['-define', 'png:color-type=0', '-define', 'png:bit-depth=1'], 1, 0, 0],
+    ['grey', 'PNG', ['-define', 'png:color-type=0', '-define', 'png:bit-depth=4'], 4, 0, 0],
+    ['grey', 'PNG', ['-define', 'png:color-type=0', '-define', 'png:bit-depth=16'], 16, 0, 0],
+    ['grey', 'PNG', ['-define', 'png:color-type=4', '-define', 'png:bit-depth=8'], 8, 4, 0],
+    ['grey', 'PNG', ['-define', 'png:color-type=3', '-define', 'png:bit-depth=2'], 2, 3, 0],
+  ])('%s as %s %j', (name, format, options, depth, colourType, interlace) => {
+    const from = join(directory, `${name}.png`);
+    const to = join(directory, 'converted.png');
+    expect(spawnSync('convert-im6', [from, ...options, `${format}:${to}`], { encoding: 'utf8' }).stderr).toBe('');
+    const bytes = readFileSync(to);
+
+    expect([bytes[24], bytes[25], bytes[28]]).toEqual([depth, colourType, interlace]);
+    expect(decodePng(bytes)).toEqual(decodePng(readFileSync(from)));
+  });
+
+  test('half transparent ones are shown as ImageMagick shows them on black', () => {
+    const [half, flat] = [join(directory, 'half.png'), join(directory, 'flat.png')];
+    spawnSync('convert-im6', [join(directory, 'colours.png'), '-alpha', 'set', '-channel', 'A', '-fx', 'i/w', `PNG32:${half}`]);
+    spawnSync('convert-im6', [half, '-background', 'black', '-flatten', `PNG24:${flat}`]);
+    const [ours, theirs] = [decodePng(readFileSync(half)), decodePng(readFileSync(flat))];
+
+    const off = Math.max(...ours.data.map((value, i) => Math.abs(value - theirs.data[i]!)));
+    expect(off).toBeLessThanOrEqual(1);
+    expect(colourAt(ours, 0, 0)).toEqual([0, 0, 0]);
+  });
 });

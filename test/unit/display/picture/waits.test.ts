@@ -1,13 +1,9 @@
-import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Picture } from '../../../../src/core/picture.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import type { DisplayError } from '../../../../display/picture/errors.ts';
 import { openDisplay } from '../../../../src/testing/open-display.ts';
-import { ScreenCopy } from '../../../../display/picture/screen-copy.ts';
 import type { TestDisplay } from '../../../../src/testing/test-display.ts';
-import { HeadlessOutput } from '../../../../display/headless/output.ts';
-import { Bridge } from '../../../../src/bridge/bridge.ts';
 import { pixel } from '../../../rig/picture.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -61,8 +57,6 @@ async function ending(wait: Promise<Picture>): Promise<{ picture?: Picture; erro
   await vi.advanceTimersByTimeAsync(120_000);
   return ended;
 }
-
-const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
 describe('a screen that is waited for until it stands still', () => {
   test('gives its picture so long after the last change, and no earlier', async () => {
@@ -219,37 +213,6 @@ describe('a picture that is waited for', () => {
 
     expect((await ending(display.waitForMatch(display.screenshot(), { region: { x: 900, y: 0, width: 1, height: 1 } }))).error).toMatchObject({ code: 'usage' });
   });
-});
-
-test('the copy of a screen is what the screen shows, whatever was drawn and wherever the cursor is', async () => {
-  using output = HeadlessOutput.open({ width: WIDTH, height: HEIGHT });
-  using bridge = new Bridge(guest);
-  bridge.show(scanoutId(1), output);
-  const side = fc.integer({ min: 0, max: 40 });
-  const rect = fc.record({ x: side, y: side, width: fc.integer({ min: 1, max: 24 }), height: fc.integer({ min: 1, max: 8 }), colour: fc.integer({ min: 0, max: 3 }), moves: fc.boolean(), together: fc.boolean() });
-  guest.show(picture.framebuffer, 1);
-  void guest.flush(0, 0, WIDTH, HEIGHT, 1);
-  await vi.advanceTimersByTimeAsync(17);
-  await fc.assert(
-    fc.asyncProperty(fc.array(rect, { maxLength: 12 }), async (drawn) => {
-      const copy = new ScreenCopy(output, { cursor: true });
-      const stop = output.onFrame((frame) => {
-        const before = copy.picture!.data.slice();
-        expect(copy.update(frame)).toBe(!isEqual(before, copy.picture!.data));
-        expect(isEqual(copy.picture!.data, output.capture({ cursor: true })!.data)).toBe(true);
-      });
-      for (const { x, y, width, height, colour, moves, together } of drawn) {
-        if (moves) guest.sink.cursor(scanoutId(1), cursor.framebuffer, 0, 0, x - 4, y + 4);
-        else picture.fill(x, y, width, height, colour);
-        if (!moves) void guest.flush(x, y, width, height, 1);
-        if (!together) await vi.advanceTimersByTimeAsync(17);
-      }
-      await vi.advanceTimersByTimeAsync(40);
-      stop();
-      expect(isEqual(copy.picture!.data, output.capture({ cursor: true })!.data)).toBe(true);
-    }),
-    { numRuns: 40 },
-  );
 });
 
 test('frames are told with their times and what they change, and kept', async () => {
