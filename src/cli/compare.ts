@@ -19,7 +19,7 @@ interface Options {
   ignoreAntialiasing?: true;
 }
 
-export function parseRect(text: string): Rect {
+function parseRect(text: string): Rect {
   const match = /^(\d{1,5})x(\d{1,5})\+(\d{1,5})\+(\d{1,5})$/.exec(text);
   if (!match) throw new InvalidArgumentError('write WIDTHxHEIGHT+X+Y in pixels, such as 200x16+1080+0.');
   const [width, height, x, y] = match.slice(1).map(Number) as [number, number, number, number];

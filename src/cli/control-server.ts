@@ -5,7 +5,7 @@ import type { Picture } from '../core/picture.ts';
 import { SysError } from '../sys/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { listenUnix } from '../sys/socket.ts';
-import { ControlError, MAX_REQUEST, parseRequest, type ScreenshotRequest } from './control-protocol.ts';
+import { ControlError, MAX_REQUEST, parseRequest, type ScreenshotRequest } from './control.ts';
 
 const MAX_CLIENTS = 8;
 const IDLE_MS = 30_000;

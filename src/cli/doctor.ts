@@ -1,9 +1,7 @@
 import { Command } from 'commander';
 import type { Rung } from '../bridge/plane-buffers.ts';
 import type { UdmabufError } from '../sys/udmabuf.ts';
-import type { Check } from './check.ts';
-import { type Card, checkCards, checkKmsLibraries, readCards } from './kms-cards.ts';
-import { checkDrm, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland } from './machine.ts';
+import { type Card, type Check, checkCards, checkDrm, checkKmsLibraries, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland, readCards } from './machine.ts';
 
 /** Which way a kind of guest picture takes to an output on this machine; `none`: the output cannot be had. */
 export interface Prospect {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { parseByteSize } from './byte-size.ts';
+import { parseByteSize } from './specs.ts';
 import { qemuFlags, shellLines } from '../qemu/flags.ts';
 
 interface Options {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { runSession, sessionCommand } from './session-command.ts';
+import { runSession, sessionCommand } from './run.ts';
 
 export function command(): Command {
   return sessionCommand('record')

@@ -11,15 +11,10 @@ import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
 import { openReplay, type Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import { endSignal } from './end-signal.ts';
-import { logLevelOption, stderrLog } from './log.ts';
+import { endSignal, hasTrueColour, logLevelOption, Progress, renderPicture, stderrLog } from './terminal.ts';
 import { packageFile } from './package-file.ts';
-import { type OutputSpec, parseOutputSpec } from './output-spec.ts';
-import { Progress } from './progress.ts';
-import { Screens } from './screens.ts';
-import { hasTrueColour, renderPicture } from './terminal-picture.ts';
-import { windowsAmong } from './wayland-spec.ts';
-import { openWindows } from './windows.ts';
+import { type OutputSpec, parseOutputSpec, windowsAmong } from './specs.ts';
+import { openWindows, Screens } from './screens.ts';
 
 /** The guest that comes with the package: a Linux console booting. */
 const EMBEDDED = 'fixtures/console-boot.scanout';

@@ -2,11 +2,12 @@ import { HeadlessOutput } from '../../display/headless/output.ts';
 import { openLibseatSeat } from '../../display/kms/libseat-seat.ts';
 import { KmsDisplay } from '../../display/kms/open.ts';
 import { PlainSeat } from '../../display/kms/seat.ts';
+import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Output } from '../core/output.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import type { OutputSpec } from './output-spec.ts';
+import type { OutputSpec, WaylandSpec } from './specs.ts';
 
 export interface Assigned {
   readonly output: Output;
@@ -70,4 +71,9 @@ export function assignScanouts(headless: readonly Output[], monitors: readonly O
 
 function isLit({ monitor }: Output): boolean {
   return monitor !== null;
+}
+
+/** What `spec` asks for; the caller's. Rejects as `WaylandWindows.connect` does. */
+export function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
+  return WaylandWindows.connect({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }

@@ -1,8 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { writePng } from '../../display/picture/png.ts';
 import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../../display/picture/waits.ts';
-import { requestScreenshot } from './control-client.ts';
-import { defaultControlPath, MAX_WAIT_MS } from './control-protocol.ts';
+import { defaultControlPath, MAX_WAIT_MS, requestScreenshot } from './control.ts';
 
 interface Options {
   control: string;

@@ -16,10 +16,8 @@ import { ScanoutError, SysError } from '../sys/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { type WaitForStableOptions, waitUntilStable } from '../../display/picture/waits.ts';
-import { ControlError, type ScreenshotRequest } from './control-protocol.ts';
-import type { GuestSpec } from './guest-spec.ts';
-import type { InputSpec } from './input-spec.ts';
-import type { OutputSpec } from './output-spec.ts';
+import { ControlError, type ScreenshotRequest } from './control.ts';
+import type { GuestSpec, InputSpec, OutputSpec } from './specs.ts';
 import { Screens } from './screens.ts';
 
 /** A socket for the guest's VMM cannot be had; `code` is the errno. */

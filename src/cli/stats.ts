@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 import type { PlaneStats } from '../bridge/plane-buffers.ts';
-import { requestStats } from './control-client.ts';
-import { defaultControlPath } from './control-protocol.ts';
+import { defaultControlPath, requestStats } from './control.ts';
 import type { SessionStats } from './session.ts';
 
 interface Options {

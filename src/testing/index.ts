@@ -17,7 +17,7 @@ export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
 export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
 export type { FrameTime } from '../../display/picture/frame-history.ts';
 export { type Accelerator, launchGuest, type LaunchOptions } from './launch-guest.ts';
-export type { LaunchedGuest } from './launched-guest.ts';
+export type { LaunchedGuest } from './launch-guest.ts';
 export {
   assertScreenshot,
   type Match,
@@ -27,5 +27,5 @@ export {
 } from './match-screenshot.ts';
 export { type DisplayOptions, openDisplay } from './open-display.ts';
 export type { ResultsFolder } from '../../display/picture/results.ts';
-export type { MouseButton, TestDisplay } from './test-display.ts';
+export type { MouseButton, TestDisplay } from './open-display.ts';
 export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';

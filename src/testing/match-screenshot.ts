@@ -7,7 +7,7 @@ import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { ComparisonFolder, type ResultsFolder, resultsDirectory } from '../../display/picture/results.ts';
-import { TestDisplay } from './test-display.ts';
+import { TestDisplay } from './open-display.ts';
 
 export interface ScreenshotOptions extends CompareOptions {
   /** How long a display may take until it shows the golden picture, in milliseconds. Default 30 000. */

@@ -12,7 +12,7 @@ import type { Picture } from '../core/picture.ts';
 import { UsageError } from '../core/errors.ts';
 import { describeMatch, matchOtherScreenshot, matchScreenshot, type ScreenshotOptions } from './match-screenshot.ts';
 import { resultsDirectory } from '../../display/picture/results.ts';
-import { TestDisplay } from './test-display.ts';
+import { TestDisplay } from './open-display.ts';
 
 declare module 'vitest' {
   // Its own declaration has this parameter.

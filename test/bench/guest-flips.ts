@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { requestStats } from '../../src/cli/control-client.ts';
+import { requestStats } from '../../src/cli/control.ts';
 import type { SessionStats } from '../../src/cli/session.ts';
 import { guestImage } from '../rig/guest-image.ts';
 import { startDrawing, type Draw } from '../rig/guest-pictures.ts';

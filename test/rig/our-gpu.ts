@@ -7,7 +7,7 @@ import { Bridge, HeadlessOutput, type Picture, VhostUserGuest, type VhostUserGue
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from './process-resources.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
-import { TestDisplay } from '../../src/testing/test-display.ts';
+import { TestDisplay } from '../../src/testing/open-display.ts';
 import type { Guest } from './guest.ts';
 import { expectSamePicture } from './picture.ts';
 

@@ -6,8 +6,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { requestScreenshot, requestStats } from '../../../src/cli/control-client.ts';
-import { ControlError, defaultControlPath, MAX_REQUEST, parseRequest } from '../../../src/cli/control-protocol.ts';
+import { ControlError, defaultControlPath, MAX_REQUEST, parseRequest, requestScreenshot, requestStats } from '../../../src/cli/control.ts';
 import { type ControlHandlers, ControlServer } from '../../../src/cli/control-server.ts';
 import { listenUnix } from '../../../src/sys/socket.ts';
 

@@ -6,7 +6,7 @@ import type { CardAbilities } from '../../../display/kms/probe.ts';
 import { makeEdid } from '../../../protocols/edid.ts';
 import { UdmabufError } from '../../../src/sys/udmabuf.ts';
 import { prospects } from '../../../src/cli/doctor.ts';
-import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../src/cli/kms-cards.ts';
+import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../src/cli/machine.ts';
 import { hasLibrary } from '../../../src/sys/lib/library.ts';
 
 const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { VIRTIO_INPUT_CFG_ID_NAME, virtio_input_config } from '../../../protocols/virtio-input.ts';
 import { decodePng } from '../../../display/picture/png.ts';
-import { requestStats } from '../../../src/cli/control-client.ts';
+import { requestStats } from '../../../src/cli/control.ts';
 import type { SessionStats } from '../../../src/cli/session.ts';
 import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';

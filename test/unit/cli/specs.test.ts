@@ -1,10 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseByteSize } from '../../../src/cli/byte-size.ts';
-import { parseGuestSpec } from '../../../src/cli/guest-spec.ts';
-import { parseInputSpec, parseInputSpecs } from '../../../src/cli/input-spec.ts';
-import { parseOutputSpec, parseWhenOff, withBackground } from '../../../src/cli/output-spec.ts';
-import { windowsAmong } from '../../../src/cli/wayland-spec.ts';
+import { parseByteSize, parseGuestSpec, parseInputSpec, parseInputSpecs, parseOutputSpec, parseWhenOff, windowsAmong, withBackground } from '../../../src/cli/specs.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 /** Texts near the accepted forms, where mistakes are. */

@@ -1,4 +1,71 @@
+import { Option } from 'commander';
+import type { Log, LogLevel } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
+
+const LEVELS: readonly LogLevel[] = ['info', 'warn', 'error'];
+
+export function logLevelOption(): Option {
+  return new Option('--log-level <level>', 'least important message to print on stderr').choices(LEVELS).default('info');
+}
+
+/** One line a message on stderr. What a guest or a peer put into it cannot move the cursor or start a line. */
+export function stderrLog(least: LogLevel): Log {
+  const from = LEVELS.indexOf(least);
+  return (level, message) => {
+    if (LEVELS.indexOf(level) < from) return;
+    const time = new Date().toISOString().slice(11, 23);
+    // A progress line may stand where this one goes.
+    const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
+    process.stderr.write(`${clear}${time} ${level.padEnd(5)} ${printable(message)}\n`);
+  };
+}
+
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}
+
+const BAR_WIDTH = 30;
+const STEP = 10;
+
+/** How far something is: one line redrawn on a terminal, a line every ten per cent elsewhere. */
+export class Progress implements Disposable {
+  readonly #stream: NodeJS.WriteStream;
+  #percent = -1;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+
+  /** `fraction` is 0 to 1. */
+  show(fraction: number): void {
+    const percent = Math.floor(fraction * 100);
+    if (this.#stream.isTTY) {
+      if (percent === this.#percent) return;
+      const done = Math.floor(fraction * BAR_WIDTH);
+      this.#stream.write(`\r[${'#'.repeat(done)}${'.'.repeat(BAR_WIDTH - done)}] ${percent}%`);
+    } else {
+      if (Math.floor(percent / STEP) === Math.floor(this.#percent / STEP)) return;
+      this.#stream.write(`${percent}%\n`);
+    }
+    this.#percent = percent;
+  }
+
+  /** Leaves the line clean. */
+  [Symbol.dispose](): void {
+    if (this.#stream.isTTY && this.#percent >= 0) this.#stream.write('\r\x1b[K');
+  }
+}
+
+/**
+ * Resolves with the first SIGINT or SIGTERM from now on, which ends the process no more: whoever
+ * waits gives back what he holds. A second one of the same kind does not wait.
+ */
+export function endSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+  });
+}
 
 /**
  * The picture as lines of half blocks, at most `columns` wide, with 24-bit colours or the 256 of

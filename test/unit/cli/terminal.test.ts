@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { hasTrueColour, renderPicture } from '../../../src/cli/terminal-picture.ts';
+import { hasTrueColour, renderPicture } from '../../../src/cli/terminal.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 
 function picture(rows: readonly (readonly number[])[]): Picture {
