@@ -71,7 +71,7 @@ export class QemuProcess {
   }
 
   /** How it ended, and its last words. */
-  get obituary(): string {
+  get exitReason(): string {
     const lines = this.#log.trimEnd().split(/\r?\n/).slice(-TOLD_LINES);
     return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; it said last:\n${lines.map((line) => `  ${line}`).join('\n')}`}`;
   }

@@ -24,33 +24,36 @@ const VHOST_USER = 'vhost-user:';
 
 export interface DisplayOptions {
   /**
-   * A recording's path (`*.scanout`, played as fast as it goes), `vhost-user:SOCKET` to listen for a VMM of the
-   * caller's, or a guest that is the caller's and stays so.
+   * The path of a recording (`*.scanout`, played as fast as possible), `vhost-user:SOCKET` to listen there for a VMM
+   * that the caller starts, or a guest that the caller owns.
    */
   readonly guest: string | LaunchedGuest | Source;
-  /** The monitor the guest is offered, in pixels; default: the recording's, else 1280x800. A launched guest has one already. */
+  /**
+   * The monitor that the guest is offered, in pixels. Default: the recorded monitor, else 1280x800. The monitor of a
+   * launched guest is already set.
+   */
   readonly size?: Size;
-  /** Which of the guest's monitors, from 0. Default 0. */
+  /** Which of the guest's monitors, counted from 0. Default 0. */
   readonly scanout?: number;
-  /** The guest's input devices, where they are not those of a launched guest: `VhostUserInput`'s `sink`. */
+  /** The guest's input devices: the `sink` of a `VhostUserInput`. A launched guest has its own. */
   readonly input?: GuestInput;
-  /** Keeps so many seconds of what is shown for `video`, and for the report of a failure. Default 0. */
+  /** How many seconds of the past `video` shows, and the report of a failed comparison. Default 0. */
   readonly video?: number;
 }
 
 /**
- * A display for a test, with a guest on it:
+ * Opens a display for a test, with a guest on it:
  *
  *     using display = openDisplay({ guest: 'fixtures/console-boot.scanout' });
  *     const picture = await display.waitForStable();
  *
- * Disposing it disposes what it opened, not what it was given. UsageError for options that cannot be, RecordingError,
- * SysError for a socket that cannot be had.
+ * Disposing the display disposes what it opened, and leaves a guest that it was given alone. Throws UsageError for
+ * invalid options, RecordingError for an invalid recording, SysError if it cannot listen on the socket.
  */
 export function openDisplay(options: DisplayOptions): TestDisplay {
   const { guest, scanout = 0 } = options;
   using owned = new DisposableStack();
-  if (guest instanceof LaunchedGuest) return displayOf(guest, options, owned);
+  if (guest instanceof LaunchedGuest) return displayOfLaunched(guest, options, owned);
   const replay = typeof guest === 'string' && !guest.startsWith(VHOST_USER) ? owned.use(openRecording(guest)) : null;
   const source = replay ?? (typeof guest === 'string' ? owned.use(listenFor(guest, scanout)) : guest);
   const id = checkedScanout(scanout, source.scanouts);
@@ -58,24 +61,29 @@ export function openDisplay(options: DisplayOptions): TestDisplay {
   const input = options.input ?? null;
   const bridge = owned.use(new Bridge(source, input ? { input } : {}));
   bridge.show(id, output);
-  const display = new TestDisplay({ bridge, output, scanout: id, input, videoSeconds: options.video ?? 0, owned: owned.move() });
-  replay?.finished.catch((cause: unknown) => display.lost(`the recording cannot be played to its end: ${cause instanceof Error ? cause.message : String(cause)}`, cause));
-  return display;
+  const end = new AbortController();
+  replay?.finished.catch((cause: unknown) => {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    end.abort(closedError(output, `the recording cannot be played to its end: ${reason}`, cause));
+  });
+  return createDisplay({ bridge, output, scanout: id, input, videoSeconds: options.video ?? 0, end, owned: owned.move() });
 }
 
-/** The display of a guest that has its monitor already. */
-function displayOf(guest: LaunchedGuest, { size, scanout = 0, input, video = 0 }: DisplayOptions, owned: DisposableStack): TestDisplay {
+/** A launched guest has its bridge, its output and its input devices already. */
+function displayOfLaunched(guest: LaunchedGuest, { size, scanout = 0, input, video = 0 }: DisplayOptions, owned: DisposableStack): TestDisplay {
   const { bridge, output } = guest;
   const { width, height } = output.monitor;
-  if (size && (size.width !== width || size.height !== height)) throw new UsageError(`openDisplay: the guest was launched with a monitor of ${width}x${height}, give launchGuest the size: QEMU's guest hears of monitors when its driver starts`);
+  if (size && (size.width !== width || size.height !== height)) {
+    throw new UsageError(`openDisplay: the guest was launched with a monitor of ${width}x${height}; set the size in launchGuest, because QEMU reports monitors only when the guest's driver starts`);
+  }
   if (input) throw new UsageError('openDisplay: a launched guest has its own input devices; leave `input` out');
-  const display = new TestDisplay({ bridge, output, scanout: checkedScanout(scanout, 1), input: guest.input, videoSeconds: video, owned: owned.move() });
-  void guest.exited.then(() => display.lost(`the guest is gone: ${guest.obituary}`));
-  return display;
+  const end = new AbortController();
+  void guest.exited.then(() => end.abort(closedError(output, `the guest is gone: ${guest.exitReason}`)));
+  return createDisplay({ bridge, output, scanout: checkedScanout(scanout, 1), input: guest.input, videoSeconds: video, end, owned: owned.move() });
 }
 
 function openRecording(file: string): Replay {
-  if (!file.endsWith('.scanout')) throw new UsageError(`openDisplay: '${file}' is no guest: give a recording (*.scanout), vhost-user:SOCKET, or what launchGuest gave you`);
+  if (!file.endsWith('.scanout')) throw new UsageError(`openDisplay: '${file}' is not a guest: give a recording (*.scanout), vhost-user:SOCKET, or the result of launchGuest`);
   return openReplay({ file, speed: 'fast' });
 }
 
@@ -88,8 +96,13 @@ function checkedScanout(index: number, count: number): ScanoutId {
   return scanoutId(index);
 }
 
-/** A guest's driver that takes no key for so long is not there. */
-const KEY_TIMEOUT_MS = 10_000;
+/** Why nothing more comes from a display, with the picture it showed last. */
+function closedError(output: HeadlessOutput, message: string, cause?: unknown): DisplayError {
+  return new DisplayError('closed', message, { picture: output.capture({ cursor: false }), cause });
+}
+
+/** A driver that takes no input event for this long is not running. */
+const INPUT_TIMEOUT_MS = 10_000;
 
 const BUTTONS = { left: BTN.LEFT, right: BTN.RIGHT, middle: BTN.MIDDLE } as const;
 
@@ -102,20 +115,33 @@ export interface DisplayParts {
   readonly output: HeadlessOutput;
   readonly scanout: ScanoutId;
   readonly input: GuestInput | null;
-  /** How much of the past `video` shows; 0 is none. */
+  /** How much of the past `video` shows; 0 keeps nothing. */
   readonly videoSeconds: number;
-  /** Everything of it that is this display's own. */
+  /** Aborted with a DisplayError when the guest is gone, and by the display when it is disposed. */
+  readonly end: AbortController;
+  /** Disposed with the display. */
   readonly owned: DisposableStack;
 }
 
-/** One monitor of a guest as a test sees it: `openDisplay` makes it. Waits are for frames, nothing polls. */
+/** Takes over `parts.owned`. */
+export let createDisplay: (parts: DisplayParts) => TestDisplay;
+
+/**
+ * One monitor of a guest, as a test uses it; made by `openDisplay`. Waits react to frames and never poll.
+ *
+ * Every method throws or rejects with DisplayError `closed` once the display is disposed, and every wait once the
+ * guest is gone.
+ */
 export class TestDisplay implements Disposable {
   readonly #parts: DisplayParts;
   readonly #frames = new FrameTimes();
   readonly #history: FrameHistory | null;
-  readonly #end = new AbortController();
 
-  constructor(parts: DisplayParts) {
+  static {
+    createDisplay = (parts) => new TestDisplay(parts);
+  }
+
+  private constructor(parts: DisplayParts) {
     this.#parts = parts;
     const { output, videoSeconds } = parts;
     this.#history = videoSeconds > 0 ? new FrameHistory(videoSeconds, (region) => output.capture({ region })) : null;
@@ -124,69 +150,74 @@ export class TestDisplay implements Disposable {
     parts.owned.defer(output.onFrame((frame) => this.#note(frame)));
   }
 
-  /** Where a person's doings go, event by event, for what `type`, `press` and `click` cannot say. Null: the guest has no input devices of ours. */
+  /** Sends single input events, for what `type`, `press` and `click` cannot express. Null if the guest has no input devices. */
   get input(): InputSink | null {
     return this.#parts.input;
   }
 
-  /** The newest frames (some hundreds), oldest first. */
+  /** The newest frames, up to 1024, oldest first. */
   get frames(): readonly FrameTime[] {
     return this.#frames.toArray();
   }
 
-  /** How the guest's pixels get here (`udmabuf`, `shadow`...); null before the first frame. */
+  /** How the guest's pixels reach the output: `udmabuf`, `shadow`, …; null before the first frame. */
   get rung(): string | null {
     const { bridge, output, scanout } = this.#parts;
     return bridge.stats[scanout]!.screens.find((screen) => screen.output === output.name)?.primary.rung ?? null;
   }
 
-  /** What is shown now, without the hardware cursor unless told. DisplayError `dark` while nothing is. */
+  /** The picture on screen now, by default without the hardware cursor. DisplayError `dark` while the guest shows nothing. */
   screenshot({ cursor = false }: { readonly cursor?: boolean } = {}): Picture {
-    this.#mustBeOpen();
+    this.#throwIfDisposed();
     const picture = this.#parts.output.capture({ cursor });
     if (!picture) throw new DisplayError('dark', `${this.#parts.output.name} shows nothing: the guest has not set a picture yet, or turned it off; await waitForStable() or waitForMatch()`);
     return picture;
   }
 
   /**
-   * What is shown once no pixel has changed for `quietMs` (default 500) from now on, but for those in `masks` or
-   * outside `region`. DisplayError `timeout` after `timeoutMs` (default 30000), with the picture and what kept changing.
+   * Waits until no pixel has changed for `quietMs` (default 500), and resolves with the picture. Pixels in `masks` or
+   * outside `region` may change. DisplayError `timeout` after `timeoutMs` (default 30000), with the last picture and
+   * what kept changing.
    */
   waitForStable(options: Omit<WaitForStableOptions, 'signal'> = {}): Promise<Picture> {
-    return waitUntilStable(this.#parts.output, { ...options, signal: this.#end.signal }, () => this.rung);
+    return waitUntilStable(this.#parts.output, { ...options, signal: this.#parts.end.signal }, () => this.rung);
   }
 
   /**
-   * The first picture, now or later, that matches `expected` (a picture, or a PNG's path), which with `at` is a part of
-   * the screen. DisplayError `timeout` after `timeoutMs` (default 30000), with the last picture and how it differed.
+   * Resolves with the first picture, now or later, that matches `expected`: a picture or the path of a PNG. With `at`
+   * that is a part of the screen. DisplayError `timeout` after `timeoutMs` (default 30000), with the last picture and
+   * how it differed.
    */
   async waitForMatch(expected: Picture | string, options: Omit<WaitForMatchOptions, 'signal'> = {}): Promise<Picture> {
     const picture = typeof expected === 'string' ? decodePng(readFileSync(expected)) : expected;
-    return waitUntilMatch(this.#parts.output, picture, { ...options, signal: this.#end.signal }, () => this.rung);
+    return waitUntilMatch(this.#parts.output, picture, { ...options, signal: this.#parts.end.signal }, () => this.rung);
   }
 
-  /** Calls `listener` with each frame that comes on screen, valid during the call, until the function returned is called. */
+  /** Calls `listener` with each frame that comes on screen until the returned function is called. The frame is valid during the call. */
   onFrame(listener: (frame: ShownFrame) => void): () => void {
     return this.#parts.output.onFrame(listener);
   }
 
   /**
-   * Types a text of ASCII on a US keyboard, key after key as the guest's driver takes them. DisplayError `key` for other
-   * characters, before anything is typed; `input` if the guest has no keyboard of ours or takes nothing.
+   * Types ASCII text on a US keyboard, key by key as the guest's driver takes them. DisplayError `key` for any other
+   * character, before anything is typed; `input` if the guest has no keyboard or takes nothing from it.
    */
   async type(text: string): Promise<void> {
-    const input = this.#input();
+    const input = this.#requireInput();
     for (const chord of chordsOf(text, input.leds)) await this.#tap(input, chord);
   }
 
-  /** Presses keys together: `enter`, `ctrl+alt+F2`, `ctrl+c`. DisplayError `key` for an unknown one, which names those like it; `input` as of `type`. */
+  /**
+   * Presses keys together: `enter`, `ctrl+alt+F2`, `ctrl+c`. DisplayError `key` for an unknown key, with similar names;
+   * `input` as for `type`.
+   */
   async press(keys: string): Promise<void> {
-    await this.#tap(this.#input(), parseChord(keys));
+    await this.#tap(this.#requireInput(), parseChord(keys));
   }
 
-  /** Moves the pointer to a pixel of the screen and clicks there. UsageError for one that is not on it; DisplayError `dark`, `input`. */
+  /** Moves the pointer to a pixel of the screen and clicks. UsageError for a pixel outside the screen; DisplayError `dark`, `input`. */
   async click(x: number, y: number, button: MouseButton = 'left'): Promise<void> {
-    const input = this.#input();
+    const input = this.#requireInput();
     const { width, height } = this.screenshot();
     if (!(x >= 0 && y >= 0 && x < width && y < height)) throw new UsageError(`click: ${x},${y} is not on a screen of ${width}x${height}`);
     input.pointerMovedTo(this.#parts.scanout, x, y);
@@ -194,21 +225,19 @@ export class TestDisplay implements Disposable {
       input.button(BUTTONS[button], isPressed);
       input.frame();
     }
-    await this.#taken(input);
+    await this.#untilTaken(input);
   }
 
-  /** What was on screen in the last seconds, with the hardware cursor, as an animated PNG; null if the display was opened without `video`, or was dark all the time. */
+  /**
+   * An animated PNG of the last seconds on screen, with the hardware cursor. Null if the display was opened without
+   * `video`, or the guest has shown nothing.
+   */
   video(): Uint8Array | null {
     return this.#history?.encode() ?? null;
   }
 
-  /** The guest is gone: whoever waits, or will, is told why. */
-  lost(reason: string, cause?: unknown): void {
-    this.#end.abort(new DisplayError('closed', reason, { picture: this.#parts.output.capture({ cursor: false }), cause }));
-  }
-
   [Symbol.dispose](): void {
-    this.#end.abort(new DisplayError('closed', `${this.#parts.output.name} was disposed`));
+    this.#parts.end.abort(new DisplayError('closed', `${this.#parts.output.name} was disposed`));
     this.#parts.owned[Symbol.dispose]();
   }
 
@@ -217,14 +246,14 @@ export class TestDisplay implements Disposable {
     this.#history?.add(frame.timeMs, frame.isDark ? EMPTY_RECT : frame, frame.damage, frame.cursorDamage);
   }
 
-  #mustBeOpen(): void {
+  #throwIfDisposed(): void {
     if (this.#parts.owned.disposed) throw new DisplayError('closed', `${this.#parts.output.name} was disposed`);
   }
 
-  #input(): GuestInput {
-    this.#mustBeOpen();
+  #requireInput(): GuestInput {
+    this.#throwIfDisposed();
     const { input } = this.#parts;
-    if (!input) throw new DisplayError('input', 'this guest has no input devices of ours: launch it with launchGuest, or give openDisplay its `input`');
+    if (!input) throw new DisplayError('input', 'this guest has no input devices: launch it with launchGuest, or give openDisplay its `input`');
     return input;
   }
 
@@ -237,21 +266,22 @@ export class TestDisplay implements Disposable {
       input.key(code, false);
       input.frame();
     }
-    await this.#taken(input);
+    await this.#untilTaken(input);
   }
 
-  async #taken(input: GuestInput): Promise<void> {
-    const { signal } = this.#end;
+  async #untilTaken(input: GuestInput): Promise<void> {
+    const { signal } = this.#parts.end;
     signal.throwIfAborted();
     let timer: NodeJS.Timeout | undefined;
     let aborted = (): void => undefined;
-    const never = new Promise<never>((_, reject) => {
+    const failure = new Promise<never>((_, reject) => {
       aborted = () => reject(signal.reason as Error);
       signal.addEventListener('abort', aborted);
-      timer = setTimeout(() => reject(new DisplayError('input', `the guest takes nothing from our input devices for ${KEY_TIMEOUT_MS / 1000} s: is its driver, virtio_input, loaded, and is it running?`)), KEY_TIMEOUT_MS);
+      const message = `the guest has taken no input event for ${INPUT_TIMEOUT_MS / 1000} s: is it running, and is its driver (virtio_input) loaded?`;
+      timer = setTimeout(() => reject(new DisplayError('input', message)), INPUT_TIMEOUT_MS);
     });
     try {
-      await Promise.race([input.taken(), never]);
+      await Promise.race([input.taken(), failure]);
     } finally {
       clearTimeout(timer);
       signal.removeEventListener('abort', aborted);

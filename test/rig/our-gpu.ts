@@ -7,7 +7,7 @@ import { Bridge, HeadlessOutput, type Picture, VhostUserGuest, type VhostUserGue
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from './process-resources.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
-import { TestDisplay } from '../../src/testing/open-display.ts';
+import { createDisplay, type TestDisplay } from '../../src/testing/open-display.ts';
 import type { Guest } from './guest.ts';
 import { expectSamePicture } from './picture.ts';
 
@@ -82,7 +82,7 @@ export class OurGpu implements Disposable {
   }
 
   #displayOf(output: HeadlessOutput, index: number): TestDisplay {
-    return new TestDisplay({ bridge: this.bridge, output, scanout: index, input: null, videoSeconds: 0, owned: new DisposableStack() });
+    return createDisplay({ bridge: this.bridge, output, scanout: index, input: null, videoSeconds: 0, end: new AbortController(), owned: new DisposableStack() });
   }
 }
 

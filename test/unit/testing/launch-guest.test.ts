@@ -62,7 +62,7 @@ test('KVM that is there and does not work is done without', async () => {
 test('nothing is ever shown: what is missing, and the process is gone', async () => {
   const { qemu, ended } = idler();
 
-  await expect(launchGuest({ qemu, accel: 'tcg', timeoutMs: 300 })).rejects.toMatchObject({ code: 'timeout', message: expect.stringMatching(/showed nothing for 0.3 s: its driver for virtio-gpu did not start/) as string });
+  await expect(launchGuest({ qemu, accel: 'tcg', timeoutMs: 300 })).rejects.toMatchObject({ code: 'timeout', message: expect.stringMatching(/showed nothing for 0.3 s: its virtio-gpu driver did not start/) as string });
   await ended;
 }, PATIENCE_MS);
 

@@ -72,7 +72,7 @@ test('a source that was given stays open when its display is disposed, and can h
 }, PATIENCE_MS);
 
 test.each([
-  ['a file that is no recording', { guest: 'disk.qcow2' }, 'is no guest'],
+  ['a file that is no recording', { guest: 'disk.qcow2' }, 'is not a guest'],
   ['a monitor the guest has not', { guest: new FakeGuest(), scanout: 2 }, 'scanout 2 of a guest with 2'],
   ['a monitor of no size', { guest: new FakeGuest(), size: { width: 0, height: 1 } }, 'is not a screen size'],
 ])('refuses %s', (_what, options, message) => {

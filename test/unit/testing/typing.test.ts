@@ -1,8 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { HeadlessOutput } from '../../../display/headless/output.ts';
+import { DisplayError } from '../../../display/picture/errors.ts';
 import { BTN, KEY, LED } from '../../../protocols/input-event-codes.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
+import { scanoutId } from '../../../src/core/source.ts';
 import { Seat } from '../../../src/guest/virtio-input/seat.ts';
-import { openDisplay, type TestDisplay } from '../../../src/testing/open-display.ts';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import { createDisplay, openDisplay, type TestDisplay } from '../../../src/testing/open-display.ts';
 import { chordsOf, parseChord } from '../../../src/testing/typing.ts';
 import { GuestPicture } from '../bridge/fakes.ts';
 import { InputDriver } from '../guest/virtio-input/rig.ts';
@@ -131,10 +136,15 @@ describe('a guest with our input devices', () => {
     expect(await typing).toMatchObject({ code: 'input', message: expect.stringContaining('virtio_input') as string });
   });
 
-  test('that is gone while something is typed: it says why', async () => {
+  test('type rejects with the reason when the guest ends meanwhile', async () => {
+    using output = HeadlessOutput.open({ width: 64, height: 48 });
+    using bridge = new Bridge(new FakeGuest());
+    bridge.show(scanoutId(0), output);
+    const end = new AbortController();
+    using lost = createDisplay({ bridge, output, scanout: scanoutId(0), input: seat, videoSeconds: 0, end, owned: new DisposableStack() });
     driver.pause();
-    const typing = display.type('hello');
-    display.lost('the guest is gone');
+    const typing = lost.type('hello');
+    end.abort(new DisplayError('closed', 'the guest is gone'));
 
     await expect(typing).rejects.toMatchObject({ code: 'closed', message: 'the guest is gone' });
   });
