@@ -4,17 +4,17 @@ import type { Picture } from '../../src/core/picture.ts';
 import { comparedArea, type ComparedArea, drawDifference, findDifference, type Measure } from './difference.ts';
 import { diagnose, diagnoseSizes } from './diagnose.ts';
 
-/** What counts as the same. Without options every pixel has to be equal. */
+/** Which differences are accepted. Without options every pixel has to be equal. */
 export interface CompareOptions {
-  /** How far a colour may be off and still count as the same: from 0 (exact, the default) to 1, in pixelmatch's perceptual measure. */
+  /** How far a colour may be off, from 0 (exact, the default) to 1 in pixelmatch's perceptual measure. */
   readonly threshold?: number;
-  /** How many pixels may differ: in pixels, or below 1 as a share of those compared. Default 0. */
+  /** How many pixels may differ; a number below 1 is a share of those compared. Default 0. */
   readonly allowed?: number;
-  /** Pixels that pixelmatch takes for anti-aliasing do not count. Default false. */
+  /** Ignore pixels that pixelmatch classifies as anti-aliasing. Default false. */
   readonly ignoreAntialiasing?: boolean;
-  /** Only this rectangle is compared. */
+  /** Compare only this rectangle. */
   readonly region?: Rect;
-  /** What lies in these is not compared. */
+  /** Do not compare what lies in these. */
   readonly masks?: readonly Rect[];
 }
 
@@ -24,20 +24,19 @@ export interface Comparison {
   readonly differentPixels: number;
   /** 0 when sizes differ. */
   readonly comparedPixels: number;
-  /** Smallest rectangle around the differing pixels; null when none differ or sizes do. */
+  /** The smallest rectangle around the differing pixels; null if no pixel differs, or sizes differ. */
   readonly box: Rect | null;
   /**
-   * What differs, for a person, in one sentence; '' when nothing does. Found out when first read, so
-   * that comparing frame after frame costs no more than comparing; the pictures must be as they were.
+   * What differs, in one sentence; '' if nothing does. Computed when it is first read, because it costs more than
+   * comparing; until then the pictures must not change.
    */
   readonly explanation: string;
 }
 
 /**
- * Compares two pictures. Their colours are what a screen shows: alpha is 255 everywhere, as in every
- * `Picture` of ours; `decodePng` shows what is transparent on black, as a screen does, and has
- * multiplied alpha in once. Throws UsageError for options that leave nothing to compare, RangeError
- * for a picture whose bytes do not fit its size.
+ * Compares two pictures as a screen shows them, with an alpha of 255 everywhere; `decodePng` blends transparent
+ * pixels with black. Throws UsageError for options that leave nothing to compare, RangeError for a picture whose bytes
+ * do not fit its size.
  */
 export function comparePictures(expected: Picture, actual: Picture, options: CompareOptions = {}): Comparison {
   checkPicture(expected);
@@ -54,8 +53,8 @@ export function comparePictures(expected: Picture, actual: Picture, options: Com
 }
 
 /**
- * A picture of what differs: the actual one pale and grey, differing pixels red, what was not
- * compared hatched. Where sizes differ it has room for both, and what only one of them has is red.
+ * A picture of the differences: the actual picture in pale grey, differing pixels in red, and pixels that were not
+ * compared hatched. If sizes differ it is large enough for both, and pixels that only one of them has are red.
  */
 export function diffPicture(expected: Picture, actual: Picture, options: CompareOptions = {}): Picture {
   checkPicture(expected);
@@ -71,7 +70,7 @@ function comparison(matches: boolean, differentPixels: number, comparedPixels: n
     differentPixels,
     comparedPixels,
     box,
-    // An accessor of the object's own, so that copies and JSON have the text.
+    // An own accessor rather than an inherited one, so that copies and JSON include the text.
     get explanation() {
       return (explanation ??= explain());
     },
@@ -93,6 +92,6 @@ function measureOf({ threshold = 0, ignoreAntialiasing = false }: CompareOptions
 }
 
 function allowedPixels(allowed: number, { pixels }: ComparedArea): number {
-  if (!(allowed >= 0)) throw new UsageError(`allowed ${allowed}: give a number of pixels, or a share of them below 1`);
+  if (!(allowed >= 0)) throw new UsageError(`allowed ${allowed}: give a number of pixels, or a share of them that is less than 1`);
   return allowed < 1 ? allowed * pixels : allowed;
 }

@@ -2,7 +2,11 @@ import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { type ComparedArea, crop, type Difference, formatRect, formatSize, intersection, wordsOf } from './difference.ts';
 
-/** What differs, in one sentence: how much, where, and what it looks like. */
+/**
+ * Describes a difference between pictures of one size in a sentence: how many pixels differ, where, and what it looks
+ * like. Each known cause predicts the pixels of the actual picture; a cause is reported if its prediction holds for
+ * nearly all of a sample of them.
+ */
 export function diagnose(expected: Picture, actual: Picture, area: ComparedArea, difference: Difference): string {
   const { count, box } = difference;
   const evidence = gather(expected, actual, area, difference);
@@ -15,7 +19,7 @@ export function diagnose(expected: Picture, actual: Picture, area: ComparedArea,
   return `${count} of ${area.pixels} pixels differ${place(box, area.region)}: ${cause}`;
 }
 
-/** Where, if not everywhere that was compared. */
+/** Where pixels differ; empty if everywhere in the region. */
 function place(box: Rect, region: Rect): string {
   if (box.height === 1 && region.height > 1) return `, all in row ${box.y}${box.width === region.width ? '' : `, columns ${box.x} to ${box.x + box.width - 1}`}`;
   if (box.width === 1 && region.width > 1) return `, all in column ${box.x}${box.height === region.height ? '' : `, rows ${box.y} to ${box.y + box.height - 1}`}`;
@@ -23,24 +27,24 @@ function place(box: Rect, region: Rect): string {
 }
 
 /**
- * What a cause is judged by. Pixels are words 0xAABBGGRR, row by row without padding, of the region
- * that was compared; a masked one is 0, which no opaque colour is.
+ * The pixels by which causes are judged: those of the compared region, row by row without padding, as words
+ * 0xAABBGGRR. A masked pixel is 0, which no opaque colour is.
  */
 interface Evidence extends Size {
   readonly expected: Uint32Array;
   readonly actual: Uint32Array;
-  /** Where pixels differ: all such indices, or some of them, evenly spread. */
+  /** Indices of pixels that differ: all of them, or an evenly spread sample. */
   readonly differing: Uint32Array;
-  /** The same of every pixel in the box around those. */
+  /** The same for all pixels in the box around those that differ. */
   readonly around: Uint32Array;
-  /** Most that a channel differs by. */
+  /** The largest difference of a channel. */
   readonly levels: number;
 }
 
-/** More samples do not change the verdict, only what it costs. */
+/** More samples would cost more and not change the verdict. */
 const MAX_SAMPLES = 4096;
 
-/** Of the samples, so many need not be explained: a clock goes on while red and blue are swapped. */
+/** The share of samples that a cause may leave unexplained: a clock advances while red and blue are swapped. */
 const STRAY_SHARE = 0.05;
 
 function gather(expected: Picture, actual: Picture, area: ComparedArea, { box }: Difference): Evidence {
@@ -60,7 +64,7 @@ function gather(expected: Picture, actual: Picture, area: ComparedArea, { box }:
   };
 }
 
-/** Whether nearly all samples are as a cause says; null stands for one of which it says nothing. */
+/** Whether a cause predicts nearly all samples. `holds` is null for a pixel that the cause predicts nothing about. */
 function explains({ differing, around }: Evidence, holds: (index: number) => boolean | null): boolean {
   return isNearlyAll(differing, holds) && isNearlyAll(around, holds);
 }
@@ -110,8 +114,8 @@ function measureDifference(a: Uint32Array, b: Uint32Array, stride: number, box: 
 }
 
 /**
- * Indices of at most MAX_SAMPLES of the `count` pixels of `box` that `isWanted`: one of each equal
- * share of them, at a place in it that changes, so that no pattern of the picture is always missed.
+ * Indices of at most MAX_SAMPLES of the `count` pixels of `box` for which `isWanted` holds: one from each equal share,
+ * at a position in the share that varies, so that no pattern in the picture is systematically missed.
  */
 function sample(box: Rect, stride: number, count: number, isWanted: (index: number) => boolean): Uint32Array {
   const samples = new Uint32Array(Math.min(count, MAX_SAMPLES));
@@ -131,13 +135,13 @@ function sample(box: Rect, stride: number, count: number, isWanted: (index: numb
   return samples;
 }
 
-/** Its multiples are spread evenly between whole numbers. */
+/** The fractional parts of its multiples are evenly spread. */
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 /** Differences of no more than this are rounding, compression or dithering. */
 const FEW_LEVELS = 8;
 
-/** How every colour became another, as in `looks like red and blue are swapped`; null if no way known does it. */
+/** Describes a change of all colours, such as `looks like red and blue are swapped`; null if no known change fits. */
 function colourChange(evidence: Evidence): string | null {
   return oneColour(evidence) ?? permutation(evidence) ?? inversion(evidence) ?? replacement(evidence) ?? offset(evidence) ?? scale(evidence) ?? alpha(evidence) ?? fewLevels(evidence);
 }
@@ -154,13 +158,13 @@ const blue = (word: number): number => (word >>> 16) & 255;
 const rgb = (r: number, g: number, b: number): number => (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
 const channels = [red, green, blue];
 
-/** Whether nearly every pixel became what `predict` makes of it. */
+/** Whether nearly every pixel became what `predict` returns for it. */
 function becomes(evidence: Evidence, predict: (word: number) => number): boolean {
   const { expected, actual } = evidence;
   return explains(evidence, (i) => (expected[i] === 0 ? null : predict(expected[i]!) === actual[i]));
 }
 
-/** One of the pictures shows nothing at all. */
+/** One of the pictures has a single colour. */
 function oneColour({ expected, actual }: Evidence): string | null {
   const is = onlyColour(actual);
   const was = onlyColour(expected);
@@ -195,14 +199,14 @@ function inversion(evidence: Evidence): string | null {
   return becomes(evidence, (w) => (w ^ 0xffffff) >>> 0) ? 'looks inverted' : null;
 }
 
-/** All that differs is now of one colour. */
+/** All differing pixels now have one colour. */
 function replacement({ expected, actual, differing }: Evidence): string | null {
   const [from, to] = [expected[differing[0]!]!, actual[differing[0]!]!];
   if (!differing.every((i) => actual[i] === to)) return null;
   return `${differing.every((i) => expected[i] === from) ? `${formatColour(from)} ` : ''}became ${formatColour(to)}`;
 }
 
-/** The same number of levels more or less in each pixel, as far as there are levels. */
+/** Each pixel is lighter or darker by the same number of levels, clamped to black and full. */
 function offset(evidence: Evidence): string | null {
   const [r, g, b] = channels.map((channel) => usualStep(evidence, channel)) as [number, number, number];
   const clamp = (value: number): number => Math.min(255, Math.max(0, value));
@@ -215,7 +219,7 @@ function offset(evidence: Evidence): string | null {
 const signed = (value: number): string => (value > 0 ? `+${value}` : String(value));
 const levelsText = (levels: number): string => `${levels} ${levels === 1 ? 'level' : 'levels'} of 255`;
 
-/** What a channel most often grows by where it does not stop at black or full. */
+/** The most frequent increase of a channel among pixels that are not clamped to black or full. */
 function usualStep({ expected, actual, differing }: Evidence, channel: (word: number) => number): number {
   const free = new Uint32Array(511);
   const any = new Uint32Array(511);
@@ -230,14 +234,14 @@ function usualStep({ expected, actual, differing }: Evidence, channel: (word: nu
   return most === 0 ? 0 : counts.indexOf(most) - 255;
 }
 
-/** One factor for all: a dimmed screen, or a constant alpha multiplied in again. */
+/** One factor for all pixels: a dimmed screen, or a constant alpha multiplied in again. */
 function scale(evidence: Evidence): string | null {
   const { expected, actual, differing } = evidence;
   let [from, to] = [0, 0];
   for (const i of differing) {
     for (const channel of channels) {
       const is = channel(actual[i]!);
-      // Where the top is reached the factor cannot be seen.
+      // A clamped channel does not show the factor.
       if (is === 255) continue;
       from += channel(expected[i]!);
       to += is;
@@ -251,8 +255,8 @@ function scale(evidence: Evidence): string | null {
 }
 
 /**
- * Multiplying alpha in once more makes each pixel darker by a factor of its own and leaves its hue.
- * White with alpha shows alpha itself as a grey; there it is the square that gives it away.
+ * Multiplying alpha in a second time darkens each pixel by its own factor and keeps its hue. Premultiplied white is a
+ * grey of the value of alpha; there, squared values are the evidence.
  */
 function alpha(evidence: Evidence): string | null {
   const { expected, actual, differing } = evidence;
@@ -269,13 +273,13 @@ function alpha(evidence: Evidence): string | null {
   return again ? 'looks like alpha was multiplied in twice' : 'looks like alpha was not multiplied in';
 }
 
-/** Far enough from grey that two colours are not of the same hue by accident. */
+/** Far enough from grey that two colours do not have the same hue by accident. */
 function hasHue(word: number): boolean {
   const values = channels.map((channel) => channel(word));
   return Math.max(...values) - Math.min(...values) >= 16;
 }
 
-/** `less` is `more` times something from 0 to 1, but for the rounding of each of them. */
+/** Whether `less` is `more` times a factor from 0 to 1, within the rounding of both. */
 function isScaled(more: number, less: number): boolean | null {
   if (more === 0) return null;
   const [top] = channels.toSorted((a, b) => b(more) - a(more));
@@ -287,20 +291,20 @@ function fewLevels({ levels }: Evidence): string | null {
   return levels <= FEW_LEVELS ? `by at most ${levelsText(levels)}` : null;
 }
 
-/** Fewer pixels fit somewhere else by chance. */
+/** Fewer pixels than this fit elsewhere by chance. */
 const FEWEST_PIXELS = 32;
-/** Pieces of the actual picture that are looked for in the expected one. */
+/** How many pieces of the actual picture are searched for in the expected one. */
 const MAX_PIECES = 6;
 const MAX_PIECE_PIXELS = 32;
-/** Candidates for pieces; the most varied are taken. */
+/** How many candidates for pieces are considered; the most varied are used. */
 const MAX_CANDIDATES = 128;
-/** Of a piece, in each direction, nearest first: text repeats itself. */
+/** How many occurrences of a piece are tried in each direction, nearest first; text repeats itself. */
 const MAX_FINDS = 8;
 
-/** Which pixel of the expected picture is seen at x, y; -1 if that is not known. */
+/** The index of the expected pixel that is seen at x, y; -1 if unknown. */
 type Origin = (x: number, y: number) => number;
 
-/** How all pixels went to other places, as in `looks shifted by 3,-2`; null if they did not. */
+/** Describes how all pixels moved, such as `looks shifted by 3,-2`; null if they did not. */
 function movedPixels(evidence: Evidence): string | null {
   if (evidence.differing.length < FEWEST_PIXELS) return null;
   return mirrored(evidence) ?? moved(evidence);
@@ -322,7 +326,7 @@ function mirrored(evidence: Evidence): string | null {
   return isSwapped(evidence, (x, y) => (height - 1 - y) * width + width - 1 - x) ? 'looks turned by 180 degrees' : null;
 }
 
-/** The pixel at each place is seen at the other's: one way alone, text that is gone from a black screen comes from anywhere. */
+/** Whether pixels changed places in pairs. One direction is no evidence: black that replaces text can come from anywhere. */
 function isSwapped(evidence: Evidence, other: (x: number, y: number) => number): boolean {
   const { width, expected, actual } = evidence;
   return explains(evidence, (i) => {
@@ -333,8 +337,8 @@ function isSwapped(evidence: Evidence, other: (x: number, y: number) => number):
 }
 
 /**
- * Looks for pieces of the actual picture in the expected one. Where a piece was found says what would
- * have moved it, a shift or a wrong stride, and all other pixels say whether that is what happened.
+ * Searches for pieces of the actual picture in the expected one. The place of an occurrence determines the shift, or
+ * the wrong stride, that would have moved the piece; the other pixels then decide whether that happened.
  */
 function moved(evidence: Evidence): string | null {
   for (const piece of pieces(evidence)) {
@@ -358,7 +362,7 @@ function shift(evidence: Evidence, to: number, from: number): string | null {
 }
 
 /**
- * Memory with rows of one length that was read as if they had another:
+ * Memory with rows of one length, read as rows of another length:
  *
  *     rows of 4 read as 3      rows of 3 read as 4
  *       abc. def. ghi.           abcdefghi
@@ -370,7 +374,7 @@ function stride(evidence: Evidence, to: number, from: number): string | null {
   const { width } = evidence;
   const text = (held: number, read: number): string => `looks like rows of ${held} pixels were read as ${read}: wrong stride`;
 
-  // The memory's rows are longer than the picture's; what is beyond them is not known.
+  // Rows in memory are longer than those of the picture; their ends are unknown.
   const held = (to - (from % width)) / Math.floor(from / width);
   if (Number.isInteger(held) && held > width) {
     const isHeld = isFrom(evidence, (x, y) => {
@@ -385,7 +389,7 @@ function stride(evidence: Evidence, to: number, from: number): string | null {
   return isRead ? text(width, read) : null;
 }
 
-/** Where varied pieces begin. */
+/** The indices where varied pieces begin. */
 function pieces(evidence: Evidence): number[] {
   const { actual, differing, width } = evidence;
   const length = pieceLength(evidence);
@@ -401,12 +405,12 @@ function pieces(evidence: Evidence): number[] {
   return candidates.sort((a, b) => b.changes - a.changes).slice(0, MAX_PIECES).map(({ start }) => start);
 }
 
-/** So short that most pieces of a row are whole in a row of another length. */
+/** Short enough that most pieces of a row stay whole in rows of another length. */
 function pieceLength({ width }: Evidence): number {
   return Math.min(MAX_PIECE_PIXELS, Math.max(1, width >> 1));
 }
 
-/** Indices where a piece of the actual picture is in the expected one, the nearest of both sides in turn. */
+/** Indices of the occurrences of a piece of the actual picture in the expected one, alternately after and before it. */
 function* finds(evidence: Evidence, start: number): Generator<number> {
   const haystack = bytesOf(evidence.expected);
   const needle = bytesOf(evidence.actual).subarray(start * 4, (start + pieceLength(evidence)) * 4);
@@ -420,7 +424,7 @@ function* finds(evidence: Evidence, start: number): Generator<number> {
   }
 }
 
-/** The next find that begins with a pixel. */
+/** The next occurrence that begins at a pixel. */
 function nextPixel(find: (from: number) => number, from: number, step: number): number {
   let at = find(from);
   while (at >= 0 && at % 4 !== 0) at = at + Math.sign(step) < 0 ? -1 : find(at + Math.sign(step));
@@ -431,12 +435,12 @@ function bytesOf(words: Uint32Array): Buffer {
   return Buffer.from(words.buffer, words.byteOffset, words.byteLength);
 }
 
-/** Of the smaller picture, looked for in the larger one. */
+/** The length of the piece of the smaller picture that is searched for in the larger one. */
 const PIECE_PIXELS = 32;
 const MAX_ROWS = 64;
 const MAX_MATCHES = 64;
 
-/** That sizes differ, and what is the same all the same. */
+/** Describes pictures of different sizes, and what they have in common. */
 export function diagnoseSizes(expected: Picture, actual: Picture): string {
   const sizes = `the picture is ${formatSize(actual)} instead of ${formatSize(expected)}`;
   const relation = sharedCorner(expected, actual) ?? otherRows(expected, actual) ?? contained(expected, actual) ?? enlarged(expected, actual) ?? turned(expected, actual);
@@ -445,22 +449,22 @@ export function diagnoseSizes(expected: Picture, actual: Picture): string {
 
 function sharedCorner(expected: Picture, actual: Picture): string | null {
   const shared = { width: Math.min(expected.width, actual.width), height: Math.min(expected.height, actual.height) };
-  return isPartAt(crop(expected, { x: 0, y: 0, ...shared }), actual, 0, 0) ? `the ${formatSize(shared)} that both have at the top left are the same` : null;
+  return isPartAt(crop(expected, { x: 0, y: 0, ...shared }), actual, 0, 0) ? `the top left ${formatSize(shared)} are the same` : null;
 }
 
 function otherRows({ width, data }: Picture, actual: Picture): string | null {
   if (width === actual.width) return null;
   const common = Math.min(data.length, actual.data.length);
   const isSame = Buffer.compare(data.subarray(0, common), actual.data.subarray(0, common)) === 0;
-  return isSame ? `the same pixels in rows of ${actual.width}: wrong width or stride` : null;
+  return isSame ? `it has the same pixels in rows of ${actual.width}: wrong width or stride` : null;
 }
 
-/** One of them is a part of the other. */
+/** One picture is a part of the other. */
 function contained(expected: Picture, actual: Picture): string | null {
   const inside = partOf(expected, actual);
-  if (inside) return `the expected picture is in it at ${inside.x},${inside.y}`;
+  if (inside) return `it contains the expected picture at ${inside.x},${inside.y}`;
   const cut = partOf(actual, expected);
-  return cut && `it is the part of the expected one at ${cut.x},${cut.y}`;
+  return cut && `it is the part of the expected picture at ${cut.x},${cut.y}`;
 }
 
 function partOf(part: Picture, whole: Picture): { x: number; y: number } | null {
@@ -478,7 +482,7 @@ function partOf(part: Picture, whole: Picture): { x: number; y: number } | null 
   return null;
 }
 
-/** The index where the most varied piece of some rows begins. */
+/** The index where the most varied piece begins, in a sample of rows. */
 function variedPiece(picture: Picture): number {
   const words = wordsOf(picture);
   const length = Math.min(PIECE_PIXELS, picture.width);
@@ -506,12 +510,12 @@ function isPartAt(part: Picture, whole: Picture, x: number, y: number): boolean 
 
 function enlarged(expected: Picture, actual: Picture): string | null {
   const times = enlargement(expected, actual);
-  if (times !== null) return `it is the expected one enlarged ${times} times`;
+  if (times !== null) return `it is the expected picture enlarged ${times} times`;
   const reduced = enlargement(actual, expected);
-  return reduced === null ? null : `it is the expected one reduced ${reduced} times`;
+  return reduced === null ? null : `it is the expected picture reduced ${reduced} times`;
 }
 
-/** How many pixels wide and high each pixel of `small` is in `large`, if it is. */
+/** By which factor `large` is `small` with each pixel enlarged; null if it is not. */
 function enlargement(small: Picture, large: Picture): number | null {
   const times = large.width / small.width;
   if (!Number.isInteger(times) || times < 2 || large.height !== small.height * times) return null;
@@ -521,11 +525,11 @@ function enlargement(small: Picture, large: Picture): number | null {
 function turned(expected: Picture, actual: Picture): string | null {
   const { width, height } = expected;
   if (actual.width !== height || actual.height !== width) return null;
-  if (isMapped(actual, expected, (x, y) => (height - 1 - x) * width + y)) return 'it is the expected one turned clockwise';
-  return isMapped(actual, expected, (x, y) => x * width + width - 1 - y) ? 'it is the expected one turned counter-clockwise' : null;
+  if (isMapped(actual, expected, (x, y) => (height - 1 - x) * width + y)) return 'it is the expected picture turned clockwise';
+  return isMapped(actual, expected, (x, y) => x * width + width - 1 - y) ? 'it is the expected picture turned counter-clockwise' : null;
 }
 
-/** Whether each pixel of `to` is the one of `from` that `origin` names. */
+/** Whether each pixel of `to` is the pixel of `from` at the index that `origin` returns. */
 function isMapped(to: Picture, from: Picture, origin: (x: number, y: number) => number): boolean {
   const [is, was] = [wordsOf(to), wordsOf(from)];
   for (let y = 0, i = 0; y < to.height; y++) {

@@ -3,21 +3,21 @@ import { UsageError } from '../../src/core/errors.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
-/** What of a picture is compared. */
+/** The part of a picture that is compared. */
 export interface ComparedArea {
   /** Inside the picture, not empty. */
   readonly region: Rect;
-  /** Inside the region, not overlapping; not compared. */
+  /** Parts of the region that are not compared. They do not overlap. */
   readonly masks: readonly Rect[];
-  /** The region's without those masked; at least 1. */
+  /** Pixels of the region that no mask covers; at least 1. */
   readonly pixels: number;
 }
 
-/** Throws UsageError where that is nothing, or a region that is not wholly inside the picture. */
+/** Throws UsageError if nothing is left to compare, or the region is not wholly inside the picture. */
 export function comparedArea({ width, height }: Size, { region, masks = [] }: { readonly region?: Rect; readonly masks?: readonly Rect[] }): ComparedArea {
   for (const rect of region ? [region, ...masks] : masks) {
     const isWhole = [rect.x, rect.y, rect.width, rect.height].every(Number.isInteger);
-    if (!isWhole || rect.width < 0 || rect.height < 0) throw new UsageError(`${formatRect(rect)} is no rectangle of whole pixels`);
+    if (!isWhole || rect.width < 0 || rect.height < 0) throw new UsageError(`${formatRect(rect)} is not a rectangle of whole pixels`);
   }
   const whole = { x: 0, y: 0, width, height };
   const inside = region ?? whole;
@@ -55,14 +55,14 @@ export function intersection(a: Rect, b: Rect): Rect {
   return { x, y, width: Math.max(0, width), height: Math.max(0, height) };
 }
 
-/** Adds what of `rect` none of `parts` covers yet. */
+/** Adds the parts of `rect` that no rectangle in `parts` covers. */
 function addDisjoint(parts: Rect[], rect: Rect): void {
   let rest = [rect];
   for (const part of parts) rest = rest.flatMap((piece) => without(piece, part));
   parts.push(...rest.filter((piece) => areaOf(piece) > 0));
 }
 
-/** `rect` without `hole`: the parts above, below, left and right of it. */
+/** `rect` without `hole`: the parts above, below, left and right of the hole. */
 function without(rect: Rect, hole: Rect): Rect[] {
   const cut = intersection(rect, hole);
   if (areaOf(cut) === 0) return [rect];
@@ -98,19 +98,19 @@ export interface Difference {
   readonly box: Rect;
 }
 
-/** Pixels marked as different, of part of a picture. */
+/** A part of a picture with its differing pixels marked. */
 interface Marks {
   readonly bounds: Rect;
-  /** One for each pixel of `bounds`, 0 where they do not differ. */
+  /** A word for each pixel of `bounds`; 0 if the pixel does not differ. */
   readonly words: Uint32Array;
 }
 
-/** How far pixelmatch looks from a pixel to tell anti-aliasing: at neighbours, and at theirs. */
+/** How far from a pixel pixelmatch looks to detect anti-aliasing: at its neighbours and at theirs. */
 const ANTIALIASING_REACH = 2;
 
 /**
- * What differs between pictures of one size; null if nothing does. Equal pictures cost a memcmp, equal
- * rows one each, and pixelmatch sees only the rows from the first that differs to the last.
+ * The difference between pictures of equal size; null if there is none. Equal pictures cost one memcmp, and equal rows
+ * one each; pixelmatch is run only from the first differing row to the last.
  */
 export function findDifference(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Difference | null {
   const isWhole = area.region.width === expected.width && area.region.height === expected.height;
@@ -121,13 +121,13 @@ export function findDifference(expected: Picture, actual: Picture, area: Compare
   return markedDifference(markDifference(expected, actual, rows, area, measure));
 }
 
-/** The same, pixel by pixel. */
+/** The differing pixels; null if there are none. */
 function findMarks(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Marks | null {
   const rows = differingRows(expected, actual, area.region);
   return rows && markDifference(expected, actual, rows, area, measure);
 }
 
-/** The pixels of `picture` as words 0xAABBGGRR; a view where they are aligned for that. */
+/** The pixels of `picture` as words 0xAABBGGRR: a view if its bytes are aligned to words, else a copy. */
 export function wordsOf(picture: Picture): Uint32Array {
   const bytes = aligned(picture);
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
@@ -141,7 +141,7 @@ function isExact({ threshold, ignoreAntialiasing }: Measure): boolean {
   return threshold === 0 && !ignoreAntialiasing;
 }
 
-/** The part of `region` from the first row that differs to the last, masked or not. */
+/** The rows of `region` from the first that differs to the last; ignores masks. */
 function differingRows(expected: Picture, actual: Picture, region: Rect): Rect | null {
   const isSameRow = rowComparer(expected, actual, region);
   let top = region.y;
@@ -152,7 +152,7 @@ function differingRows(expected: Picture, actual: Picture, region: Rect): Rect |
   return { ...region, y: top, height: bottom - top };
 }
 
-/** Compares a row of the region at memcmp speed, without making an object for it. */
+/** Compares single rows of the region by memcmp, without allocating. */
 function rowComparer(expected: Picture, actual: Picture, { x, width }: Rect): (y: number) => boolean {
   const a = bufferOf(expected);
   const b = bufferOf(actual);
@@ -225,7 +225,7 @@ function markedDifference({ bounds, words }: Marks): Difference | null {
   return count === 0 ? null : { count, box: box.rect };
 }
 
-/** Part of a picture: a view if it is of whole rows, else a copy. */
+/** A part of a picture, which must lie inside it: a view if it consists of whole rows, else a copy. */
 export function crop({ width, data }: Picture, { x, y, width: columns, height }: Rect): Picture {
   if (columns === width) return { width, height, data: data.subarray(y * width * 4, (y + height) * width * 4) };
   const part = new Uint8Array(columns * height * 4);
@@ -236,7 +236,7 @@ export function crop({ width, data }: Picture, { x, y, width: columns, height }:
   return { width: columns, height, data: part };
 }
 
-/** `actual` with the pixels of `expected` under the masks; both are the `bounds` of a picture. */
+/** A copy of `actual` with the pixels of `expected` under the masks. Both are the part `bounds` of a picture. */
 function copyMasked(expected: Picture, actual: Picture, bounds: Rect, { masks }: ComparedArea): Picture {
   const data = new Uint8Array(actual.data);
   for (const mask of masks) {
@@ -249,7 +249,7 @@ function copyMasked(expected: Picture, actual: Picture, bounds: Rect, { masks }:
   return { ...actual, data };
 }
 
-/** Grows row by row, from the top, around pixels. */
+/** The bounding box of pixels that are added row by row from the top. */
 class Bounds {
   #left = Infinity;
   #right = -1;
@@ -272,10 +272,10 @@ class Bounds {
 const RED = 0xff0000ff;
 const HATCH_DARK = 0xffb0a8a0;
 const HATCH_LIGHT = 0xffd8d0c8;
-/** Of the picture's contrast, what stays behind the red. */
+/** How much of the actual picture's contrast remains. */
 const PALE = 0.3;
 
-/** See `diffPicture`; `area` is null for pictures of two sizes. */
+/** See `diffPicture`. `area` is null if the sizes differ. */
 export function drawDifference(expected: Picture, actual: Picture, area: ComparedArea | null, measure: Measure): Picture {
   return area === null ? drawSizes(expected, actual) : drawMarks(expected, actual, area, measure);
 }
@@ -315,7 +315,7 @@ function drawSizes(expected: Picture, actual: Picture): Picture {
   return { width, height, data: new Uint8Array(words.buffer) };
 }
 
-/** The brightness (ITU-R BT.601) of a colour, near white. */
+/** A grey near white, by the colour's brightness (ITU-R BT.601). */
 function pale(word: number): number {
   const brightness = 0.299 * (word & 255) + 0.587 * ((word >> 8) & 255) + 0.114 * ((word >> 16) & 255);
   const level = Math.round(255 - (255 - brightness) * PALE);

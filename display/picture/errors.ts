@@ -2,20 +2,20 @@ import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
 export type DisplayErrorCode =
-  /** Nothing is shown. */
+  /** The guest shows nothing. */
   | 'dark'
-  /** What was waited for did not come. */
+  /** A wait ended without the picture that it waited for. */
   | 'timeout'
   /** The display was disposed, or its guest is gone. */
   | 'closed'
-  /** The guest has no input devices of ours, or takes nothing from them. */
+  /** The guest has no input devices, or its driver takes no events. */
   | 'input'
-  /** No key is called so, or makes that character. */
+  /** No key has that name, or types that character. */
   | 'key';
 
-/** What a test asked of a display cannot be had. */
+/** A display cannot do what a test asked for. */
 export class DisplayError extends ScanoutError<DisplayErrorCode> {
-  /** What was shown then; null while nothing was. */
+  /** The picture on screen at that time; null if there was none. */
   readonly picture: Picture | null;
 
   constructor(code: DisplayErrorCode, message: string, { picture = null, cause }: { picture?: Picture | null; cause?: unknown } = {}) {

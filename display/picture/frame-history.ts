@@ -3,9 +3,9 @@ import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { type AnimationFrame, encodeApng } from './png.ts';
 
-/** More often than this the video of a test need not show a screen: changes that come sooner are taken together. */
+/** The shortest step of a video; changes that follow sooner are combined. */
 const MIN_STEP_MS = 40;
-/** How long the last picture stays before the video starts again. */
+/** How long the last picture stays before the video repeats. */
 const LAST_MS = 2000;
 const MAX_BYTES = 256 * 2 ** 20;
 
@@ -14,35 +14,35 @@ interface Change {
   readonly x: number;
   readonly y: number;
   readonly patch: Picture;
-  /** The whole screen, whose size may be another than before. */
+  /** The patch is the whole screen, possibly of a new size. */
   readonly isWhole: boolean;
 }
 
 /**
- * What a screen showed in the last seconds: a picture of their start, and of each frame since what it changed.
- * Holds at most 256 MiB: where that is too little for the time, the time is shorter.
+ * The last seconds of a screen, for a video: the picture at their start, and the pixels that each frame since then has
+ * changed. Holds at most 256 MiB; if that is too little for the time asked for, the history is shorter.
  */
 export class FrameHistory {
   readonly #lengthMs: number;
   readonly #grab: (area: Rect) => Picture | null;
-  /** By time; the first one is whole. */
+  /** In order of time. The first one is whole. */
   readonly #changes: Change[] = [];
   #bytes = 0;
   #size: Size = { width: 0, height: 0 };
-  /** What changed since the last copy was made, as edges; nothing if right is 0. */
+  /** The edges of what has changed since the last copy; nothing if right is 0. */
   #left = 0;
   #top = 0;
   #right = 0;
   #bottom = 0;
   #notedMs = 0;
 
-  /** `grab` copies an area of what is on screen now; null while nothing is. */
+  /** `grab` returns a copy of an area of the screen; null while nothing is shown. */
   constructor(seconds: number, grab: (area: Rect) => Picture | null) {
     this.#lengthMs = seconds * 1000;
     this.#grab = grab;
   }
 
-  /** A frame of `size` (0x0: a dark one) is on screen, of which `damages` are new; they may reach beyond it. `timeMs` is on the same clock each time. */
+  /** Adds a frame that has come on screen. `size` is 0x0 if nothing is shown. `damages` are what changed; they may reach beyond the screen. */
   add(timeMs: number, size: Size, ...damages: readonly Damage[]): void {
     const isWhole = size.width !== this.#size.width || size.height !== this.#size.height;
     if (isWhole) {
@@ -56,7 +56,7 @@ export class FrameHistory {
     if (isWhole || !last || timeMs - last.timeMs >= MIN_STEP_MS) this.#copy();
   }
 
-  /** As an animated PNG in real time; null before the first frame. */
+  /** An animated PNG that plays in real time; null before the first frame. */
   encode(): Uint8Array | null {
     this.#copy();
     if (this.#changes.length === 0) return null;
@@ -91,11 +91,11 @@ export class FrameHistory {
     const isWhole = patch.width === width && patch.height === height;
     this.#changes.push({ timeMs: this.#notedMs, x: area.x, y: area.y, patch, isWhole });
     this.#bytes += patch.data.length;
-    this.#forgetOld();
+    this.#removeOld();
   }
 
-  /** The picture of the start moves on by the changes that are too old, or too much. */
-  #forgetOld(): void {
+  /** Applies changes that are too old, or exceed the memory limit, to the picture at the start. */
+  #removeOld(): void {
     const newestMs = this.#changes.at(-1)!.timeMs;
     let [base] = this.#changes;
     let count = 0;
@@ -116,7 +116,7 @@ function paste(onto: Picture, { x, y, patch }: Change): void {
   }
 }
 
-/** In the top left corner of a black picture of that size. */
+/** The picture in the top left corner of a black one of that size. */
 function padded(picture: Picture, width: number, height: number): Picture {
   if (picture.width === width && picture.height === height) return picture;
   const whole = { width, height, data: new Uint8Array(width * height * 4) };
@@ -125,17 +125,17 @@ function padded(picture: Picture, width: number, height: number): Picture {
   return whole;
 }
 
-/** One frame of a screen, for a time line. */
+/** When a frame came on screen, and how much of it was new. */
 export interface FrameTime {
   /** CLOCK_MONOTONIC. */
   readonly timeMs: number;
-  /** How many pixels the guest said had changed; 0 for a screen that went dark, or a cursor that moved. */
+  /** How many pixels the guest reported as changed; 0 if it turned the screen off or moved the cursor. */
   readonly damagedPixels: number;
 }
 
 const CAPACITY = 1024;
 
-/** The newest frames of a screen, in memory that is there from the start. */
+/** The newest frames of a screen, in preallocated memory. */
 export class FrameTimes {
   readonly #times = new Float64Array(CAPACITY);
   readonly #damaged = new Uint32Array(CAPACITY);

@@ -6,7 +6,7 @@ import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
-/** A PNG (8 bits, RGB, no metadata: equal pictures are equal files). Throws RangeError if the sizes disagree. */
+/** Encodes as a PNG of 8 bits, RGB and no metadata, so equal pictures make equal files. Throws RangeError if the bytes do not fit the size. */
 export function encodePng(picture: Picture): Uint8Array {
   const { width, height, data } = picture;
   const pixels = width * height;
@@ -21,9 +21,9 @@ export function encodePng(picture: Picture): Uint8Array {
 }
 
 /**
- * The picture of a PNG of any kind but interlaced ones below 8 bits, as a screen shows it: 16 bits are
- * rounded to 8, and what is transparent is blended with black. Colour profiles are not applied. No more
- * memory is allocated than the pixels need, of which there may be 2^26. Throws PngError.
+ * Decodes a PNG as a screen shows it: 16 bits are rounded to 8, transparent pixels are blended with black, and colour
+ * profiles are ignored. Reads every kind except interlaced PNGs below 8 bits. Allocates no more than the pixels need,
+ * of which there may be 2^26, so untrusted files are safe. Throws PngError.
  */
 export function decodePng(bytes: Uint8Array): Picture {
   const { header, essential } = checkPng(bytes);
@@ -36,12 +36,12 @@ export function decodePng(bytes: Uint8Array): Picture {
   return { width: header.width, height: header.height, data: shownPixels(header, png) };
 }
 
-/** Writes `picture` to `path` in one step: a reader sees the old file or the whole new one. */
+/** Writes a PNG atomically: a reader of `path` sees the old file or the whole new one. */
 export async function writePng(path: string, picture: Picture): Promise<void> {
   await replaceFile(path, encodePng(picture));
 }
 
-/** Puts `bytes` at `path` by renaming a finished neighbour, which is removed if anything fails. */
+/** Writes `bytes` to a file beside `path` and renames it to `path`; removes it if either fails. */
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
@@ -53,18 +53,18 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
   }
 }
 
-/** Bytes that are no PNG, or one of a kind we do not read. */
+/** The bytes are not a PNG, or one of a kind that is not supported. */
 export class PngError extends ScanoutError<'format'> {}
 
-/** What IHDR says. */
+/** The contents of the IHDR chunk. */
 interface PngHeader extends Size {
-  /** Bits of a sample. */
+  /** Bits per sample. */
   readonly depth: number;
   readonly colourType: number;
   readonly isInterlaced: boolean;
 }
 
-/** The PNG specification's colour types: bits a sample may have, samples of a pixel. */
+/** The colour types of the PNG specification: possible bits per sample, and samples per pixel. */
 const COLOUR_TYPES: Readonly<Record<number, { readonly depths: readonly number[]; readonly channels: number }>> = {
   0: { depths: [1, 2, 4, 8, 16], channels: 1 },
   2: { depths: [8, 16], channels: 3 },
@@ -76,16 +76,16 @@ const COLOUR_TYPES: Readonly<Record<number, { readonly depths: readonly number[]
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 /** A monitor of 8192x8192; 256 MiB as a picture. */
 const MAX_PIXELS = 2 ** 26;
-/** x, y of the first pixel and steps to the next, of each pass of an interlaced picture (Adam7). */
+/** The passes of an interlaced picture (Adam7): x, y of the first pixel, and the steps to the next. */
 const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]] as const;
 
 /**
- * Checks what a decoder would have to allocate for, before one does: the size, and that the compressed
- * rows are exactly those of that size. Returns the header, and the file without what pixels do not
- * need, as profiles and texts may be compressed as well. Throws PngError.
+ * Checks everything that determines how much a decoder allocates, before one runs: the size, and that the compressed
+ * rows have exactly that size. Returns the header, and the file without chunks that the pixels do not need: colour
+ * profiles and texts are compressed and could expand to anything. Throws PngError.
  */
 function checkPng(bytes: Uint8Array): { readonly header: PngHeader; readonly essential: Uint8Array } {
-  if (!SIGNATURE.every((byte, i) => bytes[i] === byte)) throw new PngError('format', 'not a PNG: it does not begin with the signature of one');
+  if (!SIGNATURE.every((byte, i) => bytes[i] === byte)) throw new PngError('format', 'not a PNG: it does not begin with the PNG signature');
   const kept: Uint8Array[] = [bytes.subarray(0, SIGNATURE.length)];
   const rows: Uint8Array[] = [];
   let header: PngHeader | null = null;
@@ -106,16 +106,16 @@ function checkPng(bytes: Uint8Array): { readonly header: PngHeader; readonly ess
 interface Chunk {
   readonly type: string;
   readonly content: Uint8Array;
-  /** With length and check sum. */
+  /** The chunk with its length and checksum. */
   readonly whole: Uint8Array;
 }
 
-/** All to the one that ends the file; at least one. */
+/** All chunks up to IEND; at least one. */
 function* chunks(bytes: Uint8Array): Generator<Chunk> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = SIGNATURE.length, type = ''; type !== 'IEND'; ) {
     const end = at + 12 <= bytes.length ? at + 12 + view.getUint32(at) : Infinity;
-    if (end > bytes.length) throw new PngError('format', `a PNG that is cut short: ${bytes.length} bytes end within a chunk`);
+    if (end > bytes.length) throw new PngError('format', `a truncated PNG: its ${bytes.length} bytes end inside a chunk`);
     type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     yield { type, content: bytes.subarray(at + 8, end - 4), whole: bytes.subarray(at, end) };
     at = end;
@@ -123,22 +123,22 @@ function* chunks(bytes: Uint8Array): Generator<Chunk> {
 }
 
 function readHeader(type: string, content: Uint8Array): PngHeader {
-  if (type !== 'IHDR' || content.length !== 13) throw new PngError('format', 'not a PNG: it does not begin with a header');
+  if (type !== 'IHDR' || content.length !== 13) throw new PngError('format', 'not a PNG: its first chunk is not a header');
   const view = new DataView(content.buffer, content.byteOffset, content.length);
   const [width, height] = [view.getUint32(0), view.getUint32(4)];
   const [depth, colourType, , , interlace] = content.subarray(8) as unknown as [number, number, number, number, number];
   if (width === 0 || height === 0 || width * height > MAX_PIXELS) {
-    throw new PngError('format', `a PNG of ${width}x${height}: pictures of 1 to ${MAX_PIXELS} pixels are read`);
+    throw new PngError('format', `a PNG of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
   }
   if (!COLOUR_TYPES[colourType]?.depths.includes(depth) || interlace > 1) {
-    throw new PngError('format', `a PNG of colour type ${colourType}, ${depth} bits and interlace method ${interlace}, which the format does not know`);
+    throw new PngError('format', `a PNG of colour type ${colourType}, ${depth} bits and interlace method ${interlace}, which the format does not define`);
   }
   const isInterlaced = interlace === 1;
   if (isInterlaced && depth < 8) throw new PngError('format', `an interlaced PNG of ${depth} bits: save it without interlacing`);
   return { width, height, depth, colourType, isInterlaced };
 }
 
-/** That inflating gives what the size says. It stops at that, whatever the compressed bytes would go on to give. */
+/** Checks that the rows decompress to the size in the header; stops decompressing where they exceed it. */
 function checkRows(header: PngHeader, compressed: Uint8Array): void {
   const wanted = rowBytes(header);
   let length;
@@ -146,12 +146,12 @@ function checkRows(header: PngHeader, compressed: Uint8Array): void {
     length = inflateSync(compressed, { maxOutputLength: wanted }).length;
   } catch (cause) {
     const isTooMuch = cause instanceof RangeError;
-    throw new PngError('format', `a PNG whose pixels ${isTooMuch ? 'are more than its size says' : 'cannot be decompressed: the file is damaged or cut short'}`, { cause });
+    throw new PngError('format', `a PNG whose pixels ${isTooMuch ? 'exceed the size in its header' : 'cannot be decompressed: the file is damaged or truncated'}`, { cause });
   }
-  if (length !== wanted) throw new PngError('format', `a PNG that is cut short: ${length} of ${wanted} bytes of pixels`);
+  if (length !== wanted) throw new PngError('format', `a truncated PNG: ${length} of ${wanted} bytes of pixels`);
 }
 
-/** Each row has a byte for its filter. */
+/** The decompressed size; each row begins with a byte for its filter. */
 function rowBytes({ width, height, depth, colourType, isInterlaced }: PngHeader): number {
   const bits = depth * COLOUR_TYPES[colourType]!.channels;
   const bytesOf = (columns: number, rows: number): number => (columns > 0 ? rows * (1 + Math.ceil((columns * bits) / 8)) : 0);
@@ -162,8 +162,8 @@ function rowBytes({ width, height, depth, colourType, isInterlaced }: PngHeader)
 const INDEXED = 3;
 
 /**
- * The pixels of a PNG as a screen shows them, 8 bits of R, G, B and an A of 255: a PNG's alpha is
- * straight, and what it lets through is black.
+ * The pixels of a PNG as a screen shows them: 8 bits of R, G, B and an A of 255. The alpha of a PNG is not
+ * premultiplied; it is blended with black here.
  */
 function shownPixels(header: PngHeader, png: DecodedPng): Uint8Array {
   const { width, height, depth, colourType } = header;
@@ -171,7 +171,7 @@ function shownPixels(header: PngHeader, png: DecodedPng): Uint8Array {
   const shown = new Uint8Array(width * height * 4).fill(255);
   const { palette } = png;
   if (colourType === INDEXED) {
-    if (!palette) throw new PngError('format', 'a PNG with a palette, without the palette');
+    if (!palette) throw new PngError('format', 'a PNG with palette colours but without a palette');
     samples.forEach((index, i) => blend(shown, i * 4, paletteColour(palette, index)));
     return shown;
   }
@@ -192,7 +192,7 @@ function shownPixels(header: PngHeader, png: DecodedPng): Uint8Array {
 
 function paletteColour(palette: NonNullable<DecodedPng['palette']>, index: number): readonly number[] {
   const colour = palette[index];
-  if (!colour) throw new PngError('format', `a PNG with a pixel of colour ${index}, of which its palette has ${palette.length}`);
+  if (!colour) throw new PngError('format', `a PNG with a pixel of colour ${index}; its palette has ${palette.length}`);
   return colour;
 }
 
@@ -202,7 +202,7 @@ function blend(to: Uint8Array, at: number, [red, green, blue, alpha = 255]: read
   to[at + 2] = Math.round((blue! * alpha) / 255);
 }
 
-/** One sample a byte, of rows that hold several in one and end with a whole byte. */
+/** One sample per byte, from rows that pack several samples into a byte and are padded to whole bytes. */
 function unpack({ width, height, depth }: PngHeader, packed: ArrayLike<number>): Uint8Array {
   const samples = new Uint8Array(width * height);
   const stride = Math.ceil((width * depth) / 8);
@@ -216,27 +216,27 @@ function unpack({ width, height, depth }: PngHeader, packed: ArrayLike<number>):
   return samples;
 }
 
-/** One step of an animation: pixels that replace those at x, y of what was shown before. */
+/** One step of an animation: a patch that replaces pixels at x, y of the picture before. */
 export interface AnimationFrame {
   readonly x: number;
   readonly y: number;
   readonly patch: Picture;
-  /** How long it is shown. Times over 65.5 s are cut to that, the format's limit. */
+  /** How long the step is shown, at most 65.5 s, the limit of the format. */
   readonly durationMs: number;
 }
 
 const MAX_DELAY_MS = 0xffff;
 
 /**
- * An animated PNG that plays `frames` over and over, each only as large as what it changes. Viewers that know
- * nothing of animations show the first one, which has to be as large as the whole: it gives the size. Throws
- * RangeError for no frames, or one that lies outside.
+ * Encodes an animated PNG that repeats `frames`, each of which is only as large as what it changes. The first frame
+ * has the size of the whole picture; viewers without support for animations show that one. Throws RangeError for no
+ * frames, or a frame that is not inside the first.
  *
  * Chunks acTL, fcTL and fdAT are those of the PNG Specification (Third Edition), 11.3.6.
  */
 export function encodeApng(frames: readonly AnimationFrame[]): Uint8Array {
   const [first] = frames;
-  if (!first) throw new RangeError('an animation has at least one frame');
+  if (!first) throw new RangeError('an animation needs at least one frame');
   const { width, height } = first.patch;
   const chunks: Uint8Array[] = [];
   let sequence = 0;
@@ -258,7 +258,7 @@ export function encodeApng(frames: readonly AnimationFrame[]): Uint8Array {
   return Buffer.concat(chunks);
 }
 
-/** Dispose op NONE and blend op SOURCE: what a frame does not cover stays. */
+/** The contents of fcTL, with dispose op NONE and blend op SOURCE: pixels outside the patch stay as they were. */
 function frameControl(sequence: number, { x, y, patch, durationMs }: AnimationFrame): Uint8Array {
   const bytes = Buffer.alloc(26);
   [sequence, patch.width, patch.height, x, y].forEach((value, index) => bytes.writeUInt32BE(value, index * 4));
@@ -278,7 +278,7 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   return Buffer.concat([u32(data.length), named, u32(crc32(named))]);
 }
 
-/** The contents of each chunk of that type. */
+/** The contents of all chunks of a type. */
 function* contents(png: Uint8Array, type: string): Generator<Uint8Array> {
   for (const chunk of chunks(png)) if (chunk.type === type) yield chunk.content;
 }

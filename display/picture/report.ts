@@ -1,26 +1,26 @@
-/** `missing`: there was nothing to compare with, and nothing was written because this is CI. */
+/** `missing`: there was no golden picture, and none may be written (in CI). */
 export type MatchStatus = 'matched' | 'different' | 'missing' | 'created' | 'updated';
 
-/** A frame that came on screen while a display was watched. */
+/** A frame that came on screen while a display was open. */
 export interface ReportFrame {
-  /** Since the display was opened. */
+  /** Since the first frame. */
   readonly timeMs: number;
-  /** How much it changed, as a share of what the largest of them did. */
+  /** How much it changed, as a share of the largest change. */
   readonly changed: number;
 }
 
 /** One comparison. Pictures are PNG files, the video is an animated one. */
 export interface ReportEntry {
-  /** Where it was made: `boot.test.ts > the login prompt appears`. */
+  /** The test that compared: `boot.test.ts > the login prompt appears`. */
   readonly test: string;
   /** The golden picture's name. */
   readonly name: string;
   readonly status: MatchStatus;
   /** The test expected a difference: `different` is a success. Default false. */
   readonly isNegated?: boolean;
-  /** What differs, in words; empty when nothing does. */
+  /** What differs, in words; empty if nothing does. */
   readonly explanation: string;
-  /** How the pixels reached the screen (`udmabuf`, `shadow`...); null if no display was compared, or it was dark. */
+  /** How the pixels reached the screen: `udmabuf`, `shadow`, …; null if a picture was compared, or nothing was shown. */
   readonly rung: string | null;
   readonly frames: readonly ReportFrame[];
   readonly expected: Uint8Array | null;
@@ -29,10 +29,10 @@ export interface ReportEntry {
   readonly video: Uint8Array | null;
 }
 
-/** How a bar of the time line shows that hardly anything changed. */
+/** The height of a bar in the time line, in per cent, for a frame that changed hardly anything. */
 const SMALLEST_BAR = 4;
 
-/** A web page in one file, which asks for nothing outside itself: the comparisons of a run, those that failed first. */
+/** The comparisons of a run as one HTML file that loads nothing else; failures come first. */
 export function renderReport(entries: readonly ReportEntry[], title: string): string {
   const sorted = [...entries].sort((a, b) => Number(isFailure(b)) - Number(isFailure(a)));
   const bad = entries.filter(isFailure).length;
@@ -46,7 +46,7 @@ export function renderReport(entries: readonly ReportEntry[], title: string): st
 <header>
 <h1>${escape(title)}</h1>
 <p>${entries.length} compared, <span class="${bad > 0 ? 'different' : 'matched'}">${bad} failed</span></p>
-<p class="quiet"><kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>1</kbd> to <kbd>4</kbd> how it is shown, <kbd>←</kbd> <kbd>→</kbd> move the slider</p>
+<p class="quiet"><kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>1</kbd> to <kbd>4</kbd> change the view, <kbd>←</kbd> <kbd>→</kbd> move the slider</p>
 </header>
 <nav aria-label="Comparisons"><ol>
 ${sorted.map((entry, index) => `<li>${badge(entry)} <a href="#c${index}">${escape(heading(entry))}</a></li>`).join('\n')}
@@ -67,9 +67,9 @@ function section(entry: ReportEntry, index: number): string {
 <div class="body">
 ${explanation ? `<p class="explanation">${escape(explanation)}</p>` : ''}
 ${modes(index, expected !== null && actual !== null && isBad)}
-<label class="swipe">Left of the line what was expected, right of it what was there <input type="range" min="0" max="100" value="50"></label>
+<label class="swipe">Expected to the left of the line, actual to the right <input type="range" min="0" max="100" value="50"></label>
 <div class="views">
-${figure('expected', isBad ? 'expected' : 'golden picture', expected)}${isBad ? figure('actual', 'actual', actual) : ''}${figure('diff', 'differences in red', diff)}${figure('video', 'what was on screen before', video)}
+${figure('expected', isBad ? 'expected' : 'golden picture', expected)}${isBad ? figure('actual', 'actual', actual) : ''}${figure('diff', 'differences in red', diff)}${figure('video', 'video of the screen before', video)}
 </div>
 ${timeLine(frames)}
 <p class="quiet">${escape(facts(rung, frames))}</p>
@@ -100,12 +100,12 @@ function modes(index: number, hasBoth: boolean): string {
 function figure(kind: string, caption: string, png: Uint8Array | null): string {
   if (!png) return '';
   const bytes = Buffer.from(png.buffer, png.byteOffset, png.length);
-  // The header's width and height come first in every PNG.
+  // IHDR, which has the size, is the first chunk of every PNG.
   const [width, height] = [bytes.readUInt32BE(16), bytes.readUInt32BE(20)];
   return `<figure class="${kind}"><img alt="${caption}" width="${width}" style="height: auto" src="data:image/png;base64,${bytes.toString('base64')}"><figcaption>${caption}, ${width}x${height}</figcaption></figure>\n`;
 }
 
-/** One bar a frame, as high as what it changed of the screen. */
+/** A bar for each frame, as high as the share of the screen that it changed. */
 function timeLine(frames: readonly ReportFrame[]): string {
   const last = frames.at(-1);
   if (!last) return '';
@@ -119,7 +119,7 @@ function timeLine(frames: readonly ReportFrame[]): string {
 
 function facts(rung: string | null, frames: readonly ReportFrame[]): string {
   const last = frames.at(-1);
-  return [rung === null ? '' : `shown by the rung ${rung}`, last ? `${frames.length} frames in ${(last.timeMs / 1000).toFixed(1)} s` : ''].filter(Boolean).join(', ');
+  return [rung === null ? '' : `shown by rung ${rung}`, last ? `${frames.length} frames in ${(last.timeMs / 1000).toFixed(1)} s` : ''].filter(Boolean).join(', ');
 }
 
 function escape(text: string): string {
@@ -127,7 +127,7 @@ function escape(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character]!);
 }
 
-/** What every report looks like and does; the browser's side of report.ts, which has no other script or style. */
+/** The style of the report. */
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #5c6775; --paper: #fff; --shade: #f2f4f7; --line: #d5dae1; --bad: #b3261e; --good: #1b6e3c; --new: #8a5a00; --focus: #1a66d6; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --dim: #9aa5b4; --paper: #14181e; --shade: #1d232b; --line: #343d49; --bad: #ff8a80; --good: #7bd69c; --new: #f0c060; --focus: #7fb2ff; } }
@@ -174,7 +174,7 @@ figcaption { color: var(--dim); font-size: .9rem; }
 .time rect { fill: var(--focus); }
 `;
 
-/** j and k go from one comparison to the next, 1 to 4 choose how it is shown; the slider is a range input. */
+/** The script of the report: j and k move between comparisons, 1 to 4 change the view; the slider is a range input. */
 const SCRIPT = `
 const comparisons = [...document.querySelectorAll('details')];
 const current = () => comparisons.find((each) => each.contains(document.activeElement)) ?? null;

@@ -101,18 +101,18 @@ export async function clearResults(directory: string): Promise<void> {
 }
 
 /**
- * Makes one HTML file of all comparisons recorded in a folder; resolves with how many those are. UsageError for a
- * folder that has none.
+ * Writes one HTML file with all comparisons recorded in a folder, and resolves with their number. Rejects with
+ * UsageError if there are none.
  */
 export async function writeReport(directory: string, file: string): Promise<number> {
   const entries = await Promise.all((await recordsIn(directory)).map((name) => readEntry(join(directory, name))));
-  if (entries.length === 0) throw new UsageError(`${directory}: no comparison is recorded there`);
+  if (entries.length === 0) throw new UsageError(`${directory}: no comparison is recorded in this folder`);
   await mkdir(dirname(file), { recursive: true });
   await replaceFile(file, Buffer.from(renderReport(entries, 'Screenshots')));
   return entries.length;
 }
 
-/** The paths of all records below a directory, in it; none if there is no such directory. */
+/** The paths of all records, relative to the directory; none if it does not exist. */
 async function recordsIn(directory: string): Promise<string[]> {
   try {
     return (await readdir(directory, { recursive: true })).filter((name) => basename(name) === RECORD).sort();

@@ -18,30 +18,30 @@ export interface ScreenFrame extends Size {
 /** A screen that can be watched frame by frame; a `HeadlessOutput` is one. */
 export interface WatchedScreen {
   readonly name: string;
-  /** What is on screen, as a picture of the caller's; null while nothing is. `region` lies within the screen. */
+  /** A copy of what is on screen, or of a region that lies within it; null while nothing is shown. */
   capture(options: { readonly cursor?: boolean; readonly region?: Rect }): Picture | null;
-  /** Calls `listener` after each frame has come on screen, until the function returned is called. */
+  /** Calls `listener` after each frame has come on screen until the returned function is called. */
   onFrame(listener: (frame: ScreenFrame) => void): () => void;
-  /** Resolves when what was presented is on screen and nothing followed it. */
+  /** Resolves when everything that was presented is on screen. */
   settled(): Promise<void>;
 }
 
 /** Which changes of a screen count. */
 export interface Attention {
-  /** The hardware cursor is part of the picture. Default false. */
+  /** Include the hardware cursor. Default false. */
   readonly cursor?: boolean;
-  /** Only what changes in this rectangle counts. Default: all of the screen. */
+  /** Count only changes in this rectangle. Default: the whole screen. */
   readonly region?: Rect;
-  /** What changes in these does not count. */
+  /** Do not count changes in these. */
   readonly masks?: readonly Rect[];
 }
 
-/** x1, y1, x2, y2; the second pair is exclusive. */
+/** x1, y1, x2, y2; x2 and y2 are exclusive. */
 type Edges = [x1: number, y1: number, x2: number, y2: number];
 
 /**
- * A copy of what a screen shows, brought up to date frame by frame: only what a frame says it has changed is read and
- * compared, so a frame that draws the same pixels again changes nothing.
+ * A copy of a screen, updated frame by frame. Only the damage of a frame is read, and it is compared with the copy, so
+ * a frame that draws the same pixels again changes nothing.
  */
 export class ScreenCopy {
   readonly #screen: WatchedScreen;
@@ -57,22 +57,22 @@ export class ScreenCopy {
     this.#picture = screen.capture({ cursor: this.#cursor });
   }
 
-  /** Null while nothing is shown. `update` writes to it. */
+  /** Null while nothing is shown. `update` writes into it. */
   get picture(): Picture | null {
     return this.#picture;
   }
 
-  /** Around the pixels that the last `update` found changed and that count. */
+  /** The rectangle around the changed pixels that the last `update` counted. */
   get changed(): Rect {
     const [x1, y1, x2, y2] = this.#changed;
     return { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
   }
 
-  /** Whether a pixel that counts has changed with this frame, the output's newest. Light and dark, and another size, count always. */
+  /** Updates the copy with the newest frame; true if a pixel that counts has changed. Turning on or off and a new size always count. */
   update(frame: ScreenFrame): boolean {
     const picture = this.#picture;
-    const isOther = frame.isDark ? picture !== null : picture?.width !== frame.width || picture.height !== frame.height;
-    if (isOther) {
+    const isNew = frame.isDark ? picture !== null : picture?.width !== frame.width || picture.height !== frame.height;
+    if (isNew) {
       this.#picture = this.#screen.capture({ cursor: this.#cursor });
       Object.assign(this.#changed, [0, 0, frame.width, frame.height]);
       return true;
@@ -95,7 +95,7 @@ export class ScreenCopy {
   }
 
   #update(picture: Picture, now: Picture, region: Rect): void {
-    // What is made equal before the comparison does not count.
+    // Pixels that are copied before the comparison are equal in it, so they do not count.
     for (const mask of this.#attention.masks ?? []) this.#copy(picture, now, region, intersection(mask, region));
     this.#compare(picture, now, region, this.#attention.region ? intersection(this.#attention.region, region) : region);
     this.#copy(picture, now, region, region);
@@ -120,7 +120,7 @@ export class ScreenCopy {
     }
   }
 
-  /** `now` is what `region` shows. */
+  /** Copies `part` of `now`, which is the picture of `region`. */
   #copy(picture: Picture, now: Picture, region: Rect, part: Rect): void {
     for (let y = part.y; y < part.y + part.height; y++) {
       const from = ((y - region.y) * region.width + part.x - region.x) * 4;

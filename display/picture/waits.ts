@@ -2,9 +2,9 @@ import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { type CompareOptions, comparePictures, type Comparison } from './compare.ts';
-import { DisplayError } from './errors.ts';
 import { crop, formatRect, formatSize, wordsOf } from './difference.ts';
-import { type Attention, type WatchedScreen, ScreenCopy } from './screen-copy.ts';
+import { DisplayError } from './errors.ts';
+import { type Attention, ScreenCopy, type WatchedScreen } from './screen-copy.ts';
 
 export const DEFAULT_TIMEOUT_MS = 30_000;
 export const DEFAULT_QUIET_MS = 500;
@@ -12,34 +12,34 @@ export const DEFAULT_QUIET_MS = 500;
 export interface WaitOptions extends Attention {
   /** Default 30000. */
   readonly timeoutMs?: number;
-  /** Ends the wait, which rejects with its reason. */
+  /** Ends the wait, which rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 export interface WaitForStableOptions extends WaitOptions {
-  /** Default 500. */
+  /** How long no pixel may change. Default 500. */
   readonly quietMs?: number;
 }
 
 export interface WaitForMatchOptions extends CompareOptions, WaitOptions {
-  /** Where on the screen the expected picture, a part of it, is to be. `region` and `masks` are then in the expected picture's pixels. */
+  /** The expected picture is a part of the screen, at this place. `region` and `masks` are then in pixels of the expected picture. */
   readonly at?: { readonly x: number; readonly y: number };
 }
 
-/** How pixels get to the screen, asked when a message is to tell. */
+/** Returns how pixels reach the screen (`udmabuf`, `shadow`, …), for error messages. */
 type Rung = () => string | null;
 
 const noRung: Rung = () => null;
 
-/** What a wait waits for. */
+/** What a wait is for. */
 interface Goal {
-  /** Looks at the screen as it is since `sinceMs`, which the wait may end with; called first and after every change that counts. */
+  /** Called at the start and after every change that counts. `picture` has been on screen since `sinceMs`; `end` ends the wait with it unless it changes first. */
   look(picture: Picture | null, sinceMs: number, end: (picture: Picture) => void): void;
-  /** What did not come, for the message. */
+  /** What did not happen, for the error message. */
   missed(picture: Picture | null): string;
 }
 
-/** The picture after no pixel that counts has changed for `quietMs`. DisplayError `timeout`, which tells what kept changing. */
+/** Resolves with the picture once no pixel that counts has changed for `quietMs`. DisplayError `timeout` describes what kept changing. */
 export function waitUntilStable(output: WatchedScreen, { quietMs = DEFAULT_QUIET_MS, ...options }: WaitForStableOptions = {}, rung: Rung = noRung): Promise<Picture> {
   let quiet: NodeJS.Timeout | undefined;
   const goal: Goal = {
@@ -47,7 +47,7 @@ export function waitUntilStable(output: WatchedScreen, { quietMs = DEFAULT_QUIET
       clearTimeout(quiet);
       if (!picture) return;
       quiet = setTimeout(() => {
-        // Timers run before sockets are read: the guest may have said something that this process had no time for.
+        // Timers run before sockets are read: commands of the guest may still be waiting for this process.
         setImmediate(() => void output.settled().then(() => end(picture)));
       }, quietMs - (monotonicMs() - sinceMs));
     },
@@ -56,7 +56,7 @@ export function waitUntilStable(output: WatchedScreen, { quietMs = DEFAULT_QUIET
   return wait(output, options, rung, goal).finally(() => clearTimeout(quiet));
 }
 
-/** The first picture, now or later, that matches. DisplayError `timeout`, which tells how the last one differed. */
+/** Resolves with the first picture, now or later, that matches. DisplayError `timeout` describes how the last one differed. */
 export function waitUntilMatch(output: WatchedScreen, expected: Picture, options: WaitForMatchOptions = {}, rung: Rung = noRung): Promise<Picture> {
   const { at } = options;
   const place = at && { ...at, width: expected.width, height: expected.height };
@@ -70,13 +70,13 @@ export function waitUntilMatch(output: WatchedScreen, expected: Picture, options
     },
     missed: (picture) => {
       if (!picture) return 'showed nothing';
-      return `did not show what was expected (at last: ${comparison?.explanation ?? `${formatRect(place!)} is not on a screen of ${formatSize(picture)}`})`;
+      return `did not show the expected picture (last: ${comparison?.explanation ?? `${formatRect(place!)} is not on a screen of ${formatSize(picture)}`})`;
     },
   };
   return wait(output, place ? { ...options, ...onScreen(options, place) } : options, rung, goal);
 }
 
-/** Null if the place is not wholly on the screen. */
+/** Null if the place is not entirely on the screen. */
 function partOf(picture: Picture, place: Rect): Picture | null {
   const { x, y, width, height } = place;
   return x >= 0 && y >= 0 && x + width <= picture.width && y + height <= picture.height ? crop(picture, place) : null;
@@ -90,14 +90,15 @@ function wait(output: WatchedScreen, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, .
   return new Promise((resolve, reject) => {
     const screen = new ScreenCopy(output, attention);
     const changes = new ChangeLog();
+    /** Counts the changes, so that an `end` that is called after a further change has no effect. */
     let generation = 0;
-    const over = (): void => {
+    const finish = (): void => {
       stop();
       clearTimeout(deadline);
       signal?.removeEventListener('abort', aborted);
     };
     const fail = (error: Error): void => {
-      over();
+      finish();
       reject(error);
     };
     const aborted = (): void => fail(signal?.reason as Error);
@@ -105,7 +106,7 @@ function wait(output: WatchedScreen, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, .
       const mine = ++generation;
       goal.look(screen.picture, sinceMs, (picture) => {
         if (mine !== generation) return;
-        over();
+        finish();
         resolve(picture);
       });
     };
@@ -135,36 +136,38 @@ function wait(output: WatchedScreen, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, .
   });
 }
 
-/** How many changes the message tells of: those of the start of a wait, a whole boot, say nothing of its end. */
-const TOLD = 16;
-/** Changes of something not larger, in pixels, that come again and again are a cursor's. */
+/** How many changes an error message describes. Those at the start of a wait, such as a whole boot, say nothing about its end. */
+const DESCRIBED = 16;
+/** Repeated changes that are no larger than this, in pixels, are taken for a blinking cursor. */
 const CURSOR_SIDE = 64;
 
-/** What a screen did during a wait, for the message of one that was in vain. */
+/** What a screen did during a wait, for the error message if the wait fails. */
 class ChangeLog {
   #frames = 0;
   #changes = 0;
   readonly #newest: { readonly timeMs: number; readonly box: Rect }[] = [];
 
-  /** A frame, and around what it changed; null: nothing that counts. */
+  /** Adds a frame. `box` is around what it changed; null if nothing that counts. */
   add(timeMs: number, box: Rect | null): void {
     this.#frames++;
     if (!box) return;
     this.#changes++;
     this.#newest.push({ timeMs, box });
-    if (this.#newest.length > TOLD) this.#newest.shift();
+    if (this.#newest.length > DESCRIBED) this.#newest.shift();
   }
 
-  /** What changed, what is shown now and what to do: sentences for a person. */
+  /** What changed, what is shown now and what to do, in sentences. */
   advice(picture: Picture | null, rung: string | null): string {
-    const now = picture ? `Shown now: ${pictureText(picture)}${rung === null ? '' : ` (rung ${rung})`}.` : 'The screen is dark: has the guest started, and has it a driver for virtio-gpu?';
-    return [this.#story(), ...this.#cause(), now].join(' ');
+    const now = picture
+      ? `Shown now: ${pictureText(picture)}${rung === null ? '' : ` (rung ${rung})`}.`
+      : 'The screen is off: has the guest started, and does it have a virtio-gpu driver?';
+    return [this.#changesText(), ...this.#cause(), now].join(' ');
   }
 
-  #story(): string {
+  #changesText(): string {
     const { length } = this.#newest;
-    if (this.#frames === 0) return 'No frame came meanwhile.';
-    if (length === 0) return `${count(this.#frames, 'frame')} came and changed nothing that counts.`;
+    if (this.#frames === 0) return 'No frame arrived.';
+    if (length === 0) return `${count(this.#frames, 'frame')} arrived and changed nothing that counts.`;
     const took = this.#newest[length - 1]!.timeMs - this.#newest[0]!.timeMs;
     const rate = length > 1 ? `, one every ${Math.round(took / (length - 1))} ms` : '';
     return `${this.#changes} of ${count(this.#frames, 'frame')} changed something, the last ${length} of them within ${formatRect(this.#box())}${rate}.`;
@@ -175,7 +178,8 @@ class ChangeLog {
     const box = this.#box();
     if (box.width > CURSOR_SIDE || box.height > CURSOR_SIDE) return [];
     const { x, y, width, height } = box;
-    return [`That looks like a blinking cursor: turn it off in the guest (on Linux's console: vt.global_cursor_default=0 on its command line), or leave it out with masks: [{ x: ${x}, y: ${y}, width: ${width}, height: ${height} }].`];
+    const mask = `{ x: ${x}, y: ${y}, width: ${width}, height: ${height} }`;
+    return [`That looks like a blinking cursor: turn it off in the guest (Linux console: vt.global_cursor_default=0 on the kernel command line), or exclude it with masks: [${mask}].`];
   }
 
   #box(): Rect {

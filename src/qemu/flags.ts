@@ -2,15 +2,15 @@ import { virtio_gpu_config } from '../../protocols/virtio-gpu.ts';
 import { VIRTIO_ID_GPU } from '../../protocols/virtio-ring.ts';
 import { UsageError } from '../core/errors.ts';
 
-/** A path that is listened on, or a connected descriptor QEMU is started with. */
+/** The path of a listening socket, or the number of a connected descriptor that QEMU inherits. */
 export type QemuSocket = string | number;
 
 export interface QemuSetup {
   readonly socket: QemuSocket;
-  /** Sockets of input devices, whatever their kinds are. */
+  /** Sockets of input devices of any kind. */
   readonly inputs?: readonly QemuSocket[];
   readonly memoryBytes: number;
-  /** QEMU >= 11.1's device that passes every feature on, blobs included; QEMU has no console for it. */
+  /** Use the generic device of QEMU 11.1 and newer, which passes every feature on, blobs included, and has no QEMU console. */
   readonly generic: boolean;
 }
 
@@ -18,17 +18,17 @@ const MIB = 2 ** 20;
 /** sockaddr_un.sun_path without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
 
-/** virtio-gpu in numbers, for a front end that knows no device types: a control and a cursor queue. */
+/** A generic vhost-user device with the numbers of a virtio-gpu: a control queue and a cursor queue. */
 const GENERIC_DEVICE = `vhost-user-test-device-pci,virtio-id=${VIRTIO_ID_GPU},num_vqs=2,config_size=${virtio_gpu_config.size},vq_size=256`;
 
 /**
- * What QEMU must be given so that its guest's virtio-gpu is ours: memory we can map, no other
- * VGA, the socket, the device. Pairs of a flag and its value. Throws UsageError.
+ * The flags with which QEMU gives its guest this package's virtio-gpu: memory that can be shared, no other VGA, the
+ * sockets and the devices. Throws UsageError.
  */
 export function qemuFlags({ socket, inputs = [], memoryBytes, generic }: QemuSetup): [flag: string, value: string][] {
   checkPath('--socket', socket);
   for (const input of inputs) checkPath('--input', input);
-  if (memoryBytes % MIB !== 0) throw new UsageError('--memory: the guest\'s memory is whole megabytes, such as 512M or 2G');
+  if (memoryBytes % MIB !== 0) throw new UsageError("--memory: give the guest's memory in whole megabytes, such as 512M or 2G");
   const mib = memoryBytes / MIB;
   const size = mib % 1024 === 0 ? `${mib / 1024}G` : `${mib}M`;
   return [
@@ -48,7 +48,7 @@ function device(chardev: string, socket: QemuSocket, name: string): [string, str
   ];
 }
 
-/** Text as a value inside an option: QEMU's own separator is written twice there. */
+/** Text as a value inside a QEMU option, where a comma is written twice. */
 export function qemuValue(text: string): string {
   return text.replaceAll(',', ',,');
 }
@@ -56,10 +56,12 @@ export function qemuValue(text: string): string {
 function checkPath(option: string, path: QemuSocket): void {
   if (typeof path === 'number') return;
   const bytes = Buffer.byteLength(path);
-  if (bytes === 0 || bytes > MAX_SOCKET_PATH) throw new UsageError(`${option}: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, '${path}' has ${bytes}`);
+  if (bytes === 0 || bytes > MAX_SOCKET_PATH) {
+    throw new UsageError(`${option}: a socket path has 1 to ${MAX_SOCKET_PATH} bytes, but '${path}' has ${bytes}`);
+  }
 }
 
-/** The flags as lines to paste into a shell, or to hand to its `eval`. */
+/** The flags as lines to paste into a shell, quoted where necessary. */
 export function shellLines(flags: readonly (readonly [string, string])[]): string {
   return flags.map(([flag, value]) => `${flag} ${shellQuote(value)}`).join(' \\\n');
 }

@@ -7,7 +7,7 @@ import type { OwnedFd } from '../sys/fd.ts';
 export type LaunchErrorCode =
   /** A program is not installed. */
   | 'missing'
-  /** QEMU ended before its guest showed anything. */
+  /** QEMU exited before its guest showed anything. */
   | 'exited'
   /** The guest showed nothing in time. */
   | 'timeout';
@@ -15,43 +15,48 @@ export type LaunchErrorCode =
 /** A guest could not be launched. */
 export class LaunchError extends ScanoutError<LaunchErrorCode> {}
 
-/** Kept of what QEMU and the guest say, in characters. */
+/** Characters of output that are kept. */
 const MAX_LOG = 2 ** 16;
-/** Of that, what a message has. */
-const TOLD_LINES = 30;
+/** Lines of output that an error message quotes. */
+const QUOTED_LINES = 30;
 const FIRST_AFTER_STDIO = 3;
 
-/** QEMU as a child that dies with the thread that started it, however that ends: SIGKILL too. */
+/** QEMU as a child process that dies with the thread that started it, even if that is killed by SIGKILL. */
 export class QemuProcess {
   readonly #child: ChildProcess;
   readonly #program: string;
   #log = '';
   #end: string | null = null;
-  /** Resolves when it is gone and reaped, and its output read. */
+  /** Resolves when QEMU has exited, is reaped, and all its output has been read. */
   readonly exited: Promise<void>;
 
-  /** The sockets become descriptors 3, 4, ... of it, and are consumed. LaunchError `missing` if it or setpriv is not there. */
+  /** The sockets become QEMU's descriptors 3, 4, … and are consumed. Throws LaunchError `missing` without QEMU or setpriv. */
   constructor(program: string, args: readonly string[], sockets: readonly OwnedFd[]) {
     this.#program = program;
     try {
-      const setpriv = findProgram('setpriv', 'it is in the package util-linux, and lets QEMU die with this process');
-      const qemu = findProgram(program, 'install QEMU (Debian: qemu-system-x86) or give launchGuest another `qemu`');
-      this.#child = spawn(setpriv, ['--pdeathsig', 'KILL', qemu, ...args], { stdio: ['ignore', 'pipe', 'pipe', ...sockets.map((socket) => socket.fd)] });
+      const setpriv = findProgram('setpriv', 'install util-linux; it lets QEMU die with this process');
+      const qemu = findProgram(program, 'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest');
+      this.#child = spawn(setpriv, ['--pdeathsig', 'KILL', qemu, ...args], {
+        stdio: ['ignore', 'pipe', 'pipe', ...sockets.map((socket) => socket.fd)],
+      });
     } finally {
       for (const socket of sockets) socket[Symbol.dispose]();
     }
-    for (const stream of [this.#child.stdout!, this.#child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log = (this.#log + text).slice(-MAX_LOG)));
+    const append = (text: string): void => {
+      this.#log = (this.#log + text).slice(-MAX_LOG);
+    };
+    for (const stream of [this.#child.stdout!, this.#child.stderr!]) stream.setEncoding('utf8').on('data', append);
     this.exited = new Promise((resolve) => {
       const ended = (how: string): void => {
         this.#end ??= how;
         resolve();
       };
       this.#child.on('error', (error) => ended(`could not be started: ${error.message}`));
-      this.#child.on('close', (code, signal) => ended(signal === null ? `ended with exit code ${code ?? '?'}` : `was ended by ${signal}`));
+      this.#child.on('close', (code, signal) => ended(signal === null ? `exited with code ${code ?? '?'}` : `was killed by ${signal}`));
     });
   }
 
-  /** The descriptor that socket number `index` is in QEMU. */
+  /** The number in QEMU of the descriptor for socket `index`. */
   static descriptorOf(index: number): number {
     return FIRST_AFTER_STDIO + index;
   }
@@ -65,29 +70,29 @@ export class QemuProcess {
     return this.#end !== null;
   }
 
-  /** What QEMU said, on stdout and stderr: stdout has the guest's serial console. Its end, if that is long. */
+  /** The end of QEMU's output: the guest's serial console (stdout) and QEMU's messages (stderr). */
   get log(): string {
     return this.#log;
   }
 
-  /** How it ended, and its last words. */
+  /** How QEMU exited, and its last output. */
   get exitReason(): string {
-    const lines = this.#log.trimEnd().split(/\r?\n/).slice(-TOLD_LINES);
-    return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; it said last:\n${lines.map((line) => `  ${line}`).join('\n')}`}`;
+    const lines = this.#log.trimEnd().split(/\r?\n/).slice(-QUOTED_LINES);
+    return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; last output:\n${lines.map((line) => `  ${line}`).join('\n')}`}`;
   }
 
-  /** Ends it at once; resolves when it is gone. */
+  /** Kills QEMU; resolves when it is gone. */
   async kill(): Promise<void> {
     if (!this.isGone) this.#child.kill('SIGKILL');
     await this.exited;
   }
 }
 
-/** As a shell finds it. LaunchError `missing`. */
+/** Finds a program as a shell does. Throws LaunchError `missing`. */
 function findProgram(name: string, advice: string): string {
   const paths = name.includes('/') ? [name] : (process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, name));
   const found = paths.find(isExecutable);
-  if (found === undefined) throw new LaunchError('missing', `launchGuest: there is no program ${name}: ${advice}`);
+  if (found === undefined) throw new LaunchError('missing', `launchGuest: program ${name} not found: ${advice}`);
   return found;
 }
 

@@ -12,7 +12,7 @@ interface Waiting {
   readonly reject: (reason: Error) => void;
 }
 
-/** QEMU's machine protocol on a connected socket (docs/interop/qmp-spec). Owns the socket. */
+/** A client of QEMU's machine protocol (QEMU's docs/interop/qmp-spec) on a connected socket, which it owns. */
 export class Qmp {
   readonly #socket: Socket;
   readonly #replies = new Map<number, Waiting>();
@@ -28,7 +28,7 @@ export class Qmp {
       this.#partial = lines.pop()!;
       for (const line of lines) this.#receive(JSON.parse(line) as Message);
     });
-    socket.on('error', () => undefined); // 'close' follows and tells everyone
+    socket.on('error', () => undefined); // 'close' follows and rejects all requests
     socket.on('close', () => {
       const gone = new Error('QEMU closed its QMP socket');
       for (const waiting of [...this.#replies.values(), ...[...this.#events.values()].flat()]) waiting.reject(gone);
@@ -43,7 +43,7 @@ export class Qmp {
     return qmp;
   }
 
-  /** Sends one command; rejects with QEMU's own words when it refuses. */
+  /** Sends a command; resolves with its result, or rejects with QEMU's message if it refuses. */
   command(name: string, args: Record<string, unknown> = {}): Promise<unknown> {
     const id = ++this.#lastId;
     const reply = new Promise<unknown>((resolve, reject) => {
@@ -53,7 +53,7 @@ export class Qmp {
     return reply;
   }
 
-  /** The next event of that name, from now on. */
+  /** Resolves with the next event of that name. */
   event(name: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.#events.set(name, [...(this.#events.get(name) ?? []), { resolve, reject }]);

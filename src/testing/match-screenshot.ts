@@ -10,13 +10,13 @@ import { ComparisonFolder, type ResultsFolder, resultsDirectory } from '../../di
 import { TestDisplay } from './open-display.ts';
 
 export interface ScreenshotOptions extends CompareOptions {
-  /** How long a display may take until it shows the golden picture, in milliseconds. Default 30 000. */
+  /** How long a display may take to show the golden picture. Default 30000. */
   readonly timeoutMs?: number;
-  /** How long a display has to stand still until it is made a golden picture. Default 500. */
+  /** How long nothing on a display may change before a golden picture is made of it. Default 500. */
   readonly quietMs?: number;
-  /** The hardware cursor is part of the picture. Default false. */
+  /** Include the hardware cursor. Default false. */
   readonly cursor?: boolean;
-  /** Golden pictures that are written: `new` missing ones, `all` those that differ as well. Default `new`, and `none` where the environment has CI. */
+  /** Which golden pictures are written: `new` those that are missing, `all` also those that differ. Default `new`, or `none` if the environment has CI. */
   readonly update?: 'all' | 'new' | 'none';
   /**
    * Where a run keeps all its comparisons, for `scanout report`. Default: only those that fail are kept, in
@@ -25,10 +25,10 @@ export interface ScreenshotOptions extends CompareOptions {
   readonly results?: ResultsFolder;
 }
 
-/** What came of a comparison. Paths are null where there is no such file. */
+/** The outcome of a comparison. A path is null if there is no such file. */
 export interface Match {
   readonly status: MatchStatus;
-  /** It matched, or is the golden picture from now on. */
+  /** It matched, or became the golden picture. */
   readonly passes: boolean;
   /** What differs; empty if nothing does. */
   readonly explanation: string;
@@ -36,11 +36,11 @@ export interface Match {
   readonly expectedPath: string | null;
   readonly actualPath: string | null;
   readonly diffPath: string | null;
-  /** An animated PNG, of a display that was opened with `video`. */
+  /** An animated PNG, if the display was opened with `video`. */
   readonly videoPath: string | null;
 }
 
-/** A display does not show what it is to show. `match` has the evidence. */
+/** A display does not show the golden picture. `match` has the evidence. */
 export class ScreenshotMismatch extends ScanoutError<'different' | 'missing'> {
   readonly match: Match;
 
@@ -51,7 +51,7 @@ export class ScreenshotMismatch extends ScanoutError<'different' | 'missing'> {
 }
 
 /**
- * Throws ScreenshotMismatch unless `matchScreenshot` passes: for any test runner.
+ * `matchScreenshot` as an assertion for any test runner: rejects with ScreenshotMismatch unless it passes.
  *
  *     await assertScreenshot(display, 'golden/login.png', { allowed: 20 });
  */
@@ -61,18 +61,17 @@ export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath:
 }
 
 /**
- * Compares what a display shows, or a picture, with a golden picture on file. A display is given time: each frame
- * that comes is compared until one matches. A golden picture that is missing is made of what the display shows once
- * it stands still.
+ * Compares a display, or a picture, with the golden picture in a file. Of a display each frame is compared until one
+ * matches or time is up. A missing golden picture is made once the display stands still.
  *
- * Rejects with DisplayError `dark` or `timeout` (nothing to make a golden picture of), PngError for a golden picture
- * that cannot be read, and what the file system has to say.
+ * Rejects with DisplayError `timeout` if a display does not stand still to make a golden picture of, DisplayError
+ * `closed` if it or its guest is gone, PngError for an invalid golden picture, and errors of the file system.
  */
 export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<Match> {
   const { update = process.env.CI ? 'none' : 'new' } = options;
   const folder = await openFolder(goldenPath, options);
   const golden = await readGolden(goldenPath);
-  const actual = golden && update !== 'all' ? await awaited(shown, golden, options) : await still(shown, options);
+  const actual = golden && update !== 'all' ? await matchingOrLast(shown, golden, options) : await still(shown, options);
   const found = await judge(shown, golden, actual, goldenPath, folder, update, options);
   const match = { expectedPath: golden || found.passes ? goldenPath : null, actualPath: null, diffPath: null, videoPath: null, ...found };
   await record(folder, shown, match, options);
@@ -80,8 +79,8 @@ export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: 
 }
 
 /**
- * The opposite of `matchScreenshot`: passes if the golden picture exists and differs from what is shown once that
- * stands still. Never writes a golden picture, and keeps no pictures.
+ * The opposite of `matchScreenshot`: passes if the golden picture exists and a display differs from it once the
+ * display stands still. Writes no pictures.
  */
 export async function matchOtherScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: Omit<ScreenshotOptions, 'update'> = {}): Promise<Match> {
   const folder = await openFolder(goldenPath, options);
@@ -92,7 +91,7 @@ export async function matchOtherScreenshot(shown: TestDisplay | Picture, goldenP
     const { matches, explanation } = comparePictures(golden, await still(shown, options), options);
     match = { status: matches ? 'matched' : 'different', passes: !matches, explanation: matches ? 'the display shows it' : explanation, ...paths };
   } else {
-    match = { status: 'missing', passes: false, explanation: 'there is no golden picture that the display could differ from: check its name', ...paths };
+    match = { status: 'missing', passes: false, explanation: 'there is no golden picture to differ from: check its name', ...paths };
   }
   await record(folder, shown, match, options, true);
   return match;
@@ -137,14 +136,14 @@ async function judge(
   return {
     status: golden ? 'different' : 'missing',
     passes: false,
-    explanation: golden ? (comparison?.explanation ?? 'the display is dark') : 'there is no golden picture, and CI makes none: run the test where CI is not set, look at the picture and commit it',
+    explanation: golden ? (comparison?.explanation ?? 'the display shows nothing') : 'there is no golden picture, and none is made in CI: run the test without CI in the environment, look at the picture and commit it',
     actualPath: actual && (await folder.keep('actual', encodePng(actual))),
     diffPath: golden && actual && (await folder.keep('diff', encodePng(diffPicture(golden, actual, options)))),
     videoPath: video && (await folder.keep('video', video)),
   };
 }
 
-/** Several lines for a person. */
+/** Several lines of text: what differs, and the files. */
 export function describeMatch({ status, explanation, expectedPath, actualPath, diffPath, videoPath }: Match, name: string): string {
   const files = Object.entries({ expected: expectedPath, actual: actualPath, diff: diffPath, video: videoPath });
   return [`${name}: ${explanation || status}`, ...files.filter(([, path]) => path !== null).map(([kind, path]) => `  ${kind.padEnd(8)} ${path}`)].join('\n');
@@ -159,8 +158,8 @@ async function readGolden(path: string): Promise<Picture | null> {
   }
 }
 
-/** The frame that matches, or the last one there was when time was up; null if the display was dark. */
-async function awaited(shown: TestDisplay | Picture, golden: Picture, options: ScreenshotOptions): Promise<Picture | null> {
+/** The picture that matches, or the last one when time is up; null if nothing was shown. */
+async function matchingOrLast(shown: TestDisplay | Picture, golden: Picture, options: ScreenshotOptions): Promise<Picture | null> {
   if (!(shown instanceof TestDisplay)) return shown;
   try {
     return await shown.waitForMatch(golden, options);
@@ -170,6 +169,7 @@ async function awaited(shown: TestDisplay | Picture, golden: Picture, options: S
   }
 }
 
+/** A display's picture once it stands still. */
 async function still(shown: TestDisplay | Picture, options: ScreenshotOptions): Promise<Picture> {
   return shown instanceof TestDisplay ? shown.waitForStable(options) : shown;
 }

@@ -1,11 +1,11 @@
-/** Text and names of keys as what is pressed on a US keyboard. */
+/** Translates text and names of keys into key presses on a US keyboard. */
 import { KEY, LED } from '../../protocols/input-event-codes.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 
-/** KEY_* codes that go down in this order and up in the other. */
+/** KEY_* codes, pressed in this order and released in reverse. */
 export type Chord = readonly number[];
 
-/** Characters without and with Shift, in the order of the keys that have them. */
+/** Rows of keys: their characters without and with Shift, and their codes. */
 const CHARACTERS: readonly (readonly [plain: string, shifted: string, codes: readonly number[]])[] = [
   ['`1234567890-=', '~!@#$%^&*()_+', [KEY.GRAVE, KEY[1], KEY[2], KEY[3], KEY[4], KEY[5], KEY[6], KEY[7], KEY[8], KEY[9], KEY[0], KEY.MINUS, KEY.EQUAL]],
   ['qwertyuiop[]\\', 'QWERTYUIOP{}|', [KEY.Q, KEY.W, KEY.E, KEY.R, KEY.T, KEY.Y, KEY.U, KEY.I, KEY.O, KEY.P, KEY.LEFTBRACE, KEY.RIGHTBRACE, KEY.BACKSLASH]],
@@ -21,7 +21,7 @@ const CHORDS = new Map<string, Chord>(
   ]),
 );
 
-/** Beside the kernel's own names. */
+/** Names in addition to the kernel's. */
 const ALIASES: Readonly<Record<string, number>> = {
   CTRL: KEY.LEFTCTRL,
   CONTROL: KEY.LEFTCTRL,
@@ -43,23 +43,23 @@ const ALIASES: Readonly<Record<string, number>> = {
 
 const NAMES: ReadonlyMap<string, number> = new Map(Object.entries({ ...ALIASES, ...KEY }));
 
-/** A typo is no further from what was meant. */
+/** How many characters of a name may be wrong for it to be suggested. */
 const MAX_TYPOS = 2;
 
-/** What types `text` on a keyboard with these LEDs (Caps Lock counts). DisplayError `key` for a character that no key makes. */
+/** The chords that type `text`; `leds` tells whether Caps Lock is on. Throws DisplayError `key` for a character that no key types. */
 export function chordsOf(text: string, leds = 0): Chord[] {
   const isCaps = (leds & (1 << LED.CAPSL)) !== 0;
   return Array.from(text, (character, index) => {
     const typed = isCaps && /^[a-z]$/i.test(character) ? otherCase(character) : character;
     const chord = CHORDS.get(typed);
-    if (!chord) throw new DisplayError('key', `no key of a US keyboard types ${JSON.stringify(character)} (character ${index + 1} of the text): it has ASCII only, with \\n, \\t, \\b and \\x1b`);
+    if (!chord) throw new DisplayError('key', `no key of a US keyboard types ${JSON.stringify(character)} (character ${index + 1} of the text); use ASCII, \\n, \\t, \\b and \\x1b`);
     return chord;
   });
 }
 
-/** What `ctrl+alt+F2`, `enter` or `?` press: names as of the kernel's KEY_* in any case, or characters. DisplayError `key`. */
+/** The chord of `ctrl+alt+F2`, `enter` or `?`: names of the kernel's KEY_* in any case, or characters. Throws DisplayError `key`. */
 export function parseChord(keys: string): Chord {
-  // A last + is the character: `ctrl++`.
+  // A + at the end is a character: `ctrl++`.
   const names = keys === '+' ? ['+'] : keys.endsWith('++') ? [...keys.slice(0, -2).split('+'), '+'] : keys.split('+');
   return [...new Set(names.flatMap((name) => chordOf(name.trim(), keys)))];
 }
@@ -78,7 +78,7 @@ function otherCase(letter: string): string {
   return letter === letter.toUpperCase() ? letter.toLowerCase() : letter.toUpperCase();
 }
 
-/** How many characters have to be added, left out or replaced to make the one the other (Levenshtein). */
+/** The Levenshtein distance: how many characters to add, remove or replace to turn one text into the other. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

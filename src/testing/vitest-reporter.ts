@@ -5,7 +5,8 @@ import { UsageError } from '../core/errors.ts';
 import { clearResults, resultsDirectory, writeReport } from '../../display/picture/results.ts';
 
 /**
- * Makes an HTML file of a run's screenshots, `test-results/scanout/report.html` (or in SCANOUT_RESULTS):
+ * A vitest reporter that writes an HTML report of a run's screenshots to `test-results/scanout/report.html`, or to the
+ * folder that SCANOUT_RESULTS names:
  *
  *     export default defineConfig({ test: { reporters: ['default', 'scanout-bridge/vitest-reporter'] } });
  */
@@ -21,7 +22,7 @@ export default class ScreenshotReporter implements Reporter {
       const count = await writeReport(resultsDirectory(), file);
       console.log(`${count} screenshots compared, see ${file}`);
     } catch (error) {
-      // A run of other tests.
+      // No test of this run compared a screenshot.
       if (!(error instanceof UsageError)) throw error;
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Screenshots of guest displays in vitest. In the file of a test, or in `setupFiles`:
+ * The vitest matcher `toMatchScreenshot`. Import it in a test file or in `setupFiles`:
  *
  *     import 'scanout-bridge/vitest';
  *
@@ -15,27 +15,28 @@ import { resultsDirectory } from '../../display/picture/results.ts';
 import { TestDisplay } from './open-display.ts';
 
 declare module 'vitest' {
-  // Its own declaration has this parameter.
+  // vitest's own declaration has this parameter.
   // eslint-disable-next-line @typescript-eslint/no-unused-vars
   interface Matchers<T> {
     /**
-     * The display shows, or comes to show, the golden picture `__screenshots__/TEST FILE/NAME` beside the test file.
-     * A missing one is made once the display stands still, but not in CI; `vitest -u` makes all anew that differ.
-     * A display is given what is left of the test's time unless `timeoutMs` says less.
+     * Passes when the display shows the golden picture `__screenshots__/TEST FILE/NAME` beside the test file, now or
+     * within the time left to the test, or `timeoutMs` if given. A missing golden picture is made once the display
+     * stands still, except in CI; `vitest -u` replaces those that differ. With `.not`, passes if the golden picture
+     * exists and differs from the display once that stands still.
      */
     toMatchScreenshot(name: string, options?: Omit<ScreenshotOptions, 'update' | 'results'>): Promise<void>;
   }
 }
 
-/** What is left of a test's time for writing down why it failed. */
+/** The part of a test's time reserved for writing the evidence. */
 const WRITING_MS = 2000;
 
 expect.extend({
   async toMatchScreenshot(shown: unknown, name: string, options: Omit<ScreenshotOptions, 'update' | 'results'> = {}) {
-    if (!(shown instanceof TestDisplay) && !isPicture(shown)) throw new UsageError('toMatchScreenshot: expects a display of openDisplay, or a picture');
-    if (!/^\w[\w. -]*\.png$/.test(name)) throw new UsageError(`toMatchScreenshot: '${name}' is no name for a golden picture: it ends with .png and has no folders`);
+    if (!(shown instanceof TestDisplay) && !isPicture(shown)) throw new UsageError('toMatchScreenshot: expects the result of openDisplay, or a picture');
+    if (!/^\w[\w. -]*\.png$/.test(name)) throw new UsageError(`toMatchScreenshot: '${name}' cannot name a golden picture: use letters, digits, spaces, '_', '.' and '-', end with .png, and leave folders out`);
     const { testPath, currentTestName = '', snapshotState, task, isNot } = this;
-    if (!testPath) throw new UsageError('toMatchScreenshot: works inside a test');
+    if (!testPath) throw new UsageError('toMatchScreenshot: call it inside a test');
     const file = basename(testPath);
     const left = task?.result?.startTime === undefined ? undefined : Math.max(task.timeout - (Date.now() - task.result.startTime) - WRITING_MS, 0);
     const goldenPath = join(dirname(testPath), '__screenshots__', file, name);
@@ -51,11 +52,11 @@ expect.extend({
       return { pass: !match.passes, message: () => describeMatch(match, name) };
     }
     const match = await matchScreenshot(shown, goldenPath, { ...all, update: snapshotState.snapshotUpdateState });
-    return { pass: match.passes, message: () => `${describeMatch(match, name)}\n  vitest -u makes the actual picture the golden one` };
+    return { pass: match.passes, message: () => `${describeMatch(match, name)}\n  vitest -u replaces the golden picture by the actual one` };
   },
 });
 
-/** The test's file as vitest prints it: its path in the project, and the project's name if it has one. */
+/** The test file as vitest prints it: its path in the project, after the project's name if it has one. */
 function fileName({ file: { name, projectName } }: NonNullable<MatcherState['task']>): string {
   return projectName ? `|${projectName}| ${name}` : name;
 }

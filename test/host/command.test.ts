@@ -1,4 +1,4 @@
-/** The built command, as a user runs it, with a real guest. */
+/** The built command with a real guest, as a user runs it. */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -21,7 +21,7 @@ async function scanout(...args: string[]): Promise<string> {
   return (await promisify(execFile)(process.execPath, [main, ...args])).stdout;
 }
 
-describe.skipIf(skipWithoutGuest())('scanout run, with a real guest,', () => {
+describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
   let dir: string;
   let bridge: ChildProcess;
   let guest: Guest;
@@ -49,18 +49,18 @@ describe.skipIf(skipWithoutGuest())('scanout run, with a real guest,', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** What `scanout qemu-args` says of the device; the rig has its own idea of the machine and its memory. */
+  /** The flags of the device from `scanout qemu-args`; the rig sets the machine and its memory. */
   async function deviceFlags(): Promise<string[]> {
     const flags = JSON.parse(await scanout('qemu-args', '--socket', file('gpu'), '--memory', '512M', '--json')) as string[];
     return flags.flatMap((flag, i) => (flag === '-chardev' ? [flag, flags[i + 1]!] : flag === '-device' ? [flag, `${flags[i + 1]!},id=gpu`] : []));
   }
 
-  test("takes a screenshot of the console, the same as QEMU's", async () => {
+  test("scanout screenshot saves the same picture of the console as QEMU's screendump", async () => {
     await showText(guest);
     expectSamePicture(await pictureWhen(() => screenshot(), isWholeText), await pictureWhen(() => guest.screendump(), isWholeText), 'command-text');
   });
 
-  test('takes a screenshot with the cursor and without', async () => {
+  test('scanout screenshot includes the cursor unless told otherwise', async () => {
     draw = await startDrawing(guest);
     await draw('mode 1024 768');
     await draw('pattern 2');
@@ -71,14 +71,14 @@ describe.skipIf(skipWithoutGuest())('scanout run, with a real guest,', () => {
     expect([picture.width, picture.height]).toEqual([1024, 768]);
   });
 
-  test('tells its stats', async () => {
+  test('scanout stats prints the guest and its scanouts, also as JSON', async () => {
     const stats = JSON.parse(await scanout('stats', '--control', file('control'), '--json')) as SessionStats;
     expect(stats.guest).toMatchObject({ connected: true, errors: 0 });
     expect(stats.scanouts).toMatchObject([{ scanout: 0, picture: '1024x768', screens: [{ output: 'headless' }, { output: 'vmm:0' }] }]);
     expect(await scanout('stats', '--control', file('control'))).toContain('scanout 0: 1024x768');
   });
 
-  test('ends well on SIGTERM under a running guest, with no socket left', async () => {
+  test('exits with 0 on SIGTERM while the guest runs and removes its sockets', async () => {
     await draw('hide');
     await expectPictureSoon(() => screenshot(), drawnPicture(1024, 768, 2), 'command-no-cursor');
     const ended = once(bridge, 'close');
@@ -88,7 +88,7 @@ describe.skipIf(skipWithoutGuest())('scanout run, with a real guest,', () => {
     expect(said).not.toMatch(/error/i);
   });
 
-  test('has recorded what it showed', async () => {
+  test('the recording replays to the same picture', async () => {
     await guest[Symbol.asyncDispose]();
     await scanout('replay', '--fast', '--png', file('replayed.png'), file('session'));
     expectSamePicture(decodePng(readFileSync(file('replayed.png'))), drawnPicture(1024, 768, 2), 'command-replayed');

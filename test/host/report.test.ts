@@ -56,7 +56,7 @@ const different = (name: string): ReportEntry => entry(name, { status: 'differen
 async function open(...entries: ReportEntry[]): Promise<void> {
   const file = join(directory, 'report.html');
   writeFileSync(file, renderReport(entries, 'A run'));
-  // Another address each time: the same one with another fragment would not be loaded anew.
+  // The browser would not reload the same address with a different fragment.
   await page.goto('about:blank');
   await page.goto(`file://${file}`);
   requests.length = 0;
@@ -68,13 +68,13 @@ async function shot(element: Locator): Promise<Picture> {
 
 const views = (): Locator => page.locator('details[open] .views').first();
 
-test('pictures are shown pixel for pixel, and nothing is asked of anybody', async () => {
+test('report: shows pictures pixel for pixel and requests nothing from the network', async () => {
   const picture = solid(RED);
   for (let at = 0; at < picture.data.length; at += 4) picture.data[at] = (at * 31) >> 3;
   await open(entry('noise.png', { status: 'different', expected: encodePng(picture), actual: png(BLUE), diff: png(GREEN) }));
 
   await page.getByLabel('pixel for pixel').check();
-  // Where layout ends up between two pixels, the browser paints on the nearest.
+  // The browser rounds a position between two pixels.
   const box = (await page.locator('.expected img').boundingBox())!;
   const shown = decodePng(await page.screenshot({ clip: { x: Math.round(box.x), y: Math.round(box.y), width: WIDTH, height: HEIGHT } }));
 
@@ -82,7 +82,7 @@ test('pictures are shown pixel for pixel, and nothing is asked of anybody', asyn
   expect(requests.filter((url) => !url.startsWith('file:') && !url.startsWith('data:'))).toEqual([]);
 });
 
-test('what failed comes first and is open, what matched is closed', async () => {
+test('report: lists failures first and open, and matches closed', async () => {
   await open(entry('good.png'), different('bad.png'));
 
   expect(await page.locator('h2').allInnerTexts()).toEqual(['login.test.ts > the prompt appears: bad.png', 'login.test.ts > the prompt appears: good.png']);
@@ -91,7 +91,7 @@ test('what failed comes first and is open, what matched is closed', async () => 
   await page.screenshot({ path: join(outputDir, 'report.png'), fullPage: true });
 });
 
-test('by keyboard alone: from one comparison to the next, the slider, and its line moved', async () => {
+test('report: moves between comparisons and moves the slider by keyboard alone', async () => {
   await open(different('one.png'), different('two.png'));
 
   await page.keyboard.press('j');
@@ -108,7 +108,7 @@ test('by keyboard alone: from one comparison to the next, the slider, and its li
   expect(await page.locator('#c0 [value=side]').isChecked()).toBe(true);
 });
 
-test('differences alone are shown on 4', async () => {
+test('report: shows only the differences on key 4', async () => {
   await open(different('one.png'));
 
   await page.keyboard.press('4');
@@ -117,7 +117,7 @@ test('differences alone are shown on 4', async () => {
   expect(pixel(await shot(views()), 50, 50)).toBe(GREEN);
 });
 
-test('blinking shows the one and the other in turn', async () => {
+test('report: blinks between the expected and the actual picture', async () => {
   await open(different('one.png'));
   await page.keyboard.press('3');
   const at = (ms: number) => page.evaluate(`for (const each of document.querySelector('.actual').getAnimations()) { each.pause(); each.currentTime = ${ms}; }`);
@@ -130,7 +130,7 @@ test('blinking shows the one and the other in turn', async () => {
   expect([before, after]).toEqual([BLUE, RED]);
 });
 
-test('names are text, whatever is in them', async () => {
+test('report: escapes HTML in names', async () => {
   const name = `<img src=x onerror="document.title='mine'">&amp;'"`;
   await open(entry(name));
 
@@ -138,7 +138,7 @@ test('names are text, whatever is in them', async () => {
   expect(await page.title()).toBe('A run');
 });
 
-test('the browser plays the video frame by frame as the screen was', async () => {
+test('report: the browser plays the video with the frames and durations of the screen', async () => {
   let screen = solid(RED, 64, 32);
   const history = new FrameHistory(10, (area) => cut(screen, area));
   const shown: number[][] = [];

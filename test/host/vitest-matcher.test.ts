@@ -67,7 +67,7 @@ function records(): { folder: string; test: string; status: string }[] {
 
 const golden = () => join(project, '__screenshots__/login.spec.mjs/login.png');
 
-test('a first run makes the golden picture, and the next fails where it differs, with evidence, a report, and what to do', async () => {
+test('toMatchScreenshot: makes a golden picture, then fails for a different one with evidence, a report and advice', async () => {
   expect((await run(10)).passed).toBe(true);
   const { passed, output } = await run(20);
 
@@ -83,14 +83,14 @@ test('a first run makes the golden picture, and the next fails where it differs,
   expect(decodePng(readFileSync(golden()))).toEqual(picture(10));
 });
 
-test('-u makes the picture there is the golden one', async () => {
+test('toMatchScreenshot: vitest -u replaces the golden picture', async () => {
   await run(10);
 
   expect((await run(20, { args: ['-u'] })).passed).toBe(true);
   expect(decodePng(readFileSync(golden()))).toEqual(picture(20));
 });
 
-test('in CI a missing golden picture fails and none is made', async () => {
+test('toMatchScreenshot: fails in CI without a golden picture and makes none', async () => {
   const { passed, output } = await run(10, { env: { CI: 'true' } });
 
   expect(passed).toBe(false);
@@ -98,8 +98,8 @@ test('in CI a missing golden picture fails and none is made', async () => {
   expect(existsSync(golden())).toBe(false);
 });
 
-describe('expect(…).not.toMatchScreenshot', () => {
-  test('passes for a picture that differs from the golden one, leaves no evidence and is no failure in the report', async () => {
+describe('not.toMatchScreenshot', () => {
+  test('passes for a picture that differs from the golden one, leaves no evidence and counts as a success in the report', async () => {
     await run(10);
 
     expect((await run(20, { not: '.not' })).passed).toBe(true);
@@ -124,7 +124,7 @@ describe('expect(…).not.toMatchScreenshot', () => {
 });
 
 describe('the evidence of a failed toMatchScreenshot', () => {
-  test('survives tests of another file of the same name, and of titles that are no ASCII or too long for a file name', async () => {
+  test('survives other tests: in files of the same name, with titles that are not ASCII or are too long for a file name', async () => {
     const titles = ['it boots', '日本語', '中文', 'x'.repeat(320)];
     const files = (grey: number) => ({ 'bios/boot.spec.mjs': titles.map((title) => spec(title, grey)), 'uefi/boot.spec.mjs': titles.map((title) => spec(title, 10)) });
     await runFiles(files(10));
@@ -138,7 +138,7 @@ describe('the evidence of a failed toMatchScreenshot', () => {
     expect(output).toContain('8 screenshots compared');
   });
 
-  test('survives a second comparison with the same golden picture in the test', async () => {
+  test('survives another comparison with the same golden picture in the test', async () => {
     await run(10);
 
     await runFiles({ 'login.spec.mjs': [`${spec('it boots', 20, { expected: 'expect.soft' }).slice(0, -'});'.length)}
@@ -148,7 +148,7 @@ describe('the evidence of a failed toMatchScreenshot', () => {
     expect(records().map(({ status, folder }) => [status, existsSync(join(folder, 'actual.png'))])).toEqual([['different', true], ['matched', false]]);
   });
 
-  test('is that of the last attempt when the test is retried', async () => {
+  test('comes from the last attempt of a retried test', async () => {
     await run(10);
 
     const { passed } = await runFiles({ 'login.spec.mjs': ['let attempts = 0;', spec('it boots', '(attempts++ === 0 ? 20 : 10)', { options: '{ retry: 1 }' })] });
@@ -157,7 +157,7 @@ describe('the evidence of a failed toMatchScreenshot', () => {
     expect(records().map(({ status }) => status)).toEqual(['matched']);
   });
 
-  test('is kept for each time that a test is repeated', async () => {
+  test('is kept for each repetition of a test', async () => {
     await run(10);
 
     await runFiles({ 'login.spec.mjs': ['let times = 0;', spec('it boots', '(times++ === 0 ? 20 : 10)', { options: '{ repeats: 1 }' })] });

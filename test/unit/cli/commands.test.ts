@@ -55,7 +55,7 @@ describe('a command line that cannot be used exits with 2 and says what to do', 
     ['a picture of monitors', ['replay', '--output', 'kms', '--png', '/tmp/never.png'], 'add --output headless:WIDTHxHEIGHT'],
     ['more outputs than the recording has monitors', ['replay', '--output', 'headless:9x9', '--output', 'headless:9x9'], 'a recording of 1 monitors'],
     ['a level there is not', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
-    ['a folder without comparisons', ['report', '/nonexistent'], 'no comparison is recorded there'],
+    ['a folder without comparisons', ['report', '/nonexistent'], 'no comparison is recorded in this folder'],
     ['a surplus argument', ['doctor', 'now'], 'too many arguments'],
   ])('%s', async (_what, args, hint) => {
     const { code, stdout, stderr } = await scanout(...args);

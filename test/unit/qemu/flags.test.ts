@@ -7,7 +7,7 @@ import { UsageError } from '../../../src/core/errors.ts';
 const GIB = 2 ** 30;
 const QEMU = 'qemu-system-x86_64';
 
-test('the flags for the ordinary device', () => {
+test('qemuFlags: gives the flags for vhost-user-gpu-pci', () => {
   expect(shellLines(qemuFlags({ socket: '/tmp/gpu.sock', memoryBytes: 2 * GIB, generic: false }))).toBe(
     [
       '-machine q35,memory-backend=mem \\',
@@ -20,14 +20,14 @@ test('the flags for the ordinary device', () => {
   );
 });
 
-test('the device for blobs brings the numbers of a GPU', () => {
+test('qemuFlags: gives the generic device the numbers of a virtio-gpu', () => {
   expect(qemuFlags({ socket: 's', memoryBytes: GIB, generic: true }).at(-1)).toEqual([
     '-device',
     'vhost-user-test-device-pci,virtio-id=16,num_vqs=2,config_size=16,vq_size=256,chardev=vg',
   ]);
 });
 
-test('each input device has a socket of its own', () => {
+test('qemuFlags: gives each input device its own socket', () => {
   expect(qemuFlags({ socket: 's', inputs: ['a', 'b,c'], memoryBytes: GIB, generic: false }).slice(6)).toEqual([
     ['-chardev', 'socket,id=vi0,path=a'],
     ['-device', 'vhost-user-input-pci,chardev=vi0'],
@@ -36,20 +36,20 @@ test('each input device has a socket of its own', () => {
   ]);
 });
 
-test('memory that is not whole gigabytes is given in megabytes', () => {
+test('qemuFlags: gives memory in megabytes if it is not whole gigabytes', () => {
   expect(qemuFlags({ socket: 's', memoryBytes: 1.5 * GIB, generic: false })[1]).toEqual(['-m', '1536M']);
 });
 
 test.each([
-  ['no socket', { socket: '', memoryBytes: GIB }],
-  ['a path no socket can have', { socket: 'x'.repeat(108), memoryBytes: GIB }],
-  ['an input device no socket can be for', { socket: 's', inputs: [''], memoryBytes: GIB }],
+  ['an empty socket path', { socket: '', memoryBytes: GIB }],
+  ['a socket path that is too long', { socket: 'x'.repeat(108), memoryBytes: GIB }],
+  ['an input device with an empty socket path', { socket: 's', inputs: [''], memoryBytes: GIB }],
   ['a fraction of a megabyte', { socket: 's', memoryBytes: 4096 }],
-])('%s is refused', (_what, setup) => {
+])('qemuFlags: refuses %s', (_what, setup) => {
   expect(() => qemuFlags({ ...setup, generic: false })).toThrow(UsageError);
 });
 
-test.each(['/tmp/gpu.sock', '/tmp/with space', "/tmp/it's", '/tmp/$HOME`id`', '/tmp/a\nb'])('a shell takes %j apart as it was meant', (socket) => {
+test.each(['/tmp/gpu.sock', '/tmp/with space', "/tmp/it's", '/tmp/$HOME`id`', '/tmp/a\nb'])('shellLines: a shell parses a command line with the socket path %j back into the flags', (socket) => {
   const flags = qemuFlags({ socket, memoryBytes: GIB, generic: false });
 
   const seen = execFileSync('sh', ['-c', `printf '%s\\0' ${shellLines(flags)}`], { encoding: 'utf8' });
@@ -57,14 +57,14 @@ test.each(['/tmp/gpu.sock', '/tmp/with space', "/tmp/it's", '/tmp/$HOME`id`', '/
   expect(seen.split('\0').slice(0, -1)).toEqual(flags.flat());
 });
 
-test('a comma in the path is no separator for QEMU', () => {
+test('qemuFlags: doubles a comma in the path', () => {
   expect(qemuFlags({ socket: '/tmp/a,b', memoryBytes: GIB, generic: false })[4]).toEqual(['-chardev', 'socket,id=vg,path=/tmp/a,,b']);
 });
 
-test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')('a real QEMU understands the flags of vhost-user-gpu-pci', async () => {
+test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')('qemuFlags: QEMU accepts the flags of vhost-user-gpu-pci', async () => {
   // Those of the generic device boot the guests of test/host/blobs.test.ts.
-  const flags = qemuFlags({ socket: '/tmp/nobody.sock', memoryBytes: GIB / 4, generic: false });
-  // A socket that swallows everything: QEMU gives up only when the device, all flags read, speaks to it.
+  const flags = qemuFlags({ socket: '/tmp/unused.sock', memoryBytes: GIB / 4, generic: false });
+  // A null chardev: QEMU fails only after it has read all flags, when the device talks to it.
   const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
 
   const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);

@@ -1,4 +1,4 @@
-/** How launches fail, with programs in QEMU's place; test/host has real guests. */
+/** Failing launches, with other programs in place of QEMU; test/host has real guests. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ const resources = (): unknown[] => [openFds(), mappingCount()];
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'scanout-launch-'));
-  // What Node keeps open from the first child on.
+  // Node keeps descriptors open from its first child process on.
   await once(spawn('true', { stdio: ['ignore', 'pipe', 'pipe'] }), 'close');
   before = resources();
 });
@@ -32,7 +32,7 @@ function program(script: string): string {
   return path;
 }
 
-/** A program that does nothing, and what tells of its life: descriptors it holds open. */
+/** A program that does nothing; promises for its start and its end, both observed through a FIFO that it holds open. */
 function idler(): { qemu: string; began: Promise<unknown>; ended: Promise<unknown> } {
   const fifo = join(directory, 'life');
   execFileSync('mkfifo', [fifo]);
@@ -41,32 +41,32 @@ function idler(): { qemu: string; began: Promise<unknown>; ended: Promise<unknow
   return { qemu: program(`exec 9>${fifo}; echo alive >&9; exec sleep 1000`), began, ended };
 }
 
-test('without QEMU: what to install', async () => {
-  await expect(launchGuest({ qemu: 'qemu-system-none' })).rejects.toMatchObject({ code: 'missing', message: expect.stringMatching(/no program qemu-system-none: install QEMU \(Debian: qemu-system-x86\)/) as string });
+test('launchGuest: rejects without QEMU and says what to install', async () => {
+  await expect(launchGuest({ qemu: 'qemu-system-none' })).rejects.toMatchObject({ code: 'missing', message: expect.stringMatching(/program qemu-system-none not found: install QEMU \(Debian: qemu-system-x86\)/) as string });
 });
 
-test('QEMU refuses its arguments: its own words', async () => {
+test("launchGuest: rejects with QEMU's message when QEMU refuses its arguments", async () => {
   await expect(launchGuest({ qemu: program('echo "qemu: there is no such machine" >&2; exit 3'), accel: 'tcg' })).rejects.toMatchObject({
     code: 'exited',
-    message: expect.stringMatching(/ended with exit code 3; it said last:\n {2}qemu: there is no such machine$/) as string,
+    message: expect.stringMatching(/exited with code 3; last output:\n {2}qemu: there is no such machine$/) as string,
   });
 });
 
-test('KVM that is there and does not work is done without', async () => {
+test('launchGuest: tries TCG when KVM exists but does not work, unless accel is set', async () => {
   const qemu = program('case "$*" in *"-accel kvm"*) echo "no KVM after all" >&2; kill -ABRT $$;; *) echo "without it" >&2; exit 4;; esac');
 
   await expect(launchGuest({ qemu })).rejects.toMatchObject({ code: 'exited', message: expect.stringContaining('without it') as string });
   await expect(launchGuest({ qemu, accel: 'kvm' })).rejects.toMatchObject({ code: 'exited', message: expect.stringMatching(/SIGABRT[^]*no KVM after all/) as string });
 });
 
-test('nothing is ever shown: what is missing, and the process is gone', async () => {
+test('launchGuest: when the guest shows nothing, rejects with advice and leaves no process', async () => {
   const { qemu, ended } = idler();
 
   await expect(launchGuest({ qemu, accel: 'tcg', timeoutMs: 300 })).rejects.toMatchObject({ code: 'timeout', message: expect.stringMatching(/showed nothing for 0.3 s: its virtio-gpu driver did not start/) as string });
   await ended;
 }, PATIENCE_MS);
 
-test('a launch that is given up leaves no process', async () => {
+test('launchGuest: rejects with the reason of its signal and leaves no process', async () => {
   const { qemu, began, ended } = idler();
   const giveUp = new AbortController();
   const failed = expect(launchGuest({ qemu, accel: 'tcg', signal: giveUp.signal })).rejects.toThrow('enough');
@@ -77,7 +77,7 @@ test('a launch that is given up leaves no process', async () => {
   await ended;
 }, PATIENCE_MS);
 
-test('this process is killed while QEMU runs: QEMU is gone too', async () => {
+test('launchGuest: QEMU dies when the launching process is killed', async () => {
   const { qemu, began, ended } = idler();
   const source = JSON.stringify(join(import.meta.dirname, '../../../src/testing/launch-guest.ts'));
   const code = `const { launchGuest } = await import(${source}); await launchGuest({ qemu: ${JSON.stringify(qemu)}, accel: 'tcg' });`;

@@ -40,7 +40,7 @@ function files(folder: string): string[] {
     .sort();
 }
 
-test('the first picture becomes the golden one, the next is compared with it', async () => {
+test('matchScreenshot: makes a missing golden picture and compares the next picture with it', async () => {
   const first = await matchScreenshot(picture(10), golden);
   const second = await matchScreenshot(picture(10), golden);
 
@@ -49,18 +49,18 @@ test('the first picture becomes the golden one, the next is compared with it', a
   expect(read(golden)).toEqual(picture(10));
 });
 
-test('in CI no golden picture is made: a missing one fails and the picture is kept', async () => {
+test('matchScreenshot: fails in CI without a golden picture, keeps the actual one and makes no golden one', async () => {
   vi.stubEnv('CI', 'true');
 
   const match = await matchScreenshot(picture(10), golden);
 
   expect(match).toMatchObject({ status: 'missing', passes: false, expectedPath: null, diffPath: null });
-  expect(match.explanation).toContain('CI makes none');
+  expect(match.explanation).toContain('none is made in CI');
   expect(existsSync(golden)).toBe(false);
   expect(read(match.actualPath)).toEqual(picture(10));
 });
 
-test('a difference leaves the actual picture and the diff picture in the results folder, and the golden picture as it is', async () => {
+test('matchScreenshot: on a difference writes the actual and the diff picture to the results folder and leaves the golden one', async () => {
   await matchScreenshot(picture(10), golden);
 
   const match = await matchScreenshot(picture(20), golden);
@@ -74,7 +74,7 @@ test('a difference leaves the actual picture and the diff picture in the results
   expect(read(golden)).toEqual(picture(10));
 });
 
-test('golden pictures named like evidence survive a comparison of their neighbour', async () => {
+test('matchScreenshot: removes no golden picture whose name looks like evidence', async () => {
   const neighbours = ['login-actual.png', 'login-diff.png', 'login-video.png'].map((name) => join(directory, 'golden', name));
   for (const path of neighbours) await matchScreenshot(picture(1), path);
   await matchScreenshot(picture(10), golden);
@@ -85,7 +85,7 @@ test('golden pictures named like evidence survive a comparison of their neighbou
   for (const path of neighbours) expect(read(path)).toEqual(picture(1));
 });
 
-test('the first comparison of a run removes the evidence that an earlier run left for the same test', async () => {
+test('matchScreenshot: the first comparison of a run removes the evidence of an earlier run for the same test', async () => {
   await matchScreenshot(picture(10), golden);
   await matchScreenshot(picture(20), golden);
 
@@ -96,7 +96,7 @@ test('the first comparison of a run removes the evidence that an earlier run lef
   expect(files(join(directory, 'results'))).toEqual([]);
 });
 
-test('a comparison that matches keeps the evidence of an earlier one in the same run', async () => {
+test('matchScreenshot: a comparison that matches keeps the evidence of an earlier one in the same run', async () => {
   await matchScreenshot(picture(10), golden);
   const failed = await matchScreenshot(picture(20), golden);
 
@@ -105,7 +105,7 @@ test('a comparison that matches keeps the evidence of an earlier one in the same
   expect(read(failed.actualPath)).toEqual(picture(20));
 });
 
-test('update: all makes the golden picture anew, but not where it matches as it is', async () => {
+test('matchScreenshot: update: all replaces a golden picture that differs, and none that matches', async () => {
   await matchScreenshot(picture(10), golden);
 
   const tolerated = await matchScreenshot(picture(11), golden, { update: 'all', threshold: 0.1 });
@@ -117,14 +117,14 @@ test('update: all makes the golden picture anew, but not where it matches as it 
   expect(read(golden)).toEqual(picture(20));
 });
 
-test('a golden picture that is no PNG is an error, not a difference', async () => {
+test('matchScreenshot: rejects with PngError for a golden picture that is not a PNG', async () => {
   await matchScreenshot(picture(10), golden);
   writeFileSync(golden, 'no picture');
 
   await expect(matchScreenshot(picture(10), golden)).rejects.toThrow(PngError);
 });
 
-test('assertScreenshot throws what differs and where to look', async () => {
+test('assertScreenshot: rejects with what differs and the path of the diff picture', async () => {
   await assertScreenshot(picture(10), golden);
 
   const error = await assertScreenshot(picture(20), golden).catch((caught: unknown) => caught);
@@ -135,7 +135,7 @@ test('assertScreenshot throws what differs and where to look', async () => {
   expect((error as Error).message).toContain(`diff     ${(error as ScreenshotMismatch).match.diffPath!}`);
 });
 
-test('a run with a results folder becomes a report of all its comparisons, failed or not', async () => {
+test('writeReport: includes all comparisons of a run, failed or not', async () => {
   const results = { directory: join(directory, 'results'), test: 'boot.test.ts > it boots' };
   writeFileSync(join(directory, 'other.png'), encodePng(picture(3)));
   await matchScreenshot(picture(10), golden, { results });
@@ -152,7 +152,7 @@ test('a run with a results folder becomes a report of all its comparisons, faile
   expect(readdirSync(join(directory, 'golden'))).toEqual(['login.png']);
 });
 
-describe('matchScreenshot with a results folder: tests whose names are alike', () => {
+describe('matchScreenshot, results of tests with similar names', () => {
   const title = 'x'.repeat(320);
 
   test.each([
@@ -192,7 +192,7 @@ describe('matchScreenshot with a results folder: tests whose names are alike', (
     expect(read(failed.actualPath)).toEqual(picture(20));
   });
 
-  test('a further attempt at a test replaces the evidence of the one before', async () => {
+  test('the evidence of a retried test replaces that of its previous attempt', async () => {
     const results = { directory: join(directory, 'results'), test: 'retry.test.ts > it boots' };
     await matchScreenshot(picture(10), golden);
     const first = await matchScreenshot(picture(20), golden, { results: { ...results, attempt: 0 } });
@@ -217,7 +217,7 @@ describe('clearResults', () => {
     expect(files(results.directory).map((name) => join(results.directory, name))).toEqual(mine.toSorted());
   });
 
-  test('leaves a file that is named like a record and is none', async () => {
+  test('leaves a file that has the name of a record but is not one', async () => {
     mkdirSync(join(directory, 'results/other'), { recursive: true });
     for (const text of ['not JSON', '7', '{"actual":"actual.png"}']) {
       writeFileSync(join(directory, 'results/other/match.json'), text);
@@ -230,7 +230,7 @@ describe('clearResults', () => {
   });
 });
 
-test('a folder without comparisons has no report', async () => {
+test('writeReport: rejects with UsageError for a folder without comparisons', async () => {
   await clearResults(join(directory, 'nothing'));
 
   await expect(writeReport(join(directory, 'nothing'), join(directory, 'report.html'))).rejects.toThrow(UsageError);

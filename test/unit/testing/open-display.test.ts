@@ -24,7 +24,7 @@ function directory(): Disposable & { path: string } {
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
 }
 
-test('a recording stands still with its last picture, on the screen it was made on', async () => {
+test('openDisplay: a recording stands still with its last picture, on a screen of the recorded size', async () => {
   using display = openDisplay({ guest: RECORDING });
   const picture = await display.waitForStable({ timeoutMs: PATIENCE_MS });
 
@@ -32,13 +32,13 @@ test('a recording stands still with its last picture, on the screen it was made 
   expect(display.rung).toMatch(/shadow|udmabuf/);
 }, PATIENCE_MS);
 
-test('a recording comes to the picture of a file', async () => {
+test('openDisplay: waitForMatch resolves when a recording shows the picture of a file', async () => {
   using display = openDisplay({ guest: RECORDING });
 
   expect(await display.waitForMatch(join(FIXTURES, 'console.png'), { timeoutMs: PATIENCE_MS })).toMatchObject({ width: 1280, height: 800 });
 }, PATIENCE_MS);
 
-test('a recording that is damaged ends the waits for it, which say so', async () => {
+test('openDisplay: waits reject when the recording is damaged', async () => {
   using dir = directory();
   const file = join(dir.path, 'cut.scanout');
   copyFileSync(RECORDING, file);
@@ -48,7 +48,7 @@ test('a recording that is damaged ends the waits for it, which say so', async ()
   await expect(display.waitForMatch(join(FIXTURES, 'console.png'))).rejects.toMatchObject({ code: 'closed', message: expect.stringContaining('recording') as string });
 });
 
-test('a VMM of somebody else can connect', async () => {
+test("openDisplay: shows a VMM that connects to a vhost-user socket", async () => {
   using dir = directory();
   using display = openDisplay({ guest: `vhost-user:${join(dir.path, 'gpu.sock')}`, size: { width: WIDTH, height: HEIGHT } });
   using guest = FrontEnd.create({ socket: connectUnix(join(dir.path, 'gpu.sock')), memory: [{ guestAddress: 0x10_0000, size: 8 * 2 ** 20 }, { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 }] });
@@ -61,7 +61,7 @@ test('a VMM of somebody else can connect', async () => {
   await expect(display.click(1, 1)).rejects.toMatchObject({ code: 'input' });
 });
 
-test('a source that was given stays open when its display is disposed, and can have another', async () => {
+test('openDisplay: disposing the display leaves the given source open for another display', async () => {
   using guest = openReplay({ file: RECORDING, speed: 'fast' });
   const first = openDisplay({ guest });
   first[Symbol.dispose]();
@@ -72,9 +72,9 @@ test('a source that was given stays open when its display is disposed, and can h
 }, PATIENCE_MS);
 
 test.each([
-  ['a file that is no recording', { guest: 'disk.qcow2' }, 'is not a guest'],
-  ['a monitor the guest has not', { guest: new FakeGuest(), scanout: 2 }, 'scanout 2 of a guest with 2'],
-  ['a monitor of no size', { guest: new FakeGuest(), size: { width: 0, height: 1 } }, 'is not a screen size'],
-])('refuses %s', (_what, options, message) => {
+  ['a file that is not a recording', { guest: 'disk.qcow2' }, 'is not a guest'],
+  ['a monitor that the guest does not have', { guest: new FakeGuest(), scanout: 2 }, 'scanout 2 of a guest with 2'],
+  ['a monitor without a size', { guest: new FakeGuest(), size: { width: 0, height: 1 } }, 'is not a screen size'],
+])('openDisplay: refuses %s', (_what, options, message) => {
   expect(() => openDisplay(options)).toThrow(expect.objectContaining({ code: 'usage', message: expect.stringContaining(message) as string }));
 });

@@ -18,27 +18,27 @@ const { LEFTSHIFT, LEFTCTRL, LEFTALT } = KEY;
 
 expectNoLeaks();
 
-describe('a text', () => {
-  test('is pressed with Shift where the keyboard wants that', () => {
+describe('chordsOf', () => {
+  test('adds Shift for characters that need it', () => {
     expect(chordsOf('aZ1!~|\n\t')).toEqual([[KEY.A], [LEFTSHIFT, KEY.Z], [KEY[1]], [LEFTSHIFT, KEY[1]], [LEFTSHIFT, KEY.GRAVE], [LEFTSHIFT, KEY.BACKSLASH], [KEY.ENTER], [KEY.TAB]]);
   });
 
-  test('has all of printable ASCII, each character its own way', () => {
+  test('types each printable ASCII character by a different chord', () => {
     const all = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i)).join('');
 
     expect(new Set(chordsOf(all).map(String)).size).toBe(95);
   });
 
-  test('comes out as written while Caps Lock is on', () => {
+  test('reverses Shift for letters while Caps Lock is on', () => {
     expect(chordsOf('aB1!', 1 << LED.CAPSL)).toEqual([[LEFTSHIFT, KEY.A], [KEY.B], [KEY[1]], [LEFTSHIFT, KEY[1]]]);
   });
 
-  test('with a character no key makes is refused, which one it is', () => {
+  test('refuses a character that no key types and names it', () => {
     expect(() => chordsOf('naïve')).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining('"ï" (character 3') as string }));
   });
 });
 
-describe('keys', () => {
+describe('parseChord', () => {
   test.each([
     ['ctrl+alt+F2', [LEFTCTRL, LEFTALT, KEY.F2]],
     ['Enter', [KEY.ENTER]],
@@ -50,7 +50,7 @@ describe('keys', () => {
     ['shift+?', [LEFTSHIFT, KEY.SLASH]],
     ['7', [KEY[7]]],
     ['kp7', [KEY.KP7]],
-  ])('%s', (keys, chord) => {
+  ])('parses %s', (keys, chord) => {
     expect(parseChord(keys)).toEqual(chord);
   });
 
@@ -61,12 +61,12 @@ describe('keys', () => {
     ['', 'one character'],
     ['ctrl+', 'one character'],
     ['whatever', 'linux/input-event-codes.h'],
-  ])('%j is refused, with those like it', (keys, hint) => {
+  ])('refuses %j and suggests similar names', (keys, hint) => {
     expect(() => parseChord(keys)).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining(hint) as string }));
   });
 });
 
-describe('a guest with our input devices', () => {
+describe('TestDisplay input', () => {
   let seat: Seat;
   let driver: InputDriver;
   let touch: InputDriver;
@@ -87,7 +87,7 @@ describe('a guest with our input devices', () => {
     vi.useRealTimers();
   });
 
-  /** What the driver gets while something is done. */
+  /** The events that the driver receives until `done` resolves. */
   async function groupsDuring(done: Promise<void>): Promise<string[]> {
     const groups: string[] = [];
     const typing = { isOver: false };
@@ -100,18 +100,18 @@ describe('a guest with our input devices', () => {
     return groups;
   }
 
-  test('gets a long text whole, though its driver has four buffers only', async () => {
+  test('type delivers a long text completely to a driver with four buffers', async () => {
     const text = 'sphinx of black quartz, judge my vow 0123456789 '.repeat(60);
     const groups = await groupsDuring(display.type(text));
 
     expect(groups).toEqual(chordsOf(text).flatMap(([code]) => [`1 ${code} 1`, `1 ${code} 0`]));
   });
 
-  test('gets keys that go down one after the other and up the other way round', async () => {
+  test('press presses keys in order and releases them in reverse', async () => {
     expect(await groupsDuring(display.press('ctrl+alt+F2'))).toEqual([LEFTCTRL, LEFTALT, KEY.F2].map((code) => `1 ${code} 1`).concat([KEY.F2, LEFTALT, LEFTCTRL].map((code) => `1 ${code} 0`)));
   });
 
-  test('gets a click at its place', async () => {
+  test('click moves the pointer and clicks; refuses a pixel outside the screen', async () => {
     using picture = new GuestPicture(64, 48);
     guest.show(picture.framebuffer);
     const shown = new Promise<void>((resolve) => display.onFrame(() => resolve()));
@@ -123,11 +123,11 @@ describe('a guest with our input devices', () => {
     guest.sink.destroyed(picture.framebuffer);
   });
 
-  test('and no picture cannot be clicked at', async () => {
+  test('click rejects while the guest shows nothing', async () => {
     await expect(display.click(1, 1)).rejects.toMatchObject({ code: 'dark' });
   });
 
-  test('that takes nothing: typing says so after a while', async () => {
+  test('type rejects after a timeout when the driver takes no events', async () => {
     vi.useFakeTimers();
     driver.pause();
     const typing = display.type('hello').catch((error: unknown) => error);
@@ -136,7 +136,7 @@ describe('a guest with our input devices', () => {
     expect(await typing).toMatchObject({ code: 'input', message: expect.stringContaining('virtio_input') as string });
   });
 
-  test('type rejects with the reason when the guest ends meanwhile', async () => {
+  test('type rejects with the reason when the guest is gone', async () => {
     using output = HeadlessOutput.open({ width: 64, height: 48 });
     using bridge = new Bridge(new FakeGuest());
     bridge.show(scanoutId(0), output);

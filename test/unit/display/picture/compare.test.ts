@@ -25,7 +25,7 @@ function contains({ x, y, width, height }: Rect, px: number, py: number): boolea
   return px >= x && px < x + width && py >= y && py < y + height;
 }
 
-/** What differs, by looking at every pixel. */
+/** The reference: compares pixel by pixel. */
 function count(expected: Picture, actual: Picture, { region, masks = [] }: CompareOptions) {
   const found = { different: 0, compared: 0, xs: [] as number[], ys: [] as number[] };
   for (let y = 0; y < expected.height; y++) {
@@ -51,7 +51,7 @@ function redPixels(picture: Picture): number {
   return red;
 }
 
-test('differing pixels are counted in the region, without the masks, and those are red in the diff picture', () => {
+test('comparePictures: counts the differing pixels in the region outside the masks, and diffPicture paints them red', () => {
   fc.assert(
     fc.property(pairs, fc.option(rects, { nil: undefined }), fc.array(rects, { maxLength: 4 }), ({ expected, actual }, wanted, masks) => {
       const right = Math.min(expected.width, (wanted?.x ?? 0) + (wanted?.width ?? 0));
@@ -71,7 +71,7 @@ test('differing pixels are counted in the region, without the masks, and those a
   );
 });
 
-test('with a threshold or without anti-aliasing the pixels are those of pixelmatch on the whole pictures', () => {
+test('comparePictures: with a threshold or without anti-aliasing counts what pixelmatch does on the whole pictures', () => {
   fc.assert(
     fc.property(pairs, fc.constantFrom(0, 0.05, 0.1, 0.3), fc.boolean(), ({ expected, actual }, threshold, ignoreAntialiasing) => {
       const output = new Uint8Array(expected.data.length);
@@ -88,7 +88,7 @@ test('with a threshold or without anti-aliasing the pixels are those of pixelmat
   );
 });
 
-test('what is under a mask does not count for a threshold either', () => {
+test('comparePictures: ignores masked pixels with a threshold', () => {
   const picture = noisePicture(40, 30, 1);
   const actual = draw(40, 30, (x, y) => (contains({ x: 5, y: 6, width: 10, height: 4 }, x, y) || (x === 30 && y === 8) ? [0, 0, 0] : colourAt(picture, x, y)));
 
@@ -97,7 +97,7 @@ test('what is under a mask does not count for a threshold either', () => {
   expect(comparison).toMatchObject({ differentPixels: 1, comparedPixels: 1160, box: { x: 30, y: 8, width: 1, height: 1 } });
 });
 
-describe('what may differ', () => {
+describe('comparePictures', () => {
   const picture = noisePicture(20, 10, 1);
   const actual = draw(20, 10, (x, y) => (y === 3 && x < 4 ? [0, 0, 0] : colourAt(picture, x, y)));
 
@@ -106,21 +106,21 @@ describe('what may differ', () => {
     [3, false],
     [0.02, true],
     [0.0199, false],
-  ])('allowing %f', (allowed, matches) => {
+  ])('allowing %f of 200 pixels, with 4 that differ, matches: %s', (allowed, matches) => {
     const comparison = comparePictures(picture, actual, { allowed });
 
     expect(comparison).toMatchObject({ matches, differentPixels: 4, explanation: '4 of 200 pixels differ, all in row 3, columns 0 to 3: became black' });
   });
 });
 
-test('the explanation is part of copies and of JSON', () => {
+test('comparePictures: includes the explanation in copies and JSON', () => {
   const comparison = comparePictures(noisePicture(4, 4, 1), noisePicture(5, 4, 2));
 
   expect({ ...comparison }.explanation).toBe('the picture is 5x4 instead of 4x4');
   expect(JSON.parse(JSON.stringify(comparison))).toEqual({ matches: false, differentPixels: 0, comparedPixels: 0, box: null, explanation: 'the picture is 5x4 instead of 4x4' });
 });
 
-test('pixels may begin at any byte of their memory', () => {
+test('comparePictures: accepts pixels at an unaligned address', () => {
   const picture = noisePicture(9, 7, 3);
   const moved = new Uint8Array(picture.data.length + 1);
   moved.set(picture.data, 1);
@@ -132,7 +132,7 @@ test('pixels may begin at any byte of their memory', () => {
   expect(redPixels(diffPicture(picture, actual))).toBe(1);
 });
 
-test('the diff picture of two sizes has room for both, and is red where one of them ends', () => {
+test('diffPicture: for two sizes is large enough for both and red where only one has pixels', () => {
   const picture = noisePicture(12, 10, 3);
   const actual = draw(10, 11, (x, y) => (y < 10 ? colourAt(picture, x, y) : [1, 2, 3]));
 
@@ -150,15 +150,15 @@ test.each<[string, CompareOptions]>([
   ['region 10x10-1+0 reaches beyond', { region: { x: -1, y: 0, width: 10, height: 10 } }],
   ['nothing is left to compare of 0x5+0+0', { region: { x: 0, y: 0, width: 0, height: 5 } }],
   ['nothing is left to compare of 20x10+0+0', { masks: [{ x: -5, y: 0, width: 15, height: 99 }, { x: 8, y: 0, width: 99, height: 99 }] }],
-  ['0.5x5+0+0 is no rectangle of whole pixels', { masks: [{ x: 0, y: 0, width: 0.5, height: 5 }] }],
-])('%s is refused', (message, options) => {
+  ['0.5x5+0+0 is not a rectangle of whole pixels', { masks: [{ x: 0, y: 0, width: 0.5, height: 5 }] }],
+])('comparePictures: refuses options with "%s"', (message, options) => {
   const picture = noisePicture(20, 10, 1);
 
   expect(() => comparePictures(picture, picture, options)).toThrow(UsageError);
   expect(() => comparePictures(picture, picture, options)).toThrow(message);
 });
 
-test('a picture whose bytes do not fit its size is refused', () => {
+test('comparePictures: refuses a picture whose bytes do not fit its size', () => {
   const picture = noisePicture(20, 10, 1);
 
   expect(() => comparePictures({ ...picture, width: 19 }, picture)).toThrow(RangeError);
@@ -168,7 +168,7 @@ test('a picture whose bytes do not fit its size is refused', () => {
 const hasImageMagick = spawnSync('compare', ['-version']).status === 0;
 
 // Debian's package imagemagick, which test/rig/install.sh installs.
-test.skipIf(!hasImageMagick && process.env['CI'] !== 'true')("the count is that of ImageMagick's compare -metric AE", () => {
+test.skipIf(!hasImageMagick && process.env['CI'] !== 'true')("comparePictures: counts the same pixels as ImageMagick's compare -metric AE", () => {
   const directory = mkdtempSync(join(tmpdir(), 'scanout-compare-'));
   try {
     const [a, b] = [join(directory, 'a.png'), join(directory, 'b.png')];

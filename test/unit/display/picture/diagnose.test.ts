@@ -14,7 +14,7 @@ function explain(expected: Picture, actual: Picture): string {
   return comparePictures(expected, actual).explanation;
 }
 
-/** Memory that holds the picture's rows every `held` pixels, seen as rows of `read` pixels. */
+/** Memory with a row of the picture every `held` pixels, read as rows of `read` pixels. */
 function reread(picture: Picture, held: number, read: number): Picture {
   const { width, height } = picture;
   return draw(read, height, (x, y) => {
@@ -31,7 +31,7 @@ function shifted(picture: Picture, dx: number, dy: number): Picture {
 
 const clamp = (value: number): number => Math.min(255, Math.max(0, value));
 
-/** What happens to pictures of a test, and what is said of it. */
+/** Changes of colours, and what the explanation says about them. */
 const COLOUR_CHANGES: readonly [string, (colour: Colour) => Colour, string][] = [
   ['red and blue are swapped', ([r, g, b]) => [b, g, r], 'looks like red and blue are swapped'],
   ['red and green are swapped', ([r, g, b]) => [g, r, b], 'looks like red and green are swapped'],
@@ -39,16 +39,16 @@ const COLOUR_CHANGES: readonly [string, (colour: Colour) => Colour, string][] = 
   ['channels are rotated one way', ([r, g, b]) => [b, r, g], 'looks like red, green and blue are read as blue, red and green'],
   ['channels are rotated the other way', ([r, g, b]) => [g, b, r], 'looks like red, green and blue are read as green, blue and red'],
   ['colours are inverted', ([r, g, b]) => [255 - r, 255 - g, 255 - b], 'looks inverted'],
-  ['all is black', () => BLACK, 'looks black everywhere'],
-  ['all is brighter', ([r, g, b]) => [clamp(r + 20), clamp(g + 20), clamp(b + 20)], 'looks brighter by 20 levels of 255'],
-  ['all is darker', ([r, g, b]) => [clamp(r - 1), clamp(g - 1), clamp(b - 1)], 'looks darker by 1 level of 255'],
+  ['everything is black', () => BLACK, 'looks black everywhere'],
+  ['everything is brighter', ([r, g, b]) => [clamp(r + 20), clamp(g + 20), clamp(b + 20)], 'looks brighter by 20 levels of 255'],
+  ['everything is darker', ([r, g, b]) => [clamp(r - 1), clamp(g - 1), clamp(b - 1)], 'looks darker by 1 level of 255'],
   ['one channel is off', ([r, g, b]) => [r, clamp(g + 3), b], 'looks tinted: red 0, green +3, blue 0 levels of 255'],
-  ['all is dimmed', ([r, g, b]) => [Math.round(r / 2), Math.round(g / 2), Math.round(b / 2)], 'looks dimmed to 50 %'],
+  ['everything is dimmed', ([r, g, b]) => [Math.round(r / 2), Math.round(g / 2), Math.round(b / 2)], 'looks dimmed to 50 %'],
   ['colours are rounded', ([r, g, b]) => [r & 0xf8, g & 0xfc, b & 0xf8], 'by at most 7 levels of 255'],
 ];
 
-describe('a change of all colours', () => {
-  test.each(COLOUR_CHANGES)('%s', (_what, change, message) => {
+describe('explanation of a change of colours', () => {
+  test.each(COLOUR_CHANGES)('is found when %s', (_what, change, message) => {
     fc.assert(
       fc.property(noisePictures, (picture) => {
         expect(explain(picture, recolour(picture, change))).toContain(`: ${message}`);
@@ -57,7 +57,7 @@ describe('a change of all colours', () => {
     );
   });
 
-  test.each(COLOUR_CHANGES.filter(([what]) => what !== 'all is black'))('%s in a part of the picture, which is named', (_what, change, message) => {
+  test.each(COLOUR_CHANGES.filter(([what]) => what !== 'everything is black'))('is found, with the place, when %s in a part of the picture', (_what, change, message) => {
     const picture = noisePicture(40, 30, 5);
     const part = draw(40, 30, (x, y) => (x >= 4 && x < 24 && y >= 3 && y < 20 ? change(colourAt(picture, x, y)) : colourAt(picture, x, y)));
 
@@ -65,8 +65,8 @@ describe('a change of all colours', () => {
   });
 });
 
-describe('alpha', () => {
-  /** What a screen shows of colours with alpha when they are multiplied so often. */
+describe('explanation of an alpha error', () => {
+  /** Colours as a screen shows them if alpha was multiplied in `times` times. */
   const blended = (width: number, height: number, seed: number, times: number, colour: (next: () => number) => Colour): Picture => {
     const next = noise(seed);
     return draw(width, height, () => {
@@ -80,9 +80,9 @@ describe('alpha', () => {
   const white = (): Colour => [255, 255, 255];
 
   test.each([
-    ['multiplied in twice', 1, 2, 'looks like alpha was multiplied in twice'],
-    ['not multiplied in', 1, 0, 'looks like alpha was not multiplied in'],
-  ])('%s is said of colours', (_what, should, is, message) => {
+    ['was multiplied in twice', 1, 2, 'looks like alpha was multiplied in twice'],
+    ['was not multiplied in', 1, 0, 'looks like alpha was not multiplied in'],
+  ])('is found for colours when alpha %s', (_what, should, is, message) => {
     fc.assert(
       fc.property(fc.integer({ min: 1 }), (seed) => {
         expect(explain(blended(40, 30, seed, should, colourful), blended(40, 30, seed, is, colourful))).toContain(message);
@@ -91,12 +91,12 @@ describe('alpha', () => {
     );
   });
 
-  test('multiplied in twice is said of white text too', () => {
+  test('is found for white text when alpha was multiplied in twice', () => {
     expect(explain(blended(40, 30, 9, 1, white), blended(40, 30, 9, 2, white))).toContain('looks like alpha was multiplied in twice');
   });
 });
 
-test('one pixel is named, with its colours', () => {
+test('explanation: gives the place and the colours of a single pixel', () => {
   fc.assert(
     fc.property(noisePictures, fc.nat(), fc.nat(), (picture, i, j) => {
       const [px, py] = [i % picture.width, j % picture.height];
@@ -115,15 +115,15 @@ test.each([
   ['part of a row', 'all in row 9, columns 2 to 11: the first at 2,9 is', (x: number, y: number) => y === 9 && x >= 2 && x < 12],
   ['part of a column', 'all in column 9, rows 2 to 11: the first at 9,2 is', (x: number, y: number) => x === 9 && y >= 2 && y < 12],
   ['rectangle', 'all within 5x3+6+4: the first at 6,4 is', (x: number, y: number) => x >= 6 && x < 11 && y >= 4 && y < 7],
-])('a %s is named', (_what, message, isChanged) => {
+])('explanation: gives the place of a differing %s', (_what, message, isChanged) => {
   const [picture, other] = [noisePicture(40, 30, 3), noisePicture(40, 30, 4)];
   const actual = draw(40, 30, (x, y) => colourAt(isChanged(x, y) ? other : picture, x, y));
 
   expect(explain(picture, actual)).toContain(message);
 });
 
-describe('pixels elsewhere', () => {
-  test('shifts are told', () => {
+describe('explanation of moved pixels', () => {
+  test('gives the distance of a shift of noise', () => {
     fc.assert(
       fc.property(noisePictures, fc.integer({ min: -7, max: 7 }), fc.integer({ min: -7, max: 7 }), (picture, dx, dy) => {
         fc.pre(dx !== 0 || dy !== 0);
@@ -132,11 +132,11 @@ describe('pixels elsewhere', () => {
     );
   });
 
-  test.each([[3, -2], [0, -16], [-1, 0], [0, 1], [200, 100]])('a console shifted by %i,%i', (dx, dy) => {
+  test.each([[3, -2], [0, -16], [-1, 0], [0, 1], [200, 100]])('gives the distance of a console shifted by %i,%i', (dx, dy) => {
     expect(explain(console_, shifted(console_, dx, dy))).toContain(`: looks shifted by ${dx},${dy}`);
   });
 
-  test('rows read with a wrong stride are told, of longer rows as of shorter ones', () => {
+  test('gives the strides of noise that was read with a wrong stride', () => {
     fc.assert(
       fc.property(noisePictures, fc.integer({ min: 1, max: 12 }), fc.boolean(), (picture, difference, isPadded) => {
         const { width } = picture;
@@ -151,7 +151,7 @@ describe('pixels elsewhere', () => {
     );
   });
 
-  test.each([1281, 1288, 1536, 2048])('a console in rows of %i', (held) => {
+  test.each([1281, 1288, 1536, 2048])('gives the strides of a console in rows of %i', (held) => {
     expect(explain(console_, reread(console_, held, 1280))).toContain(`: looks like rows of ${held} pixels were read as 1280: wrong stride`);
   });
 
@@ -159,21 +159,21 @@ describe('pixels elsewhere', () => {
     ['upside down', 'looks upside down', (x: number, y: number): [number, number] => [x, 29 - y]],
     ['mirrored', 'looks mirrored left to right', (x: number, y: number): [number, number] => [39 - x, y]],
     ['turned', 'looks turned by 180 degrees', (x: number, y: number): [number, number] => [39 - x, 29 - y]],
-  ])('%s', (_what, message, origin) => {
+  ])('is found for a picture that is %s', (_what, message, origin) => {
     const picture = noisePicture(40, 30, 8);
 
     expect(explain(picture, draw(40, 30, (x, y) => colourAt(picture, ...origin(x, y))))).toContain(message);
   });
 });
 
-test('text that is gone from a black screen is no screen that was turned', () => {
+test('explanation: does not take text that vanished from a black screen for a turned screen', () => {
   const text = (from: number, to: number) => draw(200, 100, (x, y) => (y >= from && y < to && (x * 7 + y * 13) % 11 === 0 ? [170 + (x % 3), 170, 170] : BLACK));
 
   expect(explain(text(0, 20), text(0, 2))).not.toMatch(/turned|mirrored|upside|shifted/);
   expect(explain(text(0, 20), text(30, 31))).not.toMatch(/turned|mirrored|upside|shifted/);
 });
 
-test('a clock that went on does not hide what happened to the rest', () => {
+test('explanation: names the cause although a clock advanced', () => {
   const picture = noisePicture(200, 100, 6);
   const isClock = (x: number, y: number): boolean => x >= 160 && y < 10;
   const actual = draw(200, 100, (x, y) => {
@@ -184,7 +184,7 @@ test('a clock that went on does not hide what happened to the rest', () => {
   expect(explain(picture, actual)).toContain('looks like red and blue are swapped');
 });
 
-test('what is masked is no part of the verdict', () => {
+test('explanation: ignores masked pixels', () => {
   const picture = noisePicture(200, 100, 6);
   const mask = { x: 20, y: 10, width: 150, height: 60 };
   const actual = draw(200, 100, (x, y) => {
@@ -195,27 +195,27 @@ test('what is masked is no part of the verdict', () => {
   expect(comparePictures(picture, actual, { masks: [mask] }).explanation).toContain('looks shifted by 3,0');
 });
 
-describe('sizes', () => {
+describe('explanation of different sizes', () => {
   const picture = noisePicture(40, 30, 7);
   const part = (x: number, y: number, width: number, height: number): Picture => draw(width, height, (i, j) => colourAt(picture, x + i, y + j));
 
   test.each([
-    ['rows more', picture, part(0, 0, 40, 20), 'the picture is 40x20 instead of 40x30; the 40x20 that both have at the top left are the same'],
-    ['columns more', part(0, 0, 33, 30), picture, 'the picture is 40x30 instead of 33x30; the 33x30 that both have at the top left are the same'],
-    ['a border', part(4, 3, 33, 20), picture, 'the picture is 40x30 instead of 33x20; the expected picture is in it at 4,3'],
-    ['a part', picture, part(4, 3, 33, 20), 'the picture is 33x20 instead of 40x30; it is the part of the expected one at 4,3'],
-    ['rows of another length', picture, { width: 48, height: 25, data: picture.data }, 'the picture is 48x25 instead of 40x30; the same pixels in rows of 48: wrong width or stride'],
-    ['twice the size', picture, draw(80, 60, (x, y) => colourAt(picture, x >> 1, y >> 1)), 'the picture is 80x60 instead of 40x30; it is the expected one enlarged 2 times'],
-    ['half the size', draw(80, 60, (x, y) => colourAt(picture, x >> 1, y >> 1)), picture, 'the picture is 40x30 instead of 80x60; it is the expected one reduced 2 times'],
-    ['clockwise', picture, draw(30, 40, (x, y) => colourAt(picture, y, 29 - x)), 'the picture is 30x40 instead of 40x30; it is the expected one turned clockwise'],
-    ['counter-clockwise', picture, draw(30, 40, (x, y) => colourAt(picture, 39 - y, x)), 'the picture is 30x40 instead of 40x30; it is the expected one turned counter-clockwise'],
+    ['additional rows', picture, part(0, 0, 40, 20), 'the picture is 40x20 instead of 40x30; the top left 40x20 are the same'],
+    ['additional columns', part(0, 0, 33, 30), picture, 'the picture is 40x30 instead of 33x30; the top left 33x30 are the same'],
+    ['a border', part(4, 3, 33, 20), picture, 'the picture is 40x30 instead of 33x20; it contains the expected picture at 4,3'],
+    ['a part', picture, part(4, 3, 33, 20), 'the picture is 33x20 instead of 40x30; it is the part of the expected picture at 4,3'],
+    ['rows of another length', picture, { width: 48, height: 25, data: picture.data }, 'the picture is 48x25 instead of 40x30; it has the same pixels in rows of 48: wrong width or stride'],
+    ['twice the size', picture, draw(80, 60, (x, y) => colourAt(picture, x >> 1, y >> 1)), 'the picture is 80x60 instead of 40x30; it is the expected picture enlarged 2 times'],
+    ['half the size', draw(80, 60, (x, y) => colourAt(picture, x >> 1, y >> 1)), picture, 'the picture is 40x30 instead of 80x60; it is the expected picture reduced 2 times'],
+    ['clockwise', picture, draw(30, 40, (x, y) => colourAt(picture, y, 29 - x)), 'the picture is 30x40 instead of 40x30; it is the expected picture turned clockwise'],
+    ['counter-clockwise', picture, draw(30, 40, (x, y) => colourAt(picture, 39 - y, x)), 'the picture is 30x40 instead of 40x30; it is the expected picture turned counter-clockwise'],
     ['something else', picture, noisePicture(20, 20, 99), 'the picture is 20x20 instead of 40x30'],
-  ])('%s', (_what, expected, actual, message) => {
+  ])('describes %s', (_what, expected, actual, message) => {
     expect(explain(expected, actual)).toBe(message);
   });
 });
 
-test('whatever pictures there are, something short is said, and nothing when they are the same', () => {
+test('explanation: is short for any pictures and empty for equal ones', () => {
   fc.assert(
     fc.property(plainPictures, plainPictures, (expected, actual) => {
       const sameSize = draw(expected.width, expected.height, (x, y) => colourAt(actual, x % actual.width, y % actual.height));

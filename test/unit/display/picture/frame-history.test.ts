@@ -7,7 +7,7 @@ import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
 import { FrameHistory } from '../../../../display/picture/frame-history.ts';
 
-/** A screen that can be drawn on, and what was on it frame by frame. */
+/** A screen to draw on, with its history. */
 class Screen {
   picture: Picture;
   readonly history: FrameHistory;
@@ -48,8 +48,8 @@ function cut({ data, width }: Picture, area: Rect): Picture {
 }
 
 /**
- * The greys of each picture in the video. Its reader is not ours, and shows a frame on an empty screen instead of on
- * the one before it: what is empty in one is as it was.
+ * The greys of each picture in the video. fast-png decodes each frame onto an empty screen instead of onto the frame
+ * before it, so empty pixels keep their previous value here.
  */
 function seen(video: Uint8Array | null): { grey: number[]; durationMs: number }[] {
   let shown: number[] = [];
@@ -61,11 +61,11 @@ function seen(video: Uint8Array | null): { grey: number[]; durationMs: number }[
 
 const greys = ({ data }: Picture): number[] => [...data].filter((_, index) => index % 4 === 0);
 
-test('before the first frame there is no video', () => {
+test('FrameHistory: has no video before the first frame', () => {
   expect(new Screen(4, 4, 1).history.encode()).toBeNull();
 });
 
-test('each frame is shown as it was, for as long as it was', () => {
+test('FrameHistory: shows each frame for as long as it was on screen', () => {
   const screen = new Screen(5, 4, 10);
   const pictures = [
     screen.draw(1000, { x: 0, y: 0, width: 5, height: 4 }, 10),
@@ -79,7 +79,7 @@ test('each frame is shown as it was, for as long as it was', () => {
   expect(video.map(({ durationMs }) => durationMs)).toEqual([100, 250, 2000]);
 });
 
-test('frames in quick succession are one step, and the last one is never lost', () => {
+test('FrameHistory: combines frames in quick succession and always includes the last', () => {
   const screen = new Screen(4, 1, 10);
   screen.draw(0, { x: 0, y: 0, width: 4, height: 1 }, 1);
   screen.draw(10, { x: 0, y: 0, width: 1, height: 1 }, 2);
@@ -91,7 +91,7 @@ test('frames in quick succession are one step, and the last one is never lost', 
   expect(video[1]!.grey).toEqual(greys(last));
 });
 
-test('what is older than the history is in the picture it starts with', () => {
+test('FrameHistory: applies changes older than its length to the first picture', () => {
   const screen = new Screen(3, 1, 1);
   screen.draw(0, { x: 0, y: 0, width: 3, height: 1 }, 1);
   screen.draw(400, { x: 0, y: 0, width: 1, height: 1 }, 2);
@@ -103,7 +103,7 @@ test('what is older than the history is in the picture it starts with', () => {
   expect(video.map(({ grey }) => grey)).toEqual([greys(start), greys(end)]);
 });
 
-test('a guest that changes its mode is shown in its new size too, on black', () => {
+test('FrameHistory: shows a picture smaller than the largest on black', () => {
   const screen = new Screen(2, 1, 10);
   screen.draw(0, { x: 0, y: 0, width: 2, height: 1 }, 9);
   screen.picture = solid(3, 2, 1);
@@ -117,7 +117,7 @@ test('a guest that changes its mode is shown in its new size too, on black', () 
   ]);
 });
 
-test('whatever was drawn when, the video ends with what is on screen', () => {
+test('FrameHistory: the video ends with what is on screen, whatever was drawn', () => {
   const area = fc.record({ x: fc.nat(5), y: fc.nat(3), width: fc.integer({ min: 1, max: 3 }), height: fc.integer({ min: 1, max: 3 }) });
   fc.assert(
     fc.property(fc.array(fc.record({ area, grey: fc.integer({ min: 1, max: 255 }), afterMs: fc.nat(700) }), { minLength: 1, maxLength: 30 }), (frames) => {
@@ -130,7 +130,7 @@ test('whatever was drawn when, the video ends with what is on screen', () => {
   );
 });
 
-test('a screen that was dark is shown whole when it is lit again', () => {
+test('FrameHistory: copies the whole screen after it was off', () => {
   const screen = new Screen(3, 1, 10);
   screen.draw(0, { x: 0, y: 0, width: 3, height: 1 }, 2);
   screen.history.add(100, { width: 0, height: 0 });
@@ -140,7 +140,7 @@ test('a screen that was dark is shown whole when it is lit again', () => {
   expect(seen(screen.history.encode()).map(({ grey }) => grey)).toEqual([[2, 2, 2], [7, 9, 7]]);
 });
 
-test('damage that reaches beyond the screen counts where it is on it', () => {
+test('FrameHistory: clips damage to the screen', () => {
   const screen = new Screen(4, 2, 10);
   screen.draw(0, { x: 0, y: 0, width: 4, height: 2 }, 3);
   fill(screen.picture, { x: 3, y: 1, width: 1, height: 1 }, 9);
@@ -150,7 +150,7 @@ test('damage that reaches beyond the screen counts where it is on it', () => {
   expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
 });
 
-test('an animation without frames, or with one outside of the first, is refused', () => {
+test('encodeApng: refuses no frames, or a frame that is not inside the first', () => {
   const frame = { x: 0, y: 0, patch: solid(2, 2, 0), durationMs: 10 };
 
   expect(() => encodeApng([])).toThrow(RangeError);

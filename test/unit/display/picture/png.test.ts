@@ -24,7 +24,7 @@ function picture(width: number, height: number, byte: (i: number) => number): Pi
   return { width, height, data: Uint8Array.from({ length: width * height * 4 }, (_, i) => (i % 4 === 3 ? 255 : byte(i))) };
 }
 
-test('what was encoded comes back', () => {
+test('decodePng: returns what encodePng encoded', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40 }), fc.nat(), (width, height, seed) => {
       const original = picture(width, height, (i) => (i * 31 + seed) & 255);
@@ -34,7 +34,7 @@ test('what was encoded comes back', () => {
   );
 });
 
-test('the file is RGB of 8 bits, holds nothing but the picture, and its check sums are right', () => {
+test('encodePng: writes 8-bit RGB, no metadata and correct checksums', () => {
   const bytes = encodePng(picture(3, 2, (i) => i));
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const chunks: string[] = [];
@@ -49,27 +49,27 @@ test('the file is RGB of 8 bits, holds nothing but the picture, and its check su
   expect([...bytes.subarray(16, 29)]).toEqual([0, 0, 0, 3, 0, 0, 0, 2, 8, 2, 0, 0, 0]);
 });
 
-test('a picture whose bytes do not fit its size is not encoded', () => {
+test('encodePng: refuses a picture whose bytes do not fit its size', () => {
   expect(() => encodePng({ width: 2, height: 2, data: new Uint8Array(15) })).toThrow(RangeError);
 });
 
-test('what is transparent is shown on black, as on a screen', () => {
+test('decodePng: blends transparent pixels with black', () => {
   const png = encode({ width: 3, height: 1, data: Uint8Array.of(200, 100, 50, 255, 200, 100, 50, 128, 200, 100, 50, 0), channels: 4, depth: 8 });
 
   expect([...decodePng(png).data]).toEqual([200, 100, 50, 255, 100, 50, 25, 255, 0, 0, 0, 255]);
 });
 
 test.each([
-  ['no PNG', Uint8Array.of(1, 2, 3), 'not a PNG'],
-  ['nothing', new Uint8Array(), 'not a PNG'],
-  ['a PNG cut short', encodePng(picture(8, 8, (i) => i)).subarray(0, 40), 'cut short'],
-  ['a wrong check sum', encodePng(picture(8, 8, (i) => i)).with(29, 0), 'CRC'],
-])('%s is refused', (_what, bytes, message) => {
+  ['bytes that are not a PNG', Uint8Array.of(1, 2, 3), 'not a PNG'],
+  ['an empty file', new Uint8Array(), 'not a PNG'],
+  ['a truncated PNG', encodePng(picture(8, 8, (i) => i)).subarray(0, 40), 'truncated'],
+  ['a wrong checksum', encodePng(picture(8, 8, (i) => i)).with(29, 0), 'CRC'],
+])('decodePng: refuses %s', (_what, bytes, message) => {
   expect(() => decodePng(bytes)).toThrow(PngError);
   expect(() => decodePng(bytes)).toThrow(message);
 });
 
-test('a file is replaced as a whole and leaves no other behind', async () => {
+test('writePng: replaces a file atomically and leaves no temporary file', async () => {
   const path = join(directory, 'screen.png');
   writeFileSync(path, 'old');
   const old = statSync(path).ino;
@@ -82,7 +82,7 @@ test('a file is replaced as a whole and leaves no other behind', async () => {
   expect(readdirSync(directory)).toEqual(['screen.png']);
 });
 
-test('a file that cannot be put in place leaves nothing behind', async () => {
+test('writePng: leaves no temporary file when the rename fails', async () => {
   await expect(writePng(directory, picture(1, 1, () => 0))).rejects.toThrow();
 
   expect(readdirSync(join(directory, '..')).filter((name) => name.startsWith(`${directory.split('/').at(-1)!}.`))).toEqual([]);
@@ -118,8 +118,8 @@ function png({ width, height, depth = 8, colourType = 2, interlace = 0, rows, be
   return Buffer.concat([signature, chunk('IHDR', header), ...before, chunk('IDAT', deflateSync(rows)), chunk('IEND', new Uint8Array())]);
 }
 
-describe('by hand', () => {
-  test('a palette with alpha, of two bits', () => {
+describe('decodePng', () => {
+  test('reads a 2-bit palette with alpha', () => {
     const palette = chunk('PLTE', Uint8Array.of(255, 0, 0, 0, 255, 0, 0, 0, 200));
     const alpha = chunk('tRNS', Uint8Array.of(255, 0, 128));
 
@@ -128,13 +128,13 @@ describe('by hand', () => {
     expect([...data]).toEqual([255, 0, 0, 255, 0, 0, 0, 255, 0, 0, 100, 255]);
   });
 
-  test('one grey is transparent', () => {
+  test('blends a grey that tRNS makes transparent', () => {
     const { data } = decodePng(png({ width: 3, height: 1, depth: 4, colourType: 0, rows: Uint8Array.of(0, 0x0f, 0x70), before: [chunk('tRNS', Uint8Array.of(0, 15))] }));
 
     expect([...data]).toEqual([0, 0, 0, 255, 0, 0, 0, 255, 119, 119, 119, 255]);
   });
 
-  test('one colour of 16 bits is transparent', () => {
+  test('blends a 16-bit colour that tRNS makes transparent', () => {
     const rows = Uint8Array.of(0, 0x12, 0x34, 0xff, 0xff, 0x80, 0x80, 0x12, 0x35, 0xff, 0xff, 0x80, 0x80, 0, 0, 0, 0, 0, 0);
 
     const { data } = decodePng(png({ width: 3, height: 1, depth: 16, rows, before: [chunk('tRNS', Uint8Array.of(0x12, 0x34, 0xff, 0xff, 0x80, 0x80))] }));
@@ -142,7 +142,7 @@ describe('by hand', () => {
     expect([...data]).toEqual([0, 0, 0, 255, 0x12, 255, 0x80, 255, 0, 0, 0, 255]);
   });
 
-  test('profiles, texts and whatever else there may be is passed over, not decompressed', () => {
+  test('skips profiles, texts and unknown chunks without decompressing them', () => {
     const bomb = Buffer.concat([Buffer.from('p\0\0', 'latin1'), Buffer.from('not zlib')]);
 
     const { data } = decodePng(png({ width: 1, height: 1, rows: Uint8Array.of(0, 1, 2, 3), before: [chunk('iCCP', bomb), chunk('zTXt', bomb), chunk('quUx', bomb)] }));
@@ -154,20 +154,20 @@ describe('by hand', () => {
 test.each<[string, Uint8Array, string]>([
   ['4 billion pixels', png({ width: 0x7fffffff, height: 0x7fffffff, rows: new Uint8Array(9) }), 'a PNG of 2147483647x2147483647'],
   ['no pixels', png({ width: 0, height: 4, rows: new Uint8Array(4) }), 'a PNG of 0x4'],
-  ['more than its size says', png({ width: 2, height: 2, rows: new Uint8Array(50_000_000) }), 'more than its size says'],
-  ['less than its size says', png({ width: 2, height: 2, rows: new Uint8Array(7) }), 'cut short: 7 of 14 bytes'],
-  ['less than its size says, interlaced', png({ width: 9, height: 9, interlace: 1, rows: new Uint8Array(100) }), 'cut short: 100 of 262 bytes'],
+  ['more pixels than the header says', png({ width: 2, height: 2, rows: new Uint8Array(50_000_000) }), 'exceed the size in its header'],
+  ['fewer pixels than the header says', png({ width: 2, height: 2, rows: new Uint8Array(7) }), 'truncated PNG: 7 of 14 bytes'],
+  ['fewer interlaced pixels than the header says', png({ width: 9, height: 9, interlace: 1, rows: new Uint8Array(100) }), 'truncated PNG: 100 of 262 bytes'],
   ['interlaced bits', png({ width: 9, height: 9, depth: 4, colourType: 0, interlace: 1, rows: new Uint8Array(99) }), 'save it without interlacing'],
-  ['no palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 0) }), 'without the palette'],
+  ['palette colours without a palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 0) }), 'without a palette'],
   ['a colour beyond the palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 1), before: [chunk('PLTE', Uint8Array.of(1, 2, 3))] }), 'a pixel of colour 1'],
   ['bits that the colour type does not have', png({ width: 1, height: 1, depth: 4, rows: Uint8Array.of(0, 0) }), 'colour type 2, 4 bits'],
   ['a filter there is not', png({ width: 1, height: 1, rows: Uint8Array.of(9, 0, 0, 0) }), 'filter: 9'],
-])('%s is refused', (_what, bytes, message) => {
+])('decodePng: refuses %s', (_what, bytes, message) => {
   expect(() => decodePng(bytes)).toThrow(PngError);
   expect(() => decodePng(bytes)).toThrow(message);
 });
 
-test('a damaged file is a PngError or a picture, and never anything else', () => {
+test('decodePng: throws only PngError for a damaged file', () => {
   const whole = encodePng(noisePicture(24, 16, 5));
   const refused = (bytes: Uint8Array): boolean => {
     try {
@@ -196,7 +196,7 @@ test('a damaged file is a PngError or a picture, and never anything else', () =>
 const hasImageMagick = spawnSync('compare', ['-version']).status === 0;
 
 // Debian's package imagemagick, which test/rig/install.sh installs.
-describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('pictures that ImageMagick wrote', () => {
+describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('decodePng of files by ImageMagick', () => {
   let directory: string;
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'scanout-png-'));
@@ -218,7 +218,7 @@ describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('pictures that 
     ['grey', 'PNG', ['-define', 'png:color-type=0', '-define', 'png:bit-depth=16'], 16, 0, 0],
     ['grey', 'PNG', ['-define', 'png:color-type=4', '-define', 'png:bit-depth=8'], 8, 4, 0],
     ['grey', 'PNG', ['-define', 'png:color-type=3', '-define', 'png:bit-depth=2'], 2, 3, 0],
-  ])('%s as %s %j', (name, format, options, depth, colourType, interlace) => {
+  ])('reads %s as %s %j', (name, format, options, depth, colourType, interlace) => {
     const from = join(directory, `${name}.png`);
     const to = join(directory, 'converted.png');
     expect(spawnSync('convert-im6', [from, ...options, `${format}:${to}`], { encoding: 'utf8' }).stderr).toBe('');
@@ -228,7 +228,7 @@ describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('pictures that 
     expect(decodePng(bytes)).toEqual(decodePng(readFileSync(from)));
   });
 
-  test('half transparent ones are shown as ImageMagick shows them on black', () => {
+  test('blends half transparent pixels with black as ImageMagick does', () => {
     const [half, flat] = [join(directory, 'half.png'), join(directory, 'flat.png')];
     spawnSync('convert-im6', [join(directory, 'colours.png'), '-alpha', 'set', '-channel', 'A', '-fx', 'i/w', `PNG32:${half}`]);
     spawnSync('convert-im6', [half, '-background', 'black', '-flatten', `PNG24:${flat}`]);

@@ -21,7 +21,7 @@ afterEach(() => {
 
 const isEqual = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
-test('the copy of a screen is what the screen shows, whatever was drawn and wherever the cursor is', async () => {
+test('ScreenCopy: equals the screen, whatever was drawn and wherever the cursor is', async () => {
   const guest = new FakeGuest();
   using picture = new GuestPicture(WIDTH, HEIGHT);
   using cursor = new GuestPicture(8, 8);

@@ -34,19 +34,19 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Draws a rectangle, which is on screen when this resolves. */
+/** Draws a rectangle; resolves when it is on screen. */
 async function draw(x: number, y: number, width: number, height: number, colour: number): Promise<void> {
   picture.fill(x, y, width, height, colour);
   void guest.flush(x, y, width, height);
   await vi.advanceTimersByTimeAsync(17);
 }
 
-async function light(): Promise<void> {
+async function turnOn(): Promise<void> {
   guest.show(picture.framebuffer);
   await draw(0, 0, WIDTH, HEIGHT, 0);
 }
 
-/** How a wait ended, and how long it took in milliseconds of the tests' clock. */
+/** The outcome of a wait, and how long it took by the fake clock. */
 async function ending(wait: Promise<Picture>): Promise<{ picture?: Picture; error?: DisplayError; ms: number }> {
   const start = performance.now();
   const ended = wait.then(
@@ -57,9 +57,9 @@ async function ending(wait: Promise<Picture>): Promise<{ picture?: Picture; erro
   return ended;
 }
 
-describe('a screen that is waited for until it stands still', () => {
-  test('gives its picture so long after the last change, and no earlier', async () => {
-    await light();
+describe('waitForStable', () => {
+  test('resolves quietMs after the last change and no earlier', async () => {
+    await turnOn();
     const wait = display.waitForStable({ quietMs: 100 });
     await vi.advanceTimersByTimeAsync(80);
     await draw(3, 4, 5, 6, RED);
@@ -72,9 +72,9 @@ describe('a screen that is waited for until it stands still', () => {
     expect([pixel(shown!, 3, 4), pixel(shown!, 4, 4), pixel(shown!, 8, 4)]).toEqual([BLUE, RED, 0]);
   });
 
-  /** How long it takes when that happens after 60 ms. */
+  /** How long the wait takes if something happens after 60 ms. */
   async function quietAfter(options: object, happens: () => Promise<void>): Promise<number> {
-    await light();
+    await turnOn();
     const start = performance.now();
     const wait = display.waitForStable({ quietMs: 100, ...options }).then(() => performance.now() - start);
     await vi.advanceTimersByTimeAsync(60);
@@ -87,57 +87,57 @@ describe('a screen that is waited for until it stands still', () => {
     ['the same pixels drawn again', {}, () => draw(0, 0, WIDTH, HEIGHT, 0)],
     ['a change under a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(12, 10, 2, 8, RED)],
     ['a change outside of the region', { region: { x: 0, y: 0, width: 10, height: HEIGHT } }, () => draw(12, 10, 2, 8, RED)],
-    ["the hardware cursor's move", {}, async () => {
+    ["a move of the hardware cursor", {}, async () => {
       guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
       await vi.advanceTimersByTimeAsync(17);
     }],
-  ])('is not kept from it by %s', async (_what, options, happens) => {
+  ])('is not delayed by %s', async (_what, options, happens) => {
     expect(await quietAfter(options, happens)).toBeLessThanOrEqual(101);
   });
 
   test.each<[string, object, () => Promise<void>]>([
     ['one pixel beside a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(10, 10, 9, 1, RED)],
     ['the first pixel of the region', { region: { x: 12, y: 10, width: 10, height: 1 } }, () => draw(4, 4, 9, 9, RED)],
-    ["the hardware cursor's move, if that counts", { cursor: true }, async () => {
+    ['a move of the hardware cursor, if that counts', { cursor: true }, async () => {
       guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
       await vi.advanceTimersByTimeAsync(17);
     }],
-    ['another size', {}, async () => {
+    ['a new size', {}, async () => {
       using small = new GuestPicture(32, 32);
       guest.show(small.framebuffer);
       void guest.flush(0, 0, 32, 32);
       await vi.advanceTimersByTimeAsync(17);
-      await light();
+      await turnOn();
     }],
-  ])('is kept from it by %s', async (_what, options, happens) => {
+  ])('is delayed by %s', async (_what, options, happens) => {
     expect(await quietAfter(options, happens)).toBeGreaterThan(150);
   });
 
-  test('has under a mask what is there at the end', async () => {
-    await light();
+  test('resolves with the newest pixels under a mask', async () => {
+    await turnOn();
     const wait = display.waitForStable({ masks: [{ x: 0, y: 0, width: 64, height: 8 }] });
     await draw(2, 2, 1, 1, RED);
 
     expect(pixel((await ending(wait)).picture!, 2, 2)).toBe(RED);
   });
 
-  test('may be dark at first', async () => {
+  test('waits for a screen that is off at first', async () => {
     const wait = display.waitForStable();
-    await light();
+    await turnOn();
 
     expect((await ending(wait)).picture).toMatchObject({ width: WIDTH, height: HEIGHT });
   });
 
-  test('and stays dark: the message says what to look after', async () => {
+  test('rejects with advice when the screen stays off', async () => {
     const { error, ms } = await ending(display.waitForStable({ timeoutMs: 700 }));
 
     expect(error).toMatchObject({ code: 'timeout', picture: null });
     expect(ms).toBe(700);
-    expect(error!.message).toBe('test display showed nothing within 700 ms. No frame came meanwhile. The screen is dark: has the guest started, and has it a driver for virtio-gpu?');
+    expect(error!.message).toBe('test display showed nothing within 700 ms. No frame arrived. The screen is off: has the guest started, and does it have a virtio-gpu driver?');
   });
 
-  test('and never does because a cursor blinks: the message says where, how often, and what to do', async () => {
-    await light();
+  test('rejects with the place, the rate and a remedy when a cursor blinks', async () => {
+    await turnOn();
     const wait = display.waitForStable({ timeoutMs: 3000 }).catch((error: unknown) => error as DisplayError);
     for (let blink = 0; blink < 18; blink++) {
       await draw(8, 16, 8, 2, blink % 2 === 0 ? RED : 0);
@@ -152,8 +152,8 @@ describe('a screen that is waited for until it stands still', () => {
     expect(error.message).toMatch(/Shown now: (a picture of 64x48|64x48, every pixel #000000) \(rung shadow\)\.$/);
   });
 
-  test('ends with the display', async () => {
-    await light();
+  test('rejects when the display is disposed', async () => {
+    await turnOn();
     const wait = ending(display.waitForStable());
     display[Symbol.dispose]();
 
@@ -163,9 +163,9 @@ describe('a screen that is waited for until it stands still', () => {
   });
 });
 
-describe('a picture that is waited for', () => {
-  test('is there at once, or with a later frame', async () => {
-    await light();
+describe('waitForMatch', () => {
+  test('resolves at once or with a later frame that matches', async () => {
+    await turnOn();
     const before = display.screenshot();
     expect((await ending(display.waitForMatch(before))).ms).toBe(0);
 
@@ -177,8 +177,8 @@ describe('a picture that is waited for', () => {
     expect((await ending(wait)).picture).toEqual(before);
   });
 
-  test('may be a part of the screen', async () => {
-    await light();
+  test('compares a part of the screen', async () => {
+    await turnOn();
     const red = { width: 4, height: 2, data: new Uint8Array(32).map((_, at) => (at % 4 === 0 || at % 4 === 3 ? 255 : 0)) };
     const wait = display.waitForMatch(red, { at: { x: 60, y: 46 }, masks: [{ x: 0, y: 0, width: 1, height: 1 }] });
     await draw(40, 40, 23, 7, RED);
@@ -189,35 +189,35 @@ describe('a picture that is waited for', () => {
     expect([shown!.width, pixel(shown!, 40, 40), pixel(shown!, 63, 47)]).toEqual([WIDTH, RED, RED]);
   });
 
-  test('and never comes: the message says how the last one differed, and the error has it', async () => {
-    await light();
+  test('rejects with the last picture and how it differed', async () => {
+    await turnOn();
     const expected = display.screenshot();
     await draw(7, 9, 1, 1, RED);
     const { error } = await ending(display.waitForMatch(expected, { timeoutMs: 800 }));
 
     expect(error).toMatchObject({ code: 'timeout', picture: { width: WIDTH } });
     expect(pixel(error!.picture!, 7, 9)).toBe(RED);
-    expect(error!.message).toMatch(/did not show what was expected \(at last: .*1 of 3072 pixels .*\) within 800 ms/);
+    expect(error!.message).toMatch(/did not show the expected picture \(last: .*1 of 3072 pixels .*\) within 800 ms/);
   });
 
-  test('at a place that is not on the screen: the message says so', async () => {
-    await light();
+  test('rejects when the place is not on the screen', async () => {
+    await turnOn();
     const { error } = await ending(display.waitForMatch({ width: 4, height: 2, data: new Uint8Array(32) }, { at: { x: 61, y: 0 }, timeoutMs: 100 }));
 
     expect(error!.message).toContain('4x2+61+0 is not on a screen of 64x48');
   });
 
-  test('with options that cannot be rejects at once', async () => {
-    await light();
+  test('rejects at once for invalid options', async () => {
+    await turnOn();
 
     expect((await ending(display.waitForMatch(display.screenshot(), { region: { x: 900, y: 0, width: 1, height: 1 } }))).error).toMatchObject({ code: 'usage' });
   });
 });
 
-test('frames are told with their times and what they change, and kept', async () => {
+test('TestDisplay: reports frames to listeners and keeps their times and damage', async () => {
   const told: number[] = [];
   display.onFrame((frame) => told.push(frame.damage.area));
-  await light();
+  await turnOn();
   await draw(1, 2, 3, 4, RED);
 
   expect(told).toEqual([WIDTH * HEIGHT, 12]);
@@ -225,7 +225,7 @@ test('frames are told with their times and what they change, and kept', async ()
   expect(display.frames[1]!.timeMs).toBeGreaterThan(display.frames[0]!.timeMs);
 });
 
-test('a dark screen has no screenshot, and the error says what to do', () => {
+test('TestDisplay: screenshot throws with advice while the screen is off', () => {
   expect(display.rung).toBeNull();
   expect(() => display.screenshot()).toThrow(expect.objectContaining({ code: 'dark', message: expect.stringContaining('waitForStable') as string }));
 });
