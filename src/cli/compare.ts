@@ -34,16 +34,16 @@ function parseNumber(text: string): number {
 export function command(): Command {
   const picture = packageFile('fixtures/console.png');
   return new Command('compare')
-    .argument('<expected.png>', 'the picture there should be')
-    .argument('<actual.png>', 'the picture there is')
-    .option('--diff <out.png>', 'write a picture of what differs, in red on the pale actual one')
-    .option('--json', 'what was found as JSON')
+    .argument('<expected.png>', 'the expected picture')
+    .argument('<actual.png>', 'the actual picture')
+    .option('--diff <out.png>', 'write a picture of the differences: red on a pale copy of the actual picture')
+    .option('--json', 'print the result as JSON')
     .option('--threshold <number>', 'how far a colour may be off, from 0 (exact) to 1', parseNumber, 0)
-    .option('--allowed <number>', 'how many pixels may differ; below 1 a share of those compared', parseNumber, 0)
-    .option('--ignore-antialiasing', 'pixels that look like anti-aliasing may differ')
-    .option('--region <rect>', 'compare only WIDTHxHEIGHT+X+Y', parseRect)
-    .option('--mask <rect>', 'do not compare WIDTHxHEIGHT+X+Y; may be repeated', (text: string, before?: Rect[]) => [...(before ?? []), parseRect(text)])
-    .addHelpText('after', `\nThe exit code is 0 if the pictures match, 1 if not, 2 if they could not be compared.\n\nExample:\n  $ scanout compare ${picture} ${picture} --mask 200x16+1080+0 --diff /tmp/diff.png`)
+    .option('--allowed <number>', 'how many pixels may differ; a number below 1 is a share of those compared', parseNumber, 0)
+    .option('--ignore-antialiasing', 'ignore pixels that look like anti-aliasing')
+    .option('--region <rect>', 'compare only this rectangle, WIDTHxHEIGHT+X+Y', parseRect)
+    .option('--mask <rect>', 'do not compare this rectangle, WIDTHxHEIGHT+X+Y; may be repeated', (text: string, before?: Rect[]) => [...(before ?? []), parseRect(text)])
+    .addHelpText('after', `\nThe exit code is 0 if the pictures match, 1 if they differ, 2 if they could not be compared.\n\nExample:\n  $ scanout compare ${picture} ${picture} --mask 200x16+1080+0 --diff /tmp/diff.png`)
     .action(run);
 }
 
@@ -58,19 +58,19 @@ async function run(expectedPath: string, actualPath: string, options: Options): 
   if (options.json) {
     console.log(JSON.stringify({ expected: expectedPath, actual: actualPath, diff: options.diff ?? null, ...comparison }, null, 2));
   } else {
-    const verdict = matches ? (explanation === '' ? `the same in ${comparedPixels} pixels` : `within what is allowed: ${explanation}`) : explanation;
+    const verdict = matches ? (explanation === '' ? `${comparedPixels} pixels are equal` : `within the allowance: ${explanation}`) : explanation;
     console.log(`${actualPath}: ${verdict}`);
   }
   if (!matches) process.exitCode = EXIT_DIFFERENT;
 }
 
-// An exit code of 1 would say that the pictures differ: what cannot be read or written is a misuse.
+// A file that cannot be read or written exits with 2, because 1 means that the pictures differ.
 async function readPicture(path: string): Promise<Picture> {
   try {
     return decodePng(await readFile(path));
   } catch (error) {
     if (error instanceof PngError) throw new UsageError(`${path}: ${error.message}; give a PNG`);
-    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`);
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
   }
 }
 
@@ -78,6 +78,6 @@ async function writeDiff(path: string, picture: Picture): Promise<void> {
   try {
     await writePng(path, picture);
   } catch (error) {
-    throw new UsageError(`--diff ${path} cannot be written: ${(error as Error).message}`);
+    throw new UsageError(`--diff: cannot write ${path}: ${(error as Error).message}`);
   }
 }

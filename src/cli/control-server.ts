@@ -10,16 +10,16 @@ import { ControlError, MAX_REQUEST, parseRequest, type ScreenshotRequest } from 
 const MAX_CLIENTS = 8;
 const IDLE_MS = 30_000;
 
-/** What clients can ask for. Throws ControlError for what cannot be had. */
+/** Answers requests. Throws or rejects with ControlError for a request that fails. */
 export interface ControlHandlers {
   stats(): unknown;
-  /** The signal: whoever asked is gone. */
+  /** `signal` is aborted when the client disconnects. */
   screenshot(request: ScreenshotRequest, signal: AbortSignal): Promise<Picture>;
 }
 
 /**
- * Answers on a Unix socket only its owner may open (0600). A client that speaks nonsense is told
- * so and let go; the others and the bridge do not notice.
+ * Answers requests on a Unix socket that only its owner may open (mode 0600). A client that sends an invalid request
+ * gets an error and is disconnected; other clients and the bridge are not affected.
  */
 export class ControlServer implements Disposable {
   readonly path: string;
@@ -40,8 +40,8 @@ export class ControlServer implements Disposable {
   }
 
   /**
-   * Listens at `path`, whose directory is made (0700) if it is missing; a socket nobody answers
-   * on is replaced. Throws ControlError `in-use`, `unsafe-directory`; SysError of bind.
+   * Listens at `path`. Creates its directory (mode 0700) if it is missing, and replaces a socket that no process listens
+   * on. Throws ControlError `in-use` or `unsafe-directory`, or the SysError of bind.
    */
   static open(path: string, handlers: ControlHandlers): ControlServer {
     prepareDirectory(dirname(path));
@@ -50,7 +50,7 @@ export class ControlServer implements Disposable {
       listener = listenUnix(path);
     } catch (error) {
       if (!(error instanceof SysError && error.code === 'EADDRINUSE')) throw error;
-      throw new ControlError('in-use', `${path} belongs to another running bridge (or is no socket): give --control another path`, { cause: error });
+      throw new ControlError('in-use', `${path} belongs to another running bridge, or is not a socket: give --control another path`, { cause: error });
     }
     return new ControlServer(path, handlers, listener);
   }
@@ -65,22 +65,22 @@ export class ControlServer implements Disposable {
 function prepareDirectory(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   if (directory !== `/tmp/scanout-bridge-${process.getuid!()}`) return;
-  // Anybody could have made this one first.
+  // Another user may have created this directory in /tmp first.
   const found = lstatSync(directory);
   if (!found.isDirectory() || found.uid !== process.getuid!() || (found.mode & 0o077) !== 0) {
-    throw new ControlError('unsafe-directory', `${directory} is not a directory of this user alone: remove it or give --control another path`);
+    throw new ControlError('unsafe-directory', `${directory} must be a directory that only this user can access: remove it or give --control another path`);
   }
 }
 
 async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
-  const gone = new AbortController();
-  client.on('close', () => gone.abort(new ControlError('unreachable', 'the client is gone')));
+  const disconnected = new AbortController();
+  client.on('close', () => disconnected.abort(new ControlError('unreachable', 'the client disconnected')));
   client.setTimeout(IDLE_MS);
   try {
     for await (const line of requestLines(client)) {
-      // An answer may take its time: a client is idle while it neither asks nor reads.
+      // A client that waits for an answer is not idle.
       client.setTimeout(0);
-      const [head, body] = await answer(line, handlers, gone.signal);
+      const [head, body] = await answer(line, handlers, disconnected.signal);
       client.setTimeout(IDLE_MS);
       await send(client, head, body);
     }
@@ -91,7 +91,7 @@ async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
   }
 }
 
-/** The reply to one request. Throws ControlError `malformed`, after which the client is let go. */
+/** The reply to a request. Throws ControlError `malformed`, after which the client is disconnected. */
 async function answer(line: string, handlers: ControlHandlers, signal: AbortSignal): Promise<[head: object, body: Uint8Array | null]> {
   const request = parseRequest(line);
   try {
@@ -110,7 +110,7 @@ function refusal(error: unknown): object {
 
 async function* requestLines(client: Socket): AsyncGenerator<string> {
   let rest = Buffer.alloc(0);
-  // The answer to nonsense still has to go out after this loop was left.
+  // The loop is left on an invalid request, whose answer must still be sent.
   for await (const chunk of client.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     rest = Buffer.concat([rest, chunk]);
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
@@ -118,11 +118,11 @@ async function* requestLines(client: Socket): AsyncGenerator<string> {
       yield rest.toString('utf8', 0, end);
       rest = rest.subarray(end + 1);
     }
-    if (rest.length > MAX_REQUEST) throw new ControlError('malformed', `a request has at most ${MAX_REQUEST} bytes`);
+    if (rest.length > MAX_REQUEST) throw new ControlError('malformed', `a request may have at most ${MAX_REQUEST} bytes`);
   }
 }
 
-/** Resolves when the kernel has taken it all: a client that does not read costs one reply, not many. */
+/** Resolves when the kernel has taken everything, so that a client that does not read costs memory for one reply only. */
 function send(client: Socket, head: object, body: Uint8Array | null): Promise<void> {
   return new Promise((resolve, reject) => {
     const done = (error?: Error | null): void => (error ? reject(error) : resolve());

@@ -9,10 +9,10 @@ import type { Picture } from '../core/picture.ts';
  *
  *     {"command":"stats"}                                  -> {"ok":true,"stats":[...]}
  *     {"command":"screenshot","scanout":0,"cursor":true}   -> {"ok":true,"width":W,"height":H,"bytes":W*H*4} R G B A ...
- *     the same with "quietMs":500,"timeoutMs":30000        -> the same, once nothing has changed for so long
- *     anything the bridge cannot do                        -> {"ok":false,"code":"no-picture","message":"..."}
+ *     the same with "quietMs":500,"timeoutMs":30000        -> the same, once nothing has changed for quietMs
+ *     anything that fails                                  -> {"ok":false,"code":"no-picture","message":"..."}
  *
- * Pixels travel raw: the client makes the PNG, so that the bridge drops no frame for it.
+ * Pixels are sent raw and the client encodes the PNG, so that the bridge drops no frames.
  */
 
 export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'timeout' | 'unreachable' | 'in-use' | 'unsafe-directory' | 'protocol' | 'internal';
@@ -20,7 +20,7 @@ export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'time
 /** A request that failed, on either side of the control socket. */
 export class ControlError extends ScanoutError<ControlErrorCode> {}
 
-/** How long nothing may have changed before a picture is taken, and how long that may take to come. */
+/** How long nothing may change before the picture is taken, and how long to wait for that. */
 interface Stillness {
   readonly quietMs: number;
   readonly timeoutMs: number;
@@ -29,16 +29,16 @@ interface Stillness {
 export interface ScreenshotRequest {
   readonly scanout: number;
   readonly cursor: boolean;
-  /** Absent: the picture of now. */
+  /** Absent: take the picture now. */
   readonly still?: Stillness;
 }
 
 export type ControlRequest = { readonly command: 'stats' } | ({ readonly command: 'screenshot' } & ScreenshotRequest);
 
-/** Nobody waits longer for a screen to stand still. */
+/** The longest wait for a screen to stand still. */
 export const MAX_WAIT_MS = 3_600_000;
 
-/** Longest request line in bytes, its newline aside. */
+/** The longest request line in bytes, without its newline. */
 export const MAX_REQUEST = 4096;
 
 /** Throws ControlError `malformed`. */
@@ -57,10 +57,10 @@ export function parseRequest(line: string): ControlRequest {
 
 function parseScreenshot(request: object): ControlRequest {
   const { scanout = 0, cursor = true, quietMs, timeoutMs } = request as Readonly<Record<string, unknown>>;
-  if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0) throw new ControlError('malformed', '"scanout" is a number from 0 on');
-  if (typeof cursor !== 'boolean') throw new ControlError('malformed', '"cursor" is true or false');
+  if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0) throw new ControlError('malformed', '"scanout" must be a whole number, 0 or more');
+  if (typeof cursor !== 'boolean') throw new ControlError('malformed', '"cursor" must be true or false');
   if (quietMs === undefined && timeoutMs === undefined) return { command: 'screenshot', scanout, cursor };
-  if (!isWait(quietMs) || !isWait(timeoutMs)) throw new ControlError('malformed', `"quietMs" and "timeoutMs" are given together, whole numbers from 0 to ${MAX_WAIT_MS}`);
+  if (!isWait(quietMs) || !isWait(timeoutMs)) throw new ControlError('malformed', `give "quietMs" and "timeoutMs" together, as whole numbers from 0 to ${MAX_WAIT_MS}`);
   return { command: 'screenshot', scanout, cursor, still: { quietMs, timeoutMs } };
 }
 
@@ -68,7 +68,7 @@ function isWait(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MAX_WAIT_MS;
 }
 
-/** Where a bridge listens, and a client looks, when `--control` is not given. */
+/** Where a bridge listens, and clients connect, without `--control`. */
 export function defaultControlPath(env: NodeJS.ProcessEnv = process.env): string {
   const runtime = env['XDG_RUNTIME_DIR'];
   return runtime ? join(runtime, 'scanout-bridge.sock') : join(`/tmp/scanout-bridge-${process.getuid!()}`, 'control.sock');
@@ -84,13 +84,13 @@ interface Reply {
   readonly body: Uint8Array;
 }
 
-/** The bridge's stats, as it tells them. Throws ControlError. */
+/** Requests the stats of the bridge. Rejects with ControlError. */
 export async function requestStats(path: string): Promise<unknown> {
   const { head } = await request(path, { command: 'stats' });
   return head['stats'];
 }
 
-/** What a scanout's first output shows, now or when it stands still. Throws ControlError. */
+/** Requests the picture on a scanout's first output, now or once it stands still. Rejects with ControlError. */
 export async function requestScreenshot(path: string, { still, ...what }: ScreenshotRequest): Promise<Picture> {
   const { head, body } = await request(path, { command: 'screenshot', ...what, ...still }, still?.timeoutMs);
   const { width, height } = head;
@@ -100,10 +100,10 @@ export async function requestScreenshot(path: string, { still, ...what }: Screen
   return { width, height, data: body };
 }
 
-/** The bridge may take `itsMs` to have an answer. */
-async function request(path: string, what: object, itsMs = 0): Promise<Reply> {
+/** `answerMs` is how long the bridge may take to answer, in addition to the transfer. */
+async function request(path: string, what: object, answerMs = 0): Promise<Reply> {
   const socket = connect(path);
-  const timeoutMs = TIMEOUT_MS + itsMs;
+  const timeoutMs = TIMEOUT_MS + answerMs;
   socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no answer within ${timeoutMs / 1000} seconds`)));
   socket.write(`${JSON.stringify(what)}\n`);
   try {
@@ -112,7 +112,7 @@ async function request(path: string, what: object, itsMs = 0): Promise<Reply> {
     if (cause instanceof ControlError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
     const isAbsent = code === 'ENOENT' || code === 'ECONNREFUSED';
-    throw new ControlError('unreachable', isAbsent ? `no bridge answers at ${path}: start \`scanout run\`, or give its --control path` : `${path}: ${message}`, { cause });
+    throw new ControlError('unreachable', isAbsent ? `no bridge answers at ${path}: start \`scanout run\`, or give the path of its control socket with --control` : `${path}: ${message}`, { cause });
   } finally {
     socket.destroy();
   }
@@ -136,10 +136,10 @@ async function readReply(stream: AsyncIterable<Buffer>, path: string): Promise<R
       chunks.splice(0, chunks.length, rest);
       length = rest.length;
     }
-    if (!head && length > MAX_HEAD) throw new ControlError('protocol', `${path} answered without a first line`);
+    if (!head && length > MAX_HEAD) throw new ControlError('protocol', `${path}: the answer has no first line`);
     if (head && length >= wanted) return { head, body: Buffer.concat(chunks).subarray(0, wanted) };
   }
-  throw new ControlError('protocol', `${path} hung up before its answer was complete`);
+  throw new ControlError('protocol', `${path}: the connection closed before the answer was complete`);
 }
 
 function parseHead(line: string, path: string): Readonly<Record<string, unknown>> {
@@ -147,9 +147,9 @@ function parseHead(line: string, path: string): Readonly<Record<string, unknown>
   try {
     head = JSON.parse(line);
   } catch (cause) {
-    throw new ControlError('protocol', `${path} does not answer like a bridge`, { cause });
+    throw new ControlError('protocol', `${path}: the answer is not that of a bridge`, { cause });
   }
-  if (typeof head !== 'object' || head === null) throw new ControlError('protocol', `${path} does not answer like a bridge`);
+  if (typeof head !== 'object' || head === null) throw new ControlError('protocol', `${path}: the answer is not that of a bridge`);
   const { ok, code, message } = head as Record<string, unknown>;
   if (ok !== true) throw new ControlError((code ?? 'protocol') as ControlErrorCode, String(message));
   return head as Record<string, unknown>;
@@ -158,7 +158,7 @@ function parseHead(line: string, path: string): Readonly<Record<string, unknown>
 function bodyLength(head: Readonly<Record<string, unknown>>, path: string): number {
   const { bytes = 0 } = head;
   if (typeof bytes !== 'number' || !Number.isInteger(bytes) || bytes < 0 || bytes > MAX_BODY) {
-    throw new ControlError('protocol', `${path} announced ${String(bytes)} bytes`);
+    throw new ControlError('protocol', `${path}: the answer announces ${String(bytes)} bytes`);
   }
   return bytes;
 }

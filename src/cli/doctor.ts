@@ -3,7 +3,7 @@ import type { Rung } from '../bridge/plane-buffers.ts';
 import type { UdmabufError } from '../sys/udmabuf.ts';
 import { type Card, type Check, checkCards, checkDrm, checkKmsLibraries, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland, readCards } from './machine.ts';
 
-/** Which way a kind of guest picture takes to an output on this machine; `none`: the output cannot be had. */
+/** How pictures of a guest would reach an output on this machine; rung `none` if the output is unavailable. */
 export interface Prospect {
   readonly output: string;
   readonly rung: Rung | 'none';
@@ -13,7 +13,7 @@ export interface Prospect {
 
 export function command(): Command {
   return new Command('doctor')
-    .option('--json', 'as JSON')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  $ scanout doctor')
     .action(async ({ json }: { json?: true }) => {
       const { reason, ...udmabuf } = checkUdmabuf();
@@ -26,37 +26,37 @@ export function command(): Command {
     });
 }
 
-/** `reason` is why this machine makes no dma-bufs of guest pages; null if it does. */
+/** `reason` is why this machine cannot make dma-bufs of guest pages; null if it can. */
 export function prospects(reason: UdmabufError | null, cards: readonly Card[], compositor: Check): Prospect[] {
   const copied: Omit<Prospect, 'output'> | null = reason && {
     rung: 'shadow',
-    why: `no dma-buf of guest pages (${reason.code}): what changed is copied, once`,
+    why: `no dma-buf of guest pages (${reason.code}): changed pixels are copied once`,
     todo: 'make udmabuf work, see above',
   };
   return [
-    { output: 'headless', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats but XRGB8888 and ARGB8888 are copied' }) },
-    { output: 'vmm', rung: 'direct', why: "what changed is written from the guest's pages to the VMM's socket" },
+    { output: 'headless', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats other than XRGB8888 and ARGB8888 are copied' }) },
+    { output: 'vmm', rung: 'direct', why: "changed pixels are written from the guest's pages to the VMM's socket" },
     { output: 'vmm:dmabuf', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }) },
     { output: 'wayland', ...(compositor.ok ? (copied ?? IN_A_WINDOW) : { rung: 'none', why: compositor.detail }) },
     ...cards.map((card): Prospect => ({ output: `kms:${card.name}`, ...(cardProspect(card) ?? copied ?? ON_A_PLANE) })),
   ];
 }
 
-/** Drivers tell whether they import, not from where: only trying does. */
+/** A driver reports whether it imports dma-bufs, but not from which memory; only an import shows that. */
 const ON_A_PLANE = {
   rung: 'udmabuf',
-  why: 'guest pages become a dma-buf, which a plane shows; hardware that wants memory in one piece refuses it when tried, then what changed is copied',
+  why: 'guest pages become a dma-buf, which a plane shows; hardware that needs contiguous memory refuses it, then changed pixels are copied',
 } as const;
 
-/** Only a window tells what the compositor takes. */
-const IN_A_WINDOW = { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the compositor shows if it has linux-dmabuf and takes the format; else what changed is copied' } as const;
+/** Which dma-bufs the compositor accepts is known only once a window is open. */
+const IN_A_WINDOW = { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the compositor shows if it supports linux-dmabuf and the format; else changed pixels are copied' } as const;
 
-/** What the card itself decides; null if nothing. */
+/** What the card alone determines; null if nothing. */
 function cardProspect({ abilities }: Card): Omit<Prospect, 'output'> | null {
   if ('problem' in abilities) return { rung: 'none', why: abilities.problem, todo: abilities.todo };
   const { driver, isAtomic, importsDmabufs } = abilities;
   if (!isAtomic) return { rung: 'none', why: `${driver} has no atomic modesetting` };
-  return importsDmabufs ? null : { rung: 'shadow', why: `${driver} imports no dma-bufs: what changed is copied, once` };
+  return importsDmabufs ? null : { rung: 'shadow', why: `${driver} imports no dma-bufs: changed pixels are copied once` };
 }
 
 function checksText(checks: readonly Check[]): string {

@@ -11,7 +11,7 @@ import { PAGE_SIZE } from '../sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK, getSeals } from '../sys/memfd.ts';
 import { UdmabufDriver, UdmabufError } from '../sys/udmabuf.ts';
 
-/** One thing of this machine looked at. `todo` says how to get it where it is missing. */
+/** The result of checking one thing on this machine. `todo` says how to get it if it is missing. */
 export interface Check {
   readonly name: string;
   readonly ok: boolean;
@@ -20,10 +20,10 @@ export interface Check {
 }
 
 const PROBE_TIMEOUT_MS = 5000;
-/** A scattered picture of 16 MiB is one mapping a page at worst. */
+/** At worst a picture needs one mapping per page. */
 const ENOUGH_MAPS = 65_530;
 
-/** Makes a dma-buf of one page, as a guest's picture would be. The reason if that fails. */
+/** Makes a dma-buf of one page as for a guest's picture; `reason` is why that failed. */
 export function checkUdmabuf(): Check & { readonly reason: UdmabufError | null } {
   const name = 'udmabuf';
   const driver = UdmabufDriver.open();
@@ -49,9 +49,9 @@ export function checkMemfd(): Check {
   try {
     using memfd = createMemfd('scanout-doctor', PAGE_SIZE);
     const isSealed = (getSeals(memfd) & F_SEAL_SHRINK) !== 0;
-    return { name, ok: isSealed, detail: isSealed ? 'memory files with seals' : 'memory files, but the seal did not stay' };
+    return { name, ok: isSealed, detail: isSealed ? 'memory files with seals' : 'memory files, but a seal was not kept' };
   } catch (error) {
-    return { name, ok: false, detail: String(error), todo: 'a kernel with CONFIG_MEMFD_CREATE' };
+    return { name, ok: false, detail: String(error), todo: 'use a kernel with CONFIG_MEMFD_CREATE' };
   }
 }
 
@@ -63,7 +63,7 @@ export function checkDrm(directory = '/dev/dri'): Check {
   return { name, ok: true, detail };
 }
 
-/** Connects to the compositor of this session, if the environment names one. */
+/** Connects to the compositor that the environment names. */
 export async function checkWayland(env: NodeJS.ProcessEnv = process.env): Promise<Check> {
   const name = 'Wayland compositor';
   const display = env['WAYLAND_DISPLAY'];
@@ -89,28 +89,28 @@ export function checkPixman(): Check {
   const name = 'pixman';
   return ok
     ? { name, ok, detail: 'copies rectangles and converts pixel formats' }
-    : { name, ok, detail: 'libpixman-1.so.0 is missing: copies are slower, formats outputs lack cannot be shown', todo: 'install libpixman-1-0' };
+    : { name, ok, detail: 'libpixman-1.so.0 is missing: copies are slower, and formats that an output lacks cannot be shown', todo: 'install libpixman-1-0' };
 }
 
 export function checkMaxMapCount(path = '/proc/sys/vm/max_map_count'): Check {
   const name = 'vm.max_map_count';
   const count = Number(readFileSync(path, 'utf8'));
   const ok = count >= ENOUGH_MAPS;
-  const detail = `${count} mappings; a guest's picture takes up to one for each page`;
+  const detail = `${count} mappings; a guest's picture needs up to one per page`;
   return ok ? { name, ok, detail } : { name, ok, detail, todo: `sysctl vm.max_map_count=${ENOUGH_MAPS}` };
 }
 
-/** The QEMU binaries on PATH whose device list has a vhost-user GPU, with their versions. */
+/** Finds the QEMU programs on PATH that have a vhost-user GPU, and their versions. */
 export async function checkQemu(env: NodeJS.ProcessEnv = process.env): Promise<Check> {
   const name = 'QEMU with vhost-user-gpu';
   const binaries = (env['PATH'] ?? '')
     .split(delimiter)
     .flatMap((directory) => list(directory).filter((file) => /^qemu-system-(x86_64|aarch64|riscv64)$/.test(file)).map((file) => join(directory, file)));
-  // /bin is often /usr/bin.
+  // /bin is often a link to /usr/bin.
   const distinct = [...new Set(binaries.map((binary) => realpathSync(binary)))];
   const found = (await Promise.all(distinct.map(describeQemu))).filter((text) => text !== null);
   if (found.length > 0) return { name, ok: true, detail: found.join(', ') };
-  const detail = binaries.length === 0 ? 'no qemu-system-* on PATH' : `${binaries.join(', ')} lack the device`;
+  const detail = binaries.length === 0 ? 'no qemu-system-* on PATH' : `${binaries.join(', ')}: no such device`;
   return { name, ok: false, detail, todo: 'install QEMU with vhost-user-gpu-pci (Debian: qemu-system-x86 and qemu-system-gui)' };
 }
 
@@ -142,7 +142,7 @@ export interface CardConnector {
   /** `HDMI-A-1` */
   readonly name: string;
   readonly isConnected: boolean;
-  /** What the monitor calls itself; null if it does not say, or is not there. */
+  /** The monitor's name from its EDID; null if it has none or nothing is plugged in. */
   readonly monitor: string | null;
   /** `1920x1080` */
   readonly preferredMode: string | null;
@@ -156,7 +156,7 @@ export interface Card {
   readonly abilities: CardAbilities | CardProblem;
 }
 
-/** Why a card cannot be asked what it can do. */
+/** Why a card cannot be queried. */
 export interface CardProblem {
   readonly driver: string;
   readonly problem: string;
@@ -164,12 +164,12 @@ export interface CardProblem {
 }
 
 const LIBRARIES = [
-  { soname: 'libgbm.so.1', name: 'libgbm', debian: 'libgbm1', with: 'makes buffers as the graphics card likes them', without: 'copies go to dumb buffers' },
-  { soname: 'libseat.so.1', name: 'libseat', debian: 'libseat1', with: 'shares the screen by virtual terminals, without root', without: 'the bridge must be DRM master by itself' },
-  { soname: 'libudev.so.1', name: 'libudev', debian: 'libudev1', with: 'tells of monitors that come and go', without: 'monitors that come and go are not noticed' },
+  { soname: 'libgbm.so.1', name: 'libgbm', debian: 'libgbm1', with: 'allocates buffers in the layout the graphics card prefers', without: 'copies go to dumb buffers' },
+  { soname: 'libseat.so.1', name: 'libseat', debian: 'libseat1', with: 'shares the screen between virtual terminals without root', without: 'the bridge must become DRM master itself' },
+  { soname: 'libudev.so.1', name: 'libudev', debian: 'libudev1', with: 'reports monitors that are plugged in and out', without: 'monitors that are plugged in or out are not noticed' },
 ] as const;
 
-/** What `--output kms` makes use of where it is there. */
+/** Checks the optional libraries that `--output kms` uses. */
 export function checkKmsLibraries(isThere: (soname: string) => boolean = hasLibrary): Check[] {
   return LIBRARIES.map(({ soname, name, debian, ...library }) =>
     isThere(soname)
@@ -178,7 +178,7 @@ export function checkKmsLibraries(isThere: (soname: string) => boolean = hasLibr
   );
 }
 
-/** Monitors are read from sysfs, which asks nothing of the hardware: as the kernel knows them since it last looked. */
+/** Reads cards and monitors from sysfs as the kernel last saw them, without probing the hardware. */
 export function readCards(sysfs = '/sys/class/drm', devices = '/dev/dri', probe: (path: string) => CardAbilities = probeCard): Card[] {
   const entries = list(sysfs);
   return entries
@@ -186,7 +186,7 @@ export function readCards(sysfs = '/sys/class/drm', devices = '/dev/dri', probe:
     .map((name) => ({
       name,
       connectors: entries
-        // Writeback connectors have no monitor.
+        // A writeback connector has no monitor.
         .filter((entry) => entry.startsWith(`${name}-`) && !entry.startsWith(`${name}-Writeback-`))
         .map((entry) => readConnector(join(sysfs, entry), entry.slice(name.length + 1))),
       abilities: abilitiesOf(join(devices, name), join(sysfs, name), probe),
@@ -207,9 +207,9 @@ function abilitiesOf(path: string, sysfs: string, probe: (path: string) => CardA
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const driver = driverOf(sysfs);
-    if (code === 'EACCES') return { driver, problem: `${path} may not be opened`, todo: 'join the group that owns it (often video), then log in again' };
-    if (code === 'EPERM') return { driver, problem: `${path} may not be opened in this sandbox`, todo: 'add it to the devices that may' };
-    return { driver, problem: message, todo: 'look at the kernel log for what became of the driver' };
+    if (code === 'EACCES') return { driver, problem: `no permission to open ${path}`, todo: 'join the group that owns it (often video), then log in again' };
+    if (code === 'EPERM') return { driver, problem: `this sandbox does not allow ${path} to be opened`, todo: 'allow the device in the sandbox' };
+    return { driver, problem: message, todo: 'check the kernel log for errors of the driver' };
   }
 }
 
@@ -222,7 +222,7 @@ function driverOf(directory: string): string {
   }
 }
 
-/** A row for each card: whether `--output kms` can have it now. */
+/** Checks for each card whether `--output kms` can use it now. */
 export function checkCards(cards: readonly Card[]): Check[] {
   if (cards.length > 0) return cards.map(checkCard);
   return [{ name: 'KMS', ok: false, detail: 'no graphics card', todo: 'needed only to show frames on a monitor of this machine' }];
@@ -236,7 +236,7 @@ function checkCard({ name: card, connectors, abilities }: Card): Check {
   const detail = [
     `${driver}: ${isAtomic ? 'atomic modesetting' : 'no atomic modesetting'}`,
     importsDmabufs ? 'imports dma-bufs' : 'imports no dma-bufs',
-    isFree ? 'free' : 'somebody else is DRM master',
+    isFree ? 'free' : 'another process is DRM master',
   ].join(', ');
   const todo = remedy(connectors, abilities);
   return { name, ok: todo === null, detail: `${detail}; ${monitors}`, ...(todo !== null && { todo }) };
@@ -247,11 +247,11 @@ function describeConnector({ name, isConnected, monitor, preferredMode }: CardCo
   return `${name} (${monitor ?? 'a monitor without a name'}, ${preferredMode ?? 'no modes'})`;
 }
 
-/** What is to be done before `--output kms` can have the card. */
+/** What to do before `--output kms` can use the card; null if nothing. */
 function remedy(connectors: readonly CardConnector[], { isAtomic, isFree }: CardAbilities): string | null {
   if (!isAtomic) return 'use another card, or a driver with atomic modesetting';
   if (!connectors.some(({ isConnected }) => isConnected)) return 'plug in a monitor';
-  if (!isFree) return 'stop the display server that has it, or switch to a free virtual terminal';
+  if (!isFree) return 'stop the display server that uses it, or switch to a free virtual terminal';
   return null;
 }
 

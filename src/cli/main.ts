@@ -7,17 +7,17 @@ import { packageFile } from './package-file.ts';
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
-/** What each command does; its module, with all it needs, is loaded only when it is asked for. */
+/** The commands. The module of a command is loaded only when that command, or its help, is asked for. */
 const commands: Readonly<Record<string, { summary: string; load: () => Promise<{ command: () => Command }> }>> = {
-  run: { summary: "be a guest's GPU and show its screen", load: () => import('./run.ts') },
+  run: { summary: "act as a guest's GPU and show its screen", load: () => import('./run.ts') },
   replay: { summary: 'play a recorded guest session', load: () => import('./replay.ts') },
-  record: { summary: "record a guest's session into a file", load: () => import('./record.ts') },
-  screenshot: { summary: "save a running bridge's picture as PNG", load: () => import('./screenshot.ts') },
-  compare: { summary: 'compare two pictures and say what differs', load: () => import('./compare.ts') },
-  report: { summary: 'make one HTML file of the screenshots a test run compared', load: () => import('./report.ts') },
-  stats: { summary: 'tell what a running bridge does', load: () => import('./stats.ts') },
-  doctor: { summary: 'tell what this machine offers, and which way frames will take', load: () => import('./doctor.ts') },
-  'qemu-args': { summary: 'print the QEMU flags for a socket', load: () => import('./qemu-args.ts') },
+  record: { summary: "act as a guest's GPU and record its session to a file", load: () => import('./record.ts') },
+  screenshot: { summary: 'save the picture of a running bridge as a PNG', load: () => import('./screenshot.ts') },
+  compare: { summary: 'compare two pictures and describe the difference', load: () => import('./compare.ts') },
+  report: { summary: 'write an HTML report of the screenshots that a test run compared', load: () => import('./report.ts') },
+  stats: { summary: 'show statistics of a running bridge', load: () => import('./stats.ts') },
+  doctor: { summary: 'check this machine and show which display path frames will use', load: () => import('./doctor.ts') },
+  'qemu-args': { summary: 'print the QEMU flags that connect a guest to a bridge', load: () => import('./qemu-args.ts') },
 };
 
 async function main(args: readonly string[]): Promise<void> {
@@ -25,8 +25,8 @@ async function main(args: readonly string[]): Promise<void> {
     .description("Shows a virtual machine's screen without copying it.")
     .version(version())
     .exitOverride()
-    .showHelpAfterError('(--help shows the options and an example)')
-    .addHelpText('after', '\nExample:\n  $ scanout replay\n  $ scanout run --guest vhost-user:/tmp/gpu.sock --output headless:1280x800');
+    .showHelpAfterError('(run with --help for the options and an example)')
+    .addHelpText('after', '\nExamples:\n  $ scanout replay\n  $ scanout run --guest vhost-user:/tmp/gpu.sock --output headless:1280x800');
   const wanted = args[0] === 'help' ? args[1] : args[0];
   for (const [name, { summary, load }] of Object.entries(commands)) {
     const command = name === wanted ? (await load()).command() : new Command(name);
@@ -39,7 +39,7 @@ function version(): string {
   return (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;
 }
 
-/** Reports and returns the exit code: 2 for a command line that cannot be used, 1 for what failed. */
+/** Prints an error and returns the exit code: 2 for an invalid command line, 1 for any other failure. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
     const isAnswer = error.code === 'commander.helpDisplayed' || error.code === 'commander.version' || (error.code === 'commander.help' && error.exitCode === 0);

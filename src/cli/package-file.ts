@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A file of this package, whether we run from src or from dist: the root has the package.json. */
+/** The path of a file of this package, whether this module runs from src or from dist: the package's root has the package.json. */
 export function packageFile(path: string): string {
   let root = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(root, 'package.json'))) root = dirname(root);

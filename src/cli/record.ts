@@ -3,7 +3,7 @@ import { runSession, sessionCommand } from './run.ts';
 
 export function command(): Command {
   return sessionCommand('record')
-    .argument('<file>', 'the recording; it is complete when the command ends (Ctrl-C)')
+    .argument('<file>', 'the file to write; it is complete when the command exits (Ctrl-C)')
     .addHelpText('after', '\nExample:\n  $ scanout record --guest vhost-user:/tmp/gpu.sock /tmp/session.scanout')
     .action(async (file: string, options: Parameters<typeof runSession>[0]) => runSession(options, file));
 }

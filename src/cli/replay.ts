@@ -13,10 +13,10 @@ import { openReplay, type Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { endSignal, hasTrueColour, logLevelOption, Progress, renderPicture, stderrLog } from './terminal.ts';
 import { packageFile } from './package-file.ts';
-import { type OutputSpec, parseOutputSpec, windowsAmong } from './specs.ts';
+import { formsHelp, type OutputSpec, parseOutputSpec, REPLAY_OUTPUTS, windowsAmong } from './specs.ts';
 import { openWindows, Screens } from './screens.ts';
 
-/** The guest that comes with the package: a Linux console booting. */
+/** The recording that comes with the package: a Linux console booting. */
 const EMBEDDED = 'fixtures/console-boot.scanout';
 
 const MODE_IF_UNKNOWN = { width: 1280, height: 800, refreshMhz: 60_000 };
@@ -32,11 +32,16 @@ interface Options {
 
 export function command(): Command {
   return new Command('replay')
-    .argument('[file]', 'a recording of `scanout record`; the one that comes with scanout if left out')
-    .option('--output <spec>', "headless:WIDTHxHEIGHT[@HZ], one for each recorded monitor, kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]], or wayland[:DISPLAY][,fullscreen][,scale=N][,title=TEXT], which stays until its window is closed; may be repeated (default: headless, as the recorded monitors were)", (spec: string, before?: string[]) => [...(before ?? []), spec])
-    .option('--fast', 'as fast as the outputs take it, not at the recorded speed (always, without a file)')
-    .option('--png <file>', "where to write the first headless output's last picture")
+    .argument('[file]', 'a recording made by `scanout record` (default: the one that comes with scanout)')
+    .option(
+      '--output <spec>',
+      'where to show the recording, see Outputs; may be repeated, headless outputs once for each recorded monitor (default: headless, like the recorded monitors)',
+      (spec: string, before?: string[]) => [...(before ?? []), spec],
+    )
+    .option('--fast', 'play as fast as the outputs can, not at the recorded speed (always so without a file)')
+    .option('--png <file>', 'write the last picture of the first headless output to this file')
     .addOption(logLevelOption().default('warn'))
+    .addHelpText('after', `${formsHelp('Outputs', REPLAY_OUTPUTS)}\n\nA window stays open until it is closed.`)
     .addHelpText('after', '\nExample:\n  $ scanout replay --fast --png /tmp/screen.png')
     .action(replay);
 }
@@ -44,16 +49,16 @@ export function command(): Command {
 async function replay(file: string | undefined, options: Options): Promise<void> {
   const log = stderrLog(options.logLevel);
   const specs = options.output?.map(parseOutputSpec) ?? null;
-  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; write headless:WIDTHxHEIGHT[@HZ], wayland or kms');
+  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; use headless:WIDTHxHEIGHT[@HZ], wayland or kms');
   if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
-    throw new UsageError('--png: the picture is that of a headless output; add --output headless:WIDTHxHEIGHT, which may stand beside others');
+    throw new UsageError('--png: needs a headless output; add --output headless:WIDTHxHEIGHT, which can be combined with other outputs');
   }
-  // Without a file there is a picture to show for it all the same.
+  // Without a file this is a demonstration, which always writes a picture.
   const input = file ?? packageFile(EMBEDDED);
   const png = options.png ?? (file === undefined ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`) : null);
   const played = await play(input, specs, options.fast ?? file === undefined, log);
   if ('endedBy' in played) {
-    // What waits for this command is to know that it did not do all of its work.
+    // The caller should see that the recording was not played to its end.
     if (played.endedBy !== 'window') process.kill(process.pid, played.endedBy);
     return;
   }
@@ -70,9 +75,8 @@ async function replay(file: string | undefined, options: Options): Promise<void>
 }
 
 /**
- * Plays a whole recording, unless a signal or the user, who closes the window, ends it. The picture
- * is the first headless output's last one, even if it went dark after. All screens are as before
- * when this is over.
+ * Plays a recording until its end, a signal, or the user closes the window. The picture is the last one of the first
+ * headless output, even if the guest then turned it off. All screens are restored before this resolves.
  */
 async function play(file: string, specs: readonly OutputSpec[] | null, fast: boolean, log: Log): Promise<{ picture: Picture | null } | { endedBy: NodeJS.Signals | 'window' }> {
   using stack = new DisposableStack();

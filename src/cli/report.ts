@@ -4,8 +4,8 @@ import { resultsDirectory, writeReport } from '../../display/picture/results.ts'
 
 export function command(): Command {
   return new Command('report')
-    .argument('[directory]', 'where the run kept its results', resultsDirectory())
-    .option('-o, --output <report.html>', 'the file to write; default: report.html in that directory')
+    .argument('[directory]', 'the results folder of the run', resultsDirectory())
+    .option('-o, --output <report.html>', 'the file to write (default: report.html in the directory)')
     .addHelpText('after', '\nExample:\n  $ scanout report test-results/scanout --output /tmp/report.html')
     .action(async (directory: string, { output = join(directory, 'report.html') }: { output?: string }) => {
       const count = await writeReport(directory, output);

@@ -6,12 +6,12 @@ import { ControlError, defaultControlPath } from './control.ts';
 import { type ControlHandlers, ControlServer } from './control-server.ts';
 import { openWindows } from './screens.ts';
 import { Session } from './session.ts';
-import { GUEST_FORMS, INPUT_FORMS, OUTPUT_FORMS, parseByteSize, parseGuestSpec, parseInputSpecs, parseOutputSpec, parseScale, parseWhenOff, WHEN_OFF_FORMS, windowsAmong, withBackground } from './specs.ts';
+import { formsHelp, GUEST_FORMS, INPUT_FORMS, OUTPUTS, parseByteSize, parseGuestSpec, parseInputSpecs, parseOutputSpec, parseScale, parseWhenOff, WHEN_OFF_FORMS, windowsAmong, withBackground } from './specs.ts';
 import { endSignal, logLevelOption, stderrLog } from './terminal.ts';
 
 export function command(): Command {
   return sessionCommand('run')
-    .option('--record <file>', "record the guest's session while it runs")
+    .option('--record <file>', "also record the guest's session to this file")
     .addHelpText('after', '\nExample:\n  $ scanout run --guest vhost-user:/tmp/gpu.sock --output headless:1280x800@60 --when-off last')
     .action(async (options: Parameters<typeof runSession>[0] & { record?: string }) => runSession(options, options.record));
 }
@@ -34,24 +34,25 @@ interface Options {
   logLevel: LogLevel;
 }
 
-/** The options `run` and `record` have in common. */
+/** A command with the options that `run` and `record` share. */
 export function sessionCommand(name: string): Command {
   return new Command(name)
-    .requiredOption('--guest <spec>', GUEST_FORMS)
-    .option('--output <spec>', `${OUTPUT_FORMS}; may be repeated (default: ${DEFAULT_OUTPUT})`, repeated)
-    .option('--input <spec>', `${INPUT_FORMS}; the guest's input devices, for outputs that people do something at; may be repeated`, repeated)
-    .option('--when-off <picture>', `what screens show while the guest shows nothing (it reboots, or is gone): ${WHEN_OFF_FORMS} (default: last in windows, else black)`)
-    .option('--fullscreen', 'windows fill the screen')
+    .requiredOption('--guest <spec>', `where the guest's VMM connects: ${GUEST_FORMS}`)
+    .option('--output <spec>', `where to show the guest, see Outputs; may be repeated (default: ${DEFAULT_OUTPUT})`, repeated)
+    .option('--input <spec>', `the guest's input devices, for windows and monitors: ${INPUT_FORMS}; may be repeated`, repeated)
+    .option('--when-off <picture>', `what to show while the guest shows nothing, for example when it reboots: ${WHEN_OFF_FORMS} (default: last in windows, else black)`)
+    .option('--fullscreen', 'make windows fullscreen')
     .option('--scale <number>', 'screen pixels per guest pixel in windows (default: 1)', parseWindowScale)
-    .option('--title <text>', 'of windows')
-    .option('--control <socket>', `where \`scanout screenshot\` and \`scanout stats\` ask (default: ${defaultControlPath()})`)
-    .option('--scanouts <number>', "the guest's monitors, 1 to 16 (default: one for each headless output and monitor)", parseScanouts)
-    .option('--max-guest-memory <size>', 'host memory the guest can cause to be used', '512M')
-    .addOption(new Option('--zero-copy <pages>', 'guest pages that outputs may show as they are').choices(['auto', 'blobs', 'off']).default('auto'))
-    .addOption(logLevelOption());
+    .option('--title <text>', 'title of the windows')
+    .option('--control <socket>', `control socket for \`scanout screenshot\` and \`scanout stats\` (default: ${defaultControlPath()})`)
+    .option('--scanouts <number>', "how many monitors the guest has, 1 to 16 (default: one for each headless output and connected monitor)", parseScanouts)
+    .option('--max-guest-memory <size>', 'limit of the host memory that the guest can make this process use', '512M')
+    .addOption(new Option('--zero-copy <pages>', 'which guest pages outputs may show without a copy').choices(['auto', 'blobs', 'off']).default('auto'))
+    .addOption(logLevelOption())
+    .addHelpText('after', formsHelp('Outputs', OUTPUTS));
 }
 
-/** Runs a session until SIGINT, SIGTERM, or the user has closed its last window. */
+/** Runs a session until SIGINT, SIGTERM, or the user closes its last window. Records it to a file if `record` is given. */
 export async function runSession(options: Options, record?: string): Promise<void> {
   const log = stderrLog(options.logLevel);
   const guest = parseGuestSpec(options.guest);
@@ -69,7 +70,7 @@ export async function runSession(options: Options, record?: string): Promise<voi
     inputs,
     ...(windows && { windows }),
     keepLast: whenOff === 'last',
-    // Its owner may look; a screen that others look at goes dark.
+    // A window is private to its user; other screens turn black by default.
     windowKeepsLast: whenOff === 'last' || options.whenOff === undefined,
     maxGuestMemory: parseByteSize(options.maxGuestMemory, '--max-guest-memory'),
     zeroCopy: options.zeroCopy,
@@ -82,14 +83,14 @@ export async function runSession(options: Options, record?: string): Promise<voi
   if (control) stack.use(control);
   if ('socket' in guest) {
     const inputSockets = inputs.flatMap(({ from }) => ('socket' in from ? [` --input ${from.socket}`] : []));
-    console.log(`listening on ${guest.socket}\n  QEMU's flags for it: scanout qemu-args --socket ${guest.socket}${inputSockets.join('')} --memory 2G`);
+    console.log(`listening on ${guest.socket}\n  QEMU flags: scanout qemu-args --socket ${guest.socket}${inputSockets.join('')} --memory 2G`);
   } else {
     console.log(`listening on inherited descriptor ${guest.fd}`);
   }
-  log('info', `${await Promise.race([endSignal(), closed])}: ending`);
+  log('info', `exiting: ${await Promise.race([endSignal(), closed])}`);
 }
 
-/** At a path that was asked for it must work; the default one may belong to another bridge. */
+/** Throws if `path` was given and cannot be used. The default path may belong to another bridge; then returns null. */
 function openControl(path: string | undefined, session: Session, warn: (message: string) => void): ControlServer | null {
   const handlers: ControlHandlers = { stats: () => session.stats(), screenshot: (request, signal) => session.screenshot(request, signal) };
   try {

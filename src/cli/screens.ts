@@ -14,7 +14,7 @@ export interface Assigned {
   readonly scanout: number;
 }
 
-/** The outputs that are there from the start: headless ones, then the connectors for this machine's monitors. */
+/** The outputs that exist from the start: the headless ones, then the connectors of this machine's graphics cards. */
 export class Screens implements Disposable {
   readonly headless: readonly HeadlessOutput[];
   readonly monitors: readonly Output[];
@@ -29,23 +29,23 @@ export class Screens implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Throws UsageError for outputs that cannot be, KmsError for monitors that cannot be had. */
+  /** Throws UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
   static open(specs: readonly OutputSpec[], log: Log): Screens {
-    if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: the VMM's display is given once, it shows every scanout");
+    if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
     const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
     if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
-      throw new UsageError('--output kms: a card is given once, it shows on all its monitors; name each of several cards, as in kms:card1');
+      throw new UsageError('--output kms: give a card once, it is shown on all its monitors; with several cards name each, as in kms:card1');
     }
     using stack = new DisposableStack();
     return new Screens(specs, log, stack);
   }
 
-  /** As many as there are pictures to see now: the headless outputs and the monitors that are plugged in, and at least one. */
+  /** The number of headless outputs and of monitors that are plugged in; at least 1. */
   get defaultScanouts(): number {
-    return Math.max(1, this.headless.length + this.monitors.filter(isLit).length);
+    return Math.max(1, this.headless.length + this.monitors.filter(hasMonitor).length);
   }
 
-  /** UsageError if there are too few for the headless outputs. */
+  /** Assigns scanouts to outputs. Throws UsageError if there are fewer scanouts than headless outputs. */
   assign(scanouts: number): Assigned[] {
     return assignScanouts(this.headless, this.monitors, scanouts);
   }
@@ -56,24 +56,24 @@ export class Screens implements Disposable {
 }
 
 /**
- * The scanout of each output. Every headless output has its own; monitors share what is left, or
- * all, if the guest has fewer: first those plugged in, then connectors that wait for one.
+ * Assigns a scanout to each output. Every headless output has its own. Monitors share the scanouts that are left, or
+ * all of them if none are left: first the monitors that are plugged in, then connectors without one.
  */
 export function assignScanouts(headless: readonly Output[], monitors: readonly Output[], scanouts: number): Assigned[] {
-  if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or leave outputs out`);
+  if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or remove outputs`);
   const first = headless.length < scanouts ? headless.length : 0;
-  const litFirst = [...monitors.filter(isLit), ...monitors.filter((output) => !isLit(output))];
+  const connectedFirst = [...monitors.filter(hasMonitor), ...monitors.filter((output) => !hasMonitor(output))];
   return [
     ...headless.map((output, scanout) => ({ output, scanout })),
-    ...litFirst.map((output, index) => ({ output, scanout: first + (index % (scanouts - first)) })),
+    ...connectedFirst.map((output, index) => ({ output, scanout: first + (index % (scanouts - first)) })),
   ];
 }
 
-function isLit({ monitor }: Output): boolean {
+function hasMonitor({ monitor }: Output): boolean {
   return monitor !== null;
 }
 
-/** What `spec` asks for; the caller's. Rejects as `WaylandWindows.connect` does. */
+/** Opens the windows that `spec` asks for. The caller owns them. Rejects as `WaylandWindows.connect` does. */
 export function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
   return WaylandWindows.connect({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }

@@ -13,7 +13,7 @@ interface Options {
 }
 
 function parseIndex(text: string): number {
-  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('write a whole number from 0 on.');
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('write a whole number, 0 or more.');
   return Number(text);
 }
 
@@ -25,14 +25,14 @@ function parseMs(text: string): number {
 
 export function command(): Command {
   return new Command('screenshot')
-    .argument('<out.png>', 'where to write the picture')
+    .argument('<out.png>', 'the file to write')
     .option('--control <socket>', 'control socket of the bridge', defaultControlPath())
-    .option('--scanout <number>', "which of the guest's monitors, from 0", parseIndex, 0)
-    .option('--no-cursor', 'leave the hardware cursor out')
-    .option('--wait-stable', 'wait until nothing changes any more')
-    .addOption(new Option('--quiet-ms <ms>', `nothing has changed for so long (default: ${DEFAULT_QUIET_MS})`).argParser(parseMs).implies({ waitStable: true }))
-    .addOption(new Option('--timeout-ms <ms>', `fail if that takes longer, and say what keeps changing (default: ${DEFAULT_TIMEOUT_MS})`).argParser(parseMs).implies({ waitStable: true }))
-    .addHelpText('after', '\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png')
+    .option('--scanout <number>', "which of the guest's monitors, counted from 0", parseIndex, 0)
+    .option('--no-cursor', 'omit the hardware cursor')
+    .option('--wait-stable', 'wait until the picture stands still')
+    .addOption(new Option('--quiet-ms <ms>', `how long nothing may change (default: ${DEFAULT_QUIET_MS})`).argParser(parseMs).implies({ waitStable: true }))
+    .addOption(new Option('--timeout-ms <ms>', `how long to wait before failing with a description of what keeps changing (default: ${DEFAULT_TIMEOUT_MS})`).argParser(parseMs).implies({ waitStable: true }))
+    .addHelpText('after', '\nThe bridge is a running `scanout run` or `scanout record` with a headless output.\n\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png')
     .action(async (path: string, { control, scanout, cursor, waitStable, quietMs = DEFAULT_QUIET_MS, timeoutMs = DEFAULT_TIMEOUT_MS }: Options) => {
       const picture = await requestScreenshot(control, { scanout, cursor, ...(waitStable && { still: { quietMs, timeoutMs } }) });
       await writePng(path, picture);

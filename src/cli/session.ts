@@ -20,16 +20,16 @@ import { ControlError, type ScreenshotRequest } from './control.ts';
 import type { GuestSpec, InputSpec, OutputSpec } from './specs.ts';
 import { Screens } from './screens.ts';
 
-/** A socket for the guest's VMM cannot be had; `code` is the errno. */
+/** The socket for the guest's VMM cannot be opened; `code` is the errno. */
 export class GuestSocketError extends ScanoutError {}
 
 const REMEDIES: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'somebody listens there already, or it is no socket',
+  EADDRINUSE: 'another process listens on it, or it is not a socket',
   ENOENT: 'its directory does not exist',
   EACCES: 'no permission to write to its directory',
   ENAMETOOLONG: 'a socket path has at most 107 bytes',
-  EBADF: 'nothing is open there; the parent process must leave it open for us',
-  ENOTSOCK: 'it is no socket',
+  EBADF: 'it is not open; the parent process must pass it to this one',
+  ENOTSOCK: 'it is not a socket',
 };
 
 export interface SessionOptions {
@@ -37,18 +37,18 @@ export interface SessionOptions {
   /** Each headless output and each monitor shows one scanout, in order; the VMM's display shows all of them. */
   readonly outputs: readonly OutputSpec[];
   readonly inputs?: readonly InputSpec[];
-  /** The caller's, with a window for each scanout; disposed after the session. */
+  /** Opens a window for each scanout. Owned by the caller, who disposes it after the session. */
   readonly windows?: WaylandWindows;
-  /** Screens keep a guest's last picture when it shows none; default: they go dark. */
+  /** Screens keep the last picture when the guest shows nothing; default: they turn off. */
   readonly keepLast?: boolean;
-  /** The same of the first window; default: as the others. */
+  /** The same for the first window; default: `keepLast`. */
   readonly windowKeepsLast?: boolean;
-  /** Default: one for each headless output and each monitor plugged in, and at least one. */
+  /** Default: one for each headless output and each monitor that is plugged in, at least one. */
   readonly scanouts?: number;
-  /** Bytes. */
+  /** Limit of the host memory that the guest can cause, in bytes. */
   readonly maxGuestMemory: number;
   readonly zeroCopy: ZeroCopy;
-  /** File to record the session into. */
+  /** The file to record the session to. */
   readonly record?: string;
   readonly log: Log;
 }
@@ -58,7 +58,7 @@ export interface SessionStats {
   readonly scanouts: readonly ScanoutStats[];
 }
 
-/** A guest that may come and go, and the outputs that show it: what `scanout run` runs. */
+/** What `scanout run` runs: a guest, which may disconnect and reconnect, and the outputs that show it. */
 export class Session implements Disposable {
   readonly headless: readonly HeadlessOutput[];
   readonly #options: SessionOptions;
@@ -74,7 +74,7 @@ export class Session implements Disposable {
     this.headless = screens.headless;
     const scanouts = options.scanouts ?? screens.defaultScanouts;
     const shown = screens.assign(scanouts);
-    const onFailed = (error: Error): void => log('error', `the recording ends here: ${error.message}`);
+    const onFailed = (error: Error): void => log('error', `the recording stopped: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
     const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
     this.#guest = stack.use(withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })));
@@ -82,13 +82,13 @@ export class Session implements Disposable {
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
     this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, ...(input && { input }) }));
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
-    // The first window stays; the others close when the guest turns their scanouts off.
+    // The first window stays open; the others close when the guest turns their scanouts off.
     const { keepLast = false, windowKeepsLast = keepLast } = options;
     options.windows?.open(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, { keepLast: index === 0 && windowKeepsLast }));
     this.#stack = stack.move();
   }
 
-  /** Throws UsageError for outputs that cannot be, KmsError for monitors that cannot be had; GuestSocketError if the guest's socket cannot be had. */
+  /** Throws UsageError for invalid outputs, KmsError if a graphics card cannot be used, GuestSocketError if a socket cannot be opened. */
   static open(options: SessionOptions): Session {
     using stack = new DisposableStack();
     return new Session(options, stack);
@@ -101,7 +101,7 @@ export class Session implements Disposable {
   /** Rejects with ControlError `no-scanout`, `no-picture`, `timeout`, or the reason of the signal. */
   async screenshot({ scanout, cursor, still }: ScreenshotRequest, signal?: AbortSignal): Promise<Picture> {
     const output = this.headless[scanout];
-    if (!output) throw new ControlError('no-scanout', `scanout ${scanout} is on no headless output; ${this.headless.length} of them are`);
+    if (!output) throw new ControlError('no-scanout', `scanout ${scanout} has no headless output to take a screenshot of; scanouts with one: ${this.headless.length}`);
     if (still) return stillPicture(output, { cursor, ...still, ...(signal && { signal }) });
     const picture = output.capture({ cursor });
     if (!picture) throw new ControlError('no-picture', `scanout ${scanout} is off: the guest shows nothing yet`);
@@ -112,7 +112,7 @@ export class Session implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-  /** The VMM tells its monitors when asked, and nothing when they change: so it is asked whenever the guest asks. */
+  /** A VMM answers requests for its monitors but does not report changes, so it is asked whenever the guest asks. */
   #vmmHooks(): Pick<VhostUserGuestOptions, 'onDisplaySocket' | 'refreshMonitors'> {
     const spec = this.#options.outputs.find(({ kind }) => kind === 'vmm');
     if (spec?.kind !== 'vmm') return {};
@@ -128,7 +128,7 @@ export class Session implements Disposable {
     };
   }
 
-  /** Consumes `fd`. The display of before is over: the VMM replaces its socket. */
+  /** Consumes `fd`. Replaces the previous display, whose socket the VMM has closed. */
   async #showOnVmm(fd: OwnedFd, dmabuf: boolean): Promise<void> {
     const { log } = this.#options;
     try {
@@ -141,7 +141,7 @@ export class Session implements Disposable {
       this.#vmm?.[Symbol.dispose]();
       this.#vmm = display;
       display.outputs.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
-      log('info', "the VMM's own display shows the guest too");
+      log('info', "the guest is shown on the VMM's own display");
     } catch (error) {
       log('warn', `the VMM's own display cannot be used: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -157,7 +157,7 @@ async function stillPicture(output: HeadlessOutput, options: WaitForStableOption
   }
 }
 
-/** Null if the guest is to have no input devices. */
+/** Null without input devices. */
 function openInput(specs: readonly InputSpec[], log: Log, stack: DisposableStack): GuestInput | null {
   if (specs.length === 0) return null;
   const input = stack.use(new VhostUserInput({ log }));

@@ -4,14 +4,14 @@ import type { InputKind } from '../guest/vhost-user/input.ts';
 
 const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
-/** `512M`, `2G`: a positive number of bytes. Throws UsageError; `what` names the option. */
+/** Parses `512M` or `2G` to a positive number of bytes. Throws UsageError with the name of the option, `what`. */
 export function parseByteSize(text: string, what: string): number {
   const match = /^([1-9]\d{0,6})([KMGT])i?B?$/i.exec(text);
-  if (!match) throw new UsageError(`${what}: '${text}' is not a size; write a whole number and K, M, G or T, such as 512M or 2G`);
+  if (!match) throw new UsageError(`${what}: '${text}' is not a size; write a whole number followed by K, M, G or T, such as 512M or 2G`);
   return Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
 }
 
-/** Where the guest's VMM comes from: a socket to listen on, or one this process was started with. */
+/** Where the guest's VMM connects: a socket to listen on, or a descriptor that this process inherited. */
 export type GuestSpec = { readonly socket: string } | { readonly fd: number };
 
 export const GUEST_FORMS = 'vhost-user:SOCKET (vhost-user:/tmp/gpu.sock) or vhost-user:fd=N (vhost-user:fd=3)';
@@ -25,25 +25,25 @@ export function parseGuestSpec(text: string): GuestSpec {
   return parseSocket('--guest', rest, GUEST_FORMS);
 }
 
-/** What stands after `vhost-user:` in an option that has these forms. Throws UsageError. */
+/** Parses the text after `vhost-user:` in an option. Throws UsageError, which lists `forms`. */
 function parseSocket(option: string, text: string, forms: string): GuestSpec {
-  if (text.includes('\0')) throw new UsageError(`${option}: a path has no zero bytes; write ${forms}`);
+  if (text.includes('\0')) throw new UsageError(`${option}: a path cannot contain zero bytes; write ${forms}`);
   if (!text.startsWith('fd=')) return { socket: text };
   const fd = /^fd=(\d{1,7})$/.exec(text)?.[1];
   if (fd === undefined || Number(fd) < FIRST_AFTER_STDIO) {
-    throw new UsageError(`${option}: '${text}' is no inherited socket; its number is ${FIRST_AFTER_STDIO} or more: ${forms}`);
+    throw new UsageError(`${option}: '${text}' is not an inherited descriptor, which has a number of ${FIRST_AFTER_STDIO} or more; write ${forms}`);
   }
   return { fd: Number(fd) };
 }
 
-/** A device of the guest, and where the VMM that wants it comes from. */
+/** An input device of the guest, and where its VMM connects. */
 export interface InputSpec {
   readonly kind: InputKind;
   readonly from: GuestSpec;
 }
 
 export const INPUT_FORMS =
-  'vhost-user:SOCKET (keyboard and pointer; vhost-user:/tmp/input.sock) or vhost-user:SOCKET,kind=touch (touchscreen); fd=N instead of SOCKET is an inherited one';
+  'vhost-user:SOCKET (keyboard and pointer; vhost-user:/tmp/input.sock) or vhost-user:SOCKET,kind=touch (touchscreen); fd=N instead of SOCKET is an inherited descriptor';
 
 /** Throws UsageError. */
 export function parseInputSpec(text: string): InputSpec {
@@ -52,10 +52,10 @@ export function parseInputSpec(text: string): InputSpec {
   return { kind, from: parseSocket('--input', socket, INPUT_FORMS) };
 }
 
-/** UsageError unless each device is there at most once. */
+/** Throws UsageError, also if a kind of device is given twice. */
 export function parseInputSpecs(texts: readonly string[]): readonly InputSpec[] {
   const specs = texts.map(parseInputSpec);
-  if (new Set(specs.map(({ kind }) => kind)).size < specs.length) throw new UsageError('--input: a guest has one keyboard and pointer, and one touchscreen');
+  if (new Set(specs.map(({ kind }) => kind)).size < specs.length) throw new UsageError('--input: a guest has at most one keyboard with pointer and one touchscreen');
   return specs;
 }
 
@@ -63,7 +63,7 @@ function isKind(text: string): text is InputKind {
   return text === 'keyboard-pointer' || text === 'touch';
 }
 
-/** What a window can be asked for. */
+/** Options of a window. */
 interface WindowChoices {
   readonly fullscreen?: boolean;
   /** Screen pixels per guest pixel. */
@@ -71,7 +71,7 @@ interface WindowChoices {
   readonly title?: string;
 }
 
-/** Windows of the compositor at `display`, as WAYLAND_DISPLAY names it; without: of the one the environment names. */
+/** Windows on the compositor at `display`, a name as in WAYLAND_DISPLAY; default: the compositor that the environment names. */
 export interface WaylandSpec extends WindowChoices {
   readonly kind: 'wayland';
   readonly display?: string;
@@ -80,7 +80,7 @@ export interface WaylandSpec extends WindowChoices {
 
 const MAX_SCALE = 16;
 
-/** `wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT]`, the text last as it may have commas. Null for anything else. */
+/** Parses `wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT]`. The title is last, because it may contain commas. Null for anything else. */
 function parseWaylandSpec(text: string): WaylandSpec | null {
   const match = /^wayland(?::([^,]+))?((?:,(?:fullscreen|tearing|scale=[^,]*))*)(?:,title=(.+))?$/su.exec(text);
   if (!match) return null;
@@ -101,36 +101,50 @@ function parseWaylandSpec(text: string): WaylandSpec | null {
   };
 }
 
-/** Screen pixels per guest pixel, 0.1 to 16; null for anything else. */
+/** Parses a number of screen pixels per guest pixel, 0.1 to 16; null for anything else. */
 export function parseScale(text: string): number | null {
   const scale = /^\d{1,2}(\.\d{1,3})?$/.test(text) ? Number(text) : 0;
   return scale >= 0.1 && scale <= MAX_SCALE ? scale : null;
 }
 
-/** The one output in windows, with what was asked for beside it; null if there is none. UsageError if there are two, or nothing that `choices` is about. */
+/** The Wayland output with `choices` added; null if there is none. Throws UsageError for two of them, or for choices without one. */
 export function windowsAmong(specs: readonly { readonly kind: string }[], choices: WindowChoices): WaylandSpec | null {
   const found = specs.filter((spec): spec is WaylandSpec => spec.kind === 'wayland');
-  if (found.length > 1) throw new UsageError('--output wayland: windows are given once, there is one for every scanout');
+  if (found.length > 1) throw new UsageError('--output wayland: give it once; it opens a window for every scanout');
   const [spec] = found;
   const given = Object.entries(choices).filter(([, value]) => value !== undefined);
-  if (!spec && given.length > 0) throw new UsageError(`--${given[0]![0]}: only --output wayland has windows`);
+  if (!spec && given.length > 0) throw new UsageError(`--${given[0]![0]}: works only with --output wayland`);
   return spec ? { ...spec, ...Object.fromEntries(given) } : null;
 }
 
-/** What `--output` asks for. `dmabuf`: the VMM draws with GL, so it can take pictures without a copy. */
+/** The parsed `--output`. `dmabuf` means that the VMM draws with GL, so it can show pictures without a copy. */
 export type OutputSpec =
   | WaylandSpec
   | { readonly kind: 'headless'; readonly width: number; readonly height: number; readonly refreshMhz: number }
   | { readonly kind: 'vmm'; readonly dmabuf: boolean }
   | { readonly kind: 'kms'; readonly card?: string; readonly connector?: string; readonly mode?: WantedMode; readonly background?: number };
 
-/** What a screen shows while the guest shows nothing: the last picture, or a colour, 0xRRGGBB. */
+/** What a screen shows while the guest shows nothing: the last picture, or a colour 0xRRGGBB. */
 export type WhenOff = 'last' | number;
 
-export const OUTPUT_FORMS =
-  "headless:WIDTHxHEIGHT[@HZ] (headless:1280x800@60), vmm (the VMM's own display), vmm:dmabuf (the same, if it draws with GL) " +
-  'wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT] (windows; wayland:wayland-1,scale=2), ' +
-  'or kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]] (the monitors of this machine; kms:card0,connector=HDMI-A-1)';
+interface Form {
+  readonly form: string;
+  readonly what: string;
+}
+
+const HEADLESS_FORM = { form: 'headless:WIDTHxHEIGHT[@HZ]', what: 'no screen, for screenshots (headless:1280x800@60)' };
+const WAYLAND_FORM = { form: 'wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT]', what: 'windows (wayland:wayland-1,scale=2)' };
+const KMS_FORM = { form: 'kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]]', what: 'the monitors of this machine (kms:card0,connector=HDMI-A-1)' };
+
+/** The outputs that a recording can be replayed to. */
+export const REPLAY_OUTPUTS: readonly Form[] = [HEADLESS_FORM, WAYLAND_FORM, KMS_FORM];
+
+export const OUTPUTS: readonly Form[] = [...REPLAY_OUTPUTS, { form: 'vmm', what: "the VMM's own display" }, { form: 'vmm:dmabuf', what: 'the same, if the VMM draws with GL' }];
+
+/** A section for the help of a command. */
+export function formsHelp(title: string, forms: readonly Form[]): string {
+  return `\n${title}:\n${forms.map(({ form, what }) => `  ${form}\n      ${what}`).join('\n')}`;
+}
 
 export const WHEN_OFF_FORMS = '`last` (its last picture), `black`, or a colour as #RRGGBB (kms only)';
 
@@ -138,7 +152,7 @@ const BLACK = 0;
 const MODE = /^(\d{1,5})x(\d{1,5})(?:@(\d{1,4}(?:\.\d{1,3})?))?$/;
 const DEFAULT_REFRESH_HZ = 60;
 
-/** Checks the form only; whether a size is possible is for the output to say. Throws UsageError. */
+/** Checks the form only; the output checks the size. Throws UsageError. */
 export function parseOutputSpec(text: string): OutputSpec {
   if (text === 'vmm' || text === 'vmm:dmabuf') return { kind: 'vmm', dmabuf: text === 'vmm:dmabuf' };
   const kms = /^kms(?::([^,=]+))?((?:,[^,]+)*)$/.exec(text);
@@ -158,10 +172,10 @@ export function parseWhenOff(text: string): WhenOff {
   return parseInt(text.slice(1), 16);
 }
 
-/** The outputs with the colour they show while the guest shows nothing. UsageError if none of them can show it. */
+/** Adds the colour to show while the guest shows nothing to the outputs. Throws UsageError if none of them can show it. */
 export function withBackground(specs: readonly OutputSpec[], whenOff: WhenOff): readonly OutputSpec[] {
   if (whenOff === 'last' || whenOff === BLACK) return specs;
-  if (!specs.some(({ kind }) => kind === 'kms')) throw new UsageError('--when-off: only --output kms shows a colour; `last` and `black` work with every output');
+  if (!specs.some(({ kind }) => kind === 'kms')) throw new UsageError('--when-off: a colour works only with --output kms; `last` and `black` work with every output');
   return specs.map((spec) => (spec.kind === 'kms' ? { ...spec, background: whenOff } : spec));
 }
 
@@ -188,5 +202,5 @@ function parseMode(text: string): WantedMode | null {
 }
 
 function unusable(text: string): UsageError {
-  return new UsageError(`--output: cannot use '${text}'; write ${OUTPUT_FORMS}`);
+  return new UsageError(`--output: cannot use '${text}'; write one of ${OUTPUTS.map(({ form, what }) => `${form}: ${what}`).join('; ')}`);
 }

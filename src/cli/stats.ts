@@ -11,8 +11,8 @@ interface Options {
 export function command(): Command {
   return new Command('stats')
     .option('--control <socket>', 'control socket of the bridge', defaultControlPath())
-    .option('--json', 'as JSON')
-    .addHelpText('after', '\nExample:\n  $ scanout stats --json')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nThe bridge is a running `scanout run` or `scanout record`.\n\nExample:\n  $ scanout stats --json')
     .action(async ({ control, json }: Options) => {
       const stats = await requestStats(control);
       console.log(json ? JSON.stringify(stats, null, 2) : statsText(stats as SessionStats));

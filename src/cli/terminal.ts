@@ -5,16 +5,16 @@ import type { Picture } from '../core/picture.ts';
 const LEVELS: readonly LogLevel[] = ['info', 'warn', 'error'];
 
 export function logLevelOption(): Option {
-  return new Option('--log-level <level>', 'least important message to print on stderr').choices(LEVELS).default('info');
+  return new Option('--log-level <level>', 'least important messages to print on stderr').choices(LEVELS).default('info');
 }
 
-/** One line a message on stderr. What a guest or a peer put into it cannot move the cursor or start a line. */
+/** Prints each message as a line on stderr. Control characters from a guest or peer are replaced. */
 export function stderrLog(least: LogLevel): Log {
   const from = LEVELS.indexOf(least);
   return (level, message) => {
     if (LEVELS.indexOf(level) < from) return;
     const time = new Date().toISOString().slice(11, 23);
-    // A progress line may stand where this one goes.
+    // Overwrites a progress line, if there is one.
     const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
     process.stderr.write(`${clear}${time} ${level.padEnd(5)} ${printable(message)}\n`);
   };
@@ -25,9 +25,10 @@ function printable(text: string): string {
 }
 
 const BAR_WIDTH = 30;
+/** Per cent between the lines that are printed when the stream is not a terminal. */
 const STEP = 10;
 
-/** How far something is: one line redrawn on a terminal, a line every ten per cent elsewhere. */
+/** Shows progress: as a bar that is redrawn on a terminal, else as a line for every ten per cent. */
 export class Progress implements Disposable {
   readonly #stream: NodeJS.WriteStream;
   #percent = -1;
@@ -50,15 +51,15 @@ export class Progress implements Disposable {
     this.#percent = percent;
   }
 
-  /** Leaves the line clean. */
+  /** Clears the bar. */
   [Symbol.dispose](): void {
     if (this.#stream.isTTY && this.#percent >= 0) this.#stream.write('\r\x1b[K');
   }
 }
 
 /**
- * Resolves with the first SIGINT or SIGTERM from now on, which ends the process no more: whoever
- * waits gives back what he holds. A second one of the same kind does not wait.
+ * Resolves with the next SIGINT or SIGTERM, which then does not kill the process, so that the caller can clean up. A
+ * second signal of the same kind kills it at once.
  */
 export function endSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
@@ -68,8 +69,8 @@ export function endSignal(): Promise<NodeJS.Signals> {
 }
 
 /**
- * The picture as lines of half blocks, at most `columns` wide, with 24-bit colours or the 256 of
- * xterm. Each character shows two pixels, one above the other; shrunk ones are averages.
+ * Renders a picture as lines of half blocks, at most `columns` wide, with 24-bit colours or the 256 of xterm. Each
+ * character shows two pixels, one above the other; a picture that is shrunk has averaged pixels.
  */
 export function renderPicture(picture: Picture, columns: number, trueColour: boolean): string {
   const width = Math.max(1, Math.min(columns, picture.width));
@@ -91,14 +92,14 @@ export function renderPicture(picture: Picture, columns: number, trueColour: boo
   return text;
 }
 
-/** Whether the terminal says it has 24-bit colour. */
+/** Whether the terminal announces 24-bit colour. */
 export function hasTrueColour(env: NodeJS.ProcessEnv): boolean {
   return env['COLORTERM'] === 'truecolor' || env['COLORTERM'] === '24bit';
 }
 
 type Colour = readonly [red: number, green: number, blue: number];
 
-/** The mean colour of cell (column, row) when the picture is cut into columns x rows of them. */
+/** The mean colour of a cell, where the picture is divided into columns x rows cells. */
 function average(picture: Picture, column: number, columns: number, row: number, rows: number): Colour {
   const [left, right] = span(column, columns, picture.width);
   const [top, bottom] = span(row, rows, picture.height);
@@ -117,7 +118,7 @@ function average(picture: Picture, column: number, columns: number, row: number,
   return [Math.round(red / count), Math.round(green / count), Math.round(blue / count)];
 }
 
-/** Pixels of one cell: never none, even when there are more cells than pixels. */
+/** The pixels of a cell: at least one, even if there are more cells than pixels. */
 function span(index: number, cells: number, pixels: number): [number, number] {
   const start = Math.min(Math.floor((index * pixels) / cells), pixels - 1);
   return [start, Math.max(start + 1, Math.floor(((index + 1) * pixels) / cells))];
@@ -125,7 +126,7 @@ function span(index: number, cells: number, pixels: number): [number, number] {
 
 const CUBE = [0, 95, 135, 175, 215, 255];
 
-/** xterm's palette: 16 to 231 a 6x6x6 cube, 232 to 255 greys from 8 in steps of 10. */
+/** The nearest colour in xterm's palette: 16 to 231 are a 6x6x6 cube, 232 to 255 greys from 8 in steps of 10. */
 function nearestOf256([red, green, blue]: Colour): number {
   const cube = [red, green, blue].map((value) => nearestIndex(CUBE, value));
   const grey = Math.min(23, Math.max(0, Math.round(((red + green + blue) / 3 - 8) / 10)));

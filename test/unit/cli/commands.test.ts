@@ -14,15 +14,15 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-describe('help', () => {
-  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example of it', async (name) => {
+describe('scanout --help', () => {
+  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example', async (name) => {
     const { code, stdout } = await scanout(name, '--help');
 
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`\\nExample:\\n  \\$ scanout ${name}( |\\n)`));
   });
 
-  test('names every command, and is the same with and without its word', async () => {
+  test('lists every command; `help COMMAND` equals `COMMAND --help`', async () => {
     const { code, stdout } = await scanout('--help');
 
     expect(code).toBe(0);
@@ -30,14 +30,14 @@ describe('help', () => {
     expect((await scanout('help', 'stats')).stdout).toBe((await scanout('stats', '--help')).stdout);
   });
 
-  test('the version is that of the package', async () => {
+  test('--version prints the version of the package', async () => {
     const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
     expect(await scanout('--version')).toMatchObject({ code: 0, stdout: `${version}\n` });
   });
 });
 
-describe('a command line that cannot be used exits with 2 and says what to do', () => {
+describe('an invalid command line exits with 2 and says what to do', () => {
   test.each([
     ['no command', [], 'Usage: scanout'],
     ['an unknown command', ['relpay'], 'Did you mean replay?'],
@@ -45,16 +45,16 @@ describe('a command line that cannot be used exits with 2 and says what to do', 
     ['a missing option', ['run'], "'--guest <spec>' not specified"],
     ['an unknown guest', ['run', '--guest', 'tcp:1234'], 'vhost-user:SOCKET'],
     ['an unknown output', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'kms:'], 'headless:WIDTHxHEIGHT'],
-    ['an impossible mode', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'headless:0x1'], '1 to 16384'],
-    ['an impossible number of monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '17'], '1 to 16'],
+    ['an invalid mode', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'headless:0x1'], '1 to 16384'],
+    ['an invalid number of monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '17'], '1 to 16'],
     ['more outputs than monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '1', '--output', 'headless:9x9', '--output', 'headless:9x9'], '--scanouts'],
     ["the VMM's display twice", ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'vmm', '--output', 'vmm:dmabuf'], 'once'],
-    ['a colour that no output shows', ['run', '--guest', 'vhost-user:/tmp/x', '--when-off', '#203040'], 'only --output kms'],
+    ['a colour that no output can show', ['run', '--guest', 'vhost-user:/tmp/x', '--when-off', '#203040'], 'works only with --output kms'],
     ['a size without a unit', ['qemu-args', '--socket', '/tmp/x', '--memory', '2048'], '512M or 2G'],
     ['a replay to a VMM', ['replay', '--output', 'vmm'], 'a recording has no VMM'],
-    ['a picture of monitors', ['replay', '--output', 'kms', '--png', '/tmp/never.png'], 'add --output headless:WIDTHxHEIGHT'],
+    ['a PNG without a headless output', ['replay', '--output', 'kms', '--png', '/tmp/never.png'], 'add --output headless:WIDTHxHEIGHT'],
     ['more outputs than the recording has monitors', ['replay', '--output', 'headless:9x9', '--output', 'headless:9x9'], 'a recording of 1 monitors'],
-    ['a level there is not', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
+    ['an unknown log level', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
     ['a folder without comparisons', ['report', '/nonexistent'], 'no comparison is recorded in this folder'],
     ['a surplus argument', ['doctor', 'now'], 'too many arguments'],
   ])('%s', async (_what, args, hint) => {
@@ -65,14 +65,14 @@ describe('a command line that cannot be used exits with 2 and says what to do', 
   });
 });
 
-describe('what fails exits with 1, one line and no stack', () => {
+describe('a command that fails exits with 1 and prints one line without a stack', () => {
   test.each([
     ['stats', ['stats', '--control', '/nonexistent/x.sock'], 'no bridge answers at /nonexistent/x.sock'],
     ['screenshot', ['screenshot', '--control', '/nonexistent/x.sock', '/tmp/never.png'], 'no bridge answers'],
     ['run', ['run', '--guest', 'vhost-user:/nonexistent/x.sock'], 'its directory does not exist'],
-    ['run on a descriptor that is not open', ['run', '--guest', 'vhost-user:fd=99'], 'nothing is open there'],
+    ['run on a descriptor that is not open', ['run', '--guest', 'vhost-user:fd=99'], 'it is not open'],
     ['replay of no file', ['replay', '/nonexistent.scanout'], '/nonexistent.scanout'],
-    ['replay of something else', ['replay', '/etc/passwd'], 'not a recording'],
+    ['replay of another kind of file', ['replay', '/etc/passwd'], 'not a recording'],
   ])('%s', async (_what, args, hint) => {
     const { code, stdout, stderr } = await scanout(...args);
 
@@ -82,8 +82,8 @@ describe('what fails exits with 1, one line and no stack', () => {
   });
 });
 
-describe('doctor', () => {
-  test('tells of everything it looks at and which way frames will take, as text and as JSON', async () => {
+describe('scanout doctor', () => {
+  test('prints all checks and the rung of each output, as text and as JSON', async () => {
     const text = await scanout('doctor');
     const json = await scanout('doctor', '--json');
     const { checks, rungs } = JSON.parse(json.stdout) as { checks: { name: string; ok: boolean; detail: string }[]; rungs: { output: string; rung: string; why: string }[] };
@@ -100,7 +100,7 @@ describe('doctor', () => {
   });
 });
 
-test('qemu-args prints what the shell needs, and as JSON what a program needs', async () => {
+test('scanout qemu-args: prints shell lines, or a JSON array of arguments', async () => {
   const json = await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G', '--json');
 
   expect((await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G')).stdout).toContain('-object memory-backend-memfd,id=mem,size=1G,share=on \\\n');

@@ -28,15 +28,15 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-test('the example of its help runs as it is', async () => {
+test('scanout compare: the example in its help runs', async () => {
   const { stdout } = await scanout('compare', '--help');
   const example = /\$ scanout (compare .*)\n/.exec(stdout)![1]!.replace('/tmp/diff.png', join(directory, 'diff.png'));
 
-  expect(await scanout(...example.split(' '))).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('the same in 1020800 pixels') as string });
+  expect(await scanout(...example.split(' '))).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('1020800 pixels are equal') as string });
   expect(readdirSync(directory)).toContain('diff.png');
 });
 
-test('different pictures exit with 1, say what it looks like and leave a picture of it', async () => {
+test('scanout compare: for different pictures exits with 1, describes the difference and writes the diff picture', async () => {
   const diff = join(directory, 'diff.png');
 
   const { code, stdout, stderr } = await scanout('compare', expected, actual, '--diff', diff);
@@ -46,7 +46,7 @@ test('different pictures exit with 1, say what it looks like and leave a picture
   expect(colourAt(decodePng(readFileSync(diff)), 0, 0)).toEqual([255, 0, 0]);
 });
 
-test('region, masks, threshold and allowance decide, and JSON has all that was found', async () => {
+test('scanout compare: applies region, masks, threshold and allowance, and prints the whole result as JSON', async () => {
   const options = ['--region', '20x10+0+0', '--mask', '5x10+0+0', '--mask', '5x10+3+0', '--threshold', '0.02', '--allowed', '0.999', '--ignore-antialiasing', '--json'];
 
   const { code, stdout } = await scanout('compare', expected, actual, ...options);
@@ -59,14 +59,14 @@ test('region, masks, threshold and allowance decide, and JSON has all that was f
 });
 
 test.each([
-  ['a file that is not there', ['/nonexistent.png', '/nonexistent.png'], '/nonexistent.png cannot be read'],
-  ['no PNG', ['/etc/passwd', '/etc/passwd'], '/etc/passwd: not a PNG'],
-  ['a diff that cannot be written', ['EXPECTED', 'ACTUAL', '--diff', '/nonexistent/diff.png'], '--diff /nonexistent/diff.png cannot be written'],
+  ['a missing file', ['/nonexistent.png', '/nonexistent.png'], 'cannot read /nonexistent.png'],
+  ['a file that is not a PNG', ['/etc/passwd', '/etc/passwd'], '/etc/passwd: not a PNG'],
+  ['a diff that cannot be written', ['EXPECTED', 'ACTUAL', '--diff', '/nonexistent/diff.png'], '--diff: cannot write /nonexistent/diff.png'],
   ['a region beyond the picture', ['EXPECTED', 'ACTUAL', '--region', '41x30+0+0'], 'give one inside it'],
-  ['a region that is none', ['EXPECTED', 'ACTUAL', '--region', '40x30'], 'WIDTHxHEIGHT+X+Y'],
-  ['a threshold that is none', ['EXPECTED', 'ACTUAL', '--threshold', '2'], 'from 0 (exact) to 1'],
-  ['one picture', ['EXPECTED'], "missing required argument 'actual.png'"],
-])('%s exits with 2, as 1 is for pictures that differ', async (_what, args, message) => {
+  ['an invalid region', ['EXPECTED', 'ACTUAL', '--region', '40x30'], 'WIDTHxHEIGHT+X+Y'],
+  ['an invalid threshold', ['EXPECTED', 'ACTUAL', '--threshold', '2'], 'from 0 (exact) to 1'],
+  ['a missing argument', ['EXPECTED'], "missing required argument 'actual.png'"],
+])('scanout compare: exits with 2 for %s', async (_what, args, message) => {
   const { code, stdout, stderr } = await scanout('compare', ...args.map((arg) => (arg === 'EXPECTED' ? expected : arg === 'ACTUAL' ? actual : arg)));
 
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });

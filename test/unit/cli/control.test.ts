@@ -29,7 +29,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-/** Sends bytes and hangs up; what came back until the server hung up. */
+/** Sends bytes, closes the sending side, and returns everything that the server answers. */
 async function exchange(bytes: string | Uint8Array): Promise<string> {
   const socket = connect(path);
   socket.on('error', () => undefined);
@@ -37,13 +37,13 @@ async function exchange(bytes: string | Uint8Array): Promise<string> {
   return text(socket);
 }
 
-describe('the socket', () => {
-  test('belongs to its owner alone, and so does the directory that was made for it', () => {
+describe('ControlServer socket', () => {
+  test('and the directory created for it are accessible to their owner only', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(statSync(join(directory, 'made')).mode & 0o777).toBe(0o700);
   });
 
-  test('is closed to others even where the process makes files open to all', () => {
+  test('is accessible to its owner only even with a umask of 0', () => {
     const umask = process.umask(0);
     try {
       const open = join(directory, 'open.sock');
@@ -54,7 +54,7 @@ describe('the socket', () => {
     }
   });
 
-  test('is gone after dispose, with its clients', async () => {
+  test('is removed and its clients are disconnected on dispose', async () => {
     const client = connect(path);
     await once(client, 'connect');
     client.write('{"command":"stats"}\n');
@@ -66,13 +66,13 @@ describe('the socket', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test('of a bridge that runs is not taken over', async () => {
+  test('of a running bridge is not taken over', async () => {
     expect(() => ControlServer.open(path, handlers)).toThrow(expect.objectContaining({ code: 'in-use' }));
 
     expect(await requestStats(path)).toEqual({ frames: 7 });
   });
 
-  test('left behind by a bridge that died is replaced', async () => {
+  test('of a bridge that died is replaced', async () => {
     const stale = join(directory, 'stale.sock');
     listenUnix(stale)[Symbol.dispose]();
 
@@ -81,7 +81,7 @@ describe('the socket', () => {
     expect(await requestStats(stale)).toEqual({ frames: 7 });
   });
 
-  test('never replaces a file that is no socket', () => {
+  test('does not replace a file that is not a socket', () => {
     const file = join(directory, 'file');
     writeFileSync(file, 'precious');
 
@@ -93,35 +93,35 @@ describe('the socket', () => {
     [{ XDG_RUNTIME_DIR: '/run/user/7' }, '/run/user/7/scanout-bridge.sock'],
     [{}, `/tmp/scanout-bridge-${process.getuid!()}/control.sock`],
     [{ XDG_RUNTIME_DIR: '' }, `/tmp/scanout-bridge-${process.getuid!()}/control.sock`],
-  ])('is looked for by default, with %j, at %s', (env, expected) => {
+  ])('with the environment %j is at %s by default', (env, expected) => {
     expect(defaultControlPath(env)).toBe(expected);
   });
 });
 
-describe('a client', () => {
-  test('gets the stats', async () => {
+describe('control client', () => {
+  test('requestStats resolves with the stats', async () => {
     expect(await requestStats(path)).toEqual({ frames: 7 });
   });
 
-  test('gets a picture, of the scanout and with the cursor it asked for', async () => {
+  test('requestScreenshot passes on the scanout and the cursor, and resolves with the picture', async () => {
     expect(await requestScreenshot(path, { scanout: 2, cursor: false })).toEqual({ width: 3, height: 2, data: Buffer.from(picture.data) });
     expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 2, cursor: false }, expect.any(AbortSignal));
   });
 
-  test('gets a picture larger than any socket buffer whole', async () => {
+  test('requestScreenshot resolves with a picture larger than a socket buffer', async () => {
     const large = { width: 2000, height: 1000, data: new Uint8Array(8e6).map((_, i) => i >> 8) };
     vi.mocked(handlers.screenshot).mockResolvedValue(large);
 
     expect(Buffer.compare((await requestScreenshot(path, { scanout: 0, cursor: true })).data, large.data)).toBe(0);
   });
 
-  test('gets the picture of a screen that stands still', async () => {
+  test('requestScreenshot passes on how long to wait for a still picture', async () => {
     await requestScreenshot(path, { scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } });
 
     expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } }, expect.any(AbortSignal));
   });
 
-  test('that waits is let go when the bridge ends, and the wait with it', async () => {
+  test('requestScreenshot rejects and the wait is aborted when the bridge exits', async () => {
     const asked = new Promise<AbortSignal>((resolve) => {
       vi.mocked(handlers.screenshot).mockImplementation((_request, signal) => {
         resolve(signal);
@@ -137,17 +137,17 @@ describe('a client', () => {
     await aborted;
   });
 
-  test('is told what the bridge cannot do, with its code', async () => {
+  test('requestScreenshot rejects with the code and message of the bridge', async () => {
     vi.mocked(handlers.screenshot).mockRejectedValue(new ControlError('no-picture', 'scanout 0 is off'));
 
     await expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'no-picture', message: 'scanout 0 is off' });
   });
 
-  test('is told that no bridge is there, and what to do', async () => {
-    await expect(requestStats(join(directory, 'nobody.sock'))).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('scanout run') as string });
+  test('requestStats rejects with advice when no bridge listens', async () => {
+    await expect(requestStats(join(directory, 'unused.sock'))).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('scanout run') as string });
   });
 
-  test('may ask several things on one connection, in one piece or byte by byte', async () => {
+  test('can send several requests on one connection, in one piece or byte by byte', async () => {
     const requests = '{"command":"stats"}\n{"command":"screenshot"}\n{"command":"stats"}\n';
     const whole = await exchange(requests);
     const socket = connect(path);
@@ -159,7 +159,7 @@ describe('a client', () => {
     expect(whole.match(/"ok":true/g)).toHaveLength(3);
   });
 
-  test('whose answers are cut off anywhere gets an error, not a picture', async () => {
+  test('requestScreenshot rejects when the answer is cut off at any byte', async () => {
     const reply = Buffer.concat([Buffer.from('{"ok":true,"width":3,"height":2,"bytes":24}\n'), picture.data]);
     for (let cut = 0; cut < reply.length; cut++) {
       const fake = join(directory, `cut-${cut}.sock`);
@@ -170,7 +170,7 @@ describe('a client', () => {
     }
   });
 
-  test.each(['nonsense\n', 'null\n', '{"ok":true,"width":3,"height":2,"bytes":-1}\n', '{"ok":true,"width":9,"height":9,"bytes":4}\nabcd', '{"ok":true,"bytes":1e12}\n', `${' '.repeat(2 ** 20)} `])('that meets something else than a bridge says so', async (reply) => {
+  test.each(['nonsense\n', 'null\n', '{"ok":true,"width":3,"height":2,"bytes":-1}\n', '{"ok":true,"width":9,"height":9,"bytes":4}\nabcd', '{"ok":true,"bytes":1e12}\n', `${' '.repeat(2 ** 20)} `])('requestScreenshot rejects when the peer is not a bridge', async (reply) => {
     const fake = join(directory, 'fake.sock');
     const impostor = createServer((socket) => socket.end(reply)).listen(fake);
     await once(impostor, 'listening');
@@ -180,22 +180,22 @@ describe('a client', () => {
   });
 });
 
-describe('a client that speaks nonsense', () => {
+describe('ControlServer with a misbehaving client', () => {
   test.each([
-    ['no JSON', 'hello\n'],
+    ['text that is not JSON', 'hello\n'],
     ['an empty line', '\n'],
-    ['JSON that is no object', '7\n'],
-    ['no command', '{}\n'],
+    ['JSON that is not an object', '7\n'],
+    ['an object without a command', '{}\n'],
     ['an unknown command', '{"command":"format"}\n'],
-    ['a scanout that is no number', '{"command":"screenshot","scanout":"0"}\n'],
+    ['a scanout that is not a number', '{"command":"screenshot","scanout":"0"}\n'],
     ['a negative scanout', '{"command":"screenshot","scanout":-1}\n'],
-    ['a cursor that is no truth', '{"command":"screenshot","cursor":1}\n'],
-    ['half a wait', '{"command":"screenshot","quietMs":1}\n'],
-    ['a wait of days', '{"command":"screenshot","quietMs":1,"timeoutMs":86400000}\n'],
-    ['a line without end', 'x'.repeat(MAX_REQUEST + 1)],
-    ['a line that ends too late', `${'x'.repeat(MAX_REQUEST + 1)}\n`],
-    ['bytes that are no text', Uint8Array.of(0xff, 0xfe, 0, 10)],
-  ])('(%s) is told so and let go, and others are served', async (_what, bytes) => {
+    ['a cursor that is not a boolean', '{"command":"screenshot","cursor":1}\n'],
+    ['a quietMs without a timeoutMs', '{"command":"screenshot","quietMs":1}\n'],
+    ['a wait that is too long', '{"command":"screenshot","quietMs":1,"timeoutMs":86400000}\n'],
+    ['a line without a newline', 'x'.repeat(MAX_REQUEST + 1)],
+    ['a line that is too long', `${'x'.repeat(MAX_REQUEST + 1)}\n`],
+    ['bytes that are not UTF-8', Uint8Array.of(0xff, 0xfe, 0, 10)],
+  ])('answers %s with an error, disconnects, and serves other clients', async (_what, bytes) => {
     const other = connect(path);
     await once(other, 'connect');
 
@@ -205,7 +205,7 @@ describe('a client that speaks nonsense', () => {
     expect(JSON.parse(await text(other))).toMatchObject({ ok: true });
   });
 
-  test('(anything at all) never makes the parser throw anything else', () => {
+  test('parseRequest throws only ControlError malformed for any text', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (line) => {
         try {
@@ -217,7 +217,7 @@ describe('a client that speaks nonsense', () => {
     );
   });
 
-  test('(hanging up in the middle) leaves nothing behind', async () => {
+  test('serves others after a client disconnects in the middle of a request', async () => {
     const socket = connect(path);
     await once(socket, 'connect');
     socket.write('{"command":"screen');
@@ -227,7 +227,7 @@ describe('a client that speaks nonsense', () => {
     expect(await requestStats(path)).toEqual({ frames: 7 });
   });
 
-  test('(asking and never reading) makes the bridge take one picture, not hundreds', async () => {
+  test('takes one picture for a client that sends many requests and reads no answer', async () => {
     vi.mocked(handlers.screenshot).mockResolvedValue({ width: 1000, height: 1000, data: new Uint8Array(4e6) });
     const greedy = connect(path);
     greedy.pause();
@@ -241,7 +241,7 @@ describe('a client that speaks nonsense', () => {
     greedy.destroy();
   });
 
-  test('(coming by the dozen) is turned away', async () => {
+  test('rejects more than 8 clients', async () => {
     const crowd: Socket[] = Array.from({ length: 12 }, () => connect(path).on('error', () => undefined));
     await Promise.all(crowd.slice(0, 8).map((socket) => once(socket, 'connect')));
     const turnedAway = await Promise.all(crowd.slice(8).map((socket) => once(socket, 'close')));
@@ -251,7 +251,7 @@ describe('a client that speaks nonsense', () => {
   });
 });
 
-test('the default directory in /tmp is not used when it is not ours alone', () => {
+test('ControlServer: refuses the default directory in /tmp if others can access it', () => {
   vi.spyOn(process, 'getuid').mockReturnValue(999_999);
   const squatted = '/tmp/scanout-bridge-999999';
   mkdirSync(squatted, { mode: 0o777 });

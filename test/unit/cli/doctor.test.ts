@@ -48,8 +48,8 @@ const card = (abilities: Card['abilities'], isConnected = true): Card => ({
   abilities,
 });
 
-describe('the graphics cards', () => {
-  test('are told in order, with what is plugged into each', () => {
+describe('readCards', () => {
+  test('lists cards in order with the monitors plugged into them', () => {
     for (const name of ['card10', 'card2']) addCard(name);
     addConnector('card2-DP-1', 'disconnected');
     addConnector('card2-HDMI-A-1', 'connected', ['1920x1200', '1920x1080i'], DELL);
@@ -82,10 +82,10 @@ describe('the graphics cards', () => {
   });
 
   test.each([
-    ['EACCES', /may not be opened/, /group/],
-    ['EPERM', /sandbox/, /devices/],
+    ['EACCES', /no permission to open/, /group/],
+    ['EPERM', /sandbox/, /allow the device/],
     ['ENOENT', /told to fail/, /kernel log/],
-  ])('that answer %s are told with their driver, the reason and what to do', (code, problem, todo) => {
+  ])('gives the driver, the reason and a remedy for a card that fails with %s', (code, problem, todo) => {
     addCard('card0');
 
     const cards = readCards(sysfs, '/dev/dri', refuse(code));
@@ -95,36 +95,36 @@ describe('the graphics cards', () => {
     expect(prospects(null, cards, COMPOSITOR).at(-1)).toMatchObject({ output: 'kms:card0', rung: 'none', why: expect.stringMatching(problem) as string });
   });
 
-  test('that are none are one row', () => {
+  test('returns no cards for a machine without, and checkCards one failed check', () => {
     expect(checkCards(readCards(join(sysfs, 'absent')))).toMatchObject([{ name: 'KMS', ok: false }]);
   });
 
   test.each([
     ['has no atomic modesetting', card({ ...ABLE, isAtomic: false }), 'another card'],
     ['has no monitor', card(ABLE, false), 'plug in'],
-    ['has another master', card({ ...ABLE, isFree: false }), 'display server'],
-  ])('one of which %s cannot be had, and the row says what to do', (_, one, todo) => {
+    ['is used by another DRM master', card({ ...ABLE, isFree: false }), 'display server'],
+  ])('checkCards fails with a remedy for a card that %s', (_, one, todo) => {
     expect(checkCards([one])).toMatchObject([{ ok: false, todo: expect.stringContaining(todo) as string }]);
   });
 });
 
-describe('libraries', () => {
-  test('that are missing name their Debian package', () => {
+describe('checkKmsLibraries', () => {
+  test('names the Debian package of a missing library', () => {
     expect(checkKmsLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([[false, 'install libgbm1'], [false, 'install libseat1'], [false, 'install libudev1']]);
     expect(checkKmsLibraries(() => true).every(({ ok, todo }) => ok && todo === undefined)).toBe(true);
   });
 
-  test('are found by their soname', () => {
-    expect([hasLibrary('libc.so.6'), hasLibrary('libnobody-has-this.so.1')]).toEqual([true, false]);
+  test('hasLibrary finds a library by its soname', () => {
+    expect([hasLibrary('libc.so.6'), hasLibrary('libdoes-not-exist.so.1')]).toEqual([true, false]);
   });
 });
 
 describe('prospects', () => {
   const noUdmabuf = new UdmabufError('driver-forbidden', 'no');
 
-  test('promise sharing where dma-bufs can be made, and say why not where they cannot', () => {
+  test('gives udmabuf if dma-bufs can be made, else shadow with the reason', () => {
     expect(prospects(null, [card(ABLE)], COMPOSITOR).map(({ output, rung }) => [output, rung])).toEqual([['headless', 'udmabuf'], ['vmm', 'direct'], ['vmm:dmabuf', 'udmabuf'], ['wayland', 'udmabuf'], ['kms:card0', 'udmabuf']]);
-    expect(prospects(null, [], { ...COMPOSITOR, ok: false, detail: 'nobody listens' }).at(-1)).toEqual({ output: 'wayland', rung: 'none', why: 'nobody listens' });
+    expect(prospects(null, [], { ...COMPOSITOR, ok: false, detail: 'connection refused' }).at(-1)).toEqual({ output: 'wayland', rung: 'none', why: 'connection refused' });
     const without = prospects(noUdmabuf, [card(ABLE)], COMPOSITOR);
     for (const at of [0, 2, 3, 4]) expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
   });
@@ -132,8 +132,8 @@ describe('prospects', () => {
   test.each([
     ['imports nothing', { ...ABLE, importsDmabufs: false }, 'shadow', /imports no dma-bufs/],
     ['has no atomic modesetting', { ...ABLE, isAtomic: false }, 'none', /atomic/],
-    ['is in use', { ...ABLE, isFree: false }, 'udmabuf', /one piece/],
-  ] as const)('of a card that %s', (_, abilities, rung, why) => {
+    ['is in use', { ...ABLE, isFree: false }, 'udmabuf', /contiguous/],
+  ] as const)('gives the rung for a card that %s', (_, abilities, rung, why) => {
     expect(prospects(null, [card(abilities)], COMPOSITOR).at(-1)).toMatchObject({ rung, why: expect.stringMatching(why) as string });
   });
 });

@@ -11,9 +11,10 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** The command as a process of its own; its descriptors after stdio are `fds`. */
-export function start(args: readonly string[], options: { env?: NodeJS.ProcessEnv; fds?: readonly number[] } = {}): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+/** Starts the command as a child process. It inherits `fds` as descriptors 3, 4, … */
+export function start(args: readonly string[], options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string } = {}): ChildProcess {
+  return spawn(process.execPath, ['--import', import.meta.resolve('tsx'), MAIN, ...args], {
+    cwd: options.cwd,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])],
   });
@@ -24,7 +25,7 @@ export async function ended(child: ChildProcess): Promise<Outcome> {
   return { code: child.exitCode, stdout, stderr };
 }
 
-/** Runs the command to its end. */
+/** Runs the command until it exits. */
 export async function scanout(...args: readonly string[]): Promise<Outcome> {
   return ended(start(args));
 }

@@ -32,7 +32,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-/** A bridge that has said that it listens. */
+/** Starts a bridge; resolves when it listens. */
 async function bridge(args: readonly string[], fds: readonly number[] = []): Promise<ChildProcess> {
   const child = start(args, { fds, env: { XDG_RUNTIME_DIR: directory } });
   children.push(child);
@@ -47,7 +47,7 @@ async function playGuest(socket: OwnedFd, frames: number): Promise<FrontEnd> {
   return guest;
 }
 
-test('a guest is shown, told about, photographed and recorded, and its recording shows the same', async () => {
+test('scanout run: shows and records a guest, answers stats and screenshot, and the recording replays to the same picture', async () => {
   const running = await bridge(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--output', 'headless:1280x800@1000', '--control', file('c.sock'), '--record', file('s.scanout')]);
   using guest = await playGuest(connectUnix(file('gpu.sock')), 12);
 
@@ -80,7 +80,7 @@ test('a guest is shown, told about, photographed and recorded, and its recording
   expect(readdirSync(directory).sort()).toEqual(['bare.png', 'replayed.png', 's.scanout', 'shot.png', 'still.png']);
 }, 30_000);
 
-test('record is run with a file, and Ctrl-C completes it', async () => {
+test('scanout record: completes the recording on Ctrl-C', async () => {
   const running = await bridge(['record', '--guest', `vhost-user:${file('gpu.sock')}`, '--control', file('c.sock'), file('s.scanout')]);
   using guest = await playGuest(connectUnix(file('gpu.sock')), 3);
   guest[Symbol.dispose]();
@@ -91,7 +91,7 @@ test('record is run with a file, and Ctrl-C completes it', async () => {
   expect((await scanout('replay', '--fast', file('s.scanout'))).stdout).toContain('3 flushes, 1 refused');
 }, 30_000);
 
-test('a listening socket can be inherited', async () => {
+test('scanout run: accepts an inherited listening socket', async () => {
   using listener = listenUnix(file('gpu.sock'));
   await bridge(['run', '--guest', 'vhost-user:fd=3', '--control', file('c.sock')], [listener.fd]);
   using guest = await playGuest(connectUnix(file('gpu.sock')), 1);
@@ -100,7 +100,7 @@ test('a listening socket can be inherited', async () => {
   expect(await requestStats(file('c.sock'))).toMatchObject({ guest: { connected: true, flushes: 1 } });
 }, 30_000);
 
-test('a connected socket can be inherited', async () => {
+test('scanout run: accepts an inherited connected socket', async () => {
   const [ours, theirs] = socketPair();
   await bridge(['run', '--guest', 'vhost-user:fd=3', '--control', file('c.sock')], [theirs.fd]);
   theirs[Symbol.dispose]();
@@ -109,7 +109,7 @@ test('a connected socket can be inherited', async () => {
   expect(guest.running).toBe(true);
 }, 30_000);
 
-test('input devices listen where they are told to, beside the guest', async () => {
+test('scanout run: listens for input devices on their sockets', async () => {
   const running = start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('i.sock')}`, '--input', `vhost-user:${file('t.sock')},kind=touch`, '--control', file('c.sock')]);
   children.push(running);
   const [said] = (await once(running.stdout!, 'data')) as [Buffer];
@@ -127,14 +127,14 @@ test('input devices listen where they are told to, beside the guest', async () =
   expect(said.toString()).toContain(`qemu-args --socket ${file('gpu.sock')} --input ${file('i.sock')} --input ${file('t.sock')} --memory`);
 }, 30_000);
 
-test('an input socket that cannot be had is named', async () => {
+test('scanout run: names the option of an input socket that it cannot listen on', async () => {
   const end = await ended(start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('none/i.sock')}`, '--control', file('c.sock')]));
 
   expect(end).toMatchObject({ code: 1, stderr: expect.stringContaining('--input: cannot listen') as string });
   expect(existsSync(file('gpu.sock'))).toBe(false);
 }, 30_000);
 
-test('a second bridge runs without the default control socket, but not without one it was told to use', async () => {
+test('scanout run: runs without the default control socket if that is in use, and fails for an explicit one', async () => {
   await bridge(['run', '--guest', `vhost-user:${file('1.sock')}`]);
   expect(existsSync(file('scanout-bridge.sock'))).toBe(true);
 

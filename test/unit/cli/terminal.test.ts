@@ -6,17 +6,17 @@ function picture(rows: readonly (readonly number[])[]): Picture {
   return { width: rows[0]!.length, height: rows.length, data: Uint8Array.from(rows.flat().flatMap((colour) => [colour >> 16, (colour >> 8) & 255, colour & 255, 255])) };
 }
 
-test('one character shows two pixels, the upper one as its foreground', () => {
+test('renderPicture: shows two pixels per character, the upper as foreground', () => {
   expect(renderPicture(picture([[0x010203], [0x0a0b0c]]), 80, true)).toBe('\x1b[38;2;1;2;3;48;2;10;11;12m▀\x1b[0m\n');
 });
 
-test('a colour that goes on is said once a line', () => {
+test('renderPicture: sets a colour once while it does not change in a line', () => {
   const line = '\x1b[38;2;9;9;9;48;2;9;9;9m▀▀▀\x1b[0m\n';
 
   expect(renderPicture(picture(Array.from({ length: 4 }, () => [0x090909, 0x090909, 0x090909])), 3, true)).toBe(line + line);
 });
 
-test('a wide picture is shrunk to the columns, each of them an average', () => {
+test('renderPicture: shrinks a wide picture to the columns by averaging', () => {
   expect(renderPicture(picture([[0x000000, 0x0000ff, 0x640000, 0x000000], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]), 2, true)).toBe(
     '\x1b[38;2;0;0;64;48;2;0;0;0m▀\x1b[38;2;25;0;0;48;2;0;0;0m▀\x1b[0m\n',
   );
@@ -28,13 +28,13 @@ test.each([
   [1280, 1, 80, 80, 1],
   [3, 3000, 80, 3, 1500],
   [100, 50, 0, 1, 1],
-])('%i x %i pixels on %i columns are %i x %i characters', (width, height, columns, wide, high) => {
+])('renderPicture: renders %i x %i pixels in %i columns as %i x %i characters', (width, height, columns, wide, high) => {
   const lines = renderPicture({ width, height, data: new Uint8Array(width * height * 4) }, columns, true).split('\n').slice(0, -1);
 
   expect(lines.map((line) => line.split('▀').length - 1)).toEqual(Array.from({ length: high }, () => wide));
 });
 
-describe('256 colours', () => {
+describe('renderPicture with 256 colours', () => {
   test.each([
     [0x000000, 16],
     [0xffffff, 231],
@@ -43,7 +43,7 @@ describe('256 colours', () => {
     [0x808080, 244],
     [0x0a0a0a, 232],
     [0xf0f0f0, 255],
-  ])('%i is number %i', (colour, number) => {
+  ])('renders %i as colour %i', (colour, number) => {
     expect(renderPicture(picture([[colour], [colour]]), 1, false)).toBe(`\x1b[38;5;${number};48;5;${number}m▀\x1b[0m\n`);
   });
 });
@@ -52,6 +52,6 @@ test.each([
   [{ COLORTERM: 'truecolor' }, true],
   [{ COLORTERM: '24bit' }, true],
   [{ TERM: 'xterm-256color' }, false],
-])('the terminal of %j has 24-bit colour: %s', (env, expected) => {
+])('hasTrueColour: for %j returns %s', (env, expected) => {
   expect(hasTrueColour(env)).toBe(expected);
 });
