@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { KmsDisplay } from '../../display/kms/open.ts';
 import { decodePng } from '../../display/picture/png.ts';
@@ -277,6 +277,11 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
       ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
       const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
       const closed = once(child, 'close');
+      // A failed test must not leave it to the next one's leak check.
+      onTestFinished(async () => {
+        child.kill('SIGKILL');
+        await closed;
+      });
       await new Promise<void>((resolve, reject) => {
         child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
         void closed.then(() => reject(new Error('it has ended')));
