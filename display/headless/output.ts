@@ -129,14 +129,17 @@ export class HeadlessOutput implements Output {
 
   /** Calls `listener` after each frame that comes on screen, until the returned function is called. */
   onFrame(listener: (frame: ShownFrame) => void): () => void {
-    this.#frameListeners.add(listener);
-    return () => this.#frameListeners.delete(listener);
+    // A function of its own, so that one listener registered twice is stopped once.
+    const registered = (frame: ShownFrame): void => listener(frame);
+    this.#frameListeners.add(registered);
+    return () => this.#frameListeners.delete(registered);
   }
 
   /** Calls `listener` when the screen is about to turn dark: `capture` still returns the last picture. */
   onBlank(listener: () => void): () => void {
-    this.#blankListeners.add(listener);
-    return () => this.#blankListeners.delete(listener);
+    const registered = (): void => listener();
+    this.#blankListeners.add(registered);
+    return () => this.#blankListeners.delete(registered);
   }
 
   /** Resolves when the newest frame is on screen, or the output is disposed. */

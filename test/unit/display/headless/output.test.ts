@@ -352,3 +352,16 @@ test('HeadlessOutput.onFrame: reports every frame until it is stopped', () => {
 
   expect(listener).toHaveBeenCalledTimes(1);
 });
+
+test('HeadlessOutput.onFrame: stops one of two registrations of the same function', () => {
+  using buffer = shadow();
+  const listener = vi.fn();
+  const stop = output.onFrame(listener);
+  output.onFrame(listener);
+  stop();
+
+  output.present(frame(buffer));
+  onScreen();
+
+  expect(listener).toHaveBeenCalledTimes(1);
+});
