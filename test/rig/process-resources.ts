@@ -1,20 +1,20 @@
 import { fstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 
-/** Open descriptors of this process and what they are: 5 -> 'socket:[1234]'. For leak tests. */
+/** Open descriptors of this process and what they refer to: 5 -> 'socket:[1234]'. */
 export function openFds(): Map<number, string> {
   const fds = new Map<number, string>();
   for (const entry of readdirSync('/proc/self/fd')) {
     try {
       fds.set(Number(entry), readlinkSync(`/proc/self/fd/${entry}`));
     } catch {
-      // The descriptor that read the directory is closed by now.
+      // The descriptor with which the directory was read is closed by now.
     }
   }
   return fds;
 }
 
-/** Mappings of this process whose file matches; memfds and dma-bufs unless told otherwise. */
+/** Number of mappings of this process whose file matches; by default memfds and dma-bufs. */
 export function mappingCount(file = /\/memfd:|\/dmabuf:/): number {
   return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => file.test(line)).length;
 }

@@ -51,8 +51,8 @@ function askLibdrm(fn: string, values: readonly (number | bigint)[]): string[] {
   return runC(source, libdrm, ['-ldrm']).split('\n').slice(0, values.length);
 }
 
-describe('format names', () => {
-  test('a name, the macro and the four characters all lead to the format, and back', () => {
+describe('DRM format names', () => {
+  test('name, macro and four characters parse to the format, and the format gives its name', () => {
     for (const [name, format] of allFormats) {
       expect(formatName(format)).toBe(name);
       expect(parseFormat(name)).toBe(format);
@@ -65,13 +65,13 @@ describe('format names', () => {
     expect(new Set(Object.values(DRM_FORMAT)).size).toBe(allFormats.length);
   });
 
-  test('the big-endian bit is told and read', () => {
+  test('the big-endian bit is written and parsed', () => {
     const format = fourcc('X', 'R', '2', '4') | DRM_FORMAT_BIG_ENDIAN;
     expect(formatName(format)).toBe('XRGB8888|BIG_ENDIAN');
     expect(parseFormat('XRGB8888|BIG_ENDIAN')).toBe(format >>> 0);
   });
 
-  test('an unknown code reads as its characters and number', () => {
+  test('an unknown code gives its characters and number, and does not parse', () => {
     expect(formatName(fourcc('A', 'B', '9', '9'))).toBe("'AB99' (0x39394241)");
     expect(formatName(0x01020304)).toBe("'????' (0x01020304)");
     expect(parseFormat('AB99')).toBeNull();
@@ -79,24 +79,24 @@ describe('format names', () => {
     expect(parseFormat('__proto__')).toBeNull();
   });
 
-  test('every number has a name, and a parsed name is that number', () => {
+  test('every number has a name, which parses to that number or not at all', () => {
     fc.assert(fc.property(u32, (format) => [null, format].includes(parseFormat(formatName(format)))));
   });
 
-  test('any text parses or is refused', () => {
+  test('any text parses to a format or to null', () => {
     fc.assert(fc.property(fc.string(), (text) => {
       const format = parseFormat(text);
       expect(format === null || formatInfo(format) === null || formatName(format).length > 0).toBe(true);
     }));
   });
 
-  test.skipIf(skipLibdrm)('libdrm reads the same four characters', () => {
+  test.skipIf(skipLibdrm)('libdrm prints the same four characters', () => {
     const formats = allFormats.map(([, format]) => format);
     expect(askLibdrm('drmGetFormatName', formats)).toEqual(formats.map(fourccCharacters));
   });
 });
 
-describe('geometry', () => {
+describe('DRM format geometry', () => {
   /** Minimal pitch and rows of each plane of a 1922x1081 picture, worked out by hand from the header's layouts. */
   const figures: [FormatName, ...[pitch: number, rows: number][]][] = [
     ['C1', [241, 1081]],
@@ -125,7 +125,7 @@ describe('geometry', () => {
     ['S010', [3844, 1081], [1922, 541], [1922, 541]],
   ];
 
-  test.each(figures)('of %s', (name, ...planes) => {
+  test.each(figures)('%s has the pitches and rows of the header', (name, ...planes) => {
     const info = formatInfo(DRM_FORMAT[name])!;
     expect(info.planes.map((_, i) => [minPitch(info, i, 1922), planeHeight(info, i, 1081)])).toEqual(planes);
   });
@@ -137,7 +137,7 @@ describe('geometry', () => {
     expect(planeWidth(info, 1, 1920)).toBe(960);
   });
 
-  test('the last row needs no padding', () => {
+  test('minPlaneSize does not pad the last row', () => {
     const info = formatInfo(DRM_FORMAT.XRGB8888)!;
     expect(planeSize(info, 0, 8192, 10)).toBe(81920);
     expect(minPlaneSize(info, 0, 8192, 1922, 10)).toBe(9 * 8192 + 7688);
@@ -145,17 +145,17 @@ describe('geometry', () => {
     expect(minPlaneSize(info, 0, 8192, 10, 0)).toBe(0);
   });
 
-  test('every format but the ones without a linear layout is known', () => {
+  test('every format with a linear layout is known', () => {
     const unknown = allFormats.filter(([, format]) => formatInfo(format) === null).map(([name]) => name);
     expect(unknown).toEqual(['VUY101010', 'YUV420_8BIT', 'YUV420_10BIT']);
     expect(formatInfo(0)).toBeNull();
   });
 
-  test('a plane the format does not have is refused', () => {
+  test('a plane that the format does not have is a RangeError', () => {
     expect(() => minPitch(formatInfo(DRM_FORMAT.NV12)!, 2, 64)).toThrow(RangeError);
   });
 
-  test('sizes are exact as far as numbers are, and too large beyond, whatever a guest asks for', () => {
+  test('sizes are exact up to 2^53 and too large above, for any arguments of a guest', () => {
     const ceil = (a: bigint, b: bigint) => (a + b - 1n) / b;
     fc.assert(
       fc.property(fc.constantFrom(...allFormats), u32, u32, u32, ([, format], width, height, pitch) => {
@@ -174,7 +174,7 @@ describe('geometry', () => {
     );
   });
 
-  test('the opaque twin has the same planes and no alpha', () => {
+  test('opaqueOf gives a format with the same planes and no alpha', () => {
     expect(opaqueOf(DRM_FORMAT.ARGB8888)).toBe(DRM_FORMAT.XRGB8888);
     expect(opaqueOf(DRM_FORMAT.NV12)).toBe(DRM_FORMAT.NV12);
     expect(opaqueOf(fourcc('A', 'B', '9', '9'))).toBeNull();
@@ -188,8 +188,8 @@ describe('geometry', () => {
   });
 });
 
-describe('modifiers', () => {
-  test('LINEAR and INVALID have the kernel values', () => {
+describe('DRM modifiers', () => {
+  test('LINEAR and INVALID have the kernel\'s values', () => {
     expect(DRM_FORMAT_MOD_LINEAR).toBe(0n);
     expect(DRM_FORMAT_MOD_INVALID).toBe(0x00ff_ffff_ffff_ffffn);
   });
@@ -217,11 +217,11 @@ describe('modifiers', () => {
     [0x2a00_0000_0000_0001n, 'VENDOR_0x2a 0x1'],
   ];
 
-  test.each(cases)('%s reads %s', (modifier, text) => {
+  test.each(cases)('%s is described as %s', (modifier, text) => {
     expect(describeModifier(modifier)).toBe(text);
   });
 
-  test('every name, and what is shown for it, leads back to the modifier', () => {
+  test('macros and descriptions of named modifiers parse to the modifier', () => {
     for (const [macro, modifier] of NAMED_MODIFIERS) {
       expect(parseModifier(macro)).toBe(modifier);
       expect(parseModifier(describeModifier(modifier))).toBe(modifier);
@@ -233,7 +233,7 @@ describe('modifiers', () => {
     expect(parseModifier('')).toBeNull();
   });
 
-  test('different modifiers read differently', () => {
+  test('different modifiers have different descriptions', () => {
     const shift = fc.bigInt({ min: 0n, max: 63n });
     const vendor = fc.constantFrom(0n, 1n, 2n, 3n, 8n, 0x82n);
     fc.assert(
@@ -244,19 +244,19 @@ describe('modifiers', () => {
     );
   });
 
-  test('any number is described and any text is parsed or refused', () => {
+  test('any number has a description, and any text parses to a modifier or to null', () => {
     fc.assert(fc.property(fc.bigInt(), (modifier) => describeModifier(modifier).length > 0));
     fc.assert(fc.property(fc.string(), (text) => ['bigint', 'object'].includes(typeof parseModifier(text))));
   });
 
-  test.skipIf(skipLibdrm)('libdrm calls those it knows the same', () => {
+  test.skipIf(skipLibdrm)('libdrm has the same names for the modifiers it knows', () => {
     const modifiers = [
       ...NAMED_MODIFIERS.values(),
       ...cases.map(([modifier]) => modifier),
     ];
     const vendors = askLibdrm('drmGetFormatModifierVendor', modifiers);
     const names = askLibdrm('drmGetFormatModifierName', modifiers);
-    /** libdrm: `BLOCK_SIZE=16x16,MODE=YTR|SPARSE`, `GFX9,GFX9_64K_S`; ours: words. It spells NVIDIA's fields out, we do not. */
+    /** libdrm: `BLOCK_SIZE=16x16,MODE=YTR|SPARSE`, `GFX9,GFX9_64K_S`; ours: words. It also names NVIDIA's fields. */
     const words = (name: string) => name.replace('BLOCK_SIZE=', '').replace('MODE=', '').replace(/,GFX9_/, ',').split(/[,|]/).join(' ');
     const theirs = modifiers.flatMap((modifier, i) => {
       const name = names[i]!;
@@ -267,7 +267,7 @@ describe('modifiers', () => {
     expect(theirs).toEqual(theirs.map(([modifier]) => [modifier, describeModifier(modifier as bigint).replace(/AFBC |AFRC /, '')]));
   });
 
-  test('vendors are told by name', () => {
+  test('modifierVendor gives the name, or the number of an unknown vendor', () => {
     expect(modifierVendor(0n)).toBe('NONE');
     expect(modifierVendor(0x0c00_0000_0000_0001n)).toBe('APPLE');
     expect(modifierVendor(0xff00_0000_0000_0001n)).toBe('VENDOR_0xff');

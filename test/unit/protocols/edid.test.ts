@@ -11,7 +11,7 @@ function monitor(width: number, height: number, refreshMhz: number, more: Partia
   return { width, height, refreshMhz, widthMm: Math.round((width * 25.4) / 96), heightMm: Math.round((height * 25.4) / 96), name: 'scanout', ...more };
 }
 
-/** What edid-decode makes of it: its verdict, and the timings as `1920x1080 59.99`. */
+/** The verdict of edid-decode, and the timings it found, as `1920x1080 60.0`. */
 function decode(edid: Uint8Array): { status: number | null; text: string; timings: string[] } {
   const { status, stdout } = spawnSync('edid-decode', ['--check', '--skip-hex-dump'], { input: edid });
   const text = stdout.toString();
@@ -19,7 +19,7 @@ function decode(edid: Uint8Array): { status: number | null; text: string; timing
   return { status, text, timings };
 }
 
-describe.skipIf(!isThere && !isCi)('edid-decode accepts the EDID of', () => {
+describe.skipIf(!isThere && !isCi)('makeEdid: edid-decode accepts', () => {
   it.each<[number, number, number, string[]]>([
     [640, 480, 60_000, ['640x480 60.0']],
     [1024, 768, 75_000, ['1024x768 75.0']],
@@ -39,7 +39,7 @@ describe.skipIf(!isThere && !isCi)('edid-decode accepts the EDID of', () => {
     [7680, 4320, 60_000, ['3840x2160 60.0', '7680x4320 60.0']],
     [16384, 16384, 60_000, ['2048x2048 60.0', '16384x16384 60.0']],
     [1280, 800, 1_000_000, ['1280x800 60.0', '1280x800 1000.0']],
-  ])('%ix%i at %i mHz', (width, height, refreshMhz, timings) => {
+  ])('a monitor of %ix%i at %i mHz', (width, height, refreshMhz, timings) => {
     const edid = makeEdid(monitor(width, height, refreshMhz));
     const decoded = decode(edid);
     expect(decoded.text).toContain('EDID conformity: PASS');
@@ -65,37 +65,37 @@ describe.skipIf(!isThere && !isCi)('edid-decode accepts the EDID of', () => {
   });
 });
 
-describe.skipIf(!isThere && !isCi)('the smaller modes an EDID offers', () => {
+describe.skipIf(!isThere && !isCi)('makeEdid: the smaller modes', () => {
   const offered = (width: number, height: number) =>
     [...decode(makeEdid(monitor(width, height, 60_000))).text.matchAll(/DMT 0x[0-9a-f]+: +(\d+x\d+)/g)].map(([, size]) => size!);
 
-  it('are the usual ones that fit', () => {
+  it('are the common ones that fit', () => {
     expect(offered(1280, 800)).toEqual(['640x480', '800x600', '1024x768', '1280x720']);
   });
 
-  it('include a full list on a large screen', () => {
+  it('are the full list on a large screen', () => {
     expect(offered(3840, 2160)).toEqual(['640x480', '800x600', '1024x768', '1280x720', '1280x800', '1280x1024', '1440x900', '1600x900', '1680x1050', '1920x1080', '1920x1200']);
   });
 
-  it('are only the fallback on a tiny one', () => {
+  it('are only the 640x480 fallback on a tiny screen', () => {
     expect(offered(320, 200)).toEqual(['640x480']);
   });
 });
 
-describe('an EDID', () => {
-  it('has the same sum in every block', () => {
+describe('makeEdid', () => {
+  it('makes the bytes of every block sum up to 0', () => {
     const edid = makeEdid(monitor(7680, 4320, 60_000));
     for (const start of [0, 128]) expect(edid.subarray(start, start + 128).reduce((sum, byte) => sum + byte, 0) % 256).toBe(0);
   });
 
-  it('names the monitor in at most thirteen printable characters', () => {
+  it('writes at most 13 printable characters of the name', () => {
     const named = (name: string) => Buffer.from(makeEdid(monitor(640, 480, 60_000, { name })).subarray(77, 90)).toString('latin1');
     expect(named('kms:HDMI-A-1')).toBe('kms:HDMI-A-1\n');
     expect(named('a much too long name')).toBe('a much too lo');
     expect(named('µ')).toBe('?\n           ');
   });
 
-  it('tells the physical size, or that it is unknown', () => {
+  it('writes the physical size, or 0 if it is unknown', () => {
     const size = (widthMm: number, heightMm: number) => [...makeEdid(monitor(640, 480, 60_000, { widthMm, heightMm })).subarray(21, 23)];
     expect(size(597, 336)).toEqual([60, 34]);
     expect(size(0, 0)).toEqual([0, 0]);

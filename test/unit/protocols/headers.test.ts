@@ -23,12 +23,12 @@ function structsOf(module: Readonly<Record<string, unknown>>): AnyStruct[] {
   return Object.values(module).filter((value): value is AnyStruct => typeof value === 'object' && value !== null && 'fields' in value);
 }
 
-/** The exported numbers of a module whose names start as said. */
+/** The exported numbers of a module whose names match. */
 function numbersOf(module: Readonly<Record<string, unknown>>, names: RegExp): Record<string, number> {
   return Object.fromEntries(Object.entries(module).filter((entry): entry is [string, number] => typeof entry[1] === 'number' && names.test(entry[0])));
 }
 
-/** A new header joins with one row. */
+/** To check another header, add a row. */
 const rows: HeaderRow[] = [
   {
     headers: ['linux/virtio_gpu.h'],
@@ -93,7 +93,7 @@ const rows: HeaderRow[] = [
 
 const skip = skipWithoutC();
 
-describe.skipIf(skip).each(rows)('the real header $headers', (row) => {
+describe.skipIf(skip).each(rows)('protocols against $headers', (row) => {
   let comparison: HeaderComparison;
 
   beforeAll(() => {
@@ -101,12 +101,12 @@ describe.skipIf(skip).each(rows)('the real header $headers', (row) => {
     for (const name of comparison.absent) console.info(`${row.headers.join(', ')}: no ${name} on this machine`);
   });
 
-  test('has the sizes, offsets and numbers we have', () => {
+  test('sizes, offsets and numbers are equal', () => {
     expect(comparison.differences).toEqual([]);
     expect(comparison.compared).toBeGreaterThan(0);
   });
 
-  test('knows every name we use, but those that came later', () => {
+  test('every name exists, except those newer than the header', () => {
     expect(comparison.absent.filter((name) => !row.newer?.includes(name))).toEqual([]);
   });
 });
@@ -114,13 +114,13 @@ describe.skipIf(skip).each(rows)('the real header $headers', (row) => {
 /** linux-libc-dev has the kernel's copy, except on Debian; libdrm-dev has libdrm's. */
 const fourccHeaders = ['drm/drm_fourcc.h', 'libdrm/drm_fourcc.h'].filter((header) => hasHeader(header, ['-I/usr/include/libdrm']));
 
-test.skipIf(skip)('a drm_fourcc.h is installed', () => {
+test.skipIf(skip)('protocols: a drm_fourcc.h is installed to compare with', () => {
   expect(fourccHeaders).not.toEqual([]);
 });
 
-describe.each(fourccHeaders)('formats and modifiers of %s', (header) => {
+describe.each(fourccHeaders)('drm-fourcc.ts against %s', (header) => {
   const cflags = ['-I/usr/include/libdrm'];
-  /** Object-like macros only: those with parameters build modifiers of fields. */
+  /** Only macros without parameters: those with parameters make modifiers of fields. */
   const macros = [...preprocess([header], cflags).matchAll(/^#define (\w+) /gm)].map((match) => match[1]!);
 
   function valuesOf(names: string[]): Map<string, bigint> {
@@ -128,14 +128,14 @@ describe.each(fourccHeaders)('formats and modifiers of %s', (header) => {
     return new Map(names.map((name, i) => [name, values[i]!]));
   }
 
-  test('every DRM_FORMAT_* has our value', () => {
+  test('every DRM_FORMAT_* is equal', () => {
     const theirs = valuesOf(macros.filter((name) => /^DRM_FORMAT_(?!MOD_|RESERVED)/.test(name)));
     const ours = prefixed<number>('DRM_FORMAT_', { ...DRM_FORMAT, BIG_ENDIAN: DRM_FORMAT_BIG_ENDIAN, INVALID: DRM_FORMAT_INVALID });
     expect(theirs.size).toBeGreaterThan(90);
     expect([...theirs].filter(([name, value]) => BigInt(ours[name] ?? -1) !== value)).toEqual([]);
   });
 
-  test('every named modifier has our value', () => {
+  test('every named modifier is equal', () => {
     const aliases = ['DRM_FORMAT_MOD_NONE', 'DRM_FORMAT_MOD_GENERIC_16_16_TILE'];
     const names = macros.filter((name) => /^(I915|DRM)_FORMAT_MOD_(?!VENDOR_|ARM_TYPE_)/.test(name) && !aliases.includes(name));
     const theirs = valuesOf(names);
@@ -143,14 +143,14 @@ describe.each(fourccHeaders)('formats and modifiers of %s', (header) => {
     expect([...theirs].filter(([name, value]) => NAMED_MODIFIERS.get(name) !== value)).toEqual([]);
   });
 
-  test('every vendor has our number', () => {
+  test('every vendor is equal', () => {
     const theirs = valuesOf(macros.filter((name) => name.startsWith('DRM_FORMAT_MOD_VENDOR_')));
     const ours = prefixed<number>('DRM_FORMAT_MOD_VENDOR_', DRM_FORMAT_MOD_VENDOR);
     expect([...theirs].filter(([name, value]) => BigInt(ours[name] ?? -1) !== value)).toEqual([]);
   });
 });
 
-describe.skipIf(skip)('the comparison itself', () => {
+describe.skipIf(skip)('compareWithHeaders', () => {
   const headers = ['linux/udmabuf.h'];
 
   test('reports a wrong offset, a wrong size and a wrong number', () => {
@@ -164,7 +164,7 @@ describe.skipIf(skip)('the comparison itself', () => {
     ]);
   });
 
-  test('reports a name the header does not have', () => {
+  test('reports a name that the header does not have', () => {
     expect(compareWithHeaders({ headers, structs: [struct('udmabuf_nonsense', { a: u32 })], constants: { UDMABUF_NONSENSE: 1 } }).absent).toEqual([
       'struct udmabuf_nonsense',
       'UDMABUF_NONSENSE',

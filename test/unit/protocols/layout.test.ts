@@ -7,7 +7,7 @@ import { runC, skipWithoutC } from '../../rig/c-headers.ts';
 
 const skip = skipWithoutC();
 
-/** A field: its C declaration around a name, our type, and values it can hold. */
+/** A field: its C declaration for a name, its type here, and values that it can hold. */
 interface Sample {
   readonly c: (name: string) => string;
   readonly type: Type<any>;
@@ -72,14 +72,14 @@ describe('struct', () => {
     expect(ours).toEqual(theirs);
   });
 
-  test('nests with the alignment of its widest member', () => {
+  test('aligns a nested struct by its widest member', () => {
     const inner = struct('inner', { a: u8, b: u64 });
     const outer = struct('outer', { c: u8, inner, d: u8 });
     expect(outer.offset).toEqual({ c: 0, inner: 8, d: 24 });
     expect(outer.size).toBe(32);
   });
 
-  test('reads back what it wrote, at any place', () => {
+  test('reads back what it wrote, at any offset', () => {
     const valued = fc.tuple(fields, fc.boolean()).chain(([samples, packed]) =>
       fc.record({
         s: fc.constant(structOf(samples, packed)),
@@ -98,22 +98,22 @@ describe('struct', () => {
     );
   });
 
-  test('leaves fields that were not given, and padding, zero', () => {
+  test('encode leaves padding and missing fields zero', () => {
     const s = struct('s', { a: u8, b: u32 });
     expect([...s.encode({ b: 0xffff_ffff })]).toEqual([0, 0, 0, 0, 255, 255, 255, 255]);
   });
 
-  test('refuses to decode fewer bytes than it has', () => {
+  test('decode refuses an array that is too short', () => {
     expect(() => struct('s', { a: u32 }).decode(new Uint8Array(3))).toThrow(RangeError);
   });
 
-  test('decodes a window into a larger buffer', () => {
+  test('decode reads from a view into a larger buffer', () => {
     const whole = Uint8Array.of(9, 9, 1, 0, 0, 0, 9);
     expect(struct('s', { a: u32 }).decode(whole.subarray(2))).toEqual({ a: 1 });
   });
 });
 
-describe('types', () => {
+describe('field types', () => {
   test('addr64 is exact to 2^53 and keeps the magnitude above', () => {
     const view = new DataView(new ArrayBuffer(8));
     view.setBigUint64(0, (1n << 53n) - 1n, true);
@@ -122,13 +122,13 @@ describe('types', () => {
     expect(addr64.get(view, 0)).toBe(2 ** 64);
   });
 
-  test('arrays and bytes refuse a value of another length', () => {
+  test('array and bytes refuse a value of the wrong length', () => {
     const view = new DataView(new ArrayBuffer(8));
     expect(() => array(u16, 3).set(view, 0, [1, 2])).toThrow(RangeError);
     expect(() => bytes(3).set(view, 0, new Uint8Array(4))).toThrow(RangeError);
   });
 
-  test('bytes read are a copy', () => {
+  test('bytes returns a copy', () => {
     const source = Uint8Array.of(1, 2);
     const copy = bytes(2).get(new DataView(source.buffer), 0);
     source[0] = 7;
@@ -136,7 +136,7 @@ describe('types', () => {
   });
 });
 
-test.skipIf(skip)('ioctl numbers are those of the C macros', () => {
+test.skipIf(skip)('io, iow, ior and iowr give the numbers of the C macros', () => {
   const source = `#include <stdint.h>\n#include <stdio.h>\n#include <sys/ioctl.h>
     struct s { uint64_t a[5]; };
     int main(void) { printf("%lu %lu %lu %lu", (unsigned long)_IO('d', 0x1e), (unsigned long)_IOW('u', 0x42, struct s), (unsigned long)_IOR('d', 0xff, uint32_t), (unsigned long)_IOWR('d', 0xbc, struct s)); return 0; }`;

@@ -6,7 +6,7 @@ import { expectNoLeaks } from '../sys/no-leaks.ts';
 
 expectNoLeaks();
 
-test('open descriptors and mappings are seen', () => {
+test('openFds and mappingCount see a new descriptor and a new mapping', () => {
   const before = openFds();
   using fd = createMemfd('counted', 4096);
   expect(openFds().get(fd.fd)).toContain('/memfd:counted');

@@ -1,29 +1,29 @@
 import { expect, test } from 'vitest';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 
-function noting(log: string[], name: string): Disposable {
+function recorder(log: string[], name: string): Disposable {
   return { [Symbol.dispose]: () => void log.push(name) };
 }
 
-test('disposes in reverse order, once', () => {
+test('DisposableStack: disposes once, in reverse order', () => {
   const log: string[] = [];
   const stack = new DisposableStack();
-  stack.use(noting(log, 'first'));
+  stack.use(recorder(log, 'first'));
   stack.defer(() => void log.push('second'));
-  stack.use(noting(log, 'third'));
+  stack.use(recorder(log, 'third'));
   stack[Symbol.dispose]();
   stack[Symbol.dispose]();
   expect(log).toEqual(['third', 'second', 'first']);
 });
 
-test('a failing one does not keep the others from being disposed', () => {
+test('DisposableStack: disposes the rest after one throws, and rethrows the first error', () => {
   const log: string[] = [];
   const stack = new DisposableStack();
-  stack.use(noting(log, 'first'));
+  stack.use(recorder(log, 'first'));
   stack.defer(() => {
     throw new Error('later');
   });
-  stack.use(noting(log, 'second'));
+  stack.use(recorder(log, 'second'));
   stack.defer(() => {
     throw new Error('earlier');
   });
@@ -37,12 +37,12 @@ test('a failing one does not keep the others from being disposed', () => {
   expect(error).toMatchObject({ message: 'earlier', suppressed: [new Error('later')] });
 });
 
-test('a moved stack disposes nothing; the new one does', () => {
+test('DisposableStack: disposes nothing after move; the new stack does', () => {
   const log: string[] = [];
   let kept: DisposableStack;
   {
     using stack = new DisposableStack();
-    stack.use(noting(log, 'it'));
+    stack.use(recorder(log, 'it'));
     kept = stack.move();
   }
   expect(log).toEqual([]);
@@ -50,7 +50,7 @@ test('a moved stack disposes nothing; the new one does', () => {
   expect(log).toEqual(['it']);
 });
 
-test('a disposed stack takes nothing more', () => {
+test('DisposableStack: accepts nothing after dispose', () => {
   const stack = new DisposableStack();
   stack[Symbol.dispose]();
   expect(stack.disposed).toBe(true);

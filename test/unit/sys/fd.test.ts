@@ -20,7 +20,7 @@ function openNull(): OwnedFd {
 
 expectNoLeaks();
 
-test('dispose closes the descriptor, once', () => {
+test('OwnedFd: closes the descriptor once on dispose', () => {
   const fd = openNull();
   const number = fd.fd;
   fd[Symbol.dispose]();
@@ -32,7 +32,7 @@ test('dispose closes the descriptor, once', () => {
   closeSync(reused);
 });
 
-test('use after dispose throws', () => {
+test('OwnedFd: throws on use after dispose', () => {
   const fd = openNull();
   fd[Symbol.dispose]();
   expect(fd.closed).toBe(true);
@@ -41,7 +41,7 @@ test('use after dispose throws', () => {
   expect(() => fd.take()).toThrow('used after');
 });
 
-test('dup is a second owner of the same file, close-on-exec', () => {
+test('OwnedFd: dup makes a second descriptor of the same file, close-on-exec', () => {
   const fd = openNull();
   const copy = fd.dup();
   fd[Symbol.dispose]();
@@ -50,7 +50,7 @@ test('dup is a second owner of the same file, close-on-exec', () => {
   copy[Symbol.dispose]();
 });
 
-test('take gives the number away open', () => {
+test('OwnedFd: take returns the number and leaves it open', () => {
   const fd = openNull();
   const number = fd.take();
   fd[Symbol.dispose]();
@@ -58,7 +58,7 @@ test('take gives the number away open', () => {
   closeSync(number);
 });
 
-test('an inherited descriptor becomes close-on-exec; one that is not open is EBADF', () => {
+test('OwnedFd: inherit makes a descriptor close-on-exec and throws EBADF if it is not open', () => {
   using original = openNull();
   const number = original.dup().take();
   using inherited = OwnedFd.inherit(number);
@@ -66,18 +66,18 @@ test('an inherited descriptor becomes close-on-exec; one that is not open is EBA
   expect(() => OwnedFd.inherit(9999)).toThrow(expect.objectContaining({ code: 'EBADF', errno: 9 }) as Error);
 });
 
-test('a descriptor closed behind our back is reported at dispose', () => {
+test('OwnedFd: dispose throws EBADF if something else closed the descriptor', () => {
   const fd = openNull();
   closeSync(fd.fd);
   expect(() => fd[Symbol.dispose]()).toThrow('close: EBADF');
 });
 
-test('numbers that cannot be descriptors are refused', () => {
+test('OwnedFd: adopt refuses numbers that cannot be descriptors', () => {
   expect(() => OwnedFd.adopt(-1)).toThrow(RangeError);
   expect(() => OwnedFd.adopt(1.5)).toThrow(RangeError);
 });
 
-test('exhaustion is a SysError with the errno name', () => {
+test('dupFd: throws a SysError EMFILE when no descriptor is free', () => {
   using fd = openNull();
   withFreeFds(fd, 0, () => {
     let error: unknown;
@@ -91,7 +91,7 @@ test('exhaustion is a SysError with the errno name', () => {
   });
 });
 
-test('a leaked descriptor is warned about and left open', async () => {
+test('OwnedFd: a leaked descriptor causes a warning and stays open', async () => {
   const { setFlagsFromString } = await import('node:v8');
   const { runInNewContext } = await import('node:vm');
   setFlagsFromString('--expose-gc');
@@ -107,7 +107,7 @@ test('a leaked descriptor is warned about and left open', async () => {
   closeSync(number);
 });
 
-test('what there is to read comes into the memory, and its length back', () => {
+test('tryRead: reads into native memory and returns the length', () => {
   using eventfd = EventFd.create(7);
   using buffer = NativeBuffer.allocate(16);
   expect(tryRead(eventfd, buffer.address, buffer.length)).toBe(8);
@@ -115,9 +115,9 @@ test('what there is to read comes into the memory, and its length back', () => {
 });
 
 test.each([
-  ['nothing there yet', 16, -EAGAIN],
-  ['a buffer too short', 4, -EINVAL],
-])('%s: the errno comes back, negative', (_, length, result) => {
+  ['an empty eventfd', 16, -EAGAIN],
+  ['a buffer that is too short', 4, -EINVAL],
+])('tryRead: returns -errno for %s', (_, length, result) => {
   using eventfd = EventFd.create();
   using buffer = NativeBuffer.allocate(16);
   expect(tryRead(eventfd, buffer.address, length)).toBe(result);

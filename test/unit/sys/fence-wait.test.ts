@@ -55,7 +55,7 @@ describe('FenceWait', () => {
     await vi.waitFor(() => expect(onSignalled).toHaveBeenCalledOnce());
   });
 
-  test('calls every one of several waiters of one fence', async () => {
+  test('calls back each of several instances that wait for one fence', async () => {
     const [first, second] = [vi.fn(), vi.fn()];
     using one = new FenceWait(first);
     using two = new FenceWait(second);
@@ -77,7 +77,7 @@ describe('FenceWait', () => {
     expect(onSignalled).not.toHaveBeenCalled();
   });
 
-  test('does not take the signal of an earlier fence for that of the fence it waits for now', async () => {
+  test('ignores the signal of a fence that was replaced in the same turn', async () => {
     const onSignalled = vi.fn();
     using wait = new FenceWait(onSignalled);
     using early = EventFd.create();
@@ -98,7 +98,7 @@ describe('FenceWait', () => {
     expect(replace).toBeInstanceOf(Poll);
   });
 
-  test('watches all its fences with one poll and holds one descriptor of each while it waits', async () => {
+  test('uses one poll for all fences and holds one descriptor only while it waits', async () => {
     const readable = vi.spyOn(Poll, 'readable');
     const signalled = { next: (): void => undefined };
     using wait = new FenceWait(() => signalled.next());
@@ -114,14 +114,14 @@ describe('FenceWait', () => {
     readable.mockRestore();
   });
 
-  test('refuses what cannot be polled and is idle afterwards', () => {
+  test('throws EPERM for a descriptor that cannot be polled and is idle afterwards', () => {
     using wait = new FenceWait(() => undefined);
     using file = OwnedFd.adopt(openSync('/proc/self/exe', 'r'));
     expect(() => wait.start(file)).toThrow('epoll_ctl: EPERM');
     expect(wait.isWaiting).toBe(false);
   });
 
-  test.each([0, 1])('throws EMFILE and leaks nothing when only %i descriptors are free', (free) => {
+  test.each([0, 1])('throws EMFILE and leaks nothing with %i free descriptors', (free) => {
     using wait = new FenceWait(() => undefined);
     using fence = EventFd.create();
     withFreeFds(fence, free, () => {

@@ -9,7 +9,7 @@ function limitFds(soft: number | string): void {
   execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
 }
 
-/** Only `free` more descriptors can be opened, until dispose. */
+/** Until it is disposed, only `free` more descriptors can be opened. */
 export function fewFds(any: BorrowedFd, free: number): Disposable {
   const [soft] = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--raw', '--noheadings', '--output=SOFT'], { encoding: 'utf8' }).trim().split(' ');
   limitFds(Math.max(...openFds().keys()) + SPARE);
@@ -24,7 +24,7 @@ export function fewFds(any: BorrowedFd, free: number): Disposable {
   };
 }
 
-/** Runs `act` when only `free` more descriptors can be opened. */
+/** Runs `act` while only `free` more descriptors can be opened. */
 export function withFreeFds(any: BorrowedFd, free: number, act: () => void): void {
   using _ = fewFds(any, free);
   act();

@@ -11,7 +11,7 @@ const ENOTTY = 25;
 
 expectNoLeaks();
 
-test('the kernel writes into a struct given as bytes or as an address', () => {
+test('ioctl: the kernel writes into a struct given as bytes or as an address', () => {
   const [a, b] = socketPair();
   using near = UnixConnection.adopt(a);
   using far = UnixConnection.adopt(b);
@@ -25,14 +25,14 @@ test('the kernel writes into a struct given as bytes or as an address', () => {
   expect(tryIoctl(far, FIONREAD, struct.address)).toBe(0);
 });
 
-test('a refused ioctl names itself and its errno, or answers -errno', () => {
+test('ioctl: a failure throws with its name and errno; tryIoctl returns -errno', () => {
   using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
   expect(() => ioctl(fd, 0xc0de, 'DRM_IOCTL_MODE_ATOMIC', 0)).toThrow('ioctl(DRM_IOCTL_MODE_ATOMIC): ENOTTY');
   expect(() => ioctl(fd, 0xc0de, 'IT', new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'ENOTTY', errno: ENOTTY, syscall: 'ioctl(IT)' }) as Error);
   expect(tryIoctl(fd, 0xc0de, 0)).toBe(-ENOTTY);
 });
 
-test('request numbers with the top bit set pass whole', () => {
+test('ioctl: passes request numbers with the top bit set', () => {
   using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
   expect(tryIoctl(fd, 0xc038_64bc, 0)).toBe(-ENOTTY);
 });

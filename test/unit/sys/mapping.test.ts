@@ -4,7 +4,6 @@ import { EventFd } from '../../../src/sys/eventfd.ts';
 import { OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
-import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { mappingCount } from '../../rig/process-resources.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 
@@ -12,7 +11,7 @@ expectNoLeaks();
 
 const einval = expect.objectContaining({ code: 'EINVAL' }) as Error;
 
-test('two mappings of one file share their bytes, and outlive the descriptor', () => {
+test('Mapping: two mappings of one file share their bytes and outlive the descriptor', () => {
   const fd = createMemfd('shared', 3 * PAGE_SIZE);
   using whole = Mapping.file(fd, 0, 3 * PAGE_SIZE, 'read-write');
   using last = Mapping.file(fd, 2 * PAGE_SIZE, PAGE_SIZE, 'read');
@@ -22,7 +21,7 @@ test('two mappings of one file share their bytes, and outlive the descriptor', (
   expect(last.bytes.length).toBe(PAGE_SIZE);
 });
 
-test('after dispose the getters throw and dispose does nothing', () => {
+test('Mapping: getters throw after dispose, and a second dispose does nothing', () => {
   using fd = createMemfd('gone', PAGE_SIZE);
   const mapping = Mapping.file(fd, 0, PAGE_SIZE, 'read-write');
   mapping[Symbol.dispose]();
@@ -32,7 +31,7 @@ test('after dispose the getters throw and dispose does nothing', () => {
   expect(() => mapping.address).toThrow('after dispose');
 });
 
-test('views taken before dispose are dead after it', () => {
+test('Mapping: views taken before dispose cannot be used after it', () => {
   using fd = createMemfd('views', PAGE_SIZE);
   const mapping = Mapping.file(fd, 0, PAGE_SIZE, 'read-write');
   const { bytes, view } = mapping;
@@ -47,7 +46,7 @@ test('views taken before dispose are dead after it', () => {
   expect(() => new Uint8Array(bytes.buffer)).toThrow(TypeError);
 });
 
-test('the pages leave the address space at dispose', () => {
+test('Mapping: dispose unmaps the pages', () => {
   using fd = createMemfd('counted', PAGE_SIZE);
   const before = mappingCount(/memfd:counted/);
   const mapping = Mapping.file(fd, 0, PAGE_SIZE, 'read');
@@ -56,7 +55,7 @@ test('the pages leave the address space at dispose', () => {
   expect(mappingCount(/memfd:counted/)).toBe(before);
 });
 
-test('a linear mapping shows pieces in the order given, here reversed', () => {
+test('Mapping.linear: maps pieces in the order given', () => {
   using fd = createMemfd('pages', 4 * PAGE_SIZE);
   using plain = Mapping.file(fd, 0, 4 * PAGE_SIZE, 'read-write');
   for (let page = 0; page < 4; page++) plain.bytes.fill(page + 1, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
@@ -66,7 +65,7 @@ test('a linear mapping shows pieces in the order given, here reversed', () => {
   expect(plain.bytes[4 * PAGE_SIZE - 1]).toBe(99);
 });
 
-test('a linear mapping joins several files and ends within a page', () => {
+test('Mapping.linear: joins several files and may end within a page', () => {
   using one = createMemfd('one', PAGE_SIZE);
   using two = createMemfd('two', PAGE_SIZE);
   using linear = Mapping.linear(
@@ -88,13 +87,13 @@ test.each([
   ['a piece past the end of the file', [{ offset: 0, length: PAGE_SIZE }, { offset: PAGE_SIZE, length: 2 * PAGE_SIZE }]],
   ['a negative offset', [{ offset: -PAGE_SIZE, length: PAGE_SIZE }]],
   ['an empty piece', [{ offset: 0, length: 0 }, { offset: 0, length: PAGE_SIZE }]],
-])('a linear mapping refuses %s and leaves nothing mapped', (_, pieces) => {
+])('Mapping.linear: refuses %s and leaves nothing mapped', (_, pieces) => {
   using fd = createMemfd('refused', 2 * PAGE_SIZE);
   expect(() => Mapping.linear(pieces.map((piece) => ({ fd, ...piece })), 'read')).toThrow(einval);
   expect(mappingCount(/memfd:refused/)).toBe(0);
 });
 
-test('a linear mapping that fails half-way unwinds whole', () => {
+test('Mapping.linear: unmaps everything if a later piece fails', () => {
   using fd = createMemfd('half', PAGE_SIZE);
   using unmappable = EventFd.create();
   expect(() =>
@@ -109,36 +108,20 @@ test('a linear mapping that fails half-way unwinds whole', () => {
   expect(mappingCount(/memfd:half/)).toBe(0);
 });
 
-test('mapping past the end of a file is refused, where touching it would be SIGBUS', () => {
+test('Mapping.file: refuses pages past the end of the file, which would raise SIGBUS', () => {
   using fd = createMemfd('short', 100);
   expect(() => Mapping.file(fd, 0, PAGE_SIZE + 1, 'read')).toThrow(einval);
   using upToThePage = Mapping.file(fd, 0, PAGE_SIZE, 'read');
   expect(upToThePage.bytes[PAGE_SIZE - 1]).toBe(0);
 });
 
-test('a file open for reading cannot be mapped for writing', () => {
+test('Mapping.file: throws EACCES for a writable mapping of a file open for reading', () => {
   using file = OwnedFd.adopt(openSync('/proc/self/exe', 'r'));
   expect(() => Mapping.file(file, 0, PAGE_SIZE, 'read-write')).toThrow(expect.objectContaining({ code: 'EACCES' }) as Error);
 });
 
-test.each([0, -1, 1.5, NaN, 2 ** 32, 3 * 2 ** 30 + 1])('length %s is a RangeError', (length) => {
+test.each([0, -1, 1.5, NaN, 2 ** 32, 3 * 2 ** 30 + 1])('Mapping: length %s is a RangeError', (length) => {
   using fd = createMemfd('lengths', PAGE_SIZE);
   expect(() => Mapping.anonymous(length)).toThrow(RangeError);
   expect(() => Mapping.file(fd, 0, length, 'read')).toThrow(RangeError);
-});
-
-test('a native buffer is zeroed, aligned and dead after dispose', () => {
-  const buffer = NativeBuffer.allocate(40);
-  const { bytes, view } = buffer;
-  expect([...bytes]).toEqual(new Array(40).fill(0));
-  expect(buffer.address % 16).toBe(0);
-  view.setUint8(39, 1);
-  expect(buffer.bytes[39]).toBe(1);
-  buffer[Symbol.dispose]();
-  buffer[Symbol.dispose]();
-  expect(bytes.length).toBe(0);
-  expect(() => view.getUint8(0)).toThrow(TypeError);
-  expect(() => buffer.address).toThrow('after dispose');
-  expect(() => buffer.bytes).toThrow('after dispose');
-  expect(() => NativeBuffer.allocate(0)).toThrow(RangeError);
 });

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect } from 'vitest';
 import { mappingCount, openFds } from '../../rig/process-resources.ts';
 
-/** Every test of this file ends with the descriptors and mappings it began with. */
+/** Checks that every test of the file ends with the descriptors and mappings it began with. */
 export function expectNoLeaks(): void {
   let fds: Map<number, string>;
   let mappings: number;

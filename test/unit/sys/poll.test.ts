@@ -2,7 +2,7 @@ import { createHook } from 'node:async_hooks';
 import { openSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
 import { EventFd } from '../../../src/sys/eventfd.ts';
-import { OwnedFd, dupFd } from '../../../src/sys/fd.ts';
+import { OwnedFd } from '../../../src/sys/fd.ts';
 import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
 import { expectNoLeaks } from './no-leaks.ts';
@@ -23,42 +23,7 @@ async function nextReady(fd: { fd: number }, events: PollEvents): Promise<PollEv
   });
 }
 
-test('an eventfd is signalled once however often it was, and consumed once', () => {
-  using event = EventFd.create();
-  expect(event.consume()).toBe(false);
-  event.signal();
-  event.signal();
-  expect(event.consume()).toBe(true);
-  expect(event.consume()).toBe(false);
-});
-
-test('an eventfd made signalled, and one whose counter is full', () => {
-  using event = EventFd.create(3);
-  expect(event.consume()).toBe(true);
-  using full = EventFd.create(0xffff_ffff);
-  full.signal();
-  expect(full.consume()).toBe(true);
-});
-
-test('an adopted eventfd is the peer\'s own, and consumed when it is none', () => {
-  using ours = EventFd.create();
-  using theirs = EventFd.adopt(dupFd(ours));
-  theirs.signal();
-  expect(ours.consume()).toBe(true);
-  const closed = dupFd(ours);
-  closed[Symbol.dispose]();
-  expect(() => EventFd.adopt(closed)).toThrow('used after');
-});
-
-test('a disposed eventfd throws on use', () => {
-  const event = EventFd.create();
-  event[Symbol.dispose]();
-  event[Symbol.dispose]();
-  expect(() => event.signal()).toThrow('used after');
-  expect(() => event.consume()).toThrow('used after');
-});
-
-test('a poll wakes when its eventfd is signalled, again and again', async () => {
+test('Poll: calls back each time its descriptor becomes readable', async () => {
   using event = EventFd.create();
   let wake: () => void = () => undefined;
   using poll = Poll.readable(event, () => {
@@ -73,7 +38,7 @@ test('a poll wakes when its eventfd is signalled, again and again', async () => 
   expect(poll).toBeInstanceOf(Poll);
 });
 
-test('a paused poll is silent and reports on resume', async () => {
+test('Poll: does not call back while paused and reports on resume', async () => {
   using event = EventFd.create();
   const ready = vi.fn(() => void event.consume());
   using poll = Poll.readable(event, ready);
@@ -85,7 +50,7 @@ test('a paused poll is silent and reports on resume', async () => {
   await vi.waitFor(() => expect(ready).toHaveBeenCalledOnce());
 });
 
-test('a disposed poll is silent, and its descriptor can be polled anew', async () => {
+test('Poll: does not call back after dispose, and its descriptor can be polled again', async () => {
   using event = EventFd.create(1);
   const first = vi.fn();
   const poll = Poll.readable(event, first);
@@ -95,7 +60,7 @@ test('a disposed poll is silent, and its descriptor can be polled anew', async (
   expect(first).not.toHaveBeenCalled();
 });
 
-test('writable and disconnect are told apart', async () => {
+test('Poll: distinguishes writable from disconnect', async () => {
   const [a, b] = socketPair();
   using ours = a;
   expect(await nextReady(ours, { readable: true, writable: true, disconnect: true })).toEqual({ readable: false, writable: true, disconnect: false });
@@ -103,7 +68,7 @@ test('writable and disconnect are told apart', async () => {
   expect(await nextReady(ours, { readable: true, disconnect: true })).toEqual({ readable: true, writable: false, disconnect: true });
 });
 
-test('update changes what is waited for', async () => {
+test('Poll: update changes the events that are waited for', async () => {
   const [a, b] = socketPair();
   using ours = a;
   using theirs = b;
@@ -117,7 +82,7 @@ test('update changes what is waited for', async () => {
   expect(theirs.closed).toBe(false);
 });
 
-test('a peer that resets wakes the reader, who then sees the error', async () => {
+test('Poll: a reset by the peer calls back the reader, which then gets the error', async () => {
   const [a, b] = socketPair();
   using ours = UnixConnection.adopt(a);
   ours.send(new Uint8Array(10));
@@ -126,14 +91,14 @@ test('a peer that resets wakes the reader, who then sees the error', async () =>
   expect(() => ours.recv(new Uint8Array(1), 0, 1)).toThrow('recvmsg: ECONNRESET');
 });
 
-test('a second poll on a descriptor is refused', () => {
+test('Poll: refuses a second poll on a descriptor', () => {
   using event = EventFd.create();
   using poll = Poll.readable(event, () => undefined);
   expect(() => Poll.writable(event, () => undefined)).toThrow(expect.objectContaining({ code: 'EEXIST' }) as Error);
   expect(poll.unref().ref()).toBe(poll);
 });
 
-test('what cannot be polled is a SysError, not an abort', () => {
+test('Poll: throws a SysError for a descriptor that cannot be polled instead of aborting', () => {
   using file = OwnedFd.adopt(openSync('/proc/self/exe', 'r'));
   expect(() => Poll.readable(file, () => undefined)).toThrow('epoll_ctl: EPERM');
   expect(() => Poll.readable({ fd: 9999 }, () => undefined)).toThrow('epoll_ctl: EBADF');

@@ -19,7 +19,7 @@ function flagsOf(fd: { fd: number }): number {
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-/** Everything that is there now. */
+/** Everything that has arrived. */
 function drain(connection: UnixConnection): Buffer {
   const chunk = new Uint8Array(65536);
   const parts: Buffer[] = [];
@@ -27,7 +27,7 @@ function drain(connection: UnixConnection): Buffer {
   return Buffer.concat(parts);
 }
 
-/** Reads as data comes until `length` bytes are there. */
+/** Reads until `length` bytes have arrived. */
 async function collect(connection: UnixConnection, length: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   let total = 0;
@@ -52,14 +52,14 @@ function disposeAll(fds: readonly OwnedFd[]): void {
   for (const fd of fds) fd[Symbol.dispose]();
 }
 
-describe('unix sockets', () => {
+describe('Unix sockets', () => {
   let directory: string;
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'scanout-socket-'));
   });
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  test('listen, connect, accept: all non-blocking and close-on-exec', () => {
+  test('every descriptor is non-blocking and close-on-exec', () => {
     const path = join(directory, 's');
     using listener = listenUnix(path);
     expect(acceptUnix(listener)).toBeNull();
@@ -71,7 +71,7 @@ describe('unix sockets', () => {
     b[Symbol.dispose]();
   });
 
-  test('the socket file is for its owner only unless told otherwise, whatever the umask', () => {
+  test('listenUnix makes the file accessible to its owner only, or with the mode given, whatever the umask', () => {
     const old = process.umask(0o077);
     using ours = listenUnix(join(directory, 'private'));
     using theirs = listenUnix(join(directory, 'shared'), { mode: 0o660 });
@@ -81,7 +81,7 @@ describe('unix sockets', () => {
     expect(ours.closed || theirs.closed).toBe(false);
   });
 
-  test('a stale socket file is replaced', () => {
+  test('listenUnix replaces a socket file that no process listens on', () => {
     const path = join(directory, 's');
     listenUnix(path)[Symbol.dispose]();
     expect(existsSync(path)).toBe(true);
@@ -92,7 +92,7 @@ describe('unix sockets', () => {
     expect(client.closed).toBe(false);
   });
 
-  test('a live socket is left alone', () => {
+  test('listenUnix throws EADDRINUSE if a process listens there', () => {
     const path = join(directory, 's');
     using listener = listenUnix(path);
     expect(() => listenUnix(path)).toThrow(expect.objectContaining({ code: 'EADDRINUSE', syscall: 'bind' }) as Error);
@@ -102,14 +102,14 @@ describe('unix sockets', () => {
     expect(client.closed).toBe(false);
   });
 
-  test('a file that is no socket is not deleted', () => {
+  test('listenUnix throws EADDRINUSE and keeps a file that is not a socket', () => {
     const path = join(directory, 'notes.txt');
     writeFileSync(path, 'mine');
     expect(() => listenUnix(path)).toThrow('bind: EADDRINUSE');
     expect(readFileSync(path, 'utf8')).toBe('mine');
   });
 
-  test('107 bytes of path fit, 108 are refused with the count', () => {
+  test('a path may have 107 bytes; longer, empty and zero-containing paths are refused', () => {
     const fits = join(directory, 'x'.repeat(107 - directory.length - 1));
     const listener = listenUnix(fits);
     listener[Symbol.dispose]();
@@ -120,7 +120,7 @@ describe('unix sockets', () => {
     expect(() => connectUnix('a\0b')).toThrow('connect: EINVAL');
   });
 
-  test('nobody there: ENOENT and ECONNREFUSED, with the path', () => {
+  test('connectUnix names the path in ENOENT and ECONNREFUSED', () => {
     const path = join(directory, 's');
     expect(() => connectUnix(path)).toThrow(`connect: ENOENT (${path})`);
     listenUnix(path)[Symbol.dispose]();
@@ -128,7 +128,7 @@ describe('unix sockets', () => {
     expect(() => listenUnix(join(directory, 'missing', 's'))).toThrow('bind: ENOENT');
   });
 
-  test('out of descriptors: accept fails, the connection waits, and is there afterwards', () => {
+  test('acceptUnix throws EMFILE without a free descriptor, and the connection waits', () => {
     const path = join(directory, 's');
     using listener = listenUnix(path);
     using client = connectUnix(path);
@@ -153,7 +153,7 @@ describe('UnixConnection', () => {
     far[Symbol.dispose]();
   });
 
-  test('nothing yet is -1, the end is 0, and bytes land at the offset', () => {
+  test('recv returns -1 if nothing arrived, 0 at the end, and writes at the offset', () => {
     const into = new Uint8Array(8);
     expect(far.recv(into, 0, 8)).toBe(-1);
     near.send(bytesOf('abc'));
@@ -163,7 +163,7 @@ describe('UnixConnection', () => {
     expect(far.recv(into, 0, 8)).toBe(0);
   });
 
-  test('a message with descriptors arrives whole however it is cut', () => {
+  test('a message with descriptors arrives complete wherever it is cut', () => {
     const message = bytesOf('a message');
     for (let cut = 1; cut < message.length; cut++) {
       const sent = memfds(2);
@@ -179,7 +179,7 @@ describe('UnixConnection', () => {
     }
   });
 
-  test('received descriptors are close-on-exec, in order, and open though the sender closed his', () => {
+  test('received descriptors are close-on-exec, in order, and independent of the sender\'s', () => {
     const sent = memfds(3);
     near.send(bytesOf('x'), sent);
     disposeAll(sent);
@@ -188,7 +188,7 @@ describe('UnixConnection', () => {
     for (const { fd } of far.fds) expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).toMatch(/flags:\s+02\d{6}/);
   });
 
-  test('one recv takes the descriptors of one message, and the next those of the next', () => {
+  test('each recv takes the descriptors of one message', () => {
     const [first, second] = memfds(2);
     near.send(bytesOf('one'), [first!]);
     near.send(bytesOf('two'), [second!]);
@@ -200,7 +200,7 @@ describe('UnixConnection', () => {
     disposeAll([first!, second!]);
   });
 
-  test('253 descriptors go in one message, 254 do not', () => {
+  test('send accepts 253 descriptors and refuses 254', () => {
     const [fd] = memfds(1);
     near.send(bytesOf('x'), new Array<OwnedFd>(253).fill(fd!));
     far.recv(new Uint8Array(1), 0, 1);
@@ -210,7 +210,7 @@ describe('UnixConnection', () => {
     disposeAll([fd!]);
   });
 
-  test.each([0, 1, 3])('descriptors that do not fit because only %i are free are an error and no leak', (free) => {
+  test.each([0, 1, 3])('recv throws ECTRUNC and leaks nothing when %i descriptors are free for four', (free) => {
     const sent = memfds(4);
     near.send(bytesOf('x'), sent);
     withFreeFds(near, free, () => {
@@ -220,7 +220,7 @@ describe('UnixConnection', () => {
     disposeAll(sent);
   });
 
-  test('disposing closes descriptors nobody took', () => {
+  test('dispose closes unclaimed descriptors', () => {
     const sent = memfds(2);
     near.send(bytesOf('x'), sent);
     far.recv(new Uint8Array(1), 0, 1);
@@ -232,7 +232,7 @@ describe('UnixConnection', () => {
     expect(() => far.send(bytesOf('x'))).toThrow('used after');
   });
 
-  test('what the kernel does not take is sent when the peer reads, with its descriptors, in order', async () => {
+  test('queued messages are sent in order, with their descriptors, once the peer reads', async () => {
     const megabytes = new Uint8Array(5_000_003).map((_, i) => i * 7);
     const [fd] = memfds(1);
     near.send(megabytes);
@@ -246,7 +246,7 @@ describe('UnixConnection', () => {
     await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
   });
 
-  test('a message that waits is the one at the time of the call', async () => {
+  test('a queued message keeps its contents from the time of the call', async () => {
     const message = new Uint8Array(2_000_000).fill(1);
     near.send(message);
     expect(near.queuedBytes).toBeGreaterThan(0);
@@ -254,7 +254,7 @@ describe('UnixConnection', () => {
     expect((await collect(far, message.length)).every((byte) => byte === 1)).toBe(true);
   });
 
-  test('a peer that never reads is not fed for ever', () => {
+  test('send throws ENOBUFS if the peer never reads', () => {
     const big = new Uint8Array(40 * 2 ** 20);
     near.send(big);
     const queued = near.queuedBytes;
@@ -262,12 +262,12 @@ describe('UnixConnection', () => {
     expect(near.queuedBytes).toBe(queued);
   });
 
-  test('sending to a peer that is gone is EPIPE', () => {
+  test('send throws EPIPE if the peer is gone', () => {
     far[Symbol.dispose]();
     expect(() => near.send(bytesOf('x'))).toThrow('sendmsg: EPIPE');
   });
 
-  test('a peer that goes while messages wait: the next send tells, nothing leaks', async () => {
+  test('if the peer goes while messages are queued, the next send throws and nothing leaks', async () => {
     const [fd] = memfds(1);
     near.send(new Uint8Array(4_000_000));
     near.send(bytesOf('x'), [fd!]);
@@ -277,7 +277,7 @@ describe('UnixConnection', () => {
     expect(() => near.send(bytesOf('x'))).toThrow(/sendmsg: (EPIPE|ECONNRESET)/);
   });
 
-  test('a descriptor that cannot be kept for a waiting message fails that send alone', async () => {
+  test('only the send fails whose descriptor cannot be duplicated for the queue', async () => {
     const [fd] = memfds(1);
     near.send(new Uint8Array(4_000_000));
     const queued = near.queuedBytes;
@@ -291,7 +291,7 @@ describe('UnixConnection', () => {
     await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
   });
 
-  test('reading outside the array and empty messages are RangeErrors', () => {
+  test('reading outside the array and sending nothing are RangeErrors', () => {
     const into = new Uint8Array(4);
     expect(() => far.recv(into, 0, 5)).toThrow(RangeError);
     expect(() => far.recv(into, 4, 0)).toThrow(RangeError);

@@ -4,7 +4,7 @@ import { expectNoLeaks } from '../no-leaks.ts';
 
 expectNoLeaks();
 
-test('a monitor hears nothing, keeps nothing, and is disposed once', () => {
+test('UdevMonitor: reports nothing without devices and releases everything on dispose', () => {
   const onEvent = vi.fn();
   const monitor = UdevMonitor.open('scanout-bridge-has-no-such-devices', onEvent)!;
   monitor[Symbol.dispose]();
@@ -12,7 +12,7 @@ test('a monitor hears nothing, keeps nothing, and is disposed once', () => {
   expect(onEvent).not.toHaveBeenCalled();
 });
 
-test('without libudev there is no monitor', async () => {
+test('UdevMonitor: open returns null without libudev', async () => {
   vi.doMock('koffi', async (original) => {
     const { default: koffi } = await original<{ default: { load(name: string | null): unknown } }>();
     const load = (name: string | null) => {
