@@ -554,7 +554,10 @@ function readField(modifier: bigint, field: Field): number {
   return Number((modifier >> BigInt(field.shift)) & ((1n << BigInt(field.bits)) - 1n));
 }
 
-/** The fields that are set, in order. Bits outside of any field are added in hex, so that no two modifiers read the same. */
+/**
+ * The fields that are set, in order. Bits outside of any field are added in hex, so that no two
+ * modifiers read the same.
+ */
 function describeFields(modifier: bigint, fields: readonly Field[]): string {
   let rest = BigInt.asUintN(VALUE_BITS, modifier);
   const words: string[] = [];

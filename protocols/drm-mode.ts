@@ -13,7 +13,10 @@ export const DRM_MODE_TYPE_PREFERRED = 1 << 3;
 export const DRM_MODE_FLAG_INTERLACE = 1 << 4;
 export const DRM_MODE_FLAG_DBLSCAN = 1 << 5;
 
-/** By connector type, the first part of a connector's name (drm_connector_enum_list in drivers/gpu/drm/drm_connector.c). */
+/**
+ * By connector type, the first part of a connector's name (drm_connector_enum_list in
+ * drivers/gpu/drm/drm_connector.c).
+ */
 export const CONNECTOR_TYPE_NAMES = [
   'Unknown', 'VGA', 'DVI-I', 'DVI-D', 'DVI-A', 'Composite', 'SVIDEO', 'LVDS', 'Component', 'DIN',
   'DP', 'HDMI-A', 'HDMI-B', 'TV', 'eDP', 'Virtual', 'DSI', 'DPI', 'Writeback', 'SPI', 'USB',
@@ -161,7 +164,10 @@ export const drm_mode_create_dumb = struct('drm_mode_create_dumb', {
 
 export const drm_mode_map_dumb = struct('drm_mode_map_dumb', { handle: u32, pad: u32, offset: addr64 });
 
-/** The arrays are: object ids; the number of properties of each object; the property ids of all objects; their values. */
+/**
+ * The arrays are: object ids; the number of properties of each object; the property ids of all
+ * objects; their values.
+ */
 export const drm_mode_atomic = struct('drm_mode_atomic', {
   flags: u32,
   count_objs: u32,

@@ -24,7 +24,10 @@ export const DRM_CLIENT_CAP_WRITEBACK_CONNECTORS = 5;
 export const DRM_RDWR = 0o2;
 export const DRM_CLOEXEC = 0o2000000;
 
-/** Lengths are the sizes of the caller's buffers going in and of the texts coming out. The texts do not end in a zero. */
+/**
+ * Lengths are the sizes of the caller's buffers going in and of the texts coming out. The texts do
+ * not end in a zero.
+ */
 export const drm_version = struct('drm_version', {
   version_major: i32,
   version_minor: i32,
@@ -89,7 +92,10 @@ export const drm_syncobj_transfer = struct('drm_syncobj_transfer', {
 /** The borrowed eventfd `fd` is signalled when the point signals. The point need not have a fence yet. */
 export const drm_syncobj_eventfd = struct('drm_syncobj_eventfd', { handle: u32, flags: u32, point: addr64, fd: i32, pad: u32 });
 
-/** `handles` and `points` are addresses of arrays of u32 and u64. A query fills `points` with the last point of each that signalled. */
+/**
+ * `handles` and `points` are addresses of arrays of u32 and u64. A query fills `points` with the
+ * last point of each that signalled.
+ */
 export const drm_syncobj_timeline_array = struct('drm_syncobj_timeline_array', { handles: addr64, points: addr64, count_handles: u32, flags: u32 });
 
 export const DRM_IOCTL_SYNCOBJ_CREATE = iowr('d', 0xbf, drm_syncobj_create);

@@ -1,4 +1,7 @@
-/** gbm.h, the header of libgbm: flags, numbers and the one struct its calls take. Formats and modifiers are those of drm-fourcc.ts. */
+/**
+ * gbm.h, the header of libgbm: flags, numbers and the one struct its calls take. Formats and
+ * modifiers are those of drm-fourcc.ts.
+ */
 import { array, i32, struct, u32, u64 } from './layout.ts';
 
 /* Bits of `usage`: what a buffer is for. */
@@ -8,7 +11,10 @@ export const GBM_BO_USE_SCANOUT = 0x01;
 export const GBM_BO_USE_CURSOR = 0x02;
 /** The GPU may draw into it. */
 export const GBM_BO_USE_RENDERING = 0x04;
-/** The CPU may write it. Mesa then makes a dumb buffer: XRGB8888 or XBGR8888 to scan out, ARGB8888 for a cursor, nothing else. */
+/**
+ * The CPU may write it. Mesa then makes a dumb buffer: XRGB8888 or XBGR8888 to scan out, ARGB8888
+ * for a cursor, nothing else.
+ */
 export const GBM_BO_USE_WRITE = 0x08;
 /** Rows of pixels one after the other, not tiled. */
 export const GBM_BO_USE_LINEAR = 0x10;

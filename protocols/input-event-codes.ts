@@ -1,4 +1,7 @@
-/** linux/input-event-codes.h and linux/input.h: types and codes of the input events that this project sends and receives. */
+/**
+ * linux/input-event-codes.h and linux/input.h: types and codes of the input events that this
+ * project sends and receives.
+ */
 
 /** Event types. */
 export const EV = { SYN: 0x00, KEY: 0x01, REL: 0x02, ABS: 0x03, LED: 0x11, REP: 0x14 } as const;

@@ -94,7 +94,10 @@ export const VIRTIO_GPU_FORMAT = {
   R8G8B8X8_UNORM: 134,
 } as const;
 
-/** DRM names the components of a pixel from the highest bits of a little-endian word down, which reverses virtio's byte order. */
+/**
+ * DRM names the components of a pixel from the highest bits of a little-endian word down, which
+ * reverses virtio's byte order.
+ */
 export const FOURCC_OF_VIRTIO_GPU_FORMAT: ReadonlyMap<number, Fourcc> = new Map([
   [VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM, DRM_FORMAT.ARGB8888],
   [VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM, DRM_FORMAT.XRGB8888],

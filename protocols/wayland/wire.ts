@@ -1,6 +1,12 @@
-/** The Wayland wire format: what is the same for every message, and the types of the generated tables, which have the rest. */
+/**
+ * The Wayland wire format: what is the same for every message, and the types of the generated
+ * tables, which have the rest.
+ */
 
-/** Bytes of a message's header: the object id, then (size of the whole message) << 16 | opcode. All numbers are in the host's byte order. */
+/**
+ * Bytes of a message's header: the object id, then (size of the whole message) << 16 | opcode. All
+ * numbers are in the host's byte order.
+ */
 export const HEADER_SIZE = 8;
 
 /** Largest message that libwayland reads by default, in bytes. It ends the connection on a longer one. */
@@ -30,7 +36,10 @@ export type OrLater<Enum extends number> = Enum | (number & Record<never, never>
 export interface ArgumentTable {
   readonly name: string;
   readonly type: ArgumentType;
-  /** Of an object or new_id; absent if any interface is allowed. Such a new_id is preceded by its interface's name and version. */
+  /**
+   * Of an object or new_id; absent if any interface is allowed. Such a new_id is preceded by its
+   * interface's name and version.
+   */
   readonly interface?: string;
   readonly nullable?: true;
 }

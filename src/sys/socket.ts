@@ -133,7 +133,7 @@ function setIov(index: number, base: number, length: number): void {
 }
 
 /** Like `receiveAt`, but into `into[offset]`, and at most CHUNK bytes. */
-export function receive(fd: number, into: Uint8Array, offset: number, length: number, fds: OwnedFd[]): number {
+function receive(fd: number, into: Uint8Array, offset: number, length: number, fds: OwnedFd[]): number {
   const received = receiveAt(fd, address + DATA, Math.min(length, CHUNK), fds);
   if (received > 0) into.set(bytes.subarray(DATA, DATA + received), offset);
   return received;

@@ -36,7 +36,10 @@ export function knownOf(protocols: readonly Protocol[]): Known {
   return { homes, bitfields };
 }
 
-/** The protocol as TypeScript: for each interface a class that sends requests, and the type of a listener to its events. */
+/**
+ * The protocol as TypeScript: for each interface a class that sends requests, and the type of a
+ * listener to its events.
+ */
 export function emitBindings(protocol: Protocol, header: string, known: Known): string {
   const emitter = new BindingsEmitter(protocol.name, known);
   const body = protocol.interfaces.map((each) => emitter.interface(each)).join('\n');

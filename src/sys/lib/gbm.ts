@@ -8,7 +8,8 @@
  *
  *     const device = GbmDevice.open({ fd: openSync(process.argv[2] ?? '/dev/dri/renderD128', 'r+') });
  *     if (device instanceof GbmError) throw device;
- *     const buffer = device.createBuffer({ width: 64, height: 48, format: DRM_FORMAT.XRGB8888, usage: GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR });
+ *     const usage = GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR;
+ *     const buffer = device.createBuffer({ width: 64, height: 48, format: DRM_FORMAT.XRGB8888, usage });
  *     const mapping = buffer.map({ x: 0, y: 0, width: 64, height: 48 }, 'write');
  *     for (let y = 0; y < 48; y++) mapping.bytes.fill(0x80, y * mapping.stride, y * mapping.stride + 64 * 4);
  *     mapping[Symbol.dispose](); // the pixels are in the buffer now
@@ -79,7 +80,10 @@ export interface GbmBufferOptions {
   readonly format: Fourcc;
   /** GBM_BO_USE_* or-ed together. */
   readonly usage: number;
-  /** Layouts that the driver may choose from; do not combine with GBM_BO_USE_LINEAR. Default: the driver's choice for the usage. */
+  /**
+   * Layouts that the driver may choose from; do not combine with GBM_BO_USE_LINEAR. Default: the
+   * driver's choice for the usage.
+   */
   readonly modifiers?: readonly Modifier[];
 }
 
@@ -145,7 +149,10 @@ export class GbmDevice implements Disposable {
     return this.#library.isFormatSupported(this.#pointer, format, usage) !== 0;
   }
 
-  /** Memory planes of a buffer with this layout, including auxiliary ones; null if the driver has no such buffer or does not say. */
+  /**
+   * Memory planes of a buffer with this layout, including auxiliary ones; null if the driver has no
+   * such buffer or does not say.
+   */
   planeCount(format: Fourcc, modifier: Modifier): number | null {
     const count = this.#library.modifierPlaneCount?.(this.#pointer, format, modifier) ?? -1;
     return count > 0 ? count : null;
@@ -331,7 +338,10 @@ class GbmBuffer implements Disposable {
   }
 }
 
-/** `write`: every pixel of the rectangle will be written, so its contents may be lost. Writing to a mapping made for `read` has no effect or kills the process. */
+/**
+ * `write`: every pixel of the rectangle will be written, so its contents may be lost. Writing to a
+ * mapping made for `read` has no effect or kills the process.
+ */
 export type GbmAccess = 'read' | 'write' | 'read-write';
 
 /** In pixels of the buffer. */
@@ -348,7 +358,10 @@ const FLAGS: Readonly<Record<GbmAccess, number>> = {
   'read-write': GBM_BO_TRANSFER_READ | GBM_BO_TRANSFER_WRITE,
 };
 
-/** A rectangle of a buffer as memory, from its first pixel to its last. After dispose its getters throw and views taken earlier are detached. */
+/**
+ * A rectangle of a buffer as memory, from its first pixel to its last. After dispose its getters
+ * throw and views taken earlier are detached.
+ */
 class GbmMapping implements Disposable {
   /** Distance between rows, in bytes. */
   readonly stride: number;

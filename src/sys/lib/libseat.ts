@@ -132,7 +132,10 @@ export class SeatSession implements Disposable {
     return { id, fd: OwnedFd.adopt(fd[0]!) };
   }
 
-  /** Gives a device back and closes its descriptor; after the session is disposed, only closes it. A second call does nothing. */
+  /**
+   * Gives a device back and closes its descriptor; after the session is disposed, only closes it. A
+   * second call does nothing.
+   */
   closeDevice({ id, fd }: SeatDevice): void {
     if (fd.closed) return;
     // Before the descriptor is closed: logind's backend identifies the device by it. A failure means

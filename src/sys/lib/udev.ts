@@ -116,7 +116,8 @@ export class UdevMonitor implements Disposable {
       if (failure !== ENOBUFS) break;
     }
     if (!isOverrun || this.#monitor === 0) return;
-    // The kernel reports a loss once until its buffer is empty, so the owner is notified only now. The error ended the poll.
+    // The kernel reports a loss once until its buffer is empty, so the owner is notified only now.
+    // The error ended the poll.
     this.#poll.resume();
     this.#onEvent(OVERRUN);
   }
