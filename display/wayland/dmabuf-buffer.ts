@@ -3,20 +3,10 @@ import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused } from '../../src/core/output.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { dupFd, type OwnedFd } from '../../src/sys/fd.ts';
-import { BufferPoints } from './buffer-points.ts';
-import { type BufferOwner, SurfaceBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
-import type { FormatPair } from './dmabuf-formats.ts';
-import type { DmabufImports } from './dmabuf-imports.ts';
-import type { ExplicitSync } from './explicit-sync.ts';
-
-/** An owner that knows what the compositor imports, and learns what it refuses. */
-export interface DmabufOwner extends BufferOwner {
-  readonly name: string;
-  readonly dmabufs: DmabufImports;
-  /** The compositor takes no buffers of this name after all. */
-  importFailed(name: FormatPair): void;
-}
+import type { DmabufImports } from './dmabuf-formats.ts';
+import { BufferPoints, type ExplicitSync } from './explicit-sync.ts';
+import { SurfaceBuffer } from './surface.ts';
 
 /**
  * A framebuffer's dma-buf. The compositor is always asked by `create`, which it may refuse: that
@@ -24,36 +14,32 @@ export interface DmabufOwner extends BufferOwner {
  * `create_immed` may end the connection, and all that would save is a roundtrip per framebuffer.
  */
 export class DmabufBuffer extends SurfaceBuffer {
-  readonly framebuffer: Framebuffer;
-  readonly #dmabufOwner: DmabufOwner;
+  readonly #framebuffer: Framebuffer;
+  readonly #imports: DmabufImports;
   readonly #dmabuf: OwnedFd;
   #points: BufferPoints | null = null;
 
-  private constructor(owner: DmabufOwner, framebuffer: Framebuffer, dmabuf: OwnedFd) {
-    super(owner, framebuffer.width, framebuffer.height);
-    this.framebuffer = framebuffer;
-    this.#dmabufOwner = owner;
+  private constructor(imports: DmabufImports, framebuffer: Framebuffer, dmabuf: OwnedFd, onUnlocked: (buffer: SurfaceBuffer) => void) {
+    super(framebuffer.width, framebuffer.height, onUnlocked);
+    this.#framebuffer = framebuffer;
+    this.#imports = imports;
     this.#dmabuf = dmabuf;
   }
 
-  static import(owner: DmabufOwner, framebuffer: Framebuffer): DmabufBuffer | DmabufImportRefused {
+  /** `output` is for messages. The framebuffer's descriptor is duplicated. `onUnlocked` as of SurfaceBuffer. */
+  static import(output: string, imports: DmabufImports, framebuffer: Framebuffer, onUnlocked: (buffer: SurfaceBuffer) => void): DmabufBuffer | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
-    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${owner.name} imports dma-bufs, not guest pages`);
-    if (!owner.dmabufs.formats.has(format, modifier)) return new DmabufImportRefused('modifier', `${owner.name}: the compositor imports no ${formatName(format)} with this modifier`);
+    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${output} imports dma-bufs, not guest pages`);
+    if (!imports.formats.has(format, modifier)) return new DmabufImportRefused('modifier', `${output}: the compositor imports no ${formatName(format)} with this modifier`);
     try {
-      return new DmabufBuffer(owner, framebuffer, dupFd(backing.dmabuf));
+      return new DmabufBuffer(imports, framebuffer, dupFd(backing.dmabuf), onUnlocked);
     } catch (cause) {
       if (!(cause instanceof SysError)) throw cause;
-      return new DmabufImportRefused('resources', `${owner.name}: ${cause.message}`, { cause });
+      return new DmabufImportRefused('resources', `${output}: ${cause.message}`, { cause });
     }
   }
 
-  override get isImport(): boolean {
-    return true;
-  }
-
-  /** For commits on the compositor that has `sync`. SysError EMFILE, ENOMEM. */
-  points(sync: ExplicitSync): BufferPoints {
+  override points(sync: ExplicitSync): BufferPoints {
     if (this.#points?.sync === sync) return this.#points;
     this.#points?.[Symbol.dispose]();
     this.#points = null;
@@ -62,8 +48,8 @@ export class DmabufBuffer extends SurfaceBuffer {
 
   protected override create(compositor: Compositor, isOpaque: boolean): void {
     if (!compositor.dmabuf) return;
-    const { width, height, format, modifier, planes } = this.framebuffer;
-    const name = this.#dmabufOwner.dmabufs.choose(format, modifier, isOpaque);
+    const { width, height, format, modifier, planes } = this.#framebuffer;
+    const name = this.#imports.choose(format, modifier, isOpaque);
     if (!name) return;
     const [shown, layout] = name;
     const params = compositor.dmabuf.createParams();
@@ -72,11 +58,11 @@ export class DmabufBuffer extends SurfaceBuffer {
       created: (wlBuffer) => {
         params[Symbol.dispose]();
         this.adopt(compositor, wlBuffer);
-        this.owner.bufferReady(this);
+        this.ready();
       },
       failed: () => {
         params[Symbol.dispose]();
-        this.#dmabufOwner.importFailed(name);
+        this.#imports.failed(name);
       },
     };
     params.create(width, height, shown, 0);

@@ -1,21 +1,28 @@
 import type { Frame } from '../../src/core/output.ts';
-import { type SurfaceBuffer, usableBuffer } from './buffer.ts';
+import type { WlSurface, WpViewport } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
-import { HeldBuffers } from './held-buffers.ts';
+import { Surface, type SurfaceBuffer, usableBuffer } from './surface.ts';
 import type { Window } from './window.ts';
 
+/** wl_surface.set_buffer_scale. */
+const BUFFER_SCALE_SINCE = 3;
+
+/** What it needs of a window: the surface that pointers enter, and where the guest's picture lies on it. */
+export type CursorWindow = Pick<Window, 'surface' | 'placement' | 'canvas'>;
+
 /**
- * A guest's cursor as the image of the host's pointers over its window. It outlives windows. The
- * newest image stays in use until the next, released by the compositor or not: it is set again
- * when the window's scale changes.
+ * A guest's cursor as the image of the host's pointers over its window. It outlives windows: the
+ * newest image stays locked until the next one, because it is attached again when the window's
+ * scale changes or another window takes its place.
  */
 export class GuestCursor implements Disposable {
-  readonly #onUnused: (buffer: SurfaceBuffer) => void;
-  readonly #held = new HeldBuffers((buffer) => this.#cameBack(buffer));
   #compositor: Compositor | null = null;
-  #window: Window | null = null;
+  #window: CursorWindow | null = null;
+  /** The image's, once for a window: so the compositor releases each buffer when the next replaces it, whether a pointer shows it or not. */
+  #surface: Surface | null = null;
+  #viewport: WpViewport | null = null;
   #image: SurfaceBuffer | null = null;
-  /** The guest has had an image: none is a hidden cursor since then. */
+  /** The guest has had an image: from then on, none means a hidden cursor. */
   #isKnown = false;
   /** Of the image's top left corner, on the canvas. */
   #x = 0;
@@ -25,23 +32,23 @@ export class GuestCursor implements Disposable {
   /** Units of the window's surface to a pixel of the guest; 0 while the picture has no place there. */
   #scale = 0;
 
-  /** `onUnused` is called for images that were replaced and that no compositor reads. */
-  constructor(onUnused: (buffer: SurfaceBuffer) => void) {
-    this.#onUnused = onUnused;
-  }
-
-  /** `window`'s surface is attached to the compositor's seats, until `detach`. */
-  attach(compositor: Compositor, window: Window): void {
+  /** Shows it over `window`, whose surface is attached to the compositor's seats, until `detach`. */
+  attach(compositor: Compositor, window: CursorWindow): void {
     this.#compositor = compositor;
     this.#window = window;
     this.#scale = 0;
     if (window.placement.width > 0) this.placed();
   }
 
+  /** After the window's surface was detached from the seats. */
   detach(): void {
     this.#compositor = null;
     this.#window = null;
-    this.#held.takeBackAll();
+    this.#viewport?.[Symbol.dispose]();
+    this.#viewport = null;
+    const surface = this.#surface;
+    this.#surface = null;
+    surface?.[Symbol.dispose]();
   }
 
   /** The frame's cursor is the one to show. */
@@ -55,15 +62,16 @@ export class GuestCursor implements Disposable {
     this.#hotspotX = hotspotX;
     this.#hotspotY = hotspotY;
     if (isNew) {
+      image?.lock();
       this.#image = image;
       if (image) this.#isKnown = true;
       this.#set();
-      if (before && before !== image && !before.isBusy) this.#onUnused(before);
+      before?.unlock();
     }
     this.#move();
   }
 
-  /** The picture's place in the window may be another. */
+  /** The picture may have another place in the window. */
   placed(): void {
     if (!this.#window) return;
     const { placement, canvas } = this.#window;
@@ -75,45 +83,55 @@ export class GuestCursor implements Disposable {
     this.#move();
   }
 
-  holds(buffer: SurfaceBuffer): boolean {
-    return buffer === this.#image;
-  }
-
-  /** The compositor has made a wl_buffer of it. */
-  ready(buffer: SurfaceBuffer): void {
-    if (buffer === this.#image) this.#set();
-  }
-
-  /** The compositor reads it no more. True: it stays in use nevertheless. */
-  released(buffer: SurfaceBuffer): boolean {
-    this.#held.released(buffer);
-    return buffer === this.#image;
-  }
-
   [Symbol.dispose](): void {
-    this.#held[Symbol.dispose]();
+    this.detach();
+    const image = this.#image;
+    this.#image = null;
+    image?.unlock();
   }
 
   #set(): void {
+    const compositor = this.#compositor;
+    const window = this.#window;
     const image = this.#image;
-    if (!this.#compositor || !this.#window || this.#scale === 0 || !this.#isKnown) return;
-    if (image?.isDisposed && !image.isBusy) return;
-    const buffer = image?.wlBuffer(this.#compositor, false) ?? null;
-    if (image && !buffer) return;
-    this.#compositor.seats.setCursor(
-      this.#window.surface,
-      image && buffer && { buffer, width: image.width, height: image.height, hotspotX: this.#hotspotX, hotspotY: this.#hotspotY, scale: this.#scale },
-    );
-    this.#held.committed(image);
+    if (!compositor || !window || this.#scale === 0 || !this.#isKnown) return;
+    if (image) {
+      this.#surface ??= new Surface(compositor, { isOpaque: false, onReady: () => this.#set() });
+      const scale = this.#applyScale(compositor, this.#surface.wl, image);
+      if (!this.#surface.attach(image, null, null)) return;
+      this.#surface.commit();
+      compositor.seats.setCursor(window.surface, {
+        surface: this.#surface.wl,
+        hotspotX: Math.round(this.#hotspotX * scale),
+        hotspotY: Math.round(this.#hotspotY * scale),
+      });
+    } else {
+      this.#surface?.attach(null, null, null);
+      this.#surface?.commit();
+      compositor.seats.setCursor(window.surface, null);
+    }
+  }
+
+  /** The scale the image is shown at from the next commit on: the picture's if the compositor can do that, else the nearest it can. */
+  #applyScale({ viewporter }: Compositor, surface: WlSurface, { width, height }: SurfaceBuffer): number {
+    const scale = this.#scale;
+    this.#viewport ??= viewporter?.getViewport(surface) ?? null;
+    if (this.#viewport) {
+      this.#viewport.setDestination(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+      return scale;
+    }
+    if (surface.version < BUFFER_SCALE_SINCE) return 1;
+    const pixels = Math.max(1, Math.round(1 / scale));
+    const divides = width % pixels === 0 && height % pixels === 0;
+    surface.setBufferScale(divides ? pixels : 1);
+    return divides ? 1 / pixels : 1;
   }
 
   #move(): void {
     if (!this.#compositor || !this.#window) return;
     const { surface, placement } = this.#window;
-    this.#compositor.seats.moveCursor(surface, placement.x + (this.#x + this.#hotspotX) * this.#scale, placement.y + (this.#y + this.#hotspotY) * this.#scale);
-  }
-
-  #cameBack(buffer: SurfaceBuffer): void {
-    if (buffer !== this.#image) this.#onUnused(buffer);
+    const x = placement.x + (this.#x + this.#hotspotX) * this.#scale;
+    const y = placement.y + (this.#y + this.#hotspotY) * this.#scale;
+    this.#compositor.seats.moveCursor(surface, x, y);
   }
 }

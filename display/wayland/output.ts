@@ -8,20 +8,14 @@ import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import { type DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
-import { type SurfaceBuffer, usableBuffer } from './buffer.ts';
 import type { Compositor } from './compositor.ts';
-import { DmabufBuffer, type DmabufOwner } from './dmabuf-buffer.ts';
-import type { FormatPair } from './dmabuf-formats.ts';
-import { DmabufImports } from './dmabuf-imports.ts';
+import { DmabufBuffer } from './dmabuf-buffer.ts';
+import { DmabufImports, type FormatPair } from './dmabuf-formats.ts';
 import { FramePacer } from './frame-pacer.ts';
 import { GuestCursor } from './guest-cursor.ts';
-import { HeldBuffers } from './held-buffers.ts';
-import { ShmBuffer } from './shm-buffer.ts';
-import { ShmPools } from './shm-pool.ts';
-import { damageSurface } from './surface-damage.ts';
-import { SurfaceSync } from './surface-sync.ts';
-import { Window, type WindowOptions, type WindowOwner } from './window.ts';
-import { WindowInput } from './window-input.ts';
+import { ShmBuffer, ShmPools } from './shm.ts';
+import { type SurfaceBuffer, usableBuffer } from './surface.ts';
+import { Window, type WindowListener, type WindowOptions } from './window.ts';
 
 const MAX_CURSOR: Size = { width: 256, height: 256 };
 const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
@@ -39,36 +33,51 @@ export interface WaylandOutputOptions extends WindowOptions {
  * A window of a compositor. It outlives the compositor: without one, frames end by a timer, and
  * what was shown last is shown by the next one.
  */
-export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
+export class WaylandOutput implements Output {
   readonly name: string;
   readonly readsPages = false;
   readonly maxCursor = MAX_CURSOR;
-  readonly dmabufs = new DmabufImports();
   readonly #options: WaylandOutputOptions;
+  readonly #imports = new DmabufImports((pair) => this.#importFailed(pair));
+  readonly #pools = new ShmPools();
   readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags));
+  readonly #cursor = new GuestCursor();
   #listener: ScreenListener | null = null;
   #compositor: Compositor | null = null;
   #window: Window | null = null;
-  #input: WindowInput | null = null;
-  /** Of the window's picture, where the compositor has explicit synchronisation. */
-  #sync: SurfaceSync | null = null;
   #monitor: Monitor;
   #shadowFormats: readonly Fourcc[] = [];
-  readonly #pools = new ShmPools();
+  #isClosed = false;
 
-  /** The newest frame, committed unless `#isDue`. */
+  /** Of the newest frame, committed unless `#isDue`. */
   #picture: SurfaceBuffer | null = null;
+  /** The same from `present`, which locks it, until its commit, which leaves that to the surface. */
+  #presented: SurfaceBuffer | null = null;
   readonly #source = new MutableRect();
   readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
   readonly #damage = new Damage();
   #isDue = false;
-  /** It cannot be committed before its fence has signalled. */
+  /** The newest frame cannot be committed before its fence has signalled. */
   readonly #unfinished = new FenceWait(() => this.#commit(null));
-  readonly #held = new HeldBuffers((buffer) => this.#cameBack(buffer));
-  /** The compositor will not read them: told at the end of the frame in flight. */
+  #isPresenting = false;
+  /** Unlocked by `present`: the listener hears of them at the end of its frame. */
   readonly #unused = new Bag<SurfaceBuffer>();
-  readonly #cursor = new GuestCursor((buffer) => this.#cameBack(buffer));
-  #isClosed = false;
+  readonly #onUnlocked = (buffer: SurfaceBuffer): void => {
+    if (this.#isPresenting) this.#unused.add(buffer);
+    else this.#listener?.released(buffer);
+  };
+
+  readonly #windowListener: WindowListener = {
+    configured: () => this.#commit(null),
+    bufferReady: () => this.#commit(null),
+    resized: (size) => this.#resized(size),
+    refreshChanged: (refreshMhz) => (this.#pacer.refreshMhz = refreshMhz),
+    placed: () => this.#cursor.placed(),
+    formatsChanged: (tranches) => {
+      if (this.#imports.offer(tranches)) this.#listener?.importsChanged();
+    },
+    closed: () => this.#closedByUser(),
+  };
 
   constructor(compositor: Compositor, options: WaylandOutputOptions) {
     this.name = `wayland:${options.scanout}`;
@@ -83,15 +92,15 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   get imports(): FormatSet {
-    return this.dmabufs.formats;
+    return this.#imports.formats;
   }
 
   /**
-   * Not so with fences to give back: the compositor makes that of a release point when it is done
-   * with the buffer, and a sync_file needs one before.
+   * Fences go in but none come back (`Frame.release`): a compositor makes the fence of a release
+   * point when it is done with the buffer, and a sync_file would be needed before that.
    */
   get takesFences(): boolean {
-    return this.#sync?.isOn ?? false;
+    return this.#window?.picture.takesFences ?? false;
   }
 
   get shadowFormats(): readonly Fourcc[] {
@@ -115,41 +124,34 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
   }
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
-    return DmabufBuffer.import(this, framebuffer);
+    return DmabufBuffer.import(this.name, this.#imports, framebuffer, this.#onUnlocked);
   }
 
   /** Throws SysError ENOMEM, ENOSPC, EMFILE; RangeError for what no compositor takes. */
   createShadow(width: number, height: number, format: Fourcc): Shadow {
-    return ShmBuffer.create(this, this.#pools, width, height, format);
+    return ShmBuffer.create(this.#pools, width, height, format, this.#onUnlocked);
   }
 
   present(frame: Frame): void {
     if (this.#isClosed) return;
     if (this.#pacer.isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
-    this.#pacer.begin();
-    this.#cursor.show(frame);
-    const picture = usableBuffer(frame.primary.handle);
-    if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) {
-      this.#pacer.timed(0);
-      return;
+    this.#isPresenting = true;
+    try {
+      this.#pacer.begin();
+      this.#cursor.show(frame);
+      const picture = usableBuffer(frame.primary.handle);
+      if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) this.#pacer.timed(0);
+      else this.#presentPicture(frame, picture);
+    } finally {
+      this.#isPresenting = false;
     }
-    // A fence comes once with a picture that may be presented again before it has signalled.
-    if (frame.acquire || picture !== this.#picture) this.#unfinished.stop();
-    this.#setPicture(picture);
-    this.#source.copy(frame.primary.src);
-    if (picture) Object.assign(this.#canvas, frame.canvas);
-    if (!this.#isDue) this.#damage.clear();
-    this.#damage.addAll(frame.damage);
-    this.#isDue = true;
-    if (this.#options.isOptional) this.#openOrClose();
-    this.#commit(frame.acquire);
   }
 
   /** A compositor is there, the first or the next. */
   connected(compositor: Compositor): void {
     this.#compositor = compositor;
     this.#shadowFormats = compositor.shadowFormats;
-    this.dmabufs.reset(compositor.dmabufFormats);
+    this.#imports.reset(compositor.dmabufFormats);
     this.#isDue = true;
     this.#openOrClose();
     this.#listener?.importsChanged();
@@ -161,146 +163,113 @@ export class WaylandOutput implements Output, DmabufOwner, WindowOwner {
     this.#closeWindow();
   }
 
-  holds(buffer: SurfaceBuffer): boolean {
-    return buffer === this.#picture || this.#unused.has(buffer) || this.#cursor.holds(buffer);
-  }
-
-  bufferReleased(buffer: SurfaceBuffer): void {
-    this.#held.released(buffer);
-    if (!this.#cursor.released(buffer)) this.#listener?.released(buffer);
-  }
-
-  bufferReady(buffer: SurfaceBuffer): void {
-    if (buffer === this.#picture) this.#commit(null);
-    this.#cursor.ready(buffer);
-  }
-
-  importFailed(name: FormatPair): void {
-    this.dmabufs.refuse(name);
-    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(name[0])} after all`);
-    this.#listener?.importsChanged();
-    // Whatever waited for it will not come.
-    if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
-  }
-
-  windowConfigured(): void {
-    this.#commit(null);
-  }
-
-  windowResized({ width, height }: Size): void {
-    if (width === this.#monitor.width && height === this.#monitor.height) return;
-    this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
-    this.#listener?.resized(this.#monitor);
-  }
-
-  windowMonitorChanged(refreshMhz: number): void {
-    this.#pacer.refreshMhz = refreshMhz;
-  }
-
-  windowPlaced(): void {
-    this.#cursor.placed();
-  }
-
-  windowFormatsChanged(tranches: readonly FormatSet[]): void {
-    if (this.dmabufs.offer(tranches)) this.#listener?.importsChanged();
-  }
-
-  windowClosed(): void {
-    this.#isClosed = true;
-    this.disconnected();
-    this.#listener?.closed('its window was closed');
-    this.#options.onClosed(this);
-  }
-
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.#listener = null;
     this.disconnected();
     this.#pacer[Symbol.dispose]();
     this.#unfinished[Symbol.dispose]();
-    this.#held[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
+    this.#setPresented(null);
+  }
+
+  #presentPicture(frame: Frame, picture: SurfaceBuffer | null): void {
+    // A fence comes once with a picture that may be presented again before it has signalled.
+    if (frame.acquire || picture !== this.#picture) this.#unfinished.stop();
+    this.#setPresented(picture);
+    this.#picture = picture;
+    this.#source.copy(frame.primary.src);
+    if (picture) Object.assign(this.#canvas, frame.canvas);
+    if (!this.#isDue) this.#damage.clear();
+    this.#damage.addAll(frame.damage);
+    this.#isDue = true;
+    if (this.#options.isOptional) this.#openOrClose();
+    this.#commit(frame.acquire);
+  }
+
+  #setPresented(picture: SurfaceBuffer | null): void {
+    const before = this.#presented;
+    picture?.lock();
+    this.#presented = picture;
+    before?.unlock();
+  }
+
+  /** Shows the newest frame, if everything for it is there; else it is called again when what is missing comes. `acquire` stays the caller's. */
+  #commit(acquire: BorrowedFd | null): void {
+    const compositor = this.#compositor;
+    const window = this.#window;
+    const picture = this.#picture;
+    if (!this.#isDue) return;
+    if (!compositor || !window || (picture?.isDisposed && !picture.isHeld)) {
+      if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
+      return;
+    }
+    if (!window.isConfigured || this.#unfinished.isWaiting || !window.picture.attach(picture, this.#damage, acquire)) {
+      if (acquire) this.#unfinished.start(acquire);
+      this.#pacer.wait();
+      return;
+    }
+    this.#isDue = false;
+    this.#setPresented(null);
+    if (picture) {
+      window.setCanvas(this.#canvas.width, this.#canvas.height);
+      window.setSource(this.#source);
+      if (this.#pacer.isInFlight) this.#pacer.commit(compositor, window.picture.wl);
+    } else if (this.#pacer.isInFlight) {
+      this.#pacer.timed(0);
+    }
+    window.commitPicture();
+  }
+
+  #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
+    // What nobody can see cannot tear, and a guest must not wait for a compositor that does not draw, or does not answer.
+    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.takeBackAll();
+    else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();
+    for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
+    this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
   }
 
   #openOrClose(): void {
     const isWanted = !this.#isClosed && (!this.#options.isOptional || this.#picture !== null);
     if (!isWanted) this.#closeWindow();
     if (!isWanted || !this.#compositor || this.#window) return;
-    this.#window = new Window(this.#compositor, this.#canvas, this.#options, this);
-    this.#sync = this.#compositor.sync && new SurfaceSync(this.#compositor.sync, this.#window.picture);
+    this.#window = new Window(this.#compositor, this.#canvas, this.#options, this.#windowListener);
     this.#attachInput();
   }
 
   #attachInput(): void {
     if (!this.#compositor || !this.#window || !this.#listener) return;
-    this.#input = new WindowInput(this.#compositor.seats, this.#window, this.#options.title, this.#listener);
+    this.#window.attachInput(this.#listener);
     this.#cursor.attach(this.#compositor, this.#window);
   }
 
   #closeWindow(): void {
+    const window = this.#window;
+    window?.detachInput();
     this.#cursor.detach();
-    this.#input?.[Symbol.dispose]();
-    this.#input = null;
-    this.#sync?.[Symbol.dispose]();
-    this.#sync = null;
-    this.#window?.[Symbol.dispose]();
     this.#window = null;
     this.#isDue = true;
     this.#pacer.reset();
-    this.#held.takeBackAll();
+    window?.[Symbol.dispose]();
   }
 
-  #setPicture(picture: SurfaceBuffer | null): void {
-    const before = this.#picture;
-    if (picture === before) return;
-    this.#picture = picture;
-    if (before && this.#isDue && !before.isBusy) this.#unused.add(before);
+  #resized({ width, height }: Size): void {
+    if (width === this.#monitor.width && height === this.#monitor.height) return;
+    this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
+    this.#listener?.resized(this.#monitor);
   }
 
-  /** Shows the newest frame, if everything for it is there; else whatever is missing calls again. `acquire` stays the caller's. */
-  #commit(acquire: BorrowedFd | null): void {
-    const compositor = this.#compositor;
-    const window = this.#window;
-    const picture = this.#picture;
-    if (!this.#isDue) return;
-    if (!compositor || !window || (picture?.isDisposed && !picture.isBusy)) {
-      if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
-      return;
-    }
-    const wlBuffer = window.isConfigured ? (picture?.wlBuffer(compositor, true) ?? null) : null;
-    const isThere = window.isConfigured && (!picture || wlBuffer !== null) && !this.#unfinished.isWaiting;
-    const hasPoint = isThere && (this.#sync?.attach(picture, acquire) ?? false);
-    if (!isThere || (acquire && !hasPoint)) {
-      if (acquire) this.#unfinished.start(acquire);
-      this.#pacer.wait();
-      return;
-    }
-    this.#isDue = false;
-    window.picture.attach(wlBuffer, 0, 0);
-    if (picture) {
-      window.setCanvas(this.#canvas.width, this.#canvas.height);
-      window.setSource(this.#source);
-      // A surface without a picture has seen nothing yet.
-      damageSurface(window.picture, this.#held.shown ? this.#damage : null);
-      if (this.#pacer.isInFlight) this.#pacer.commit(compositor, window.picture);
-    } else if (this.#pacer.isInFlight) {
-      this.#pacer.timed(0);
-    }
-    this.#held.committed(picture, hasPoint);
-    window.commitPicture();
+  #importFailed([format]: FormatPair): void {
+    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(format)} after all`);
+    this.#listener?.importsChanged();
+    // The buffer that the frame in flight waits for will not come.
+    if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
   }
 
-  #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
-    // What nobody sees cannot be torn, and a guest must not wait for a compositor that does not look, or answer.
-    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#held.takeBackAll();
-    else if (flags & PresentedFlags.HIDDEN) this.#held.hidden();
-    for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
-    this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
-  }
-
-  /** Whoever presents is told afterwards. */
-  #cameBack(buffer: SurfaceBuffer): void {
-    if (this.#pacer.isInFlight) this.#unused.add(buffer);
-    else this.#listener?.released(buffer);
+  #closedByUser(): void {
+    this.#isClosed = true;
+    this.disconnected();
+    this.#listener?.closed('its window was closed');
+    this.#options.onClosed(this);
   }
 }

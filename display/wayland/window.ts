@@ -1,12 +1,15 @@
+import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import type { FormatSet } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import type { ScreenListener } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { Backdrop } from './backdrop.ts';
-import { type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
+import { SysError } from '../../src/sys/errors.ts';
+import { type WlOutput, type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
-import { HostScale } from './host-scale.ts';
-import { centre, fit, pictureFor, type Scaling, windowFor, within } from './placement.ts';
+import { GRAB_SHORTCUT } from './seat/keyboard.ts';
+import { ShmBuffer, ShmPools } from './shm.ts';
+import { Surface } from './surface.ts';
 
 const APP_ID = 'scanout-bridge';
 const MIN_SIDE = 64;
@@ -27,17 +30,20 @@ export interface WindowOptions {
   readonly tearing: boolean;
 }
 
-export interface WindowOwner {
-  /** It can show pictures, from the first call on; what it shows must be committed anew. */
-  windowConfigured(): void;
+/** What happens to a window. */
+export interface WindowListener {
+  /** It may show pictures, from the first call on; what it shows must be committed again. */
+  configured(): void;
+  /** A wl_buffer that was missing when its picture was committed has been created. */
+  bufferReady(): void;
   /** The user made it this large, in guest pixels; a guest that can be told should follow. */
-  windowResized(picture: Size): void;
-  windowMonitorChanged(refreshMhz: number): void;
-  /** `placement` is what it is now. */
-  windowPlaced(): void;
-  windowFormatsChanged(tranches: readonly FormatSet[]): void;
+  resized(picture: Size): void;
+  refreshChanged(refreshMhz: number): void;
+  /** `placement` changed. */
+  placed(): void;
+  formatsChanged(tranches: readonly FormatSet[]): void;
   /** The user has closed it. */
-  windowClosed(): void;
+  closed(): void;
 }
 
 /**
@@ -47,15 +53,15 @@ export interface WindowOwner {
  * protocol it has no frame: compositors move and close such windows by key and by task list.
  */
 export class Window implements Disposable {
-  readonly surface: WlSurface;
-  readonly picture: WlSurface;
+  /** Shows the guest's picture. Committed by `commitPicture`. */
+  readonly picture: Surface;
   /** Where the picture lies on `surface`, in the compositor's logical pixels. */
   readonly placement = new MutableRect();
   /** Size of the guest's picture. */
   readonly canvas: { width: number; height: number };
   readonly #compositor: Compositor;
   readonly #options: WindowOptions;
-  readonly #owner: WindowOwner;
+  readonly #listener: WindowListener;
   readonly #stack = new DisposableStack();
   readonly #xdgSurface;
   readonly #toplevel;
@@ -82,18 +88,17 @@ export class Window implements Disposable {
   #isDisposed = false;
 
   /** `canvas` is the guest's picture, or what it is likely to be. */
-  constructor(compositor: Compositor, canvas: Size, options: WindowOptions, owner: WindowOwner) {
+  constructor(compositor: Compositor, canvas: Size, options: WindowOptions, listener: WindowListener) {
     this.#compositor = compositor;
     this.#options = options;
-    this.#owner = owner;
+    this.#listener = listener;
     this.canvas = { ...canvas };
     const stack = this.#stack;
-    this.surface = stack.use(compositor.surfaces.createSurface());
-    this.picture = stack.use(compositor.surfaces.createSurface());
-    this.#subsurface = stack.use(compositor.subsurfaces.getSubsurface(this.picture, this.surface));
+    this.#backdrop = stack.use(new Backdrop(compositor));
+    this.picture = stack.use(new Surface(compositor, { isOpaque: true, sync: compositor.sync, onReady: () => listener.bufferReady() }));
+    this.#subsurface = stack.use(compositor.subsurfaces.getSubsurface(this.picture.wl, this.surface));
     this.#subsurface.setDesync();
-    this.#backdrop = stack.use(new Backdrop(compositor, this.surface));
-    this.#viewport = compositor.viewporter && stack.use(compositor.viewporter.getViewport(this.picture));
+    this.#viewport = compositor.viewporter && stack.use(compositor.viewporter.getViewport(this.picture.wl));
     this.#xdgSurface = stack.use(compositor.shell.getXdgSurface(this.surface));
     this.#toplevel = stack.use(this.#xdgSurface.getToplevel());
     this.#hostScale = stack.use(new HostScale(compositor, this.surface, () => this.#monitorChanged()));
@@ -108,9 +113,30 @@ export class Window implements Disposable {
     return this.#isConfigured;
   }
 
-  setTitle(title: string): void {
-    // A seat lets go of it even when the connection is gone.
-    if (!this.#toplevel.isDestroyed) this.#toplevel.setTitle(title);
+  /** Where all input goes. */
+  get surface(): WlSurface {
+    return this.#backdrop.surface.wl;
+  }
+
+  /** What people do at the window goes to `listener`, until `detachInput`. */
+  attachInput({ scanout, input }: ScreenListener): void {
+    const { seats } = this.#compositor;
+    const { placement, canvas } = this;
+    seats.attach(this.surface, {
+      scanout,
+      input,
+      toGuest(x, y, out) {
+        out.x = ((x - placement.x) * canvas.width) / placement.width;
+        out.y = ((y - placement.y) * canvas.height) / placement.height;
+      },
+      grabChanged: (isGrabbed) => this.#showShortcut(isGrabbed),
+    });
+    if (input && seats.canGrab) this.#showShortcut(false);
+  }
+
+  /** What is held down at the window is released. Before the window is disposed. */
+  detachInput(): void {
+    this.#compositor.seats.detach(this.surface);
   }
 
   /** The guest's picture has this size from the next commit on. */
@@ -149,6 +175,12 @@ export class Window implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
+  /** A grab may end, and the title change, when the connection is gone already. */
+  #showShortcut(isGrabbed: boolean): void {
+    if (this.#toplevel.isDestroyed) return;
+    this.#toplevel.setTitle(`${this.#options.title} — ${GRAB_SHORTCUT} to ${isGrabbed ? 'release' : 'grab'}`);
+  }
+
   get #scaling(): Scaling {
     return { hostScale: this.#scaled, zoom: this.#options.zoom };
   }
@@ -161,20 +193,20 @@ export class Window implements Disposable {
     this.#toplevel.setMinSize(MIN_SIDE, MIN_SIDE);
     if (fullscreen) this.#toplevel.setFullscreen(null);
     if (decoration) this.#stack.use(decoration.getToplevelDecoration(this.#toplevel)).setMode(ZxdgToplevelDecorationV1Mode.server_side);
-    if (tearing && tearingControl) this.#stack.use(tearingControl.getTearingControl(this.picture)).setPresentationHint(WpTearingControlV1PresentationHint.async);
+    if (tearing && tearingControl) this.#stack.use(tearingControl.getTearingControl(this.picture.wl)).setPresentationHint(WpTearingControlV1PresentationHint.async);
     if (dmabuf && dmabuf.version >= 4) {
-      const formats = new DmabufFormats(() => this.#owner.windowFormatsChanged(formats.tranches));
-      formats.watch(this.#stack.use(dmabuf.getSurfaceFeedback(this.picture)));
+      const formats = new DmabufFormats(() => this.#listener.formatsChanged(formats.tranches));
+      formats.watch(this.#stack.use(dmabuf.getSurfaceFeedback(this.picture.wl)));
     }
     using nowhere = this.#compositor.surfaces.createRegion();
-    this.picture.setInputRegion(nowhere);
+    this.picture.wl.setInputRegion(nowhere);
   }
 
   #listen(): void {
     this.#toplevel.listener = {
       configure: (width, height, states) => this.#wish(width, height, states),
       configureBounds: (width, height) => (this.#bounds = { width, height }),
-      close: () => this.#owner.windowClosed(),
+      close: () => this.#listener.closed(),
     };
     this.#xdgSurface.listener = { configure: (serial) => this.#configureSoon(serial) };
   }
@@ -211,7 +243,7 @@ export class Window implements Disposable {
     if (isResized) this.#isMoved = true;
     if (isFirst && this.#wished.width > 0) this.#settled();
     else if (!isFirst && (isResized || this.#settling)) this.#settle();
-    if (isFirst) this.#owner.windowConfigured();
+    if (isFirst) this.#listener.configured();
     if (this.#isMoved) this.commitPicture();
     else this.surface.commit();
   }
@@ -228,11 +260,11 @@ export class Window implements Disposable {
   }
 
   #settled(): void {
-    this.#owner.windowResized(pictureFor(this.#size, this.#scaling));
+    this.#listener.resized(pictureFor(this.#size, this.#scaling));
   }
 
   #monitorChanged(): void {
-    this.#owner.windowMonitorChanged(this.#hostScale.refreshMhz);
+    this.#listener.refreshChanged(this.#hostScale.refreshMhz);
     if (this.#hostScale.value === this.#scaled) return;
     this.#scaled = this.#hostScale.value;
     if (!this.#isConfigured) return;
@@ -261,10 +293,10 @@ export class Window implements Disposable {
       this.#viewport.setDestination(this.placement.width, this.placement.height);
     } else {
       centre(this.canvas, this.#size, this.#bufferScale, this.placement);
-      if (this.picture.version >= 3) this.picture.setBufferScale(this.#bufferScale);
+      if (this.picture.wl.version >= 3) this.picture.wl.setBufferScale(this.#bufferScale);
     }
     this.#subsurface.setPosition(this.placement.x, this.placement.y);
-    this.#owner.windowPlaced();
+    this.#listener.placed();
   }
 
   #commitBackdrop(): void {
@@ -272,4 +304,159 @@ export class Window implements Disposable {
     this.#xdgSurface.setWindowGeometry(0, 0, width, height);
     this.#backdrop.commit(width, height);
   }
+}
+
+/** A window's own surface, which is black: one pixel that is drawn large or, without viewports, as many as it takes. */
+class Backdrop implements Disposable {
+  readonly surface: Surface;
+  readonly #viewport: WpViewport | null;
+  readonly #pools = new ShmPools();
+  #black: ShmBuffer | null = null;
+
+  constructor(compositor: Compositor) {
+    this.surface = new Surface(compositor, { isOpaque: true });
+    this.#viewport = compositor.viewporter?.getViewport(this.surface.wl) ?? null;
+  }
+
+  /** Commits the surface in this size. */
+  commit(width: number, height: number): void {
+    this.#viewport?.setDestination(width, height);
+    try {
+      if (this.#viewport) this.#attach(1, 1);
+      else this.#attach(width, height);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.surface.compositor.failed(error);
+      return;
+    }
+    this.surface.commit();
+  }
+
+  [Symbol.dispose](): void {
+    this.#viewport?.[Symbol.dispose]();
+    this.surface[Symbol.dispose]();
+    this.#black?.[Symbol.dispose]();
+  }
+
+  #attach(width: number, height: number): void {
+    const before = this.#black;
+    if (before?.width === width && before.height === height) return;
+    this.#black = ShmBuffer.create(this.#pools, width, height, DRM_FORMAT.XRGB8888);
+    before?.[Symbol.dispose]();
+    this.surface.attach(this.#black, null, null);
+  }
+}
+
+/** wp_fractional_scale_v1 counts in these. */
+const SCALE_UNITS = 120;
+
+/** Where a window is: its scale and refresh, by whatever the compositor tells of them. */
+class HostScale implements Disposable {
+  readonly #compositor: Compositor;
+  readonly #entered = new Set<WlOutput>();
+  readonly #undo: (() => void)[] = [];
+  #fractional = 0;
+  #preferred = 0;
+
+  constructor(compositor: Compositor, surface: WlSurface, onChange: () => void) {
+    this.#compositor = compositor;
+    surface.listener = {
+      enter: (output) => {
+        if (output) this.#entered.add(output);
+        onChange();
+      },
+      leave: (output) => {
+        if (output) this.#entered.delete(output);
+        onChange();
+      },
+      preferredBufferScale: (factor) => {
+        this.#preferred = Math.max(1, factor);
+        onChange();
+      },
+    };
+    const fractional = compositor.fractionalScale?.getFractionalScale(surface);
+    if (fractional) {
+      fractional.listener = {
+        preferredScale: (scale) => {
+          this.#fractional = Math.max(1, scale) / SCALE_UNITS;
+          onChange();
+        },
+      };
+      this.#undo.push(() => fractional[Symbol.dispose]());
+    }
+    this.#undo.push(compositor.monitors.onChange(onChange));
+  }
+
+  /** Screen pixels per logical pixel, the largest of the screens the window is on. */
+  get value(): number {
+    if (this.#fractional > 0) return this.#fractional;
+    if (this.#preferred > 0) return this.#preferred;
+    const { monitors } = this.#compositor;
+    let scale = 0;
+    for (const output of this.#entered) scale = Math.max(scale, monitors.get(output)?.scale ?? 1);
+    return scale > 0 ? scale : (monitors.first?.scale ?? 1);
+  }
+
+  /** 0 when unknown. */
+  get refreshMhz(): number {
+    const { monitors } = this.#compositor;
+    for (const output of this.#entered) {
+      const monitor = monitors.get(output);
+      if (monitor) return monitor.refreshMhz;
+    }
+    return monitors.first?.refreshMhz ?? 0;
+  }
+
+  [Symbol.dispose](): void {
+    for (const undo of this.#undo) undo();
+  }
+}
+
+export interface Scaling {
+  /** Screen pixels per logical pixel, fractions allowed. */
+  readonly hostScale: number;
+  /** Screen pixels per guest pixel that the user wants. */
+  readonly zoom: number;
+}
+
+/** The window that shows `picture` as large as the user wants it: at zoom 1 each guest pixel is one of the screen's. */
+export function windowFor(picture: Size, { hostScale, zoom }: Scaling): Size {
+  return {
+    width: Math.max(1, Math.round((picture.width * zoom) / hostScale)),
+    height: Math.max(1, Math.round((picture.height * zoom) / hostScale)),
+  };
+}
+
+/** The picture that fills `window` as large as the user wants it. Undoes `windowFor`. */
+export function pictureFor(window: Size, { hostScale, zoom }: Scaling): Size {
+  return {
+    width: Math.max(1, Math.round((window.width * hostScale) / zoom)),
+    height: Math.max(1, Math.round((window.height * hostScale) / zoom)),
+  };
+}
+
+/** Cut to `bounds` with its aspect kept; a bound of 0 is none. */
+export function within(size: Size, bounds: Size): Size {
+  const factor = Math.min(1, bounds.width > 0 ? bounds.width / size.width : 1, bounds.height > 0 ? bounds.height / size.height : 1);
+  return { width: Math.max(1, Math.floor(size.width * factor)), height: Math.max(1, Math.floor(size.height * factor)) };
+}
+
+/** As large as the window allows, aspect kept, in the middle. */
+export function fit(picture: Size, window: Size, into: MutableRect): void {
+  const factor = Math.min(window.width / picture.width, window.height / picture.height);
+  // A window made for the picture has its aspect but for the rounding: then it is filled.
+  const width = Math.round(picture.width * factor);
+  const height = Math.round(picture.height * factor);
+  into.width = Math.abs(width - window.width) <= 1 ? window.width : Math.max(1, width);
+  into.height = Math.abs(height - window.height) <= 1 ? window.height : Math.max(1, height);
+  into.x = Math.floor((window.width - into.width) / 2);
+  into.y = Math.floor((window.height - into.height) / 2);
+}
+
+/** Unscaled in the middle, for compositors that cannot scale; may reach beyond the window. */
+export function centre(picture: Size, window: Size, bufferScale: number, into: MutableRect): void {
+  into.width = picture.width / bufferScale;
+  into.height = picture.height / bufferScale;
+  into.x = Math.floor((window.width - into.width) / 2);
+  into.y = Math.floor((window.height - into.height) / 2);
 }

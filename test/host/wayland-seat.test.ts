@@ -2,6 +2,7 @@
 import { writeSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
+import type { CursorImage } from '../../display/wayland/seat/attached-surface.ts';
 import { WaylandSeats } from '../../display/wayland/seat/seats.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
@@ -54,7 +55,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     display = await WaylandDisplay.connect({ socket: sway.socket });
     compositor = display.bind(WlCompositor, 6)!;
     shm = display.bind(WlShm, 1)!;
-    seats = new WaylandSeats(display, compositor);
+    seats = new WaylandSeats(display);
     surface = compositor.createSurface();
     const target = {
       scanout: scanoutId(0),
@@ -106,6 +107,16 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     await input.sent();
     await display.roundtrip();
     return sink.lines.splice(0);
+  }
+
+  /** A red cursor, committed: 16 of the screen's pixels in each direction, pointing at 4, 6. */
+  function redCursor(buffer: WlBuffer): CursorImage {
+    const surface = compositor.createSurface();
+    surface.setBufferScale(scale);
+    surface.attach(buffer, 0, 0);
+    surface.damage(0, 0, 16, 16);
+    surface.commit();
+    return { surface, hotspotX: 4 / scale, hotspotY: 6 / scale };
   }
 
   function press(...codes: number[]): void {
@@ -163,7 +174,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
 
   test('the guest\'s cursor is the pointer\'s image, with its hotspot, until the guest hides it', async () => {
     using buffer = solid(shm, 16, 16, RED);
-    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 / scale });
+    seats.setCursor(surface, redCursor(buffer));
     await heard();
     const shown = sway.screenshot();
     seats.setCursor(surface, null);
@@ -177,7 +188,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
 
   test('while the pointer is locked its image is where the guest has its cursor', async () => {
     using buffer = solid(shm, 16, 16, RED);
-    seats.setCursor(surface, { buffer, width: 16, height: 16, hotspotX: 4, hotspotY: 6, scale: 1 / scale });
+    seats.setCursor(surface, redCursor(buffer));
     seats.moveCursor(surface, 100 / scale, 50 / scale);
     shortcut();
     await heard();

@@ -1,7 +1,7 @@
 import { KEY } from '../../../protocols/input-event-codes.ts';
 import { type OrLater, type WlKeyboard, WlKeyboardKeyState, type WlSurface } from '../client/index.ts';
 import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
-import { Held } from './held.ts';
+import type { Holder } from './shared-input.ts';
 
 /** Holds pointer and keyboard in a window, and lets go again. G is where keyboards of the United States have it. */
 export const GRAB_SHORTCUT = 'Ctrl+Alt+G';
@@ -15,11 +15,13 @@ const MODIFIER_BITS = new Uint8Array(KEY.RIGHTMETA + 1);
   MODIFIER_BITS[code] = 1 << bit;
 });
 
-export interface KeyboardOwner {
-  /** The shortcut was pressed; false if there is nothing it can do. */
-  toggleGrab(at: AttachedSurface): boolean;
-  /** Keys go somewhere else from now on. */
-  keyboardLeft(): void;
+export interface KeyboardOptions {
+  /** It, for the keys it holds down. */
+  readonly holder: Holder;
+  /** GRAB_SHORTCUT was pressed; false if there is nothing it can do, and the guest gets the key. */
+  readonly onShortcut: (at: AttachedSurface) => boolean;
+  /** The focus went, or the keyboard. */
+  readonly onLeft: () => void;
 }
 
 /**
@@ -29,18 +31,16 @@ export interface KeyboardOwner {
 export class Keyboard implements Disposable {
   readonly #keyboard: WlKeyboard;
   readonly #surfaces: AttachedSurfaces;
-  readonly #owner: KeyboardOwner;
-  /** What the guest was told. */
-  readonly #held = new Held();
-  /** What is down, told or not. */
+  readonly #options: KeyboardOptions;
+  /** Those that are down, whether the guest was told or not. */
   #modifiers = 0;
   #focus: AttachedSurface | null = null;
 
   /** `keyboard` is disposed with this. */
-  constructor(keyboard: WlKeyboard, surfaces: AttachedSurfaces, owner: KeyboardOwner) {
+  constructor(keyboard: WlKeyboard, surfaces: AttachedSurfaces, options: KeyboardOptions) {
     this.#keyboard = keyboard;
     this.#surfaces = surfaces;
-    this.#owner = owner;
+    this.#options = options;
     keyboard.listener = {
       enter: (_serial, surface, keys) => this.#enter(surface, keys),
       leave: () => this.#leave(),
@@ -56,7 +56,7 @@ export class Keyboard implements Disposable {
   releaseAll(): void {
     const input = this.#focus?.input;
     if (!input) return;
-    for (let code = this.#held.take(); code >= 0; code = this.#held.take()) input.key(code, false);
+    input.releaseKeys(this.#options.holder);
     input.frame();
   }
 
@@ -74,7 +74,7 @@ export class Keyboard implements Disposable {
     for (const code of new Uint32Array(keys.buffer, keys.byteOffset, keys.length >> 2)) {
       const bit = MODIFIER_BITS[code] ?? 0;
       this.#modifiers |= bit;
-      if (bit !== 0 && this.#held.set(code, true)) input.key(code, true);
+      if (bit !== 0) input.key(this.#options.holder, code, true);
     }
     input.frame();
   }
@@ -84,7 +84,7 @@ export class Keyboard implements Disposable {
     this.releaseAll();
     this.#modifiers = 0;
     this.#focus = null;
-    this.#owner.keyboardLeft();
+    this.#options.onLeft();
   }
 
   /** The compositor's repeats, which version 10 brings, are neither. */
@@ -95,9 +95,8 @@ export class Keyboard implements Disposable {
     const bit = MODIFIER_BITS[code] ?? 0;
     if (isDown) this.#modifiers |= bit;
     else this.#modifiers &= ~bit;
-    if (isDown && code === KEY.G && this.#isShortcut && this.#owner.toggleGrab(focus)) return;
-    if (!this.#held.set(code, isDown)) return;
-    focus.input.key(code, isDown);
+    if (isDown && code === KEY.G && this.#isShortcut && this.#options.onShortcut(focus)) return;
+    focus.input.key(this.#options.holder, code, isDown);
     focus.input.frame();
   }
 

@@ -7,34 +7,39 @@ import {
   type WlSurface,
   type WpCursorShapeDeviceV1,
   WpCursorShapeDeviceV1Shape,
+  ZwpPointerConstraintsV1Lifetime,
+  type ZwpLockedPointerV1,
+  type ZwpRelativePointerV1,
 } from '../client/index.ts';
-import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
+import type { AttachedSurface, AttachedSurfaces, Point } from './attached-surface.ts';
 import type { SeatGlobals } from './globals.ts';
-import { Held } from './held.ts';
-import { PointerLock, type PointerLockOwner } from './pointer-lock.ts';
-import type { Point } from './target.ts';
-import { Wheel } from './wheel.ts';
+import type { Holder } from './shared-input.ts';
 
 const FRAMES_SINCE = 5;
+const V120_PER_NOTCH = 120;
+/** Where only a distance is told, as by touchpads: what Weston and Mutter send for a notch. */
+const UNITS_PER_NOTCH = 10;
 
-export interface PointerOwner {
+export interface PointerOptions {
+  /** It, for the buttons it holds down. */
+  readonly holder: Holder;
   /** The compositor has ended a lock that was asked for by `lock`. */
-  pointerUnlocked(): void;
+  readonly onUnlocked: () => void;
 }
 
 /**
  * A seat's pointer. Over a window of ours it has the guest's cursor as its image, and moves the
  * guest's pointer to the same place, or by the same distance while it is locked.
  */
-export class Pointer implements PointerLockOwner, Disposable {
+export class Pointer implements Disposable {
   readonly #pointer: WlPointer;
   readonly #surfaces: AttachedSurfaces;
   readonly #globals: SeatGlobals;
-  readonly #owner: PointerOwner;
+  readonly #holder: Holder;
+  readonly #onUnlocked: () => void;
   readonly #shape: WpCursorShapeDeviceV1 | null;
   /** Without frames each event is one. */
   readonly #hasFrames: boolean;
-  readonly #held = new Held();
   readonly #vertical = new Wheel();
   readonly #horizontal = new Wheel();
   readonly #guestPoint: Point = { x: 0, y: 0 };
@@ -44,14 +49,16 @@ export class Pointer implements PointerLockOwner, Disposable {
   /** On the surface it is over, in that one's units. */
   #x = 0;
   #y = 0;
-  #lock: PointerLock | null = null;
+  /** `isActive` once the compositor agrees, which may wait for the pointer to be there. */
+  #lock: { readonly locked: ZwpLockedPointerV1; readonly relative: ZwpRelativePointerV1; isActive: boolean } | null = null;
 
   /** `pointer` is disposed with this. */
-  constructor(pointer: WlPointer, surfaces: AttachedSurfaces, globals: SeatGlobals, owner: PointerOwner) {
+  constructor(pointer: WlPointer, surfaces: AttachedSurfaces, globals: SeatGlobals, { holder, onUnlocked }: PointerOptions) {
     this.#pointer = pointer;
     this.#surfaces = surfaces;
     this.#globals = globals;
-    this.#owner = owner;
+    this.#holder = holder;
+    this.#onUnlocked = onUnlocked;
     this.#shape = globals.cursorShapes?.getPointer(pointer) ?? null;
     this.#hasFrames = pointer.version >= FRAMES_SINCE;
     pointer.listener = {
@@ -72,31 +79,32 @@ export class Pointer implements PointerLockOwner, Disposable {
 
   /** Asks to hold the pointer in a window; false if the compositor has no such thing. Not twice before `unlock`. */
   lock(at: AttachedSurface): boolean {
-    this.#lock = PointerLock.request(at, this.#pointer, this.#globals, this);
-    return this.#lock !== null;
+    const { constraints, relativePointers } = this.#globals;
+    if (!constraints || !relativePointers) return false;
+    const locked = constraints.lockPointer(at.surface, this.#pointer, null, ZwpPointerConstraintsV1Lifetime.oneshot);
+    const relative = relativePointers.getRelativePointer(this.#pointer);
+    const lock = { locked, relative, isActive: false };
+    locked.listener = {
+      locked: () => {
+        lock.isActive = true;
+        this.#placeCursor();
+      },
+      unlocked: () => this.#onUnlocked(),
+    };
+    // The motion before the host's acceleration: the guest has its own.
+    relative.listener = {
+      relativeMotion: (_timeHigh, _timeLow, _dx, _dy, dx, dy) => {
+        if (lock.isActive) this.#movedBy(dx, dy);
+      },
+    };
+    this.#lock = lock;
+    return true;
   }
 
   unlock(): void {
     if (!this.#lock) return;
-    this.#lock[Symbol.dispose]();
-    this.#lock = null;
+    this.#endLock();
     this.#placeCursor();
-  }
-
-  lockBegan(): void {
-    this.#placeCursor();
-  }
-
-  lockLost(): void {
-    this.#owner.pointerUnlocked();
-  }
-
-  /** There is no frame for sure after it. */
-  movedBy(dx: number, dy: number): void {
-    const input = this.#over?.input;
-    if (!input) return;
-    input.movedBy(dx, dy);
-    input.frame();
   }
 
   /** Another image or none: shown if the pointer is over this window. */
@@ -114,10 +122,15 @@ export class Pointer implements PointerLockOwner, Disposable {
 
   [Symbol.dispose](): void {
     this.#leave();
-    this.#lock?.[Symbol.dispose]();
-    this.#lock = null;
+    this.#endLock();
     this.#shape?.[Symbol.dispose]();
     this.#pointer[Symbol.dispose]();
+  }
+
+  #endLock(): void {
+    this.#lock?.locked[Symbol.dispose]();
+    this.#lock?.relative[Symbol.dispose]();
+    this.#lock = null;
   }
 
   #enter(serial: number, surface: WlSurface | null, x: number, y: number): void {
@@ -133,9 +146,9 @@ export class Pointer implements PointerLockOwner, Disposable {
     const input = this.#over?.input;
     this.#over = null;
     if (!input) return;
-    for (let code = this.#held.take(); code >= 0; code = this.#held.take()) input.button(code, false);
-    this.#vertical.forget();
-    this.#horizontal.forget();
+    input.releaseButtons(this.#holder);
+    this.#vertical.clear();
+    this.#horizontal.clear();
     input.frame();
   }
 
@@ -150,11 +163,18 @@ export class Pointer implements PointerLockOwner, Disposable {
     this.#endUnframed();
   }
 
+  /** wl_pointer.frame may not follow it. */
+  #movedBy(dx: number, dy: number): void {
+    const input = this.#over?.input;
+    if (!input) return;
+    input.movedBy(dx, dy);
+    input.frame();
+  }
+
   #button(code: number, state: OrLater<WlPointerButtonState>): void {
     const input = this.#over?.input;
-    const isDown = state === ButtonState.pressed;
-    if (!input || !this.#held.set(code, isDown)) return;
-    input.button(code, isDown);
+    if (!input) return;
+    input.button(this.#holder, code, state === ButtonState.pressed);
     this.#endUnframed();
   }
 
@@ -178,23 +198,71 @@ export class Pointer implements PointerLockOwner, Disposable {
   }
 
   #showCursor(): void {
-    const cursor = this.#over!.cursor;
-    if (!cursor.isSet) {
+    const at = this.#over!;
+    if (!at.isCursorSet) {
       this.#shape?.setShape(this.#serial, WpCursorShapeDeviceV1Shape.default);
       return;
     }
     this.#placeCursor();
-    // An image that was no pointer's for a while may need one to be seen again.
-    cursor.surface?.commit();
+    // An image that was no pointer's for a while may need a commit to be seen again.
+    at.cursor?.surface.commit();
   }
 
-  /** Where the pointer is, or where the guest's is while the pointer itself stands still. */
+  /** Where the pointer is, or where the guest's cursor is while the pointer itself stands still. */
   #placeCursor(): void {
-    const cursor = this.#over?.cursor;
-    if (!cursor?.isSet) return;
+    const at = this.#over;
+    if (!at?.isCursorSet) return;
+    const { cursor } = at;
     const isApart = this.#lock?.isActive === true;
-    const x = isApart ? Math.round(cursor.x - this.#x) : 0;
-    const y = isApart ? Math.round(cursor.y - this.#y) : 0;
-    this.#pointer.setCursor(this.#serial, cursor.surface, cursor.surface ? cursor.hotspotX - x : 0, cursor.surface ? cursor.hotspotY - y : 0);
+    const x = isApart ? Math.round(at.cursorX - this.#x) : 0;
+    const y = isApart ? Math.round(at.cursorY - this.#y) : 0;
+    this.#pointer.setCursor(this.#serial, cursor?.surface ?? null, cursor ? cursor.hotspotX - x : 0, cursor ? cursor.hotspotY - y : 0);
+  }
+}
+
+/**
+ * One axis of a pointer. A frame tells a distance and, for wheels that have notches, these as well
+ * (wl_pointer.axis_value120, before version 8 axis_discrete), in any order: notches count then.
+ */
+class Wheel {
+  #distance = 0;
+  #v120 = 0;
+  /** Of a v120 that the guest has not got, from distances. */
+  #fraction = 0;
+
+  moved(distance: number): void {
+    this.#distance += distance;
+  }
+
+  turned(v120: number): void {
+    this.#v120 += v120;
+  }
+
+  notched(notches: number): void {
+    this.#v120 += notches * V120_PER_NOTCH;
+  }
+
+  /** A motion that begins later does not go on with this one's fraction. */
+  stopped(): void {
+    this.#fraction = 0;
+  }
+
+  clear(): void {
+    this.#distance = 0;
+    this.#v120 = 0;
+    this.#fraction = 0;
+  }
+
+  /** Whole 120ths of a notch that the frame has come to. */
+  take(): number {
+    let v120 = this.#v120;
+    if (v120 === 0) {
+      const exact = this.#fraction + (this.#distance * V120_PER_NOTCH) / UNITS_PER_NOTCH;
+      v120 = Math.trunc(exact);
+      this.#fraction = exact - v120;
+    }
+    this.#distance = 0;
+    this.#v120 = 0;
+    return v120;
   }
 }

@@ -1,12 +1,15 @@
 import { type WlSeat, WlSeatCapability, type ZwpKeyboardShortcutsInhibitorV1 } from '../client/index.ts';
 import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
 import type { SeatGlobals } from './globals.ts';
-import { Keyboard, type KeyboardOwner } from './keyboard.ts';
-import { Pointer, type PointerOwner } from './pointer.ts';
+import { Keyboard } from './keyboard.ts';
+import { Pointer } from './pointer.ts';
+import { keyboardOf, pointerOf } from './shared-input.ts';
 import { Touch } from './touch.ts';
 
 /** One seat of the host: its devices as they come and go, and the grab, which holds them in one window. */
-export class Seat implements KeyboardOwner, PointerOwner, Disposable {
+export class WaylandSeat implements Disposable {
+  /** Below MAX_SEATS, different from the others'. */
+  readonly index: number;
   readonly #seat: WlSeat;
   readonly #surfaces: AttachedSurfaces;
   readonly #globals: SeatGlobals;
@@ -17,8 +20,9 @@ export class Seat implements KeyboardOwner, PointerOwner, Disposable {
   #inhibitor: ZwpKeyboardShortcutsInhibitorV1 | null = null;
 
   /** `seat` is disposed with this. */
-  constructor(seat: WlSeat, surfaces: AttachedSurfaces, globals: SeatGlobals) {
+  constructor(seat: WlSeat, index: number, surfaces: AttachedSurfaces, globals: SeatGlobals) {
     this.#seat = seat;
+    this.index = index;
     this.#surfaces = surfaces;
     this.#globals = globals;
     seat.listener = { capabilities: (capabilities) => this.#setCapabilities(capabilities) };
@@ -29,7 +33,7 @@ export class Seat implements KeyboardOwner, PointerOwner, Disposable {
   }
 
   /** Keys that are down while that changes go up in the guest: who knows whether their release will come. */
-  toggleGrab(at: AttachedSurface): boolean {
+  #toggleGrab(at: AttachedSurface): boolean {
     if (this.#grabbed) {
       this.#keyboard!.releaseAll();
       this.#endGrab();
@@ -44,14 +48,6 @@ export class Seat implements KeyboardOwner, PointerOwner, Disposable {
     this.#grabbed = at;
     at.target.grabChanged(true);
     return true;
-  }
-
-  keyboardLeft(): void {
-    this.#endGrab();
-  }
-
-  pointerUnlocked(): void {
-    this.#endGrab();
   }
 
   detached(at: AttachedSurface): void {
@@ -80,9 +76,15 @@ export class Seat implements KeyboardOwner, PointerOwner, Disposable {
     const hasPointer = (capabilities & WlSeatCapability.pointer) !== 0;
     const hasKeyboard = (capabilities & WlSeatCapability.keyboard) !== 0;
     const hasTouch = (capabilities & WlSeatCapability.touch) !== 0;
-    this.#pointer = this.#follow(hasPointer, this.#pointer, () => new Pointer(this.#seat.getPointer(), this.#surfaces, this.#globals, this));
+    const endGrab = (): void => this.#endGrab();
+    this.#pointer = this.#follow(hasPointer, this.#pointer, () => {
+      return new Pointer(this.#seat.getPointer(), this.#surfaces, this.#globals, { holder: pointerOf(this.index), onUnlocked: endGrab });
+    });
     if (!hasPointer) this.#endGrab();
-    this.#keyboard = this.#follow(hasKeyboard, this.#keyboard, () => new Keyboard(this.#seat.getKeyboard(), this.#surfaces, this));
+    const onShortcut = (at: AttachedSurface): boolean => this.#toggleGrab(at);
+    this.#keyboard = this.#follow(hasKeyboard, this.#keyboard, () => {
+      return new Keyboard(this.#seat.getKeyboard(), this.#surfaces, { holder: keyboardOf(this.index), onShortcut, onLeft: endGrab });
+    });
     this.#touch = this.#follow(hasTouch, this.#touch, () => new Touch(this.#seat.getTouch(), this.#surfaces));
   }
 

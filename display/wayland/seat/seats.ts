@@ -1,11 +1,9 @@
 import type { InputSink } from '../../../src/core/input.ts';
-import { type WaylandDisplay, type WaylandGlobal, type WlCompositor, WlSeat, type WlSurface } from '../client/index.ts';
-import { AttachedSurfaces } from './attached-surface.ts';
-import { Cursor } from './cursor.ts';
+import { type WaylandDisplay, type WaylandGlobal, WlSeat, type WlSurface } from '../client/index.ts';
+import { AttachedSurfaces, type CursorImage, type SeatTarget } from './attached-surface.ts';
 import { type SeatGlobals, bindSeatGlobals, disposeSeatGlobals } from './globals.ts';
-import { Seat } from './seat.ts';
-import { SharedInput } from './shared-input.ts';
-import type { CursorImage, SeatTarget } from './target.ts';
+import { WaylandSeat } from './seat.ts';
+import { MAX_SEATS, SharedInput } from './shared-input.ts';
 
 /** Wheels tell parts of a notch since version 8; what is newer than our tables is not asked for. */
 const SEAT_VERSION = 9;
@@ -14,7 +12,7 @@ const SEAT_VERSION = 9;
  * All seats of a compositor, at the windows that were attached: what people do there goes to the
  * window's guest, and their pointers there have the guest's cursor.
  *
- *     using seats = new WaylandSeats(display, compositor);
+ *     using seats = new WaylandSeats(display);
  *     seats.attach(surface, { scanout, input, toGuest, grabChanged });
  *     seats.setCursor(surface, image);
  *
@@ -27,13 +25,12 @@ export class WaylandSeats implements Disposable {
   /** One for all windows of a guest. */
   readonly #inputs = new WeakMap<InputSink, SharedInput>();
   /** By name of the global. */
-  readonly #seats = new Map<number, Seat>();
+  readonly #seats = new Map<number, WaylandSeat>();
   readonly #stopListening: (() => void)[];
 
-  /** `compositor` stays the caller's, who destroys it after this. */
-  constructor(display: WaylandDisplay, compositor: WlCompositor) {
+  constructor(display: WaylandDisplay) {
     this.#display = display;
-    this.#globals = bindSeatGlobals(display, compositor);
+    this.#globals = bindSeatGlobals(display);
     for (const global of display.globals.values()) this.#add(global);
     this.#stopListening = [
       display.onGlobalAdded((global) => this.#add(global)),
@@ -54,7 +51,7 @@ export class WaylandSeats implements Disposable {
   attach(surface: WlSurface, target: SeatTarget): void {
     this.detach(surface);
     const input = target.input && this.#share(target.input);
-    this.#surfaces.set(surface, { surface, target, cursor: new Cursor(this.#globals), input });
+    this.#surfaces.set(surface, { surface, target, input, cursor: null, isCursorSet: false, cursorX: 0, cursorY: 0 });
   }
 
   /** What is down at the surface goes up in the guest. */
@@ -63,21 +60,21 @@ export class WaylandSeats implements Disposable {
     if (!at) return;
     this.#surfaces.delete(surface);
     for (const seat of this.#seats.values()) seat.detached(at);
-    at.cursor[Symbol.dispose]();
   }
 
   /** Null hides it. Until the first call pointers look as the compositor likes. Call it again when the scale changes. */
   setCursor(surface: WlSurface, image: CursorImage | null): void {
     const at = this.#surfaces.get(surface)!;
-    at.cursor.set(image);
+    at.cursor = image;
+    at.isCursorSet = true;
     for (const { pointer } of this.#seats.values()) pointer?.cursorChanged(at);
   }
 
   /** Where the guest's cursor points, in the surface's units: seen only where a pointer is locked and the guest's is not at its place. */
   moveCursor(surface: WlSurface, x: number, y: number): void {
     const at = this.#surfaces.get(surface)!;
-    at.cursor.x = x;
-    at.cursor.y = y;
+    at.cursorX = x;
+    at.cursorY = y;
     for (const { pointer } of this.#seats.values()) pointer?.cursorMoved(at);
   }
 
@@ -85,15 +82,22 @@ export class WaylandSeats implements Disposable {
     for (const stop of this.#stopListening) stop();
     for (const seat of this.#seats.values()) seat[Symbol.dispose]();
     this.#seats.clear();
-    for (const { cursor } of this.#surfaces.values()) cursor[Symbol.dispose]();
     this.#surfaces.clear();
     disposeSeatGlobals(this.#globals);
   }
 
   #add(global: WaylandGlobal): void {
     if (global.interface !== WlSeat.interface.name) return;
-    const seat = this.#display.bind(WlSeat, SEAT_VERSION, global);
-    if (seat) this.#seats.set(global.name, new Seat(seat, this.#surfaces, this.#globals));
+    const index = this.#freeIndex();
+    const seat = index < 0 ? null : this.#display.bind(WlSeat, SEAT_VERSION, global);
+    if (seat) this.#seats.set(global.name, new WaylandSeat(seat, index, this.#surfaces, this.#globals));
+  }
+
+  /** -1 when there are MAX_SEATS: more are not heard. */
+  #freeIndex(): number {
+    const isUsed = new Array<boolean>(MAX_SEATS).fill(false);
+    for (const { index } of this.#seats.values()) isUsed[index] = true;
+    return isUsed.indexOf(false);
   }
 
   #share(sink: InputSink): SharedInput {

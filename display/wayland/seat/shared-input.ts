@@ -2,6 +2,22 @@ import { KEY_CNT } from '../../../protocols/input-event-codes.ts';
 import type { InputSink, WheelAxis } from '../../../src/core/input.ts';
 import type { ScanoutId } from '../../../src/core/source.ts';
 
+/** Two holders each, of the 32 bits there are. */
+export const MAX_SEATS = 16;
+
+/** A device of a seat that holds keys or buttons down, as a bit. */
+export type Holder = number & { readonly __brand: 'Holder' };
+
+/** `seat` is below MAX_SEATS. */
+export function keyboardOf(seat: number): Holder {
+  return (1 << (2 * seat)) as Holder;
+}
+
+/** `seat` is below MAX_SEATS. */
+export function pointerOf(seat: number): Holder {
+  return (2 << (2 * seat)) as Holder;
+}
+
 /** Of the guest's touchscreen. */
 const SLOTS = 16;
 /** Given by `touchDown` when all slots are taken. */
@@ -9,13 +25,13 @@ export const NO_SLOT = -1;
 
 /**
  * The guest's one keyboard, pointer and touchscreen, between all seats of the host: a key is down
- * while any of them holds it, and touches of different seats have different slots. Each device
- * tells of its own keys once down and once up.
+ * while any device holds it, and touches of different seats have different slots. What a device
+ * repeats, releases without having pressed it, or has no code of the kernel's for is ignored.
  */
 export class SharedInput {
   readonly #sink: InputSink;
-  /** How many devices hold a key or button. */
-  readonly #holders = new Uint16Array(KEY_CNT);
+  /** Of each key and button, which have different codes: the holders that have it down. */
+  readonly #holders = new Uint32Array(KEY_CNT);
   /** Bit n: slot n is taken. */
   #slots = 0;
   #isFrameOpen = false;
@@ -24,12 +40,22 @@ export class SharedInput {
     this.#sink = sink;
   }
 
-  key(code: number, isDown: boolean): void {
-    if (this.#isNews(code, isDown)) this.#begin().key(code, isDown);
+  key(holder: Holder, code: number, isDown: boolean): void {
+    if (this.#isNews(holder, code, isDown)) this.#begin().key(code, isDown);
   }
 
-  button(code: number, isDown: boolean): void {
-    if (this.#isNews(code, isDown)) this.#begin().button(code, isDown);
+  button(holder: Holder, code: number, isDown: boolean): void {
+    if (this.#isNews(holder, code, isDown)) this.#begin().button(code, isDown);
+  }
+
+  /** All keys that `holder`, a keyboard, has down. */
+  releaseKeys(holder: Holder): void {
+    for (let code = 0; code < KEY_CNT; code++) this.key(holder, code, false);
+  }
+
+  /** All buttons that `holder`, a pointer, has down. */
+  releaseButtons(holder: Holder): void {
+    for (let code = 0; code < KEY_CNT; code++) this.button(holder, code, false);
   }
 
   movedTo(scanout: ScanoutId, x: number, y: number): void {
@@ -84,9 +110,11 @@ export class SharedInput {
     return this.#sink;
   }
 
-  #isNews(code: number, isDown: boolean): boolean {
+  /** The guest must hear of it: the first holder has `code` down now, or the last one has it no more. */
+  #isNews(holder: Holder, code: number, isDown: boolean): boolean {
+    if (code >= KEY_CNT) return false;
     const before = this.#holders[code]!;
-    const after = isDown ? before + 1 : before - 1;
+    const after = (isDown ? before | holder : before & ~holder) >>> 0;
     this.#holders[code] = after;
     return (before === 0) !== (after === 0);
   }

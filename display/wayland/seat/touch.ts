@@ -1,7 +1,6 @@
 import type { WlSurface, WlTouch } from '../client/index.ts';
-import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
+import type { AttachedSurface, AttachedSurfaces, Point } from './attached-surface.ts';
 import { NO_SLOT, type SharedInput } from './shared-input.ts';
-import type { Point } from './target.ts';
 
 /** Fingers heard at a time, as many as the guest's touchscreen has slots. */
 const MAX_TOUCHES = 16;

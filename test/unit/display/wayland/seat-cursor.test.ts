@@ -1,7 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
-import type { CursorImage } from '../../../../display/wayland/seat/target.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import { POINTER, type FakeSeat, type FakeWindow, SeatRig } from './seat-rig.ts';
+import { POINTER, type FakeImage, type FakeSeat, type FakeWindow, SeatRig } from './seat-rig.ts';
 
 expectNoLeaks();
 
@@ -25,8 +24,8 @@ function enter(serial: number): void {
   seat.pointer.send('frame');
 }
 
-function image(scale = 1, width = 64, height = 64): CursorImage {
-  return { buffer: rig.buffer(), width, height, hotspotX: 5, hotspotY: 7, scale };
+function image(scale = 1, width = 64, height = 64): FakeImage {
+  return rig.image(scale, width, height);
 }
 
 test('until the guest has set a cursor the pointer is an arrow', async () => {
@@ -46,12 +45,12 @@ test('a pointer over the window gets a new image at once, with the serial of its
   enter(17);
   enter(18);
   await rig.asked();
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   expect(await rig.asked()).toEqual([
     'wl_compositor.create_surface',
     'wl_surface.set_buffer_scale 1',
     'wl_surface.attach 0 0',
-    `wl_surface.damage ${EVERYTHING}`,
+    `wl_surface.damage_buffer ${EVERYTHING}`,
     'wl_surface.commit',
     'wl_pointer.set_cursor 18 5 7',
     'wl_surface.commit',
@@ -60,7 +59,7 @@ test('a pointer over the window gets a new image at once, with the serial of its
 
 test('a pointer that comes later gets the image it finds, and no buffer is attached again', async () => {
   await open();
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   await rig.asked();
   enter(17);
   expect(await rig.asked()).toEqual(['wl_pointer.set_cursor 17 5 7', 'wl_surface.commit']);
@@ -69,18 +68,18 @@ test('a pointer that comes later gets the image it finds, and no buffer is attac
 test('the next image is attached to the same surface, which releases the one before', async () => {
   await open();
   enter(17);
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   await rig.asked();
-  rig.seats.setCursor(window.surface, { ...image(), hotspotX: 1 });
-  expect(await rig.asked()).toEqual(['wl_surface.set_buffer_scale 1', 'wl_surface.attach 0 0', `wl_surface.damage ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 1 7', 'wl_surface.commit']);
+  rig.setCursor(window, { ...image(), hotspotX: 1 });
+  expect(await rig.asked()).toEqual(['wl_surface.set_buffer_scale 1', 'wl_surface.attach 0 0', `wl_surface.damage_buffer ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 1 7', 'wl_surface.commit']);
 });
 
 test('a hidden cursor hides the pointer, now and when it comes again, and its buffer is let go', async () => {
   await open(['wp_cursor_shape_manager_v1']);
   enter(17);
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   await rig.asked();
-  rig.seats.setCursor(window.surface, null);
+  rig.setCursor(window, null);
   enter(18);
   expect(await rig.asked()).toEqual(['wl_surface.attach null 0 0', 'wl_surface.commit', 'wl_pointer.set_cursor 17 null 0 0', 'wl_pointer.set_cursor 18 null 0 0']);
 });
@@ -95,7 +94,7 @@ test('a cursor that is hidden before it ever had an image hides the pointer', as
 test('the cursor of another window is that window\'s', async () => {
   await open();
   const other = await rig.addWindow();
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   enter(17);
   await rig.asked();
   rig.seats.setCursor(other.surface, null);
@@ -107,7 +106,7 @@ test('the cursor of another window is that window\'s', async () => {
 test('where the cursor is costs nothing while the host\'s pointer is there too', async () => {
   await open();
   enter(17);
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   await rig.asked();
   rig.seats.moveCursor(window.surface, 30, 40);
   expect(await rig.asked()).toEqual([]);
@@ -116,7 +115,7 @@ test('where the cursor is costs nothing while the host\'s pointer is there too',
 test('image and hotspot are scaled as the window is', async () => {
   await open(['wp_viewporter']);
   enter(17);
-  rig.seats.setCursor(window.surface, image(1.5));
+  rig.setCursor(window, image(1.5));
   const asked = await rig.asked();
   expect(asked).toContain('wp_viewport.set_destination 96 96');
   expect(asked).toContain('wl_pointer.set_cursor 17 8 11');
@@ -130,7 +129,7 @@ test.each([
 ])('without a viewporter whole scales have to do: a cursor of $width x $height shown at $scale', async ({ scale, width, height, buffer, hotspot }) => {
   await open();
   enter(17);
-  rig.seats.setCursor(window.surface, image(scale, width, height));
+  rig.setCursor(window, image(scale, width, height));
   const asked = await rig.asked();
   expect(asked).toContain(`wl_surface.set_buffer_scale ${buffer}`);
   expect(asked).toContain(`wl_pointer.set_cursor 17 ${hotspot}`);
@@ -139,7 +138,7 @@ test.each([
 test('a compositor of version 1 gets the image as it is', async () => {
   await open([], 1);
   enter(17);
-  rig.seats.setCursor(window.surface, image(0.5));
+  rig.setCursor(window, image(0.5));
   expect(await rig.asked()).toEqual(['wl_compositor.create_surface', 'wl_surface.attach 0 0', `wl_surface.damage ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 5 7', 'wl_surface.commit']);
 });
 
@@ -149,16 +148,16 @@ test('two pointers over a window have the same image', async () => {
   second.pointer.send('enter', 40, window.far, 10, 0);
   enter(17);
   await rig.asked();
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   expect((await rig.asked()).filter((request) => request.startsWith('wl_pointer'))).toEqual(['wl_pointer.set_cursor 17 5 7', 'wl_pointer.set_cursor 40 5 7']);
 });
 
 test('a window that is detached takes its cursor along', async () => {
   await open(['wp_viewporter']);
   enter(17);
-  rig.seats.setCursor(window.surface, image());
+  rig.setCursor(window, image());
   await rig.asked();
-  rig.seats.detach(window.surface);
-  rig.seats.detach(window.surface);
+  rig.detach(window);
+  rig.detach(window);
   expect(await rig.asked()).toEqual(['wp_viewport.destroy', 'wl_surface.destroy']);
 });

@@ -195,7 +195,7 @@ test('where the keyboard alone can be grabbed the pointer stays where the host\'
 
 test('while the pointer stands still its image follows the guest\'s cursor, without a commit', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
-  rig.seats.setCursor(window.surface, { buffer: rig.buffer(), width: 64, height: 64, hotspotX: 5, hotspotY: 7, scale: 1 });
+  rig.setCursor(window, rig.image());
   rig.seats.moveCursor(window.surface, 10, 0);
   await grab();
   rig.seats.moveCursor(window.surface, 40, 20.4);

@@ -96,11 +96,11 @@ test.each([1, 2, 3, 4, 5, 6])('events at random, seed %i', async (seed) => {
   for (let i = 0; i < EVENTS; i++) {
     sendAny(random, random.pick(seats), surfaces);
     if (random.chance(0.05)) lines.push(...(await rig.heard()));
-    if (random.chance(0.01)) rig.seats.setCursor(windows[0]!.surface, random.chance(0.5) ? null : { buffer: rig.buffer(), width: 8, height: 8, hotspotX: 0, hotspotY: 0, scale: 2 });
+    if (random.chance(0.01)) rig.setCursor(windows[0]!, random.chance(0.5) ? null : rig.image(2, 8, 8));
     if (random.chance(0.01)) rig.seats.moveCursor(windows[0]!.surface, random.below(100), random.below(100));
   }
   lines.push(...(await rig.heard()));
-  for (const { surface } of windows) rig.seats.detach(surface);
+  for (const window of windows) rig.detach(window);
   lines.push(...(await rig.heard()));
   expect(rig.display.closeReason).toBeNull();
   expect(lines.length).toBeGreaterThan(EVENTS / 4);

@@ -1,6 +1,11 @@
-import { WaylandDisplay, WlBuffer, WlCompositor, type WlSurface } from '../../../../display/wayland/client/index.ts';
-import { WaylandSeats } from '../../../../display/wayland/seat/seats.ts';
-import type { SeatTarget } from '../../../../display/wayland/seat/target.ts';
+import { type WaylandDisplay, WlBuffer, type WlCompositor, type WlSurface } from '../../../../display/wayland/client/index.ts';
+import { Compositor } from '../../../../display/wayland/compositor.ts';
+import { GuestCursor } from '../../../../display/wayland/guest-cursor.ts';
+import type { SeatTarget } from '../../../../display/wayland/seat/attached-surface.ts';
+import type { WaylandSeats } from '../../../../display/wayland/seat/seats.ts';
+import { SurfaceBuffer } from '../../../../display/wayland/surface.ts';
+import { Damage } from '../../../../src/core/damage.ts';
+import { EMPTY_RECT, MutableRect } from '../../../../src/core/geometry.ts';
 import type { InputSink } from '../../../../src/core/input.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
@@ -29,32 +34,68 @@ export interface FakeWindow {
   readonly surface: WlSurface;
   readonly far: FakeObject;
   readonly grabs: boolean[];
+  readonly cursor: GuestCursor;
+  readonly placement: MutableRect;
+  readonly canvas: { width: number; height: number };
+}
+
+/** A guest's cursor image; hotspot in its own pixels, `scale` in units of the window to a pixel. */
+export interface FakeImage {
+  readonly buffer: SurfaceBuffer;
+  readonly hotspotX: number;
+  readonly hotspotY: number;
+  readonly scale: number;
+}
+
+/** A buffer both sides believe in. */
+class FakeBuffer extends SurfaceBuffer {
+  readonly #create: () => WlBuffer;
+
+  constructor(width: number, height: number, create: () => WlBuffer) {
+    super(width, height);
+    this.#create = create;
+  }
+
+  override points(): null {
+    return null;
+  }
+
+  protected override create(compositor: Compositor): void {
+    this.adopt(compositor, this.#create());
+  }
+
+  protected override free(): void {
+    // It has no memory.
+  }
 }
 
 /** Seats on a scripted compositor. Windows show the guest's picture at twice its size, 10 units from the left. */
 export class SeatRig implements Disposable {
   readonly server = new FakeServer();
   readonly sink = new SinkLog();
+  host!: Compositor;
   display!: WaylandDisplay;
   compositor!: WlCompositor;
   seats!: WaylandSeats;
   readonly #seats: FakeSeat[] = [];
-  #windows = 0;
+  readonly #windows: FakeWindow[] = [];
 
   /** `globals`: of version 1, beside the compositor. */
   static async open(globals: readonly string[] = [], compositorVersion = 6): Promise<SeatRig> {
     const rig = new SeatRig();
     rig.server.addGlobal('wl_compositor', compositorVersion);
-    for (const name of globals) rig.server.addGlobal(name, 1);
+    for (const name of ['wl_subcompositor', 'wl_shm', ...globals]) rig.server.addGlobal(name, 1);
+    rig.server.addGlobal('xdg_wm_base', 6);
     rig.server.on('wl_registry.bind', (request) => rig.#bound(request));
     const device = ({ object, name, args }: FakeRequest): void => {
       const kind = name.slice('wl_seat.get_'.length) as 'pointer' | 'keyboard' | 'touch';
       rig.#seats.find(({ seat }) => seat === object)![kind] = args.id as FakeObject;
     };
     for (const kind of ['pointer', 'keyboard', 'touch']) rig.server.on(`wl_seat.get_${kind}`, device);
-    rig.display = await WaylandDisplay.connect({ socket: rig.server.connect() });
-    rig.compositor = rig.display.bind(WlCompositor, 6)!;
-    rig.seats = new WaylandSeats(rig.display, rig.compositor);
+    rig.host = await Compositor.connect({ socket: rig.server.connect(), useDmabufs: false, useExplicitSync: false, log: () => undefined });
+    rig.display = rig.host.display;
+    rig.compositor = rig.host.surfaces;
+    rig.seats = rig.host.seats;
     return rig;
   }
 
@@ -76,7 +117,7 @@ export class SeatRig implements Disposable {
     const surface = this.compositor.createSurface();
     const grabs: boolean[] = [];
     const target: SeatTarget = {
-      scanout: scanoutId(this.#windows++),
+      scanout: scanoutId(this.#windows.length),
       input,
       toGuest(x, y, out) {
         out.x = (x - 10) / 2;
@@ -85,15 +126,46 @@ export class SeatRig implements Disposable {
       grabChanged: (isGrabbed) => void grabs.push(isGrabbed),
     };
     this.seats.attach(surface, target);
+    const shown = { cursor: new GuestCursor(), placement: new MutableRect(), canvas: { width: 1, height: 1 } };
     await this.settle();
-    return { surface, far: this.far(surface), grabs };
+    const window: FakeWindow = { surface, far: this.far(surface), grabs, ...shown };
+    this.#windows.push(window);
+    return window;
   }
 
-  /** A buffer both sides believe in. */
-  buffer(): WlBuffer {
-    const buffer = this.compositor.connection.objects.create(WlBuffer, 1);
-    this.server.client.newObject('wl_buffer', 1, buffer.id);
-    return buffer;
+  /** The guest's cursor over the window; null hides it. */
+  setCursor(window: FakeWindow, image: FakeImage | null): void {
+    const { cursor, placement, canvas } = window;
+    if (image && placement.width !== canvas.width * image.scale) {
+      placement.set(0, 0, canvas.width * image.scale, canvas.height * image.scale);
+      cursor.attach(this.host, window);
+    } else if (placement.width === 0) {
+      placement.set(0, 0, canvas.width, canvas.height);
+      cursor.attach(this.host, window);
+    }
+    const plane = { handle: image?.buffer ?? null, src: EMPTY_RECT, dst: EMPTY_RECT };
+    cursor.show({
+      ...{ canvas, primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT }, cursor: plane, isCursorNew: true },
+      ...{ hotspotX: image?.hotspotX ?? 0, hotspotY: image?.hotspotY ?? 0, damage: new Damage(), acquire: null, release: null },
+    });
+  }
+
+  /** The window is gone. */
+  detach({ surface, cursor }: FakeWindow): void {
+    this.seats.detach(surface);
+    cursor.detach();
+  }
+
+  image(scale = 1, width = 64, height = 64): FakeImage {
+    return { buffer: this.buffer(width, height), hotspotX: 5, hotspotY: 7, scale };
+  }
+
+  buffer(width: number, height: number): SurfaceBuffer {
+    return new FakeBuffer(width, height, () => {
+      const buffer = this.compositor.connection.objects.create(WlBuffer, 1);
+      this.server.client.newObject('wl_buffer', 1, buffer.id);
+      return buffer;
+    });
   }
 
   /** The server's side of an object. */
@@ -122,7 +194,8 @@ export class SeatRig implements Disposable {
 
   [Symbol.dispose](): void {
     this.seats[Symbol.dispose]();
-    this.display[Symbol.dispose]();
+    for (const { cursor } of this.#windows) cursor[Symbol.dispose]();
+    this.host[Symbol.dispose]();
     this.server[Symbol.dispose]();
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { fit, pictureFor, windowFor, within } from '../../../../display/wayland/placement.ts';
+import { fit, pictureFor, windowFor, within } from '../../../../display/wayland/window.ts';
 import { MutableRect } from '../../../../src/core/geometry.ts';
 import { XdgToplevelState } from '../../../../display/wayland/client/index.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';

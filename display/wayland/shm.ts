@@ -1,12 +1,68 @@
+import { formatInfo, minPitch, opaqueOf, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { toShmFormat } from '../../protocols/wayland/shm-format.ts';
+import type { Shadow } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, growMemfd } from '../../src/sys/memfd.ts';
 import type { WlShmPool } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
+import { SurfaceBuffer } from './surface.ts';
 
 /** Sizes and offsets of wl_shm_pool are 32-bit integers. */
 const MAX_POOL_SIZE = 2 ** 31 - 1;
+
+/** A shadow in shared memory. */
+export class ShmBuffer extends SurfaceBuffer implements Shadow {
+  readonly format: Fourcc;
+  readonly stride: number;
+  readonly #slot: ShmSlot;
+
+  private constructor(slot: ShmSlot, width: number, height: number, format: Fourcc, onUnlocked?: (buffer: SurfaceBuffer) => void) {
+    super(width, height, onUnlocked);
+    this.format = format;
+    this.stride = strideOf(width, format);
+    this.#slot = slot;
+  }
+
+  /** Zeroed. `onUnlocked` as of SurfaceBuffer. SysError ENOMEM, ENOSPC, EMFILE; RangeError if it is too large. */
+  static create(pools: ShmPools, width: number, height: number, format: Fourcc, onUnlocked?: (buffer: SurfaceBuffer) => void): ShmBuffer {
+    return new ShmBuffer(pools.take(strideOf(width, format) * height), width, height, format, onUnlocked);
+  }
+
+  get pixels(): Mapping {
+    return this.#slot.pixels;
+  }
+
+  override points(): null {
+    return null;
+  }
+
+  beginWrite(): void {
+    // The memory is shared: there is nothing to prepare.
+  }
+
+  endWrite(): void {
+    // The memory is shared: the compositor sees what was written.
+  }
+
+  protected override create(compositor: Compositor, isOpaque: boolean): void {
+    const opaque = isOpaque ? opaqueOf(this.format) : null;
+    const format = opaque !== null && compositor.shmFormats.has(opaque) ? opaque : this.format;
+    // The next compositor may have fewer formats than the one the buffer was made for.
+    if (!compositor.shmFormats.has(format)) return;
+    this.adopt(compositor, this.#slot.pool.wlPool(compositor).createBuffer(this.#slot.offset, this.width, this.height, this.stride, toShmFormat(format)));
+  }
+
+  protected override free(): void {
+    this.#slot[Symbol.dispose]();
+  }
+}
+
+/** Bytes of a row, rounded up to the 32-bit words that pixman asks for. */
+function strideOf(width: number, format: Fourcc): number {
+  return (minPitch(formatInfo(format)!, 0, width) + 3) & ~3;
+}
 
 /** Room for one picture. Its owner disposes it. */
 export interface ShmSlot extends Disposable {
