@@ -223,7 +223,7 @@ export class WaylandOutput implements Output {
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
     // What nobody can see cannot tear, and a guest must not wait for a compositor that does not draw, or does not answer.
-    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.takeBackAll();
+    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenForNow();
     else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();
     for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
     this.#listener?.presented(timeMs, refreshMhz, sequence, flags);

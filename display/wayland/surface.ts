@@ -84,7 +84,7 @@ export class Surface implements Disposable {
     }
     this.#shown = buffer;
     if (this.#overdue) this.#overdue.refresh();
-    else this.#overdue = setTimeout(() => this.#takeBackReplaced(true), TAKEN_BACK_AFTER_MS);
+    else this.#overdue = setTimeout(() => this.#takeBackReplaced(false), TAKEN_BACK_AFTER_MS);
     return true;
   }
 
@@ -94,13 +94,12 @@ export class Surface implements Disposable {
 
   /** Nobody can see the surface: a compositor may not release what it does not draw, and the guest must not wait for it. Release points signal regardless. */
   hidden(): void {
-    this.#takeBackReplaced(false);
+    this.#takeBackReplaced(true);
   }
 
-  /** Unlocks every buffer, also the one that is shown. */
-  takeBackAll(): void {
-    this.#shown = null;
-    for (const held of [this.#held, this.#kept]) for (let buffer = held.pop(); buffer; buffer = held.pop()) takeBack(buffer);
+  /** The same, and nothing can replace the buffer that is shown: it is unlocked too. */
+  hiddenForNow(): void {
+    this.#takeBackAll(true);
   }
 
   /** From the buffer: the compositor has given it back. */
@@ -119,7 +118,7 @@ export class Surface implements Disposable {
     this.#syncSurface = null;
     if (this.#overdue) clearTimeout(this.#overdue);
     this.wl[Symbol.dispose]();
-    this.takeBackAll();
+    this.#takeBackAll(false);
   }
 
   /** False: this commit is synchronised implicitly. */
@@ -146,20 +145,27 @@ export class Surface implements Disposable {
     }
   }
 
-  /** All but the one that is shown; those that wait for a release point only `withPoints`. */
-  #takeBackReplaced(withPoints: boolean): void {
+  /** All but the one that is shown and, of a hidden surface, those that wait for a release point. */
+  #takeBackReplaced(isHidden: boolean): void {
     for (let buffer = this.#held.pop(); buffer; buffer = this.#held.pop()) {
-      if (buffer === this.#shown || (buffer.hasPoint && !withPoints)) this.#kept.add(buffer);
-      else takeBack(buffer);
+      if (buffer === this.#shown || (buffer.hasPoint && isHidden)) this.#kept.add(buffer);
+      else takeBack(buffer, isHidden);
     }
     const held = this.#kept;
     this.#kept = this.#held;
     this.#held = held;
   }
+
+  #takeBackAll(isHidden: boolean): void {
+    this.#shown = null;
+    for (let buffer = this.#held.pop(); buffer; buffer = this.#held.pop()) takeBack(buffer, isHidden);
+    // A call back from `unlock` may have come in the middle of `#takeBackReplaced`.
+    for (let buffer = this.#kept.pop(); buffer; buffer = this.#kept.pop()) takeBack(buffer, isHidden);
+  }
 }
 
-function takeBack(buffer: SurfaceBuffer): void {
-  buffer.takenBack();
+function takeBack(buffer: SurfaceBuffer, isHidden: boolean): void {
+  buffer.takenBack(isHidden);
   buffer.unlock();
 }
 
@@ -193,6 +199,15 @@ export abstract class SurfaceBuffer implements Disposable {
   /** Committed, and neither released nor taken back since. */
   #isCommitted = false;
   #hasPoint = false;
+  /*
+   * wl_buffer.release names no commit: one for a commit whose buffer was taken back could pass for
+   * the next commit's. So a buffer that was taken back before its release gets another wl_buffer
+   * when it is needed again. Except on a hidden surface, where that might be for every frame: there
+   * the wl_buffer stays, and as many releases as it owes are ignored.
+   */
+  #isReleaseDue = false;
+  #ignoredReleases = 0;
+  #isStale = false;
 
   /** `onUnlocked` is called when the last lock is gone: nothing reads the buffer any more. */
   constructor(width: number, height: number, onUnlocked: (buffer: SurfaceBuffer) => void = () => undefined) {
@@ -238,7 +253,10 @@ export abstract class SurfaceBuffer implements Disposable {
   wlBuffer(surface: Surface): WlBuffer | null {
     const { compositor } = surface;
     this.#surface = surface;
-    if (this.#compositor !== compositor) {
+    if (this.#compositor !== compositor || this.#isStale) {
+      this.#isReleaseDue = false;
+      this.#ignoredReleases = 0;
+      this.#isStale = false;
       this.#wlBuffer?.[Symbol.dispose]();
       this.#wlBuffer = null;
       this.#compositor = compositor;
@@ -254,14 +272,17 @@ export abstract class SurfaceBuffer implements Disposable {
 
   /** From `Surface.attach`: it is in the surface's next commit. */
   committed(surface: Surface, hasPoint: boolean): void {
+    if (this.#isReleaseDue && !this.#isCommitted) this.#ignoredReleases++;
+    this.#isReleaseDue = !hasPoint;
     this.#surface = surface;
     this.#isCommitted = true;
     this.#hasPoint = hasPoint;
   }
 
-  /** From its surface: what the compositor says about the last commit is void. */
-  takenBack(): void {
+  /** From its surface, which waits for the compositor no longer. */
+  takenBack(isHidden: boolean): void {
     this.#isCommitted = false;
+    if (this.#isReleaseDue && !isHidden) this.#isStale = true;
   }
 
   [Symbol.dispose](): void {
@@ -287,6 +308,11 @@ export abstract class SurfaceBuffer implements Disposable {
 
   /** The compositor says so, `byPoint` or by wl_buffer.release. Only the way its commit was synchronised counts. */
   protected released(byPoint: boolean): void {
+    if (!byPoint && this.#ignoredReleases > 0) {
+      this.#ignoredReleases--;
+      return;
+    }
+    if (!byPoint) this.#isReleaseDue = this.#isStale = false;
     if (!this.#isCommitted || byPoint !== this.#hasPoint) return;
     this.#isCommitted = false;
     this.#surface?.released(this);

@@ -1,0 +1,130 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { WaylandOutput } from '../../../../display/wayland/output.ts';
+import { WaylandWindows, type WaylandWindowsOptions } from '../../../../display/wayland/windows.ts';
+import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
+import { Damage } from '../../../../src/core/damage.ts';
+import type { InputSink } from '../../../../src/core/input.ts';
+import { type Frame, type Handle, PresentedFlags, type ScreenListener, type Shadow } from '../../../../src/core/output.ts';
+import { scanoutId } from '../../../../src/core/source.ts';
+import type { BorrowedFd } from '../../../../src/sys/fd.ts';
+import { FakeHost, type FakeHostOptions } from './fake-host.ts';
+import type { FakeObject } from './fake-server.ts';
+
+export const SIDE = 32;
+
+/** Hears what an output says, in words: `presented`, `hidden`, `released A`, `resized`, `importsChanged`, `closed`. */
+export class Heard implements ScreenListener {
+  readonly scanout = scanoutId(0);
+  readonly input: InputSink | null;
+  readonly lines: string[] = [];
+  readonly #names: ReadonlyMap<Handle, string>;
+  #waiting: (() => void)[] = [];
+
+  constructor(names: ReadonlyMap<Handle, string>, input: InputSink | null = null) {
+    this.#names = names;
+    this.input = input;
+  }
+
+  presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void => this.#add(flags & PresentedFlags.HIDDEN ? 'hidden' : 'presented');
+  released = (handle: Handle): void => this.#add(`released ${this.#names.get(handle) ?? 'an unknown buffer'}`);
+  resized = (): void => this.#add('resized');
+  importsChanged = (): void => this.#add('importsChanged');
+  closed = (): void => this.#add('closed');
+
+  /** Resolves when the next frame has ended. */
+  frameEnded(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #add(line: string): void {
+    this.lines.push(line);
+    if (line !== 'presented' && line !== 'hidden') return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}
+
+export interface OutputRigOptions extends WaylandWindowsOptions {
+  readonly input?: InputSink;
+}
+
+/** One WaylandOutput on a fake compositor, without a bridge: the test presents, repaints the screen and gives buffers back. */
+export class OutputRig implements Disposable {
+  readonly names = new Map<Handle, string>();
+  readonly heard: Heard;
+  readonly windows: WaylandWindows;
+  readonly output: WaylandOutput;
+  readonly host: FakeHost;
+  readonly #directory: string;
+
+  private constructor(directory: string, host: FakeHost, windows: WaylandWindows, input: InputSink | null) {
+    this.#directory = directory;
+    this.host = host;
+    this.windows = windows;
+    this.output = windows.open(1)[0]!;
+    this.heard = new Heard(this.names, input);
+    this.output.attach(this.heard);
+  }
+
+  /** Resolves when the window is configured. */
+  static async open(hostOptions: FakeHostOptions = {}, { input, ...options }: OutputRigOptions = {}): Promise<OutputRig> {
+    const directory = mkdtempSync(join(tmpdir(), 'scanout-output-'));
+    const host = new FakeHost(hostOptions);
+    const socket = join(directory, 'wayland');
+    host.server.listen(socket);
+    const windows = await WaylandWindows.connect({ socket, ...options });
+    const rig = new OutputRig(directory, host, windows, input ?? null);
+    await host.server.next('xdg_surface.ack_configure');
+    await rig.settle();
+    return rig;
+  }
+
+  /** A shadow of SIDE x SIDE pixels. */
+  shadow(name: string): Shadow {
+    const shadow = this.output.createShadow(SIDE, SIDE, DRM_FORMAT.XRGB8888);
+    this.names.set(shadow, name);
+    return shadow;
+  }
+
+  present(handle: Handle | null, acquire: BorrowedFd | null = null): void {
+    this.output.present(frameOf(handle, acquire));
+  }
+
+  /** Presents and has it on screen. */
+  async show(handle: Handle): Promise<void> {
+    const ended = this.heard.frameEnded();
+    this.present(handle);
+    await this.committed();
+    this.host.repaint();
+    await ended;
+  }
+
+  /** What was presented has been committed; the wl_buffer the window shows. */
+  async committed(): Promise<FakeObject> {
+    await this.settle();
+    return this.host.committed.get(this.host.picture)!.buffer!;
+  }
+
+  /** Everything that is on its way has arrived, on both sides. */
+  async settle(): Promise<void> {
+    const { connection } = this.output.window!.surface;
+    for (let i = 0; i < 2; i++) await new Promise((resolve) => (connection.display.sync().listener = { done: resolve }));
+  }
+
+  [Symbol.dispose](): void {
+    this.windows[Symbol.dispose]();
+    this.host[Symbol.dispose]();
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+/** All of it damaged, and no cursor. */
+export function frameOf(handle: Handle | null, acquire: BorrowedFd | null = null): Frame {
+  const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
+  const damage = new Damage();
+  damage.addRect(rect);
+  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage, acquire, release: null };
+}
