@@ -9,9 +9,10 @@ export const GRAB_SHORTCUT = 'Ctrl+Alt+G';
 const CTRL = 0x03;
 const ALT = 0x0c;
 
-/** Bits of the keys that change what others mean. */
+/** The keys that change what others mean, in the order of their bits. */
+const MODIFIERS = [KEY.LEFTCTRL, KEY.RIGHTCTRL, KEY.LEFTALT, KEY.RIGHTALT, KEY.LEFTSHIFT, KEY.RIGHTSHIFT, KEY.LEFTMETA, KEY.RIGHTMETA];
 const MODIFIER_BITS = new Uint8Array(KEY.RIGHTMETA + 1);
-[KEY.LEFTCTRL, KEY.RIGHTCTRL, KEY.LEFTALT, KEY.RIGHTALT, KEY.LEFTSHIFT, KEY.RIGHTSHIFT, KEY.LEFTMETA, KEY.RIGHTMETA].forEach((code, bit) => {
+MODIFIERS.forEach((code, bit) => {
   MODIFIER_BITS[code] = 1 << bit;
 });
 
@@ -32,8 +33,10 @@ export class Keyboard implements Disposable {
   readonly #keyboard: WlKeyboard;
   readonly #surfaces: AttachedSurfaces;
   readonly #options: KeyboardOptions;
-  /** Those that are down, whether the guest was told or not. */
+  /** Bits of those that are down, whether the guest was told or not. */
   #modifiers = 0;
+  /** Of this client, attached or not. */
+  #surface: WlSurface | null = null;
   #focus: AttachedSurface | null = null;
 
   /** `keyboard` is disposed with this. */
@@ -48,8 +51,13 @@ export class Keyboard implements Disposable {
     };
   }
 
+  /** The keyboard may be there already. */
+  attached(at: AttachedSurface): void {
+    if (this.#surface === at.surface) this.#focusOn(at);
+  }
+
   detached(at: AttachedSurface): void {
-    if (this.#focus === at) this.#leave();
+    if (this.#focus === at) this.#unfocus();
   }
 
   /** All go up in the guest, and stay there until they are pressed again. */
@@ -65,37 +73,47 @@ export class Keyboard implements Disposable {
     this.#keyboard[Symbol.dispose]();
   }
 
-  /** Of keys that are down already, only modifiers are meant for the guest: the rest was pressed elsewhere, to get here. */
   #enter(surface: WlSurface | null, keys: Uint8Array): void {
     this.#leave();
-    this.#focus = this.#surfaces.find(surface);
-    const input = this.#focus?.input;
-    if (!input) return;
-    for (const code of new Uint32Array(keys.buffer, keys.byteOffset, keys.length >> 2)) {
-      const bit = MODIFIER_BITS[code] ?? 0;
-      this.#modifiers |= bit;
-      if (bit !== 0) input.key(this.#options.holder, code, true);
-    }
-    input.frame();
+    this.#surface = surface;
+    for (const code of new Uint32Array(keys.buffer, keys.byteOffset, keys.length >> 2)) this.#modifiers |= MODIFIER_BITS[code] ?? 0;
+    const at = this.#surfaces.find(surface);
+    if (at) this.#focusOn(at);
   }
 
   #leave(): void {
+    this.#unfocus();
+    this.#surface = null;
+    this.#modifiers = 0;
+  }
+
+  /** Of the keys that are down already, the guest gets modifiers only: the rest was pressed elsewhere, to get here. */
+  #focusOn(at: AttachedSurface): void {
+    this.#focus = at;
+    const { input } = at;
+    if (!input) return;
+    MODIFIERS.forEach((code, bit) => {
+      if (this.#modifiers & (1 << bit)) input.key(this.#options.holder, code, true);
+    });
+    input.frame();
+  }
+
+  #unfocus(): void {
     if (!this.#focus) return;
     this.releaseAll();
-    this.#modifiers = 0;
     this.#focus = null;
     this.#options.onLeft();
   }
 
-  /** The compositor's repeats, which version 10 brings, are neither. */
   #key(code: number, state: OrLater<WlKeyboardKeyState>): void {
-    const focus = this.#focus;
-    if (!focus?.input || (state !== WlKeyboardKeyState.pressed && state !== WlKeyboardKeyState.released)) return;
+    // Not the compositor's own repeats, which version 10 brings.
+    if (state !== WlKeyboardKeyState.pressed && state !== WlKeyboardKeyState.released) return;
     const isDown = state === WlKeyboardKeyState.pressed;
     const bit = MODIFIER_BITS[code] ?? 0;
     if (isDown) this.#modifiers |= bit;
     else this.#modifiers &= ~bit;
-    if (isDown && code === KEY.G && this.#isShortcut && this.#options.onShortcut(focus)) return;
+    const focus = this.#focus;
+    if (!focus?.input || (isDown && code === KEY.G && this.#isShortcut && this.#options.onShortcut(focus))) return;
     focus.input.key(this.#options.holder, code, isDown);
     focus.input.frame();
   }

@@ -43,6 +43,8 @@ export class Pointer implements Disposable {
   readonly #vertical = new Wheel();
   readonly #horizontal = new Wheel();
   readonly #guestPoint: Point = { x: 0, y: 0 };
+  /** Of this client, attached or not. */
+  #surface: WlSurface | null = null;
   #over: AttachedSurface | null = null;
   /** Of the enter event seen last, of any surface: other serials do not change the image. */
   #serial = 0;
@@ -63,8 +65,14 @@ export class Pointer implements Disposable {
     this.#hasFrames = pointer.version >= FRAMES_SINCE;
     pointer.listener = {
       enter: (serial, surface, x, y) => this.#enter(serial, surface, x, y),
-      leave: () => this.#leave(),
-      motion: (_time, x, y) => this.#moved(x, y),
+      leave: () => {
+        this.#leave();
+        this.#surface = null;
+      },
+      motion: (_time, x, y) => {
+        this.#moved(x, y);
+        this.#endUnframed();
+      },
       button: (_serial, _time, button, state) => this.#button(button, state),
       axis: (_time, axis, distance) => {
         this.#wheel(axis)?.moved(distance);
@@ -116,8 +124,19 @@ export class Pointer implements Disposable {
     if (this.#over === at && this.#lock?.isActive) this.#placeCursor();
   }
 
+  /** The pointer may be there already. */
+  attached(at: AttachedSurface): void {
+    if (this.#surface !== at.surface) return;
+    this.#over = at;
+    this.#showCursor();
+    this.#moved(this.#x, this.#y);
+    this.#frame();
+  }
+
   detached(at: AttachedSurface): void {
-    if (this.#over === at) this.#leave();
+    if (this.#over !== at) return;
+    this.#leave();
+    if (at.isCursorSet) this.#showDefault();
   }
 
   [Symbol.dispose](): void {
@@ -136,10 +155,11 @@ export class Pointer implements Disposable {
   #enter(serial: number, surface: WlSurface | null, x: number, y: number): void {
     this.#leave();
     this.#serial = serial;
+    this.#surface = surface;
     this.#over = this.#surfaces.find(surface);
-    if (!this.#over) return;
-    this.#showCursor();
+    if (this.#over) this.#showCursor();
     this.#moved(x, y);
+    this.#endUnframed();
   }
 
   #leave(): void {
@@ -160,7 +180,6 @@ export class Pointer implements Disposable {
     const point = this.#guestPoint;
     over.target.toGuest(x, y, point);
     over.input.movedTo(over.target.scanout, point.x, point.y);
-    this.#endUnframed();
   }
 
   /** wl_pointer.frame may not follow it. */
@@ -200,12 +219,17 @@ export class Pointer implements Disposable {
   #showCursor(): void {
     const at = this.#over!;
     if (!at.isCursorSet) {
-      this.#shape?.setShape(this.#serial, WpCursorShapeDeviceV1Shape.default);
+      this.#showDefault();
       return;
     }
     this.#placeCursor();
     // An image that was no pointer's for a while may need a commit to be seen again.
     at.cursor?.surface.commit();
+  }
+
+  /** A surface may be detached when the connection is gone already. */
+  #showDefault(): void {
+    if (!this.#pointer.isDestroyed) this.#shape?.setShape(this.#serial, WpCursorShapeDeviceV1Shape.default);
   }
 
   /** Where the pointer is, or where the guest's cursor is while the pointer itself stands still. */

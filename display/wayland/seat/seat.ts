@@ -50,6 +50,11 @@ export class WaylandSeat implements Disposable {
     return true;
   }
 
+  attached(at: AttachedSurface): void {
+    this.#pointer?.attached(at);
+    this.#keyboard?.attached(at);
+  }
+
   detached(at: AttachedSurface): void {
     // The grab, which is where the keyboard is, ends with that.
     this.#keyboard?.detached(at);

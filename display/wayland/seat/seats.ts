@@ -1,6 +1,6 @@
 import type { InputSink } from '../../../src/core/input.ts';
 import { type WaylandDisplay, type WaylandGlobal, WlSeat, type WlSurface } from '../client/index.ts';
-import { AttachedSurfaces, type CursorImage, type SeatTarget } from './attached-surface.ts';
+import { type AttachedSurface, AttachedSurfaces, type CursorImage, type SeatTarget } from './attached-surface.ts';
 import { type SeatGlobals, bindSeatGlobals, disposeSeatGlobals } from './globals.ts';
 import { WaylandSeat } from './seat.ts';
 import { MAX_SEATS, SharedInput } from './shared-input.ts';
@@ -47,11 +47,13 @@ export class WaylandSeats implements Disposable {
     return (constraints !== null && relativePointers !== null) || inhibitors !== null;
   }
 
-  /** Before the surface is mapped, or pointer and keyboard may be there unheard. Until `detach`, which comes before the surface's end, or until it is attached anew. */
+  /** Until `detach`, which must come before the surface's end. Pointers and keyboards that are at the surface already count from now on. */
   attach(surface: WlSurface, target: SeatTarget): void {
     this.detach(surface);
     const input = target.input && this.#share(target.input);
-    this.#surfaces.set(surface, { surface, target, input, cursor: null, isCursorSet: false, cursorX: 0, cursorY: 0 });
+    const at: AttachedSurface = { surface, target, input, cursor: null, isCursorSet: false, cursorX: 0, cursorY: 0 };
+    this.#surfaces.set(surface, at);
+    for (const seat of this.#seats.values()) seat.attached(at);
   }
 
   /** What is down at the surface goes up in the guest. */

@@ -89,6 +89,11 @@ export class SharedInput {
     this.#begin().touchUp(slot);
   }
 
+  /** Touches are down in slots besides these, given as bits. */
+  hasOtherTouches(slots: number): boolean {
+    return (this.#slots & ~slots) !== 0;
+  }
+
   /** Those of other seats too, which keep their slots and are not heard until they end. */
   touchCancelled(): void {
     this.#begin().touchCancelled();

@@ -30,16 +30,24 @@ export class Touch implements Disposable {
       motion: (_time, id, x, y) => this.#moved(id, x, y),
       up: (_serial, _time, id) => this.#up(id),
       frame: () => this.#frame(),
-      cancel: () => this.#cancel(null),
+      cancel: () => this.#cancel(),
     };
   }
 
+  /** The touches in that window end, those in others go on. */
   detached(at: AttachedSurface): void {
-    this.#cancel(at);
+    if (!at.input) return;
+    let slots = 0;
+    for (const point of this.#points) if (point.at === at) slots |= 1 << point.slot;
+    if (slots === 0) return;
+    if (at.input.hasOtherTouches(slots)) this.#lift(at);
+    else at.input.touchCancelled();
+    for (const point of this.#points) if (point.at === at) free(point);
+    at.input.frame();
   }
 
   [Symbol.dispose](): void {
-    this.#cancel(null);
+    this.#cancel();
     this.#touch[Symbol.dispose]();
   }
 
@@ -74,15 +82,19 @@ export class Touch implements Disposable {
     free(point);
   }
 
-  /** Touches in one window or, null, in all. Needs no frame. */
-  #cancel(only: AttachedSurface | null): void {
-    let told: SharedInput | null = null;
+  #lift(at: AttachedSurface): void {
+    for (const point of this.#points) if (point.at === at) at.input!.touchUp(point.slot);
+  }
+
+  /** Needs no frame. */
+  #cancel(): void {
+    let cancelled: SharedInput | null = null;
     for (const point of this.#points) {
       const { at } = point;
-      if (!at || (only && at !== only)) continue;
+      if (!at) continue;
       this.#hears(at);
-      if (at.input !== told) at.input!.touchCancelled();
-      told = at.input;
+      if (at.input !== cancelled) at.input!.touchCancelled();
+      cancelled = at.input;
       free(point);
     }
     this.#frame();

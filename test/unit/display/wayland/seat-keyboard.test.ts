@@ -80,6 +80,33 @@ test('focus going from window to window takes held keys along as nobody\'s', asy
   expect((await rig.heard()).slice(4)).toEqual(['key 30 up', 'key 56 up', 'frame', 'key 56 down', 'frame']);
 });
 
+test('a window that is detached releases the keys held there, and no other window\'s', async () => {
+  const other = await rig.addWindow();
+  const first = await focused();
+  const second = await rig.addSeat(9, KEYBOARD);
+  second.keyboard.send('enter', 1, other.far, keys());
+  first.keyboard.send('key', 2, 0, A, 1);
+  first.keyboard.send('key', 2, 0, S, 1);
+  second.keyboard.send('key', 2, 0, S, 1);
+  await rig.heard();
+  rig.seats.detach(window.surface);
+  expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
+  second.keyboard.send('key', 3, 0, S, 0);
+  expect(await rig.heard()).toEqual(['key 31 up', 'frame']);
+});
+
+test('a window that is attached has the modifiers that are held down in it', async () => {
+  const surface = rig.compositor.createSurface();
+  await rig.settle();
+  const { keyboard } = await rig.addSeat(9, KEYBOARD);
+  keyboard.send('enter', 1, rig.far(surface), keys(LEFT_CTRL, A));
+  keyboard.send('key', 2, 0, LEFT_ALT, 1);
+  keyboard.send('key', 2, 0, LEFT_CTRL, 0);
+  expect(await rig.heard()).toEqual([]);
+  rig.seats.attach(surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+  expect(await rig.heard()).toEqual(['key 56 down', 'frame']);
+});
+
 describe('keys go up when', () => {
   let seat: FakeSeat;
   beforeEach(async () => {
@@ -93,11 +120,9 @@ describe('keys go up when', () => {
     expect(rig.sink.lines).toEqual(['key 30 up', 'frame']);
   });
 
-  test('the window is attached anew, and the seat hears of it when focus comes next', async () => {
+  test('the window is attached again, and keys pressed after that go down', async () => {
     rig.seats.attach(window.surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
     seat.keyboard.send('key', 3, 0, S, 1);
-    seat.keyboard.send('enter', 4, window.far, keys());
-    seat.keyboard.send('key', 5, 0, S, 1);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
   });
 

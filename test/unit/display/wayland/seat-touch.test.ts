@@ -77,15 +77,25 @@ test('the guest\'s touchscreen is full with 16', async () => {
   expect(heard.slice(-2)).toEqual(['touch 0 15 0 0', 'touch-up 15']);
 });
 
-test('touches are cancelled when their window is detached, and others are not forgotten', async () => {
+test('touches are cancelled when their window is detached', async () => {
+  down(1);
+  down(2);
+  await rig.heard();
+  rig.seats.detach(window.surface);
+  seat.touch.send('up', 2, 0, 1);
+  expect(await rig.heard()).toEqual(['touch-cancel', 'frame']);
+});
+
+test('touches of a window that is detached are lifted while another window has touches, which go on', async () => {
   const other = await rig.addWindow();
   down(1);
   down(2, seat, other);
   await rig.heard();
   rig.seats.detach(window.surface);
   seat.touch.send('up', 2, 0, 1);
+  seat.touch.send('motion', 0, 2, 12, 2);
   seat.touch.send('up', 2, 0, 2);
-  expect(await rig.heard()).toEqual(['touch-cancel', 'frame', 'touch-up 1']);
+  expect(await rig.heard()).toEqual(['touch-up 0', 'frame', 'touch-to 1 1 1 1', 'touch-up 1']);
 });
 
 test('touches are cancelled when the seat has no touchscreen any more', async () => {
