@@ -96,12 +96,16 @@ export class FramePacer implements Disposable {
     this.#timer.set(this.#clock);
   }
 
+  /** The frame in flight has no listener any more: `onShown` does not follow. */
+  abandon(): void {
+    this.#isInFlight = false;
+    this.#isTimed = false;
+    this.#unlisten();
+  }
+
   /** The surface is gone, and with it whatever the compositor was to say about it. */
   reset(): void {
-    if (this.#callback) this.#callback.listener = null;
-    if (this.#feedback) this.#feedback.listener = null;
-    this.#callback = null;
-    this.#feedback = null;
+    this.#unlisten();
     this.#compositor = null;
     this.#isHidden = false;
     if (this.#isInFlight && !this.#isTimed) this.timed(PresentedFlags.HIDDEN);
@@ -112,6 +116,13 @@ export class FramePacer implements Disposable {
     this.#isInFlight = false;
     this.#timer[Symbol.dispose]();
     if (this.#patience) clearTimeout(this.#patience);
+  }
+
+  #unlisten(): void {
+    if (this.#callback) this.#callback.listener = null;
+    if (this.#feedback) this.#feedback.listener = null;
+    this.#callback = null;
+    this.#feedback = null;
   }
 
   #frameDone(): void {

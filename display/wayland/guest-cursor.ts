@@ -83,11 +83,17 @@ export class GuestCursor implements Disposable {
     this.#move();
   }
 
-  [Symbol.dispose](): void {
+  /** Detaches, and knows no cursor any more. */
+  reset(): void {
     this.detach();
     const image = this.#image;
     this.#image = null;
+    this.#isKnown = false;
     image?.unlock();
+  }
+
+  [Symbol.dispose](): void {
+    this.reset();
   }
 
   #set(): void {

@@ -6,7 +6,7 @@ import type { FormatSet, Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
-import { type DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
+import { type AttachOptions, type DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer } from './dmabuf-buffer.ts';
@@ -22,16 +22,24 @@ const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
 
 export interface WaylandOutputOptions extends WindowOptions {
   readonly scanout: number;
-  /** Its window is open only while the guest shows something. */
+  /** The window is open only while it has something to show. */
   readonly isOptional: boolean;
   readonly log: Log;
-  /** The user has closed the window; the output's listener has heard of it. */
-  readonly onClosed: (output: WaylandOutput) => void;
+  /** The user has closed the window, and the output's listener has been notified. */
+  readonly onClosed: () => void;
+}
+
+/** How the owner of an output tells it about compositors. */
+export interface CompositorListener {
+  /** A compositor is there, the first or the next. */
+  connected(compositor: Compositor): void;
+  /** It is gone, and so are the window and everything else that was made on it. */
+  disconnected(): void;
 }
 
 /**
  * A window of a compositor. It outlives the compositor: without one, frames end by a timer, and
- * what was shown last is shown by the next one.
+ * the newest of them is shown by the next compositor.
  */
 export class WaylandOutput implements Output {
   readonly name: string;
@@ -49,42 +57,39 @@ export class WaylandOutput implements Output {
   #shadowFormats: readonly Fourcc[] = [];
   #isClosed = false;
 
-  /** Of the newest frame, committed unless `#isDue`. */
+  /** What the window shows, or will as soon as it can if `#isDue`. */
   #picture: SurfaceBuffer | null = null;
-  /** The same from `present`, which locks it, until its commit, which leaves that to the surface. */
-  #presented: SurfaceBuffer | null = null;
+  #isDue = false;
+  /** The same while this output locks it: from `present` until its commit, and as long as it is kept. */
+  #locked: SurfaceBuffer | null = null;
+  /** Its listener has gone and left it, until the next one presents. */
+  #isKept = false;
   readonly #source = new MutableRect();
   readonly #canvas = { width: DEFAULT_SIZE.width, height: DEFAULT_SIZE.height };
   readonly #damage = new Damage();
-  #isDue = false;
-  /** The newest frame cannot be committed before its fence has signalled. */
+  /** The picture cannot be committed before its fence has signalled. */
   readonly #unfinished = new FenceWait(() => this.#commit(null));
   #isPresenting = false;
-  /** Unlocked by `present`: the listener hears of them at the end of its frame. */
+  /** Unlocked by `present`: its listener is told at the end of the frame. */
   readonly #unused = new Bag<SurfaceBuffer>();
   readonly #onUnlocked = (buffer: SurfaceBuffer): void => {
     if (this.#isPresenting) this.#unused.add(buffer);
     else this.#listener?.released(buffer);
   };
 
-  readonly #windowListener: WindowListener = {
-    configured: () => this.#commit(null),
-    bufferReady: () => this.#commit(null),
-    resized: (size) => this.#resized(size),
-    refreshChanged: (refreshMhz) => (this.#pacer.refreshMhz = refreshMhz),
-    placed: () => this.#cursor.placed(),
-    formatsChanged: (tranches) => {
-      if (this.#imports.offer(tranches)) this.#listener?.importsChanged();
-    },
-    closed: () => this.#closedByUser(),
-  };
-
-  constructor(compositor: Compositor, options: WaylandOutputOptions) {
+  private constructor(compositor: Compositor, options: WaylandOutputOptions) {
     this.name = `wayland:${options.scanout}`;
     this.#options = options;
     this.#pacer.refreshMhz = compositor.monitors.first?.refreshMhz ?? 0;
     this.#monitor = virtualMonitor(this.name, DEFAULT_SIZE.width, DEFAULT_SIZE.height, this.#pacer.refreshMhz);
-    this.connected(compositor);
+  }
+
+  /** The output and how to tell it what comes after `compositor`, which is connected already. */
+  static create(compositor: Compositor, options: WaylandOutputOptions): { output: WaylandOutput; compositors: CompositorListener } {
+    const output = new WaylandOutput(compositor, options);
+    output.#connected(compositor);
+    const compositors = { connected: (next: Compositor) => output.#connected(next), disconnected: () => output.#disconnected() };
+    return { output, compositors };
   }
 
   get monitor(): Monitor {
@@ -107,18 +112,21 @@ export class WaylandOutput implements Output {
     return this.#shadowFormats;
   }
 
-  /** Null while there is none. */
-  get window(): Window | null {
-    return this.#window;
+  /** Its window is open: there is a compositor, and the user has not closed it. */
+  get isOpen(): boolean {
+    return this.#window !== null;
   }
 
-  attach(listener: ScreenListener): Disposable {
+  attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
+    if (this.#isClosed) throw new Error(`${this.name}: its window was closed`);
     if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
     this.#listener = listener;
     this.#attachInput();
+    let isAttached = true;
     return {
       [Symbol.dispose]: () => {
-        if (this.#listener === listener) this.#listener = null;
+        if (isAttached) this.#detach(keepLast);
+        isAttached = false;
       },
     };
   }
@@ -127,28 +135,39 @@ export class WaylandOutput implements Output {
     return DmabufBuffer.import(this.name, this.#imports, framebuffer, this.#onUnlocked);
   }
 
-  /** Throws SysError ENOMEM, ENOSPC, EMFILE; RangeError for what no compositor takes. */
+  /** Throws SysError ENOMEM, ENOSPC, EMFILE; RangeError if it is larger than wl_shm can describe. */
   createShadow(width: number, height: number, format: Fourcc): Shadow {
     return ShmBuffer.create(this.#pools, width, height, format, this.#onUnlocked);
   }
 
   present(frame: Frame): void {
+    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
     if (this.#isClosed) return;
     if (this.#pacer.isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
     this.#isPresenting = true;
     try {
       this.#pacer.begin();
+      this.#isKept = false;
       this.#cursor.show(frame);
       const picture = usableBuffer(frame.primary.handle);
-      if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) this.#pacer.timed(0);
+      if (picture === this.#picture && frame.damage.isEmpty && !this.#isDue) this.#presentSame();
       else this.#presentPicture(frame, picture);
     } finally {
       this.#isPresenting = false;
     }
   }
 
-  /** A compositor is there, the first or the next. */
-  connected(compositor: Compositor): void {
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#listener = null;
+    this.#disconnected();
+    this.#pacer[Symbol.dispose]();
+    this.#unfinished[Symbol.dispose]();
+    this.#cursor[Symbol.dispose]();
+    this.#lock(null);
+  }
+
+  #connected(compositor: Compositor): void {
     this.#compositor = compositor;
     this.#shadowFormats = compositor.shadowFormats;
     this.#imports.reset(compositor.dmabufFormats);
@@ -157,26 +176,41 @@ export class WaylandOutput implements Output {
     this.#listener?.importsChanged();
   }
 
-  /** The compositor is gone, or the window is. */
-  disconnected(): void {
+  #disconnected(): void {
     this.#compositor = null;
     this.#closeWindow();
   }
 
-  [Symbol.dispose](): void {
-    this.#isClosed = true;
+  #detach(keepLast: boolean): void {
     this.#listener = null;
-    this.disconnected();
-    this.#pacer[Symbol.dispose]();
-    this.#unfinished[Symbol.dispose]();
-    this.#cursor[Symbol.dispose]();
-    this.#setPresented(null);
+    this.#window?.detachInput();
+    this.#cursor.reset();
+    this.#pacer.abandon();
+    for (let buffer = this.#unused.pop(); buffer; ) buffer = this.#unused.pop();
+    if (keepLast) {
+      this.#isKept = true;
+      this.#lock(this.#picture);
+      return;
+    }
+    this.#isKept = false;
+    this.#unfinished.stop();
+    this.#lock(null);
+    this.#picture = null;
+    this.#isDue = true;
+    if (this.#options.isOptional) this.#openOrClose();
+    this.#commit(null);
+  }
+
+  /** Nothing to commit: the frame ends at the next refresh. */
+  #presentSame(): void {
+    this.#lock(null);
+    this.#pacer.timed(0);
   }
 
   #presentPicture(frame: Frame, picture: SurfaceBuffer | null): void {
     // A fence comes once with a picture that may be presented again before it has signalled.
     if (frame.acquire || picture !== this.#picture) this.#unfinished.stop();
-    this.#setPresented(picture);
+    this.#lock(picture);
     this.#picture = picture;
     this.#source.copy(frame.primary.src);
     if (picture) Object.assign(this.#canvas, frame.canvas);
@@ -187,30 +221,32 @@ export class WaylandOutput implements Output {
     this.#commit(frame.acquire);
   }
 
-  #setPresented(picture: SurfaceBuffer | null): void {
-    const before = this.#presented;
-    picture?.lock();
-    this.#presented = picture;
+  /** Locks this picture, whose memory must be there, instead of the one before; null: none. */
+  #lock(picture: SurfaceBuffer | null): void {
+    const before = this.#locked;
+    this.#locked = picture?.isGone ? null : picture;
+    this.#locked?.lock();
     before?.unlock();
   }
 
-  /** Shows the newest frame, if everything for it is there; else it is called again when what is missing comes. `acquire` stays the caller's. */
+  /** Shows the picture if everything for it is there; otherwise what is missing calls it again. `acquire` stays the caller's. */
   #commit(acquire: BorrowedFd | null): void {
     const compositor = this.#compositor;
     const window = this.#window;
     const picture = this.#picture;
     if (!this.#isDue) return;
-    if (!compositor || !window || (picture?.isDisposed && !picture.isHeld)) {
+    if (!compositor || !window || picture?.isGone) {
       if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
       return;
     }
     if (!window.isConfigured || this.#unfinished.isWaiting || !window.picture.attach(picture, this.#damage, acquire)) {
       if (acquire) this.#unfinished.start(acquire);
-      this.#pacer.wait();
+      if (this.#pacer.isInFlight) this.#pacer.wait();
       return;
     }
     this.#isDue = false;
-    this.#setPresented(null);
+    // The surface locks it now. One that is kept is to be shown by the next compositor too, released or not.
+    if (!this.#isKept) this.#lock(null);
     if (picture) {
       window.setCanvas(this.#canvas.width, this.#canvas.height);
       window.setSource(this.#source);
@@ -222,11 +258,17 @@ export class WaylandOutput implements Output {
   }
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
+    const listener = this.#listener;
     // What nobody can see cannot tear, and a guest must not wait for a compositor that does not draw, or does not answer.
     if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenForNow();
     else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();
-    for (let buffer = this.#unused.pop(); buffer; buffer = this.#unused.pop()) this.#listener?.released(buffer);
-    this.#listener?.presented(timeMs, refreshMhz, sequence, flags);
+    // Each call may detach the listener.
+    while (listener && listener === this.#listener) {
+      const buffer = this.#unused.pop();
+      if (!buffer) break;
+      if (!buffer.isHeld) listener.released(buffer);
+    }
+    if (listener === this.#listener) listener?.presented(timeMs, refreshMhz, sequence, flags);
   }
 
   #openOrClose(): void {
@@ -253,23 +295,31 @@ export class WaylandOutput implements Output {
     window?.[Symbol.dispose]();
   }
 
-  #resized({ width, height }: Size): void {
-    if (width === this.#monitor.width && height === this.#monitor.height) return;
-    this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
-    this.#listener?.resized(this.#monitor);
-  }
+  readonly #windowListener: WindowListener = {
+    configured: () => this.#commit(null),
+    bufferReady: () => this.#commit(null),
+    resized: ({ width, height }) => {
+      if (width === this.#monitor.width && height === this.#monitor.height) return;
+      this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
+      this.#listener?.resized(this.#monitor);
+    },
+    refreshChanged: (refreshMhz) => (this.#pacer.refreshMhz = refreshMhz),
+    placed: () => this.#cursor.placed(),
+    formatsChanged: (tranches) => {
+      if (this.#imports.offer(tranches)) this.#listener?.importsChanged();
+    },
+    closed: () => {
+      this.#isClosed = true;
+      this.#disconnected();
+      this.#listener?.closed('its window was closed');
+      this.#options.onClosed();
+    },
+  };
 
   #importFailed([format]: FormatPair): void {
-    this.#options.log('info', `${this.name}: the compositor cannot import ${formatName(format)} after all`);
-    this.#listener?.importsChanged();
+    this.#options.log('info', `${this.name}: the compositor offers ${formatName(format)} but failed to import it: copying instead`);
     // The buffer that the frame in flight waits for will not come.
     if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
-  }
-
-  #closedByUser(): void {
-    this.#isClosed = true;
-    this.disconnected();
-    this.#listener?.closed('its window was closed');
-    this.#options.onClosed(this);
+    this.#listener?.importsChanged();
   }
 }

@@ -43,8 +43,8 @@ export class Surface implements Disposable {
   #syncSurface: WpLinuxDrmSyncobjSurfaceV1 | null = null;
   #shown: SurfaceBuffer | null = null;
   /** Committed and not given back, each once. */
-  #held = new Bag<SurfaceBuffer>();
-  #kept = new Bag<SurfaceBuffer>();
+  readonly #held = new Bag<SurfaceBuffer>();
+  readonly #takenBack = new Bag<SurfaceBuffer>();
   #overdue: NodeJS.Timeout | null = null;
 
   constructor(compositor: Compositor, { isOpaque, sync = null, onReady = () => undefined }: SurfaceOptions) {
@@ -147,26 +147,29 @@ export class Surface implements Disposable {
 
   /** All but the one that is shown and, of a hidden surface, those that wait for a release point. */
   #takeBackReplaced(isHidden: boolean): void {
-    for (let buffer = this.#held.pop(); buffer; buffer = this.#held.pop()) {
-      if (buffer === this.#shown || (buffer.hasPoint && isHidden)) this.#kept.add(buffer);
-      else takeBack(buffer, isHidden);
+    for (let i = this.#held.count - 1; i >= 0; i--) {
+      const buffer = this.#held.at(i);
+      if (buffer !== this.#shown && !(buffer.hasPoint && isHidden)) this.#takeBack(buffer, isHidden);
     }
-    const held = this.#kept;
-    this.#kept = this.#held;
-    this.#held = held;
+    this.#unlockTakenBack();
   }
 
   #takeBackAll(isHidden: boolean): void {
     this.#shown = null;
-    for (let buffer = this.#held.pop(); buffer; buffer = this.#held.pop()) takeBack(buffer, isHidden);
-    // A call back from `unlock` may have come in the middle of `#takeBackReplaced`.
-    for (let buffer = this.#kept.pop(); buffer; buffer = this.#kept.pop()) takeBack(buffer, isHidden);
+    for (let i = this.#held.count - 1; i >= 0; i--) this.#takeBack(this.#held.at(i), isHidden);
+    this.#unlockTakenBack();
   }
-}
 
-function takeBack(buffer: SurfaceBuffer, isHidden: boolean): void {
-  buffer.takenBack(isHidden);
-  buffer.unlock();
+  #takeBack(buffer: SurfaceBuffer, isHidden: boolean): void {
+    buffer.takenBack(isHidden);
+    this.#held.remove(buffer);
+    this.#takenBack.add(buffer);
+  }
+
+  /** What is called from here may attach, or dispose the surface. */
+  #unlockTakenBack(): void {
+    for (let buffer = this.#takenBack.pop(); buffer; buffer = this.#takenBack.pop()) buffer.unlock();
+  }
 }
 
 /** Null: the buffer has no points, or there is no memory for them, which ends explicit synchronisation. */
@@ -234,6 +237,11 @@ export abstract class SurfaceBuffer implements Disposable {
     return this.#isDisposed;
   }
 
+  /** Its memory was freed. */
+  get isGone(): boolean {
+    return this.#isDisposed && this.#locks === 0;
+  }
+
   /** A release point says when its last commit has been read, whether it was seen or not. */
   get hasPoint(): boolean {
     return this.#hasPoint;
@@ -293,7 +301,7 @@ export abstract class SurfaceBuffer implements Disposable {
 
   /** From `create`: the wl_buffer it asked this compositor for. */
   protected adopt(compositor: Compositor, wlBuffer: WlBuffer): void {
-    if (compositor !== this.#compositor || this.#wlBuffer || (this.#isDisposed && this.#locks === 0)) {
+    if (compositor !== this.#compositor || this.#wlBuffer || this.isGone) {
       wlBuffer[Symbol.dispose]();
       return;
     }

@@ -85,6 +85,8 @@ export class Window implements Disposable {
   #scaled = 1;
   /** The picture lies elsewhere, or the window has another size, than was committed last. */
   #isMoved = true;
+  /** The title says how to grab. */
+  #showsShortcut = false;
   #isDisposed = false;
 
   /** `canvas` is the guest's picture, or what it is likely to be. */
@@ -137,6 +139,8 @@ export class Window implements Disposable {
   /** What is held down at the window is released. Before the window is disposed. */
   detachInput(): void {
     this.#compositor.seats.detach(this.surface);
+    if (this.#showsShortcut) this.#setTitle(this.#options.title);
+    this.#showsShortcut = false;
   }
 
   /** The guest's picture has this size from the next commit on. */
@@ -175,10 +179,14 @@ export class Window implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-  /** A grab may end, and the title change, when the connection is gone already. */
   #showShortcut(isGrabbed: boolean): void {
-    if (this.#toplevel.isDestroyed) return;
-    this.#toplevel.setTitle(`${this.#options.title} — ${GRAB_SHORTCUT} to ${isGrabbed ? 'release' : 'grab'}`);
+    this.#showsShortcut = true;
+    this.#setTitle(`${this.#options.title} — ${GRAB_SHORTCUT} to ${isGrabbed ? 'release' : 'grab'}`);
+  }
+
+  /** Input may be detached, and a grab end, when the connection is gone already. */
+  #setTitle(title: string): void {
+    if (!this.#toplevel.isDestroyed) this.#toplevel.setTitle(title);
   }
 
   get #scaling(): Scaling {

@@ -1,8 +1,8 @@
 import type { Log } from '../../src/core/log.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
-import { type WaylandCloseReason, WaylandProtocolError, ZwpLinuxBufferParamsV1 } from './client/index.ts';
+import { type WaylandCloseReason, WaylandError, WaylandProtocolError, ZwpLinuxBufferParamsV1 } from './client/index.ts';
 import { Compositor } from './compositor.ts';
-import { WaylandOutput } from './output.ts';
+import { type CompositorListener, WaylandOutput } from './output.ts';
 
 const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5000;
@@ -31,6 +31,7 @@ export class WaylandWindows implements Disposable {
   readonly #log: Log;
   readonly #ending = new AbortController();
   #outputs: WaylandOutput[] = [];
+  readonly #compositors: CompositorListener[] = [];
   #compositor: Compositor | null = null;
   #connectedMs = 0;
   #delayMs = FIRST_DELAY_MS;
@@ -56,17 +57,23 @@ export class WaylandWindows implements Disposable {
     const { title = 'scanout-bridge', fullscreen = false, zoom = 1, tearing = false } = this.#options;
     const compositor = this.#compositor;
     if (!compositor) throw new Error('windows opened after the compositor had gone');
-    this.#outputs = Array.from(
-      { length: scanouts },
-      (_, scanout) =>
-        new WaylandOutput(compositor, {
-          ...{ scanout, fullscreen, zoom, tearing, log: this.#log },
-          title: scanouts === 1 ? title : `${title} ${scanout + 1}`,
-          isOptional: scanout > 0,
-          onClosed: () => this.#outputClosed(),
-        }),
-    );
+    this.#outputs = Array.from({ length: scanouts }, (_, scanout) => {
+      const { output, compositors } = WaylandOutput.create(compositor, {
+        ...{ scanout, fullscreen, zoom, tearing, log: this.#log },
+        title: scanouts === 1 ? title : `${title} ${scanout + 1}`,
+        isOptional: scanout > 0,
+        onClosed: () => this.#outputClosed(),
+      });
+      this.#compositors.push(compositors);
+      return output;
+    });
     return this.#outputs;
+  }
+
+  /** Resolves when the compositor has handled everything the windows have asked for, and its answers were handled. Rejects if it is gone. */
+  async roundtrip(): Promise<void> {
+    if (!this.#compositor) throw new WaylandError('closed', 'there is no compositor at the moment');
+    await this.#compositor.display.roundtrip();
   }
 
   [Symbol.dispose](): void {
@@ -90,12 +97,12 @@ export class WaylandWindows implements Disposable {
     this.#compositor = compositor;
     this.#connectedMs = monotonicMs();
     compositor.onClosed((reason) => this.#lost(reason));
-    for (const output of this.#outputs) output.connected(compositor);
+    for (const listener of this.#compositors) listener.connected(compositor);
   }
 
   #lost(reason: WaylandCloseReason): void {
     this.#compositor = null;
-    for (const output of this.#outputs) output.disconnected();
+    for (const listener of this.#compositors) listener.disconnected();
     if (this.#ending.signal.aborted) return;
     const culprit = reason instanceof WaylandProtocolError ? reason.interface : null;
     if (culprit === ZwpLinuxBufferParamsV1.interface.name) this.#useDmabufs = false;
@@ -128,6 +135,6 @@ export class WaylandWindows implements Disposable {
   }
 
   #outputClosed(): void {
-    if (this.#outputs.every(({ window }) => window === null)) this.#options.onClosed?.();
+    if (this.#outputs.every(({ isOpen }) => !isOpen)) this.#options.onClosed?.();
   }
 }

@@ -1,10 +1,8 @@
 /** A guest in a window of a real compositor, sway, in front of which somebody types, points and grabs. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { WlDisplay } from '../../display/wayland/client/index.ts';
 import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
-import { DISPLAY_ID } from '../../protocols/wayland/wire.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { GuestInput } from '../../src/core/input.ts';
 import { scanoutId } from '../../src/core/source.ts';
@@ -79,8 +77,7 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     pictureWhen(() => roundtrip().then(() => sway.screenshot()), (taken) => isSo((x, y) => pixel(taken, x, y)));
 
   function roundtrip(): Promise<void> {
-    const display = output.window!.surface.connection.objects.get(DISPLAY_ID) as WlDisplay;
-    return new Promise((resolve) => (display.sync().listener = { done: () => resolve() }));
+    return windows.roundtrip();
   }
 
   /** What the guest got since it was asked last. */

@@ -1,6 +1,5 @@
 import { MemoryBudget } from '../../../src/core/budget.ts';
-import type { ObjectOwner } from '../../../display/wayland/client/index.ts';
-import type { WaylandOutput } from '../../../display/wayland/output.ts';
+import { Outgoing } from '../../../display/wayland/client/outgoing.ts';
 import { WaylandWindows } from '../../../display/wayland/windows.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
@@ -10,6 +9,7 @@ import type { Rect, Size } from '../../../src/core/geometry.ts';
 import type { Output } from '../../../src/core/output.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import type { BorrowedFd } from '../../../src/sys/fd.ts';
 import { EventFd } from '../../../src/sys/eventfd.ts';
 import { Poll } from '../../../src/sys/poll.ts';
 
@@ -67,7 +67,7 @@ export class WindowGuest implements Source, Flush {
     bridge.show(SCANOUT, output);
     guest.#show();
     await guest.frames(framebuffers.length);
-    guest.#timeSends(output);
+    guest.#timeSends(stack);
     const { rung } = bridge.stats[0]!.screens[0]!.primary;
     // What is measured is what is meant.
     if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf')) throw new Error(`the pictures went by rung '${String(rung)}'`);
@@ -116,14 +116,18 @@ export class WindowGuest implements Source, Flush {
     };
   }
 
-  #timeSends({ window }: WaylandOutput): void {
-    const connection = window!.surface.connection as ObjectOwner & { flush(): void };
-    const flush = connection.flush.bind(connection);
-    connection.flush = () => {
-      flush();
+  #timeSends(stack: DisposableStack): void {
+    const send = Object.getOwnPropertyDescriptor(Outgoing.prototype, 'send')!.value as (socket: BorrowedFd) => boolean;
+    const sent = (): void => {
       if (this.#flushedMs > 0) this.latenciesUs.push((performance.now() - this.#flushedMs) * 1000);
       this.#flushedMs = 0;
     };
+    Outgoing.prototype.send = function (this: Outgoing, socket) {
+      const isAll = send.call(this, socket);
+      sent();
+      return isAll;
+    };
+    stack.defer(() => (Outgoing.prototype.send = send));
   }
 
   #show(): void {

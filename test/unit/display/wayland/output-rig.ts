@@ -48,38 +48,71 @@ export class Heard implements ScreenListener {
 }
 
 export interface OutputRigOptions extends WaylandWindowsOptions {
+  /** Of the first listener. */
   readonly input?: InputSink;
+  /** Of the first attachment. */
+  readonly keepLast?: boolean;
 }
 
-/** One WaylandOutput on a fake compositor, without a bridge: the test presents, repaints the screen and gives buffers back. */
+/**
+ * One WaylandOutput on a fake compositor, without a bridge: the test presents, repaints the screen
+ * (`host.repaint`) and, if `host.releases` is off, gives buffers back (`send('release')`).
+ */
 export class OutputRig implements Disposable {
   readonly names = new Map<Handle, string>();
-  readonly heard: Heard;
   readonly windows: WaylandWindows;
   readonly output: WaylandOutput;
-  readonly host: FakeHost;
+  host: FakeHost;
+  /** The newest listener. */
+  heard!: Heard;
+  #attachment!: Disposable;
   readonly #directory: string;
 
-  private constructor(directory: string, host: FakeHost, windows: WaylandWindows, input: InputSink | null) {
+  private constructor(directory: string, host: FakeHost, windows: WaylandWindows) {
     this.#directory = directory;
     this.host = host;
     this.windows = windows;
     this.output = windows.open(1)[0]!;
-    this.heard = new Heard(this.names, input);
-    this.output.attach(this.heard);
   }
 
   /** Resolves when the window is configured. */
-  static async open(hostOptions: FakeHostOptions = {}, { input, ...options }: OutputRigOptions = {}): Promise<OutputRig> {
+  static async open(hostOptions: FakeHostOptions = {}, { input, keepLast, ...options }: OutputRigOptions = {}): Promise<OutputRig> {
     const directory = mkdtempSync(join(tmpdir(), 'scanout-output-'));
     const host = new FakeHost(hostOptions);
     const socket = join(directory, 'wayland');
     host.server.listen(socket);
     const windows = await WaylandWindows.connect({ socket, ...options });
-    const rig = new OutputRig(directory, host, windows, input ?? null);
+    const rig = new OutputRig(directory, host, windows);
+    rig.attach({ ...(input && { input }), ...(keepLast !== undefined && { keepLast }) });
     await host.server.next('xdg_surface.ack_configure');
     await rig.settle();
     return rig;
+  }
+
+  /** Attaches another listener, which the one before must have made room for. */
+  attach({ input, keepLast = false }: Pick<OutputRigOptions, 'input' | 'keepLast'> = {}): Heard {
+    const heard = new Heard(this.names, input ?? null);
+    this.#attachment = this.output.attach(heard, { keepLast });
+    this.heard = heard;
+    return heard;
+  }
+
+  detach(): void {
+    this.#attachment[Symbol.dispose]();
+  }
+
+  /** The compositor ends, and another one takes its place; resolves when the window is there again. */
+  async restartHost(options: FakeHostOptions = {}): Promise<void> {
+    this.host[Symbol.dispose]();
+    this.host = new FakeHost(options);
+    this.host.server.listen(join(this.#directory, 'wayland'));
+    await this.host.server.next('xdg_surface.ack_configure');
+    await this.settle();
+  }
+
+  /** The wl_buffer that the newest window shows as the guest's picture. */
+  get shown(): FakeObject | null {
+    return this.host.committed.get(this.host.picture)?.buffer ?? null;
   }
 
   /** A shadow of SIDE x SIDE pixels. */
@@ -105,13 +138,12 @@ export class OutputRig implements Disposable {
   /** What was presented has been committed; the wl_buffer the window shows. */
   async committed(): Promise<FakeObject> {
     await this.settle();
-    return this.host.committed.get(this.host.picture)!.buffer!;
+    return this.shown!;
   }
 
   /** Everything that is on its way has arrived, on both sides. */
   async settle(): Promise<void> {
-    const { connection } = this.output.window!.surface;
-    for (let i = 0; i < 2; i++) await new Promise((resolve) => (connection.display.sync().listener = { done: resolve }));
+    for (let i = 0; i < 2; i++) await this.windows.roundtrip();
   }
 
   [Symbol.dispose](): void {

@@ -1,11 +1,12 @@
 import { describe, expect, test, vi } from 'vitest';
+import { WlCompositor } from '../../../../display/wayland/client/index.ts';
 import { WaylandWindows } from '../../../../display/wayland/windows.ts';
 import { EMPTY_RECT } from '../../../../src/core/geometry.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
 import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -80,13 +81,16 @@ describe('when the compositor goes', () => {
   test('and the next one’s windows cannot be had, that connection ends and another is made', async () => {
     await open();
     await show();
-    const connected = vi.spyOn(output, 'connected').mockImplementationOnce(() => {
+    const createSurface = vi.spyOn(WlCompositor.prototype, 'createSurface').mockImplementationOnce(() => {
       throw new SysError('fcntl(F_DUPFD_CLOEXEC)', 'EMFILE');
     });
+    const connections = host.server.clients.length;
     host.server.client[Symbol.dispose]();
     await host.server.next('xdg_surface.get_toplevel');
     await nextPicture();
-    expect(connected).toHaveBeenCalledTimes(2);
+    expect(createSurface.mock.results[0]!.type).toBe('throw');
+    expect(host.server.clients.length - connections).toBe(2);
+    createSurface.mockRestore();
     expect(log).toContainEqual(expect.stringContaining('EMFILE'));
   });
 

@@ -3,11 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, vi } from 'vitest';
 import { MemoryBudget } from '../../../../src/core/budget.ts';
-import type { WlDisplay } from '../../../../display/wayland/client/index.ts';
 import type { WaylandOutput } from '../../../../display/wayland/output.ts';
 import { WaylandWindows, type WaylandWindowsOptions } from '../../../../display/wayland/windows.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
-import { DISPLAY_ID } from '../../../../protocols/wayland/wire.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
@@ -113,8 +111,7 @@ export function picture(width = WIDTH, height = HEIGHT, format = DRM_FORMAT.XRGB
 
 /** Lets everything that is on its way arrive, on both sides. */
 export async function settle(): Promise<void> {
-  const display = output.window!.surface.connection.objects.get(DISPLAY_ID) as WlDisplay;
-  for (let i = 0; i < 2; i++) await new Promise((resolve) => (display.sync().listener = { done: resolve }));
+  for (let i = 0; i < 2; i++) await windows.roundtrip();
 }
 
 /** The next commit of a picture. */
