@@ -37,14 +37,18 @@ export class FakeHost implements Disposable {
   readonly #options: FakeHostOptions;
   readonly committed: Committed = new Map();
   readonly #pending: Committed = new Map();
+  /** Surfaces whose next commit has a wl_surface.attach. */
+  readonly #attached = new Set<FakeObject>();
   readonly toplevels: FakeObject[] = [];
   readonly #xdgSurfaces = new Map<FakeObject, FakeObject>();
   #callbacks: FakeObject[] = [];
   #feedbacks: FakeObject[] = [];
   /** The screen is not seen: nobody is told of anything. */
   isHidden = false;
-  /** Buffers a surface shows no more go back at once. */
+  /** Releases a buffer as soon as its surface shows another. */
   releases = true;
+  /** Releases a buffer as soon as it is committed, as compositors do that copy wl_shm buffers. */
+  copies = false;
   #serial = 0;
   #sequence = 0;
 
@@ -60,6 +64,7 @@ export class FakeHost implements Disposable {
     });
     server.on('wl_surface.attach', ({ object, args }) => {
       this.#stateOf(object).buffer = args.buffer as FakeObject | null;
+      this.#attached.add(object);
     });
     server.on('wl_surface.damage_buffer', ({ object, args }) => void this.#stateOf(object).damage.push([args.x, args.y, args.width, args.height] as number[]));
     server.on('wl_surface.frame', ({ args }) => void this.#callbacks.push(args.callback as FakeObject));
@@ -137,7 +142,11 @@ export class FakeHost implements Disposable {
     this.#pending.delete(surface);
     const before = this.committed.get(surface)?.buffer ?? null;
     this.committed.set(surface, state);
-    if (before && before !== state.buffer && !before.isDestroyed && this.releases) before.send('release');
+    if (this.copies) {
+      if (state.buffer && this.#attached.delete(surface)) state.buffer.send('release');
+    } else if (before && before !== state.buffer && !before.isDestroyed && this.releases) {
+      before.send('release');
+    }
   }
 
   #bound(object: FakeObject): void {
