@@ -2,7 +2,7 @@ import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.
 import { fromShmFormat } from '../../protocols/wayland/shm-format.ts';
 import type { FormatSet } from '../../src/core/framebuffer.ts';
 import type { Log } from '../../src/core/log.ts';
-import type { SysError } from '../../src/sys/errors.ts';
+import { ScanoutError, type SysError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import {
@@ -25,27 +25,29 @@ import {
   ZxdgDecorationManagerV1,
 } from './client/index.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
-import { WaylandOutputError } from './errors.ts';
 import { ExplicitSync } from './explicit-sync.ts';
 import { WaylandSeats } from './seat/seats.ts';
 
-/** linux/time.h */
+/** Clock id of wp_presentation.clock_id; linux/time.h. */
 const CLOCK_MONOTONIC = 1;
-/** wl_output.mode flag `current`. */
+/** Flag `current` of wl_output.mode. */
 const CURRENT_MODE = 1;
 
+/** `missing`: the compositor lacks a global that windows cannot do without. */
+export class WaylandOutputError extends ScanoutError<'missing'> {}
+
 export interface CompositorOptions {
-  /** As WaylandDisplay takes it. */
+  /** As `WaylandDisplay.connect` takes it. */
   readonly socket?: string | OwnedFd;
   readonly signal?: AbortSignal;
-  /** Without: everything is shown by copy. */
+  /** If false, every picture is copied. */
   readonly useDmabufs: boolean;
-  /** Without: dma-bufs are synchronised implicitly. */
+  /** If false, dma-bufs are synchronised implicitly. */
   readonly useExplicitSync: boolean;
   readonly log: Log;
 }
 
-/** One connection to a compositor, and what it offers to windows. What is null it does not have. */
+/** One connection to a compositor and the globals that windows use; those it does not offer are null. */
 export class Compositor implements Disposable {
   readonly display: WaylandDisplay;
   readonly surfaces: WlCompositor;
@@ -53,7 +55,7 @@ export class Compositor implements Disposable {
   readonly shm: WlShm;
   readonly shell: XdgWmBase;
   readonly monitors: HostMonitors;
-  /** They end with the connection: whatever is down in a guest goes up then. */
+  /** Disposed when the connection ends, which releases everything held down. */
   readonly seats: WaylandSeats;
   readonly viewporter: WpViewporter | null;
   readonly dmabuf: ZwpLinuxDmabufV1 | null;
@@ -80,7 +82,7 @@ export class Compositor implements Disposable {
       this.#sync?.[Symbol.dispose]();
     });
     this.viewporter = display.bind(WpViewporter, 1);
-    // A guest's picture may be a part of its buffer, which only a viewport can show.
+    // Only a viewport can show a part of a buffer, which is what a guest's picture may be.
     this.dmabuf = useDmabufs && this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;
     this.presentation = display.bind(WpPresentation, 1);
     this.fractionalScale = this.viewporter ? display.bind(WpFractionalScaleManagerV1, 1) : null;
@@ -93,12 +95,12 @@ export class Compositor implements Disposable {
     else if (this.dmabuf) this.#dmabufFormats.watch(this.dmabuf.getDefaultFeedback());
   }
 
-  /** Rejects with WaylandError `connect`, with WaylandOutputError `missing`, with why the connection ended at once. */
+  /** Rejects with WaylandError `connect`, WaylandOutputError `missing`, or the reason for which the connection ended. */
   static async connect({ useDmabufs, useExplicitSync, log, ...options }: CompositorOptions): Promise<Compositor> {
     const display = await WaylandDisplay.connect(options);
     try {
       const compositor = new Compositor(display, useDmabufs);
-      // Its formats and monitors.
+      // Brings the formats and monitors.
       await display.roundtrip();
       if (useExplicitSync) compositor.#sync = ExplicitSync.open(display, compositor.#dmabufFormats.mainDevice, log);
       return compositor;
@@ -112,23 +114,23 @@ export class Compositor implements Disposable {
     return this.#shmFormats;
   }
 
-  /** What the CPU can draw for it, best first. */
+  /** The wl_shm formats that the CPU can draw into, best first. */
   get shadowFormats(): Fourcc[] {
     const others = [...this.#shmFormats].filter((format) => formatInfo(format)?.planes.length === 1 && pixmanFormat(format) !== null);
     return [...new Set([DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888, ...others])];
   }
 
-  /** Of no surface in particular; in tranches, best first. */
+  /** The tranches of dma-buf formats that hold for every surface, best first. */
   get dmabufFormats(): readonly FormatSet[] {
     return this.#dmabufFormats.tranches;
   }
 
-  /** For the commits of dma-bufs. */
+  /** Explicit synchronisation of dma-bufs; null if the compositor or this machine lacks it. */
   get sync(): ExplicitSync | null {
     return this.#sync;
   }
 
-  /** The times of wp_presentation are of the clock that ours are of. */
+  /** The times in wp_presentation events are of CLOCK_MONOTONIC, as the ones of Output are. */
   get isMonotonic(): boolean {
     return this.#isMonotonic;
   }
@@ -138,13 +140,13 @@ export class Compositor implements Disposable {
   }
 
   /**
-   * Windows lack something that the system does not give us now, such as a file descriptor: the
-   * connection ends, so that they are made anew later. Not at once: the caller may be in the middle
-   * of a frame.
+   * A window needs something that the system cannot provide now, such as a file descriptor. Ends
+   * the connection, so that all windows are opened again later. Not at once, because the caller may
+   * be in the middle of a frame.
    */
   failed(cause: SysError): void {
     if (this.#failure) return;
-    this.#failure = new WaylandError('system', `no window can be kept: ${cause.message}`, { cause });
+    this.#failure = new WaylandError('system', `cannot keep the windows open: ${cause.message}`, { cause });
     setImmediate(() => this[Symbol.dispose]());
   }
 
@@ -153,7 +155,7 @@ export class Compositor implements Disposable {
   }
 }
 
-/** What a window needs to know of a screen of the compositor's. */
+/** What a window needs to know about one of the compositor's monitors. */
 export interface HostMonitor {
   /** Screen pixels per logical pixel, a whole number. */
   scale: number;
@@ -161,7 +163,7 @@ export interface HostMonitor {
   refreshMhz: number;
 }
 
-/** The compositor's screens, as they come and go. */
+/** The compositor's monitors (wl_output), as they come and go. */
 export class HostMonitors {
   readonly #display: WaylandDisplay;
   readonly #monitors = new Map<WlOutput, HostMonitor>();
@@ -179,12 +181,12 @@ export class HostMonitors {
     return this.#monitors.get(output);
   }
 
-  /** For windows that are on none yet. */
+  /** Stands for the monitor of a window that is on none yet. */
   get first(): HostMonitor | undefined {
     return this.#monitors.values().next().value;
   }
 
-  /** Calls `listener` when a screen changed or went, until the function returned is called. */
+  /** Calls `listener` when a monitor has changed or is gone, until the returned function is called. */
   onChange(listener: () => void): () => void {
     this.#changed.add(listener);
     return () => void this.#changed.delete(listener);
@@ -200,10 +202,10 @@ export class HostMonitors {
     output.listener = {
       mode: (flags, _width, _height, refreshMhz) => {
         if (flags & CURRENT_MODE) monitor.refreshMhz = Math.max(0, refreshMhz);
-        if (output.version === 1) this.#tell();
+        if (output.version === 1) this.#notify();
       },
       scale: (factor) => (monitor.scale = Math.max(1, factor)),
-      done: () => this.#tell(),
+      done: () => this.#notify(),
     };
   }
 
@@ -213,10 +215,10 @@ export class HostMonitors {
     this.#byName.delete(name);
     this.#monitors.delete(output);
     output[Symbol.dispose]();
-    this.#tell();
+    this.#notify();
   }
 
-  #tell(): void {
+  #notify(): void {
     for (const listener of [...this.#changed]) listener();
   }
 }

@@ -28,27 +28,28 @@ import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
 import { type WaylandDisplay, WpLinuxDrmSyncobjManagerV1, type WpLinuxDrmSyncobjSurfaceV1, type WpLinuxDrmSyncobjTimelineV1 } from './client/index.ts';
 
-/** A timeline that the compositor knows too. */
+/** A timeline that is shared with the compositor. */
 interface SharedTimeline {
   readonly kernel: Timeline;
   readonly wire: WpLinuxDrmSyncobjTimelineV1;
 }
 
 /**
- * linux-drm-syncobj-v1 on one connection: the compositor waits for points of ours before it reads,
- * and signals others when it has read. One eventfd tells of all of them.
+ * linux-drm-syncobj-v1 on one connection: the compositor waits for the acquire point of a commit
+ * before it reads the buffer, and signals its release point when it has read it. One eventfd counts
+ * all release points that signal.
  */
 export class ExplicitSync implements Disposable {
   readonly manager: WpLinuxDrmSyncobjManagerV1;
   readonly device: SyncDevice;
-  /** Its point 1 has signalled: for whatever may be read at once. */
+  /** Its point 1 has signalled: the acquire point of buffers that may be read at once. */
   readonly signalled: SharedTimeline;
   readonly #log: Log;
   readonly #resources: DisposableStack;
   readonly #event: EventFd;
   #waiting = new Bag<BufferPoints>();
   #stillWaiting = new Bag<BufferPoints>();
-  readonly #over = new Bag<BufferPoints>();
+  readonly #released = new Bag<BufferPoints>();
   #isOff = false;
 
   private constructor(manager: WpLinuxDrmSyncobjManagerV1, mainDevice: bigint, log: Log) {
@@ -59,14 +60,14 @@ export class ExplicitSync implements Disposable {
     this.#event = stack.use(EventFd.create());
     const signalled = this.device.newTimeline();
     this.device.signal(signalled, 1);
-    // So that a kernel that cannot is known.
+    // Fails on a kernel that cannot watch timelines, before anything depends on it.
     this.device.watch(signalled, 1, this.#event);
     stack.use(Poll.readable(this.#event, () => this.#readReleases()));
     this.signalled = this.#share(signalled);
     this.#resources = stack.move();
   }
 
-  /** Null where the compositor does not offer it, or, with a line in the log, where this machine does not have it. */
+  /** Null if the compositor does not offer it or, with a line in the log, if this machine does not have it. */
   static open(display: WaylandDisplay, mainDevice: bigint | null, log: Log): ExplicitSync | null {
     const manager = mainDevice === null ? null : display.bind(WpLinuxDrmSyncobjManagerV1, 1);
     if (mainDevice === null || manager === null) return null;
@@ -74,19 +75,19 @@ export class ExplicitSync implements Disposable {
       return new ExplicitSync(manager, mainDevice, log);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      log('info', `no explicit synchronisation with the compositor: ${error.message}`);
+      log('info', `cannot synchronise explicitly with the compositor: ${error.message}`);
       return null;
     }
   }
 
-  /** Commits do without from now on; what was committed before is still told of. */
+  /** Later commits must be synchronised implicitly. The release points of earlier ones still count. */
   get isOff(): boolean {
     return this.#isOff;
   }
 
   turnOff(reason: SysError): void {
     this.#isOff = true;
-    this.#log('warn', `no explicit synchronisation with the compositor any more: ${reason.message}`);
+    this.#log('warn', `cannot synchronise explicitly with the compositor any longer: ${reason.message}`);
   }
 
   /** SysError EMFILE, ENOMEM. */
@@ -99,19 +100,19 @@ export class ExplicitSync implements Disposable {
     this.device.destroy(kernel);
   }
 
-  /** The point will wake us. SysError ENOMEM. */
+  /** Makes the eventfd count the point when it signals. SysError ENOMEM. */
   watch({ kernel }: SharedTimeline, point: number): void {
     this.device.watch(kernel, point, this.#event);
   }
 
-  /** `released` will be called, once for however often this is. */
+  /** Calls `released` once the newest point of `points` has signalled; once, however often this is called before. */
   wait(points: BufferPoints): void {
     if (!this.#waiting.has(points)) this.#waiting.add(points);
   }
 
-  forget(points: BufferPoints): void {
+  cancel(points: BufferPoints): void {
     this.#waiting.remove(points);
-    this.#over.remove(points);
+    this.#released.remove(points);
   }
 
   [Symbol.dispose](): void {
@@ -130,19 +131,19 @@ export class ExplicitSync implements Disposable {
 
   #readReleases(): void {
     this.#event.consume();
-    for (let each = this.#waiting.pop(); each; each = this.#waiting.pop()) (each.isOver ? this.#over : this.#stillWaiting).add(each);
+    for (let each = this.#waiting.pop(); each; each = this.#waiting.pop()) (each.isReleased ? this.#released : this.#stillWaiting).add(each);
     const waiting = this.#stillWaiting;
     this.#stillWaiting = this.#waiting;
     this.#waiting = waiting;
-    // Whoever is told may present, and wait anew.
-    for (let each = this.#over.pop(); each; each = this.#over.pop()) each.released();
+    // A callee may commit the buffer again, and wait again.
+    for (let each = this.#released.pop(); each; each = this.#released.pop()) each.released();
   }
 }
 
 /**
- * The points of one buffer's commits, counted from 1: when it may be read, and when it has been.
- * A buffer has timelines of its own, because one point signals those before it, and a compositor
- * may be done with buffers in another order than it was given them.
+ * The acquire and release points of one buffer's commits, counted from 1. Each buffer has timelines
+ * of its own: a point that signals signals all before it, and a compositor may be done with buffers
+ * in another order than they were committed in.
  *
  *     begin -> set -> the commit -> released
  */
@@ -150,19 +151,19 @@ export class BufferPoints implements Disposable {
   readonly sync: ExplicitSync;
   readonly #onReleased: () => void;
   readonly #release: SharedTimeline;
-  /** Made for the first fence. */
+  /** Created for the first fence. */
   #acquire: SharedTimeline | null = null;
   #begun = 0;
   #committed = 0;
 
-  /** `onReleased`: the compositor has signalled the point of the newest commit. SysError EMFILE, ENOMEM. */
+  /** `onReleased` is called when the compositor has signalled the release point of the newest commit. SysError EMFILE, ENOMEM. */
   constructor(sync: ExplicitSync, onReleased: () => void) {
     this.sync = sync;
     this.#onReleased = onReleased;
     this.#release = sync.newTimeline();
   }
 
-  /** A commit in which the buffer may be read when `acquire` has signalled, null: at once. SysError; there is no such commit then. */
+  /** Prepares the points of a commit whose buffer may be read when `acquire` has signalled; null: at once. After a SysError nothing is prepared. */
   begin(acquire: BorrowedFd | null): void {
     const point = ++this.#begun;
     if (acquire) {
@@ -172,7 +173,7 @@ export class BufferPoints implements Disposable {
     this.sync.watch(this.#release, point);
   }
 
-  /** Sets what was begun; `isFenced` is whether with a fence. The buffer is attached in the same commit of `surface`. */
+  /** Sets the points that `begin` prepared, with a fence if `isFenced`. The same commit of the surface must attach the buffer. */
   set(surface: WpLinuxDrmSyncobjSurfaceV1, isFenced: boolean): void {
     const point = this.#begun;
     if (isFenced) setPoint(surface, 'setAcquirePoint', this.#acquire!.wire, point);
@@ -182,7 +183,8 @@ export class BufferPoints implements Disposable {
     this.sync.wait(this);
   }
 
-  get isOver(): boolean {
+  /** The newest commit has been read. */
+  get isReleased(): boolean {
     return this.sync.device.lastSignalled(this.#release.kernel) >= this.#committed;
   }
 
@@ -191,7 +193,7 @@ export class BufferPoints implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.sync.forget(this);
+    this.sync.cancel(this);
     this.sync.destroy(this.#release);
     if (this.#acquire) this.sync.destroy(this.#acquire);
   }
@@ -201,10 +203,10 @@ function setPoint(surface: WpLinuxDrmSyncobjSurfaceV1, request: 'setAcquirePoint
   surface[request](timeline, Math.floor(point / 2 ** 32), point >>> 0);
 }
 
-/** A timeline, as its device knows it. Points are numbers from 1 on, each above those before. */
+/** A timeline as a handle of its device. Points are numbers from 1 on, each above the ones before. */
 type Timeline = number & { readonly __brand: 'Timeline' };
 
-/* Where the arguments of a frame's ioctls lie. */
+/* Offsets of the arguments of a frame's ioctls, which are allocated once. */
 const EVENTFD_AT = 0;
 const IMPORT_AT = EVENTFD_AT + drm_syncobj_eventfd.size;
 const TRANSFER_AT = IMPORT_AT + drm_syncobj_handle.size;
@@ -214,13 +216,13 @@ const HANDLE_AT = POINT_AT + addr64.size;
 const ARGUMENTS_SIZE = HANDLE_AT + u32.size;
 
 /**
- * A DRM device as a maker of timelines. These are the kernel's, not the device's: whoever gets the
- * descriptor of one may use it on another. What is made is freed with the device.
+ * A DRM device that makes timelines. They belong to the kernel, not to the device: their
+ * descriptors work on other devices too. The handles are freed with the device.
  */
 class SyncDevice implements Disposable {
   readonly #fd: OwnedFd;
   readonly #arguments: NativeBuffer;
-  /** A fence is here on its way into a timeline. */
+  /** A syncobj that each fence passes through on its way into a timeline. */
   readonly #passage: number;
 
   private constructor(fd: OwnedFd, memory: NativeBuffer) {
@@ -236,7 +238,7 @@ class SyncDevice implements Disposable {
     drm_syncobj_transfer.field.src_handle.set(view, TRANSFER_AT, this.#passage);
   }
 
-  /** `device` is the dev_t of any node of it. SysError: it cannot be opened, or has no timelines. */
+  /** `device` is the dev_t of any of its nodes. SysError if it cannot be opened or has no timelines. */
   static open(device: bigint): SyncDevice {
     using stack = new DisposableStack();
     const fd = stack.use(openRenderNode(device));
@@ -250,14 +252,14 @@ class SyncDevice implements Disposable {
     return this.#create() as Timeline;
   }
 
-  /** A descriptor of it, the caller's. SysError EMFILE. */
+  /** A new descriptor of the timeline, owned by the caller. SysError EMFILE. */
   share(timeline: Timeline): OwnedFd {
     const argument = drm_syncobj_handle.encode({ handle: timeline });
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, 'DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD', argument);
     return OwnedFd.adopt(drm_syncobj_handle.decode(argument).fd);
   }
 
-  /** The point has signalled, and those before it. SysError ENOMEM; EOPNOTSUPP. */
+  /** Signals the point and those before it. SysError ENOMEM; EOPNOTSUPP. */
   signal(timeline: Timeline, point: number): void {
     const { view } = this.#arguments;
     u32.set(view, HANDLE_AT, timeline);
@@ -265,7 +267,7 @@ class SyncDevice implements Disposable {
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, 'DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL', this.#arguments.address + ARRAY_AT);
   }
 
-  /** The point signals with `fence`, a sync_file that stays the caller's. SysError EINVAL, ENOMEM. */
+  /** Makes the point signal when `fence` does, a sync_file that stays the caller's. SysError EINVAL, ENOMEM. */
   signalWith(timeline: Timeline, point: number, fence: BorrowedFd): void {
     const { address, view } = this.#arguments;
     drm_syncobj_handle.field.fd.set(view, IMPORT_AT, fence.fd);
@@ -275,7 +277,7 @@ class SyncDevice implements Disposable {
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_TRANSFER, 'DRM_IOCTL_SYNCOBJ_TRANSFER', address + TRANSFER_AT);
   }
 
-  /** `event`, an eventfd that stays the caller's, counts one when the point signals, by whomever. SysError ENOMEM; EINVAL before Linux 6.6. */
+  /** Adds 1 to `event`, an eventfd that stays the caller's, when the point signals. SysError ENOMEM; EINVAL before Linux 6.6. */
   watch(timeline: Timeline, point: number, event: BorrowedFd): void {
     const { address, view } = this.#arguments;
     drm_syncobj_eventfd.field.handle.set(view, EVENTFD_AT, timeline);
@@ -284,7 +286,7 @@ class SyncDevice implements Disposable {
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_EVENTFD, 'DRM_IOCTL_SYNCOBJ_EVENTFD', address + EVENTFD_AT);
   }
 
-  /** The last point that has signalled; 0 for a device that is gone. */
+  /** The last point that has signalled; 0 if the device is gone. */
   lastSignalled(timeline: Timeline): number {
     const { address, view } = this.#arguments;
     u32.set(view, HANDLE_AT, timeline);
@@ -293,7 +295,7 @@ class SyncDevice implements Disposable {
     return addr64.get(view, POINT_AT);
   }
 
-  /** Ours; others keep theirs. Nothing once the device is closed. */
+  /** Frees the handle of this device; the compositor keeps its own. Does nothing once the device is closed. */
   destroy(timeline: Timeline): void {
     if (this.#fd.closed) return;
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_DESTROY, 'DRM_IOCTL_SYNCOBJ_DESTROY', drm_syncobj_destroy.encode({ handle: timeline }));
@@ -311,7 +313,10 @@ class SyncDevice implements Disposable {
   }
 }
 
-/** Its render node, whichever node was named: who opens a primary one may become master, and drivers that only display have no timelines. */
+/**
+ * Opens the device's render node, whichever node `device` names: opening a primary node may make
+ * this process DRM master, and drivers that only display have no timelines.
+ */
 function openRenderNode(device: bigint): OwnedFd {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xffff_f000n);
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffff_ff00n);

@@ -85,11 +85,11 @@ export class WaylandOutput implements Output {
   }
 
   /** The output and how to tell it what comes after `compositor`, which is connected already. */
-  static create(compositor: Compositor, options: WaylandOutputOptions): { output: WaylandOutput; compositors: CompositorListener } {
+  static create(compositor: Compositor, options: WaylandOutputOptions): { output: WaylandOutput; listener: CompositorListener } {
     const output = new WaylandOutput(compositor, options);
     output.#connected(compositor);
-    const compositors = { connected: (next: Compositor) => output.#connected(next), disconnected: () => output.#disconnected() };
-    return { output, compositors };
+    const listener = { connected: (next: Compositor) => output.#connected(next), disconnected: () => output.#disconnected() };
+    return { output, listener };
   }
 
   get monitor(): Monitor {

@@ -8,35 +8,43 @@ const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5000;
 
 export interface WaylandWindowsOptions {
-  /** The compositor's socket, a path or a name below XDG_RUNTIME_DIR; default: as the environment says. */
+  /**
+   * The compositor's socket: a path, or a name below XDG_RUNTIME_DIR. By default the one that
+   * WAYLAND_SOCKET or WAYLAND_DISPLAY names.
+   */
   readonly socket?: string;
-  /** Default `scanout-bridge`; with the monitor's number where the guest has several. */
+  /** Title of the windows; default `scanout-bridge`. With several windows each title ends with a number, from 1. */
   readonly title?: string;
+  /** Opens the windows full screen. */
   readonly fullscreen?: boolean;
   /** Screen pixels per guest pixel; default 1. */
   readonly zoom?: number;
-  /** Frames may be shown before the vertical blank, where the compositor allows it. */
+  /** Allows the compositor to show frames before the vertical blank, for less latency. */
   readonly tearing?: boolean;
+  /** Told about lost connections and what the compositor cannot do. */
   readonly log?: Log;
-  /** The user has closed the last window that was open. */
+  /** Called when the user has closed the last window that was open. */
   readonly onClosed?: () => void;
 }
 
 /**
- * The windows of a guest, one per scanout. When the compositor goes they wait for the next one, at
- * the same place: after 50 ms, then twice as long each time, up to 5 s.
+ * The windows of a guest, one per scanout. The first window is always open; each other one is open
+ * while its scanout shows something. When the compositor goes away, the outputs stay and the
+ * windows open again on the next compositor at the same socket: it is tried after 50 ms, then
+ * after twice as long each time, up to 5 s.
  */
 export class WaylandWindows implements Disposable {
   readonly #options: WaylandWindowsOptions;
   readonly #log: Log;
   readonly #ending = new AbortController();
   #outputs: WaylandOutput[] = [];
-  readonly #compositors: CompositorListener[] = [];
+  /** One for each output. */
+  readonly #listeners: CompositorListener[] = [];
   #compositor: Compositor | null = null;
   #connectedMs = 0;
   #delayMs = FIRST_DELAY_MS;
   #retry: NodeJS.Timeout | null = null;
-  /* Until a compositor has ended the connection over one. */
+  /* Off for good once a compositor has ended the connection over a protocol error in one of them. */
   #useDmabufs = true;
   #useExplicitSync = true;
 
@@ -45,34 +53,41 @@ export class WaylandWindows implements Disposable {
     this.#log = options.log ?? (() => undefined);
   }
 
-  /** Rejects with WaylandError `connect`, WaylandOutputError `missing`, or why the connection ended at once. */
-  static async connect(options: WaylandWindowsOptions = {}): Promise<WaylandWindows> {
+  /**
+   * Connects to the compositor; the caller disposes the result. Rejects with WaylandError `connect`
+   * if no compositor listens at the socket, with WaylandOutputError `missing` if it lacks something
+   * that windows need, or with the reason for which it ended the connection.
+   */
+  static async open(options: WaylandWindowsOptions = {}): Promise<WaylandWindows> {
     const windows = new WaylandWindows(options);
     await windows.#connect();
     return windows;
   }
 
-  /** An output for each of a guest's scanouts. Once; they are disposed with this. */
-  open(scanouts: number): readonly WaylandOutput[] {
+  /** Makes the outputs, one per scanout of the guest. To be called once. They are disposed with this object. */
+  openOutputs(scanouts: number): readonly WaylandOutput[] {
     const { title = 'scanout-bridge', fullscreen = false, zoom = 1, tearing = false } = this.#options;
     const compositor = this.#compositor;
-    if (!compositor) throw new Error('windows opened after the compositor had gone');
+    if (!compositor) throw new Error('openOutputs: the connection to the compositor is lost; call it right after WaylandWindows.open');
     this.#outputs = Array.from({ length: scanouts }, (_, scanout) => {
-      const { output, compositors } = WaylandOutput.create(compositor, {
+      const { output, listener } = WaylandOutput.create(compositor, {
         ...{ scanout, fullscreen, zoom, tearing, log: this.#log },
         title: scanouts === 1 ? title : `${title} ${scanout + 1}`,
         isOptional: scanout > 0,
         onClosed: () => this.#outputClosed(),
       });
-      this.#compositors.push(compositors);
+      this.#listeners.push(listener);
       return output;
     });
     return this.#outputs;
   }
 
-  /** Resolves when the compositor has handled everything the windows have asked for, and its answers were handled. Rejects if it is gone. */
+  /**
+   * Resolves when the compositor has handled all requests of the windows so far, and the windows
+   * have handled its answers. Rejects if the connection is lost. Meant for tests.
+   */
   async roundtrip(): Promise<void> {
-    if (!this.#compositor) throw new WaylandError('closed', 'there is no compositor at the moment');
+    if (!this.#compositor) throw new WaylandError('gone', 'roundtrip: the connection to the compositor is lost');
     await this.#compositor.display.roundtrip();
   }
 
@@ -80,7 +95,7 @@ export class WaylandWindows implements Disposable {
     this.#ending.abort();
     if (this.#retry) clearTimeout(this.#retry);
     for (const output of this.#outputs) output[Symbol.dispose]();
-    // What the windows said last is to arrive.
+    // The windows' last requests must still reach the compositor.
     this.#compositor?.display.flush();
     this.#compositor?.[Symbol.dispose]();
   }
@@ -97,18 +112,18 @@ export class WaylandWindows implements Disposable {
     this.#compositor = compositor;
     this.#connectedMs = monotonicMs();
     compositor.onClosed((reason) => this.#lost(reason));
-    for (const listener of this.#compositors) listener.connected(compositor);
+    for (const listener of this.#listeners) listener.connected(compositor);
   }
 
   #lost(reason: WaylandCloseReason): void {
     this.#compositor = null;
-    for (const listener of this.#compositors) listener.disconnected();
+    for (const listener of this.#listeners) listener.disconnected();
     if (this.#ending.signal.aborted) return;
     const culprit = reason instanceof WaylandProtocolError ? reason.interface : null;
     if (culprit === ZwpLinuxBufferParamsV1.interface.name) this.#useDmabufs = false;
     if (culprit?.startsWith('wp_linux_drm_syncobj_')) this.#useExplicitSync = false;
-    this.#log('warn', `the compositor is gone, the guest runs on: ${reason.message}`);
-    // One that ends every connection soon is not asked ever faster.
+    this.#log('warn', `lost the compositor, the guest keeps running: ${reason.message}`);
+    // A compositor that ends every connection soon is not tried faster and faster.
     if (monotonicMs() - this.#connectedMs > MAX_DELAY_MS) this.#delayMs = FIRST_DELAY_MS;
     this.#retryLater();
   }
@@ -121,15 +136,15 @@ export class WaylandWindows implements Disposable {
   async #reconnect(): Promise<void> {
     try {
       await this.#connect();
-      if (this.#compositor) this.#log('info', 'the windows are on a compositor again');
+      if (this.#compositor) this.#log('info', 'connected to a compositor again');
     } catch (error) {
       if (this.#ending.signal.aborted) return;
       if (!this.#compositor) {
         this.#retryLater();
         return;
       }
-      // It is there, but its windows cannot be had: its end is told as any other, and the next attempt follows.
-      this.#log('warn', `the compositor's windows cannot be had: ${String(error)}`);
+      // The connection works, but a window could not be opened. Ending it leads to `#lost`, and to the next attempt.
+      this.#log('warn', `cannot open windows on the compositor: ${String(error)}`);
       this.#compositor[Symbol.dispose]();
     }
   }

@@ -93,7 +93,7 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const first = screens.headless[0];
   first?.onBlank(() => (last = first.capture()));
   for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanoutId(scanout), output);
-  windows?.open(source.scanouts).forEach((output, index) => bridge.show(scanoutId(index), output, { keepLast: index === 0 }));
+  windows?.openOutputs(source.scanouts).forEach((output, index) => bridge.show(scanoutId(index), output, { keepLast: index === 0 }));
   const outcome = await Promise.race([source.finished, ending]);
   if (typeof outcome === 'string') return { endedBy: outcome };
   await Promise.all(screens.headless.map((output) => output.settled()));

@@ -73,7 +73,7 @@ function hasMonitor({ monitor }: Output): boolean {
   return monitor !== null;
 }
 
-/** Opens the windows that `spec` asks for. The caller owns them. Rejects as `WaylandWindows.connect` does. */
+/** Opens the windows that `spec` asks for. The caller owns them. Rejects as `WaylandWindows.open` does. */
 export function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
-  return WaylandWindows.connect({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
+  return WaylandWindows.open({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
 }

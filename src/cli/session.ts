@@ -84,7 +84,7 @@ export class Session implements Disposable {
     for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
     // The first window stays open; the others close when the guest turns their scanouts off.
     const { keepLast = false, windowKeepsLast = keepLast } = options;
-    options.windows?.open(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, { keepLast: index === 0 && windowKeepsLast }));
+    options.windows?.openOutputs(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, { keepLast: index === 0 && windowKeepsLast }));
     this.#stack = stack.move();
   }
 

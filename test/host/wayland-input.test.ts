@@ -52,9 +52,9 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     cursor.fill(0, 0, 16, 16, 0xff000000 | RED);
     sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}\nseat * pointer_constraint enable`);
     person = await VirtualInput.plug(sway.socket);
-    windows = await WaylandWindows.connect({ socket: sway.socket });
+    windows = await WaylandWindows.open({ socket: sway.socket });
     // Shown at once, as the command does: what enters a window that nobody listens to is not heard of later.
-    output = windows.open(1)[0]!;
+    output = windows.openOutputs(1)[0]!;
     bridge = new Bridge(guest, { zeroCopy: 'off', input: log });
     bridge.show(scanoutId(0), output);
     guest.show(picture.framebuffer);

@@ -49,9 +49,9 @@ describe.skipIf(missing !== null)('a window of sway', () => {
     empty = sway.screenshot();
     guest = new FakeGuest();
     bridge = new Bridge(guest, { zeroCopy: 'off' });
-    windows = await WaylandWindows.connect({ socket: sway.socket });
+    windows = await WaylandWindows.open({ socket: sway.socket });
     const told = guest.nextMonitor();
-    bridge.show(scanoutId(0), windows.open(1)[0]!);
+    bridge.show(scanoutId(0), windows.openOutputs(1)[0]!);
     if ((await told)!.width === 1280) await guest.nextMonitor();
     const { width, height } = guest.monitors[0]!;
     shown = new GuestPicture(width, height);

@@ -40,8 +40,8 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
     before = { fds: openFds().size, mappings: mappingCount() };
     guest = new FakeGuest();
     bridge = new Bridge(guest, { zeroCopy: 'off' });
-    windows = await WaylandWindows.connect({ socket: weston.socket, ...options });
-    output = windows.open(1)[0]!;
+    windows = await WaylandWindows.open({ socket: weston.socket, ...options });
+    output = windows.openOutputs(1)[0]!;
     const told = guest.nextMonitor();
     bridge.show(scanoutId(0), output);
     await told;

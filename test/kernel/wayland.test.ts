@@ -36,8 +36,8 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     log = [];
     guest = new FakeGuest();
     bridge = new Bridge(guest, { log: (_, message) => log.push(message) });
-    windows = await WaylandWindows.connect({ socket: weston.socket });
-    bridge.show(scanoutId(0), windows.open(1)[0]!);
+    windows = await WaylandWindows.open({ socket: weston.socket });
+    bridge.show(scanoutId(0), windows.openOutputs(1)[0]!);
   });
   afterEach(() => {
     bridge[Symbol.dispose]();

@@ -60,8 +60,8 @@ export class WindowGuest implements Source, Flush {
     const guest = new WindowGuest(framebuffers, redraws);
     stack.use(guest.#kick);
     stack.use(Poll.readable(guest.#kick, () => guest.#kicked()));
-    const windows = stack.use(await WaylandWindows.connect({ socket }));
-    const output = windows.open(1)[0]!;
+    const windows = stack.use(await WaylandWindows.open({ socket }));
+    const output = windows.openOutputs(1)[0]!;
     guest.#watch(output);
     const bridge = stack.use(new Bridge(guest, { zeroCopy }));
     bridge.show(SCANOUT, output);

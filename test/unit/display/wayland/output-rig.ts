@@ -72,7 +72,7 @@ export class OutputRig implements Disposable {
     this.#directory = directory;
     this.host = host;
     this.windows = windows;
-    this.output = windows.open(1)[0]!;
+    this.output = windows.openOutputs(1)[0]!;
   }
 
   /** Resolves when the window is configured. */
@@ -81,7 +81,7 @@ export class OutputRig implements Disposable {
     const host = new FakeHost(hostOptions);
     const socket = join(directory, 'wayland');
     host.server.listen(socket);
-    const windows = await WaylandWindows.connect({ socket, ...options });
+    const windows = await WaylandWindows.open({ socket, ...options });
     const rig = new OutputRig(directory, host, windows);
     rig.attach({ ...(input && { input }), ...(keepLast !== undefined && { keepLast }) });
     await host.server.next('xdg_surface.ack_configure');

@@ -200,7 +200,7 @@ describe('dma-bufs', () => {
     await show();
     await show();
     expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual(['wp_linux_drm_syncobj_manager_v1.destroy']);
-    expect(log.filter((line) => line.includes('explicit synchronisation'))).toEqual([expect.stringMatching(/^no explicit synchronisation with the compositor: scandir: ENOENT/)]);
+    expect(log.filter((line) => line.includes('synchronise explicitly'))).toEqual([expect.stringMatching(/^cannot synchronise explicitly with the compositor: scandir: ENOENT/)]);
     expect(output.takesFences).toBe(false);
   });
 });

@@ -90,9 +90,9 @@ export function listen(options: FakeHostOptions = {}): FakeHost {
 /** A guest in windows of a fake compositor, configured. */
 export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {}): Promise<void> {
   listen(hostOptions);
-  windows = await WaylandWindows.connect({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
+  windows = await WaylandWindows.open({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
   stack.push(windows);
-  const outputs = windows.open(options.scanouts ?? 1);
+  const outputs = windows.openOutputs(options.scanouts ?? 1);
   output = outputs[0]!;
   guest = new FakeGuest();
   bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
