@@ -95,7 +95,10 @@ export class Compositor implements Disposable {
     else if (this.dmabuf) this.#dmabufFormats.watch(this.dmabuf.getDefaultFeedback());
   }
 
-  /** Rejects with WaylandError `connect`, WaylandOutputError `missing`, or the reason for which the connection ended. */
+  /**
+   * Rejects with WaylandError `connect`, WaylandOutputError `missing`, or the reason for which the
+   * connection ended.
+   */
   static async connect({ useDmabufs, useExplicitSync, log, ...options }: CompositorOptions): Promise<Compositor> {
     const display = await WaylandDisplay.connect(options);
     try {

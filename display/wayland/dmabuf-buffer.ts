@@ -9,9 +9,9 @@ import { BufferPoints, type ExplicitSync } from './explicit-sync.ts';
 import { SurfaceBuffer } from './surface.ts';
 
 /**
- * A framebuffer's dma-buf. The compositor is always asked by `create`, which it may refuse: that
- * it took one buffer of a format says nothing about the pages of the next, a refusal of
- * `create_immed` may end the connection, and all that would save is a roundtrip per framebuffer.
+ * A framebuffer's dma-buf. It is always imported with `create`, which the compositor may refuse,
+ * never with `create_immed`: its refusal may end the connection, an earlier import of the same format
+ * says nothing about these pages, and it would only save one roundtrip per framebuffer.
  */
 export class DmabufBuffer extends SurfaceBuffer {
   readonly #framebuffer: Framebuffer;
@@ -26,11 +26,14 @@ export class DmabufBuffer extends SurfaceBuffer {
     this.#dmabuf = dmabuf;
   }
 
-  /** `output` is for messages. The framebuffer's descriptor is duplicated. `onUnlocked` as of SurfaceBuffer. */
+  /**
+   * Duplicates the framebuffer's descriptor. `output` names the output in messages. `onUnlocked` as
+   * for SurfaceBuffer.
+   */
   static import(output: string, imports: DmabufImports, framebuffer: Framebuffer, onUnlocked: (buffer: SurfaceBuffer) => void): DmabufBuffer | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
     if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${output} imports dma-bufs, not guest pages`);
-    if (!imports.formats.has(format, modifier)) return new DmabufImportRefused('modifier', `${output}: the compositor imports no ${formatName(format)} with this modifier`);
+    if (!imports.formats.has(format, modifier)) return new DmabufImportRefused('modifier', `${output}: the compositor does not import ${formatName(format)} with this modifier`);
     try {
       return new DmabufBuffer(imports, framebuffer, dupFd(backing.dmabuf), onUnlocked);
     } catch (cause) {

@@ -8,18 +8,18 @@ export type FormatPair = readonly [Fourcc, Modifier];
 
 /** u32 format, padding, u64 modifier. */
 const ENTRY_SIZE = 16;
-/** Formats times modifiers of the largest GPU are some thousands. */
+/** Room for 65,536 pairs; the largest GPUs have some thousands. */
 const MAX_TABLE_SIZE = 1024 * 1024;
 
 /**
- * What the compositor says it imports, in tranches, best first. Up to version 3 that is one, told
- * by `format` and `modifier` events and complete at the next roundtrip; since then a feedback
- * object says it, and again whenever it changes.
+ * The dma-buf formats that a compositor offers to import, in tranches, best first. Up to version 3 of
+ * linux-dmabuf there is one tranche, announced by `format` and `modifier` events and complete after
+ * the next roundtrip; since version 4 a feedback object sends them, and again when they change.
  */
 export class DmabufFormats {
   readonly #onChange: () => void;
   #tranches: readonly FormatSet[] = [];
-  /** Of versions 1 to 3. */
+  /** What versions 1 to 3 have announced. */
   readonly #announced: FormatPair[] = [];
   #table: readonly FormatPair[] = [];
   #tranche: FormatPair[] = [];
@@ -34,15 +34,15 @@ export class DmabufFormats {
     return this.#announced.length > 0 ? [new FormatSet(this.#announced)] : this.#tranches;
   }
 
-  /** The dev_t of the device it renders on, a DRM node of whichever kind; null if it does not say. */
+  /** The dev_t of the device that the compositor renders on, which may be any of its DRM nodes; null if not sent. */
   get mainDevice(): bigint | null {
     return this.#mainDevice;
   }
 
-  /** Versions 1 to 3. Sooner than any event. */
+  /** For versions 1 to 3. Must be called in the turn that binds `dmabuf`, before any event. */
   watchGlobal(dmabuf: ZwpLinuxDmabufV1): void {
     dmabuf.listener = {
-      // Version 3 says everything again by `modifier`.
+      // Version 3 announces the same formats by `modifier` events too.
       format: (format) => {
         if (dmabuf.version < 3) this.#announced.push([format as Fourcc, DRM_FORMAT_MOD_INVALID]);
       },
@@ -51,9 +51,9 @@ export class DmabufFormats {
   }
 
   /**
-   * Version 4 on. A tranche's target device and its flag are hints for whoever allocates, and our
-   * buffers are in the guest's pages already, on no device; that the compositor likes one tranche
-   * better than another is what we can heed.
+   * For version 4 and later. A tranche's target device and flags are ignored: they are hints for
+   * clients that allocate, while these buffers are the guest's pages. The order of the tranches,
+   * which is the compositor's preference, is used.
    */
   watch(feedback: ZwpLinuxDmabufFeedbackV1): void {
     feedback.listener = {
@@ -86,35 +86,39 @@ export class DmabufFormats {
 }
 
 /**
- * What a compositor imports, less what it has refused, and what to call a buffer in front of it:
- * its pixels are the same as an opaque format, and linear ones the same without a modifier, which
- * drivers take foreign memory for.
+ * The dma-bufs that a compositor imports: what it offers, without what it has failed to import.
+ * Chooses under which format and modifier a buffer is imported, as several may describe the same
+ * pixels: a format with alpha as its opaque twin, and LINEAR as INVALID (no modifier), which drivers
+ * take to be linear for memory of other devices.
  */
 export class DmabufImports {
   /** Best first. */
   #tranches: readonly FormatSet[] = [];
-  /** As `keyOf`. */
+  /** Failed imports, by `keyOf`. */
   readonly #refused = new Set<string>();
   readonly #onRefused: (pair: FormatPair) => void;
   #formats = new FormatSet();
 
-  /** `onRefused`: an import failed although the compositor offers it, and `formats` is without it now. */
+  /**
+   * `onRefused` is called when an import has failed although the compositor offers the pair;
+   * `formats` is updated by then.
+   */
   constructor(onRefused: (pair: FormatPair) => void) {
     this.#onRefused = onRefused;
   }
 
-  /** What framebuffers may have. */
+  /** The pairs that framebuffers to be imported may have. */
   get formats(): FormatSet {
     return this.#formats;
   }
 
-  /** Another compositor: what the one before it refused says nothing. */
+  /** Starts over for another compositor, which may import what the previous one failed to. */
   reset(tranches: readonly FormatSet[]): void {
     this.#refused.clear();
     this.offer(tranches);
   }
 
-  /** True if framebuffers are to be imported anew: there are others, or some have a better name now. */
+  /** True if framebuffers must be imported again: other pairs can be imported, or some under a better name. */
   offer(tranches: readonly FormatSet[]): boolean {
     const before = this.#names();
     this.#tranches = tranches;
@@ -123,20 +127,23 @@ export class DmabufImports {
     return before.size !== now.size || [...now].some(([pair, name]) => before.get(pair) !== name);
   }
 
-  /** From the buffer: the compositor did not import what it offers. */
+  /** Called by a buffer when the compositor has failed to import it as `name`. */
   failed(name: FormatPair): void {
     this.#refused.add(keyOf(...name));
     this.#update();
     this.#onRefused(name);
   }
 
-  /** A name for buffers of this format and modifier; null if they cannot be imported. `isOpaque`: their alpha means nothing, and had better not count. */
+  /**
+   * The pair to import a buffer under; null if it cannot be imported. `isOpaque`: its alpha is
+   * ignored, so an opaque format is preferred.
+   */
   choose(format: Fourcc, modifier: Modifier, isOpaque: boolean): FormatPair | null {
     const opaque = isOpaque ? opaqueOf(format) : null;
     return (opaque === null ? null : this.#bestName(opaque, modifier)) ?? this.#bestName(format, modifier);
   }
 
-  /** What the compositor likes best comes before what is said most exactly: it may be all its screen takes. */
+  /** An earlier tranche wins over a more exact name: it may be all that the compositor can scan out. */
   #bestName(format: Fourcc, modifier: Modifier): FormatPair | null {
     for (const tranche of this.#tranches) {
       if (this.#takes(tranche, format, modifier)) return [format, modifier];
@@ -155,7 +162,7 @@ export class DmabufImports {
     this.#formats = new FormatSet([...offered, ...linear]);
   }
 
-  /** Of whatever can be imported, both as it is and as opaque. */
+  /** The names of all pairs that can be imported, with alpha and without. */
   #names(): Map<string, string> {
     const names = new Map<string, string>();
     for (const pair of pairsOf(this.#formats)) {
@@ -166,8 +173,8 @@ export class DmabufImports {
 }
 
 /**
- * Consumes `fd`. Read, not mapped: a mapping of a file that is cut short faults, a copy has fewer
- * entries; and a table is looked at once. What is no file has none.
+ * Consumes `fd`. The table is read instead of mapped: a mapping of a file that is truncated faults,
+ * while a read returns fewer entries. A descriptor that cannot be read gives an empty table.
  */
 function readTable(fd: OwnedFd, size: number): FormatPair[] {
   using _ = fd;

@@ -156,14 +156,20 @@ export class BufferPoints implements Disposable {
   #begun = 0;
   #committed = 0;
 
-  /** `onReleased` is called when the compositor has signalled the release point of the newest commit. SysError EMFILE, ENOMEM. */
+  /**
+   * `onReleased` is called when the compositor has signalled the release point of the newest
+   * commit. SysError EMFILE, ENOMEM.
+   */
   constructor(sync: ExplicitSync, onReleased: () => void) {
     this.sync = sync;
     this.#onReleased = onReleased;
     this.#release = sync.newTimeline();
   }
 
-  /** Prepares the points of a commit whose buffer may be read when `acquire` has signalled; null: at once. After a SysError nothing is prepared. */
+  /**
+   * Prepares the points of a commit whose buffer may be read when `acquire` has signalled; null: at
+   * once. After a SysError nothing is prepared.
+   */
   begin(acquire: BorrowedFd | null): void {
     const point = ++this.#begun;
     if (acquire) {
@@ -173,7 +179,10 @@ export class BufferPoints implements Disposable {
     this.sync.watch(this.#release, point);
   }
 
-  /** Sets the points that `begin` prepared, with a fence if `isFenced`. The same commit of the surface must attach the buffer. */
+  /**
+   * Sets the points that `begin` prepared, with a fence if `isFenced`. The same commit of the
+   * surface must attach the buffer.
+   */
   set(surface: WpLinuxDrmSyncobjSurfaceV1, isFenced: boolean): void {
     const point = this.#begun;
     if (isFenced) setPoint(surface, 'setAcquirePoint', this.#acquire!.wire, point);
@@ -277,7 +286,10 @@ class SyncDevice implements Disposable {
     ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_TRANSFER, 'DRM_IOCTL_SYNCOBJ_TRANSFER', address + TRANSFER_AT);
   }
 
-  /** Adds 1 to `event`, an eventfd that stays the caller's, when the point signals. SysError ENOMEM; EINVAL before Linux 6.6. */
+  /**
+   * Adds 1 to `event`, an eventfd that stays the caller's, when the point signals. SysError ENOMEM;
+   * EINVAL before Linux 6.6.
+   */
   watch(timeline: Timeline, point: number, event: BorrowedFd): void {
     const { address, view } = this.#arguments;
     drm_syncobj_eventfd.field.handle.set(view, EVENTFD_AT, timeline);

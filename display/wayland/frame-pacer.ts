@@ -4,18 +4,18 @@ import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import type { WlCallback, WlSurface, WpPresentationFeedback } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 
-/** A compositor that has asked for no frame this long shows the window to nobody. */
+/** A window whose frame the compositor has not shown for this long is hidden. */
 const HIDDEN_AFTER_MS = 250;
 const DEFAULT_REFRESH_MHZ = 60_000;
 
-/** The frame in flight is on screen, or nobody can see it. */
+/** The frame in flight is on screen or, with flag HIDDEN, cannot be seen. */
 export type OnShown = (timeMs: number, refreshMhz: number, sequence: number, flags: number) => void;
 
 /**
- * Says when the frame in flight is done: when the compositor has presented it (wp_presentation),
- * else when it asks for the next one. In front of a hidden window frames end at the refresh of a
- * clock of ours; the frame callback that is still to come tells when it is seen again, so there is
- * never more than one.
+ * Determines when the frame in flight ends: when wp_presentation says that it was presented or, on
+ * a compositor without that protocol, when the frame callback asks for the next one. Frames of a
+ * hidden window end at the refresh rate of a timer. The frame callback that is still outstanding then
+ * shows when the window is visible again, so no second one is requested.
  */
 export class FramePacer implements Disposable {
   readonly #onShown: OnShown;
@@ -28,12 +28,12 @@ export class FramePacer implements Disposable {
   };
   #clock = new VblankClock(DEFAULT_REFRESH_MHZ);
   #refreshMhz = DEFAULT_REFRESH_MHZ;
-  #patience: NodeJS.Timeout | null = null;
+  #hiddenTimer: NodeJS.Timeout | null = null;
   #compositor: Compositor | null = null;
   #callback: WlCallback | null = null;
   #feedback: WpPresentationFeedback | null = null;
   #isInFlight = false;
-  /** The frame in flight ends at the timer, with these flags. */
+  /** The frame in flight ends by the timer, with `#timedFlags`. */
   #isTimed = false;
   #timedFlags = 0;
   #isHidden = false;
@@ -47,7 +47,7 @@ export class FramePacer implements Disposable {
     return this.#refreshMhz;
   }
 
-  /** Of the screen the window is on; 0 when unknown. */
+  /** Of the monitor the window is on; set to 0 if unknown. */
   set refreshMhz(refreshMhz: number) {
     const known = refreshMhz > 0 ? refreshMhz : DEFAULT_REFRESH_MHZ;
     if (known === this.#refreshMhz) return;
@@ -55,7 +55,7 @@ export class FramePacer implements Disposable {
     this.#clock = new VblankClock(known);
   }
 
-  /** A frame is in flight from now on: `onShown` follows, from a later turn of the event loop. */
+  /** Starts a frame: `onShown` follows in a later turn of the event loop, unless `abandon` comes first. */
   begin(): void {
     this.#isInFlight = true;
     this.#isTimed = false;
@@ -65,7 +65,7 @@ export class FramePacer implements Disposable {
     return this.#isInFlight;
   }
 
-  /** The frame in flight goes out with the commit that follows. */
+  /** The next commit of `surface` contains the frame in flight. */
   commit(compositor: Compositor, surface: WlSurface): void {
     this.#compositor = compositor;
     if (!this.#callback) {
@@ -83,27 +83,30 @@ export class FramePacer implements Disposable {
     this.wait();
   }
 
-  /** The frame in flight waits for the compositor, but not for ever. */
+  /** Waits for the compositor, and ends the frame in flight as hidden if nothing happens. */
   wait(): void {
-    if (this.#patience) this.#patience.refresh();
-    else this.#patience = setTimeout(() => this.#lostPatience(), HIDDEN_AFTER_MS);
+    if (this.#hiddenTimer) this.#hiddenTimer.refresh();
+    else this.#hiddenTimer = setTimeout(() => this.#hiddenTimedOut(), HIDDEN_AFTER_MS);
   }
 
-  /** The frame in flight changes nothing on screen, or cannot: it ends at the next refresh, with these flags. */
+  /**
+   * Ends the frame in flight at the next refresh with these flags: it changes nothing on screen, or
+   * cannot be shown.
+   */
   timed(flags: number): void {
     this.#isTimed = true;
     this.#timedFlags = flags;
     this.#timer.set(this.#clock);
   }
 
-  /** The frame in flight has no listener any more: `onShown` does not follow. */
+  /** Drops the frame in flight: `onShown` does not follow. */
   abandon(): void {
     this.#isInFlight = false;
     this.#isTimed = false;
     this.#unlisten();
   }
 
-  /** The surface is gone, and with it whatever the compositor was to say about it. */
+  /** The surface is gone: the compositor will send nothing about it, and the frame in flight ends as hidden. */
   reset(): void {
     this.#unlisten();
     this.#compositor = null;
@@ -115,7 +118,7 @@ export class FramePacer implements Disposable {
     this.reset();
     this.#isInFlight = false;
     this.#timer[Symbol.dispose]();
-    if (this.#patience) clearTimeout(this.#patience);
+    if (this.#hiddenTimer) clearTimeout(this.#hiddenTimer);
   }
 
   #unlisten(): void {
@@ -129,7 +132,7 @@ export class FramePacer implements Disposable {
     const wasHidden = this.#isHidden;
     this.#callback = null;
     this.#isHidden = false;
-    // With a feedback under way the frame ends when that says so.
+    // If a presentation feedback is outstanding, the frame ends with that.
     if (!this.#feedback && (wasHidden || !this.#isTimed)) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
   }
 
@@ -141,13 +144,16 @@ export class FramePacer implements Disposable {
     if (!this.#isTimed) this.#end(isComparable ? timeMs : monotonicMs(), refreshMhz, this.#sequence, flags);
   }
 
-  /** Replaced before it was seen, or nobody looks; the frame callback knows which. */
+  /**
+   * The frame was replaced before it was presented, or is not visible; without an outstanding frame
+   * callback it is the former.
+   */
   #discarded(): void {
     this.#feedback = null;
     if (!this.#callback && !this.#isTimed) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
   }
 
-  #lostPatience(): void {
+  #hiddenTimedOut(): void {
     if (!this.#isInFlight || this.#isTimed) return;
     if (this.#feedback) this.#feedback.listener = null;
     this.#feedback = null;
@@ -156,7 +162,7 @@ export class FramePacer implements Disposable {
   }
 
   #timedOut(): void {
-    // Its frame may have ended early: the window is seen again.
+    // The frame may have ended before the timer, because the window became visible again.
     if (this.#isTimed) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, this.#timedFlags);
   }
 

@@ -4,7 +4,7 @@ import type { Compositor } from './compositor.ts';
 import { Surface, type SurfaceBuffer, usableBuffer } from './surface.ts';
 import type { Window } from './window.ts';
 
-/** wl_surface.set_buffer_scale. */
+/** Version of wl_surface with set_buffer_scale. */
 const BUFFER_SCALE_SINCE = 3;
 
 /** What it needs of a window: the surface that pointers enter, and where the guest's picture lies on it. */
@@ -18,21 +18,24 @@ export type CursorWindow = Pick<Window, 'surface' | 'placement' | 'canvas'>;
 export class GuestCursor implements Disposable {
   #compositor: Compositor | null = null;
   #window: CursorWindow | null = null;
-  /** The image's, once for a window: so the compositor releases each buffer when the next replaces it, whether a pointer shows it or not. */
+  /**
+   * Shows the image. One per window: the compositor releases each buffer when the next replaces it,
+   * even while no pointer shows it.
+   */
   #surface: Surface | null = null;
   #viewport: WpViewport | null = null;
   #image: SurfaceBuffer | null = null;
-  /** The guest has had an image: from then on, none means a hidden cursor. */
+  /** The guest has set an image before, so that no image means a hidden cursor. */
   #isKnown = false;
-  /** Of the image's top left corner, on the canvas. */
+  /** Position of the image's top left corner on the canvas. */
   #x = 0;
   #y = 0;
   #hotspotX = 0;
   #hotspotY = 0;
-  /** Units of the window's surface to a pixel of the guest; 0 while the picture has no place there. */
+  /** Units of the window's surface per guest pixel; 0 while the picture has no place in the window. */
   #scale = 0;
 
-  /** Shows it over `window`, whose surface is attached to the compositor's seats, until `detach`. */
+  /** Shows it over `window` until `detach`. The window's surface must be attached to the compositor's seats. */
   attach(compositor: Compositor, window: CursorWindow): void {
     this.#compositor = compositor;
     this.#window = window;
@@ -40,7 +43,7 @@ export class GuestCursor implements Disposable {
     if (window.placement.width > 0) this.placed();
   }
 
-  /** After the window's surface was detached from the seats. */
+  /** To be called after the window's surface was detached from the seats. */
   detach(): void {
     this.#compositor = null;
     this.#window = null;
@@ -51,7 +54,7 @@ export class GuestCursor implements Disposable {
     surface?.[Symbol.dispose]();
   }
 
-  /** The frame's cursor is the one to show. */
+  /** Shows the cursor of a frame. */
   show({ cursor: { handle, dst }, hotspotX, hotspotY, isCursorNew }: Frame): void {
     const image = usableBuffer(handle);
     const before = this.#image;
@@ -83,7 +86,7 @@ export class GuestCursor implements Disposable {
     this.#move();
   }
 
-  /** Detaches, and knows no cursor any more. */
+  /** Detaches and drops the image, as before the first `show`. */
   reset(): void {
     this.detach();
     const image = this.#image;
@@ -118,7 +121,10 @@ export class GuestCursor implements Disposable {
     }
   }
 
-  /** The scale the image is shown at from the next commit on: the picture's if the compositor can do that, else the nearest it can. */
+  /**
+   * The scale the image is shown at from the next commit on: the picture's if the compositor can do
+   * that, else the nearest it can.
+   */
   #applyScale({ viewporter }: Compositor, surface: WlSurface, { width, height }: SurfaceBuffer): number {
     const scale = this.#scale;
     this.#viewport ??= viewporter?.getViewport(surface) ?? null;

@@ -229,7 +229,10 @@ export class WaylandOutput implements Output {
     before?.unlock();
   }
 
-  /** Shows the picture if everything for it is there; otherwise what is missing calls it again. `acquire` stays the caller's. */
+  /**
+   * Shows the picture if everything for it is there; otherwise what is missing calls it again.
+   * `acquire` stays the caller's.
+   */
   #commit(acquire: BorrowedFd | null): void {
     const compositor = this.#compositor;
     const window = this.#window;
@@ -259,8 +262,9 @@ export class WaylandOutput implements Output {
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
     const listener = this.#listener;
-    // What nobody can see cannot tear, and a guest must not wait for a compositor that does not draw, or does not answer.
-    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenForNow();
+    // What nobody can see cannot tear, and a guest must not wait for a compositor that does not
+    // draw, or does not answer.
+    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenWhileWaiting();
     else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();
     // Each call may detach the listener.
     while (listener && listener === this.#listener) {

@@ -25,7 +25,10 @@ export class ShmBuffer extends SurfaceBuffer implements Shadow {
     this.#slot = slot;
   }
 
-  /** Zeroed. `onUnlocked` as of SurfaceBuffer. SysError ENOMEM, ENOSPC, EMFILE; RangeError if it is too large. */
+  /**
+   * A zeroed buffer. `onUnlocked` as for SurfaceBuffer. Throws SysError ENOMEM, ENOSPC, EMFILE;
+   * RangeError if it is too large.
+   */
   static create(pools: ShmPools, width: number, height: number, format: Fourcc, onUnlocked?: (buffer: SurfaceBuffer) => void): ShmBuffer {
     return new ShmBuffer(pools.take(strideOf(width, format) * height), width, height, format, onUnlocked);
   }
@@ -64,19 +67,22 @@ function strideOf(width: number, format: Fourcc): number {
   return (minPitch(formatInfo(format)!, 0, width) + 3) & ~3;
 }
 
-/** Room for one picture. Its owner disposes it. */
+/** Memory for one picture, disposed by its owner. */
 export interface ShmSlot extends Disposable {
   readonly pool: Pick<ShmPool, 'wlPool'>;
-  /** Bytes into the pool's file. */
+  /** In bytes, into the pool's file. */
   readonly offset: number;
   readonly pixels: Mapping;
 }
 
-/** The pools of one window: one for each size of picture it has, so that one that is dragged leaves nothing behind. */
+/** The pools of one window, one for each size of picture in use: dragging the window leaves no memory behind. */
 export class ShmPools {
   #pools: ShmPool[] = [];
 
-  /** Room for `byteLength` bytes, zeroed. SysError ENOMEM, ENOSPC, EMFILE; RangeError if it is too large. */
+  /**
+   * A zeroed slot of at least `byteLength` bytes. Throws SysError ENOMEM, ENOSPC, EMFILE;
+   * RangeError if it is too large.
+   */
   take(byteLength: number): ShmSlot {
     this.#pools = this.#pools.filter((pool) => pool.isUsed);
     let pool = this.#pools.find((each) => each.fits(byteLength));
@@ -85,11 +91,11 @@ export class ShmPools {
   }
 }
 
-/** Slots of one size in one file, which grows by a slot when none is free, and goes with its last one. */
+/** Slots of one size in one memfd. It grows by a slot when none is free, and is closed with its last slot. */
 class ShmPool {
   readonly #slotSize: number;
   readonly #fd: OwnedFd;
-  /** Offsets of slots given back. */
+  /** Offsets of slots that were given back. */
   readonly #free: number[] = [];
   #size = 0;
   #used = 0;
@@ -111,14 +117,17 @@ class ShmPool {
     return slotSize(byteLength) === this.#slotSize;
   }
 
-  /** Zeroed. SysError ENOMEM, ENOSPC, RangeError. A pool that fails at its first slot is gone. */
+  /**
+   * A zeroed slot. Throws SysError ENOMEM, ENOSPC, RangeError; if it was to be the pool's first,
+   * the pool is closed then.
+   */
   take(): ShmSlot {
     using stack = new DisposableStack();
     stack.defer(() => this.#endIfUnused());
     const free = this.#free.at(-1);
     const offset = free ?? this.#size;
     const end = offset + this.#slotSize;
-    if (end > MAX_POOL_SIZE) throw new RangeError(`pictures of ${this.#slotSize} bytes do not fit a wl_shm_pool`);
+    if (end > MAX_POOL_SIZE) throw new RangeError(`a picture of ${this.#slotSize} bytes does not fit into a wl_shm_pool, which has at most ${MAX_POOL_SIZE} bytes for all of its pictures`);
     if (free === undefined) growMemfd(this.#fd, end);
     const pixels = Mapping.file(this.#fd, offset, this.#slotSize, 'read-write');
     if (free === undefined) this.#size = end;
@@ -129,7 +138,7 @@ class ShmPool {
     return { pool: this, offset, pixels, [Symbol.dispose]: () => this.#giveBack(offset, pixels) };
   }
 
-  /** As large as the file, for this compositor. */
+  /** The wl_shm_pool on this compositor, as large as the file is now. */
   wlPool(compositor: Compositor): WlShmPool {
     if (compositor !== this.#compositor || !this.#wlPool) {
       this.#wlPool = compositor.shm.createPool(this.#fd, this.#size);

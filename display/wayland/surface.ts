@@ -7,11 +7,11 @@ import type { WlBuffer, WlSurface, WpLinuxDrmSyncobjSurfaceV1 } from './client/i
 import type { Compositor } from './compositor.ts';
 import type { BufferPoints, ExplicitSync } from './explicit-sync.ts';
 
-/** A compositor that has been shown nothing new for this long has had time to release what it showed before. */
+/** After the last commit, the compositor has this long to release what that replaced. */
 const TAKEN_BACK_AFTER_MS = 1000;
 /** As a width and height of damage: the whole surface, whatever its size. */
 const EVERYWHERE = 2 ** 31 - 1;
-/** wl_surface.damage_buffer, which takes buffer coordinates. */
+/** Version of wl_surface with damage_buffer, which takes buffer coordinates. */
 const DAMAGE_BUFFER_SINCE = 4;
 
 export interface SurfaceOptions {
@@ -92,13 +92,16 @@ export class Surface implements Disposable {
     this.wl.commit();
   }
 
-  /** Nobody can see the surface: a compositor may not release what it does not draw, and the guest must not wait for it. Release points signal regardless. */
+  /**
+   * Nobody can see the surface: a compositor may not release what it does not draw, and the guest
+   * must not wait for it. Release points signal regardless.
+   */
   hidden(): void {
     this.#takeBackReplaced(true);
   }
 
-  /** The same, and nothing can replace the buffer that is shown: it is unlocked too. */
-  hiddenForNow(): void {
+  /** The same while the next commit must wait: the buffer that is shown is unlocked too. */
+  hiddenWhileWaiting(): void {
     this.#takeBackAll(true);
   }
 
@@ -225,7 +228,10 @@ export abstract class SurfaceBuffer implements Disposable {
   /** Frees the memory: it is disposed, and nothing reads it. */
   protected abstract free(): void;
 
-  /** The points of its commits on the compositor that has `sync`; null: it is synchronised implicitly. SysError EMFILE, ENOMEM. */
+  /**
+   * The points of its commits on the compositor that has `sync`; null: it is synchronised
+   * implicitly. SysError EMFILE, ENOMEM.
+   */
   abstract points(sync: ExplicitSync): BufferPoints | null;
 
   /** Something shows it, or is about to. */
@@ -257,7 +263,10 @@ export abstract class SurfaceBuffer implements Disposable {
     this.#onUnlocked(this);
   }
 
-  /** For `Surface.attach`. Null: not yet (`surface.ready` follows), or never. A buffer is used either on opaque surfaces or on others. */
+  /**
+   * For `Surface.attach`. Null: not yet (`surface.ready` follows), or never. A buffer is used
+   * either on opaque surfaces or on others.
+   */
   wlBuffer(surface: Surface): WlBuffer | null {
     const { compositor } = surface;
     this.#surface = surface;

@@ -13,9 +13,9 @@ import { Surface } from './surface.ts';
 
 const APP_ID = 'scanout-bridge';
 const MIN_SIDE = 64;
-/** A drag has settled when the window had its size this long. */
+/** A window that keeps its size this long is no longer being dragged. */
 const SETTLED_AFTER_MS = 200;
-/** In these the size is the compositor's decision. */
+/** The states in which the compositor decides the window's size. */
 const FIXED_STATES: ReadonlySet<number> = new Set([
   ...[XdgToplevelState.maximized, XdgToplevelState.fullscreen],
   ...[XdgToplevelState.tiled_left, XdgToplevelState.tiled_right, XdgToplevelState.tiled_top, XdgToplevelState.tiled_bottom],
@@ -26,17 +26,17 @@ export interface WindowOptions {
   readonly fullscreen: boolean;
   /** Screen pixels per guest pixel. */
   readonly zoom: number;
-  /** Frames may be shown before the vertical blank. */
+  /** Allows the compositor to show frames before the vertical blank. */
   readonly tearing: boolean;
 }
 
-/** What happens to a window. */
+/** Events of a window. */
 export interface WindowListener {
-  /** It may show pictures, from the first call on; what it shows must be committed again. */
+  /** The compositor has configured it: from the first call on it may show pictures. Commit the newest again. */
   configured(): void;
-  /** A wl_buffer that was missing when its picture was committed has been created. */
+  /** The wl_buffer that `picture.attach` was missing has been created. */
   bufferReady(): void;
-  /** The user made it this large, in guest pixels; a guest that can be told should follow. */
+  /** The user has resized it: a guest's picture of this size, in guest pixels, would fill it. */
   resized(picture: Size): void;
   refreshChanged(refreshMhz: number): void;
   /** `placement` changed. */
@@ -47,10 +47,10 @@ export interface WindowListener {
 }
 
 /**
- * A window: a black surface of its size, and the guest's picture on a surface above, so that
- * a picture of another shape lies in the middle of whatever size the compositor insists on. All
- * input goes to the black one; `placement` says where on it the picture is. Without a decoration
- * protocol it has no frame: compositors move and close such windows by key and by task list.
+ * A window: a black surface of the window's size, with the guest's picture on a subsurface above it.
+ * So a picture of another shape is letterboxed in whatever size the compositor insists on. All input
+ * goes to the black surface; `placement` says where the picture lies on it. Without a decoration
+ * protocol the window has no frame: compositors move and close such windows by key or task list.
  */
 export class Window implements Disposable {
   /** Shows the guest's picture. Committed by `commitPicture`. */
@@ -70,7 +70,10 @@ export class Window implements Disposable {
   readonly #viewport: WpViewport | null;
   readonly #hostScale: HostScale;
   #settling: NodeJS.Timeout | null = null;
-  /** What the compositor wishes, 0 is our choice; told by the next xdg_surface.configure. */
+  /**
+   * From the newest xdg_toplevel.configure, to be applied at the next xdg_surface.configure; 0
+   * leaves the choice to the window.
+   */
   #wished = { width: 0, height: 0 };
   #bounds = { width: 0, height: 0 };
   #isFloating = true;
@@ -78,18 +81,18 @@ export class Window implements Disposable {
   #serial: number | null = null;
   #isConfigured = false;
   #size: Size = { width: 0, height: 0 };
-  /** To return to from full screen. */
+  /** The size to return to from full screen or a maximised state. */
   #floatingSize: Size | null = null;
   readonly #source = new MutableRect();
-  /** The host scale the window was laid out for. */
+  /** The host scale that the window was laid out for. */
   #scaled = 1;
-  /** The picture lies elsewhere, or the window has another size, than was committed last. */
+  /** The place of the picture or the size of the window has changed since the last commit. */
   #isMoved = true;
-  /** The title says how to grab. */
+  /** The title names the grab shortcut. */
   #showsShortcut = false;
   #isDisposed = false;
 
-  /** `canvas` is the guest's picture, or what it is likely to be. */
+  /** `canvas` is the size of the guest's picture, or a guess while there is none. */
   constructor(compositor: Compositor, canvas: Size, options: WindowOptions, listener: WindowListener) {
     this.#compositor = compositor;
     this.#options = options;
@@ -110,17 +113,17 @@ export class Window implements Disposable {
     this.surface.commit();
   }
 
-  /** The compositor has said how large it is: it may show something. */
+  /** The compositor has configured it: it may show pictures. */
   get isConfigured(): boolean {
     return this.#isConfigured;
   }
 
-  /** Where all input goes. */
+  /** The black surface, which gets all input. */
   get surface(): WlSurface {
     return this.#backdrop.surface.wl;
   }
 
-  /** What people do at the window goes to `listener`, until `detachInput`. */
+  /** Sends what people do at the window to `listener.input`, until `detachInput`. */
   attachInput({ scanout, input }: ScreenListener): void {
     const { seats } = this.#compositor;
     const { placement, canvas } = this;
@@ -136,7 +139,7 @@ export class Window implements Disposable {
     if (input && seats.canGrab) this.#showShortcut(false);
   }
 
-  /** What is held down at the window is released. Before the window is disposed. */
+  /** Releases what is held down at the window. To be called before the window is disposed. */
   detachInput(): void {
     this.#compositor.seats.detach(this.surface);
     if (this.#showsShortcut) this.#setTitle(this.#options.title);
@@ -152,14 +155,17 @@ export class Window implements Disposable {
     this.#isMoved = true;
   }
 
-  /** The part of the attached buffer that is the picture. Only where there are viewports. */
+  /**
+   * The part of the buffer that is the picture, from the next commit on. Does nothing on a
+   * compositor without viewports.
+   */
   setSource(source: Rect): void {
     if (sameRect(source, this.#source)) return;
     this.#source.copy(source);
     this.#viewport?.setSource(source.x, source.y, source.width, source.height);
   }
 
-  /** Commits the picture surface, and with it the window, if the picture lies elsewhere on it than before. */
+  /** Commits the picture, and in the same step the window if the picture's place on it has changed. */
   commitPicture(): void {
     if (!this.#isMoved) {
       this.picture.commit();
@@ -184,7 +190,7 @@ export class Window implements Disposable {
     this.#setTitle(`${this.#options.title} — ${GRAB_SHORTCUT} to ${isGrabbed ? 'release' : 'grab'}`);
   }
 
-  /** Input may be detached, and a grab end, when the connection is gone already. */
+  /** Does nothing once the connection is lost, which is when input is detached and grabs end too. */
   #setTitle(title: string): void {
     if (!this.#toplevel.isDestroyed) this.#toplevel.setTitle(title);
   }
@@ -231,7 +237,7 @@ export class Window implements Disposable {
     }
   }
 
-  /** Once for all that came together: a storm of them costs one answer. */
+  /** Answers all configures that arrive together once, however many there are. */
   #configureSoon(serial: number): void {
     if (this.#serial === null) queueMicrotask(() => this.#configure());
     this.#serial = serial;
@@ -256,12 +262,12 @@ export class Window implements Disposable {
     else this.surface.commit();
   }
 
-  /** Tells the owner once the size stays. */
+  /** Reports the size once it has settled. */
   #settle(): void {
     if (this.#settling) clearTimeout(this.#settling);
     this.#settling = setTimeout(() => {
       this.#settling = null;
-      // The end of the drag is told, by a configure without that state.
+      // A drag ends with a configure without this state.
       if (this.#isResizing) this.#settle();
       else this.#settled();
     }, SETTLED_AFTER_MS);
@@ -282,14 +288,14 @@ export class Window implements Disposable {
     this.commitPicture();
   }
 
-  /** The window that shows the picture as it is, if it may. */
+  /** The size at which the window shows the picture unscaled, within the bounds of the compositor. */
   #natural(): Size {
     const { width, height } = this.canvas;
     if (this.#viewport) return within(windowFor(this.canvas, this.#scaling), this.#bounds);
     return { width: width / this.#bufferScale, height: height / this.#bufferScale };
   }
 
-  /** Without viewports the picture can be shown at whole scales only, if its size allows. */
+  /** For compositors without viewports, which scale by whole numbers that divide the picture's size. */
   get #bufferScale(): number {
     const scale = this.#compositor.surfaces.version >= 3 ? this.#scaled : 1;
     return this.canvas.width % scale === 0 && this.canvas.height % scale === 0 ? scale : 1;
@@ -314,7 +320,10 @@ export class Window implements Disposable {
   }
 }
 
-/** A window's own surface, which is black: one pixel that is drawn large or, without viewports, as many as it takes. */
+/**
+ * A window's own surface, black: one pixel scaled up or, on a compositor without viewports, a
+ * buffer of the window's size.
+ */
 class Backdrop implements Disposable {
   readonly surface: Surface;
   readonly #viewport: WpViewport | null;
@@ -355,10 +364,10 @@ class Backdrop implements Disposable {
   }
 }
 
-/** wp_fractional_scale_v1 counts in these. */
+/** wp_fractional_scale_v1 sends the scale in 120ths. */
 const SCALE_UNITS = 120;
 
-/** Where a window is: its scale and refresh, by whatever the compositor tells of them. */
+/** Scale and refresh rate of the monitors a window is on, from whichever protocol the compositor has for that. */
 class HostScale implements Disposable {
   readonly #compositor: Compositor;
   readonly #entered = new Set<WlOutput>();
@@ -395,7 +404,7 @@ class HostScale implements Disposable {
     this.#undo.push(compositor.monitors.onChange(onChange));
   }
 
-  /** Screen pixels per logical pixel, the largest of the screens the window is on. */
+  /** Screen pixels per logical pixel: the largest among the monitors the window is on. */
   get value(): number {
     if (this.#fractional > 0) return this.#fractional;
     if (this.#preferred > 0) return this.#preferred;
@@ -423,11 +432,14 @@ class HostScale implements Disposable {
 export interface Scaling {
   /** Screen pixels per logical pixel, fractions allowed. */
   readonly hostScale: number;
-  /** Screen pixels per guest pixel that the user wants. */
+  /** Screen pixels per guest pixel, as the user chose. */
   readonly zoom: number;
 }
 
-/** The window that shows `picture` as large as the user wants it: at zoom 1 each guest pixel is one of the screen's. */
+/**
+ * The window size, in logical pixels, at which `picture` has the user's zoom: at zoom 1 each guest
+ * pixel is one screen pixel.
+ */
 export function windowFor(picture: Size, { hostScale, zoom }: Scaling): Size {
   return {
     width: Math.max(1, Math.round((picture.width * zoom) / hostScale)),
@@ -435,7 +447,7 @@ export function windowFor(picture: Size, { hostScale, zoom }: Scaling): Size {
   };
 }
 
-/** The picture that fills `window` as large as the user wants it. Undoes `windowFor`. */
+/** The picture size, in guest pixels, that fills `window` at the user's zoom. The inverse of `windowFor`. */
 export function pictureFor(window: Size, { hostScale, zoom }: Scaling): Size {
   return {
     width: Math.max(1, Math.round((window.width * hostScale) / zoom)),
@@ -443,16 +455,16 @@ export function pictureFor(window: Size, { hostScale, zoom }: Scaling): Size {
   };
 }
 
-/** Cut to `bounds` with its aspect kept; a bound of 0 is none. */
+/** Shrinks `size` into `bounds`, keeping its aspect ratio; a bound of 0 does not limit it. */
 export function within(size: Size, bounds: Size): Size {
   const factor = Math.min(1, bounds.width > 0 ? bounds.width / size.width : 1, bounds.height > 0 ? bounds.height / size.height : 1);
   return { width: Math.max(1, Math.floor(size.width * factor)), height: Math.max(1, Math.floor(size.height * factor)) };
 }
 
-/** As large as the window allows, aspect kept, in the middle. */
+/** Centres `picture` in `window`, as large as its aspect ratio allows. */
 export function fit(picture: Size, window: Size, into: MutableRect): void {
   const factor = Math.min(window.width / picture.width, window.height / picture.height);
-  // A window made for the picture has its aspect but for the rounding: then it is filled.
+  // A window that was sized for the picture differs by a pixel of rounding; then the picture fills it.
   const width = Math.round(picture.width * factor);
   const height = Math.round(picture.height * factor);
   into.width = Math.abs(width - window.width) <= 1 ? window.width : Math.max(1, width);
@@ -461,7 +473,7 @@ export function fit(picture: Size, window: Size, into: MutableRect): void {
   into.y = Math.floor((window.height - into.height) / 2);
 }
 
-/** Unscaled in the middle, for compositors that cannot scale; may reach beyond the window. */
+/** Centres `picture` in `window` unscaled, for compositors that cannot scale it; it may reach beyond the window. */
 export function centre(picture: Size, window: Size, bufferScale: number, into: MutableRect): void {
   into.width = picture.width / bufferScale;
   into.height = picture.height / bufferScale;

@@ -8,43 +8,50 @@ export interface Point {
   y: number;
 }
 
-/** What the window of a surface is to the seats. */
+/** What a window tells the seats, and what they tell it. */
 export interface SeatTarget {
-  /** The picture that positions are in. */
+  /** Positions are in pixels of this scanout's picture. */
   readonly scanout: ScanoutId;
-  /** Null if the guest has no input devices: it gets nothing, and only its cursor is shown. */
+  /** Null if the guest has no input devices: then only its cursor is shown. */
   readonly input: InputSink | null;
-  /** Converts a place on the surface, in its own units, to pixels of the guest's picture, which it may be outside of. */
+  /**
+   * Converts a position on the surface, in its own units, to pixels of the guest's picture. It may
+   * be outside the picture.
+   */
   toGuest(x: number, y: number, out: Point): void;
-  /** A seat holds pointer and keyboard in this window, or does not any more: time to show how to get out. */
+  /**
+   * A seat's pointer and keyboard are held in this window from now on, or are free again. The
+   * window should show how to change that.
+   */
   grabChanged(isGrabbed: boolean): void;
 }
 
-/** A guest's cursor as the image of pointers over a window. The caller's, who attaches buffers to the surface and commits them. */
+/** The image of pointers over a window. The caller owns the surface, attaches buffers to it and commits them. */
 export interface CursorImage {
   readonly surface: WlSurface;
-  /** The point of the image that points, in the surface's units. */
+  /** In the surface's units. */
   readonly hotspotX: number;
   readonly hotspotY: number;
 }
 
-/** A window's surface that seats may be at. */
+/** A window's surface while it is attached to the seats. */
 export interface AttachedSurface {
   readonly surface: WlSurface;
   readonly target: SeatTarget;
-  /** Null if the target has no input. */
+  /** Shared by all windows of the guest; null if the target has no input. */
   readonly input: SharedInput | null;
   /** Null while the guest hides its cursor. */
   cursor: CursorImage | null;
-  /** The guest has said what its cursor is; until then pointers look as the compositor likes. */
+  /** The guest has set its cursor. Until then pointers have the compositor's default image. */
   isCursorSet: boolean;
-  /** Where the guest's cursor points, in units of `surface`. */
+  /** Position of the guest's cursor, in units of `surface`. */
   cursorX: number;
   cursorY: number;
 }
 
-/** By surface, which in events is null once it is destroyed. */
+/** By surface. */
 export class AttachedSurfaces extends Map<WlSurface, AttachedSurface> {
+  /** `surface` is that of an event: null if it was destroyed before the event arrived. */
   find(surface: WlSurface | null): AttachedSurface | null {
     return surface === null ? null : (this.get(surface) ?? null);
   }

@@ -6,7 +6,7 @@ import {
   type WaylandDisplay,
 } from '../client/index.ts';
 
-/** What seats use of a compositor; null is what it does not offer. */
+/** The globals that seats use; null if the compositor does not offer them. */
 export interface SeatGlobals {
   readonly cursorShapes: WpCursorShapeManagerV1 | null;
   readonly constraints: ZwpPointerConstraintsV1 | null;

@@ -3,13 +3,13 @@ import { type OrLater, type WlKeyboard, WlKeyboardKeyState, type WlSurface } fro
 import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
 import type { Holder } from './shared-input.ts';
 
-/** Holds pointer and keyboard in a window, and lets go again. G is where keyboards of the United States have it. */
+/** Holds pointer and keyboard in the window, and frees them again. G is the key that is G on a US keyboard. */
 export const GRAB_SHORTCUT = 'Ctrl+Alt+G';
 
 const CTRL = 0x03;
 const ALT = 0x0c;
 
-/** The keys that change what others mean, in the order of their bits. */
+/** The modifier keys, in the order of their bits. */
 const MODIFIERS = [KEY.LEFTCTRL, KEY.RIGHTCTRL, KEY.LEFTALT, KEY.RIGHTALT, KEY.LEFTSHIFT, KEY.RIGHTSHIFT, KEY.LEFTMETA, KEY.RIGHTMETA];
 const MODIFIER_BITS = new Uint8Array(KEY.RIGHTMETA + 1);
 MODIFIERS.forEach((code, bit) => {
@@ -17,29 +17,29 @@ MODIFIERS.forEach((code, bit) => {
 });
 
 export interface KeyboardOptions {
-  /** It, for the keys it holds down. */
+  /** Identifies the keyboard among the devices that hold keys down. */
   readonly holder: Holder;
-  /** GRAB_SHORTCUT was pressed; false if there is nothing it can do, and the guest gets the key. */
+  /** GRAB_SHORTCUT was pressed. Returns false if the compositor can grab nothing: then the guest gets the key. */
   readonly onShortcut: (at: AttachedSurface) => boolean;
-  /** The focus went, or the keyboard. */
+  /** The keyboard has left the window. */
   readonly onLeft: () => void;
 }
 
 /**
- * A seat's keyboard: keys go to the guest of the window in focus, by the kernel's codes. The
- * keymap is the guest's own matter, as is repeating.
+ * A seat's keyboard. Sends keys to the guest of the window in focus, as the kernel's codes: the guest
+ * has its own keymap and repeats keys itself.
  */
 export class Keyboard implements Disposable {
   readonly #keyboard: WlKeyboard;
   readonly #surfaces: AttachedSurfaces;
   readonly #options: KeyboardOptions;
-  /** Bits of those that are down, whether the guest was told or not. */
+  /** Bits of the modifiers that are down, whether the guest has been told or not. */
   #modifiers = 0;
-  /** Of this client, attached or not. */
+  /** The surface in focus, attached or not. */
   #surface: WlSurface | null = null;
   #focus: AttachedSurface | null = null;
 
-  /** `keyboard` is disposed with this. */
+  /** Owns `keyboard`. */
   constructor(keyboard: WlKeyboard, surfaces: AttachedSurfaces, options: KeyboardOptions) {
     this.#keyboard = keyboard;
     this.#surfaces = surfaces;
@@ -51,7 +51,7 @@ export class Keyboard implements Disposable {
     };
   }
 
-  /** The keyboard may be there already. */
+  /** A surface has been attached, which may have the focus already. */
   attached(at: AttachedSurface): void {
     if (this.#surface === at.surface) this.#focusOn(at);
   }
@@ -60,7 +60,7 @@ export class Keyboard implements Disposable {
     if (this.#focus === at) this.#unfocus();
   }
 
-  /** All go up in the guest, and stay there until they are pressed again. */
+  /** Releases all keys in the guest. They stay up until they are pressed again. */
   releaseAll(): void {
     const input = this.#focus?.input;
     if (!input) return;
@@ -87,7 +87,10 @@ export class Keyboard implements Disposable {
     this.#modifiers = 0;
   }
 
-  /** Of the keys that are down already, the guest gets modifiers only: the rest was pressed elsewhere, to get here. */
+  /**
+   * Of the keys that are down already the guest gets the modifiers only: the others were pressed
+   * for another window.
+   */
   #focusOn(at: AttachedSurface): void {
     this.#focus = at;
     const { input } = at;
@@ -106,7 +109,7 @@ export class Keyboard implements Disposable {
   }
 
   #key(code: number, state: OrLater<WlKeyboardKeyState>): void {
-    // Not the compositor's own repeats, which version 10 brings.
+    // Ignores the repeats that compositors send since version 10.
     if (state !== WlKeyboardKeyState.pressed && state !== WlKeyboardKeyState.released) return;
     const isDown = state === WlKeyboardKeyState.pressed;
     const bit = MODIFIER_BITS[code] ?? 0;

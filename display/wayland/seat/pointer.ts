@@ -17,19 +17,22 @@ import type { Holder } from './shared-input.ts';
 
 const FRAMES_SINCE = 5;
 const V120_PER_NOTCH = 120;
-/** Where only a distance is told, as by touchpads: what Weston and Mutter send for a notch. */
+/**
+ * The distance that Weston and Mutter send for one notch; converts devices that send distances
+ * only, such as touchpads.
+ */
 const UNITS_PER_NOTCH = 10;
 
 export interface PointerOptions {
-  /** It, for the buttons it holds down. */
+  /** Identifies the pointer among the devices that hold buttons down. */
   readonly holder: Holder;
-  /** The compositor has ended a lock that was asked for by `lock`. */
+  /** The compositor has ended the lock that `lock` requested. */
   readonly onUnlocked: () => void;
 }
 
 /**
- * A seat's pointer. Over a window of ours it has the guest's cursor as its image, and moves the
- * guest's pointer to the same place, or by the same distance while it is locked.
+ * A seat's pointer. Over an attached window its image is the guest's cursor, and it moves the guest's
+ * pointer: to the same position, or by the same distance while it is locked.
  */
 export class Pointer implements Disposable {
   readonly #pointer: WlPointer;
@@ -38,23 +41,23 @@ export class Pointer implements Disposable {
   readonly #holder: Holder;
   readonly #onUnlocked: () => void;
   readonly #shape: WpCursorShapeDeviceV1 | null;
-  /** Without frames each event is one. */
+  /** Before version 5 each event is a frame of its own. */
   readonly #hasFrames: boolean;
   readonly #vertical = new Wheel();
   readonly #horizontal = new Wheel();
   readonly #guestPoint: Point = { x: 0, y: 0 };
-  /** Of this client, attached or not. */
+  /** The surface it is over, attached or not. */
   #surface: WlSurface | null = null;
   #over: AttachedSurface | null = null;
-  /** Of the enter event seen last, of any surface: other serials do not change the image. */
+  /** Of the last enter event of any surface: set_cursor with another serial has no effect. */
   #serial = 0;
-  /** On the surface it is over, in that one's units. */
+  /** Position on that surface, in its units. */
   #x = 0;
   #y = 0;
-  /** `isActive` once the compositor agrees, which may wait for the pointer to be there. */
+  /** `isActive` once the compositor has locked the pointer, which may be when it comes to the surface. */
   #lock: { readonly locked: ZwpLockedPointerV1; readonly relative: ZwpRelativePointerV1; isActive: boolean } | null = null;
 
-  /** `pointer` is disposed with this. */
+  /** Owns `pointer`. */
   constructor(pointer: WlPointer, surfaces: AttachedSurfaces, globals: SeatGlobals, { holder, onUnlocked }: PointerOptions) {
     this.#pointer = pointer;
     this.#surfaces = surfaces;
@@ -85,7 +88,10 @@ export class Pointer implements Disposable {
     };
   }
 
-  /** Asks to hold the pointer in a window; false if the compositor has no such thing. Not twice before `unlock`. */
+  /**
+   * Requests to hold the pointer in a window; false if the compositor cannot. `unlock` must come
+   * before the next call.
+   */
   lock(at: AttachedSurface): boolean {
     const { constraints, relativePointers } = this.#globals;
     if (!constraints || !relativePointers) return false;
@@ -99,7 +105,7 @@ export class Pointer implements Disposable {
       },
       unlocked: () => this.#onUnlocked(),
     };
-    // The motion before the host's acceleration: the guest has its own.
+    // The unaccelerated motion, because the guest applies its own acceleration.
     relative.listener = {
       relativeMotion: (_timeHigh, _timeLow, _dx, _dy, dx, dy) => {
         if (lock.isActive) this.#movedBy(dx, dy);
@@ -115,7 +121,7 @@ export class Pointer implements Disposable {
     this.#placeCursor();
   }
 
-  /** Another image or none: shown if the pointer is over this window. */
+  /** The cursor of this window has another image, or none. */
   cursorChanged(at: AttachedSurface): void {
     if (this.#over === at) this.#showCursor();
   }
@@ -124,7 +130,7 @@ export class Pointer implements Disposable {
     if (this.#over === at && this.#lock?.isActive) this.#placeCursor();
   }
 
-  /** The pointer may be there already. */
+  /** A surface has been attached, which the pointer may be over already. */
   attached(at: AttachedSurface): void {
     if (this.#surface !== at.surface) return;
     this.#over = at;
@@ -182,7 +188,7 @@ export class Pointer implements Disposable {
     over.input.movedTo(over.target.scanout, point.x, point.y);
   }
 
-  /** wl_pointer.frame may not follow it. */
+  /** From wp_relative_pointer, whose events may come without wl_pointer.frame. */
   #movedBy(dx: number, dy: number): void {
     const input = this.#over?.input;
     if (!input) return;
@@ -223,16 +229,16 @@ export class Pointer implements Disposable {
       return;
     }
     this.#placeCursor();
-    // An image that was no pointer's for a while may need a commit to be seen again.
+    // Some compositors show an image that no pointer had for a while only after a commit.
     at.cursor?.surface.commit();
   }
 
-  /** A surface may be detached when the connection is gone already. */
+  /** Does nothing once the connection is lost, which is when surfaces are detached too. */
   #showDefault(): void {
     if (!this.#pointer.isDestroyed) this.#shape?.setShape(this.#serial, WpCursorShapeDeviceV1Shape.default);
   }
 
-  /** Where the pointer is, or where the guest's cursor is while the pointer itself stands still. */
+  /** Shows the image at the pointer or, while the pointer is locked, at the guest's cursor. */
   #placeCursor(): void {
     const at = this.#over;
     if (!at?.isCursorSet) return;
@@ -245,13 +251,14 @@ export class Pointer implements Disposable {
 }
 
 /**
- * One axis of a pointer. A frame tells a distance and, for wheels that have notches, these as well
- * (wl_pointer.axis_value120, before version 8 axis_discrete), in any order: notches count then.
+ * One axis of a pointer. A frame brings a distance and, for wheels with notches, also their number
+ * (wl_pointer.axis_value120, before version 8 axis_discrete), in any order. If there are notches, the
+ * distance is ignored.
  */
 class Wheel {
   #distance = 0;
   #v120 = 0;
-  /** Of a v120 that the guest has not got, from distances. */
+  /** What distances came to below one v120, which the guest has not got. */
   #fraction = 0;
 
   moved(distance: number): void {
@@ -266,7 +273,7 @@ class Wheel {
     this.#v120 += notches * V120_PER_NOTCH;
   }
 
-  /** A motion that begins later does not go on with this one's fraction. */
+  /** The next motion starts without the fraction that is left of this one. */
   stopped(): void {
     this.#fraction = 0;
   }
@@ -277,7 +284,7 @@ class Wheel {
     this.#fraction = 0;
   }
 
-  /** Whole 120ths of a notch that the frame has come to. */
+  /** Takes the whole 120ths of a notch of the frame. */
   take(): number {
     let v120 = this.#v120;
     if (v120 === 0) {

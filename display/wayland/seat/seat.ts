@@ -6,9 +6,9 @@ import { Pointer } from './pointer.ts';
 import { keyboardOf, pointerOf } from './shared-input.ts';
 import { Touch } from './touch.ts';
 
-/** One seat of the host: its devices as they come and go, and the grab, which holds them in one window. */
+/** A wl_seat: its devices as they come and go, and the grab, which holds pointer and keyboard in one window. */
 export class WaylandSeat implements Disposable {
-  /** Below MAX_SEATS, different from the others'. */
+  /** Below MAX_SEATS, and unique among the seats. */
   readonly index: number;
   readonly #seat: WlSeat;
   readonly #surfaces: AttachedSurfaces;
@@ -19,7 +19,7 @@ export class WaylandSeat implements Disposable {
   #grabbed: AttachedSurface | null = null;
   #inhibitor: ZwpKeyboardShortcutsInhibitorV1 | null = null;
 
-  /** `seat` is disposed with this. */
+  /** Owns `seat`. */
   constructor(seat: WlSeat, index: number, surfaces: AttachedSurfaces, globals: SeatGlobals) {
     this.#seat = seat;
     this.index = index;
@@ -32,7 +32,7 @@ export class WaylandSeat implements Disposable {
     return this.#pointer;
   }
 
-  /** Keys that are down while that changes go up in the guest: who knows whether their release will come. */
+  /** Releases the keys that are down, because the events of their release may go elsewhere. */
   #toggleGrab(at: AttachedSurface): boolean {
     if (this.#grabbed) {
       this.#keyboard!.releaseAll();
@@ -42,7 +42,7 @@ export class WaylandSeat implements Disposable {
     const isLocking = this.#pointer?.lock(at) ?? false;
     this.#inhibitor = this.#globals.inhibitors?.inhibitShortcuts(at.surface, this.#seat) ?? null;
     if (!isLocking && !this.#inhibitor) return false;
-    // Someone has asked the compositor for its shortcuts back.
+    // The user has asked the compositor for its shortcuts back.
     if (this.#inhibitor) this.#inhibitor.listener = { inactive: () => this.#endGrab() };
     this.#keyboard!.releaseAll();
     this.#grabbed = at;
@@ -56,7 +56,7 @@ export class WaylandSeat implements Disposable {
   }
 
   detached(at: AttachedSurface): void {
-    // The grab, which is where the keyboard is, ends with that.
+    // Ends the grab too, which is where the keyboard is.
     this.#keyboard?.detached(at);
     this.#pointer?.detached(at);
     this.#touch?.detached(at);

@@ -5,26 +5,26 @@ import { type SeatGlobals, bindSeatGlobals, disposeSeatGlobals } from './globals
 import { WaylandSeat } from './seat.ts';
 import { MAX_SEATS, SharedInput } from './shared-input.ts';
 
-/** Wheels tell parts of a notch since version 8; what is newer than our tables is not asked for. */
+/** Since version 8 wheels send parts of a notch; version 10 is not in the bindings. */
 const SEAT_VERSION = 9;
 
 /**
- * All seats of a compositor, at the windows that were attached: what people do there goes to the
- * window's guest, and their pointers there have the guest's cursor.
+ * All seats of a compositor. What people do at an attached window goes to the window's guest, and
+ * their pointers over it have the guest's cursor.
  *
  *     using seats = new WaylandSeats(display);
  *     seats.attach(surface, { scanout, input, toGuest, grabChanged });
  *     seats.setCursor(surface, image);
  *
- * Dispose it before the display or when that has closed: what is down goes up in the guest.
+ * To be disposed before the display, or when that has closed: releases what is held down.
  */
 export class WaylandSeats implements Disposable {
   readonly #display: WaylandDisplay;
   readonly #globals: SeatGlobals;
   readonly #surfaces = new AttachedSurfaces();
-  /** One for all windows of a guest. */
+  /** One for all windows of a guest, by its sink. */
   readonly #inputs = new WeakMap<InputSink, SharedInput>();
-  /** By name of the global. */
+  /** By the name of their global. */
   readonly #seats = new Map<number, WaylandSeat>();
   readonly #stopListening: (() => void)[];
 
@@ -41,13 +41,16 @@ export class WaylandSeats implements Disposable {
     ];
   }
 
-  /** The compositor can hold pointers in a window, or leave its own shortcuts to it. */
+  /** The compositor can hold pointers in a window, or pass its own shortcuts on to it. */
   get canGrab(): boolean {
     const { constraints, relativePointers, inhibitors } = this.#globals;
     return (constraints !== null && relativePointers !== null) || inhibitors !== null;
   }
 
-  /** Until `detach`, which must come before the surface's end. Pointers and keyboards that are at the surface already count from now on. */
+  /**
+   * Attaches a surface until `detach`, which must come before the surface is destroyed. Pointers
+   * and keyboards that are at the surface already count at once.
+   */
   attach(surface: WlSurface, target: SeatTarget): void {
     this.detach(surface);
     const input = target.input && this.#share(target.input);
@@ -56,7 +59,7 @@ export class WaylandSeats implements Disposable {
     for (const seat of this.#seats.values()) seat.attached(at);
   }
 
-  /** What is down at the surface goes up in the guest. */
+  /** Releases what is held down at the surface; what is held down at other surfaces stays. */
   detach(surface: WlSurface): void {
     const at = this.#surfaces.find(surface);
     if (!at) return;
@@ -64,7 +67,10 @@ export class WaylandSeats implements Disposable {
     for (const seat of this.#seats.values()) seat.detached(at);
   }
 
-  /** Null hides it. Until the first call pointers look as the compositor likes. Call it again when the scale changes. */
+  /**
+   * Sets the image of pointers over the surface; null hides them. Until the first call they have
+   * the compositor's default image.
+   */
   setCursor(surface: WlSurface, image: CursorImage | null): void {
     const at = this.#surfaces.get(surface)!;
     at.cursor = image;
@@ -72,7 +78,10 @@ export class WaylandSeats implements Disposable {
     for (const { pointer } of this.#seats.values()) pointer?.cursorChanged(at);
   }
 
-  /** Where the guest's cursor points, in the surface's units: seen only where a pointer is locked and the guest's is not at its place. */
+  /**
+   * The position of the guest's cursor, in the surface's units. It matters while a pointer is
+   * locked: then its image is there.
+   */
   moveCursor(surface: WlSurface, x: number, y: number): void {
     const at = this.#surfaces.get(surface)!;
     at.cursorX = x;
@@ -95,7 +104,7 @@ export class WaylandSeats implements Disposable {
     if (seat) this.#seats.set(global.name, new WaylandSeat(seat, index, this.#surfaces, this.#globals));
   }
 
-  /** -1 when there are MAX_SEATS: more are not heard. */
+  /** -1 when there are MAX_SEATS: further seats are ignored. */
   #freeIndex(): number {
     const isUsed = new Array<boolean>(MAX_SEATS).fill(false);
     for (const { index } of this.#seats.values()) isUsed[index] = true;

@@ -2,10 +2,10 @@ import { KEY_CNT } from '../../../protocols/input-event-codes.ts';
 import type { InputSink, WheelAxis } from '../../../src/core/input.ts';
 import type { ScanoutId } from '../../../src/core/source.ts';
 
-/** Two holders each, of the 32 bits there are. */
+/** Each has two of the 32 bits of `Holder`. */
 export const MAX_SEATS = 16;
 
-/** A device of a seat that holds keys or buttons down, as a bit. */
+/** A keyboard or pointer that holds keys or buttons down, as one bit. */
 export type Holder = number & { readonly __brand: 'Holder' };
 
 /** `seat` is below MAX_SEATS. */
@@ -18,19 +18,19 @@ export function pointerOf(seat: number): Holder {
   return (2 << (2 * seat)) as Holder;
 }
 
-/** Of the guest's touchscreen. */
+/** Slots of the guest's touchscreen. */
 const SLOTS = 16;
-/** Given by `touchDown` when all slots are taken. */
+/** Returned by `touchDown` when all slots are taken. */
 export const NO_SLOT = -1;
 
 /**
- * The guest's one keyboard, pointer and touchscreen, between all seats of the host: a key is down
- * while any device holds it, and touches of different seats have different slots. What a device
- * repeats, releases without having pressed it, or has no code of the kernel's for is ignored.
+ * The guest's one keyboard, pointer and touchscreen, shared by all seats of the host. A key is down
+ * while any device holds it, and touches of different seats have different slots. Ignores keys that a
+ * device presses twice, releases without having pressed them, or whose code the kernel does not have.
  */
 export class SharedInput {
   readonly #sink: InputSink;
-  /** Of each key and button, which have different codes: the holders that have it down. */
+  /** For each key and button, by code: the devices that hold it down. */
   readonly #holders = new Uint32Array(KEY_CNT);
   /** Bit n: slot n is taken. */
   #slots = 0;
@@ -41,19 +41,19 @@ export class SharedInput {
   }
 
   key(holder: Holder, code: number, isDown: boolean): void {
-    if (this.#isNews(holder, code, isDown)) this.#begin().key(code, isDown);
+    if (this.#hold(holder, code, isDown)) this.#begin().key(code, isDown);
   }
 
   button(holder: Holder, code: number, isDown: boolean): void {
-    if (this.#isNews(holder, code, isDown)) this.#begin().button(code, isDown);
+    if (this.#hold(holder, code, isDown)) this.#begin().button(code, isDown);
   }
 
-  /** All keys that `holder`, a keyboard, has down. */
+  /** Releases all keys that `holder`, a keyboard, holds down. */
   releaseKeys(holder: Holder): void {
     for (let code = 0; code < KEY_CNT; code++) this.key(holder, code, false);
   }
 
-  /** All buttons that `holder`, a pointer, has down. */
+  /** Releases all buttons that `holder`, a pointer, holds down. */
   releaseButtons(holder: Holder): void {
     for (let code = 0; code < KEY_CNT; code++) this.button(holder, code, false);
   }
@@ -70,7 +70,7 @@ export class SharedInput {
     this.#begin().wheel(axis, v120);
   }
 
-  /** The slot, kept until `freeSlot`, or NO_SLOT. */
+  /** Returns the slot, which is taken until `freeSlot`, or NO_SLOT. */
   touchDown(scanout: ScanoutId, x: number, y: number): number {
     for (let slot = 0; slot < SLOTS; slot++) {
       if ((this.#slots & (1 << slot)) !== 0) continue;
@@ -89,12 +89,15 @@ export class SharedInput {
     this.#begin().touchUp(slot);
   }
 
-  /** Touches are down in slots besides these, given as bits. */
+  /** Touches are down in other slots than these, given as bits. */
   hasOtherTouches(slots: number): boolean {
     return (this.#slots & ~slots) !== 0;
   }
 
-  /** Those of other seats too, which keep their slots and are not heard until they end. */
+  /**
+   * Cancels all touches of the guest, those of other seats too: these keep their slots, but the
+   * guest ignores them until they end.
+   */
   touchCancelled(): void {
     this.#begin().touchCancelled();
   }
@@ -103,7 +106,7 @@ export class SharedInput {
     this.#slots &= ~(1 << slot);
   }
 
-  /** Ends the group if there is one. */
+  /** Ends the group of events, if there is one. */
   frame(): void {
     if (!this.#isFrameOpen) return;
     this.#isFrameOpen = false;
@@ -115,8 +118,8 @@ export class SharedInput {
     return this.#sink;
   }
 
-  /** The guest must hear of it: the first holder has `code` down now, or the last one has it no more. */
-  #isNews(holder: Holder, code: number, isDown: boolean): boolean {
+  /** True if the guest must be told: the first holder has pressed `code`, or the last one has released it. */
+  #hold(holder: Holder, code: number, isDown: boolean): boolean {
     if (code >= KEY_CNT) return false;
     const before = this.#holders[code]!;
     const after = (isDown ? before | holder : before & ~holder) >>> 0;

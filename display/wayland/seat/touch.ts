@@ -2,10 +2,10 @@ import type { WlSurface, WlTouch } from '../client/index.ts';
 import type { AttachedSurface, AttachedSurfaces, Point } from './attached-surface.ts';
 import { NO_SLOT, type SharedInput } from './shared-input.ts';
 
-/** Fingers heard at a time, as many as the guest's touchscreen has slots. */
+/** Touches at a time, as many as the guest's touchscreen has slots. */
 const MAX_TOUCHES = 16;
 
-/** Reused: `at` is null while there is none. */
+/** Reused; `at` is null while it is free. */
 interface TouchPoint {
   id: number;
   slot: number;
@@ -18,10 +18,10 @@ export class Touch implements Disposable {
   readonly #surfaces: AttachedSurfaces;
   readonly #points: readonly TouchPoint[] = Array.from({ length: MAX_TOUCHES }, () => ({ id: 0, slot: NO_SLOT, at: null }));
   readonly #guestPoint: Point = { x: 0, y: 0 };
-  /** Whose guest has heard something since the last frame. */
-  #heard: AttachedSurface | null = null;
+  /** The window whose guest was sent something since the last frame. */
+  #touched: AttachedSurface | null = null;
 
-  /** `touch` is disposed with this. */
+  /** Owns `touch`. */
   constructor(touch: WlTouch, surfaces: AttachedSurfaces) {
     this.#touch = touch;
     this.#surfaces = surfaces;
@@ -34,7 +34,10 @@ export class Touch implements Disposable {
     };
   }
 
-  /** The touches in that window end, those in others go on. */
+  /**
+   * Ends the touches in that window: cancels them, or lifts them if the guest has touches in other
+   * windows, which go on.
+   */
   detached(at: AttachedSurface): void {
     if (!at.input) return;
     let slots = 0;
@@ -56,7 +59,7 @@ export class Touch implements Disposable {
     const at = this.#surfaces.find(surface);
     const point = this.#points.find(isFree);
     if (!at?.input || !point) return;
-    this.#hears(at);
+    this.#setTouched(at);
     this.#map(at, x, y);
     const slot = at.input.touchDown(at.target.scanout, this.#guestPoint.x, this.#guestPoint.y);
     if (slot === NO_SLOT) return;
@@ -69,7 +72,7 @@ export class Touch implements Disposable {
     const point = this.#find(id);
     const at = point?.at;
     if (!at) return;
-    this.#hears(at);
+    this.#setTouched(at);
     this.#map(at, x, y);
     at.input!.touchMoved(at.target.scanout, point.slot, this.#guestPoint.x, this.#guestPoint.y);
   }
@@ -77,7 +80,7 @@ export class Touch implements Disposable {
   #up(id: number): void {
     const point = this.#find(id);
     if (!point?.at) return;
-    this.#hears(point.at);
+    this.#setTouched(point.at);
     point.at.input!.touchUp(point.slot);
     free(point);
   }
@@ -86,13 +89,13 @@ export class Touch implements Disposable {
     for (const point of this.#points) if (point.at === at) at.input!.touchUp(point.slot);
   }
 
-  /** Needs no frame. */
+  /** Cancels all touches. wl_touch.cancel comes without a frame. */
   #cancel(): void {
     let cancelled: SharedInput | null = null;
     for (const point of this.#points) {
       const { at } = point;
       if (!at) continue;
-      this.#hears(at);
+      this.#setTouched(at);
       if (at.input !== cancelled) at.input!.touchCancelled();
       cancelled = at.input;
       free(point);
@@ -101,13 +104,13 @@ export class Touch implements Disposable {
   }
 
   #frame(): void {
-    this.#heard?.input!.frame();
-    this.#heard = null;
+    this.#touched?.input!.frame();
+    this.#touched = null;
   }
 
-  #hears(at: AttachedSurface): void {
-    if (this.#heard && this.#heard.input !== at.input) this.#frame();
-    this.#heard = at;
+  #setTouched(at: AttachedSurface): void {
+    if (this.#touched && this.#touched.input !== at.input) this.#frame();
+    this.#touched = at;
   }
 
   #map(at: AttachedSurface, x: number, y: number): void {
