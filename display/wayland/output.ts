@@ -141,8 +141,8 @@ export class WaylandOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
     if (this.#isClosed) return;
+    if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
     if (this.#pacer.isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
     this.#isPresenting = true;
     try {
@@ -315,7 +315,11 @@ export class WaylandOutput implements Output {
     closed: () => {
       this.#isClosed = true;
       this.#disconnected();
-      this.#listener?.closed('its window was closed');
+      // Nothing may follow `closed`, not even the end of the frame in flight.
+      this.#pacer.abandon();
+      const listener = this.#listener;
+      this.#listener = null;
+      listener?.closed('its window was closed');
       this.#options.onClosed();
     },
   };

@@ -102,12 +102,17 @@ export class OutputRig implements Disposable {
   }
 
   /** The compositor ends, and another one takes its place; resolves when the window is there again. */
-  async restartHost(options: FakeHostOptions = {}): Promise<void> {
-    this.host[Symbol.dispose]();
-    this.host = new FakeHost(options);
-    this.host.server.listen(join(this.#directory, 'wayland'));
+  async restartHost(): Promise<void> {
+    this.replaceHost();
     await this.host.server.next('xdg_surface.ack_configure');
     await this.settle();
+  }
+
+  /** The same, without waiting for anything. */
+  replaceHost(): void {
+    this.host[Symbol.dispose]();
+    this.host = new FakeHost();
+    this.host.server.listen(join(this.#directory, 'wayland'));
   }
 
   /** The wl_buffer that the newest window shows as the guest's picture. */

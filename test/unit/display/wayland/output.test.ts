@@ -175,6 +175,22 @@ describe('WaylandOutput: attach', () => {
   });
 });
 
+test('WaylandOutput: nothing follows closed, with a frame in flight and another compositor', async () => {
+  rig = await OutputRig.open();
+  using a = rig.shadow('A');
+  using b = rig.shadow('B');
+  rig.present(a);
+  await rig.committed();
+  rig.host.toplevel.send('close');
+  await rig.host.server.next('xdg_toplevel.destroy');
+  expect(rig.heard.lines.at(-1)).toBe('closed');
+  const before = rig.heard.lines.length;
+  rig.present(b);
+  rig.replaceHost();
+  await vi.waitFor(() => rig.windows.roundtrip());
+  expect(rig.heard.lines.slice(before)).toEqual([]);
+});
+
 test('WaylandOutput: present throws while nothing is attached', async () => {
   rig = await OutputRig.open();
   rig.detach();
