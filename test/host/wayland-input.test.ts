@@ -1,4 +1,4 @@
-/** A guest in a window of a real compositor, sway, in front of which somebody types, points and grabs. */
+/** A guest in a window of sway, with virtual devices that type, point and grab. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
@@ -14,9 +14,9 @@ import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { SinkLog } from '../unit/display/wayland/sink-log.ts';
 import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
-/** Of the screen, which the window fills. */
+/** Size of the screen, which the window fills. */
 const [WIDTH, HEIGHT] = [640, 480];
-/** Of the guest: 640x400 in the middle, 40 from the top, two of the screen's pixels to one. */
+/** Size of the guest's picture: 640x400 on the screen, 40 from the top, two screen pixels per pixel. */
 const [GUEST_WIDTH, GUEST_HEIGHT] = [320, 200];
 const GREY = 0x808080;
 const RED = 0xff0000;
@@ -32,7 +32,7 @@ const missing = swayMissing();
 if (missing !== null && process.env['CI']) throw new Error(missing);
 if (missing !== null) console.warn(`skipped: ${missing}`);
 
-describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at scale %i', (scale) => {
+describe.skipIf(missing !== null).each([1, 2])('WaylandOutput: input on sway at scale %i', (scale) => {
   let fds: ReturnType<typeof openFds>;
   let sway: Sway;
   let windows: WaylandWindows;
@@ -53,7 +53,7 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}\nseat * pointer_constraint enable`);
     person = await VirtualInput.plug(sway.socket);
     windows = await WaylandWindows.open({ socket: sway.socket });
-    // Shown at once, as the command does: what enters a window that nobody listens to is not heard of later.
+    // Attached before the window is mapped, as the command does.
     output = windows.openOutputs(1)[0]!;
     bridge = new Bridge(guest, { zeroCopy: 'off', input: log });
     bridge.show(scanoutId(0), output);
@@ -72,7 +72,7 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     expect(openFds()).toEqual(fds);
   });
 
-  /** Resolves when the screen is so, by the compositor's own picture. */
+  /** Resolves when a screenshot by the compositor satisfies `isSo`. */
   const screen = (isSo: (at: (x: number, y: number) => number) => boolean) =>
     pictureWhen(() => roundtrip().then(() => sway.screenshot()), (taken) => isSo((x, y) => pixel(taken, x, y)));
 
@@ -80,14 +80,14 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     return windows.roundtrip();
   }
 
-  /** What the guest got since it was asked last. */
+  /** What the guest was sent since the last call. */
   async function heard(): Promise<string[]> {
     await person.sent();
     await roundtrip();
     return log.lines.splice(0).filter((line) => line !== 'frame');
   }
 
-  test('clicks are where the guest has what is under the pointer', async () => {
+  test('clicks arrive at the guest pixel under the pointer', async () => {
     person.pointer.moveTo(320, 240, WIDTH, HEIGHT);
     await heard();
     person.pointer.moveTo(100, 60, WIDTH, HEIGHT);
@@ -96,14 +96,14 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     expect(await heard()).toEqual(['to 0 50 10', `button ${LEFT} down`, `button ${LEFT} up`]);
   });
 
-  test('keys arrive, and a grab turns motion into distances', async () => {
+  test('keys arrive, and a grab sends relative motion', async () => {
     person.keyboard.key(A, true);
     person.keyboard.key(A, false);
     expect(await heard()).toEqual([`key ${A} down`, `key ${A} up`]);
     for (const code of [LEFT_CTRL, LEFT_ALT, G]) person.keyboard.key(code, true);
     for (const code of [G, LEFT_ALT, LEFT_CTRL]) person.keyboard.key(code, false);
     await heard();
-    // The lock's answer may come after the keys.
+    // The compositor may confirm the lock after the keys.
     await heard();
     person.pointer.moveBy(-1000, 3);
     expect(await heard()).toEqual(['by -1000 3']);
@@ -112,7 +112,7 @@ describe.skipIf(missing !== null).each([1, 2])('a guest in a window of sway at s
     await heard();
   });
 
-  test('the pointer is the guest’s cursor in the size of its picture, until the guest hides it', async () => {
+  test('the pointer has the guest’s cursor as its image, scaled as the picture is, until the guest hides it', async () => {
     person.pointer.moveTo(100, 140, WIDTH, HEIGHT);
     await heard();
     guest.sink.cursor(scanoutId(0), cursor.framebuffer, 4, 6, 46, 44);

@@ -1,4 +1,4 @@
-/** `scanout run --output wayland` as it is installed: a real guest in a window of real compositors. Their touch is proved in test/kernel/wayland-seat.test.ts. */
+/** The installed command `scanout run --output wayland`: a real guest in a window of real compositors. test/kernel/wayland-seat.test.ts tests touch. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -19,7 +19,7 @@ import { Sway, swayMissing } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 
-/** Of the screen, which the window fills; the guest is told. */
+/** Size of the screen, which the window fills; the guest is told. */
 const [WIDTH, HEIGHT] = [1024, 768];
 const [KEY_A, KEY_F12] = [30, 88];
 
@@ -27,7 +27,7 @@ const project = join(import.meta.dirname, '../..');
 const isSkipped = skipWithoutGuest('/usr/bin/evtest');
 if (!isSkipped) execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
 
-describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston', () => {
+describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland on Weston: a guest', () => {
   let dir: string;
   let weston: Weston;
   let run: ScanoutRun;
@@ -37,7 +37,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), 'scanout-live-'));
     weston = await startWeston({ size: [WIDTH, HEIGHT] });
-    // QEMU's own display beside the window: what it shows is the oracle.
+    // QEMU's own display runs beside the window: its picture is compared with the window's.
     run = await ScanoutRun.start('--guest', `vhost-user:${join(dir, 'gpu')}`, '--output', `wayland:${weston.socket}`, '--output', 'vmm', '--control', join(dir, 'control'));
     guest = await boot();
   });
@@ -55,14 +55,14 @@ describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston
     await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, expected));
   }
 
-  test('has the mode of the window’s size, and its console is there as QEMU has it', async () => {
+  test('has a mode of the window’s size, and its console looks as in QEMU', async () => {
     await showText(guest);
     const expected = await pictureWhen(() => guest.screendump(), isWholeText);
     expect([expected.width, expected.height]).toEqual([WIDTH, HEIGHT]);
     expectSamePicture(await pictureWhen(() => weston.screenshot(), isWholeText), expected, 'wayland-live-text');
   });
 
-  test('what it draws, changes and flips to is there, pixel by pixel', async () => {
+  test('is shown pixel by pixel when it draws, changes and flips', async () => {
     draw = await startDrawing(guest);
     await draw(`mode ${WIDTH} ${HEIGHT}`);
     await screenShows(0);
@@ -72,7 +72,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston
     await screenShows(10 % 3);
   });
 
-  test('runs on without the compositor, and is in a window of the next as it is by then', async () => {
+  test('keeps running without a compositor, and the next one shows its current picture', async () => {
     await weston.kill();
     await draw('pattern 6');
     await weston.start();
@@ -81,7 +81,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston
     await screenShows(7);
   });
 
-  test('leaves its last picture behind, on the next compositor too, until the next guest draws there', async () => {
+  test('leaves its last picture on the window, on the next compositor too, until another guest draws', async () => {
     await guest[Symbol.asyncDispose]();
     await run.logged('front end disconnected');
     await screenShows(7);
@@ -96,7 +96,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('a guest in a window of Weston
     await screenShows(8);
   });
 
-  test('is no hindrance to the end of scanout, which leaves nothing behind', async () => {
+  test('does not keep scanout from ending, which leaves nothing behind', async () => {
     expect(await run.end('SIGTERM')).toBe(0);
     expect(readdirSync(dir)).toEqual([]);
     expect(run.log).not.toMatch(/error/i);
@@ -107,8 +107,8 @@ const missing = swayMissing();
 if (missing !== null && process.env['CI']) throw new Error(missing);
 if (missing !== null) console.warn(`skipped: ${missing}`);
 
-describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', () => {
-  /** Of the guest's mode: 1024x512 of the screen, from y = 128. */
+describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on sway: a user', () => {
+  /** Size of the guest's mode: 1024x512 on the screen, from y = 128. */
   const [GUEST_WIDTH, GUEST_HEIGHT] = [640, 320];
   const TITLE = 'a real guest';
 
@@ -136,7 +136,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     rmSync(dir, { recursive: true });
   });
 
-  /** Without the pointer, for as long as there is none. */
+  /** A screenshot without the pointer, taken while there is none. */
   const screen = () => Promise.resolve(sway.screenshot());
 
   function tap(...codes: number[]): void {
@@ -146,7 +146,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
 
   const shortcut = () => tap(KEY.LEFTCTRL, KEY.LEFTALT, KEY.G);
 
-  /** Resolves when the window's title says so: sway has done then what was asked before. */
+  /** Resolves when the window has this title: by then sway has handled all earlier requests. */
   async function titled(what: string): Promise<void> {
     while (!sway.titles().includes(`${TITLE} — ${what}`)) await person.sent();
   }
@@ -159,12 +159,12 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     person = await VirtualInput.plug(sway.socket);
   });
 
-  test('types, points, clicks and turns the wheel in the guest', async () => {
+  test('types, points, clicks and scrolls in the guest', async () => {
     await draw(`mode ${GUEST_WIDTH} ${GUEST_HEIGHT}`);
     await pictureWhen(screen, (taken) => taken.data[0] === 0 && taken.data[1] === 0 && taken.data[2] === 0);
     await listenToKernel(guest, KEYBOARD);
     const printed: string[] = [];
-    // One after the other: a guest that is slow gets in one group what happened meanwhile.
+    // One after the other, because a slow guest gets events that are close together as one group.
     const arrived = async (event: string, value: number) => printed.push(await guest.run(readUntil(`(${event})`, `value ${value}`)));
     tap(KEY_A);
     await arrived('KEY_A', 0);
@@ -199,7 +199,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     ]);
   });
 
-  test('grabs by the shortcut in the title, moves the guest’s pointer by distances, and lets go', async () => {
+  test('grabs by the shortcut in the title, moves the guest’s pointer relatively, and ends the grab', async () => {
     await titled('Ctrl+Alt+G to grab');
     await listenToKernel(guest, KEYBOARD);
     shortcut();
@@ -212,7 +212,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     expect(groups(await heard(guest))).toEqual([...modifiers, ['EV_REL REL_X -2000', 'EV_REL REL_Y 3'], ...modifiers]);
   });
 
-  test('holds no key in the guest after going to another window', async () => {
+  test('holds no key in the guest after switching to another window', async () => {
     await listenToKernel(guest, KEYBOARD);
     person.keyboard.key(KEY_A, true);
     await person.sent();
@@ -224,7 +224,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
     expect(groups(printed)).toEqual([['EV_KEY KEY_A 1'], ['EV_KEY KEY_A 0']]);
   });
 
-  test('holds no key in the guest after the compositor has gone', async () => {
+  test('holds no key in the guest after the compositor has exited', async () => {
     await titled('Ctrl+Alt+G to grab');
     await listenToKernel(guest, KEYBOARD);
     person.keyboard.key(KEY_A, true);
@@ -234,7 +234,7 @@ describe.skipIf(isSkipped || missing !== null)('somebody at a window of sway', (
   });
 });
 
-describe.skipIf(missing !== null)('the last window closed', () => {
+describe.skipIf(missing !== null)('scanout run --output wayland: closing the last window', () => {
   test('ends the command', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'scanout-closed-'));
     try {

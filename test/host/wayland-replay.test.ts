@@ -24,7 +24,7 @@ describe.skipIf(skipWithoutWeston())('scanout replay --output wayland', () => {
   });
   afterAll(() => weston[Symbol.asyncDispose]());
 
-  test('shows the whole recording, its last picture until the window is closed', async () => {
+  test('shows the whole recording, and its last picture until the window is closed', async () => {
     const child = start(['replay', BOOT, '--fast', '--output', `wayland:${weston.socket}`]);
     const outcome = ended(child);
     await new Promise<void>((resolve, reject) => {
@@ -38,7 +38,7 @@ describe.skipIf(skipWithoutWeston())('scanout replay --output wayland', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^played console-boot.scanout: \d+ commands, \d+ flushes, 0 refused/) as string });
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('closes its window at %s, and whoever waits for it knows that it was not done', async (signal) => {
+  test.each(['SIGINT', 'SIGTERM'] as const)('closes its window on %s and dies of that signal', async (signal) => {
     const child = start(['replay', BOOT, '--output', `wayland:${weston.socket}`, '--log-level', 'info']);
     const closed = once(child, 'close');
     await new Promise<void>((resolve) => child.stderr!.on('data', (text: Buffer) => String(text).includes('shows the guest by rung') && resolve()));

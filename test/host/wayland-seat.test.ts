@@ -1,4 +1,4 @@
-/** Seats of a real compositor, sway, with a keyboard and a pointer that are plugged in by its own protocols. */
+/** The seats of sway, with a virtual keyboard and a virtual pointer. */
 import { writeSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
@@ -35,8 +35,8 @@ function solid(shm: WlShm, width: number, height: number, colour: number): WlBuf
   return pool.createBuffer(0, width, height, width * 4, WlShmFormat.argb8888);
 }
 
-/** Places are in the screen's pixels, of which the guest has half as many in each direction. */
-describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (scale) => {
+/** Positions are in screen pixels; the guest's picture has half as many in each direction. */
+describe.skipIf(missing !== null).each([1, 2])('WaylandSeats on sway at scale %i', (scale) => {
   let fds: ReturnType<typeof openFds>;
   let sway: Sway;
   let compositor: WlCompositor;
@@ -81,7 +81,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     await heard();
   });
 
-  /** Resolves when it is on screen and in focus. */
+  /** Maps the surface as a window; resolves when it is on screen and in focus. */
   async function mapWindow(surface: WlSurface): Promise<void> {
     const shell = display.bind(XdgWmBase, 1)!;
     shell.listener = { ping: (serial) => shell.pong(serial) };
@@ -102,7 +102,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     await shown;
   }
 
-  /** What the guest got since it was asked last. */
+  /** What the guest was sent since the last call. */
   async function heard(): Promise<string[]> {
     await input.sent();
     await display.roundtrip();
@@ -132,26 +132,26 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     release(G, LEFT_ALT, LEFT_CTRL);
   }
 
-  test('keys arrive with the kernel\'s codes', async () => {
+  test('send keys with the kernel’s codes', async () => {
     press(A);
     release(A);
     expect(await heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
   });
 
-  test('the pointer is where the compositor has it, and clicks', async () => {
+  test('send the compositor’s pointer position, and clicks', async () => {
     input.pointer.moveTo(200, 120, WIDTH, HEIGHT);
     input.pointer.button(LEFT, true);
     input.pointer.button(LEFT, false);
     expect(await heard()).toEqual(['to 0 100 60', 'frame', 'button 272 down', 'frame', 'button 272 up', 'frame']);
   });
 
-  test('the wheel turns by notches, whatever distance the compositor takes them for', async () => {
+  test('send notches of the wheel, not the compositor’s distances', async () => {
     input.pointer.wheel(0, 15, 1);
     input.pointer.wheel(1, -30, -2);
     expect(await heard()).toEqual(['wheel vertical 120', 'frame', 'wheel horizontal -240', 'frame']);
   });
 
-  test('a grab gets what the compositor keeps otherwise: its shortcuts, and motion at the edge', async () => {
+  test('send the compositor’s shortcuts and motion beyond the edge during a grab', async () => {
     press(X);
     release(X);
     const before = await heard();
@@ -172,7 +172,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     expect(grabs).toEqual([true, false]);
   });
 
-  test('the guest\'s cursor is the pointer\'s image, with its hotspot, until the guest hides it', async () => {
+  test('show the guest’s cursor as the pointer’s image, with its hotspot, until the guest hides it', async () => {
     using buffer = solid(shm, 16, 16, RED);
     seats.setCursor(surface, redCursor(buffer));
     await heard();
@@ -186,7 +186,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     expect(pixel(hidden, 100, 50)).toBe(GREY & 0xffffff);
   });
 
-  test('while the pointer is locked its image is where the guest has its cursor', async () => {
+  test('show the image of a locked pointer at the guest’s cursor', async () => {
     using buffer = solid(shm, 16, 16, RED);
     seats.setCursor(surface, redCursor(buffer));
     seats.moveCursor(surface, 100 / scale, 50 / scale);
@@ -207,7 +207,7 @@ describe.skipIf(missing !== null).each([1, 2])('a window of sway at scale %i', (
     expect(places.map(([x, y]) => pixel(unlocked, x, y))).toEqual([RED & 0xffffff, GREY & 0xffffff]);
   });
 
-  test('keys that are down go up, and a grab ends, when another window takes the focus', async () => {
+  test('release keys and end the grab when another window takes the focus', async () => {
     grabs.length = 0;
     shortcut();
     press(A);

@@ -22,7 +22,7 @@ const missing = swayMissing();
 if (missing !== null && process.env['CI']) throw new Error(missing);
 if (missing !== null) console.warn(`skipped: ${missing}`);
 
-describe.skipIf(missing !== null)('a window of sway', () => {
+describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
   let before: { fds: number; mappings: number };
   let sway: Sway;
   let empty: Picture;
@@ -66,7 +66,7 @@ describe.skipIf(missing !== null)('a window of sway', () => {
   }
 
   async function screenshot(): Promise<Picture> {
-    // Taking one stops everything here meanwhile.
+    // Taking a screenshot blocks this process.
     await setImmediate();
     return sway.screenshot();
   }
@@ -74,13 +74,13 @@ describe.skipIf(missing !== null)('a window of sway', () => {
   /** The screen when it shows the piece that was drawn last. */
   const lastPicture = (): Promise<Picture> => pictureWhen(screenshot, (picture) => pixel(picture, WIDTH - 1, HEIGHT - 1) === LAST);
 
-  test.each([1, 2])('shows each guest pixel as one of the screen’s at scale %i', async (scale) => {
+  test.each([1, 2])('shows each guest pixel as one screen pixel at scale %i', async (scale) => {
     await open(scale);
     expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT });
     expectSamePicture(await lastPicture(), shown.rgb, `sway-${scale}`);
   });
 
-  test('is scaled down from scale 2 by the compositor at scale 1.5, as it does with the same picture of another client', async () => {
+  test('at scale 1.5 looks as the same picture of another client, which sway scales down from scale 2', async () => {
     await open(1.5);
     // This sway knows whole scales only, the next larger one.
     expect(guest.monitors[0]).toMatchObject({ width: (WIDTH / 1.5) * 2, height: (HEIGHT / 1.5) * 2 });

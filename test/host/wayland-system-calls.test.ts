@@ -15,8 +15,8 @@ function skipWithoutStrace(): boolean {
   return true;
 }
 
-/** What strace sees of a window whose buffers the compositor has, as it does after the first frames. */
-describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('the system calls of frames by wl_shm', () => {
+/** The system calls, by strace, of a window after its first frames, when the compositor has all of its buffers. */
+describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('WaylandOutput: system calls of wl_shm frames', () => {
   let weston: Weston;
   let stack: DisposableStack;
   let guest: WindowGuest;
@@ -33,7 +33,7 @@ describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('the system calls of
     await weston[Symbol.asyncDispose]();
   });
 
-  test.each(['called', 'kicked'] as const)('one sendmsg each, without a descriptor, and no memory of any kind, where the guest is %s', async (pace) => {
+  test.each(['called', 'kicked'] as const)('are one sendmsg a frame, without a descriptor or new memory, when the guest is %s', async (pace) => {
     const calls = await ownSystemCalls(() => guest.frames(FRAMES, pace));
     const sent = calls.filter((call) => call.startsWith('sendmsg('));
     expect(sent).toHaveLength(FRAMES);

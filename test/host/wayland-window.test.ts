@@ -12,8 +12,8 @@ import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
 const [WIDTH, HEIGHT] = [320, 200];
 
-/** A guest in a window that fills a headless Weston, whose screenshots are the oracle. */
-describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
+/** A guest in a window that fills a headless Weston. Its screenshots are compared with the guest's picture. */
+describe.skipIf(skipWithoutWeston())('WaylandOutput on Weston', () => {
   let weston: Weston;
   let windows: WaylandWindows;
   let output: WaylandOutput;
@@ -55,7 +55,7 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
     return made;
   }
 
-  /** Resolves when the compositor has it on its screen. */
+  /** Resolves when the picture is on the compositor's screen. */
   async function show(shown: GuestPicture): Promise<Picture> {
     const { width, height } = shown.framebuffer;
     guest.show(shown.framebuffer);
@@ -66,14 +66,14 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
   test.each([
     ['at scale 1', { size: [WIDTH, HEIGHT] }],
     ['at scale 2', { size: [WIDTH / 2, HEIGHT / 2], scale: 2 }],
-  ] satisfies [string, WestonOptions][])('shows each guest pixel as one of the screen’s, %s, and tells the guest the window’s size', async (scale, options) => {
+  ] satisfies [string, WestonOptions][])('shows each guest pixel as one screen pixel %s, and gives the guest the window’s size', async (scale, options) => {
     await open(options);
     expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT, refreshMhz: 60_000 });
     const expected = await show(picture(WIDTH, HEIGHT));
     expectSamePicture(await weston.screenshot(), expected, `wayland ${scale}`);
   });
 
-  test('shows what changed since, and nothing else', async () => {
+  test('shows the damage of a redraw and nothing else', async () => {
     await open({ size: [WIDTH, HEIGHT] });
     const shown = picture(WIDTH, HEIGHT);
     for (let i = 0; i < 5; i++) {
@@ -85,13 +85,13 @@ describe.skipIf(skipWithoutWeston())('a window on a real Weston', () => {
     await expectPictureSoon(() => weston.screenshot(), shown.rgb, 'wayland-damage');
   });
 
-  test('puts a picture of another shape in the middle, as large as it fits', async () => {
+  test('letterboxes a picture of another shape', async () => {
     await open({ size: [WIDTH, HEIGHT] });
     const expected = await show(picture(WIDTH, HEIGHT / 2));
     expectSamePicture(await weston.screenshot(), centred(expected, WIDTH, HEIGHT), 'wayland letterbox');
   });
 
-  test('outlives the compositor: the next one shows the picture as it is by then', async () => {
+  test('survives the compositor: the next one shows the guest’s current picture', async () => {
     await open({ size: [WIDTH, HEIGHT] });
     const shown = picture(WIDTH, HEIGHT);
     await show(shown);

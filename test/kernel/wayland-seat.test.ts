@@ -34,7 +34,7 @@ const rel = (code: number, value: number): string => `${EV.REL} ${code} ${value}
 const abs = (code: number, value: number): string => `${EV.ABS} ${code} ${value}`;
 const axis = (position: number, size: number): number => Math.ceil((position * AXIS) / size);
 
-describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWeston())('a window of a Weston on a screen, with a real keyboard, pointer and touchscreen', () => {
+describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWeston())('WaylandOutput on Weston on a KMS screen, with kernel input devices', () => {
   /** What ends it all, in reverse order. */
   const ends: (() => unknown)[] = [];
   let weston: Weston;
@@ -79,12 +79,12 @@ describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWe
   const touchAt = (slot: number, axis: 'x' | 'y', position: number, size: number) => ({ type: 'mtt', data: { type: 'data', slot, 'tracking-id': slot, axis, value: (position * AXIS) / size } }) as const;
   const touch = (type: 'begin' | 'update', slot: number, x: number, y: number) => [touching(type, slot), touchAt(slot, 'x', x, SCREEN_WIDTH), touchAt(slot, 'y', y, SCREEN_HEIGHT)];
 
-  test('shows the guest’s pixels in the middle of that screen', async () => {
+  test('shows the guest’s pixels in the middle of the screen', async () => {
     const expected = picture.onScreen(SCREEN_WIDTH, SCREEN_HEIGHT);
     await pictureWhen(() => Promise.resolve(qmp.screendump('two-heads', 0)), (taken) => isSamePicture(taken, expected));
   });
 
-  test('touches arrive in their slots, where the guest has what is under the fingers', async () => {
+  test('touches arrive in their slots, at the guest pixels under the fingers', async () => {
     const heard: string[][] = [];
     qmp.sendInput(...touch('begin', 0, 160, TOP + 60), ...touch('begin', 1, 480, TOP + 120));
     heard.push(await touchscreen.next());
@@ -105,7 +105,7 @@ describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWe
     ]);
   });
 
-  test('the pointer, its buttons and its wheel arrive', async () => {
+  test('pointer motion, buttons and wheel arrive', async () => {
     const heard: string[][] = [];
     move(320, TOP + 30);
     heard.push(await keyboard.next());
@@ -123,7 +123,7 @@ describe.skipIf(skipWithoutSeatd() || skipWithoutProgram(UDEVD) || skipWithoutWe
     ]);
   });
 
-  test('keys arrive, and go up when another window takes the focus', async () => {
+  test('keys arrive, and are released when another window takes the focus', async () => {
     press('a', true);
     const down = await keyboard.next();
     press('a', false);

@@ -31,7 +31,7 @@ async function openSynced(node = nodes.render): Promise<void> {
   await settle();
 }
 
-/** Of the newest window's picture, checked; their timelines are known to `timelines`. */
+/** The commits of the newest window's picture, checked; adds their timelines to `timelines`. */
 function commits(): SyncedCommit[] {
   timelines.take(host.server.requests);
   return commitsOf(host.picture, host.server.requests);
@@ -42,7 +42,7 @@ function last(): SyncedCommit {
   return commits().at(-1)!;
 }
 
-/** Begins to show; resolves when the compositor has the picture and has drawn it. `isDone`: the guest may go on. */
+/** Shows a picture; resolves when the compositor has drawn it. `isDone`: the flush is done. */
 async function present(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'> = {}): Promise<{ done: Promise<void>; isDone: () => boolean }> {
   const commit = nextPicture();
   const flushed = begin(framebuffer, fence);
@@ -70,7 +70,7 @@ function begin(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'>): { done:
   return { done, isDone: () => isDone };
 }
 
-/** In the bridge's place: hears what the output says. */
+/** Takes the place of the bridge and records the output's events. */
 class Screen {
   readonly heard: string[] = [];
   readonly #waiting = new Map<string, () => void>();
@@ -110,7 +110,7 @@ class Screen {
   }
 }
 
-describe.skipIf(isSkipped)('explicit synchronisation', () => {
+describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
   beforeAll(() => {
     gpu = new Vgem();
     nodes = syncNodes();
@@ -123,7 +123,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
   });
   afterEach(() => timelines[Symbol.dispose]());
 
-  test.each(['card', 'render'] as const)('sets a point that has signalled and one that is the compositor’s, on the device with its %s node', async (node) => {
+  test.each(['card', 'render'] as const)('sets a signalled acquire point and a release point, with the %s node as main device', async (node) => {
     await openSynced(nodes[node]);
     await present(picture().asDmabuf);
     const { acquire, release } = last();
@@ -139,19 +139,19 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     expect(output.takesFences).toBe(true);
   });
 
-  test('a buffer is free when its point signals, whatever wl_buffer.release says', async () => {
+  test('releases a buffer when its point signals, regardless of wl_buffer.release', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
     await (await present(a)).done;
     const first = last();
-    // The compositor sends release for what it replaces.
+    // The compositor sends wl_buffer.release for what this replaces.
     const { done, isDone } = await present(b);
     expect([first.buffer.isDestroyed, isDone()]).toEqual([false, false]);
     timelines.signal(first.release!);
     await done;
   });
 
-  test('flips import nothing, and each buffer counts its own points', async () => {
+  test('imports nothing for flips, and counts the points of each buffer', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
     for (const each of [a, b, a, b, a]) {
@@ -166,7 +166,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     expect(host.count('wp_linux_drm_syncobj_manager_v1.get_surface')).toBe(1);
   });
 
-  test('a buffer committed twice is free when the second point signals', async () => {
+  test('releases a buffer that was committed twice when the second point signals', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
     await (await present(a)).done;
@@ -181,7 +181,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await done;
   });
 
-  test('the fence of a picture goes to the compositor with the picture', async () => {
+  test('passes the fence of a picture on as its acquire point', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
     for (const each of [a, b, a]) {
@@ -202,7 +202,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await done;
   });
 
-  test('a picture whose buffer is not there yet is committed when its fence has signalled', async () => {
+  test('commits a picture whose wl_buffer came late when its fence has signalled', async () => {
     await openSynced();
     using work = gpu.begin();
     const created = host.server.next('zwp_linux_buffer_params_v1.create');
@@ -218,7 +218,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await done;
   });
 
-  test('is never mixed with shared memory on one surface', async () => {
+  test('is switched off for shared memory on the same surface', async () => {
     await openSynced();
     const [dmabuf, copied] = [picture().asDmabuf, picture().framebuffer];
     for (const each of [dmabuf, copied, dmabuf]) {
@@ -231,7 +231,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     expect(host.count('wp_linux_drm_syncobj_surface_v1.destroy')).toBe(1);
   });
 
-  test('a window nobody sees keeps its buffers until their points signal', async () => {
+  test('keeps the buffers of a hidden window until their points signal', async () => {
     await openSynced();
     const screen = new Screen();
     using a = screen.import();
@@ -246,13 +246,13 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await released;
   });
 
-  test('ends with the connection’s descriptors, and windows go on without', async () => {
+  test('is off for good when descriptors run out, and frames are shown without', async () => {
     await openSynced();
     const screen = new Screen();
     using a = screen.import();
     using b = screen.import();
     using work = gpu.begin();
-    // Its buffer is made, and not committed.
+    // Its wl_buffer is created, but not committed.
     const hidden = screen.next('hidden');
     output.present(screen.frame(a, work.fence));
     await hidden;
@@ -267,7 +267,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     expect(log).toContain('cannot synchronise explicitly with the compositor any longer: ioctl(DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD): EMFILE');
   });
 
-  test('goes on with the next compositor', async () => {
+  test('is used on the next compositor', async () => {
     await openSynced();
     await (await present(picture().asDmabuf)).done;
     host[Symbol.dispose]();
@@ -282,7 +282,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await settle();
   });
 
-  test('is left alone when the compositor ends the connection over it', async () => {
+  test('is not used again when the compositor has ended the connection over it', async () => {
     await openSynced();
     await (await present(picture().asDmabuf)).done;
     expect(last().release).not.toBeNull();
@@ -295,7 +295,7 @@ describe.skipIf(isSkipped)('explicit synchronisation', () => {
     await settle();
   });
 
-  test('is off, with a line in the log, on a device that only displays', async () => {
+  test('is off, with a line in the log, on a device that has no render node', async () => {
     await openSynced(DISPLAY_ONLY);
     await (await present(picture().asDmabuf)).done;
     expect(last()).toMatchObject({ acquire: null, release: null });

@@ -11,7 +11,7 @@ const SIZE = { width: 320, height: 200 };
 const FLIPS = 20;
 const CARDS = '/dev/dri';
 
-describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('the system calls of flips by linux-dmabuf', () => {
+describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('WaylandOutput: system calls of dma-buf flips', () => {
   let weston: Weston;
 
   beforeAll(async () => {
@@ -24,7 +24,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('the system calls o
     if (existsSync(CARDS)) execFileSync('umount', [CARDS]);
   });
 
-  test('one sendmsg each, without a descriptor: nothing is imported', async () => {
+  test('are one sendmsg a flip, without a descriptor: nothing is imported', async () => {
     using pictures = new Pictures(SIZE, 2);
     using guest = await WindowGuest.open(pictures.framebuffers(), { socket: weston.socket, zeroCopy: 'auto' });
     await guest.frames(4);

@@ -13,7 +13,7 @@ import { dmabufCount, skipWithoutUdmabuf } from './machine.ts';
 const [WIDTH, HEIGHT] = [320, 200];
 const CARDS = '/dev/dri';
 
-describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a Weston that imports dma-bufs', () => {
+describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('WaylandOutput on a Weston that imports dma-bufs', () => {
   let weston: Weston;
   let guest: FakeGuest;
   let windows: WaylandWindows;
@@ -44,7 +44,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     windows[Symbol.dispose]();
   });
 
-  test('shows guest pages as they are: nothing is copied, and a framebuffer is imported once', async () => {
+  test('shows guest pages without a copy, and imports each framebuffer once', async () => {
     using a = new GuestPicture(WIDTH, HEIGHT);
     using b = new GuestPicture(WIDTH, HEIGHT);
     for (let y = 0; y < HEIGHT; y++) for (let x = 0; x < WIDTH; x++) a.fill(x, y, 1, 1, (x << 16) | (y << 8) | (x ^ y));
@@ -71,7 +71,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     guest.sink.destroyed(b.framebuffer);
   });
 
-  test('imports anew on the next compositor', async () => {
+  test('imports again on the next compositor', async () => {
     using shown = new GuestPicture(WIDTH, HEIGHT);
     shown.fill(0, 0, WIDTH, HEIGHT, 0x00112233);
     guest.show(shown.framebuffer);
@@ -85,7 +85,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     guest.sink.destroyed(shown.framebuffer);
   });
 
-  test('killed during an import, it is missed by nobody: the guest runs on, and the next one imports', async () => {
+  test('is not blocked by a compositor that is killed during an import, and imports on the next one', async () => {
     using a = new GuestPicture(WIDTH, HEIGHT);
     using b = new GuestPicture(WIDTH, HEIGHT);
     b.fill(0, 0, WIDTH, HEIGHT, 0x00665544);
@@ -93,7 +93,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     await guest.flush(0, 0, WIDTH, HEIGHT);
     process.kill(weston.pid, 'SIGSTOP');
     guest.show(b.framebuffer);
-    // Done, though nobody has answered the import.
+    // The flush is done although the import was never answered.
     await guest.flush(0, 0, WIDTH, HEIGHT);
     await weston.kill();
     await weston.start();
@@ -103,7 +103,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('a window on a West
     guest.sink.destroyed(b.framebuffer);
   });
 
-  test('leaves no dma-buf behind', async () => {
+  test('leaves no dma-bufs behind', async () => {
     using shown = new GuestPicture(WIDTH, HEIGHT);
     guest.show(shown.framebuffer);
     await guest.flush(0, 0, WIDTH, HEIGHT);

@@ -6,7 +6,7 @@ import type { FakeObject } from './fake-server.ts';
 
 export type Pairs = readonly (readonly [format: number, modifier: bigint])[];
 
-/** Sends a feedback with these tranches, best first. `mainDevice` is a dev_t. */
+/** Sends feedback with these tranches, best first. `mainDevice` is a dev_t. */
 export function sendFeedback(feedback: FakeObject, tranches: readonly Pairs[], mainDevice = 0n): void {
   const all = tranches.flat();
   using table = createMemfd('table', all.length * 16);
@@ -30,16 +30,16 @@ export function sendFeedback(feedback: FakeObject, tranches: readonly Pairs[], m
 }
 
 export interface DmabufHostOptions {
-  /** Of linux-dmabuf. */
+  /** Version of linux-dmabuf. */
   readonly version: number;
-  /** Of XRGB8888 and ARGB8888, all in one tranche. */
+  /** Offered for XRGB8888 and ARGB8888, in one tranche. */
   readonly modifiers?: readonly bigint[];
-  /** Instead, since version 4. */
+  /** Replaces `modifiers`; needs version 4. */
   readonly tranches?: readonly Pairs[];
   readonly mainDevice?: bigint;
 }
 
-/** A compositor that imports dma-bufs, by what its version of linux-dmabuf says it with. */
+/** A compositor that offers dma-buf formats, in the way of its version of linux-dmabuf. */
 export function dmabufHost({ version, modifiers = [DRM_FORMAT_MOD_LINEAR], tranches, mainDevice = 0n }: DmabufHostOptions): FakeHostOptions {
   const formats = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
   const pairs = formats.flatMap((format) => modifiers.map((modifier) => [format, modifier] as const));
@@ -58,7 +58,7 @@ export function dmabufHost({ version, modifiers = [DRM_FORMAT_MOD_LINEAR], tranc
   };
 }
 
-/** The compositor takes what it is given. */
+/** Makes the compositor import every dma-buf. */
 export function accept({ server }: FakeHost): void {
   server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => object.send('created', client.newObject('wl_buffer', 1)));
 }

@@ -2,7 +2,7 @@ import type { OwnedFd } from '../../../../src/sys/fd.ts';
 import { Mapping } from '../../../../src/sys/mapping.ts';
 import { type FakeObject, FakeServer } from './fake-server.ts';
 
-/** Versions of a full compositor's globals. */
+/** The globals of a full compositor, with their versions. */
 const EVERYTHING: Readonly<Record<string, number>> = {
   wl_compositor: 6,
   wl_subcompositor: 1,
@@ -14,23 +14,23 @@ const EVERYTHING: Readonly<Record<string, number>> = {
 };
 
 export interface FakeHostOptions {
-  /** Versions of globals instead of `EVERYTHING`'s; 0 leaves one out. */
+  /** Versions that replace those of `EVERYTHING`; 0 leaves a global out. */
   readonly globals?: Readonly<Record<string, number>>;
-  /** Of its one screen. */
+  /** Scale of its one monitor; default 1. */
   readonly scale?: number;
-  /** What the first configure says; default: the window's own choice. */
+  /** Size in the first configure; by default the window chooses. */
   readonly size?: readonly [width: number, height: number];
-  /** Called for each global bound. */
+  /** Called for each global that the client binds. */
   readonly onBind?: (object: FakeObject) => void;
-  /** Adds what else the compositor does, before anybody connects. */
+  /** Extends the compositor before a client connects. */
   readonly prepare?: (server: FakeServer) => void;
 }
 
 type Committed = Map<FakeObject, { buffer: FakeObject | null; damage: number[][] }>;
 
 /**
- * A compositor's side of windows, as far as all of them agree: it configures windows, keeps what
- * surfaces show, and lets the test say when its screen is drawn (`repaint`).
+ * The compositor's side of windows: it configures them, records what their surfaces show, and draws
+ * its screen when the test calls `repaint`.
  */
 export class FakeHost implements Disposable {
   readonly server = new FakeServer();
@@ -43,7 +43,7 @@ export class FakeHost implements Disposable {
   readonly #xdgSurfaces = new Map<FakeObject, FakeObject>();
   #callbacks: FakeObject[] = [];
   #feedbacks: FakeObject[] = [];
-  /** The screen is not seen: nobody is told of anything. */
+  /** While true, `repaint` draws nothing and sends no events. */
   isHidden = false;
   /** Releases a buffer as soon as its surface shows another. */
   releases = true;
@@ -77,29 +77,29 @@ export class FakeHost implements Disposable {
     return this.toplevels.at(-1)!;
   }
 
-  /** The object the client that came last has bound to this global. */
+  /** The object that the newest client has bound to this global. */
   bound(name: string): FakeObject {
     return [...this.server.client.objects.values()].find((object) => object.interface.name === name)!;
   }
 
-  /** Tells the newest window how large it is. */
+  /** Configures the newest window with this size. */
   configure(width: number, height: number, states: readonly number[] = []): void {
     const { toplevel } = this;
     toplevel.send('configure', width, height, new Uint8Array(new Uint32Array(states).buffer));
     this.#xdgSurfaces.get(toplevel)!.send('configure', ++this.#serial);
   }
 
-  /** In 120ths. */
+  /** Sends the preferred scale, in 120ths. */
   fractionalScale(scale: number): void {
     this.bound('wp_fractional_scale_v1').send('preferred_scale', scale);
   }
 
-  /** The picture of the newest window: its surface is the one below which nothing is. */
+  /** The subsurface of the newest window, which shows the guest's picture. */
   get picture(): FakeObject {
     return this.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.surface as FakeObject;
   }
 
-  /** Draws the screen: what was asked for is told. */
+  /** Draws the screen: sends the frame callbacks and presentation feedbacks that were requested. */
   repaint(): void {
     if (this.isHidden) return;
     for (const callback of this.#callbacks.splice(0)) callback.send('done', 0);
@@ -117,7 +117,7 @@ export class FakeHost implements Disposable {
     return Uint32Array.from({ length: width! * height! }, (_, i) => words[Math.floor(i / width!) * (stride! / 4) + (i % width!)]!);
   }
 
-  /** The last request of this name with its arguments. */
+  /** The arguments of the last request with this name. */
   last(name: string): Readonly<Record<string, unknown>> | undefined {
     return this.server.requests.findLast((request) => request.name === name)?.args;
   }

@@ -11,9 +11,9 @@ interface FakeGlobal {
 }
 
 /**
- * A compositor to be scripted by tests, in their own process and over a real socket. By itself it
- * announces globals, binds them, answers `sync` and confirms destructors; the rest is the test's,
- * by `on` and by what it sends. It throws, as an uncaught exception, at requests that are wrong.
+ * A compositor for tests to script, in their own process and over a real socket. By itself it
+ * announces globals, binds them, answers `sync` and confirms destructors; a test adds the rest with
+ * `on` and by sending events. A malformed request is an uncaught exception.
  *
  *     using server = new FakeServer();
  *     server.addGlobal('wl_compositor', 6);
@@ -21,11 +21,11 @@ interface FakeGlobal {
  *     using display = await WaylandDisplay.connect({ socket: server.connect() });
  */
 export class FakeServer implements Disposable {
-  /** Connected so far, in order; those that hung up too. */
+  /** All that have connected, in order, including those that are gone. */
   readonly clients: FakeClient[] = [];
-  /** All that came, in order; names and arguments. */
+  /** All requests so far, in order. */
   readonly requests: FakeRequest[] = [];
-  /** Off: destructors are not confirmed until `client.destroyed(object)`. */
+  /** If false, a test confirms destructors with `client.destroyed(object)`. */
   confirmsDestructors = true;
   readonly #globals = new Map<number, FakeGlobal>();
   readonly #registries: FakeObject[] = [];
@@ -34,14 +34,14 @@ export class FakeServer implements Disposable {
   #listener: { readonly fd: OwnedFd; readonly poll: Poll } | null = null;
   #nextName = 1;
 
-  /** A connection's other end, the caller's. */
+  /** Connects a client. Returns its end of the socket, which the caller owns. */
   connect(): OwnedFd {
     const [near, far] = socketPair();
     this.#accept(near);
     return far;
   }
 
-  /** Listens at `path`. */
+  /** Accepts clients at `path`. */
   listen(path: string): void {
     const fd = listenUnix(path);
     const poll = Poll.readable(fd, () => {
@@ -50,12 +50,12 @@ export class FakeServer implements Disposable {
     this.#listener = { fd, poll };
   }
 
-  /** The client that connected last. */
+  /** The newest client. */
   get client(): FakeClient {
     return this.clients.at(-1)!;
   }
 
-  /** Offers a global, to those connected too. Its name. */
+  /** Adds a global, also for the clients that are connected. Returns its name. */
   addGlobal(interfaceName: string, version: number): number {
     const name = this.#nextName++;
     this.#globals.set(name, { interface: interfaceName, version });
@@ -68,12 +68,12 @@ export class FakeServer implements Disposable {
     for (const registry of this.#liveRegistries()) registry.send('global_remove', name);
   }
 
-  /** Handles every request of this name, `wl_surface.commit`. One handler a name. */
+  /** Sets the one handler of requests with this name, for example `wl_surface.commit`. */
   on(name: string, handler: (request: FakeRequest) => void): void {
     this.#handlers.set(name, handler);
   }
 
-  /** The next request of this name that comes from now on. */
+  /** Resolves with the next request that has this name. */
   next(name: string): Promise<FakeRequest> {
     return new Promise((resolve) => {
       const waiting = this.#waiting.get(name) ?? [];
@@ -82,7 +82,7 @@ export class FakeServer implements Disposable {
     });
   }
 
-  /** Names of the requests that came, those every client makes left out. */
+  /** Names of all requests so far, without those to wl_display and wl_registry. */
   get requestNames(): string[] {
     return this.requests.map(({ name }) => name).filter((name) => !/^wl_(display|registry)\./.test(name));
   }

@@ -28,19 +28,19 @@ function image(scale = 1, width = 64, height = 64): FakeImage {
   return rig.image(scale, width, height);
 }
 
-test('until the guest has set a cursor the pointer is an arrow', async () => {
+test('WaylandSeats: pointers have the default shape until the guest sets a cursor', async () => {
   await open(['wp_cursor_shape_manager_v1']);
   enter(17);
   expect(await rig.asked()).toEqual([`wp_cursor_shape_device_v1.set_shape 17 ${DEFAULT_SHAPE}`]);
 });
 
-test('without cursor shapes it is what the compositor likes', async () => {
+test('WaylandSeats: without cursor shapes the pointer’s image is left to the compositor until the guest sets one', async () => {
   await open();
   enter(17);
   expect(await rig.asked()).toEqual([]);
 });
 
-test('a pointer over the window gets a new image at once, with the serial of its last enter', async () => {
+test('GuestCursor: a pointer over the window gets a new image at once, with the serial of its last enter', async () => {
   await open(['wp_cursor_shape_manager_v1']);
   enter(17);
   enter(18);
@@ -57,7 +57,7 @@ test('a pointer over the window gets a new image at once, with the serial of its
   ]);
 });
 
-test('a pointer that comes later gets the image it finds, and no buffer is attached again', async () => {
+test('GuestCursor: a pointer that enters later gets the image without another attach', async () => {
   await open();
   rig.setCursor(window, image());
   await rig.asked();
@@ -65,7 +65,7 @@ test('a pointer that comes later gets the image it finds, and no buffer is attac
   expect(await rig.asked()).toEqual(['wl_pointer.set_cursor 17 5 7', 'wl_surface.commit']);
 });
 
-test('the next image is attached to the same surface, which releases the one before', async () => {
+test('GuestCursor: the next image is attached to the same surface', async () => {
   await open();
   enter(17);
   rig.setCursor(window, image());
@@ -74,7 +74,7 @@ test('the next image is attached to the same surface, which releases the one bef
   expect(await rig.asked()).toEqual(['wl_surface.set_buffer_scale 1', 'wl_surface.attach 0 0', `wl_surface.damage_buffer ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 1 7', 'wl_surface.commit']);
 });
 
-test('a hidden cursor hides the pointer, now and when it comes again, and its buffer is let go', async () => {
+test('GuestCursor: a hidden cursor detaches its buffer, and hides pointers that are there and that enter', async () => {
   await open(['wp_cursor_shape_manager_v1']);
   enter(17);
   rig.setCursor(window, image());
@@ -84,14 +84,14 @@ test('a hidden cursor hides the pointer, now and when it comes again, and its bu
   expect(await rig.asked()).toEqual(['wl_surface.attach null 0 0', 'wl_surface.commit', 'wl_pointer.set_cursor 17 null 0 0', 'wl_pointer.set_cursor 18 null 0 0']);
 });
 
-test('a cursor that is hidden before it ever had an image hides the pointer', async () => {
+test('WaylandSeats: a cursor that is hidden before it had an image hides the pointer', async () => {
   await open();
   enter(17);
   rig.seats.setCursor(window.surface, null);
   expect(await rig.asked()).toEqual(['wl_pointer.set_cursor 17 null 0 0']);
 });
 
-test('the cursor of another window is that window\'s', async () => {
+test('WaylandSeats: each window has its own cursor', async () => {
   await open();
   const other = await rig.addWindow();
   rig.setCursor(window, image());
@@ -103,7 +103,7 @@ test('the cursor of another window is that window\'s', async () => {
   expect(await rig.asked()).toEqual(['wl_pointer.set_cursor 19 null 0 0']);
 });
 
-test('where the cursor is costs nothing while the host\'s pointer is there too', async () => {
+test('WaylandSeats: moving the cursor requests nothing while no pointer is locked', async () => {
   await open();
   enter(17);
   rig.setCursor(window, image());
@@ -112,7 +112,7 @@ test('where the cursor is costs nothing while the host\'s pointer is there too',
   expect(await rig.asked()).toEqual([]);
 });
 
-test('image and hotspot are scaled as the window is', async () => {
+test('GuestCursor: image and hotspot are scaled as the picture is', async () => {
   await open(['wp_viewporter']);
   enter(17);
   rig.setCursor(window, image(1.5));
@@ -126,7 +126,7 @@ test.each([
   { scale: 0.5, width: 63, height: 64, buffer: 1, hotspot: '5 7' },
   { scale: 0.5, width: 64, height: 63, buffer: 1, hotspot: '5 7' },
   { scale: 1.5, width: 64, height: 64, buffer: 1, hotspot: '5 7' },
-])('without a viewporter whole scales have to do: a cursor of $width x $height shown at $scale', async ({ scale, width, height, buffer, hotspot }) => {
+])('GuestCursor: without a viewporter, a $width x $height image at scale $scale has buffer scale $buffer', async ({ scale, width, height, buffer, hotspot }) => {
   await open();
   enter(17);
   rig.setCursor(window, image(scale, width, height));
@@ -135,14 +135,14 @@ test.each([
   expect(asked).toContain(`wl_pointer.set_cursor 17 ${hotspot}`);
 });
 
-test('a compositor of version 1 gets the image as it is', async () => {
+test('GuestCursor: on wl_compositor version 1 the image is not scaled', async () => {
   await open([], 1);
   enter(17);
   rig.setCursor(window, image(0.5));
   expect(await rig.asked()).toEqual(['wl_compositor.create_surface', 'wl_surface.attach 0 0', `wl_surface.damage ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 5 7', 'wl_surface.commit']);
 });
 
-test('two pointers over a window have the same image', async () => {
+test('WaylandSeats: two pointers over a window have the same image', async () => {
   await open();
   const second = await rig.addSeat(1, POINTER);
   second.pointer.send('enter', 40, window.far, 10, 0);
@@ -152,7 +152,7 @@ test('two pointers over a window have the same image', async () => {
   expect((await rig.asked()).filter((request) => request.startsWith('wl_pointer'))).toEqual(['wl_pointer.set_cursor 17 5 7', 'wl_pointer.set_cursor 40 5 7']);
 });
 
-test('a window that is detached takes its cursor along', async () => {
+test('GuestCursor: detaching destroys the cursor’s surface and viewport', async () => {
   await open(['wp_viewporter']);
   enter(17);
   rig.setCursor(window, image());

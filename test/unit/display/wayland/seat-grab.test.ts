@@ -23,7 +23,7 @@ let relative: FakeObject;
 let inhibitor: FakeObject;
 afterEach(() => rig[Symbol.dispose]());
 
-/** A window with pointer, at 10, 0, and keyboard in it. What was asked and heard until then is forgotten. */
+/** A window with the pointer at 10, 0 and the keyboard in it. Drops what was requested and heard before. */
 async function open(globals: readonly string[]): Promise<void> {
   rig = await SeatRig.open(globals);
   rig.server.on('zwp_pointer_constraints_v1.lock_pointer', ({ args }) => {
@@ -57,7 +57,7 @@ function shortcut(): void {
   release(G, RIGHT_ALT, LEFT_CTRL);
 }
 
-/** Grabbed, and the compositor has agreed. */
+/** Grabs, and has the compositor confirm it. */
 async function grab(): Promise<void> {
   shortcut();
   await rig.settle();
@@ -67,20 +67,20 @@ async function grab(): Promise<void> {
   await rig.asked();
 }
 
-test('the shortcut asks for a lock and for the compositor\'s shortcuts, once each, and the window is told', async () => {
+test('WaylandSeat: the grab shortcut locks the pointer and inhibits shortcuts, once each, and tells the window', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   shortcut();
   expect(await rig.asked()).toEqual([`zwp_pointer_constraints_v1.lock_pointer null ${ONESHOT}`, 'zwp_relative_pointer_manager_v1.get_relative_pointer', `${INHIBITORS}.inhibit_shortcuts`]);
   expect(window.grabs).toEqual([true]);
 });
 
-test('no key of the shortcut stays down in the guest, nor does it see G', async () => {
+test('WaylandSeat: no key of the grab shortcut stays down in the guest, and it does not get G', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   shortcut();
   expect(await rig.heard()).toEqual(['key 29 down', 'frame', 'key 100 down', 'frame', 'key 29 up', 'key 100 up', 'frame']);
 });
 
-test('the shortcut again, with modifiers held all the time, releases all', async () => {
+test('WaylandSeat: G again with the modifiers held all the time ends the grab', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   press(LEFT_CTRL, RIGHT_ALT, G);
   release(G);
@@ -90,14 +90,14 @@ test('the shortcut again, with modifiers held all the time, releases all', async
   expect(window.grabs).toEqual([true, false]);
 });
 
-test('a grabbed pointer moves the guest\'s by its own distance, before the host\'s acceleration', async () => {
+test('WaylandSeat: a grabbed pointer moves the guest’s by the unaccelerated distance', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   await grab();
   relative.send('relative_motion', 0, 0, 9, 9, 1.5, -2.25);
   expect(await rig.heard()).toEqual(['by 1.5 -2.25', 'frame']);
 });
 
-test('distances do not count before the pointer is locked, or after', async () => {
+test('WaylandSeat: relative motion is ignored before the pointer is locked and after', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   shortcut();
   await rig.settle();
@@ -108,16 +108,16 @@ test('distances do not count before the pointer is locked, or after', async () =
   expect((await rig.heard()).filter((line) => line.startsWith('by'))).toEqual([]);
 });
 
-describe('a grab ends when', () => {
+describe('WaylandSeat: a grab ends when', () => {
   const ENDED = ['zwp_locked_pointer_v1.destroy', 'zwp_relative_pointer_v1.destroy', 'zwp_keyboard_shortcuts_inhibitor_v1.destroy'];
 
   test.each<[string, () => void]>([
-    ['the keyboard\'s focus goes', () => seat.keyboard.send('leave', 5, window.far)],
+    ['the keyboard leaves the window', () => seat.keyboard.send('leave', 5, window.far)],
     ['the compositor unlocks the pointer', () => lock.send('unlocked')],
-    ['the compositor has its shortcuts back', () => inhibitor.send('inactive')],
-    ['the seat has no pointer any more', () => seat.seat.send('capabilities', KEYBOARD)],
-    ['the seat has no keyboard any more', () => seat.seat.send('capabilities', POINTER)],
-    ['the seat is gone', () => rig.server.removeGlobal(seat.name)],
+    ['the user has ended the inhibition of shortcuts', () => inhibitor.send('inactive')],
+    ['the seat loses its pointer', () => seat.seat.send('capabilities', KEYBOARD)],
+    ['the seat loses its keyboard', () => seat.seat.send('capabilities', POINTER)],
+    ['the seat is removed', () => rig.server.removeGlobal(seat.name)],
     ['the window is detached', () => rig.seats.detach(window.surface)],
   ])('%s', async (_, end) => {
     await open([...CONSTRAINTS, INHIBITORS]);
@@ -128,7 +128,7 @@ describe('a grab ends when', () => {
   });
 });
 
-test('a grab of a compositor that is gone is over without a word', async () => {
+test('WaylandSeat: a grab ends without requests when the connection is lost', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   rig.seats.setCursor(window.surface, null);
   await grab();
@@ -139,7 +139,7 @@ test('a grab of a compositor that is gone is over without a word', async () => {
   expect(window.grabs).toEqual([true, false]);
 });
 
-test('keys held for the guest go up when a grab begins', async () => {
+test('WaylandSeat: keys that are down are released when a grab begins', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   press(A);
   shortcut();
@@ -150,15 +150,15 @@ test.each([
   ['Ctrl and Alt alone', [LEFT_CTRL, RIGHT_ALT]],
   ['G after nothing', [G]],
   ['G first', [G, LEFT_CTRL, RIGHT_ALT]],
-  ['with Shift as well', [LEFT_SHIFT, LEFT_CTRL, RIGHT_ALT, G]],
-])('it is not the shortcut: %s', async (_, codes) => {
+  ['Shift held too', [LEFT_SHIFT, LEFT_CTRL, RIGHT_ALT, G]],
+])('WaylandSeat: the guest gets the keys, without a grab: %s', async (_, codes) => {
   await open([...CONSTRAINTS, INHIBITORS]);
   press(...codes);
   expect((await rig.heard()).filter((line) => line !== 'frame')).toEqual(codes.map((code) => `key ${code} down`));
   expect(window.grabs).toEqual([]);
 });
 
-test('modifiers that were down when focus came count', async () => {
+test('WaylandSeat: modifiers that were down on enter count for the grab shortcut', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   seat.keyboard.send('leave', 5, window.far);
   seat.keyboard.send('enter', 6, window.far, keys(LEFT_CTRL, RIGHT_ALT));
@@ -167,7 +167,7 @@ test('modifiers that were down when focus came count', async () => {
   expect(window.grabs).toEqual([true]);
 });
 
-test('modifiers that were released elsewhere do not count', async () => {
+test('WaylandSeat: modifiers that were released in another window do not count for the grab shortcut', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   press(LEFT_CTRL, RIGHT_ALT);
   seat.keyboard.send('leave', 5, window.far);
@@ -177,14 +177,14 @@ test('modifiers that were released elsewhere do not count', async () => {
   expect(window.grabs).toEqual([]);
 });
 
-test('where there is nothing to grab with the guest gets the shortcut', async () => {
+test('WaylandSeat: the guest gets the grab shortcut if the compositor can grab nothing', async () => {
   await open(['zwp_pointer_constraints_v1']);
   press(LEFT_CTRL, RIGHT_ALT, G);
   expect(await rig.heard()).toContain('key 34 down');
   expect(await rig.asked()).toEqual([]);
 });
 
-test('where the keyboard alone can be grabbed the pointer stays where the host\'s is', async () => {
+test('WaylandSeat: if only the keyboard can be grabbed, the pointer keeps sending positions', async () => {
   await open([INHIBITORS]);
   shortcut();
   seat.pointer.send('motion', 0, 30, 40);
@@ -193,7 +193,7 @@ test('where the keyboard alone can be grabbed the pointer stays where the host\'
   expect(window.grabs).toEqual([true]);
 });
 
-test('while the pointer stands still its image follows the guest\'s cursor, without a commit', async () => {
+test('WaylandSeat: the image of a locked pointer follows the guest’s cursor, without a commit', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   rig.setCursor(window, rig.image());
   rig.seats.moveCursor(window.surface, 10, 0);

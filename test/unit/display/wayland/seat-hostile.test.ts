@@ -1,4 +1,4 @@
-/** Whatever a compositor sends: requests stay right, and what went down in the guest comes up once. */
+/** For any events of a compositor, requests stay valid, and what goes down in the guest comes up once. */
 import { afterEach, expect, test } from 'vitest';
 import { Random } from '../../../rig/random.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -11,12 +11,12 @@ const ALL = POINTER | KEYBOARD | TOUCH;
 const INHIBIT = 'zwp_keyboard_shortcuts_inhibit_manager_v1.inhibit_shortcuts';
 const LOCK = 'zwp_pointer_constraints_v1.lock_pointer';
 const EVENTS = 3000;
-/** Few, so that they meet; the shortcut's are among them. */
+/** Few, so that devices share them; the grab shortcut's are among them. */
 const CODES = [29, 56, 34, 30, 0x110, 0x2ff, 0x300, 0xffffffff];
 const STATES = [0, 1, 1, 2];
 
 let rig: SeatRig;
-/** Locks or inhibitors that live, by what there may be one of. */
+/** Locks and inhibitors that exist, by the pair of objects that may have one. */
 const live = new Map<string, FakeObject>();
 afterEach(() => {
   rig[Symbol.dispose]();
@@ -65,7 +65,10 @@ function sendAny(random: Random, seat: FakeSeat, surfaces: readonly FakeObject[]
   random.pick(events)();
 }
 
-/** What a guest that is told these has down at the end; keys and buttons are one kind. Throws at what is told twice. */
+/**
+ * What a guest that gets these lines has down at the end; keys and buttons are one kind. Throws if
+ * something goes down or up twice.
+ */
 function follow(lines: readonly string[]): string[] {
   const down = new Set<string>();
   let isEnded = true;
@@ -85,7 +88,7 @@ function follow(lines: readonly string[]): string[] {
   return [...down];
 }
 
-test.each([1, 2, 3, 4, 5, 6])('events at random, seed %i', async (seed) => {
+test.each([1, 2, 3, 4, 5, 6])('WaylandSeats: random events leave nothing held and no wrong request, seed %i', async (seed) => {
   await open();
   const random = new Random(seed);
   const windows: FakeWindow[] = [await rig.addWindow(), await rig.addWindow(), await rig.addWindow(null)];

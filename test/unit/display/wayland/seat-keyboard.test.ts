@@ -25,14 +25,14 @@ async function focused(version = 9): Promise<FakeSeat> {
   return seat;
 }
 
-test.each([1, 5, 8, 9])('keys go to the guest with the kernel\'s codes: version %i', async (version) => {
+test.each([1, 5, 8, 9])('Keyboard: sends keys with the kernel’s codes, wl_seat version %i', async (version) => {
   const { keyboard } = await focused(version);
   keyboard.send('key', 2, 0, A, 1);
   keyboard.send('key', 3, 0, A, 0);
   expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
 });
 
-test('the compositor\'s repeats are not the guest\'s', async () => {
+test('Keyboard: ignores the compositor’s repeats', async () => {
   const { keyboard } = await focused();
   keyboard.send('key', 2, 0, A, 1);
   keyboard.send('key', 3, 0, A, 2);
@@ -40,7 +40,7 @@ test('the compositor\'s repeats are not the guest\'s', async () => {
   expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
 });
 
-test('keys that are down when focus goes go up, and their release is not told twice', async () => {
+test('Keyboard: releases keys on leave, once', async () => {
   const { keyboard } = await focused();
   keyboard.send('key', 2, 0, A, 1);
   keyboard.send('key', 3, 0, S, 1);
@@ -50,7 +50,7 @@ test('keys that are down when focus goes go up, and their release is not told tw
   expect((await rig.heard()).slice(4)).toEqual(['key 30 up', 'key 31 up', 'frame']);
 });
 
-test('of keys that are down when focus comes the guest gets modifiers only', async () => {
+test('Keyboard: of the keys that are down on enter, presses the modifiers only', async () => {
   const { keyboard } = await rig.addSeat(9, KEYBOARD);
   keyboard.send('enter', 1, window.far, keys(ENTER, LEFT_CTRL));
   keyboard.send('key', 2, 0, ENTER, 0);
@@ -58,7 +58,7 @@ test('of keys that are down when focus comes the guest gets modifiers only', asy
   expect(await rig.heard()).toEqual(['key 29 down', 'frame', 'key 29 up', 'frame']);
 });
 
-test('a key is down until the last of two seats releases it', async () => {
+test('Keyboard: a key that two seats hold goes up when the last releases it', async () => {
   const first = await focused();
   const second = await focused();
   first.keyboard.send('key', 2, 0, A, 1);
@@ -70,7 +70,7 @@ test('a key is down until the last of two seats releases it', async () => {
   expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
 });
 
-test('focus going from window to window takes held keys along as nobody\'s', async () => {
+test('Keyboard: releases keys when the focus moves to another window, which gets the modifiers', async () => {
   const other = await rig.addWindow();
   const { keyboard } = await focused();
   keyboard.send('key', 2, 0, LEFT_ALT, 1);
@@ -80,7 +80,7 @@ test('focus going from window to window takes held keys along as nobody\'s', asy
   expect((await rig.heard()).slice(4)).toEqual(['key 30 up', 'key 56 up', 'frame', 'key 56 down', 'frame']);
 });
 
-test('a window that is detached releases the keys held there, and no other window\'s', async () => {
+test('Keyboard: detaching a window releases the keys held there, and no other window’s', async () => {
   const other = await rig.addWindow();
   const first = await focused();
   const second = await rig.addSeat(9, KEYBOARD);
@@ -95,7 +95,7 @@ test('a window that is detached releases the keys held there, and no other windo
   expect(await rig.heard()).toEqual(['key 31 up', 'frame']);
 });
 
-test('a window that is attached has the modifiers that are held down in it', async () => {
+test('Keyboard: attaching a window that has the focus presses the modifiers that are down', async () => {
   const surface = rig.compositor.createSurface();
   await rig.settle();
   const { keyboard } = await rig.addSeat(9, KEYBOARD);
@@ -107,7 +107,7 @@ test('a window that is attached has the modifiers that are held down in it', asy
   expect(await rig.heard()).toEqual(['key 56 down', 'frame']);
 });
 
-describe('keys go up when', () => {
+describe('Keyboard: keys go up when', () => {
   let seat: FakeSeat;
   beforeEach(async () => {
     seat = await focused();
@@ -126,19 +126,19 @@ describe('keys go up when', () => {
     expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
   });
 
-  test('the seat has no keyboard any more', async () => {
+  test('the seat loses its keyboard', async () => {
     seat.seat.send('capabilities', 0);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
     expect(await rig.asked()).toContain('wl_keyboard.release');
   });
 
-  test('the seat is gone', async () => {
+  test('the seat is removed', async () => {
     rig.server.removeGlobal(seat.name);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame']);
     expect((await rig.asked()).slice(-2)).toEqual(['wl_keyboard.release', 'wl_seat.release']);
   });
 
-  test('the compositor is gone', async () => {
+  test('the connection is lost', async () => {
     const closed = new Promise((resolve) => rig.display.onClosed(resolve));
     rig.server.client[Symbol.dispose]();
     await closed;
@@ -147,8 +147,8 @@ describe('keys go up when', () => {
   });
 });
 
-describe('a compositor that breaks the rules', () => {
-  test('keys without focus go nowhere', async () => {
+describe('Keyboard: on a compositor that breaks the protocol', () => {
+  test('ignores keys without focus', async () => {
     const { keyboard } = await rig.addSeat(9, KEYBOARD);
     keyboard.send('key', 1, 0, A, 1);
     keyboard.send('leave', 2, window.far);
@@ -156,7 +156,7 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual([]);
   });
 
-  test('a second enter ends the first', async () => {
+  test('takes a second enter as a leave and an enter', async () => {
     const { keyboard } = await focused();
     keyboard.send('key', 2, 0, A, 1);
     keyboard.send('enter', 3, window.far, keys());
@@ -164,7 +164,7 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame', 'key 30 down', 'frame']);
   });
 
-  test('keys down twice, up but never down, and beyond the kernel\'s are ignored', async () => {
+  test('ignores keys that go down twice, go up without having been down, or have no code of the kernel’s', async () => {
     const { keyboard } = await focused();
     for (const code of [S, 0x300, 0xffffffff]) keyboard.send('key', 2, 0, code, 0);
     for (const code of [0x300, 0xffffffff, A, A]) keyboard.send('key', 3, 0, code, 1);
@@ -172,13 +172,13 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
   });
 
-  test('keys in no whole numbers are cut', async () => {
+  test('ignores the incomplete last key of an array', async () => {
     const { keyboard } = await rig.addSeat(9, KEYBOARD);
     keyboard.send('enter', 1, window.far, keys(LEFT_CTRL, 0xffffffff).subarray(0, 7));
     expect(await rig.heard()).toEqual(['key 29 down', 'frame']);
   });
 
-  test('focus on a surface that is gone, or is no window, is none', async () => {
+  test('ignores the focus on a destroyed surface and on one that is not attached', async () => {
     const { keyboard } = await rig.addSeat(9, KEYBOARD);
     const stranger = rig.compositor.createSurface();
     rig.server.confirmsDestructors = false;
@@ -194,7 +194,7 @@ describe('a compositor that breaks the rules', () => {
   });
 });
 
-test('a window without input gets nothing', async () => {
+test('Keyboard: sends nothing for a window without input', async () => {
   const deaf = await rig.addWindow(null);
   const { keyboard } = await rig.addSeat(9, KEYBOARD);
   keyboard.send('enter', 1, deaf.far, keys(LEFT_CTRL));
@@ -203,7 +203,7 @@ test('a window without input gets nothing', async () => {
   expect(await rig.heard()).toEqual([]);
 });
 
-test('a seat that comes when all is over is left alone', async () => {
+test('WaylandSeats: does not bind a seat that is added after dispose', async () => {
   const before = rig.server.requests.filter(({ name }) => name === 'wl_registry.bind');
   rig.seats[Symbol.dispose]();
   rig.server.addGlobal('wl_seat', 9);
@@ -211,7 +211,7 @@ test('a seat that comes when all is over is left alone', async () => {
   expect(rig.server.requests.filter(({ name }) => name === 'wl_registry.bind')).toEqual(before);
 });
 
-test('a seat of version 1 is left without a word, as it has none', async () => {
+test('WaylandSeats: sends no release to a seat of version 1, which has none', async () => {
   const seat = await rig.addSeat(1, KEYBOARD);
   await rig.asked();
   seat.seat.send('capabilities', 0);

@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rig[Symbol.dispose]());
 
-/** At 10, 0 of the window: 0, 0 of the picture. What it told of that is forgotten. */
+/** A pointer at 10, 0 of the window, which is 0, 0 of the picture. Drops what was heard of that. */
 async function over(version = 9): Promise<FakeSeat> {
   const seat = await rig.addSeat(version, POINTER);
   seat.pointer.send('enter', 1, window.far, 10, 0);
@@ -27,14 +27,14 @@ async function over(version = 9): Promise<FakeSeat> {
   return seat;
 }
 
-test('a pointer that comes is where it is in the picture', async () => {
+test('Pointer: enter moves the guest’s pointer to the place in the picture', async () => {
   const { pointer } = await rig.addSeat(9, POINTER);
   pointer.send('enter', 1, window.far, 110.5, 20);
   pointer.send('frame');
   expect(await rig.heard()).toEqual(['to 0 50.25 10', 'frame']);
 });
 
-test('motion and buttons of one frame are one', async () => {
+test('Pointer: sends motion and buttons of one frame together', async () => {
   const { pointer } = await over();
   pointer.send('motion', 0, 30, 40);
   pointer.send('button', 2, 0, LEFT, 1);
@@ -44,7 +44,7 @@ test('motion and buttons of one frame are one', async () => {
   expect(await rig.heard()).toEqual(['to 0 10 20', 'button 272 down', 'frame', 'button 272 up', 'frame']);
 });
 
-test('before version 5 each event is a frame', async () => {
+test('Pointer: before version 5 ends a frame after each event', async () => {
   const { pointer } = await over(1);
   pointer.send('motion', 0, 30, 40);
   pointer.send('button', 2, 0, LEFT, 1);
@@ -52,7 +52,7 @@ test('before version 5 each event is a frame', async () => {
   expect(await rig.heard()).toEqual(['to 0 10 20', 'frame', 'button 272 down', 'frame', 'wheel vertical 120', 'frame']);
 });
 
-test('positions are those of the window the pointer is in', async () => {
+test('Pointer: sends positions in the picture of the window it is over', async () => {
   const other = await rig.addWindow();
   const { pointer } = await over();
   pointer.send('leave', 2, window.far);
@@ -61,7 +61,7 @@ test('positions are those of the window the pointer is in', async () => {
   expect(await rig.heard()).toEqual(['to 1 1 1', 'frame']);
 });
 
-test('buttons go up when the pointer leaves, and their release is not told twice', async () => {
+test('Pointer: releases buttons on leave, once', async () => {
   const { pointer } = await over();
   for (const code of [LEFT, RIGHT]) pointer.send('button', 2, 0, code, 1);
   pointer.send('frame');
@@ -72,8 +72,8 @@ test('buttons go up when the pointer leaves, and their release is not told twice
   expect(await rig.heard()).toEqual(['button 272 down', 'button 273 down', 'frame', 'button 272 up', 'button 273 up', 'frame', 'to 0 0 0', 'frame']);
 });
 
-describe('a wheel', () => {
-  test('version 8: 120ths of a notch as they come', async () => {
+describe('Pointer: a wheel', () => {
+  test('sends 120ths of a notch since version 8', async () => {
     const { pointer } = await over(8);
     pointer.send('axis_source', 0);
     pointer.send('axis_value120', VERTICAL, 30);
@@ -84,7 +84,7 @@ describe('a wheel', () => {
     expect(await rig.heard()).toEqual(['wheel vertical 30', 'wheel horizontal -240', 'frame']);
   });
 
-  test('version 5: notches, whatever distance they come with', async () => {
+  test('sends notches and ignores their distance in version 5', async () => {
     const { pointer } = await over(5);
     pointer.send('axis_discrete', VERTICAL, -2);
     pointer.send('axis', 0, VERTICAL, -30);
@@ -92,7 +92,7 @@ describe('a wheel', () => {
     expect(await rig.heard()).toEqual(['wheel vertical -240', 'frame']);
   });
 
-  test('a distance alone: fractions are kept until they are something', async () => {
+  test('keeps the fractions of distances without notches until they add up', async () => {
     const { pointer } = await over();
     for (let i = 0; i < 3; i++) {
       pointer.send('axis', 0, VERTICAL, 1 / 32);
@@ -101,14 +101,14 @@ describe('a wheel', () => {
     expect(await rig.heard()).toEqual(['wheel vertical 1', 'frame']);
   });
 
-  test('several distances of a frame come together', async () => {
+  test('adds the distances of one frame', async () => {
     const { pointer } = await over();
     for (let i = 0; i < 3; i++) pointer.send('axis', 0, VERTICAL, 1 / 32);
     pointer.send('frame');
     expect(await rig.heard()).toEqual(['wheel vertical 1', 'frame']);
   });
 
-  test('what stopped does not go on', async () => {
+  test('drops the fraction when the motion stops', async () => {
     const { pointer } = await over();
     pointer.send('axis', 0, VERTICAL, 1 / 16);
     pointer.send('frame');
@@ -119,7 +119,7 @@ describe('a wheel', () => {
     expect(await rig.heard()).toEqual([]);
   });
 
-  test('an axis of a later protocol is ignored', async () => {
+  test('ignores an axis of a later protocol', async () => {
     const { pointer } = await over();
     pointer.send('axis_value120', 7, 120);
     pointer.send('axis', 0, 7, 10);
@@ -128,7 +128,7 @@ describe('a wheel', () => {
     expect(await rig.heard()).toEqual([]);
   });
 
-  test('a turn whose frame comes over another window is nobody\'s', async () => {
+  test('drops a turn whose frame comes after the pointer has left', async () => {
     const { pointer } = await over();
     pointer.send('axis_value120', VERTICAL, 120);
     pointer.send('leave', 2, window.far);
@@ -138,7 +138,7 @@ describe('a wheel', () => {
   });
 });
 
-describe('buttons go up when', () => {
+describe('Pointer: buttons go up when', () => {
   let seat: FakeSeat;
   beforeEach(async () => {
     seat = await over();
@@ -146,21 +146,21 @@ describe('buttons go up when', () => {
     await rig.heard();
   });
 
-  test('the window is detached, and motion that was on its way is ignored', async () => {
+  test('the window is detached; motion that was on its way is ignored', async () => {
     seat.pointer.send('motion', 0, 30, 40);
     rig.seats.detach(window.surface);
     expect(await rig.heard()).toEqual(['button 272 up', 'frame']);
   });
 
-  test('the seat has no pointer any more', async () => {
+  test('the seat loses its pointer', async () => {
     seat.seat.send('capabilities', 0);
     expect(await rig.heard()).toEqual(['button 272 up', 'frame']);
     expect(await rig.asked()).toContain('wl_pointer.release');
   });
 });
 
-describe('a compositor that breaks the rules', () => {
-  test('motion, buttons and wheels without a window go nowhere', async () => {
+describe('Pointer: on a compositor that breaks the protocol', () => {
+  test('ignores motion, buttons and wheels outside of windows', async () => {
     const { pointer } = await rig.addSeat(9, POINTER);
     pointer.send('motion', 0, 30, 40);
     pointer.send('button', 2, 0, LEFT, 1);
@@ -171,7 +171,7 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual([]);
   });
 
-  test('a second enter ends the first', async () => {
+  test('takes a second enter as a leave and an enter', async () => {
     const { pointer } = await over();
     pointer.send('button', 2, 0, LEFT, 1);
     pointer.send('enter', 3, window.far, 10, 0);
@@ -179,7 +179,7 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual(['button 272 down', 'button 272 up', 'frame', 'to 0 0 0', 'frame']);
   });
 
-  test('buttons down twice, up but never down, in no known state, and beyond the kernel\'s are ignored', async () => {
+  test('ignores buttons that go down twice, go up without having been down, or have no code of the kernel’s', async () => {
     const { pointer } = await over();
     pointer.send('button', 2, 0, RIGHT, 0);
     for (const code of [0xffffffff, 0x300, LEFT, LEFT]) pointer.send('button', 3, 0, code, 1);
@@ -187,7 +187,7 @@ describe('a compositor that breaks the rules', () => {
     expect(await rig.heard()).toEqual(['button 272 down', 'frame']);
   });
 
-  test('capabilities told twice, and unknown ones, change nothing', async () => {
+  test('ignores capabilities that are sent twice or unknown', async () => {
     const seat = await over();
     await rig.asked();
     for (const capabilities of [POINTER, POINTER | 0xfffffff8]) seat.seat.send('capabilities', capabilities);
@@ -198,7 +198,7 @@ describe('a compositor that breaks the rules', () => {
   });
 });
 
-test('two seats hold a button: it goes up with the last', async () => {
+test('Pointer: a button that two seats hold goes up when the last releases it', async () => {
   const first = await over();
   const second = await over();
   for (const { pointer } of [first, second]) pointer.send('button', 2, 0, LEFT, 1);

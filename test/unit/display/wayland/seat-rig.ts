@@ -19,7 +19,7 @@ export const TOUCH = 4;
 /** The compositor's side of a seat. */
 export class FakeSeat {
   readonly name: number;
-  /** Set when the client binds it, and asks for each; the last of each. */
+  /** Set when the client binds the seat and gets its devices; the newest of each. */
   seat!: FakeObject;
   pointer!: FakeObject;
   keyboard!: FakeObject;
@@ -39,7 +39,7 @@ export interface FakeWindow {
   readonly canvas: { width: number; height: number };
 }
 
-/** A guest's cursor image; hotspot in its own pixels, `scale` in units of the window to a pixel. */
+/** A guest's cursor image: hotspot in its pixels, `scale` in units of the window per pixel. */
 export interface FakeImage {
   readonly buffer: SurfaceBuffer;
   readonly hotspotX: number;
@@ -47,7 +47,7 @@ export interface FakeImage {
   readonly scale: number;
 }
 
-/** A buffer both sides believe in. */
+/** A buffer without memory, whose wl_buffer exists on both sides. */
 class FakeBuffer extends SurfaceBuffer {
   readonly #create: () => WlBuffer;
 
@@ -65,11 +65,14 @@ class FakeBuffer extends SurfaceBuffer {
   }
 
   protected override free(): void {
-    // It has no memory.
+    // There is no memory to free.
   }
 }
 
-/** Seats on a scripted compositor. Windows show the guest's picture at twice its size, 10 units from the left. */
+/**
+ * Seats on a scripted compositor. Windows show the guest's picture at twice its size, 10 units from
+ * their left edge.
+ */
 export class SeatRig implements Disposable {
   readonly server = new FakeServer();
   readonly sink = new SinkLog();
@@ -80,7 +83,7 @@ export class SeatRig implements Disposable {
   readonly #seats: FakeSeat[] = [];
   readonly #windows: FakeWindow[] = [];
 
-  /** `globals`: of version 1, beside the compositor. */
+  /** `globals` are added with version 1. */
   static async open(globals: readonly string[] = [], compositorVersion = 6): Promise<SeatRig> {
     const rig = new SeatRig();
     rig.server.addGlobal('wl_compositor', compositorVersion);
@@ -112,7 +115,7 @@ export class SeatRig implements Disposable {
     return seat;
   }
 
-  /** A window of scanout 0, 1, ..., attached. */
+  /** Attaches a window for the next scanout, from 0. */
   async addWindow(input: InputSink | null = this.sink): Promise<FakeWindow> {
     const surface = this.compositor.createSurface();
     const grabs: boolean[] = [];
@@ -133,7 +136,7 @@ export class SeatRig implements Disposable {
     return window;
   }
 
-  /** The guest's cursor over the window; null hides it. */
+  /** Sets the guest's cursor in the window; null hides it. */
   setCursor(window: FakeWindow, image: FakeImage | null): void {
     const { cursor, placement, canvas } = window;
     if (image && placement.width !== canvas.width * image.scale) {
@@ -150,7 +153,7 @@ export class SeatRig implements Disposable {
     });
   }
 
-  /** The window is gone. */
+  /** Detaches the window, as when it closes. */
   detach({ surface, cursor }: FakeWindow): void {
     this.seats.detach(surface);
     cursor.detach();
@@ -168,24 +171,24 @@ export class SeatRig implements Disposable {
     });
   }
 
-  /** The server's side of an object. */
+  /** The server's side of the object. */
   far({ id }: { readonly id: number }): FakeObject {
     return this.server.client.objects.get(id)!;
   }
 
-  /** Events have arrived, and what was asked in answer to them. */
+  /** Resolves when events have arrived, and the requests that answer them. */
   async settle(): Promise<void> {
     await this.display.roundtrip();
     await this.display.roundtrip();
   }
 
-  /** What the guest got since it was asked last. */
+  /** What the guest was sent since the last call. */
   async heard(): Promise<string[]> {
     await this.settle();
     return this.sink.lines.splice(0);
   }
 
-  /** Requests since it was asked last: names, with arguments that are numbers, or null. */
+  /** The requests since the last call: names, with the arguments that are numbers or null. */
   async asked(): Promise<string[]> {
     await this.settle();
     const said = this.server.requests.splice(0).filter(({ name }) => !/^wl_(display|registry)\./.test(name));

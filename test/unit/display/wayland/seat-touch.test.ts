@@ -18,7 +18,7 @@ function down(id: number, { touch } = seat, at = window): void {
   touch.send('down', 1, 0, at.far, id, 10, 0);
 }
 
-test('touches have slots, whatever their ids, and frames are frames', async () => {
+test('Touch: maps touch ids to slots, and sends frames as they come', async () => {
   const { touch } = seat;
   down(77);
   touch.send('down', 2, 0, window.far, -5, 12, 4);
@@ -31,7 +31,7 @@ test('touches have slots, whatever their ids, and frames are frames', async () =
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 0 1 1 2', 'frame', 'touch-to 0 0 5.25 4', 'frame', 'touch-up 0', 'frame']);
 });
 
-test('a slot is taken again when its touch has ended', async () => {
+test('Touch: reuses the slot of a touch that has ended', async () => {
   down(1);
   down(2);
   seat.touch.send('up', 2, 0, 1);
@@ -39,7 +39,7 @@ test('a slot is taken again when its touch has ended', async () => {
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 0 1 0 0', 'touch-up 0', 'touch 0 0 0 0']);
 });
 
-test('a touch stays with the window where it began', async () => {
+test('Touch: a touch stays with the window where it began', async () => {
   const other = await rig.addWindow();
   down(1);
   down(2, seat, other);
@@ -49,7 +49,7 @@ test('a touch stays with the window where it began', async () => {
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 1 1 0 0', 'touch-to 0 0 1 1', 'touch-to 1 1 2 2', 'frame']);
 });
 
-test('touches that are cancelled never were meant; slots are free then', async () => {
+test('Touch: cancel cancels all touches and frees their slots', async () => {
   down(1);
   down(2);
   seat.touch.send('cancel');
@@ -58,7 +58,7 @@ test('touches that are cancelled never were meant; slots are free then', async (
   expect((await rig.heard()).slice(2)).toEqual(['touch-cancel', 'frame', 'touch 0 0 0 0']);
 });
 
-test('two seats do not share slots', async () => {
+test('Touch: touches of two seats have different slots', async () => {
   const other = await rig.addSeat(9, TOUCH);
   down(1);
   down(1, other);
@@ -67,7 +67,7 @@ test('two seats do not share slots', async () => {
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 0 1 0 0', 'touch-up 0', 'touch-to 0 1 1 1']);
 });
 
-test('the guest\'s touchscreen is full with 16', async () => {
+test('Touch: ignores the 17th touch at a time', async () => {
   for (let id = 0; id < 17; id++) down(id);
   seat.touch.send('motion', 0, 16, 12, 2);
   seat.touch.send('up', 2, 0, 16);
@@ -77,7 +77,7 @@ test('the guest\'s touchscreen is full with 16', async () => {
   expect(heard.slice(-2)).toEqual(['touch 0 15 0 0', 'touch-up 15']);
 });
 
-test('touches are cancelled when their window is detached', async () => {
+test('Touch: detaching a window cancels its touches', async () => {
   down(1);
   down(2);
   await rig.heard();
@@ -86,7 +86,7 @@ test('touches are cancelled when their window is detached', async () => {
   expect(await rig.heard()).toEqual(['touch-cancel', 'frame']);
 });
 
-test('touches of a window that is detached are lifted while another window has touches, which go on', async () => {
+test('Touch: detaching a window lifts its touches while another window has touches, which go on', async () => {
   const other = await rig.addWindow();
   down(1);
   down(2, seat, other);
@@ -98,13 +98,13 @@ test('touches of a window that is detached are lifted while another window has t
   expect(await rig.heard()).toEqual(['touch-up 0', 'frame', 'touch-to 1 1 1 1', 'touch-up 1']);
 });
 
-test('touches are cancelled when the seat has no touchscreen any more', async () => {
+test('Touch: touches are cancelled when the seat loses its touchscreen', async () => {
   down(1);
   seat.seat.send('capabilities', 0);
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch-cancel', 'frame']);
 });
 
-test('a touch that begins twice ends between, and one that never began does nothing', async () => {
+test('Touch: lifts a touch that begins twice, and ignores one that never began', async () => {
   seat.touch.send('up', 1, 0, 9);
   seat.touch.send('motion', 0, 9, 0, 0);
   seat.touch.send('frame');
@@ -114,7 +114,7 @@ test('a touch that begins twice ends between, and one that never began does noth
   expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch-up 0', 'touch 0 0 0 0']);
 });
 
-test('a touch outside of our windows is not the guest\'s', async () => {
+test('Touch: ignores touches outside of attached windows', async () => {
   const deaf = await rig.addWindow(null);
   const stranger = rig.compositor.createSurface();
   await rig.settle();

@@ -1,6 +1,6 @@
 import type { InputSink } from '../../../../src/core/input.ts';
 
-/** What a guest would get, a line a call. */
+/** Records each call as a line. */
 export class SinkLog implements InputSink {
   readonly lines: string[] = [];
   readonly leds = 0;

@@ -26,12 +26,12 @@ async function openTranches(...tranches: Pairs[]): Promise<void> {
   await settle();
 }
 
-/** The newest window's. */
+/** The feedback object of the newest window. */
 function surfaceFeedback(): FakeObject {
   return host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args.id as FakeObject;
 }
 
-/** Format and modifier of the buffer made last. */
+/** Format and modifier of the newest import. */
 function lastName(): [unknown, bigint] {
   const { modifier_hi, modifier_lo } = host.last('zwp_linux_buffer_params_v1.add') as Record<string, number>;
   return [host.last('zwp_linux_buffer_params_v1.create')!['format'], (BigInt(modifier_hi!) << 32n) | BigInt(modifier_lo!)];
@@ -52,7 +52,7 @@ function frameOf(handle: Handle): Frame {
   return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
 }
 
-describe('dma-bufs', () => {
+describe('WaylandOutput: dma-bufs', () => {
   test.each([
     { version: 1, offers: 'formats', modifiers: [], named: INVALID },
     { version: 2, offers: 'formats', modifiers: [], named: INVALID },
@@ -60,7 +60,7 @@ describe('dma-bufs', () => {
     { version: 3, offers: 'INVALID', modifiers: [INVALID], named: INVALID },
     { version: 4, offers: 'a tiling and LINEAR', modifiers: [TILED, LINEAR], named: LINEAR },
     { version: 5, offers: 'LINEAR', modifiers: [LINEAR], named: LINEAR },
-  ])('are shown by version $version that offers $offers', async ({ version, modifiers, named }) => {
+  ])('are shown by linux-dmabuf version $version that offers $offers', async ({ version, modifiers, named }) => {
     await openDmabuf(version, modifiers);
     accept(host);
     await show();
@@ -69,14 +69,14 @@ describe('dma-bufs', () => {
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
-  test('with alpha are shown without it', async () => {
+  test('with alpha are imported in the opaque format', async () => {
     await openDmabuf(5);
     accept(host);
     await show(picture(WIDTH, HEIGHT, ARGB8888).asDmabuf);
     expect(host.last('zwp_linux_buffer_params_v1.create')).toMatchObject({ format: XRGB8888 });
   });
 
-  test('of cursors keep their alpha, and are shown anew when guests draw into them', async () => {
+  test('of cursors keep their alpha, and are committed again when the guest has drawn into them', async () => {
     await openDmabuf(5);
     accept(host);
     await show();
@@ -92,7 +92,7 @@ describe('dma-bufs', () => {
     expect(first.object).not.toBe(host.picture);
   });
 
-  test('that are flipped between are imported once each', async () => {
+  test('are imported once each when the guest flips between them', async () => {
     await openDmabuf(5);
     accept(host);
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
@@ -100,7 +100,7 @@ describe('dma-bufs', () => {
     expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(2);
   });
 
-  test('of a destroyed framebuffer go when the compositor has let go of them', async () => {
+  test('of a destroyed framebuffer are destroyed when the compositor has released them', async () => {
     await openDmabuf(5);
     accept(host);
     const gone = picture().asDmabuf;
@@ -111,7 +111,7 @@ describe('dma-bufs', () => {
     expect(host.count('wl_buffer.destroy')).toBe(1);
   });
 
-  test('a refusal is remembered for its format and modifier, and ends the frame that waited for the buffer', async () => {
+  test('whose import fails end the frame that waited, and their format and modifier are not offered any more', async () => {
     await openDmabuf(5);
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
     bridge.hide(output);
@@ -140,16 +140,16 @@ describe('dma-bufs', () => {
   test.each([
     { what: 'the best tranche', format: XRGB8888, tranches: [[[XRGB8888, INVALID]], [[XRGB8888, LINEAR]]], named: [XRGB8888, INVALID] },
     { what: 'their own modifier in a tranche', format: XRGB8888, tranches: [[[XRGB8888, INVALID], [XRGB8888, LINEAR]]], named: [XRGB8888, LINEAR] },
-    { what: 'no alpha, in whatever tranche', format: ARGB8888, tranches: [[[ARGB8888, LINEAR]], [[XRGB8888, LINEAR]]], named: [XRGB8888, LINEAR] },
-    { what: 'their own format where there is no other', format: ARGB8888, tranches: [[[XRGB8888, TILED]], [[ARGB8888, LINEAR]]], named: [ARGB8888, LINEAR] },
-  ] as const)('are named by $what', async ({ format, tranches, named }) => {
+    { what: 'the opaque format, even of a later tranche', format: ARGB8888, tranches: [[[ARGB8888, LINEAR]], [[XRGB8888, LINEAR]]], named: [XRGB8888, LINEAR] },
+    { what: 'their own format if there is no opaque one', format: ARGB8888, tranches: [[[XRGB8888, TILED]], [[ARGB8888, LINEAR]]], named: [ARGB8888, LINEAR] },
+  ] as const)('are imported under $what', async ({ format, tranches, named }) => {
     await openTranches(...tranches);
     accept(host);
     await show(picture(WIDTH, HEIGHT, format).asDmabuf);
     expect(lastName()).toEqual(named);
   });
 
-  test('a name that is refused leaves the next one', async () => {
+  test('are imported under the next name if one fails', async () => {
     await openTranches([[XRGB8888, INVALID]], [[XRGB8888, LINEAR]]);
     host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => {
       if (lastName()[1] === INVALID) object.send('failed');
@@ -160,7 +160,7 @@ describe('dma-bufs', () => {
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
-  test('new feedback makes buffers anew if it has a better name for them', async () => {
+  test('are imported again when new feedback has a better name for them', async () => {
     await openTranches([[XRGB8888, INVALID]]);
     accept(host);
     await show();
@@ -171,7 +171,7 @@ describe('dma-bufs', () => {
     expect([host.count('zwp_linux_buffer_params_v1.create'), lastName()]).toEqual([2, [XRGB8888, LINEAR]]);
   });
 
-  test('new feedback that changes no name changes nothing', async () => {
+  test('are not imported again when new feedback changes no name', async () => {
     await openTranches([[XRGB8888, LINEAR], [XRGB8888, TILED]]);
     accept(host);
     await show();
@@ -181,7 +181,7 @@ describe('dma-bufs', () => {
     expect([host.count('zwp_linux_buffer_params_v1.create'), lastName()]).toEqual([2, [XRGB8888, LINEAR]]);
   });
 
-  test('are copied on a compositor whose table of formats is no file', async () => {
+  test('are copied on a compositor whose format table cannot be read', async () => {
     await openDmabuf(5);
     const feedback = surfaceFeedback();
     using pipe = EventFd.create();
@@ -193,7 +193,7 @@ describe('dma-bufs', () => {
     expect(output.imports.isEmpty).toBe(true);
   });
 
-  test('are synchronised implicitly where the compositor’s device cannot be opened, and the log says so once', async () => {
+  test('are synchronised implicitly, with one line in the log, if the compositor’s device cannot be opened', async () => {
     const options = dmabufHost({ version: 5 });
     await open({ ...options, globals: { ...options.globals, wp_linux_drm_syncobj_manager_v1: 1 } });
     accept(host);

@@ -1,4 +1,4 @@
-/** What may go wrong between a guest's windows and their compositor, one thing at a time. */
+/** Failures between a guest's windows and their compositor, one at a time. */
 import { describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
@@ -41,7 +41,7 @@ const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.b
 const alive = (name: string): number => [...host.server.client.objects.values()].filter((object) => object.interface.name === name).length;
 const surfaceFeedback = (): FakeObject => host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args.id as FakeObject;
 
-/** Resolves at the next line of the log that has this in it. */
+/** Resolves with the next line of the log that contains `text`. */
 function logged(text: string): Promise<string> {
   return new Promise((resolve) => {
     const push = log.push.bind(log);
@@ -53,7 +53,7 @@ function logged(text: string): Promise<string> {
   });
 }
 
-/** Two pictures in turn, as fast as the guest is answered; how often until it is told to stop. */
+/** Flips between pictures as fast as the flushes are done; `stop` returns how often. */
 function flipping(framebuffers: readonly Shown['framebuffer'][]): { stop(): Promise<number> } {
   const end = new AbortController();
   const flips = (async () => {
@@ -72,8 +72,8 @@ function flipping(framebuffers: readonly Shown['framebuffer'][]): { stop(): Prom
   };
 }
 
-describe('an import', () => {
-  test('during which the compositor goes is made anew by the next one, and the guest does not wait', async () => {
+describe('WaylandOutput: an import', () => {
+  test('is made again by the next compositor if the first exits before it answers, and does not block the guest', async () => {
     await openDmabuf();
     const shown = picture().asDmabuf;
     guest.show(shown);
@@ -88,7 +88,7 @@ describe('an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
-  test('that nobody answers holds up no guest, and is shown when somebody does', async () => {
+  test('without an answer does not block the guest, and is shown once the answer comes', async () => {
     await openDmabuf();
     accept(host);
     await show(picture().asDmabuf);
@@ -105,7 +105,7 @@ describe('an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf' });
   });
 
-  test('that fails is the last of its kind on this compositor, and the next one is asked again', async () => {
+  test('that fails is not tried again for its format on this compositor, but on the next one', async () => {
     await openDmabuf();
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
@@ -125,7 +125,7 @@ describe('an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf' });
   });
 
-  test('that ends the connection is the last of all: the windows come back without any', async () => {
+  test('that ends the connection is the last: the windows open again and copy', async () => {
     await openDmabuf();
     host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => client.refuse(object, 4, 'not that one'));
     guest.show(picture().asDmabuf);
@@ -138,7 +138,7 @@ describe('an import', () => {
     expect(log).toContainEqual(expect.stringMatching(/over zwp_linux_buffer_params_v1#\d+: error invalid_format: not that one \(the last request to it was create\)$/));
   });
 
-  test('is not tried while the compositor takes no such buffers, and is as soon as it does', async () => {
+  test('is not tried while the compositor does not offer the format, and is made as soon as it does', async () => {
     await openDmabuf();
     accept(host);
     await show(picture().asDmabuf);
@@ -152,7 +152,7 @@ describe('an import', () => {
   });
 });
 
-test('a protocol error names the object, the error and the request, and the windows come back', async () => {
+test('WaylandWindows: a protocol error is logged with object, error and request, and the windows open again', async () => {
   await open();
   await show(filled(0x00336699).framebuffer);
   const back = host.server.next('xdg_surface.get_toplevel');
@@ -163,12 +163,12 @@ test('a protocol error names the object, the error and the request, and the wind
   expect(log).toContainEqual(expect.stringMatching(/^lost the compositor, the guest keeps running: .* over xdg_toplevel#\d+: error invalid_size: told to \(the last request to it was set_min_size\)$/));
 });
 
-describe('a compositor of first versions only', () => {
+describe('WaylandWindows: on the first version of every global', () => {
   const names = ['wl_compositor', 'wl_subcompositor', 'wl_shm', 'wl_output', 'wl_seat', 'xdg_wm_base', 'wp_viewporter', 'wp_presentation', 'wp_fractional_scale_manager_v1'];
   const more = ['zxdg_decoration_manager_v1', 'wp_tearing_control_manager_v1', 'zwp_pointer_constraints_v1', 'zwp_relative_pointer_manager_v1', 'zwp_keyboard_shortcuts_inhibit_manager_v1'];
   const globals = Object.fromEntries([...names, ...more].map((name) => [name, 1]));
 
-  test.each(['wl_shm', 'zwp_linux_dmabuf_v1'])('shows the guest by its %s, and comes and goes', async (way) => {
+  test.each(['wl_shm', 'zwp_linux_dmabuf_v1'])('shows the guest by %s, also after the compositor was restarted', async (way) => {
     const dmabuf = dmabufHost({ version: 1 });
     const isDmabuf = way === 'zwp_linux_dmabuf_v1';
     const options = isDmabuf ? { ...dmabuf, globals: { ...globals, ...dmabuf.globals } } : { globals };
@@ -186,7 +186,7 @@ describe('a compositor of first versions only', () => {
   });
 });
 
-test('a compositor without linux-dmabuf is shown copies, of guests with pages and of guests with dma-bufs', async () => {
+test('WaylandOutput: without linux-dmabuf copies pictures in guest pages and in dma-bufs', async () => {
   await open();
   await show(filled(0x00123456).framebuffer);
   expect([firstPixel(), primary()]).toEqual([0x00123456, expect.objectContaining({ rung: 'shadow', imports: 0 })]);
@@ -196,15 +196,15 @@ test('a compositor without linux-dmabuf is shown copies, of guests with pages an
 
 test.each([
   ['with viewports', {}],
-  ['without', { wp_viewporter: 0 }],
-])('five hundred sizes, some of which the guest follows, leave nothing behind %s', { timeout: 30_000 }, async (_, globals) => {
+  ['without viewports', { wp_viewporter: 0 }],
+])('WaylandOutput: 500 sizes, some followed by the guest, leave no memory, descriptors or objects behind %s', { timeout: 30_000 }, async (_, globals) => {
   await open({ globals });
   await show();
   host.configure(640, 480);
   await settle();
   const resources = () => ({
     mappings: mappingCount(/scanout-window/),
-    // The fake keeps what it was sent.
+    // The fake compositor keeps the descriptors it was sent.
     fds: [...openFds().values()].filter((target) => target.includes('scanout-window')).length - host.count('wl_shm.create_pool'),
     objects: host.server.client.objects.size,
   });
@@ -220,13 +220,13 @@ test.each([
   expect(resources()).toEqual(before);
 });
 
-describe('in a minute', () => {
+describe('WaylandOutput: for a minute', () => {
   const minute = (): Promise<unknown> => vi.advanceTimersByTimeAsync(60_000);
 
   test.each([
     ['copied', (made: Shown) => made.framebuffer],
     ['shared', (made: Shown) => made.asDmabuf],
-  ])('that nobody sees its window a guest whose pages are %s flips at the refresh, whatever it is given back', { timeout: 60_000 }, async (_, backing) => {
+  ])('in a hidden window without releases, a guest whose pages are %s flips at the refresh rate', { timeout: 60_000 }, async (_, backing) => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     await openDmabuf();
     accept(host);
@@ -240,7 +240,7 @@ describe('in a minute', () => {
     const stopped = guestFlips.stop();
     await vi.advanceTimersByTimeAsync(1000);
     const flips = await stopped;
-    // The first waits a quarter of a second for a compositor that may be slow.
+    // The first frame waits 250 ms for a compositor that may only be slow.
     expect(flips).toBeGreaterThan(60 * 60 - 30);
     expect(flips).toBeLessThanOrEqual(60 * 60 + 2);
     expect(host.count('wl_surface.frame') - frames).toBeLessThanOrEqual(1);
@@ -249,7 +249,7 @@ describe('in a minute', () => {
   test.each([
     ['copied', (made: Shown) => made.framebuffer, 3],
     ['shared', (made: Shown) => made.asDmabuf, 2],
-  ])('of a compositor that gives no buffer back a guest whose pages are %s runs on, with the buffers it has', { timeout: 60_000 }, async (_, backing, buffers) => {
+  ])('on a compositor that releases no buffer, a guest whose pages are %s keeps flipping with the same number of buffers', { timeout: 60_000 }, async (_, backing, buffers) => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     await openDmabuf();
     accept(host);
@@ -269,29 +269,29 @@ describe('in a minute', () => {
     const flips = await stopped;
     painting.abort();
     expect(flips).toBeGreaterThan(50);
-    // And the black one.
+    // One more is the backdrop's.
     expect(alive('wl_buffer')).toBeLessThanOrEqual(buffers + 1);
   });
 });
 
-describe('without a file descriptor left', () => {
-  test('for what the compositor sends, the windows are made anew when there are some', async () => {
+describe('WaylandWindows: without a free file descriptor', () => {
+  test('for what the compositor sends, the windows open again once there are some', async () => {
     await openDmabuf();
     accept(host);
     await show(picture().asDmabuf);
     using table = createMemfd('table', 16);
-    const told = logged('lost the compositor');
+    const logLine = logged('lost the compositor');
     {
       using _ = fewFds(table, 0);
       surfaceFeedback().send('format_table', table, 16);
-      expect(await told).toMatch(/RLIMIT_NOFILE/);
+      expect(await logLine).toMatch(/RLIMIT_NOFILE/);
       for (let i = 0; i < 3; i++) await guest.flush(0, 0, WIDTH, HEIGHT);
     }
     await nextPicture();
     expect(log.at(-1)).toBe('connected to a compositor again');
   });
 
-  test('for a copy the picture stays as it was, the reason is told, and the next flush shows it', async () => {
+  test('for a copy, the picture stays, the reason is logged, and the next flush shows it', async () => {
     await open();
     using any = createMemfd('any', 1);
     const shown = filled(0x00446688);
@@ -308,7 +308,7 @@ describe('without a file descriptor left', () => {
   test.each([
     ['a copy', (made: Shown) => made.framebuffer, 'shadow'],
     ['a dma-buf', (made: Shown) => made.asDmabuf, 'dmabuf'],
-  ])('to send %s with, the windows are made anew', async (_, backing, rung) => {
+  ])('to send %s with, the windows open again', async (_, backing, rung) => {
     await openDmabuf();
     accept(host);
     using any = createMemfd('any', 1);
@@ -326,7 +326,7 @@ describe('without a file descriptor left', () => {
     expect(log).toContainEqual(expect.stringMatching(/^lost the compositor, the guest keeps running: cannot keep the windows open: .*EMFILE/));
   });
 
-  test('for its handle a dma-buf is imported at the next flip', async () => {
+  test('for a handle, the dma-buf is copied, and imported at the next flip', async () => {
     await openDmabuf();
     accept(host);
     await show(picture().asDmabuf);
@@ -342,7 +342,7 @@ describe('without a file descriptor left', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf', imports: 3 });
   });
 
-  test('for a window there is one as soon as there are', async () => {
+  test('for a window, it opens as soon as there are some', async () => {
     await open();
     await show();
     using any = createMemfd('any', 1);
@@ -352,7 +352,7 @@ describe('without a file descriptor left', () => {
     host.server.client[Symbol.dispose]();
     await back;
     const failed = logged('cannot keep the windows open');
-    // The first configure is on its way; the black picture is made when it comes.
+    // The first configure is on its way; the backdrop's buffer is made when it arrives.
     using few = fewFds(any, 0);
     expect(await failed).toMatch(/memfd_create: EMFILE/);
     few[Symbol.dispose]();

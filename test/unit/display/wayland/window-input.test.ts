@@ -15,7 +15,7 @@ import { bridge, guest, HEIGHT, host, listen, nextPicture, open, output, picture
 expectNoLeaks();
 useWindows();
 
-/** input-event-codes.h */
+/** linux/input-event-codes.h */
 const KEY_A = 30;
 const KEY_B = 48;
 const POINTER_AND_KEYBOARD = 3;
@@ -50,7 +50,7 @@ async function show(): Promise<void> {
   await done;
 }
 
-/** The surface that all input goes to. */
+/** The window's own surface, which gets all input. */
 const surface = (): FakeObject => host.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.parent as FakeObject;
 const pointer = (): FakeObject => host.bound('wl_pointer');
 const keyboard = (): FakeObject => host.bound('wl_keyboard');
@@ -66,14 +66,14 @@ async function heard(): Promise<string[]> {
   return input.lines.splice(0).filter((line) => line !== 'frame');
 }
 
-/** Requests on these objects from now on, by name. */
+/** Names of the requests that match, from index `since` on. */
 async function asked(since: number, pattern: RegExp): Promise<string[]> {
   await settle();
   return host.server.requests.slice(since).map(({ name }) => name).filter((name) => pattern.test(name));
 }
 
-describe('what people do in a window', () => {
-  test('arrives in pixels of the guest, whatever the window’s shape', async () => {
+describe('WaylandOutput: input', () => {
+  test('arrives in guest pixels in a letterboxed window', async () => {
     await openSeat();
     await show();
     // 64x48 in 200x96: 128x96 from x = 36, two units to a pixel.
@@ -86,7 +86,7 @@ describe('what people do in a window', () => {
     expect(await heard()).toEqual(['to 0 0 0', 'to 0 32 24', 'to 0 -5 47.75']);
   });
 
-  test('arrives in pixels of the guest at a zoom of 2, and after the window has another size', async () => {
+  test('arrives in guest pixels at zoom 2, and after the window was resized', async () => {
     await openSeat(2);
     await show();
     enter(100, 50);
@@ -97,7 +97,7 @@ describe('what people do in a window', () => {
     expect(await heard()).toEqual(['to 0 25 12.5']);
   });
 
-  test('ends where the focus goes: keys go up', async () => {
+  test('releases held keys when the focus leaves the window', async () => {
     await openSeat();
     await show();
     keyboard().send('enter', 1, surface(), new Uint8Array());
@@ -106,7 +106,7 @@ describe('what people do in a window', () => {
     expect(await heard()).toEqual([`key ${KEY_A} down`, `key ${KEY_A} up`]);
   });
 
-  test('is held there by a shortcut that the title tells', async () => {
+  test('is grabbed by the shortcut that the title names', async () => {
     await openSeat();
     await show();
     expect(title()).toBe('a guest — Ctrl+Alt+G to grab');
@@ -119,7 +119,7 @@ describe('what people do in a window', () => {
     expect(title()).toBe('a guest — Ctrl+Alt+G to grab');
   });
 
-  test('goes on at the next compositor; what was down at the last went up', async () => {
+  test('continues on the next compositor, after what was down on the first was released', async () => {
     await openSeat();
     await show();
     guest.sink.cursor(scanoutId(0), picture(16, 16, DRM_FORMAT.ARGB8888).framebuffer, 0, 0, 0, 0);
@@ -139,7 +139,7 @@ describe('what people do in a window', () => {
   });
 });
 
-describe('the guest’s cursor', () => {
+describe('WaylandOutput: the guest’s cursor', () => {
   const SIDE = 16;
   const cursorSurface = (): FakeObject => host.server.requests.findLast(({ name, args }) => name === 'wl_pointer.set_cursor' && args.surface !== null)!.args.surface as FakeObject;
   const shown = (): FakeObject => host.committed.get(cursorSurface())!.buffer!;
@@ -150,7 +150,7 @@ describe('the guest’s cursor', () => {
     return made;
   }
 
-  /** The guest has this one, and the compositor got it. */
+  /** Sets the guest's cursor; resolves when the compositor has it. */
   async function setCursor(cursor: GuestPicture | null): Promise<void> {
     const attached = host.server.next('wl_surface.attach');
     guest.sink.cursor(scanoutId(0), cursor?.framebuffer ?? null, 5, 7, 0, 0);
@@ -165,12 +165,12 @@ describe('the guest’s cursor', () => {
     await settle();
   }
 
-  test('is left to the compositor until there is one', async () => {
+  test('is not set before the guest has one', async () => {
     await openPointer();
     expect(host.count('wl_pointer.set_cursor')).toBe(0);
   });
 
-  test('is the host’s pointer, alpha, hotspot and all', async () => {
+  test('is the image of the host’s pointer, with its alpha and hotspot', async () => {
     await openPointer();
     await setCursor(image(0x80402010));
     expect(host.last('wl_pointer.set_cursor')).toMatchObject({ serial: 7, hotspot_x: 5, hotspot_y: 7 });
@@ -178,7 +178,7 @@ describe('the guest’s cursor', () => {
     expect(host.last('wl_shm_pool.create_buffer')).toMatchObject({ format: 0, width: SIDE, height: SIDE });
   });
 
-  test('is as large as the picture makes it, and follows the window', async () => {
+  test('is scaled as the picture is, also when the window is resized', async () => {
     await openPointer(2);
     await setCursor(image(0xff000001));
     const destination = (): unknown => {
@@ -191,7 +191,7 @@ describe('the guest’s cursor', () => {
     expect([destination(), host.last('wl_pointer.set_cursor')]).toMatchObject([{ width: 4 * SIDE, height: 4 * SIDE }, { hotspot_x: 20, hotspot_y: 28 }]);
   });
 
-  test('moves without a commit', async () => {
+  test('moves without any request', async () => {
     await openPointer();
     await setCursor(image(0xff000001));
     await settle();
@@ -201,7 +201,7 @@ describe('the guest’s cursor', () => {
     expect(await asked(since, /^wl_(surface|pointer)/)).toEqual([]);
   });
 
-  test('that the guest hides is hidden, and comes back', async () => {
+  test('is hidden and shown again with the guest’s', async () => {
     await openPointer();
     const arrow = image(0xff00ff00);
     await setCursor(arrow);
@@ -211,7 +211,7 @@ describe('the guest’s cursor', () => {
     expect(host.pixels(shown())[0]).toBe(0xff00ff00);
   });
 
-  test('changes as often as the guest likes with few buffers, each given back', async () => {
+  test('changes 20 times with at most three buffers', async () => {
     await openPointer();
     await setCursor(image(0xff000000));
     for (let i = 1; i <= 20; i++) {
@@ -222,7 +222,7 @@ describe('the guest’s cursor', () => {
     expect(created.length).toBeLessThanOrEqual(3);
   });
 
-  test('is not held up by a compositor that reads images once and gives them back at once', async () => {
+  test('changes on a compositor that releases images at once', async () => {
     await openPointer();
     await setCursor(image(0xff000001));
     shown().send('release');
@@ -235,7 +235,7 @@ describe('the guest’s cursor', () => {
     expect(host.pixels(shown())[0]).toBe(0xff000003);
   });
 
-  test('is given back once, when another has replaced it and the compositor has let go of it', async () => {
+  test('is released once, when another image has replaced it and the compositor has released it', async () => {
     await openPointer();
     bridge.hide(output);
     const released: Handle[] = [];
@@ -268,7 +268,7 @@ describe('the guest’s cursor', () => {
     expect(released).not.toContain(third);
   });
 
-  test('is there again after a restart of the compositor', async () => {
+  test('is shown again by the next compositor', async () => {
     await openPointer();
     await setCursor(image(0xff123456));
     host[Symbol.dispose]();

@@ -22,15 +22,15 @@ async function show(shown = picture(), scanout = 0): Promise<void> {
 
 const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
 
-/** The compositor hangs up and is gone, another comes to its place. */
+/** The compositor exits, and another one listens in its place. */
 async function restart(): Promise<void> {
   host[Symbol.dispose]();
   listen();
   await host.server.next('xdg_surface.get_toplevel');
 }
 
-describe('when the compositor goes', () => {
-  test('the guest runs on, and the next one shows what it draws', async () => {
+describe('WaylandWindows: when the compositor exits', () => {
+  test('the guest keeps running, and the next compositor shows what it draws', async () => {
     await open();
     const shown = picture();
     shown.fill(0, 0, WIDTH, HEIGHT, 0x00100000);
@@ -55,7 +55,7 @@ describe('when the compositor goes', () => {
     expect(log).toEqual(expect.arrayContaining([expect.stringMatching(/^lost the compositor, the guest keeps running/), 'connected to a compositor again']));
   });
 
-  test('the last picture of a guest that is gone too is shown by the next one', async () => {
+  test('the next compositor shows the last picture of a guest that has gone as well', async () => {
     await open({}, { keepLast: true });
     const shown = picture();
     shown.fill(0, 0, WIDTH, HEIGHT, 0x00405060);
@@ -69,7 +69,7 @@ describe('when the compositor goes', () => {
     expect(firstPixel()).toBe(0x00405060);
   });
 
-  test('because of an error of ours, windows come back and the error is told', async () => {
+  test('over a protocol error, the windows open again and the error is logged', async () => {
     await open();
     await show();
     host.server.client.refuse(host.toplevel, 4, 'told to');
@@ -78,7 +78,7 @@ describe('when the compositor goes', () => {
     expect(log).toContainEqual(expect.stringContaining('xdg_toplevel'));
   });
 
-  test('and the next one’s windows cannot be had, that connection ends and another is made', async () => {
+  test('and windows cannot be opened on the next one, that connection is ended and made again', async () => {
     await open();
     await show();
     const createSurface = vi.spyOn(WlCompositor.prototype, 'createSurface').mockImplementationOnce(() => {
@@ -94,7 +94,7 @@ describe('when the compositor goes', () => {
     expect(log).toContainEqual(expect.stringContaining('EMFILE'));
   });
 
-  test('again and again, nothing is left behind', async () => {
+  test('repeatedly, no descriptors are left behind', async () => {
     await open();
     await show();
     const before = openFds().size;
@@ -105,13 +105,13 @@ describe('when the compositor goes', () => {
       host.repaint();
       await settle();
     }
-    // The fake keeps what it was sent: the file of the black picture and that of the guest's, each time.
+    // The fake compositor keeps what it was sent: each time the files of the backdrop and of the picture.
     expect(openFds().size - before).toBeLessThanOrEqual(3 * 2);
   });
 });
 
-describe('windows', () => {
-  test('open and close with their scanouts, the first one stays', async () => {
+describe('WaylandWindows', () => {
+  test('open and close with their scanouts, and the first one stays open', async () => {
     await open({}, { scanouts: 2, keepLast: true });
     expect(host.toplevels.length).toBe(1);
     expect(guest.monitors).toEqual([expect.objectContaining({ width: 1280 }), expect.objectContaining({ width: 1280 })]);
@@ -124,7 +124,7 @@ describe('windows', () => {
     expect(host.toplevels.length).toBe(3);
   });
 
-  test('that users close unplug the guest’s monitors, and the last one ends it all', async () => {
+  test('closed by the user unplug the guest’s monitors, and closing the last calls onClosed', async () => {
     const onClosed = vi.fn();
     await open({}, { scanouts: 2, onClosed });
     await show(picture(), 1);
@@ -140,8 +140,8 @@ describe('windows', () => {
     expect(bridge.stats[0]!.screens).toEqual([]);
   });
 
-  test('cannot be had where no compositor is, or one without shell', async () => {
-    await expect(WaylandWindows.open({ socket: `${directory}/nobody` })).rejects.toMatchObject({ code: 'connect' });
+  test('refuse to open without a compositor, and on one without xdg_wm_base', async () => {
+    await expect(WaylandWindows.open({ socket: `${directory}/no-socket` })).rejects.toMatchObject({ code: 'connect' });
     listen({ globals: { xdg_wm_base: 0 } });
     await expect(WaylandWindows.open({ socket: `${directory}/wayland` })).rejects.toMatchObject({ code: 'missing', message: expect.stringContaining('xdg_wm_base') as string });
   });

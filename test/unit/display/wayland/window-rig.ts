@@ -18,7 +18,7 @@ import type { FakeRequest } from './fake-server.ts';
 
 export const [WIDTH, HEIGHT] = [64, 48];
 
-/** A guest that draws when the test says so. */
+/** A guest that draws when the test calls for it. */
 export class FakeGuest implements Source {
   readonly scanouts = 2;
   readonly budget = new MemoryBudget(Infinity);
@@ -36,7 +36,7 @@ export class FakeGuest implements Source {
     this.#onMonitor = null;
   }
 
-  /** The next monitor it is told of. */
+  /** Resolves with the next monitor it is given. */
   nextMonitor(): Promise<Monitor | null> {
     return new Promise((resolve) => (this.#onMonitor = () => resolve(this.monitors[0]!)));
   }
@@ -53,7 +53,7 @@ export class FakeGuest implements Source {
   }
 
   [Symbol.dispose](): void {
-    // Nothing of its own.
+    // It owns nothing.
   }
 }
 
@@ -66,7 +66,7 @@ export let bridge: Bridge;
 export let log: string[];
 let stack: Disposable[];
 
-/** Each test of the file has a directory for sockets, and what it opens is closed after it. */
+/** Gives each test of the file a directory for sockets, and disposes what it opens. */
 export function useWindows(): void {
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'scanout-window-'));
@@ -87,7 +87,7 @@ export function listen(options: FakeHostOptions = {}): FakeHost {
   return host;
 }
 
-/** A guest in windows of a fake compositor, configured. */
+/** Opens windows on a fake compositor and shows a guest in them. Resolves when they are configured. */
 export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {}): Promise<void> {
   listen(hostOptions);
   windows = await WaylandWindows.open({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
@@ -98,7 +98,7 @@ export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWi
   bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
   stack.push(bridge);
   outputs.forEach((each, index) => bridge.show(scanoutId(index), each, index === 0 ? {} : { keepLast: false }));
-  // Black, in the size it will have.
+  // The first commits, of the configured size.
   await host.server.next('wl_subsurface.set_desync');
   await host.server.next('wl_subsurface.set_desync');
 }
@@ -109,12 +109,12 @@ export function picture(width = WIDTH, height = HEIGHT, format = DRM_FORMAT.XRGB
   return made;
 }
 
-/** Lets everything that is on its way arrive, on both sides. */
+/** Resolves when everything that was on its way has arrived, on both sides. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 2; i++) await windows.roundtrip();
 }
 
-/** The next commit of a picture. */
+/** Resolves with the next commit of a picture. */
 export async function nextPicture(): Promise<FakeRequest> {
   for (;;) {
     const commit = await host.server.next('wl_surface.commit');

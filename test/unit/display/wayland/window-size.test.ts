@@ -21,17 +21,17 @@ function destination(): unknown {
   return host.server.requests.findLast(({ name, object }) => name === 'wp_viewport.set_destination' && object === viewport)?.args;
 }
 
-describe('arithmetic', () => {
+describe('window sizes', () => {
   test.each([
     [1, 1, [1280, 800], [1280, 800]],
     [2, 1, [1280, 800], [640, 400]],
     [1.5, 1, [1280, 800], [853, 533]],
     [1, 2, [640, 400], [1280, 800]],
-  ])('at scale %d and zoom %d %j needs a window of %j', (hostScale, zoom, [width, height], [w, h]) => {
+  ])('windowFor: at scale %d and zoom %d, picture %j needs a window of %j', (hostScale, zoom, [width, height], [w, h]) => {
     expect(windowFor({ width: width!, height: height! }, { hostScale, zoom })).toEqual({ width: w, height: h });
   });
 
-  test('a window the guest follows keeps its size at every scale', () => {
+  test('windowFor undoes pictureFor at every scale', () => {
     for (const hostScale of [1, 1.25, 1.5, 1.75, 2, 3]) {
       for (let width = 64; width < 2000; width += 7) {
         const window = { width, height: width };
@@ -45,23 +45,23 @@ describe('arithmetic', () => {
     [[640, 480], [640, 480], [0, 0, 640, 480]],
     [[1280, 800], [853, 533], [0, 0, 853, 533]],
     [[100, 1000], [100, 100], [45, 0, 10, 100]],
-  ])('%j in %j lies at %j', ([width, height], [w, h], [x, y, placedWidth, placedHeight]) => {
+  ])('fit: picture %j in window %j lies at %j', ([width, height], [w, h], [x, y, placedWidth, placedHeight]) => {
     const placement = new MutableRect();
     fit({ width: width!, height: height! }, { width: w!, height: h! }, placement);
     expect(placement).toEqual({ x, y, width: placedWidth, height: placedHeight });
   });
 
-  test('a window too large for its screen becomes smaller with its shape kept', () => {
+  test('within: a size beyond the bounds shrinks and keeps its aspect ratio', () => {
     expect(within({ width: 4000, height: 2000 }, { width: 1000, height: 0 })).toEqual({ width: 1000, height: 500 });
     expect(within({ width: 400, height: 200 }, { width: 1000, height: 1000 })).toEqual({ width: 400, height: 200 });
   });
 });
 
-describe('sizes', () => {
+describe('WaylandOutput: the size of the window', () => {
   expectNoLeaks();
   useWindows();
 
-  test('a host scale of 2 makes the window half as large, so that pixels stay pixels', async () => {
+  test('is half the picture’s at host scale 2', async () => {
     await open({ scale: 2 });
     await show();
     expect([geometry(), destination()]).toEqual([
@@ -71,14 +71,14 @@ describe('sizes', () => {
     expect(guest.monitors[0]).toMatchObject({ width: 1280, height: 800 });
   });
 
-  test('a compositor without viewports gets buffers of its whole scale', async () => {
+  test('follows the host scale by set_buffer_scale on a compositor without viewports', async () => {
     await open({ scale: 2, globals: { wp_viewporter: 0 } });
     await show();
     expect(host.last('wl_surface.set_buffer_scale')).toEqual({ scale: 2 });
     expect(geometry()).toMatchObject({ width: WIDTH / 2, height: HEIGHT / 2 });
   });
 
-  test('a fractional scale is told and followed', async () => {
+  test('follows a fractional host scale', async () => {
     await open({ globals: { wp_fractional_scale_manager_v1: 1 } });
     await show(96, 48);
     host.fractionalScale(180);
@@ -86,14 +86,14 @@ describe('sizes', () => {
     expect(geometry()).toMatchObject({ width: 64, height: 32 });
   });
 
-  test('--scale shows guest pixels larger', async () => {
+  test('is twice the picture’s at zoom 2', async () => {
     await open({}, { zoom: 2 });
     await show();
     expect(geometry()).toMatchObject({ width: 2 * WIDTH, height: 2 * HEIGHT });
     expect(guest.monitors[0]).toMatchObject({ width: 1280, height: 800 });
   });
 
-  test('a maximised window letterboxes the picture, and tells the guest its size', async () => {
+  test('is the compositor’s when maximised: the picture is letterboxed and the guest is told', async () => {
     await open();
     await show(64, 48);
     const told = guest.nextMonitor();
@@ -113,7 +113,7 @@ describe('sizes', () => {
     expect(geometry()).toMatchObject({ width: 64, height: 48 });
   });
 
-  test('a drag of five hundred sizes costs as many answers as packets, one message to the guest, and no memory', async () => {
+  test('in a drag of 500 sizes is acknowledged once a packet, told to the guest once, and takes no memory', async () => {
     await open();
     await show();
     const told: unknown[] = [];
@@ -129,7 +129,7 @@ describe('sizes', () => {
     expect(host.count('wl_shm.create_pool')).toBe(2);
   });
 
-  test('five hundred pictures of different sizes leave one pool', async () => {
+  test('changed by 500 pictures leaves one pool behind', async () => {
     await open();
     for (let i = 0; i < 500; i++) await show(16 + i, 16);
     await settle();

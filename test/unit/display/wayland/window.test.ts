@@ -9,7 +9,7 @@ import { bridge, guest, HEIGHT, host, nextPicture, open, output, picture, settle
 expectNoLeaks();
 useWindows();
 
-/** Shows a picture and has it on screen. */
+/** Shows a picture; resolves when it is on screen. */
 async function show(shown = picture(), scanout = 0): Promise<ReturnType<typeof picture>> {
   guest.show(shown.framebuffer, scanout);
   const commit = nextPicture();
@@ -22,8 +22,8 @@ async function show(shown = picture(), scanout = 0): Promise<ReturnType<typeof p
 
 const shownPixels = (): Uint32Array => host.pixels(host.committed.get(host.picture)!.buffer!);
 
-describe('a window', () => {
-  test('shows the guest’s picture pixel for pixel, and is as large as it', async () => {
+describe('WaylandOutput: a window', () => {
+  test('shows the guest’s picture pixel for pixel, in the picture’s size', async () => {
     await open();
     const shown = picture();
     shown.fill(0, 0, WIDTH, HEIGHT, 0x00112233);
@@ -36,7 +36,7 @@ describe('a window', () => {
     expect(host.last('wl_shm_pool.create_buffer')).toMatchObject({ format: 1, stride: WIDTH * 4 });
   });
 
-  test('is black, with a title and an application, before the guest shows anything', async () => {
+  test('is black, with title and app id, before the guest shows anything', async () => {
     await open({}, { title: 'a guest' });
     await settle();
     const base = [...host.committed.keys()].find((surface) => surface !== host.picture);
@@ -46,7 +46,7 @@ describe('a window', () => {
     expect(guest.monitors[0]).toMatchObject({ width: 1280, height: 800, refreshMhz: 60_000 });
   });
 
-  test('commits a frame with its damage alone, and creates nothing once three buffers are in turn', async () => {
+  test('commits a redraw with its damage only, and creates nothing once three buffers are in use', async () => {
     await open();
     const shown = await show();
     for (let i = 0; i < 3; i++) {
@@ -67,11 +67,11 @@ describe('a window', () => {
     expect(host.count('wl_shm.create_pool')).toBe(2);
   });
 
-  test('passes on when and how a frame was presented', async () => {
+  test('reports the time, refresh, sequence and flags of wp_presentation', async () => {
     await open();
-    const told: unknown[] = [];
+    const reported: unknown[] = [];
     bridge.hide(output);
-    output.attach({ scanout: scanoutId(0), input: null, presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({ scanout: scanoutId(0), input: null, presented: (...values) => reported.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };
@@ -79,13 +79,13 @@ describe('a window', () => {
     await commit;
     host.repaint();
     await settle();
-    expect(told).toEqual([[5000, 60_000, 1, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION]]);
+    expect(reported).toEqual([[5000, 60_000, 1, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION]]);
   });
 
   test.each([
-    ['without wp_presentation', { wp_presentation: 0 }],
-    ['of a compositor of first versions', { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 }],
-  ])('works %s', async (_, globals) => {
+    ['on a compositor without wp_presentation', { wp_presentation: 0 }],
+    ['on the first version of every global', { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 }],
+  ])('shows frames %s', async (_, globals) => {
     await open({ globals });
     await show();
     const commit = nextPicture();
@@ -96,13 +96,13 @@ describe('a window', () => {
     expect(host.last('xdg_surface.set_window_geometry')).toMatchObject({ width: WIDTH, height: HEIGHT });
   });
 
-  test('asks for decorations by the compositor, for full screen and for tearing where that is wanted', async () => {
+  test('requests server-side decorations, and full screen and tearing if they are wanted', async () => {
     await open({ globals: { zxdg_decoration_manager_v1: 1, wp_tearing_control_manager_v1: 1 } }, { fullscreen: true, tearing: true });
     expect([host.last('zxdg_toplevel_decoration_v1.set_mode'), host.last('wp_tearing_control_v1.set_presentation_hint')]).toEqual([{ mode: 2 }, { hint: 1 }]);
     expect(host.last('xdg_toplevel.set_fullscreen')).toEqual({ output: null });
   });
 
-  test('answers pings', async () => {
+  test('answers xdg_wm_base.ping', async () => {
     await open();
     const pong = host.server.next('xdg_wm_base.pong');
     host.bound('xdg_wm_base').send('ping', 77);
@@ -110,8 +110,8 @@ describe('a window', () => {
   });
 });
 
-describe('a window nobody sees', () => {
-  test('ends frames by a timer, asks for one frame callback only, and is paced again when seen', async () => {
+describe('WaylandOutput: a hidden window', () => {
+  test('ends frames by a timer with one frame callback outstanding, and follows the compositor again when visible', async () => {
     await open();
     await show();
     host.isHidden = true;
@@ -133,8 +133,8 @@ describe('a window nobody sees', () => {
   });
 });
 
-describe('a compositor that gives no buffer back', () => {
-  test('holds nobody up for good', async () => {
+describe('WaylandOutput: a compositor that releases no buffer', () => {
+  test('does not block the guest for good', async () => {
     await open();
     await show();
     host.releases = false;
