@@ -76,8 +76,8 @@ export type { ShownFrame } from '../display/headless/scene.ts';
 export { type CompareOptions, comparePictures, type Comparison, diffPicture } from '../display/picture/compare.ts';
 export { decodePng, encodePng, PngError, writePng } from '../display/picture/png.ts';
 export { VmmDisplayError } from '../display/vmm/errors.ts';
-export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/vmm-display.ts';
-export type { VmmOutput } from '../display/vmm/vmm-output.ts';
+export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/display.ts';
+export type { VmmOutput } from '../display/vmm/output.ts';
 export {
   DRM_FORMAT,
   DRM_FORMAT_MOD_INVALID,

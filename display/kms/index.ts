@@ -16,6 +16,6 @@
 export { KmsError, type KmsErrorCode } from './errors.ts';
 export { openLibseatSeat } from './libseat-seat.ts';
 export type { WantedMode } from './mode.ts';
-export { KmsDisplay, type KmsOptions } from './open.ts';
+export { KmsDisplay, type KmsOptions } from './display.ts';
 export type { KmsOutput } from './output.ts';
 export { type Card, PlainSeat, type Seat, type SeatListener } from './seat.ts';

@@ -1,5 +1,5 @@
 import type { HeadlessOutput } from '../../display/headless/output.ts';
-import { VmmDisplay } from '../../display/vmm/vmm-display.ts';
+import { VmmDisplay } from '../../display/vmm/display.ts';
 import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge, type ScanoutStats } from '../bridge/bridge.ts';
 import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';

@@ -7,7 +7,7 @@ import { DRM_MODE_ATOMIC_NONBLOCK, DRM_MODE_PAGE_FLIP_EVENT, drm_mode_modeinfo }
 import { AtomicRequest } from '../../display/kms/atomic-request.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { readMode } from '../../display/kms/mode.ts';
-import { KmsDisplay } from '../../display/kms/open.ts';
+import { KmsDisplay } from '../../display/kms/display.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import type { Pipe } from '../../display/kms/pipes.ts';
 import { readResources } from '../../display/kms/resources.ts';

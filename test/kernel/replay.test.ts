@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { KmsDisplay } from '../../display/kms/open.ts';
+import { KmsDisplay } from '../../display/kms/display.ts';
 import { decodePng } from '../../display/picture/png.ts';
 import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import { Bridge, type BridgeOptions } from '../../src/bridge/bridge.ts';

@@ -1,4 +1,4 @@
-import { KmsDisplay, type KmsOptions } from '../../display/kms/open.ts';
+import { KmsDisplay, type KmsOptions } from '../../display/kms/display.ts';
 import type { KmsOutput } from '../../display/kms/output.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type { OutputListener } from '../../src/core/output.ts';

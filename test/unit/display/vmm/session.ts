@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, vi } from 'vitest';
-import { VmmDisplay, type VmmDisplayOptions } from '../../../../display/vmm/vmm-display.ts';
-import type { VmmOutput } from '../../../../display/vmm/vmm-output.ts';
+import { VmmDisplay, type VmmDisplayOptions } from '../../../../display/vmm/display.ts';
+import type { VmmOutput } from '../../../../display/vmm/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';

@@ -4,7 +4,7 @@ import { VIRTIO_GPU_RESP, virtio_gpu_resp_display_info, virtio_gpu_resp_edid } f
 import type { Size } from '../../src/core/geometry.ts';
 import { MAX_REFRESH_MHZ, type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import { GET_DISPLAY_INFO, getEdid } from './messages.ts';
-import type { VmmSocket } from './vmm-socket.ts';
+import type { VmmSocket } from './socket.ts';
 
 const NAME = 'VMM';
 const DEFAULT_REFRESH_MHZ = 60_000;

@@ -3,7 +3,7 @@ import { MutableRect, type Rect } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { BYTES_PER_PIXEL, DmabufHandle, type Readable, readable } from './handles.ts';
 import { dmabufScanout, dmabufScanoutOff, dmabufUpdate, scanout, update } from './messages.ts';
-import type { VmmSocket } from './vmm-socket.ts';
+import type { VmmSocket } from './socket.ts';
 
 /** How dma-bufs go to the VMM: not at all, as DMABUF_SCANOUT, or with the modifier too. */
 export type DmabufMode = 'off' | 'plain' | 'modifier';

@@ -7,10 +7,10 @@ import { type DmabufImportRefused, type Frame, type Handle, type Output, type Ou
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import { DmabufHandle, FORMATS, PagesHandle, type Readable, readable, VmmShadow } from './handles.ts';
-import { VmmCursor } from './vmm-cursor.ts';
-import { DEFAULT_MONITOR } from './vmm-monitor.ts';
-import { type DmabufMode, VmmPicture } from './vmm-picture.ts';
-import type { VmmSocket } from './vmm-socket.ts';
+import { VmmCursor } from './cursor.ts';
+import { DEFAULT_MONITOR } from './monitor.ts';
+import { type DmabufMode, VmmPicture } from './picture.ts';
+import type { VmmSocket } from './socket.ts';
 
 const MAX_CURSOR: Size = { width: VHOST_USER_GPU_CURSOR_SIZE, height: VHOST_USER_GPU_CURSOR_SIZE };
 const LINEAR = new FormatSet(FORMATS.map((format) => [format, DRM_FORMAT_MOD_LINEAR] as const));

@@ -5,10 +5,10 @@ import type { Monitor } from '../../src/core/monitor.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import type { VmmDisplayError } from './errors.ts';
 import { GET_PROTOCOL_FEATURES, setProtocolFeatures } from './messages.ts';
-import { askMonitors } from './vmm-monitor.ts';
-import { VmmOutput } from './vmm-output.ts';
-import type { DmabufMode } from './vmm-picture.ts';
-import { VmmSocket, type VmmSocketListener } from './vmm-socket.ts';
+import { askMonitors } from './monitor.ts';
+import { VmmOutput } from './output.ts';
+import type { DmabufMode } from './picture.ts';
+import { VmmSocket, type VmmSocketListener } from './socket.ts';
 
 const EDID = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.EDID);
 const DMABUF2 = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.DMABUF2);

@@ -5,7 +5,7 @@ import { copyRect } from '../../src/sys/copy-rect.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { BYTES_PER_PIXEL, type Readable } from './handles.ts';
 import { cursorHide, cursorPos, cursorUpdate } from './messages.ts';
-import type { VmmSocket } from './vmm-socket.ts';
+import type { VmmSocket } from './socket.ts';
 
 const SIDE = VHOST_USER_GPU_CURSOR_SIZE;
 const STRIDE = SIDE * BYTES_PER_PIXEL;
