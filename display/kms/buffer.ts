@@ -1,17 +1,39 @@
 import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.ts';
-import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, formatInfo, formatName, type Fourcc, minPlaneSize, opaqueOf } from '../../protocols/drm-fourcc.ts';
-import { DRM_IOCTL_MODE_MAP_DUMB, drm_mode_map_dumb } from '../../protocols/drm-mode.ts';
-import { beginCpuAccess, endCpuAccess } from '../../src/sys/dma-buf.ts';
+import {
+  DRM_FORMAT_MOD_INVALID,
+  DRM_FORMAT_MOD_LINEAR,
+  formatInfo,
+  formatName,
+  type Fourcc,
+  minPlaneSize,
+  opaqueOf,
+} from '../../protocols/drm-fourcc.ts';
+import {
+  DRM_IOCTL_MODE_ADDFB2,
+  DRM_IOCTL_MODE_MAP_DUMB,
+  DRM_IOCTL_MODE_RMFB,
+  drm_mode_fb_cmd2,
+  DRM_MODE_FB_MODIFIERS,
+  drm_mode_map_dumb,
+} from '../../protocols/drm-mode.ts';
 import type { FormatSet, Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
+import type { Log } from '../../src/core/log.ts';
 import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { beginCpuAccess, endCpuAccess } from '../../src/sys/dma-buf.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
-import { GBM_BO_USE_CURSOR, GBM_BO_USE_LINEAR, GBM_BO_USE_SCANOUT, GBM_BO_USE_WRITE, type GbmDevice } from '../../src/sys/lib/gbm.ts';
+import {
+  GBM_BO_USE_CURSOR,
+  GBM_BO_USE_LINEAR,
+  GBM_BO_USE_SCANOUT,
+  GBM_BO_USE_WRITE,
+  GbmDevice,
+  GbmError,
+} from '../../src/sys/lib/gbm.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import { addFramebuffer, removeFramebuffer } from './framebuffer.ts';
 import type { FbId, GemHandle } from './ids.ts';
 
 const NO_FB = 0 as FbId;
@@ -231,4 +253,85 @@ function refusal(cause: unknown, lasting: RefusalCode): RefusalCode {
   if (!(cause instanceof SysError)) throw cause;
   if (['ENOMEM', 'EMFILE', 'ENFILE', 'ENOSPC', 'EAGAIN', 'EBUSY'].includes(cause.code)) return 'resources';
   return lasting;
+}
+
+const MAX_MEMORY_PLANES = 4;
+
+function upToFour<T>(planes: PixelLayout['planes'], value: (plane: PixelLayout['planes'][number]) => T, none: T): T[] {
+  return Array.from({ length: MAX_MEMORY_PLANES }, (_, i) => (planes[i] ? value(planes[i]) : none));
+}
+
+/** A framebuffer of pixels behind one handle, seen as `format`, which may leave out the alpha. SysError as the driver says. */
+export function addFramebuffer(device: KmsDevice, handle: GemHandle, layout: PixelLayout, format: Fourcc): FbId {
+  const { width, height, planes, modifier } = layout;
+  const withModifier = device.hasModifiers && modifier !== DRM_FORMAT_MOD_INVALID;
+  const argument = drm_mode_fb_cmd2.encode({
+    width,
+    height,
+    pixel_format: format,
+    flags: withModifier ? DRM_MODE_FB_MODIFIERS : 0,
+    handles: upToFour(planes, () => handle as number, 0),
+    pitches: upToFour(planes, ({ stride }) => stride, 0),
+    offsets: upToFour(planes, ({ offset }) => offset, 0),
+    modifier: upToFour(planes, () => (withModifier ? modifier : 0n) as bigint, 0n),
+  });
+  device.ioctl(DRM_IOCTL_MODE_ADDFB2, 'DRM_IOCTL_MODE_ADDFB2', argument);
+  return drm_mode_fb_cmd2.decode(argument).fb_id as FbId;
+}
+
+/** Turns off a plane that still shows it. */
+export function removeFramebuffer(device: KmsDevice, id: FbId): void {
+  const argument = new Uint8Array(4);
+  new DataView(argument.buffer).setUint32(0, id, true);
+  device.ioctl(DRM_IOCTL_MODE_RMFB, 'DRM_IOCTL_MODE_RMFB', argument);
+}
+
+/**
+ * Memory of one card for what the CPU draws: GBM's where libgbm has a driver for the card, dumb
+ * buffers otherwise. libgbm loads that driver, so it is asked when the first shadow is needed: a
+ * guest whose pages go straight to the screen never needs one.
+ */
+export class ShadowMemory implements Disposable {
+  readonly #device: KmsDevice;
+  readonly #open: (card: BorrowedFd) => GbmDevice | GbmError;
+  readonly #logged = new Set<string>();
+  /** Drivers that refuse once do so again, and some (llvmpipe) lose a descriptor each time. */
+  readonly #refused = new Set<Fourcc>();
+  #gbm: GbmDevice | GbmError | null = null;
+
+  /** `open` is for tests. */
+  constructor(device: KmsDevice, open: (card: BorrowedFd) => GbmDevice | GbmError = (card) => GbmDevice.open(card)) {
+    this.#device = device;
+    this.#open = open;
+  }
+
+  /** Zeroed. KmsError `no-buffer`. */
+  create(width: number, height: number, format: Fourcc, log: Log): KmsBuffer {
+    const gbm = (this.#gbm ??= this.#open(this.#device.fd));
+    if (gbm instanceof GbmError) {
+      this.#logOnce(log, `shadows are dumb buffers: ${gbm.message}`);
+    } else if (!this.#refused.has(format)) {
+      try {
+        const buffer = KmsBuffer.gbm(this.#device, gbm, width, height, format);
+        this.#logOnce(log, `shadows are GBM buffers (${gbm.backendName})`);
+        return buffer;
+      } catch (error) {
+        if (!(error instanceof GbmError || error instanceof SysError)) throw error;
+        this.#refused.add(format);
+        this.#logOnce(log, `${formatName(format)} shadows are dumb buffers: ${error.message}`);
+      }
+    }
+    return KmsBuffer.dumb(this.#device, width, height, format);
+  }
+
+  /** Before the card is closed: libgbm has a descriptor of it, and so is master, until the last buffer goes. */
+  [Symbol.dispose](): void {
+    if (this.#gbm instanceof GbmDevice) this.#gbm[Symbol.dispose]();
+  }
+
+  #logOnce(log: Log, message: string): void {
+    if (this.#logged.has(message)) return;
+    this.#logged.add(message);
+    log('info', `${this.#device.name}: ${message}`);
+  }
 }

@@ -2,18 +2,21 @@ import { type Log, logOnce, type LogOnce } from '../../src/core/log.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
+import { DamageClips, isRefused, MUST_WAIT, PipeRequest } from './atomic.ts';
 import { KmsBuffer } from './buffer.ts';
-import { isRefused, MUST_WAIT } from './commit-result.ts';
-import { composedFormat, Composer } from './composer.ts';
-import { DamageClips } from './damage-clips.ts';
+import { composedFormat, Composer, fillPlain } from './composer.ts';
 import type { KmsDevice } from './device.ts';
-import { ALL_COMPOSED, COMPOSED, DIRECT, KEY_LENGTH, Layout, NOTHING_WORKS, PICTURE_ON_OVERLAY } from './layout.ts';
-import { LayoutMemory } from './layout-memory.ts';
-import type { Mode } from './mode.ts';
-import { PipeRequest } from './pipe-request.ts';
-import type { Pipe } from './pipes.ts';
-import { fillPlain } from './plain.ts';
-import { createBlob, destroyBlob } from './properties.ts';
+import {
+  ALL_COMPOSED,
+  COMPOSED,
+  DIRECT,
+  KEY_LENGTH,
+  Layout,
+  LayoutMemory,
+  NOTHING_WORKS,
+  PICTURE_ON_OVERLAY,
+} from './layout.ts';
+import { createBlob, destroyBlob, type Mode, type Pipe } from './resources.ts';
 
 const EINVAL = 22;
 

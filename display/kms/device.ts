@@ -1,3 +1,4 @@
+import { constants, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import {
   DRM_CAP_ADDFB2_MODIFIERS,
@@ -7,10 +8,11 @@ import {
   DRM_CAP_TIMESTAMP_MONOTONIC,
   DRM_CLIENT_CAP_ATOMIC,
   DRM_CLIENT_CAP_UNIVERSAL_PLANES,
-  DRM_EVENT_FLIP_COMPLETE,
   drm_event,
+  DRM_EVENT_FLIP_COMPLETE,
   drm_event_vblank,
   drm_get_cap,
+  DRM_IOCTL_DROP_MASTER,
   DRM_IOCTL_GET_CAP,
   DRM_IOCTL_SET_CLIENT_CAP,
   DRM_IOCTL_VERSION,
@@ -18,18 +20,18 @@ import {
   drm_set_client_cap,
   drm_version,
 } from '../../protocols/drm.ts';
+import type { Fields, Struct, Values } from '../../protocols/layout.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { EAGAIN, SysError } from '../../src/sys/errors.ts';
-import { type BorrowedFd, tryRead } from '../../src/sys/fd.ts';
+import { type BorrowedFd, OwnedFd, tryRead } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
+import { ShadowMemory } from './buffer.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
-import { queryLists } from './query.ts';
 import { type Card, PlainSeat, type Seat } from './seat.ts';
-import { ShadowMemory } from './shadow-memory.ts';
 
 /** What a CRTC's owner hears from the device. */
 export interface FlipListener {
@@ -159,4 +161,74 @@ export function capability(fd: BorrowedFd, which: number): number {
 export function driverName(fd: BorrowedFd): string {
   const { lists } = queryLists(fd, DRM_IOCTL_VERSION, 'DRM_IOCTL_VERSION', drm_version, {}, [{ pointer: 'name', count: 'name_len', elementSize: 1 }]);
   return Buffer.from(lists[0]!).toString('latin1');
+}
+
+/** What a card can do. */
+export interface CardAbilities {
+  readonly driver: string;
+  readonly isAtomic: boolean;
+  readonly importsDmabufs: boolean;
+  /** Nobody is DRM master. */
+  readonly isFree: boolean;
+}
+
+/** Asks a card without disturbing whoever shows something on it. Throws as `openSync` does. */
+export function probeCard(path: string): CardAbilities {
+  using fd = OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+  // Whoever opens a card that has no master becomes it (drm_auth.c). Giving that up comes before
+  // all else, so that nobody is kept from it, and fails if there was a master already.
+  const isFree = succeeds(() => ioctl(fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0));
+  const atomic = drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_ATOMIC, value: 1 });
+  return {
+    driver: driverName(fd),
+    isAtomic: succeeds(() => ioctl(fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', atomic)),
+    importsDmabufs: (capability(fd, DRM_CAP_PRIME) & DRM_PRIME_CAP_IMPORT) !== 0,
+    isFree,
+  };
+}
+
+function succeeds(attempt: () => void): boolean {
+  try {
+    attempt();
+    return true;
+  } catch (error) {
+    if (error instanceof SysError) return false;
+    throw error;
+  }
+}
+
+/** An array the kernel fills: the fields of its address and of its number of elements. */
+export interface ListFields<F> {
+  readonly pointer: keyof F & string;
+  readonly count: keyof F & string;
+  /** Bytes. */
+  readonly elementSize: number;
+}
+
+/**
+ * An ioctl that fills arrays: asks for their lengths, makes room, and asks again until none grew
+ * meanwhile. The lists come back in the order asked for, as bytes of the caller's.
+ */
+export function queryLists<F extends Fields>(
+  fd: BorrowedFd, request: number, name: string, type: Struct<F>, given: Partial<Values<F>>, wanted: readonly ListFields<F>[],
+): { value: Values<F>; lists: Uint8Array[] } {
+  let room = wanted.map(() => 0);
+  for (;;) {
+    using stack = new DisposableStack();
+    const arrays = wanted.map(({ elementSize }, i) => (room[i]! > 0 ? stack.use(NativeBuffer.allocate(room[i]! * elementSize)) : null));
+    const places = Object.fromEntries(wanted.flatMap(({ pointer, count }, i) => [[pointer, arrays[i]?.address ?? 0], [count, room[i]!]]));
+    const argument = type.encode({ ...given, ...(places as Partial<Values<F>>) });
+    ioctl(fd, request, name, argument);
+    const value = type.decode(argument);
+    const counts = wanted.map(({ count }) => value[count] as number);
+    if (counts.every((count, i) => count <= room[i]!)) {
+      return { value, lists: arrays.map((array, i) => array?.bytes.slice(0, counts[i]! * wanted[i]!.elementSize) ?? new Uint8Array(0)) };
+    }
+    room = counts;
+  }
+}
+
+/** A list of ids, or of other 32-bit numbers. */
+export function u32List(bytes: Uint8Array): number[] {
+  return Array.from(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
 }

@@ -5,13 +5,21 @@ import { SysError } from '../../src/sys/errors.ts';
 import { UdevMonitor } from '../../src/sys/lib/udev.ts';
 import { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import { describeMode, type Mode, rankModes, type WantedMode } from './mode.ts';
+import { clearStrays, SavedState } from './handover.ts';
 import { KmsOutput } from './output.ts';
-import { assignPipes, type Pipe } from './pipes.ts';
-import { type Connector, readResources, type Resources, sameConnector } from './resources.ts';
-import { SavedState } from './saved-state.ts';
+import {
+  assignPipes,
+  type Connector,
+  describeMode,
+  type Mode,
+  type Pipe,
+  rankModes,
+  readResources,
+  type Resources,
+  sameConnector,
+  type WantedMode,
+} from './resources.ts';
 import { PlainSeat, type Seat, type SeatListener } from './seat.ts';
-import { clearStrays } from './strays.ts';
 
 const CARDS = '/dev/dri';
 

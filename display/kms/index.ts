@@ -14,8 +14,7 @@
  * @module
  */
 export { KmsError, type KmsErrorCode } from './errors.ts';
-export { openLibseatSeat } from './libseat-seat.ts';
-export type { WantedMode } from './mode.ts';
+export type { WantedMode } from './resources.ts';
 export { KmsDisplay, type KmsOptions } from './display.ts';
 export type { KmsOutput } from './output.ts';
-export { type Card, PlainSeat, type Seat, type SeatListener } from './seat.ts';
+export { type Card, openLibseatSeat, PlainSeat, type Seat, type SeatListener } from './seat.ts';

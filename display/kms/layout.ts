@@ -1,12 +1,8 @@
-import { MutableRect, type Rect } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
+import type { PipeRequest, PlaneSlots } from './atomic.ts';
 import type { KmsBuffer } from './buffer.ts';
-import type { LayoutMemory } from './layout-memory.ts';
-import type { PipeRequest } from './pipe-request.ts';
-import type { Pipe } from './pipes.ts';
-import { place } from './placement.ts';
-import type { PlaneSlots } from './plane-slots.ts';
-import type { Plane } from './resources.ts';
+import type { Pipe, Plane } from './resources.ts';
 
 /*
  * Ways to use the planes, best first. What the hardware does not do is done one way further down:
@@ -129,6 +125,59 @@ export class Layout {
     if (!slots || !fb) return false;
     const { x, y, width, height } = this.pointer;
     slots.show(fb, src, x, y, width, height);
+    return true;
+  }
+}
+
+/** Puts `canvas` into the middle of `screen`: pixel for pixel if it fits, else as large as fits with its aspect kept. */
+export function place(canvas: Size, screen: Size, into: MutableRect): void {
+  const shrink = Math.min(1, screen.width / canvas.width, screen.height / canvas.height);
+  const width = Math.max(1, Math.round(canvas.width * shrink));
+  const height = Math.max(1, Math.round(canvas.height * shrink));
+  into.set(Math.floor((screen.width - width) / 2), Math.floor((screen.height - height) / 2), width, height);
+}
+
+/** Kinds of frames a guest alternates between: a few sizes, with and without cursor. */
+const REMEMBERED = 16;
+
+/**
+ * Which way of using the planes the driver accepted for a kind of frame, so that it is asked once.
+ * The key's numbers are given one by one; nothing is allocated.
+ */
+export class LayoutMemory {
+  readonly #keyLength: number;
+  readonly #keys: Float64Array;
+  readonly #choices = new Int8Array(REMEMBERED);
+  readonly #key: Float64Array;
+  #filled = 0;
+  #next = 0;
+
+  constructor(keyLength: number) {
+    this.#keyLength = keyLength;
+    this.#keys = new Float64Array(REMEMBERED * keyLength);
+    this.#key = new Float64Array(keyLength);
+  }
+
+  /** One number of the kind of frame `find` and `remember` are about. */
+  describe(index: number, value: number): void {
+    this.#key[index] = value;
+  }
+
+  /** -1: not tried yet. */
+  find(): number {
+    for (let slot = 0; slot < this.#filled; slot++) if (this.#isAt(slot)) return this.#choices[slot]!;
+    return -1;
+  }
+
+  remember(choice: number): void {
+    this.#keys.set(this.#key, this.#next * this.#keyLength);
+    this.#choices[this.#next] = choice;
+    this.#filled = Math.max(this.#filled, this.#next + 1);
+    this.#next = (this.#next + 1) % REMEMBERED;
+  }
+
+  #isAt(slot: number): boolean {
+    for (let i = 0; i < this.#keyLength; i++) if (this.#keys[slot * this.#keyLength + i] !== this.#key[i]) return false;
     return true;
   }
 }

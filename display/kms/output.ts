@@ -1,23 +1,28 @@
-import { type Fourcc, formatName } from '../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, formatName, type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
+import { DRM_PLANE_TYPE_PRIMARY } from '../../protocols/drm-mode.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
+import {
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type OutputListener,
+  PresentedFlags,
+  type Shadow,
+} from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
+import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
+import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './atomic.ts';
 import { KmsBuffer, opaqueFor } from './buffer.ts';
-import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './commit-result.ts';
+import { composedFormat } from './composer.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import { FlipTimers } from './flip-timers.ts';
-import { describeMode, type Mode } from './mode.ts';
-import { NewestFrame } from './newest-frame.ts';
-import { outputFormats } from './output-formats.ts';
-import type { Pipe } from './pipes.ts';
-import { type Connector, monitorOf, type Plane } from './resources.ts';
-import { ShownBuffers } from './shown-buffers.ts';
-import { VblankCount } from './vblank-count.ts';
+import { FlipTimers, NewestFrame, ShownBuffers, VblankCount } from './frames.ts';
+import { type Connector, describeMode, type Mode, monitorOf, type Pipe, type Plane } from './resources.ts';
 
 /** No event says this: others' say 0. */
 const NO_EVENT = -1;
@@ -300,4 +305,35 @@ export class KmsOutput implements Output, FlipListener {
     this.#buffers.turn();
     this.#listener?.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
   }
+}
+
+/** What of pixels an output takes, whichever of the planes that can reach its connector it will get. */
+export interface OutputFormats {
+  /** Whatever some plane shows as it is, or without its alpha. */
+  readonly imports: FormatSet;
+  /** What primary planes show. */
+  readonly primary: FormatSet;
+  /** What the CPU can draw, the screen's own format first; with alpha for cursors, which are composed where no plane takes them. */
+  readonly shadows: readonly Fourcc[];
+}
+
+export function outputFormats(planes: readonly Plane[]): OutputFormats {
+  const primaries = planes.filter(({ type }) => type === DRM_PLANE_TYPE_PRIMARY);
+  const primary = new FormatSet(primaries.flatMap(pairsOf));
+  const opaques = Object.values(DRM_FORMAT).flatMap((format): Pair[] => {
+    const opaque = opaqueOf(format);
+    return opaque === null || opaque === format ? [] : [...primary.modifiers(opaque)].map((modifier) => [format, modifier]);
+  });
+  const drawn = [...primary.formats()].filter((format) => pixmanFormat(format) !== null);
+  return {
+    imports: new FormatSet([...planes.flatMap(pairsOf), ...opaques]),
+    primary,
+    shadows: [...new Set([...primaries.slice(0, 1).map(composedFormat), ...drawn, DRM_FORMAT.ARGB8888])],
+  };
+}
+
+type Pair = readonly [Fourcc, Modifier];
+
+function pairsOf({ formats }: Plane): Pair[] {
+  return [...formats.formats()].flatMap((format) => [...formats.modifiers(format)].map((modifier): Pair => [format, modifier]));
 }

@@ -1,29 +1,194 @@
 import {
+  DRM_FORMAT_MOD_INVALID,
+  DRM_FORMAT_MOD_LINEAR,
+  type Fourcc,
+  type Modifier,
+} from '../../protocols/drm-fourcc.ts';
+import {
   CONNECTOR_STATUS_CONNECTED,
   CONNECTOR_TYPE_NAMES,
+  drm_format_modifier,
+  drm_format_modifier_blob,
+  DRM_IOCTL_MODE_CREATEPROPBLOB,
+  DRM_IOCTL_MODE_DESTROYPROPBLOB,
   DRM_IOCTL_MODE_GETCONNECTOR,
   DRM_IOCTL_MODE_GETENCODER,
   DRM_IOCTL_MODE_GETPLANE,
   DRM_IOCTL_MODE_GETPLANERESOURCES,
+  DRM_IOCTL_MODE_GETPROPBLOB,
+  DRM_IOCTL_MODE_GETPROPERTY,
   DRM_IOCTL_MODE_GETRESOURCES,
+  DRM_IOCTL_MODE_OBJ_GETPROPERTIES,
   drm_mode_card_res,
+  drm_mode_create_blob,
+  drm_mode_destroy_blob,
+  DRM_MODE_FLAG_DBLSCAN,
+  DRM_MODE_FLAG_INTERLACE,
+  drm_mode_get_blob,
   drm_mode_get_connector,
   drm_mode_get_encoder,
   drm_mode_get_plane,
   drm_mode_get_plane_res,
+  drm_mode_get_property,
   drm_mode_modeinfo,
+  drm_mode_obj_get_properties,
   DRM_MODE_OBJECT_CONNECTOR,
   DRM_MODE_OBJECT_CRTC,
   DRM_MODE_OBJECT_PLANE,
+  DRM_MODE_TYPE_PREFERRED,
+  DRM_PLANE_TYPE_CURSOR,
+  DRM_PLANE_TYPE_OVERLAY,
+  DRM_PLANE_TYPE_PRIMARY,
 } from '../../protocols/drm-mode.ts';
-import type { FormatSet } from '../../src/core/framebuffer.ts';
+import type { ValueOf } from '../../protocols/layout.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
-import type { KmsDevice } from './device.ts';
-import type { ConnectorId, CrtcId, PlaneId } from './ids.ts';
-import { type Mode, readMode } from './mode.ts';
-import { planeFormats } from './plane-formats.ts';
-import { Properties, readBlob } from './properties.ts';
-import { queryLists, u32List } from './query.ts';
+import { NativeBuffer } from '../../src/sys/native-buffer.ts';
+import { type KmsDevice, queryLists, u32List } from './device.ts';
+import type { BlobId, ConnectorId, CrtcId, PlaneId, PropertyId } from './ids.ts';
+
+/** A timing a connector offers. */
+export interface Mode {
+  readonly width: number;
+  readonly height: number;
+  /** Vertical refresh in millihertz. */
+  readonly refreshMhz: number;
+  readonly isPreferred: boolean;
+  /** struct drm_mode_modeinfo, as the kernel said it. */
+  readonly info: Uint8Array;
+}
+
+/** A mode somebody asked for; any refresh if none is said. */
+export interface WantedMode {
+  readonly width: number;
+  readonly height: number;
+  readonly refreshMhz?: number;
+}
+
+/** Monitors say 59.94 Hz where people say 60. */
+const REFRESH_TOLERANCE_MHZ = 1000;
+
+export function readMode(info: Uint8Array): Mode {
+  const m = drm_mode_modeinfo.decode(info);
+  return { width: m.hdisplay, height: m.vdisplay, refreshMhz: refresh(m), isPreferred: (m.type & DRM_MODE_TYPE_PREFERRED) !== 0, info };
+}
+
+function refresh(m: ValueOf<typeof drm_mode_modeinfo>): number {
+  let millihertz = (m.clock * 1_000_000) / (m.htotal * m.vtotal);
+  if ((m.flags & DRM_MODE_FLAG_INTERLACE) !== 0) millihertz *= 2;
+  if ((m.flags & DRM_MODE_FLAG_DBLSCAN) !== 0) millihertz /= 2;
+  if (m.vscan > 1) millihertz /= m.vscan;
+  return Math.round(millihertz);
+}
+
+/**
+ * The modes to try, best first: those asked for, the nearest refresh before others; or the
+ * monitor's preferred one, then larger and faster ones before others.
+ */
+export function rankModes(modes: readonly Mode[], wanted: WantedMode | null): Mode[] {
+  if (!wanted) {
+    return modes.toSorted((a, b) => Number(b.isPreferred) - Number(a.isPreferred) || b.width * b.height - a.width * a.height || b.refreshMhz - a.refreshMhz);
+  }
+  const { refreshMhz } = wanted;
+  const fitting = modes.filter((m) => m.width === wanted.width && m.height === wanted.height);
+  if (refreshMhz === undefined) return fitting.toSorted((a, b) => b.refreshMhz - a.refreshMhz);
+  const distance = (m: Mode): number => Math.abs(m.refreshMhz - refreshMhz);
+  return fitting.filter((m) => distance(m) <= REFRESH_TOLERANCE_MHZ).toSorted((a, b) => distance(a) - distance(b));
+}
+
+/** `1920x1080@59.94` */
+export function describeMode({ width, height, refreshMhz }: WantedMode): string {
+  return `${width}x${height}${refreshMhz === undefined ? '' : `@${Number((refreshMhz / 1000).toFixed(2))}`}`;
+}
+
+/**
+ * What a plane scans out: its IN_FORMATS blob, or without one every listed format, linear.
+ * A buffer whose modifier nobody told is taken too, as the driver always did.
+ */
+export function planeFormats(listed: readonly number[], inFormats: Uint8Array | null): FormatSet {
+  const pairs: (readonly [Fourcc, Modifier])[] = inFormats
+    ? readInFormats(inFormats)
+    : listed.map((format) => [format as Fourcc, DRM_FORMAT_MOD_LINEAR]);
+  return new FormatSet([...pairs, ...listed.map((format) => [format as Fourcc, DRM_FORMAT_MOD_INVALID] as const)]);
+}
+
+function readInFormats(blob: Uint8Array): (readonly [Fourcc, Modifier])[] {
+  const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
+  const head = drm_format_modifier_blob.get(view, 0);
+  const pairs: (readonly [Fourcc, Modifier])[] = [];
+  for (let m = 0; m < head.count_modifiers; m++) {
+    const { formats, offset, modifier } = drm_format_modifier.get(view, head.modifiers_offset + m * drm_format_modifier.size);
+    for (let bit = 0; bit < 64 && offset + bit < head.count_formats; bit++) {
+      if (((formats >> BigInt(bit)) & 1n) === 0n) continue;
+      pairs.push([view.getUint32(head.formats_offset + (offset + bit) * 4, true) as Fourcc, modifier as Modifier]);
+    }
+  }
+  return pairs;
+}
+
+/** C's idea of a text: up to the first zero. */
+function textOf(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
+}
+
+/** The properties of one object (CRTC, connector, plane), names looked up once, values as of reading. */
+export class Properties {
+  readonly #byName: ReadonlyMap<string, { readonly id: PropertyId; readonly value: bigint }>;
+
+  private constructor(byName: ReadonlyMap<string, { id: PropertyId; value: bigint }>) {
+    this.#byName = byName;
+  }
+
+  static read(device: KmsDevice, objectId: number, objectType: number): Properties {
+    const { lists } = queryLists(
+      device.fd, DRM_IOCTL_MODE_OBJ_GETPROPERTIES, 'DRM_IOCTL_MODE_OBJ_GETPROPERTIES', drm_mode_obj_get_properties,
+      { obj_id: objectId, obj_type: objectType },
+      [{ pointer: 'props_ptr', count: 'count_props', elementSize: 4 }, { pointer: 'prop_values_ptr', count: 'count_props', elementSize: 8 }],
+    );
+    const values = new DataView(lists[1]!.buffer);
+    return new Properties(new Map(u32List(lists[0]!).map((id, i) => [propertyName(device, id), { id: id as PropertyId, value: values.getBigUint64(i * 8, true) }])));
+  }
+
+  /** 0: the object has no such property. */
+  id(name: string): PropertyId {
+    return this.#byName.get(name)?.id ?? (0 as PropertyId);
+  }
+
+  /** Signed, as positions are; 0 for one it does not have. */
+  value(name: string): number {
+    return Number(BigInt.asIntN(64, this.#byName.get(name)?.value ?? 0n));
+  }
+}
+
+function propertyName(device: KmsDevice, id: number): string {
+  const argument = drm_mode_get_property.encode({ prop_id: id });
+  device.ioctl(DRM_IOCTL_MODE_GETPROPERTY, 'DRM_IOCTL_MODE_GETPROPERTY', argument);
+  return textOf(drm_mode_get_property.decode(argument).name);
+}
+
+/** The bytes of a blob property; null for blob 0, which is none. */
+export function readBlob(device: KmsDevice, id: number): Uint8Array | null {
+  if (id === 0) return null;
+  const { lists } = queryLists(
+    device.fd, DRM_IOCTL_MODE_GETPROPBLOB, 'DRM_IOCTL_MODE_GETPROPBLOB', drm_mode_get_blob,
+    { blob_id: id }, [{ pointer: 'data', count: 'length', elementSize: 1 }],
+  );
+  return lists[0]!;
+}
+
+/** The kernel copies the bytes. Once no commit will name it again the blob may be destroyed: states keep it alive. */
+export function createBlob(device: KmsDevice, bytes: Uint8Array): BlobId {
+  using copy = NativeBuffer.allocate(bytes.length);
+  copy.bytes.set(bytes);
+  const argument = drm_mode_create_blob.encode({ data: copy.address, length: bytes.length });
+  device.ioctl(DRM_IOCTL_MODE_CREATEPROPBLOB, 'DRM_IOCTL_MODE_CREATEPROPBLOB', argument);
+  return drm_mode_create_blob.decode(argument).blob_id as BlobId;
+}
+
+export function destroyBlob(device: KmsDevice, id: BlobId): void {
+  device.ioctl(DRM_IOCTL_MODE_DESTROYPROPBLOB, 'DRM_IOCTL_MODE_DESTROYPROPBLOB', drm_mode_destroy_blob.encode({ blob_id: id }));
+}
 
 /** What turns a picture into a signal. `mask` is its bit in the others' `possibleCrtcs`. */
 export interface Crtc {
@@ -131,4 +296,63 @@ function readPlanes(device: KmsDevice): Plane[] {
       properties,
     };
   });
+}
+
+/** One screen's share of the device. */
+export interface Pipe {
+  readonly connector: Connector;
+  readonly crtc: Crtc;
+  readonly primary: Plane;
+  readonly cursor: Plane | null;
+  /** Above the primary, as far as the driver tells. */
+  readonly overlay: Plane | null;
+}
+
+/**
+ * A CRTC and planes for each connector, of those that `taken` leaves; connectors that get none are
+ * left out. A connector keeps the CRTC that drives it if it can, which saves a modeset, and makes
+ * way where another has no choice (augmenting paths of bipartite matching).
+ */
+export function assignPipes(resources: Resources, connectors: readonly Connector[], taken: readonly Pipe[] = []): Pipe[] {
+  const used = new Set<number | undefined>(taken.flatMap(({ crtc, primary, cursor, overlay }) => [crtc.id, primary.id, cursor?.id, overlay?.id]));
+  const crtcs = resources.crtcs.filter(({ id }) => !used.has(id));
+  const owner = new Map<Crtc, Connector>();
+  for (const connector of connectors) claim(connector, crtcs, owner, new Set());
+  const free = new Set(resources.planes.filter(({ id }) => !used.has(id)));
+  const pipes: Pipe[] = [];
+  for (const [crtc, connector] of owner) {
+    const primary = takePlane(free, crtc, DRM_PLANE_TYPE_PRIMARY);
+    if (!primary) continue;
+    const isAbove = ({ properties }: Plane): boolean => properties.id('zpos') === 0 || properties.value('zpos') > primary.properties.value('zpos');
+    pipes.push({
+      connector,
+      crtc,
+      primary,
+      cursor: takePlane(free, crtc, DRM_PLANE_TYPE_CURSOR),
+      overlay: takePlane(free, crtc, DRM_PLANE_TYPE_OVERLAY, isAbove),
+    });
+  }
+  return pipes.toSorted((a, b) => connectors.indexOf(a.connector) - connectors.indexOf(b.connector));
+}
+
+function claim(connector: Connector, crtcs: readonly Crtc[], owner: Map<Crtc, Connector>, asked: Set<Crtc>): boolean {
+  const current = connector.properties.value('CRTC_ID');
+  const possible = crtcs.filter(({ mask }) => (connector.possibleCrtcs & mask) !== 0).toSorted((a, b) => Number(b.id === current) - Number(a.id === current));
+  for (const crtc of possible) {
+    if (asked.has(crtc)) continue;
+    asked.add(crtc);
+    const before = owner.get(crtc);
+    if (before && !claim(before, crtcs, owner, asked)) continue;
+    owner.set(crtc, connector);
+    return true;
+  }
+  return false;
+}
+
+/** The plane on this CRTC now, before one of another or of none. */
+function takePlane(free: Set<Plane>, crtc: Crtc, type: number, isFit: (plane: Plane) => boolean = () => true): Plane | null {
+  const fitting = [...free].filter((plane) => plane.type === type && (plane.possibleCrtcs & crtc.mask) !== 0 && isFit(plane));
+  const plane = fitting.find(({ properties }) => properties.value('CRTC_ID') === crtc.id) ?? fitting[0] ?? null;
+  if (plane) free.delete(plane);
+  return plane;
 }

@@ -6,8 +6,7 @@ import type { OwnedFd } from '../../src/sys/fd.ts';
 import type { VmmDisplayError } from './errors.ts';
 import { GET_PROTOCOL_FEATURES, setProtocolFeatures } from './messages.ts';
 import { askMonitors } from './monitor.ts';
-import { VmmOutput } from './output.ts';
-import type { DmabufMode } from './picture.ts';
+import { type DmabufMode, VmmOutput } from './output.ts';
 import { VmmSocket, type VmmSocketListener } from './socket.ts';
 
 const EDID = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.EDID);

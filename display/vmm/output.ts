@@ -1,15 +1,34 @@
-import { DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
+import { Damage } from '../../src/core/damage.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
-import type { Size } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
-import { type DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, PresentedFlags, type Shadow } from '../../src/core/output.ts';
-import { monotonicMs } from '../../src/sys/clock.ts';
+import {
+  type DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type OutputListener,
+  PresentedFlags,
+  type Shadow,
+} from '../../src/core/output.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
-import { DmabufHandle, FORMATS, PagesHandle, type Readable, readable, VmmShadow } from './handles.ts';
-import { VmmCursor } from './cursor.ts';
+import { monotonicMs } from '../../src/sys/clock.ts';
+import { copyRect } from '../../src/sys/copy-rect.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
+import { BYTES_PER_PIXEL, DmabufHandle, FORMATS, PagesHandle, type Readable, readable, VmmShadow } from './handles.ts';
+import {
+  cursorHide,
+  cursorPos,
+  cursorUpdate,
+  dmabufScanout,
+  dmabufScanoutOff,
+  dmabufUpdate,
+  scanout,
+  update,
+} from './messages.ts';
 import { DEFAULT_MONITOR } from './monitor.ts';
-import { type DmabufMode, VmmPicture } from './picture.ts';
 import type { VmmSocket } from './socket.ts';
 
 const MAX_CURSOR: Size = { width: VHOST_USER_GPU_CURSOR_SIZE, height: VHOST_USER_GPU_CURSOR_SIZE };
@@ -180,4 +199,225 @@ export class VmmOutput implements Output {
 function hold(buffer: Readable | null): Readable | null {
   if (buffer) buffer.isHeld = true;
   return buffer;
+}
+
+/** How dma-bufs go to the VMM: not at all, as DMABUF_SCANOUT, or with the modifier too. */
+export type DmabufMode = 'off' | 'plain' | 'modifier';
+
+/** The primary plane of one console: pixels sent, or a dma-buf passed. */
+export class VmmPicture {
+  readonly #socket: VmmSocket;
+  readonly #id: number;
+  readonly #dmabufMode: DmabufMode;
+  readonly #onReply: () => void;
+  readonly #damage = new Damage();
+  /** The part of the buffer shown last. */
+  readonly #bounds = new MutableRect();
+  /** 0x0 is off. */
+  #width = 0;
+  #height = 0;
+  /** Null while pixels are shown. */
+  #dmabuf: DmabufHandle | null = null;
+  #replaced: DmabufHandle | null = null;
+  #awaitsReply = false;
+
+  constructor(socket: VmmSocket, id: number, dmabufMode: DmabufMode, onReply: () => void) {
+    this.#socket = socket;
+    this.#id = id;
+    this.#dmabufMode = dmabufMode;
+    this.#onReply = onReply;
+  }
+
+  /** The VMM has yet to say that it showed the dma-buf; `onReply` is called when it does. */
+  get awaitsReply(): boolean {
+    return this.#awaitsReply;
+  }
+
+  get isZeroCopy(): boolean {
+    return this.#dmabuf !== null;
+  }
+
+  /** The dma-buf that the frame shown last took the place of, once. */
+  takeReplaced(): DmabufHandle | null {
+    const replaced = this.#replaced;
+    this.#replaced = null;
+    return replaced;
+  }
+
+  show(frame: Frame): void {
+    const { handle, src } = frame.primary;
+    const picture = handle instanceof DmabufHandle ? handle.framebuffer : readable(handle);
+    const width = picture ? Math.min(frame.canvas.width, src.width, picture.width - src.x) : 0;
+    const height = picture ? Math.min(frame.canvas.height, src.height, picture.height - src.y) : 0;
+    if (!picture || width <= 0 || height <= 0) {
+      this.hide();
+      return;
+    }
+    const isNew = width !== this.#width || height !== this.#height;
+    if (handle instanceof DmabufHandle) {
+      this.#showDmabuf(handle, isNew, src, width, height, frame.damage);
+    } else {
+      this.#showPixels(readable(handle)!, isNew, src, width, height, frame.damage);
+    }
+  }
+
+  hide(): void {
+    if (this.#width === 0) return;
+    if (this.#dmabuf) this.#withdrawDmabuf(this.#dmabuf);
+    this.#width = 0;
+    this.#height = 0;
+    this.#socket.send(scanout(this.#id, 0, 0));
+  }
+
+  #showPixels(picture: Readable, isNewSize: boolean, src: Rect, width: number, height: number, damage: Damage): void {
+    const isNew = isNewSize || this.#dmabuf !== null;
+    if (this.#dmabuf) this.#withdrawDmabuf(this.#dmabuf);
+    // QEMU makes a surface of every SCANOUT and shows it at the UPDATE that must follow.
+    if (isNew) this.#socket.send(scanout(this.#id, width, height));
+    this.#width = width;
+    this.#height = height;
+    const area = this.#clip(damage, isNew, src, width, height);
+    for (let i = 0; i < area.count; i++) {
+      const x = area.x(i);
+      const y = area.y(i);
+      const rows = area.height(i);
+      const header = update(this.#id, x - src.x, y - src.y, area.width(i), rows);
+      const offset = picture.offset + y * picture.stride + x * BYTES_PER_PIXEL;
+      this.#socket.sendRows(header, picture.pixels, offset, picture.stride, area.width(i) * BYTES_PER_PIXEL, rows);
+    }
+  }
+
+  #showDmabuf(handle: DmabufHandle, isNewSize: boolean, src: Rect, width: number, height: number, damage: Damage): void {
+    const isNew = isNewSize || handle !== this.#dmabuf || src.x !== this.#bounds.x || src.y !== this.#bounds.y;
+    if (isNew) {
+      const { framebuffer } = handle;
+      const message = dmabufScanout(
+        {
+          scanout_id: this.#id,
+          x: src.x,
+          y: src.y,
+          width,
+          height,
+          fd_width: framebuffer.width,
+          fd_height: framebuffer.height,
+          fd_stride: framebuffer.planes[0]!.stride,
+          fd_flags: 0,
+          fd_drm_fourcc: framebuffer.format,
+        },
+        this.#dmabufMode === 'modifier' ? framebuffer.modifier : null,
+      );
+      this.#socket.send(message, handle.fd);
+    }
+    if (this.#dmabuf !== handle) this.#replaced = this.#dmabuf;
+    this.#dmabuf = handle;
+    handle.isHeld = true;
+    this.#width = width;
+    this.#height = height;
+    const area = this.#clip(damage, isNew, src, width, height);
+    if (area.isEmpty) return;
+    let [left, top, right, bottom] = [Infinity, Infinity, 0, 0];
+    for (let i = 0; i < area.count; i++) {
+      left = Math.min(left, area.x(i));
+      top = Math.min(top, area.y(i));
+      right = Math.max(right, area.x(i) + area.width(i));
+      bottom = Math.max(bottom, area.y(i) + area.height(i));
+    }
+    this.#awaitsReply = true;
+    this.#socket.request(dmabufUpdate(this.#id, left - src.x, top - src.y, right - left, bottom - top), () => {
+      this.#awaitsReply = false;
+      this.#onReply();
+    });
+  }
+
+  /** What to send of `src`, in the buffer's pixels; one rectangle if that is no more bytes. */
+  #clip(damage: Damage, isWhole: boolean, src: Rect, width: number, height: number): Damage {
+    const area = this.#damage;
+    const bounds = this.#bounds;
+    bounds.set(src.x, src.y, width, height);
+    area.clear();
+    if (!isWhole) {
+      area.addAll(damage);
+      area.clip(bounds);
+      if (area.area < width * height) return area;
+      area.clear();
+    }
+    area.addRect(bounds);
+    return area;
+  }
+
+  #withdrawDmabuf(handle: DmabufHandle): void {
+    this.#socket.send(dmabufScanoutOff(this.#id));
+    this.#replaced = handle;
+    this.#dmabuf = null;
+  }
+}
+
+const SIDE = VHOST_USER_GPU_CURSOR_SIZE;
+const STRIDE = SIDE * BYTES_PER_PIXEL;
+const OPAQUE = 0xff00_0000;
+
+/** The pointer of one scanout. The image goes out only when its pixels changed. */
+export class VmmCursor implements Disposable {
+  readonly #socket: VmmSocket;
+  readonly #id: number;
+  readonly #next = Mapping.anonymous(STRIDE * SIDE);
+  readonly #sent = new Uint8Array(STRIDE * SIDE);
+  #hasImage = false;
+  #isShown = false;
+  #x = 0;
+  #y = 0;
+  #hotX = 0;
+  #hotY = 0;
+
+  /** SysError ENOMEM. */
+  constructor(socket: VmmSocket, id: number) {
+    this.#socket = socket;
+    this.#id = id;
+  }
+
+  /** `src` of the picture at `x`, `y` of the scanout; the hotspot is inside the image. */
+  show(picture: Readable, src: Rect, x: number, y: number, hotX: number, hotY: number): void {
+    this.#read(picture, src);
+    const next = this.#next.bytes;
+    const isNew = !this.#hasImage || hotX !== this.#hotX || hotY !== this.#hotY || Buffer.compare(next, this.#sent) !== 0;
+    const isMoved = !this.#isShown || x !== this.#x || y !== this.#y;
+    this.#x = x;
+    this.#y = y;
+    this.#hotX = hotX;
+    this.#hotY = hotY;
+    this.#isShown = true;
+    if (isNew) {
+      this.#hasImage = true;
+      this.#sent.set(next);
+      this.#socket.send(cursorUpdate(this.#id, x, y, hotX, hotY, next));
+    } else if (isMoved) {
+      this.#socket.send(cursorPos(this.#id, x, y));
+    }
+  }
+
+  hide(): void {
+    if (!this.#isShown) return;
+    this.#isShown = false;
+    this.#socket.send(cursorHide(this.#id, this.#x, this.#y));
+  }
+
+  [Symbol.dispose](): void {
+    this.#next[Symbol.dispose]();
+  }
+
+  #read(picture: Readable, src: Rect): void {
+    const width = Math.min(src.width, SIDE, picture.width - src.x);
+    const height = Math.min(src.height, SIDE, picture.height - src.y);
+    const { bytes, view } = this.#next;
+    if (width < SIDE || height < SIDE) bytes.fill(0);
+    const offset = picture.offset + src.y * picture.stride + src.x * BYTES_PER_PIXEL;
+    copyRect(this.#next, 0, STRIDE, picture.pixels, offset, picture.stride, width * BYTES_PER_PIXEL, height);
+    if (picture.format !== DRM_FORMAT.XRGB8888) return;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const at = y * STRIDE + x * BYTES_PER_PIXEL;
+        view.setUint32(at, view.getUint32(at, true) | OPAQUE, true);
+      }
+    }
+  }
 }

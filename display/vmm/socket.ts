@@ -1,11 +1,16 @@
-import { VhostUserGpuHeader } from '../../protocols/vhost-user-gpu.ts';
-import { type BorrowedFd, type OwnedFd, dupFd } from '../../src/sys/fd.ts';
-import type { Mapping } from '../../src/sys/mapping.ts';
+import {
+  VHOST_USER_GPU,
+  VHOST_USER_GPU_MSG_FLAG_REPLY,
+  VhostUserGpuHeader,
+  VhostUserGpuU64,
+} from '../../protocols/vhost-user-gpu.ts';
+import { virtio_gpu_resp_display_info, virtio_gpu_resp_edid } from '../../protocols/virtio-gpu.ts';
+import { copyRect } from '../../src/sys/copy-rect.ts';
+import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
+import { Mapping } from '../../src/sys/mapping.ts';
 import { Poll, type PollEvents } from '../../src/sys/poll.ts';
-import { UnixConnection, transmit } from '../../src/sys/socket.ts';
-import { Backlog } from './backlog.ts';
+import { transmit, UnixConnection } from '../../src/sys/socket.ts';
 import { VmmDisplayError } from './errors.ts';
-import { ReplyReader } from './reply-reader.ts';
 
 const CHUNK = 4096;
 const NO_BYTES = new Uint8Array(0);
@@ -263,4 +268,119 @@ export class VmmSocket implements Disposable {
 function asDisplayError(error: unknown): VmmDisplayError {
   if (error instanceof VmmDisplayError) return error;
   return new VmmDisplayError('closed', `the VMM's display socket failed: ${String(error)}`, { cause: error });
+}
+
+const MIN_CAPACITY = 256 * 1024;
+
+/**
+ * Bytes that wait for the socket, first in, first out. The memory grows to the largest backlog
+ * there was and is then reused; who appends bounds it (SysError ENOMEM).
+ */
+export class Backlog implements Disposable {
+  #memory: Mapping | null = null;
+  #start = 0;
+  #end = 0;
+
+  get length(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Of the first byte; only while there is one. */
+  get address(): number {
+    return this.#memory!.address + this.#start;
+  }
+
+  append(bytes: Uint8Array): void {
+    const memory = this.#reserve(bytes.length);
+    memory.bytes.set(bytes, this.#end);
+    this.#end += bytes.length;
+  }
+
+  /** `rows` rows of `rowBytes` bytes, tightly packed. */
+  appendRows(pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
+    const memory = this.#reserve(rowBytes * rows);
+    copyRect(memory, this.#end, rowBytes, pixels, offset, stride, rowBytes, rows);
+    this.#end += rowBytes * rows;
+  }
+
+  /** The first `count` bytes have gone. */
+  consume(count: number): void {
+    this.#start += count;
+    if (this.#start < this.#end) return;
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory?.[Symbol.dispose]();
+    this.#memory = null;
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  #reserve(count: number): Mapping {
+    const memory = this.#memory;
+    if (memory && this.#end + count <= memory.length) return memory;
+    const { length } = this;
+    if (memory && length + count <= memory.length) {
+      memory.bytes.copyWithin(0, this.#start, this.#end);
+    } else {
+      const larger = Mapping.anonymous(2 ** Math.ceil(Math.log2(Math.max(length + count, MIN_CAPACITY))));
+      if (memory) copyRect(larger, 0, length, memory, this.#start, length, length, 1);
+      memory?.[Symbol.dispose]();
+      this.#memory = larger;
+    }
+    this.#start = 0;
+    this.#end = length;
+    return this.#memory!;
+  }
+}
+
+/** Payload bytes of every reply there is. */
+const REPLY_SIZE: ReadonlyMap<number, number> = new Map([
+  [VHOST_USER_GPU.GET_PROTOCOL_FEATURES, VhostUserGpuU64.size],
+  [VHOST_USER_GPU.GET_DISPLAY_INFO, virtio_gpu_resp_display_info.size],
+  [VHOST_USER_GPU.GET_EDID, virtio_gpu_resp_edid.size],
+  [VHOST_USER_GPU.DMABUF_UPDATE, 0],
+]);
+
+const HEADER_SIZE = VhostUserGpuHeader.size;
+const MAX_SIZE = HEADER_SIZE + Math.max(...REPLY_SIZE.values());
+
+/** Cuts a byte stream into replies, wherever the stream is cut into chunks. Memory is fixed. */
+export class ReplyReader {
+  readonly #bytes = new Uint8Array(MAX_SIZE);
+  readonly #view = new DataView(this.#bytes.buffer);
+  #length = 0;
+  /** Of the message being read; the header's size until the header is there. */
+  #wanted = HEADER_SIZE;
+
+  /**
+   * Calls `onReply` for each reply that ends in `chunk`; `payload` is valid during the call.
+   * VmmDisplayError `protocol` for what is no reply; the stream is of no use after that.
+   */
+  push(chunk: Uint8Array, onReply: (request: number, payload: Uint8Array) => void): void {
+    for (let at = 0; at < chunk.length; ) {
+      const count = Math.min(this.#wanted - this.#length, chunk.length - at);
+      this.#bytes.set(chunk.subarray(at, at + count), this.#length);
+      this.#length += count;
+      at += count;
+      if (this.#length === HEADER_SIZE && this.#wanted === HEADER_SIZE) this.#wanted += this.#payloadSize();
+      if (this.#length < this.#wanted) continue;
+      const payload = this.#bytes.subarray(HEADER_SIZE, this.#wanted);
+      this.#length = 0;
+      this.#wanted = HEADER_SIZE;
+      onReply(VhostUserGpuHeader.field.request.get(this.#view, 0), payload);
+    }
+  }
+
+  #payloadSize(): number {
+    const { request, flags, size } = VhostUserGpuHeader.get(this.#view, 0);
+    const expected = REPLY_SIZE.get(request);
+    if (expected === undefined || (flags & VHOST_USER_GPU_MSG_FLAG_REPLY) === 0) {
+      throw new VmmDisplayError('protocol', `message ${request} with flags 0x${flags.toString(16)} is no vhost-user-gpu reply`);
+    }
+    if (size !== expected) throw new VmmDisplayError('protocol', `vhost-user-gpu reply ${request} has ${size} bytes instead of ${expected}`);
+    return size;
+  }
 }

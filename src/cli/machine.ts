@@ -3,7 +3,7 @@ import { accessSync, constants, readdirSync, readFileSync, readlinkSync, realpat
 import { connect } from 'node:net';
 import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { type CardAbilities, probeCard } from '../../display/kms/probe.ts';
+import { type CardAbilities, probeCard } from '../../display/kms/device.ts';
 import { monitorName } from '../../protocols/edid.ts';
 import { hasLibrary } from '../sys/lib/library.ts';
 import { loadPixman } from '../sys/lib/pixman.ts';

@@ -1,7 +1,6 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { openLibseatSeat } from '../../display/kms/libseat-seat.ts';
 import { KmsDisplay } from '../../display/kms/display.ts';
-import { PlainSeat } from '../../display/kms/seat.ts';
+import { openLibseatSeat, PlainSeat } from '../../display/kms/seat.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';

@@ -1,4 +1,4 @@
-import type { WantedMode } from '../../display/kms/mode.ts';
+import type { WantedMode } from '../../display/kms/resources.ts';
 import { UsageError } from '../core/errors.ts';
 import type { InputKind } from '../guest/vhost-user/input.ts';
 

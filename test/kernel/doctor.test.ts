@@ -1,7 +1,6 @@
 import { basename } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { KmsDevice } from '../../display/kms/device.ts';
-import { probeCard } from '../../display/kms/probe.ts';
+import { KmsDevice, probeCard } from '../../display/kms/device.ts';
 import type { Prospect } from '../../src/cli/doctor.ts';
 import { type Card, type Check, readCards } from '../../src/cli/machine.ts';
 import { expectSamePicture } from '../rig/picture.ts';

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Pipe, Properties } from '../../display/kms/resources.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
-import type { Pipe } from '../../display/kms/pipes.ts';
-import type { Properties } from '../../display/kms/properties.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
@@ -11,7 +10,7 @@ import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { fenceInfo, type GpuWork, Vgem } from '../rig/vgem.ts';
 import { CrtcCrc } from './crtc-crc.ts';
 import { FlippingGuest } from './flipping-guest.ts';
-import { skipWithoutVkms, type Shown, TestScreen, vkmsCard } from './kms-rig.ts';
+import { type Shown, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 
 const isSkipped = skipWithoutVkms();

@@ -1,16 +1,25 @@
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
-import type { Mode } from '../../display/kms/mode.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
-import { assignPipes, type Pipe } from '../../display/kms/pipes.ts';
-import { readResources } from '../../display/kms/resources.ts';
-import type { Monitor } from '../../src/core/monitor.ts';
+import { assignPipes, type Mode, type Pipe, readResources } from '../../display/kms/resources.ts';
+import type { Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { EMPTY_RECT, type Size } from '../../src/core/geometry.ts';
-import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type PlaneState, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
+import type { Monitor } from '../../src/core/monitor.ts';
+import {
+  type AttachOptions,
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type OutputListener,
+  type PlaneState,
+  PresentedFlags,
+  type ScreenListener,
+  type Shadow,
+} from '../../src/core/output.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 

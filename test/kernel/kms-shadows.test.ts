@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
-import type { KmsBuffer } from '../../display/kms/buffer.ts';
-import { ShadowMemory } from '../../display/kms/shadow-memory.ts';
+import { type KmsBuffer, ShadowMemory } from '../../display/kms/buffer.ts';
+import { DRM_FORMAT, formatInfo, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
-import { GbmDevice, GbmError } from '../../src/sys/lib/gbm.ts';
 import { type GbmLibrary, loadGbm } from '../../src/sys/lib/gbm-library.ts';
+import { GbmDevice, GbmError } from '../../src/sys/lib/gbm.ts';
 import { expectSamePicture } from '../rig/picture.ts';
 import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { skipWithoutVkms, TestScreen } from './kms-rig.ts';

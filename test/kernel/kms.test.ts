@@ -2,24 +2,32 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
-import { DRM_MODE_ATOMIC_NONBLOCK, DRM_MODE_PAGE_FLIP_EVENT, drm_mode_modeinfo } from '../../protocols/drm-mode.ts';
-import { AtomicRequest } from '../../display/kms/atomic-request.ts';
+import { AtomicRequest } from '../../display/kms/atomic.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
-import { readMode } from '../../display/kms/mode.ts';
 import { KmsDisplay } from '../../display/kms/display.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
-import type { Pipe } from '../../display/kms/pipes.ts';
-import { readResources } from '../../display/kms/resources.ts';
+import { type Pipe, readMode, readResources } from '../../display/kms/resources.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import { DRM_MODE_ATOMIC_NONBLOCK, drm_mode_modeinfo, DRM_MODE_PAGE_FLIP_EVENT } from '../../protocols/drm-mode.ts';
+import { Bridge } from '../../src/bridge/bridge.ts';
+import { FormatSet } from '../../src/core/framebuffer.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { Bridge } from '../../src/bridge/bridge.ts';
-import { FormatSet } from '../../src/core/framebuffer.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, type ScatteredOptions, ScatteredPicture } from '../rig/scattered-picture.ts';
 import { FlippingGuest } from './flipping-guest.ts';
-import { firstPipe, framebufferLayouts, importInto, kernelObjects, newFrame, setPicture, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
+import {
+  firstPipe,
+  framebufferLayouts,
+  importInto,
+  kernelObjects,
+  newFrame,
+  setPicture,
+  skipWithoutVkms,
+  TestScreen,
+  vkmsCard,
+} from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 
 const isSkipped = skipWithoutVkms();

@@ -1,8 +1,7 @@
 import { chmodSync, openSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KmsDevice } from '../../display/kms/device.ts';
-import { openLibseatSeat } from '../../display/kms/libseat-seat.ts';
-import type { Seat } from '../../display/kms/seat.ts';
+import { openLibseatSeat, type Seat } from '../../display/kms/seat.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft } from './machine.ts';
 import { asSeatUser, Modeset, Seatd, SeatNews, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';

@@ -1,10 +1,14 @@
-import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
-import { DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, drm_set_client_cap, DRM_IOCTL_SET_CLIENT_CAP } from '../../protocols/drm.ts';
-import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
-import { AtomicRequest } from '../../display/kms/atomic-request.ts';
+import { AtomicRequest } from '../../display/kms/atomic.ts';
 import { KmsBuffer } from '../../display/kms/buffer.ts';
 import type { KmsDevice } from '../../display/kms/device.ts';
 import { type Connector, type Crtc, readResources } from '../../display/kms/resources.ts';
+import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
+import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
+import {
+  DRM_CLIENT_CAP_WRITEBACK_CONNECTORS,
+  DRM_IOCTL_SET_CLIENT_CAP,
+  drm_set_client_cap,
+} from '../../protocols/drm.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';

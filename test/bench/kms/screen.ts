@@ -1,11 +1,9 @@
-import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../../protocols/drm.ts';
-import { DRM_MODE_OBJECT_PLANE, drm_mode_modeinfo } from '../../../protocols/drm-mode.ts';
+import { planeObject } from '../../../display/kms/atomic.ts';
 import { KmsDevice } from '../../../display/kms/device.ts';
-import { type Mode, readMode } from '../../../display/kms/mode.ts';
 import { KmsOutput } from '../../../display/kms/output.ts';
-import type { Pipe } from '../../../display/kms/pipes.ts';
-import { planeObject } from '../../../display/kms/plane-slots.ts';
-import { Properties } from '../../../display/kms/properties.ts';
+import { type Mode, type Pipe, Properties, readMode } from '../../../display/kms/resources.ts';
+import { drm_mode_modeinfo, DRM_MODE_OBJECT_PLANE } from '../../../protocols/drm-mode.ts';
+import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../../protocols/drm.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import type { Output } from '../../../src/core/output.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';

@@ -2,12 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { CardAbilities } from '../../../display/kms/probe.ts';
+import type { CardAbilities } from '../../../display/kms/device.ts';
 import { makeEdid } from '../../../protocols/edid.ts';
-import { UdmabufError } from '../../../src/sys/udmabuf.ts';
 import { prospects } from '../../../src/cli/doctor.ts';
 import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../src/cli/machine.ts';
 import { hasLibrary } from '../../../src/sys/lib/library.ts';
+import { UdmabufError } from '../../../src/sys/udmabuf.ts';
 
 const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };
 const COMPOSITOR = { name: 'Wayland compositor', ok: true, detail: '/run/user/0/wayland-0' };

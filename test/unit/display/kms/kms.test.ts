@@ -1,24 +1,36 @@
 import { describe, expect, test } from 'vitest';
+import type { PipeRequest } from '../../../../display/kms/atomic.ts';
 import { KmsBuffer } from '../../../../display/kms/buffer.ts';
 import type { KmsDevice } from '../../../../display/kms/device.ts';
-import { DIRECT, KEY_LENGTH, Layout } from '../../../../display/kms/layout.ts';
-import { LayoutMemory } from '../../../../display/kms/layout-memory.ts';
-import { type Mode, rankModes, readMode } from '../../../../display/kms/mode.ts';
-import type { PipeRequest } from '../../../../display/kms/pipe-request.ts';
-import { assignPipes, type Pipe } from '../../../../display/kms/pipes.ts';
-import { place } from '../../../../display/kms/placement.ts';
-import { planeFormats } from '../../../../display/kms/plane-formats.ts';
-import type { Properties } from '../../../../display/kms/properties.ts';
-import { type Connector, type Crtc, type Plane, sameConnector } from '../../../../display/kms/resources.ts';
-import { VblankCount } from '../../../../display/kms/vblank-count.ts';
-import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Modifier, modifierCode } from '../../../../protocols/drm-fourcc.ts';
+import { VblankCount } from '../../../../display/kms/frames.ts';
+import { DIRECT, KEY_LENGTH, Layout, LayoutMemory, place } from '../../../../display/kms/layout.ts';
+import {
+  assignPipes,
+  type Connector,
+  type Crtc,
+  type Mode,
+  type Pipe,
+  type Plane,
+  planeFormats,
+  type Properties,
+  rankModes,
+  readMode,
+  sameConnector,
+} from '../../../../display/kms/resources.ts';
+import {
+  DRM_FORMAT,
+  DRM_FORMAT_MOD_INVALID,
+  DRM_FORMAT_MOD_LINEAR,
+  type Modifier,
+  modifierCode,
+} from '../../../../protocols/drm-fourcc.ts';
 import {
   drm_format_modifier,
   drm_format_modifier_blob,
   DRM_MODE_FLAG_DBLSCAN,
   DRM_MODE_FLAG_INTERLACE,
-  DRM_MODE_TYPE_PREFERRED,
   drm_mode_modeinfo,
+  DRM_MODE_TYPE_PREFERRED,
   DRM_PLANE_TYPE_CURSOR,
   DRM_PLANE_TYPE_OVERLAY,
   DRM_PLANE_TYPE_PRIMARY,

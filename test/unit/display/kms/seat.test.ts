@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { openLibseatSeat } from '../../../../display/kms/libseat-seat.ts';
+import { openLibseatSeat } from '../../../../display/kms/seat.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
 import { SeatSession } from '../../../../src/sys/lib/libseat.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -55,7 +55,7 @@ test('without libseat there is no seat, and a backend that was asked for is miss
     return { default: { ...koffi, load } };
   });
   vi.resetModules();
-  const { openLibseatSeat: open } = await import('../../../../display/kms/libseat-seat.ts');
+  const { openLibseatSeat: open } = await import('../../../../display/kms/seat.ts');
   log.mockClear();
   expect(open(log)).toBeNull();
   expect(log).not.toHaveBeenCalled();

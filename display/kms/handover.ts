@@ -1,10 +1,16 @@
 import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { AtomicRequest } from './atomic-request.ts';
+import { AtomicRequest, PLANE_PROPERTIES, type RequestObject } from './atomic.ts';
 import type { KmsDevice } from './device.ts';
-import { PLANE_PROPERTIES } from './plane-slots.ts';
-import { createBlob, destroyBlob, type Properties, readBlob } from './properties.ts';
-import type { Resources } from './resources.ts';
+import {
+  createBlob,
+  type Crtc,
+  destroyBlob,
+  type Pipe,
+  type Properties,
+  readBlob,
+  type Resources,
+} from './resources.ts';
 
 interface Saved {
   readonly id: number;
@@ -56,4 +62,42 @@ export class SavedState implements Disposable {
     const value = properties.value(name);
     return name === 'MODE_ID' ? (this.#modes.get(value) ?? 0) : value;
   }
+}
+
+interface Usable {
+  readonly id: number;
+  readonly properties: Properties;
+}
+
+/**
+ * Turns off what others left in the way of `pipes` and no commit of theirs will state: a plane that is not theirs above
+ * their picture, a monitor that their CRTC drives beside its own. `resources` are as read since. Where others left
+ * things as we do, nothing is sent and no screen goes black.
+ */
+export function clearStrays(device: KmsDevice, { connectors, crtcs, planes }: Resources, pipes: readonly Pipe[]): void {
+  const ours = new Set<number>(pipes.map(({ crtc }) => crtc.id));
+  const home = new Map<number, number>();
+  for (const { connector, crtc, primary, cursor, overlay } of pipes) {
+    for (const part of [connector, primary, cursor, overlay]) if (part) home.set(part.id, crtc.id);
+  }
+  const isStray = (part: Usable): boolean => {
+    const crtc = crtcOf(part);
+    return crtc !== 0 && crtc !== home.get(part.id) && (ours.has(crtc) || home.has(part.id));
+  };
+  const away = connectors.filter(isStray);
+  // A CRTC and its planes are off when the last of its connectors goes.
+  const off = crtcs.filter(({ id }) => away.some((each) => crtcOf(each) === id) && connectors.every((each) => crtcOf(each) !== id || away.includes(each)));
+  const cleared = planes.filter((plane) => isStray(plane) || off.some(({ id }) => crtcOf(plane) === id));
+  const objects: RequestObject[] = [
+    ...away.map((connector) => ({ id: connector.id, properties: [connector.properties.id('CRTC_ID')] })),
+    ...off.map((crtc: Crtc) => ({ id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] })),
+    ...cleared.map((plane) => ({ id: plane.id, properties: [plane.properties.id('FB_ID'), plane.properties.id('CRTC_ID')] })),
+  ];
+  if (objects.length === 0) return;
+  using request = new AtomicRequest(objects);
+  request.commit(device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+}
+
+function crtcOf({ properties }: Usable): number {
+  return properties.value('CRTC_ID');
 }

@@ -1,0 +1,359 @@
+import {
+  DRM_IOCTL_MODE_ATOMIC,
+  DRM_IOCTL_MODE_CREATEPROPBLOB,
+  DRM_IOCTL_MODE_DESTROYPROPBLOB,
+  drm_mode_atomic,
+  DRM_MODE_ATOMIC_ALLOW_MODESET,
+  DRM_MODE_ATOMIC_NONBLOCK,
+  DRM_MODE_ATOMIC_TEST_ONLY,
+  drm_mode_create_blob,
+  drm_mode_destroy_blob,
+  DRM_MODE_PAGE_FLIP_EVENT,
+  drm_mode_rect,
+} from '../../protocols/drm-mode.ts';
+import type { Damage } from '../../src/core/damage.ts';
+import type { Rect } from '../../src/core/geometry.ts';
+import { EAGAIN, EINTR } from '../../src/sys/errors.ts';
+import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { tryIoctl } from '../../src/sys/ioctl.ts';
+import { NativeBuffer } from '../../src/sys/native-buffer.ts';
+import type { KmsDevice } from './device.ts';
+import type { BlobId, CrtcId, FbId, PropertyId } from './ids.ts';
+import type { Pipe, Plane } from './resources.ts';
+
+/* What an atomic commit gives: 0, -errno with nothing changed, or MUST_WAIT. */
+
+/** Not sent yet: it would block until the picture's fence has signalled. */
+export const MUST_WAIT = 1;
+
+const EPERM = 1;
+const ENOMEM = 12;
+const EACCES = 13;
+const EBUSY = 16;
+const ENODEV = 19;
+
+/** Says nothing about what was asked for: the same commit may work later. */
+const passing = new Set([EPERM, EINTR, EAGAIN, ENOMEM, EACCES, EBUSY, ENODEV].map((errno) => -errno));
+
+/** The hardware or its driver does not do this. */
+export function isRefused(result: number): boolean {
+  return result < 0 && !passing.has(result);
+}
+
+/** Another commit is not on screen yet. */
+export function isBusy(result: number): boolean {
+  return result === -EBUSY;
+}
+
+/** Somebody else is master of the card. */
+export function isForbidden(result: number): boolean {
+  return result === -EACCES || result === -EPERM;
+}
+
+/** The card was pulled out, or its driver is gone. */
+export function isGone(result: number): boolean {
+  return result === -ENODEV;
+}
+
+const TWO_POW_32 = 0x1_0000_0000;
+
+/** An object and those of its properties a request sets, in order. */
+export interface RequestObject {
+  readonly id: number;
+  readonly properties: readonly PropertyId[];
+}
+
+/**
+ * DRM_IOCTL_MODE_ATOMIC's argument and its four arrays in one piece of memory that never moves.
+ * Laid out once; afterwards only values change and nothing is allocated. A property is named by
+ * its slot: its place in the list of all properties of all objects.
+ *
+ *     drm_mode_atomic | objs u32[] | count_props u32[] | props u32[] | prop_values u64[]
+ */
+export class AtomicRequest implements Disposable {
+  readonly #buffer: NativeBuffer;
+  readonly #objects: number;
+  readonly #values: number;
+
+  constructor(objects: readonly RequestObject[]) {
+    const slots = objects.reduce((sum, { properties }) => sum + properties.length, 0);
+    const objs = drm_mode_atomic.size;
+    const counts = objs + objects.length * 4;
+    const props = counts + objects.length * 4;
+    this.#objects = objects.length;
+    this.#values = Math.ceil((props + slots * 4) / 8) * 8;
+    this.#buffer = NativeBuffer.allocate(this.#values + slots * 8);
+    const { view, address } = this.#buffer;
+    drm_mode_atomic.field.objs_ptr.set(view, 0, address + objs);
+    drm_mode_atomic.field.count_props_ptr.set(view, 0, address + counts);
+    drm_mode_atomic.field.props_ptr.set(view, 0, address + props);
+    drm_mode_atomic.field.prop_values_ptr.set(view, 0, address + this.#values);
+    let slot = 0;
+    objects.forEach(({ id, properties }, i) => {
+      view.setUint32(objs + i * 4, id, true);
+      view.setUint32(counts + i * 4, properties.length, true);
+      for (const property of properties) view.setUint32(props + slot++ * 4, property, true);
+    });
+  }
+
+  /** A safe integer: an id, pixels, 16.16 fixed point, an address. */
+  set(slot: number, value: number): void {
+    const { view } = this.#buffer;
+    view.setInt32(this.#values + slot * 8, value | 0, true);
+    // A quotient is a number on the heap until the function is compiled, and nearly all values are small.
+    view.setInt32(this.#values + slot * 8 + 4, value === (value | 0) ? value >> 31 : Math.floor(value / TWO_POW_32), true);
+  }
+
+  /** Sends the first `objects` of the request: 0, or -errno with nothing changed. An event asked for brings `serial` back. */
+  commit(device: KmsDevice, flags: number, objects: number = this.#objects, serial = 0): number {
+    const { view, address } = this.#buffer;
+    drm_mode_atomic.field.flags.set(view, 0, flags);
+    drm_mode_atomic.field.count_objs.set(view, 0, objects);
+    drm_mode_atomic.field.user_data.set(view, 0, serial);
+    return tryIoctl(device.fd, DRM_IOCTL_MODE_ATOMIC, address);
+  }
+
+  [Symbol.dispose](): void {
+    this.#buffer[Symbol.dispose]();
+  }
+}
+
+/** What every atomic plane has: what it shows, from where and to where. */
+export const PLANE_PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
+const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
+const FIXED_POINT = 0x1_0000;
+const ABSENT = -1;
+const NO_FENCE = -1;
+
+/** What a request sets of a plane: where its pixels are, from where and to where; what changed and what to wait for, where the driver takes that. */
+export function planeObject(plane: Plane): RequestObject {
+  const { properties } = plane;
+  return { id: plane.id, properties: [...PLANE_PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
+}
+
+/** One plane's slots in a request; `first` is its first. */
+export class PlaneSlots {
+  readonly #request: AtomicRequest;
+  readonly #first: number;
+  readonly #crtc: CrtcId;
+  readonly #damage: number;
+  readonly #fence: number;
+
+  constructor(request: AtomicRequest, first: number, crtc: CrtcId, { properties }: Plane) {
+    this.#request = request;
+    this.#first = first;
+    this.#crtc = crtc;
+    let next = first + PLANE_PROPERTIES.length;
+    const [damage, fence] = OPTIONAL.map((name) => (properties.id(name) === 0 ? ABSENT : next++)) as [number, number];
+    this.#damage = damage;
+    this.#fence = fence;
+    this.waitFor(null);
+  }
+
+  get hasDamage(): boolean {
+    return this.#damage !== ABSENT;
+  }
+
+  get takesFences(): boolean {
+    return this.#fence !== ABSENT;
+  }
+
+  show(fb: FbId, src: Rect, x: number, y: number, width: number, height: number): void {
+    const request = this.#request;
+    const first = this.#first;
+    request.set(first, fb);
+    request.set(first + 1, this.#crtc);
+    request.set(first + 2, src.x * FIXED_POINT);
+    request.set(first + 3, src.y * FIXED_POINT);
+    request.set(first + 4, src.width * FIXED_POINT);
+    request.set(first + 5, src.height * FIXED_POINT);
+    request.set(first + 6, x);
+    request.set(first + 7, y);
+    request.set(first + 8, width);
+    request.set(first + 9, height);
+    this.damage(0);
+  }
+
+  hide(): void {
+    for (let slot = 0; slot < PLANE_PROPERTIES.length; slot++) this.#request.set(this.#first + slot, 0);
+    this.damage(0);
+  }
+
+  /** A blob of drm_mode_rect; 0 is all of it. */
+  damage(blob: number): void {
+    if (this.#damage !== ABSENT) this.#request.set(this.#damage, blob);
+  }
+
+  /** What has to signal before the framebuffer is shown, in every commit until the next call; null is nothing. Any commit but a flip blocks. */
+  waitFor(fence: BorrowedFd | null): void {
+    if (this.#fence !== ABSENT) this.#request.set(this.#fence, fence ? fence.fd : NO_FENCE);
+  }
+}
+
+const FLIP = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_NONBLOCK;
+const LIGHT = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_ALLOW_MODESET;
+
+/** Of the last commit with an event, whichever the CRTC; 0 is none. */
+let lastSerial = 0;
+
+/**
+ * The one atomic request of a CRTC, laid out once: what changes with a frame in front, what
+ * changes with the monitor behind. It always states the whole of the planes, those not shown too,
+ * so the picture and the mode can be set together whatever others left in the kernel.
+ *
+ *     primary | cursor | overlay | CRTC: OUT_FENCE_PTR | CRTC: MODE_ID, ACTIVE | connector: CRTC_ID
+ *     `- flip: the first N -----'                      |                                          |
+ *     `- flip that gives a fence ----------------------'                                          |
+ *     `- light, darken: all ----------------------------------------------------------------------'
+ *
+ * Every commit gives 0, or -errno with nothing changed.
+ */
+export class PipeRequest implements Disposable {
+  readonly primary: PlaneSlots;
+  readonly cursor: PlaneSlots | null = null;
+  readonly overlay: PlaneSlots | null = null;
+  /** Objects of a flip that states every plane. */
+  readonly planes: number;
+  readonly #device: KmsDevice;
+  readonly #request: AtomicRequest;
+  /** The slot of OUT_FENCE_PTR, and where the kernel puts a descriptor; null where the driver gives no fences. */
+  readonly #outFence: number;
+  readonly #fence: NativeBuffer | null;
+  /** Slots of MODE_ID, ACTIVE and the connector's CRTC_ID. */
+  readonly #mode: number;
+  #serial = 0;
+
+  constructor(device: KmsDevice, { primary, cursor, overlay, crtc, connector }: Pipe, mode: BlobId) {
+    const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
+    const objects = planes.map(planeObject);
+    const outFence = crtc.properties.id('OUT_FENCE_PTR');
+    this.#device = device;
+    this.planes = planes.length;
+    this.#request = new AtomicRequest([
+      ...objects,
+      ...(outFence === 0 ? [] : [{ id: crtc.id, properties: [outFence] }]),
+      { id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] },
+      { id: connector.id, properties: [connector.properties.id('CRTC_ID')] },
+    ]);
+    let first = 0;
+    const slots = planes.map((plane, i) => {
+      const each = new PlaneSlots(this.#request, first, crtc.id, plane);
+      first += objects[i]!.properties.length;
+      return each;
+    });
+    this.primary = slots[0]!;
+    if (cursor) this.cursor = slots[1]!;
+    if (overlay) this.overlay = slots.at(-1)!;
+    this.#outFence = first;
+    this.#fence = outFence === 0 ? null : NativeBuffer.allocate(4);
+    this.#fence?.view.setInt32(0, NO_FENCE, true);
+    this.#mode = outFence === 0 ? first : first + 1;
+    [mode, 1, crtc.id].forEach((value, i) => this.#request.set(this.#mode + i, value));
+  }
+
+  /** What the event of the last `flip` or `light` will say. */
+  get serial(): number {
+    return this.#serial;
+  }
+
+  /** Would a `flip`, or a `light`, be accepted? */
+  test(isLit: boolean): number {
+    return isLit
+      ? this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY, this.planes)
+      : this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY | DRM_MODE_ATOMIC_ALLOW_MODESET);
+  }
+
+  /** The first `planes` of them, at the next vertical blank. */
+  flip(planes: number): number {
+    this.#serial = ++lastSerial;
+    return this.#request.commit(this.#device, FLIP, planes, lastSerial);
+  }
+
+  /** A flip of all of them that leaves a fence for `takeFence`, if the driver gives any. */
+  flipFenced(): number {
+    if (!this.#fence) return this.flip(this.planes);
+    this.#serial = ++lastSerial;
+    this.#request.set(this.#outFence, this.#fence.address);
+    const result = this.#request.commit(this.#device, FLIP, this.planes + 1, lastSerial);
+    this.#request.set(this.#outFence, 0);
+    return result;
+  }
+
+  /** The sync_file that signals with the event of the last `flipFenced`, now the caller's; null if that failed, or gave none. */
+  takeFence(): OwnedFd | null {
+    const fd = this.#fence?.view.getInt32(0, true) ?? NO_FENCE;
+    if (fd === NO_FENCE) return null;
+    this.#fence!.view.setInt32(0, NO_FENCE, true);
+    return OwnedFd.adopt(fd);
+  }
+
+  /** Mode and planes in one, and waits for it: a driver that is still busy for others refuses nothing then. */
+  light(): number {
+    this.#serial = ++lastSerial;
+    return this.#request.commit(this.#device, LIGHT, undefined, lastSerial);
+  }
+
+  /** Turns all of it off, for good. */
+  darken(): number {
+    for (const plane of [this.primary, this.cursor, this.overlay]) plane?.hide();
+    [0, 0, 0].forEach((value, i) => this.#request.set(this.#mode + i, value));
+    return this.#request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+  }
+
+  [Symbol.dispose](): void {
+    this.takeFence()?.[Symbol.dispose]();
+    this.#fence?.[Symbol.dispose]();
+    this.#request[Symbol.dispose]();
+  }
+}
+
+/** As many rectangles as Damage keeps. */
+const MAX_CLIPS = 16;
+
+/** Above this share of the picture, two more ioctls cost more than the driver would save. */
+const WORTHWHILE_SHARE = 0.5;
+
+/**
+ * A plane's FB_DAMAGE_CLIPS for one commit. Drivers that have the property copy or send what is
+ * shown (USB, virtual machines, panel self refresh), so for small damage the two ioctls that make
+ * and drop a blob pay; for a picture that changed as a whole the kernel assumes just that, and
+ * there is no blob.
+ */
+export class DamageClips implements Disposable {
+  readonly #device: KmsDevice;
+  readonly #rects = NativeBuffer.allocate(MAX_CLIPS * drm_mode_rect.size);
+  readonly #argument = NativeBuffer.allocate(drm_mode_create_blob.size);
+
+  constructor(device: KmsDevice) {
+    this.#device = device;
+  }
+
+  /** The blob, 0 for everything. Drop it after the commit. */
+  make(damage: Damage, src: Rect): number {
+    if (damage.count === 0 || damage.count > MAX_CLIPS || damage.area > src.width * src.height * WORTHWHILE_SHARE) return 0;
+    const { view } = this.#rects;
+    for (let i = 0; i < damage.count; i++) {
+      const at = i * drm_mode_rect.size;
+      drm_mode_rect.field.x1.set(view, at, damage.x(i));
+      drm_mode_rect.field.y1.set(view, at, damage.y(i));
+      drm_mode_rect.field.x2.set(view, at, damage.x(i) + damage.width(i));
+      drm_mode_rect.field.y2.set(view, at, damage.y(i) + damage.height(i));
+    }
+    const argument = this.#argument;
+    drm_mode_create_blob.field.data.set(argument.view, 0, this.#rects.address);
+    drm_mode_create_blob.field.length.set(argument.view, 0, damage.count * drm_mode_rect.size);
+    if (tryIoctl(this.#device.fd, DRM_IOCTL_MODE_CREATEPROPBLOB, argument.address) < 0) return 0;
+    return drm_mode_create_blob.field.blob_id.get(argument.view, 0);
+  }
+
+  drop(blob: number): void {
+    if (blob === 0) return;
+    drm_mode_destroy_blob.field.blob_id.set(this.#argument.view, 0, blob);
+    tryIoctl(this.#device.fd, DRM_IOCTL_MODE_DESTROYPROPBLOB, this.#argument.address);
+  }
+
+  [Symbol.dispose](): void {
+    this.#rects[Symbol.dispose]();
+    this.#argument[Symbol.dispose]();
+  }
+}
