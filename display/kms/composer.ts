@@ -3,8 +3,7 @@ import { Damage } from '../../src/core/damage.ts';
 import { EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/lib/pixman.ts';
-import type { KmsBuffer } from './buffer.ts';
-import type { KmsDevice } from './device.ts';
+import type { KmsBuffer, ShadowMemory } from './buffer.ts';
 import { KmsError } from './errors.ts';
 import type { Plane } from './resources.ts';
 
@@ -31,7 +30,7 @@ export interface Picture {
  * last drawn is drawn again.
  */
 export class Composer implements Disposable {
-  readonly #device: KmsDevice;
+  readonly #shadows: ShadowMemory;
   readonly #screen: Rect;
   readonly #format: Fourcc;
   readonly #log: Log;
@@ -46,8 +45,8 @@ export class Composer implements Disposable {
   readonly #changed = new Damage();
 
   /** `format` is one that the primary plane shows and pixman draws. */
-  constructor(device: KmsDevice, screen: Size, format: Fourcc, log: Log) {
-    this.#device = device;
+  constructor(shadows: ShadowMemory, screen: Size, format: Fourcc, log: Log) {
+    this.#shadows = shadows;
     this.#screen = { x: 0, y: 0, width: screen.width, height: screen.height };
     this.#format = format;
     this.#log = log;
@@ -148,7 +147,7 @@ export class Composer implements Disposable {
   }
 
   #target(): Target {
-    const buffer = this.#device.shadows.create(this.#screen.width, this.#screen.height, this.#format, this.#log);
+    const buffer = this.#shadows.create(this.#screen.width, this.#screen.height, this.#format, this.#log);
     return { buffer, bits: bitsOf(buffer), stale: new Damage() };
   }
 }

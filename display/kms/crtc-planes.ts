@@ -3,7 +3,7 @@ import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { DamageClips, isRefused, MUST_WAIT, PipeRequest } from './atomic.ts';
-import { KmsBuffer } from './buffer.ts';
+import { KmsBuffer, type ShadowMemory } from './buffer.ts';
 import { composedFormat, Composer, fillPlain } from './composer.ts';
 import type { KmsDevice } from './device.ts';
 import {
@@ -23,6 +23,8 @@ const EINVAL = 22;
 export interface CrtcPlanesOptions {
   readonly pipe: Pipe;
   readonly mode: Mode;
+  /** What the CPU draws into when the planes cannot show a frame. It stays the caller's. */
+  readonly shadows: ShadowMemory;
   /** 0xRRGGBB, shown where the guest shows nothing. */
   readonly background: number;
   readonly log: Log;
@@ -54,7 +56,7 @@ export class CrtcPlanes implements Disposable {
   #isComposed = false;
   #choiceBefore = NOTHING_WORKS;
 
-  private constructor(device: KmsDevice, { pipe, mode, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
+  private constructor(device: KmsDevice, { pipe, mode, shadows, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
     const { width, height } = mode;
     const plain = (colour: number): KmsBuffer => fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
     this.#device = device;
@@ -66,7 +68,7 @@ export class CrtcPlanes implements Disposable {
     stack.defer(() => destroyBlob(device, blob));
     this.#request = stack.use(new PipeRequest(device, pipe, blob));
     this.#layout = new Layout(this.#request, pipe, { x: 0, y: 0, width, height });
-    this.#composer = stack.use(new Composer(device, mode, this.#background.format, log));
+    this.#composer = stack.use(new Composer(shadows, mode, this.#background.format, log));
     this.#clips = stack.use(new DamageClips(device));
     this.#stack = stack.move();
   }

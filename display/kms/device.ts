@@ -27,7 +27,6 @@ import { type BorrowedFd, OwnedFd, tryRead } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
-import { ShadowMemory } from './buffer.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
@@ -50,7 +49,6 @@ export class KmsDevice implements Disposable {
   readonly name: string;
   readonly driver: string;
   readonly gem: GemHandles;
-  readonly shadows = new ShadowMemory(this);
   /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
@@ -108,7 +106,6 @@ export class KmsDevice implements Disposable {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.#poll[Symbol.dispose]();
-    this.shadows[Symbol.dispose]();
     this.#card[Symbol.dispose]();
     this.#events[Symbol.dispose]();
   }

@@ -3,6 +3,7 @@ import type { Log } from '../../src/core/log.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { UdevMonitor } from '../../src/sys/lib/udev.ts';
+import { ShadowMemory } from './buffer.ts';
 import { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import { clearStrays, SavedState } from './handover.ts';
@@ -70,6 +71,7 @@ export class KmsDisplay implements SeatListener, Disposable {
     // Before the connectors are read, so that no plug falls between.
     const udev = this.#watch();
     if (udev) stack.use(udev);
+    const shadows = stack.use(new ShadowMemory(device));
     const resources = readResources(device);
     const connectors = chooseConnectors(device, resources, options.connector);
     const plugged = connectors.filter(({ isConnected }) => isConnected);
@@ -77,7 +79,7 @@ export class KmsDisplay implements SeatListener, Disposable {
     // What somebody else shows while the card is not ours is not for us to restore.
     const saved = this.#isPaused ? null : stack.use(new SavedState(device, resources));
     this.#ports = connectors.map((connector) => ({
-      output: stack.use(new KmsOutput(device, { connector, planes: resources.planes, background, log })),
+      output: stack.use(new KmsOutput(device, { connector, planes: resources.planes, shadows, background, log })),
       connector,
       complaint: '',
     }));

@@ -16,7 +16,7 @@ import {
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './atomic.ts';
-import { KmsBuffer, opaqueFor } from './buffer.ts';
+import { KmsBuffer, opaqueFor, type ShadowMemory } from './buffer.ts';
 import { composedFormat } from './composer.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
@@ -31,6 +31,8 @@ export interface KmsOutputOptions {
   readonly connector: Connector;
   /** All of the card. */
   readonly planes: readonly Plane[];
+  /** The card's memory for shadows. It stays the caller's and outlives the output. */
+  readonly shadows: ShadowMemory;
   /** 0xRRGGBB, shown while the guest shows nothing. */
   readonly background: number;
   readonly log: Log;
@@ -50,6 +52,7 @@ export class KmsOutput implements Output, FlipListener {
   readonly maxCursor: Size = { width: 256, height: 256 };
   readonly #device: KmsDevice;
   readonly #primaryFormats: FormatSet;
+  readonly #shadows: ShadowMemory;
   readonly #background: number;
   readonly #log: Log;
   #listener: OutputListener | null = null;
@@ -76,10 +79,11 @@ export class KmsOutput implements Output, FlipListener {
   readonly #timers = new FlipTimers(() => this.#timeOut(), () => this.#bark());
 
   /** Dark. The device stays the caller's. */
-  constructor(device: KmsDevice, { connector, planes, background, log }: KmsOutputOptions) {
+  constructor(device: KmsDevice, { connector, planes, shadows, background, log }: KmsOutputOptions) {
     const formats = outputFormats(planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0));
     this.#device = device;
     this.#primaryFormats = formats.primary;
+    this.#shadows = shadows;
     this.#background = background;
     this.#log = log;
     this.name = `kms:${device.name}:${connector.name}`;
@@ -119,7 +123,7 @@ export class KmsOutput implements Output, FlipListener {
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
-    return this.#device.shadows.create(width, height, format, this.#log);
+    return this.#shadows.create(width, height, format, this.#log);
   }
 
   present(frame: Frame): void {
@@ -162,7 +166,7 @@ export class KmsOutput implements Output, FlipListener {
   light(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
     let refused = 0;
     for (const mode of modes) {
-      const planes = CrtcPlanes.open(this.#device, { pipe, mode, background: this.#background, log: this.#log });
+      const planes = CrtcPlanes.open(this.#device, { pipe, mode, shadows: this.#shadows, background: this.#background, log: this.#log });
       const result = planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);

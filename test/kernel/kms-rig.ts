@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { ShadowMemory } from '../../display/kms/buffer.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import { assignPipes, type Mode, type Pipe, readResources } from '../../display/kms/resources.ts';
@@ -226,6 +227,7 @@ export interface Shown {
 export class TestScreen implements Disposable, OutputListener {
   readonly device: KmsDevice;
   readonly output: KmsOutput;
+  readonly shadows: ShadowMemory;
   readonly log: string[] = [];
   readonly udmabuf = openUdmabuf();
   readonly frame = newFrame();
@@ -240,7 +242,8 @@ export class TestScreen implements Disposable, OutputListener {
     const { pipe: whole, offered } = firstPipe(this.device);
     const pipe = change(whole);
     const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
-    this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, background, log: (_level, message) => void this.log.push(message) });
+    this.shadows = new ShadowMemory(this.device);
+    this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, shadows: this.shadows, background, log: (_level, message) => void this.log.push(message) });
     this.output.light(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
     this.output.attach(this);
     this.monitor = this.output.monitor!;
@@ -300,6 +303,7 @@ export class TestScreen implements Disposable, OutputListener {
   [Symbol.dispose](): void {
     this.#writeback?.[Symbol.dispose]();
     this.output[Symbol.dispose]();
+    this.shadows[Symbol.dispose]();
     this.device[Symbol.dispose]();
     this.udmabuf[Symbol.dispose]();
   }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AtomicRequest } from '../../display/kms/atomic.ts';
+import { ShadowMemory } from '../../display/kms/buffer.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { KmsDisplay } from '../../display/kms/display.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
@@ -384,7 +385,8 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     using device = KmsDevice.open(card);
     const { pipe, offered } = firstPipe(device);
     const planes = [pipe.primary];
-    using output = new KmsOutput(device, { connector: pipe.connector, planes, background: 0, log: () => undefined });
+    using shadows = new ShadowMemory(device);
+    using output = new KmsOutput(device, { connector: pipe.connector, planes, shadows, background: 0, log: () => undefined });
     expect(() => output.light(pipe.connector, pipe, [broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
     expect(output.monitor).toBeNull();
     output.light(pipe.connector, pipe, [broken, offered[0]!]);
