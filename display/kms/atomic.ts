@@ -191,7 +191,7 @@ export class PlaneSlots {
 }
 
 const FLIP = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_NONBLOCK;
-const LIGHT = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_ALLOW_MODESET;
+const MODESET = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_ALLOW_MODESET;
 
 /** Of the last commit with an event, whichever the CRTC; 0 is none. */
 let lastSerial = 0;
@@ -204,7 +204,7 @@ let lastSerial = 0;
  *     primary | cursor | overlay | CRTC: OUT_FENCE_PTR | CRTC: MODE_ID, ACTIVE | connector: CRTC_ID
  *     `- flip: the first N -----'                      |                                          |
  *     `- flip that gives a fence ----------------------'                                          |
- *     `- light, darken: all ----------------------------------------------------------------------'
+ *     `- enable, disable: all --------------------------------------------------------------------'
  *
  * Every commit gives 0, or -errno with nothing changed.
  */
@@ -251,14 +251,14 @@ export class PipeRequest implements Disposable {
     [mode, 1, crtc.id].forEach((value, i) => this.#request.set(this.#mode + i, value));
   }
 
-  /** What the event of the last `flip` or `light` will say. */
+  /** What the event of the last `flip` or `enable` will say. */
   get serial(): number {
     return this.#serial;
   }
 
-  /** Would a `flip`, or a `light`, be accepted? */
-  test(isLit: boolean): number {
-    return isLit
+  /** Would a `flip`, or a `enable`, be accepted? */
+  test(isEnabled: boolean): number {
+    return isEnabled
       ? this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY, this.planes)
       : this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY | DRM_MODE_ATOMIC_ALLOW_MODESET);
   }
@@ -288,13 +288,13 @@ export class PipeRequest implements Disposable {
   }
 
   /** Mode and planes in one, and waits for it: a driver that is still busy for others refuses nothing then. */
-  light(): number {
+  enable(): number {
     this.#serial = ++lastSerial;
-    return this.#request.commit(this.#device, LIGHT, undefined, lastSerial);
+    return this.#request.commit(this.#device, MODESET, undefined, lastSerial);
   }
 
   /** Turns all of it off, for good. */
-  darken(): number {
+  disable(): number {
     for (const plane of [this.primary, this.cursor, this.overlay]) plane?.hide();
     [0, 0, 0].forEach((value, i) => this.#request.set(this.#mode + i, value));
     return this.#request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);

@@ -18,7 +18,7 @@ interface Target {
 }
 
 /** What is drawn: `from` of a buffer at `to` of the screen. */
-export interface Picture {
+export interface ComposedPicture {
   readonly buffer: KmsBuffer;
   readonly from: Rect;
   readonly to: Rect;
@@ -71,7 +71,7 @@ export class Composer implements Disposable {
    * Draws a frame into `next`; `turn` follows once that is committed. `damage` is in the picture's buffer's
    * pixels. KmsError `cannot-compose` if the CPU cannot read a buffer or draw its format.
    */
-  compose(picture: Picture, cursor: Picture | null, damage: Damage): void {
+  compose(picture: ComposedPicture, cursor: ComposedPicture | null, damage: Damage): void {
     const targets = this.#ready();
     const pixman = loadPixman();
     if (!pixman) throw new KmsError('cannot-compose', 'scaling and drawing need libpixman-1.so.0; install the package libpixman-1-0');
@@ -101,7 +101,7 @@ export class Composer implements Disposable {
   }
 
   /** What of the screen differs from the frame before, into `#changed`. */
-  #collect(picture: Picture, cursor: Picture | null, damage: Damage): void {
+  #collect(picture: ComposedPicture, cursor: ComposedPicture | null, damage: Damage): void {
     const { from, to } = picture;
     const changed = this.#changed;
     changed.clear();
@@ -128,7 +128,7 @@ export class Composer implements Disposable {
   }
 
   /** The stale parts of a target: a picture over what is there, or in place of it, with black around. */
-  #draw(pixman: Pixman, { stale, bits }: Target, { buffer, from, to }: Picture, source: PixmanBits, over: boolean): void {
+  #draw(pixman: Pixman, { stale, bits }: Target, { buffer, from, to }: ComposedPicture, source: PixmanBits, over: boolean): void {
     const area = this.#area;
     buffer.beginRead();
     try {

@@ -32,7 +32,7 @@ export interface CrtcPlanesOptions {
 
 /**
  * One CRTC in one mode, and frames laid onto its planes: one ioctl a frame where the layout is known and the planes can
- * do it. The kernel has nothing of it before `light`, nor after `lose`. Results are 0, or -errno with nothing changed.
+ * do it. The kernel has nothing of it before `enable`, nor after `invalidate`. Results are 0, or -errno with nothing changed.
  */
 export class CrtcPlanes implements Disposable {
   readonly #device: KmsDevice;
@@ -48,7 +48,7 @@ export class CrtcPlanes implements Disposable {
   readonly #stack: DisposableStack;
   readonly #memory = new LayoutMemory(KEY_LENGTH);
   /** The kernel has our mode and planes, so that a flip says enough. */
-  #isLit = false;
+  #isEnabled = false;
   /** Planes that the frame before used; one left has to be turned off. */
   #usedBefore = 1;
   #sent = 1;
@@ -100,8 +100,8 @@ export class CrtcPlanes implements Disposable {
   }
 
   /** Sets the mode and a frame in one commit, with an event; the background where the planes can show no such frame. */
-  light(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
-    this.lose();
+  enable(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
+    this.invalidate();
     this.#layout.layOnly(this.#background);
     const tested = this.#request.test(false);
     if (tested < 0) return tested;
@@ -110,15 +110,15 @@ export class CrtcPlanes implements Disposable {
   }
 
   /** What the kernel has is somebody else's now: the next commit sets everything. */
-  lose(): void {
-    this.#isLit = false;
+  invalidate(): void {
+    this.#isEnabled = false;
     this.#choiceBefore = NOTHING_WORKS;
     this.#composer.skip();
   }
 
   /** Turns the CRTC off; dispose follows. */
-  darken(): void {
-    this.#request.darken();
+  disable(): void {
+    this.#request.disable();
   }
 
   /** Commits a frame, with an event when it is on screen. MUST_WAIT: not before its `acquire` has signalled, because the CPU is to read it or a mode is to be set. */
@@ -131,8 +131,8 @@ export class CrtcPlanes implements Disposable {
     for (let choice = known < 0 ? DIRECT : known; choice < NOTHING_WORKS; choice++) {
       const whole = choice >= COMPOSED ? this.#nextComposed() : this.#black;
       if (!whole || !layout.lay(choice, frame, picture, pointer, whole)) continue;
-      if (known < 0 && isRefused(this.#request.test(this.#isLit))) continue;
-      if (frame.acquire && (choice >= COMPOSED || !this.#isLit)) return MUST_WAIT;
+      if (known < 0 && isRefused(this.#request.test(this.#isEnabled))) continue;
+      if (frame.acquire && (choice >= COMPOSED || !this.#isEnabled)) return MUST_WAIT;
       if (choice >= COMPOSED && !this.#compose(frame, picture, choice === ALL_COMPOSED ? pointer : null)) continue;
       const result = this.#send(choice, frame, picture);
       if (isRefused(result)) continue;
@@ -145,7 +145,7 @@ export class CrtcPlanes implements Disposable {
 
   /** The last frame again, after EBUSY; without fences. */
   retry(): number {
-    return this.#settle(this.#isLit ? this.#request.flip(this.#sent) : this.#request.light());
+    return this.#settle(this.#isEnabled ? this.#request.flip(this.#sent) : this.#request.enable());
   }
 
   [Symbol.dispose](): void {
@@ -218,12 +218,12 @@ export class CrtcPlanes implements Disposable {
 
   #commitUsed(isFenced: boolean): number {
     this.#sent = Math.max(this.#layout.used, this.#usedBefore);
-    return isFenced && this.#isLit ? this.#settle(this.#request.flipFenced()) : this.retry();
+    return isFenced && this.#isEnabled ? this.#settle(this.#request.flipFenced()) : this.retry();
   }
 
   #settle(result: number): number {
     if (result < 0) return result;
-    this.#isLit = true;
+    this.#isEnabled = true;
     this.#usedBefore = this.#layout.used;
     if (this.#isComposed) this.#composer.turn();
     return 0;

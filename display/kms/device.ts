@@ -30,7 +30,7 @@ import { Poll } from '../../src/sys/poll.ts';
 import { KmsError } from './errors.ts';
 import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
-import { type Card, PlainSeat, type Seat } from './seat.ts';
+import { type KmsCard, PlainSeat, type LoginSeat } from './seat.ts';
 
 /** What a CRTC's owner hears from the device. */
 export interface FlipListener {
@@ -52,13 +52,13 @@ export class KmsDevice implements Disposable {
   /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
-  readonly #card: Card;
+  readonly #card: KmsCard;
   readonly #poll: Poll;
   readonly #listeners = new Map<number, FlipListener>();
   readonly #events: NativeBuffer;
   #isDisposed = false;
 
-  private constructor(path: string, card: Card, events: NativeBuffer) {
+  private constructor(path: string, card: KmsCard, events: NativeBuffer) {
     const { fd } = card;
     this.path = path;
     this.name = basename(path);
@@ -78,7 +78,7 @@ export class KmsDevice implements Disposable {
   }
 
   /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. The seat stays the caller's. */
-  static open(path: string, seat: Seat = new PlainSeat()): KmsDevice {
+  static open(path: string, seat: LoginSeat = new PlainSeat()): KmsDevice {
     using stack = new DisposableStack();
     const device = new KmsDevice(path, stack.use(seat.openCard(path)), stack.use(NativeBuffer.allocate(EVENTS_LENGTH)));
     stack.move();

@@ -6,7 +6,7 @@ import { UdevMonitor } from '../../src/sys/lib/udev.ts';
 import { ShadowMemory } from './buffer.ts';
 import { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import { clearStrays, SavedState } from './handover.ts';
+import { disableForeign, SavedState } from './handover.ts';
 import { KmsOutput } from './output.ts';
 import {
   assignPipes,
@@ -20,7 +20,7 @@ import {
   sameConnector,
   type WantedMode,
 } from './resources.ts';
-import { PlainSeat, type Seat, type SeatListener } from './seat.ts';
+import { PlainSeat, type LoginSeat, type LoginSeatListener } from './seat.ts';
 
 const CARDS = '/dev/dri';
 
@@ -34,7 +34,7 @@ export interface KmsOptions {
   /** 0xRRGGBB, shown while the guest shows nothing; default black. */
   readonly background?: number;
   /** Default: this process becomes DRM master itself. It stays the caller's. */
-  readonly seat?: Seat;
+  readonly seat?: LoginSeat;
   readonly log: Log;
 }
 
@@ -51,7 +51,7 @@ interface Port {
  * they come and go, and the seat: paused, it leaves the card alone; resumed, it reads the
  * connectors anew and sets everything.
  */
-export class KmsDisplay implements SeatListener, Disposable {
+export class KmsDisplay implements LoginSeatListener, Disposable {
   readonly outputs: readonly KmsOutput[];
   readonly device: KmsDevice;
   readonly #ports: readonly Port[];
@@ -62,7 +62,7 @@ export class KmsDisplay implements SeatListener, Disposable {
   /** An exception nobody catches still ends with the old picture back. */
   readonly #onExit = (): void => this[Symbol.dispose]();
 
-  private constructor(device: KmsDevice, options: KmsOptions, seat: Seat, stack: DisposableStack) {
+  private constructor(device: KmsDevice, options: KmsOptions, seat: LoginSeat, stack: DisposableStack) {
     const { log, background = 0, mode = null } = options;
     this.device = device;
     this.#log = log;
@@ -120,7 +120,7 @@ export class KmsDisplay implements SeatListener, Disposable {
   }
 
   /** Null: it has no monitor, and not `anyway`. */
-  static #openCard(card: string, options: KmsOptions, seat: Seat, anyway: boolean): KmsDisplay | null {
+  static #openCard(card: string, options: KmsOptions, seat: LoginSeat, anyway: boolean): KmsDisplay | null {
     using stack = new DisposableStack();
     const device = stack.use(KmsDevice.open(card, seat));
     if (!anyway && !chooseConnectors(device, readResources(device), options.connector).some(({ isConnected }) => isConnected)) return null;
@@ -168,11 +168,11 @@ export class KmsDisplay implements SeatListener, Disposable {
     const plugged = this.#ports.filter(({ connector }) => connector.isConnected);
     const kept = plugged.flatMap(({ output }) => output.pipe ?? []);
     const added = assignPipes(resources, plugged.filter(({ output }) => !output.pipe).map(({ connector }) => connector), kept);
-    clearStrays(this.device, resources, [...kept, ...added]);
+    disableForeign(this.device, resources, [...kept, ...added]);
     for (const port of plugged) {
       if (port.output.pipe && !stale.includes(port)) continue;
       const pipe = port.output.pipe ?? added.find(({ connector }) => connector === port.connector);
-      if (pipe) this.#light(port, pipe, onRefused);
+      if (pipe) this.#enable(port, pipe, onRefused);
       else this.#complain(port, 'no CRTC is free for it, so it stays dark until another monitor is unplugged');
     }
     for (const output of this.outputs) output.announce();
@@ -187,17 +187,17 @@ export class KmsDisplay implements SeatListener, Disposable {
     port.complaint = '';
     if (!port.connector.isConnected) {
       if (port.output.pipe) this.#log('info', `${port.output.name}: unplugged; the guest runs on`);
-      port.output.darken();
+      port.output.disable();
     }
     return true;
   }
 
-  #light(port: Port, pipe: Pipe, onRefused: (port: Port, error: KmsError) => void): void {
+  #enable(port: Port, pipe: Pipe, onRefused: (port: Port, error: KmsError) => void): void {
     try {
-      port.output.light(port.connector, pipe, this.#modesOf(port));
+      port.output.enable(port.connector, pipe, this.#modesOf(port));
     } catch (error) {
       if (!(error instanceof KmsError)) throw error;
-      port.output.darken();
+      port.output.disable();
       onRefused(port, error);
     }
   }

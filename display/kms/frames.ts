@@ -139,30 +139,30 @@ const PATIENCE_MS = 1000;
  * Timers fire once and are started again: none is made for a frame.
  */
 export class FlipTimers implements Disposable {
-  readonly #onBeat: () => void;
+  readonly #onTick: () => void;
   readonly #watchdog: NodeJS.Timeout;
-  #beat: NodeJS.Timeout;
+  #tick: NodeJS.Timeout;
   /** While the CRTC is busy: when to give up; else 0. */
   #busyUntilMs = 0;
 
-  /** `onBeat` is called a refresh after `beat`, `onBark` some time after `watch`, either once at the start as well. */
-  constructor(onBeat: () => void, onBark: () => void) {
-    this.#onBeat = onBeat;
-    this.#beat = this.#makeBeat(DARK_REFRESH_MHZ);
-    this.#watchdog = setTimeout(onBark, PATIENCE_MS).unref();
+  /** `onTick` is called a refresh after `startTick`, `onTimeout` some time after `startTimeout`, either once at the start as well. */
+  constructor(onTick: () => void, onTimeout: () => void) {
+    this.#onTick = onTick;
+    this.#tick = this.#makeTick(DARK_REFRESH_MHZ);
+    this.#watchdog = setTimeout(onTimeout, PATIENCE_MS).unref();
   }
 
   /** Begins a beat. */
   setRefresh(refreshMhz: number): void {
-    clearTimeout(this.#beat);
-    this.#beat = this.#makeBeat(refreshMhz);
+    clearTimeout(this.#tick);
+    this.#tick = this.#makeTick(refreshMhz);
   }
 
-  beat(): void {
-    this.#beat.refresh();
+  startTick(): void {
+    this.#tick.refresh();
   }
 
-  watch(): void {
+  startTimeout(): void {
     this.#watchdog.refresh();
   }
 
@@ -178,12 +178,12 @@ export class FlipTimers implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#beat);
+    clearTimeout(this.#tick);
     clearTimeout(this.#watchdog);
   }
 
-  #makeBeat(refreshMhz: number): NodeJS.Timeout {
-    return setTimeout(this.#onBeat, 1_000_000 / refreshMhz).unref();
+  #makeTick(refreshMhz: number): NodeJS.Timeout {
+    return setTimeout(this.#onTick, 1_000_000 / refreshMhz).unref();
   }
 }
 

@@ -74,7 +74,7 @@ interface Usable {
  * their picture, a monitor that their CRTC drives beside its own. `resources` are as read since. Where others left
  * things as we do, nothing is sent and no screen goes black.
  */
-export function clearStrays(device: KmsDevice, { connectors, crtcs, planes }: Resources, pipes: readonly Pipe[]): void {
+export function disableForeign(device: KmsDevice, { connectors, crtcs, planes }: Resources, pipes: readonly Pipe[]): void {
   const ours = new Set<number>(pipes.map(({ crtc }) => crtc.id));
   const home = new Map<number, number>();
   for (const { connector, crtc, primary, cursor, overlay } of pipes) {

@@ -17,4 +17,4 @@ export { KmsError, type KmsErrorCode } from './errors.ts';
 export type { WantedMode } from './resources.ts';
 export { KmsDisplay, type KmsOptions } from './display.ts';
 export type { KmsOutput } from './output.ts';
-export { type Card, openLibseatSeat, PlainSeat, type Seat, type SeatListener } from './seat.ts';
+export { type KmsCard, type LoginSeat, type LoginSeatListener, openLibseatSeat, PlainSeat } from './seat.ts';

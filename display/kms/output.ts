@@ -39,7 +39,7 @@ export interface KmsOutputOptions {
 }
 
 /**
- * One connector, driven directly (atomic modesetting). Dark until `light` gives it a CRTC and a mode, and after `darken`:
+ * One connector, driven directly (atomic modesetting). Dark until `enable` gives it a CRTC and a mode, and after `disable`:
  * frames end by a timer then, and the newest is kept and lit with the mode, in one commit. A frame on a lit screen is
  * one commit that names framebuffers made before.
  */
@@ -76,7 +76,7 @@ export class KmsOutput implements Output, FlipListener {
   readonly #vblanks = new VblankCount();
   #hasGivenUp = false;
   #isDisposed = false;
-  readonly #timers = new FlipTimers(() => this.#timeOut(), () => this.#bark());
+  readonly #timers = new FlipTimers(() => this.#onTick(), () => this.#onTimeout());
 
   /** Dark. The device stays the caller's. */
   constructor(device: KmsDevice, { connector, planes, shadows, background, log }: KmsOutputOptions) {
@@ -134,12 +134,12 @@ export class KmsOutput implements Output, FlipListener {
     this.#awaited = NO_EVENT;
     this.#timers.setBusy(false);
     if (!this.#planes || !this.#isOurs) {
-      this.#timers.beat();
+      this.#timers.startTick();
       return;
     }
     const result = this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor);
     this.#isFenced = frame.acquire !== null;
-    if (this.#isFenced) this.#timers.watch();
+    if (this.#isFenced) this.#timers.startTimeout();
     if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.finish(frame.acquire, frame.damage);
     else this.#follow(result);
     if (!frame.release) return;
@@ -163,11 +163,11 @@ export class KmsOutput implements Output, FlipListener {
    * Shows the newest picture on `connector` as it is plugged in now, in the first mode the driver accepts, in one commit
    * of everything; on a lit screen too. KmsError `mode-missing`, `modeset-refused`, `no-buffer`: nothing is changed then. Not while paused.
    */
-  light(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
+  enable(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
     let refused = 0;
     for (const mode of modes) {
       const planes = CrtcPlanes.open(this.#device, { pipe, mode, shadows: this.#shadows, background: this.#background, log: this.#log });
-      const result = planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor);
+      const result = planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);
         this.#follow(result);
@@ -180,10 +180,10 @@ export class KmsOutput implements Output, FlipListener {
     throw new KmsError('modeset-refused', `${this.name}: the driver refuses ${modes.map(describeMode).join(', ')} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
   }
 
-  /** Turns the CRTC off and gives it back. The newest picture is kept for the next `light`. */
-  darken(): void {
+  /** Turns the CRTC off and gives it back. The newest picture is kept for the next `enable`. */
+  disable(): void {
     if (!this.#planes) return;
-    if (this.#isOurs) this.#planes.darken();
+    if (this.#isOurs) this.#planes.disable();
     this.#leaveCrtc();
     this.#monitor = null;
     this.#awaitNothing();
@@ -192,11 +192,11 @@ export class KmsOutput implements Output, FlipListener {
   /** No ioctl that needs mastership from now on. */
   pause(): void {
     this.#isPaused = true;
-    this.#planes?.lose();
+    this.#planes?.invalidate();
     this.#awaitNothing();
   }
 
-  /** The card is ours again, in whatever state; `light` or `darken` follows. */
+  /** The card is ours again, in whatever state; `enable` or `disable` follows. */
   resume(): void {
     this.#isPaused = false;
     this.#isBarred = false;
@@ -213,7 +213,7 @@ export class KmsOutput implements Output, FlipListener {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.#listener = null;
-    this.darken();
+    this.disable();
     this.#newest[Symbol.dispose]();
     this.#timers[Symbol.dispose]();
     this.#buffers[Symbol.dispose]();
@@ -248,7 +248,7 @@ export class KmsOutput implements Output, FlipListener {
   #awaitNothing(): void {
     this.#newest.giveUp();
     this.#awaited = NO_EVENT;
-    this.#timers.beat();
+    this.#timers.startTick();
   }
 
   /** What becomes of a commit: an event, another attempt, or nothing, which is no reason to hold up the guest. */
@@ -259,7 +259,7 @@ export class KmsOutput implements Output, FlipListener {
       // What a mode was set with meanwhile is not finished either.
       if (this.#newest.isUnfinished) return;
       this.#awaited = this.#planes!.serial;
-      this.#timers.watch();
+      this.#timers.startTimeout();
       return;
     }
     this.#isLost = isGone(result);
@@ -271,19 +271,19 @@ export class KmsOutput implements Output, FlipListener {
   #bar(): void {
     if (!this.#isBarred) this.#log('warn', `${this.name}: somebody else is master of the card; the guest runs on, its picture comes back with the card`);
     this.#isBarred = true;
-    this.#planes!.lose();
-    this.#timers.watch();
+    this.#planes!.invalidate();
+    this.#timers.startTimeout();
   }
 
-  #timeOut(): void {
+  #onTick(): void {
     if (this.#isLost) this.deviceLost('the card is gone');
     else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
     else if (this.#planes && this.#isOurs && this.#timers.mayRetry) this.#follow(this.#planes.retry());
     else this.#hide();
   }
 
-  #bark(): void {
-    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#planes.light(this.#newest, this.#buffers.picture, this.#buffers.cursor));
+  #onTimeout(): void {
+    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor));
     else if (this.#buffers.isWaiting && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) this.#giveUp();
   }
 
@@ -293,7 +293,7 @@ export class KmsOutput implements Output, FlipListener {
     this.#hasGivenUp = true;
     this.#awaited = NO_EVENT;
     // To set the mode would block until the driver has the fence; flips are refused, and work again after it.
-    if (!this.#isFenced) this.#planes?.lose();
+    if (!this.#isFenced) this.#planes?.invalidate();
     this.#hide();
   }
 

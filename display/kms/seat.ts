@@ -8,7 +8,7 @@ import { SeatSession, type SeatSessionListener } from '../../src/sys/lib/libseat
 import { KmsError } from './errors.ts';
 
 /** What a seat tells those who opened cards on it. */
-export interface SeatListener {
+export interface LoginSeatListener {
   /** The cards are about to be somebody else's (another virtual terminal): after this returns, no ioctl on them that needs mastership. */
   paused(): void;
   /** The cards are ours again, in whatever state the others left them. */
@@ -16,27 +16,27 @@ export interface SeatListener {
 }
 
 /** An open /dev/dri/card* whose master this process is while its seat is active. Dispose gives it back and closes it. */
-export interface Card extends Disposable {
+export interface KmsCard extends Disposable {
   readonly fd: BorrowedFd;
 }
 
 /** Who hands out the screens of this machine. Dispose after the cards. */
-export interface Seat extends Disposable {
+export interface LoginSeat extends Disposable {
   /** For logs: `none`, or the name libseat gives, for example `seat0`. */
   readonly name: string;
   readonly isActive: boolean;
   /** Non-blocking. KmsError `card-missing`, `card-forbidden`, `not-master`. */
-  openCard(path: string): Card;
+  openCard(path: string): KmsCard;
   /** Tells `listener` from now on, beside those told already. */
-  listen(listener: SeatListener): void;
+  listen(listener: LoginSeatListener): void;
 }
 
 /** No seat at all: the process opens the node and becomes DRM master by itself, and nobody asks it to make way. */
-export class PlainSeat implements Seat {
+export class PlainSeat implements LoginSeat {
   readonly name = 'none';
   readonly isActive = true;
 
-  openCard(path: string): Card {
+  openCard(path: string): KmsCard {
     const fd = openNode(path);
     try {
       ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
@@ -80,7 +80,7 @@ const GONE = ['ENOTCONN', 'EPIPE', 'ECONNRESET', 'EIO'];
  * $LIBSEAT_BACKEND names another. Null where libseat is not installed or no seat manager has a
  * seat for us: then there is `PlainSeat`.
  */
-export function openLibseatSeat(log: Log): Seat | null {
+export function openLibseatSeat(log: Log): LoginSeat | null {
   const chosen = process.env['LIBSEAT_BACKEND'];
   for (const backend of chosen === undefined ? ['seatd', 'logind'] : [chosen]) {
     try {
@@ -104,10 +104,10 @@ function refusal(backend: string, { code, message }: SysError): string {
   return `no seat from ${backend}: ${message}; ${remedy}`;
 }
 
-class LibseatSeat implements Seat, SeatSessionListener {
+class LibseatSeat implements LoginSeat, SeatSessionListener {
   readonly #session: SeatSession;
   readonly #log: Log;
-  readonly #listeners: SeatListener[] = [];
+  readonly #listeners: LoginSeatListener[] = [];
 
   /** Consumes the session. */
   constructor(session: SeatSession, log: Log) {
@@ -124,7 +124,7 @@ class LibseatSeat implements Seat, SeatSessionListener {
     return this.#session.isActive;
   }
 
-  openCard(path: string): Card {
+  openCard(path: string): KmsCard {
     try {
       const device = this.#session.openDevice(path);
       return { fd: device.fd, [Symbol.dispose]: () => this.#session.closeDevice(device) };
@@ -134,7 +134,7 @@ class LibseatSeat implements Seat, SeatSessionListener {
     }
   }
 
-  listen(listener: SeatListener): void {
+  listen(listener: LoginSeatListener): void {
     this.#listeners.push(listener);
   }
 

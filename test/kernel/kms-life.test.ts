@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readResources } from '../../display/kms/resources.ts';
-import { PlainSeat, type Card, type Seat, type SeatListener } from '../../display/kms/seat.ts';
+import { PlainSeat, type KmsCard, type LoginSeat, type LoginSeatListener } from '../../display/kms/seat.ts';
 import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import { DRM_PLANE_TYPE_OVERLAY } from '../../protocols/drm-mode.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
@@ -92,20 +92,20 @@ describe.skipIf(isSkipped)('a monitor', () => {
 });
 
 /** Hands the card over and takes it back when told, as libseat's daemon does. */
-class FakeSeat implements Seat {
+class FakeSeat implements LoginSeat {
   readonly name = 'fake';
   readonly isActive = true;
   readonly #plain = new PlainSeat();
   #fd: BorrowedFd | null = null;
-  #listener: SeatListener | null = null;
+  #listener: LoginSeatListener | null = null;
 
-  openCard(path: string): Card {
+  openCard(path: string): KmsCard {
     const opened = this.#plain.openCard(path);
     this.#fd = opened.fd;
     return opened;
   }
 
-  listen(listener: SeatListener): void {
+  listen(listener: LoginSeatListener): void {
     this.#listener = listener;
   }
 

@@ -244,7 +244,7 @@ export class TestScreen implements Disposable, OutputListener {
     const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
     this.shadows = new ShadowMemory(this.device);
     this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, shadows: this.shadows, background, log: (_level, message) => void this.log.push(message) });
-    this.output.light(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
+    this.output.enable(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
     this.output.attach(this);
     this.monitor = this.output.monitor!;
   }

@@ -387,9 +387,9 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     const planes = [pipe.primary];
     using shadows = new ShadowMemory(device);
     using output = new KmsOutput(device, { connector: pipe.connector, planes, shadows, background: 0, log: () => undefined });
-    expect(() => output.light(pipe.connector, pipe, [broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
+    expect(() => output.enable(pipe.connector, pipe, [broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
     expect(output.monitor).toBeNull();
-    output.light(pipe.connector, pipe, [broken, offered[0]!]);
+    output.enable(pipe.connector, pipe, [broken, offered[0]!]);
     expect(output.monitor).toMatchObject({ width: offered[0]!.width });
     output[Symbol.dispose]();
     device[Symbol.dispose]();

@@ -6,7 +6,7 @@ import { AtomicRequest } from '../../display/kms/atomic.ts';
 import type { KmsDevice } from '../../display/kms/device.ts';
 import type { BlobId } from '../../display/kms/ids.ts';
 import { createBlob, destroyBlob, type Mode, type Pipe, Properties, readBlob } from '../../display/kms/resources.ts';
-import type { SeatListener } from '../../display/kms/seat.ts';
+import type { LoginSeatListener } from '../../display/kms/seat.ts';
 import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../protocols/drm-mode.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
@@ -114,7 +114,7 @@ export function switchTo(terminal: string): void {
 }
 
 /** What a seat says, one after the other. */
-export class SeatNews implements SeatListener {
+export class SeatNews implements LoginSeatListener {
   readonly heard: string[] = [];
   #onNews: (() => void) | null = null;
 

@@ -1,7 +1,7 @@
 import { chmodSync, openSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KmsDevice } from '../../display/kms/device.ts';
-import { openLibseatSeat, type Seat } from '../../display/kms/seat.ts';
+import { openLibseatSeat, type LoginSeat } from '../../display/kms/seat.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft } from './machine.ts';
 import { asSeatUser, Modeset, Seatd, SeatNews, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
@@ -13,7 +13,7 @@ const EACCES = 13;
 const logged: string[] = [];
 const log = (level: string, message: string): void => void logged.push(`${level}: ${message}`);
 
-function openSeat(): Seat {
+function openSeat(): LoginSeat {
   logged.length = 0;
   return asSeatUser(() => openLibseatSeat(log)!);
 }

@@ -44,7 +44,7 @@ export class BenchScreen implements Disposable {
     const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
     const shadows = stack.use(new ShadowMemory(this.#device));
     const output = stack.use(new KmsOutput(this.#device, { connector, planes, shadows, background: 0, log: () => undefined }));
-    output.light(connector, this.#pipe, [newMode(size, refreshHz)]);
+    output.enable(connector, this.#pipe, [newMode(size, refreshHz)]);
     this.output = output;
     this.#stack = stack.move();
   }
