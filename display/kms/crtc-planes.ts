@@ -6,19 +6,11 @@ import { DamageClips, isRefused, MUST_WAIT, PipeRequest } from './atomic.ts';
 import { KmsBuffer, type ShadowMemory } from './buffer.ts';
 import { composedFormat, Composer, fillPlain } from './composer.ts';
 import type { KmsDevice } from './device.ts';
-import {
-  ALL_COMPOSED,
-  COMPOSED,
-  DIRECT,
-  KEY_LENGTH,
-  Layout,
-  LayoutMemory,
-  NOTHING_WORKS,
-  PICTURE_ON_OVERLAY,
-} from './layout.ts';
+import { type Assignment, Layout } from './layout.ts';
 import { createBlob, destroyBlob, type Mode, type Pipe } from './resources.ts';
 
 const EINVAL = 22;
+const NO_CHOICE = -1;
 
 export interface CrtcPlanesOptions {
   readonly pipe: Pipe;
@@ -35,40 +27,44 @@ export interface CrtcPlanesOptions {
  * do it. The kernel has nothing of it before `enable`, nor after `invalidate`. Results are 0, or -errno with nothing changed.
  */
 export class CrtcPlanes implements Disposable {
-  readonly #device: KmsDevice;
-  readonly #pipe: Pipe;
+  /** `card0:HDMI-A-1` */
+  readonly #name: string;
   readonly #logOnce: LogOnce;
-  /** Fill the screen: where there is no picture, and around one. */
-  readonly #background: KmsBuffer;
-  readonly #black: KmsBuffer;
   readonly #request: PipeRequest;
   readonly #layout: Layout;
   readonly #composer: Composer;
   readonly #clips: DamageClips;
   readonly #stack: DisposableStack;
-  readonly #memory = new LayoutMemory(KEY_LENGTH);
   /** The kernel has our mode and planes, so that a flip says enough. */
   #isEnabled = false;
   /** Planes that the frame before used; one left has to be turned off. */
   #usedBefore = 1;
+  #used = 1;
   #sent = 1;
   #isZeroCopy = false;
   #isComposed = false;
-  #choiceBefore = NOTHING_WORKS;
+  #choiceBefore = NO_CHOICE;
+  /** The log has a frame that cannot be shown in any way. */
+  #isHopeless = false;
 
   private constructor(device: KmsDevice, { pipe, mode, shadows, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
     const { width, height } = mode;
     const plain = (colour: number): KmsBuffer => fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
-    this.#device = device;
-    this.#pipe = pipe;
+    const whole = plain(background);
+    this.#name = `${device.name}:${pipe.connector.name}`;
     this.#logOnce = logOnce(log);
-    this.#background = plain(background);
-    this.#black = background === 0 || !pipe.overlay ? this.#background : plain(0);
     const blob = createBlob(device, mode.info);
     stack.defer(() => destroyBlob(device, blob));
     this.#request = stack.use(new PipeRequest(device, pipe, blob));
-    this.#layout = new Layout(this.#request, pipe, { x: 0, y: 0, width, height });
-    this.#composer = stack.use(new Composer(shadows, mode, this.#background.format, log));
+    this.#composer = stack.use(new Composer(shadows, mode, whole.format, log));
+    this.#layout = new Layout({
+      request: this.#request,
+      pipe,
+      screen: { x: 0, y: 0, width, height },
+      background: whole,
+      black: background === 0 || !pipe.overlay ? whole : plain(0),
+      composed: () => this.#nextComposed(),
+    });
     this.#clips = stack.use(new DamageClips(device));
     this.#stack = stack.move();
   }
@@ -102,7 +98,7 @@ export class CrtcPlanes implements Disposable {
   /** Sets the mode and a frame in one commit, with an event; the background where the planes can show no such frame. */
   enable(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
     this.invalidate();
-    this.#layout.layOnly(this.#background);
+    this.#layout.blank();
     const tested = this.#request.test(false);
     if (tested < 0) return tested;
     const result = this.commit(frame, picture, cursor);
@@ -112,7 +108,7 @@ export class CrtcPlanes implements Disposable {
   /** What the kernel has is somebody else's now: the next commit sets everything. */
   invalidate(): void {
     this.#isEnabled = false;
-    this.#choiceBefore = NOTHING_WORKS;
+    this.#choiceBefore = NO_CHOICE;
     this.#composer.skip();
   }
 
@@ -125,21 +121,17 @@ export class CrtcPlanes implements Disposable {
   commit(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
     if (!picture) return this.#blank(frame.release !== null);
     const layout = this.#layout;
-    const pointer = layout.place(frame) ? cursor : null;
-    layout.describe(this.#memory, frame, picture, pointer);
-    const known = this.#memory.find();
-    for (let choice = known < 0 ? DIRECT : known; choice < NOTHING_WORKS; choice++) {
-      const whole = choice >= COMPOSED ? this.#nextComposed() : this.#black;
-      if (!whole || !layout.lay(choice, frame, picture, pointer, whole)) continue;
-      if (known < 0 && isRefused(this.#request.test(this.#isEnabled))) continue;
-      if (frame.acquire && (choice >= COMPOSED || !this.#isEnabled)) return MUST_WAIT;
-      if (choice >= COMPOSED && !this.#compose(frame, picture, choice === ALL_COMPOSED ? pointer : null)) continue;
-      const result = this.#send(choice, frame, picture);
+    let assignment = layout.lay(frame, picture, cursor, this.#isEnabled);
+    for (; assignment; assignment = layout.refused(frame, picture, cursor, this.#isEnabled)) {
+      if (frame.acquire && (assignment.isComposed || !this.#isEnabled)) return MUST_WAIT;
+      if (assignment.isComposed && !this.#compose(frame, picture, assignment.composedCursor)) continue;
+      const result = this.#send(assignment, frame, picture);
       if (isRefused(result)) continue;
-      if (known < 0) this.#learn(choice);
+      if (layout.accepted() && assignment.isComposed) this.#logOnce('info', `${this.#name}: the planes cannot show this as it is, so it is drawn by the CPU`);
       return result;
     }
-    if (known < 0) this.#learn(NOTHING_WORKS);
+    if (!this.#isHopeless) this.#logOnce('warn', `${this.#name} cannot show this picture in any way; it keeps what it shows`);
+    this.#isHopeless = true;
     return -EINVAL;
   }
 
@@ -153,19 +145,12 @@ export class CrtcPlanes implements Disposable {
   }
 
   #blank(isFenced = false): number {
-    this.#layout.layOnly(this.#background);
+    const assignment = this.#layout.blank();
     this.#composer.skip();
     this.#isComposed = false;
     this.#isZeroCopy = false;
-    this.#choiceBefore = NOTHING_WORKS;
-    return this.#commitUsed(isFenced);
-  }
-
-  #learn(choice: number): void {
-    this.#memory.remember(choice);
-    const connector = `${this.#device.name}:${this.#pipe.connector.name}`;
-    if (choice === NOTHING_WORKS) this.#logOnce('warn', `${connector} cannot show this picture in any way; it keeps what it shows`);
-    else if (choice >= COMPOSED) this.#logOnce('info', `${connector}: the planes cannot show this as it is, so it is drawn by the CPU`);
+    this.#choiceBefore = NO_CHOICE;
+    return this.#commitPlanes(assignment.planes, isFenced);
   }
 
   #nextComposed(): KmsBuffer | null {
@@ -177,7 +162,7 @@ export class CrtcPlanes implements Disposable {
   }
 
   #compose(frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): boolean {
-    const cursor = pointer && { buffer: pointer, from: frame.cursor.src, to: this.#layout.pointer };
+    const cursor = pointer && { buffer: pointer, from: frame.cursor.src, to: this.#layout.cursor };
     try {
       this.#composer.compose({ buffer: picture, from: frame.primary.src, to: this.#layout.picture }, cursor, frame.damage);
       return true;
@@ -190,25 +175,23 @@ export class CrtcPlanes implements Disposable {
   #cannotCompose(error: unknown): null {
     if (!(error instanceof Error)) throw error;
     this.#composer.skip();
-    this.#logOnce('warn', `${this.#device.name}:${this.#pipe.connector.name}: ${error.message}`);
+    this.#logOnce('warn', `${this.#name}: ${error.message}`);
     return null;
   }
 
-  #send(choice: number, { damage, primary, acquire, release }: Frame, picture: KmsBuffer): number {
-    const isComposed = choice >= COMPOSED;
+  #send({ choice, isComposed, slots, planes }: Assignment, { damage, primary, acquire, release }: Frame, picture: KmsBuffer): number {
     this.#isComposed = isComposed;
     this.#isZeroCopy = picture.isImport && !isComposed;
     if (!isComposed) this.#composer.skip();
-    const slots = choice === PICTURE_ON_OVERLAY ? this.#request.overlay! : this.#request.primary;
     const changed = isComposed ? this.#composer.changed : damage;
     const shown = isComposed ? this.#layout.screen : primary.src;
     // To whoever sees another buffer in this place, all of it is new.
     const blob = slots.hasDamage && choice === this.#choiceBefore ? this.#clips.make(changed, shown) : 0;
     if (blob !== 0) slots.damage(blob);
     if (acquire) slots.waitFor(acquire);
-    const result = this.#commitUsed(release !== null);
+    const result = this.#commitPlanes(planes, release !== null);
     if (acquire) slots.waitFor(null);
-    this.#choiceBefore = result === 0 ? choice : NOTHING_WORKS;
+    this.#choiceBefore = result === 0 ? choice : NO_CHOICE;
     if (blob === 0) return result;
     // The kernel's state has it now; a retry goes without.
     slots.damage(0);
@@ -216,15 +199,17 @@ export class CrtcPlanes implements Disposable {
     return result;
   }
 
-  #commitUsed(isFenced: boolean): number {
-    this.#sent = Math.max(this.#layout.used, this.#usedBefore);
+  /** Those of the request that are in use, and those of the frame before, which have to be turned off. */
+  #commitPlanes(used: number, isFenced: boolean): number {
+    this.#used = used;
+    this.#sent = Math.max(used, this.#usedBefore);
     return isFenced && this.#isEnabled ? this.#settle(this.#request.flipFenced()) : this.retry();
   }
 
   #settle(result: number): number {
     if (result < 0) return result;
     this.#isEnabled = true;
-    this.#usedBefore = this.#layout.used;
+    this.#usedBefore = this.#used;
     if (this.#isComposed) this.#composer.turn();
     return 0;
   }

@@ -1,131 +1,291 @@
 import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import type { Frame } from '../../src/core/output.ts';
-import type { PipeRequest, PlaneSlots } from './atomic.ts';
+import { isRefused, type PipeRequest, type PlaneSlots } from './atomic.ts';
 import type { KmsBuffer } from './buffer.ts';
 import type { Pipe, Plane } from './resources.ts';
 
 /*
- * Ways to use the planes, best first. What the hardware does not do is done one way further down:
+ * How a frame is laid onto the planes of a CRTC.
  *
- *                      primary    overlay    cursor plane
- *   DIRECT             picture               cursor
- *   CURSOR_ON_OVERLAY  picture    cursor
- *   PICTURE_ON_OVERLAY black      picture    cursor          primary must fill the screen
- *   COMPOSED           composed              cursor          no scaling, or not these formats
- *   ALL_COMPOSED       composed                              no such cursor either
+ * A frame has a picture and perhaps a cursor. Five choices place them, best first; what the hardware cannot do moves
+ * one row down:
+ *
+ *                        primary    overlay    cursor plane   needed when
+ *   DIRECT               picture               cursor
+ *   CURSOR_ON_OVERLAY    picture    cursor                    the cursor plane refuses this cursor
+ *   PICTURE_ON_OVERLAY   black      picture    cursor         the primary plane must fill the screen
+ *   COMPOSED             composed              cursor         no plane scales, or takes this format
+ *   ALL_COMPOSED         composed                             no plane takes this cursor either
+ *
+ * "composed" is a buffer as large as the screen that the CPU draws the picture into, scaled and centred.
+ *
+ *                  lay(frame)                            refused(frame)
+ *                      |                                        |
+ *       place picture and cursor on screen              forget the choice
+ *                      |                                        |
+ *         key of the frame in memory? --- no ---> search: write a choice into the
+ *                      | yes                      request, ask by TEST_ONLY; the
+ *                      |                          first one accepted is taken
+ *         write the known choice                          |
+ *                      `------------> Assignment <--------'
+ *                                         |
+ *                    the caller commits the request: accepted() or refused()
+ *
+ * A driver can only be asked, so the answer is remembered for each kind of frame: formats, tilings, strides and sizes,
+ * and whether the cursor is inside the screen. A kind seen before costs one ioctl a frame. The cursor's place is not part
+ * of the key, because hardware seldom minds it. Where it does, the commit of a known choice is refused; from then on that
+ * kind's choice only holds for the place it was found at, and a cursor that moves is searched for again.
  */
-export const DIRECT = 0;
+const DIRECT = 0;
 const CURSOR_ON_OVERLAY = 1;
-export const PICTURE_ON_OVERLAY = 2;
-export const COMPOSED = 3;
-export const ALL_COMPOSED = 4;
-export const NOTHING_WORKS = 5;
+const PICTURE_ON_OVERLAY = 2;
+const COMPOSED = 3;
+const ALL_COMPOSED = 4;
+const NOTHING_WORKS = 5;
+const UNKNOWN = -1;
 
-/** Numbers `Layout.describe` gives. */
-export const KEY_LENGTH = 17;
+/** Kinds of frames remembered: guests alternate between a few sizes, with and without a cursor. */
+const KINDS = 16;
+/** Numbers that describe a kind of frame. */
+const KEY_LENGTH = 17;
 
-/** Where a frame goes on the screen, written into the request of its CRTC. */
+/** What `Layout` wrote into the request for a frame. Valid until its next call. */
+export interface Assignment {
+  /** Identifies the choice; the same planes show the same things in two frames of equal choice. */
+  readonly choice: number;
+  /** The CPU has to draw the picture into the composed buffer before the commit. */
+  readonly isComposed: boolean;
+  /** The cursor it has to draw on top of it; null if a plane shows the cursor, or there is none. */
+  readonly composedCursor: KmsBuffer | null;
+  /** The slots of the plane that shows the picture, or the composed buffer. */
+  readonly slots: PlaneSlots;
+  /** How many planes, counted from the front of the request, are in use. */
+  readonly planes: number;
+}
+
+export interface LayoutOptions {
+  readonly request: PipeRequest;
+  readonly pipe: Pipe;
+  /** The screen, at 0, 0. */
+  readonly screen: Rect;
+  /** Fills the screen where there is no picture. */
+  readonly background: KmsBuffer;
+  /** Fills the screen behind a picture on the overlay. */
+  readonly black: KmsBuffer;
+  /** The buffer that the next composed frame is drawn into; null if it cannot be made. */
+  readonly composed: () => KmsBuffer | null;
+}
+
+/** Lays frames onto the planes of one CRTC and remembers what its driver accepts. See the drawing above. */
 export class Layout {
   readonly screen: Rect;
-  /** Of the frame placed last. */
+  /** Where the frame laid last has its picture and cursor on screen. */
   readonly picture = new MutableRect();
-  readonly pointer = new MutableRect();
+  readonly cursor = new MutableRect();
   readonly #request: PipeRequest;
   readonly #pipe: Pipe;
-  #used = 1;
+  readonly #background: KmsBuffer;
+  readonly #black: KmsBuffer;
+  readonly #composed: () => KmsBuffer | null;
+  readonly #assignment: { -readonly [K in keyof Assignment]: Assignment[K] };
+  /** Choices tried for this frame, one bit each. */
+  #tried = 0;
+  /** The choice came from memory. */
+  #isKnown = false;
 
-  constructor(request: PipeRequest, pipe: Pipe, screen: Rect) {
+  /* Memory: one entry a kind, overwritten in turn. */
+  readonly #key = new Float64Array(KEY_LENGTH);
+  readonly #keys = new Float64Array(KINDS * KEY_LENGTH);
+  readonly #choices = new Int8Array(KINDS);
+  /** Entries whose choice holds for one place of the cursor only, and that place. */
+  readonly #isPlaceBound = new Uint8Array(KINDS);
+  readonly #places = new Int32Array(KINDS * 2);
+  #filled = 0;
+  #oldest = 0;
+  /** The entry of this frame's kind; -1: it has none. */
+  #entry = -1;
+
+  constructor({ request, pipe, screen, background, black, composed }: LayoutOptions) {
     this.#request = request;
     this.#pipe = pipe;
     this.screen = screen;
-  }
-
-  /** How many planes of the request, from the front, what was laid last needs. */
-  get used(): number {
-    return this.#used;
-  }
-
-  /** The cursor keeps its size when the picture is scaled; its hotspot is where the guest points. False: the cursor is outside the picture. */
-  place({ cursor: { dst, src }, canvas, hotspotX, hotspotY }: Frame): boolean {
-    const at = this.picture;
-    place(canvas, this.screen, at);
-    if (dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0) return false;
-    const x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
-    const y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
-    this.pointer.set(x, y, src.width, src.height);
-    return true;
-  }
-
-  /** The kind of the frame placed last. */
-  describe(memory: LayoutMemory, { primary: { src }, cursor }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
-    const at = this.pointer;
-    const isInside = at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
-    memory.describe(0, picture.format);
-    memory.describe(1, picture.modifierHigh);
-    memory.describe(2, picture.modifierLow);
-    memory.describe(3, picture.stride);
-    memory.describe(4, src.x);
-    memory.describe(5, src.y);
-    memory.describe(6, src.width);
-    memory.describe(7, src.height);
-    memory.describe(8, this.picture.width);
-    memory.describe(9, this.picture.height);
-    memory.describe(10, pointer ? pointer.format : 0);
-    memory.describe(11, pointer ? pointer.modifierHigh : 0);
-    memory.describe(12, pointer ? pointer.modifierLow : 0);
-    memory.describe(13, pointer ? pointer.stride : 0);
-    memory.describe(14, pointer ? cursor.src.width : 0);
-    memory.describe(15, pointer ? cursor.src.height : 0);
-    memory.describe(16, pointer && isInside ? 1 : 0);
+    this.#background = background;
+    this.#black = black;
+    this.#composed = composed;
+    this.#assignment = { choice: NOTHING_WORKS, isComposed: false, composedCursor: null, slots: request.primary, planes: 1 };
   }
 
   /**
-   * Writes a choice for the frame placed last into the request; false where a plane or a framebuffer for it is
-   * missing. `whole` fills the screen: what was composed, or black where the picture is on the overlay.
+   * Writes the best way to show a frame into the request, as far as the driver was asked. Null if there is none.
+   * `isEnabled`: the CRTC is on in its mode, so that a flip is what will be committed. Allocates nothing.
    */
-  lay(choice: number, frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null, whole: KmsBuffer): boolean {
-    const request = this.#request;
-    if (!this.#layPicture(choice, frame, picture, whole)) return false;
-    request.cursor?.hide();
-    if (choice !== PICTURE_ON_OVERLAY) request.overlay?.hide();
-    this.#used = choice === PICTURE_ON_OVERLAY || choice === CURSOR_ON_OVERLAY ? request.planes : 1;
-    if (choice === CURSOR_ON_OVERLAY) return pointer !== null && this.#layCursor(request.overlay, this.#pipe.overlay, frame, pointer);
-    if (choice === ALL_COMPOSED || !pointer) return choice !== ALL_COMPOSED || pointer !== null;
-    this.#used = Math.max(this.#used, 2);
-    return this.#layCursor(request.cursor, this.#pipe.cursor, frame, pointer);
+  lay(frame: Frame, picture: KmsBuffer, cursor: KmsBuffer | null, isEnabled: boolean): Assignment | null {
+    const pointer = this.#place(frame, cursor);
+    this.#describe(frame, picture, pointer);
+    this.#tried = 0;
+    const choice = this.#find();
+    this.#isKnown = choice !== UNKNOWN;
+    if (choice === NOTHING_WORKS) return null;
+    if (choice !== UNKNOWN && this.#write(choice, frame, picture, pointer)) return this.#assign(choice, pointer);
+    return this.#search(frame, picture, pointer, isEnabled);
   }
 
-  /** Nothing but a buffer that fills the screen. */
-  layOnly(whole: KmsBuffer): void {
-    this.#layWhole(whole);
+  /** The frame laid last cannot be shown as it was laid: the next best way, null if there is none. Arguments as of `lay`. */
+  refused(frame: Frame, picture: KmsBuffer, cursor: KmsBuffer | null, isEnabled: boolean): Assignment | null {
+    if (this.#isKnown) this.#isPlaceBound[this.#entry] = 1;
+    return this.#search(frame, picture, this.#place(frame, cursor), isEnabled);
+  }
+
+  /** The frame laid last was committed: its kind is laid like this from now on. True if that is new. */
+  accepted(): boolean {
+    const { choice } = this.#assignment;
+    if (this.#isKnown && this.#choices[this.#entry] === choice) return false;
+    this.#remember(choice);
+    return true;
+  }
+
+  /** Writes the background, and nothing else, into the request. */
+  blank(): Assignment {
+    this.#writeWhole(this.#background);
     this.#request.cursor?.hide();
     this.#request.overlay?.hide();
-    this.#used = 1;
+    return this.#assign(NOTHING_WORKS, null);
   }
 
-  #layPicture(choice: number, { primary: { src } }: Frame, picture: KmsBuffer, whole: KmsBuffer): boolean {
-    const { x, y, width, height } = this.picture;
-    if (choice >= PICTURE_ON_OVERLAY) this.#layWhole(whole);
-    if (choice >= COMPOSED) return true;
+  /** Tries what was not tried for this frame yet, best first. */
+  #search(frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null, isEnabled: boolean): Assignment | null {
+    for (let choice = DIRECT; choice < NOTHING_WORKS; choice++) {
+      if ((this.#tried & (1 << choice)) !== 0) continue;
+      if (!this.#write(choice, frame, picture, pointer) || isRefused(this.#request.test(isEnabled))) continue;
+      return this.#assign(choice, pointer);
+    }
+    // What worked once may work again, so only a kind that never did is given up.
+    this.#remember(this.#isKnown ? UNKNOWN : NOTHING_WORKS);
+    return null;
+  }
+
+  #assign(choice: number, pointer: KmsBuffer | null): Assignment {
+    const { primary, overlay, planes } = this.#request;
+    const assignment = this.#assignment;
+    assignment.choice = choice;
+    assignment.isComposed = choice === COMPOSED || choice === ALL_COMPOSED;
+    assignment.composedCursor = choice === ALL_COMPOSED ? pointer : null;
+    assignment.slots = choice === PICTURE_ON_OVERLAY ? overlay! : primary;
+    const usesOverlay = choice === CURSOR_ON_OVERLAY || choice === PICTURE_ON_OVERLAY;
+    const usesCursor = pointer !== null && choice !== ALL_COMPOSED && choice !== NOTHING_WORKS;
+    assignment.planes = usesOverlay ? planes : usesCursor ? 2 : 1;
+    return assignment;
+  }
+
+  /** Fills `picture` and `cursor`. Returns the cursor; null if there is none, or it is outside the picture. */
+  #place({ cursor: { dst, src }, canvas, hotspotX, hotspotY }: Frame, cursor: KmsBuffer | null): KmsBuffer | null {
+    const at = this.picture;
+    place(canvas, this.screen, at);
+    const isOutside = dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0;
+    if (!cursor || isOutside) {
+      this.cursor.set(0, 0, 0, 0);
+      return null;
+    }
+    // The cursor keeps its size when the picture is scaled; its hotspot stays where the guest points.
+    const x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
+    const y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
+    this.cursor.set(x, y, src.width, src.height);
+    return cursor;
+  }
+
+  /** Writes a choice into the request; false if a plane or a framebuffer for it is missing. */
+  #write(choice: number, frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): boolean {
+    const { cursor, overlay } = this.#request;
+    this.#tried |= 1 << choice;
+    if (!this.#writePicture(choice, frame, picture)) return false;
+    cursor?.hide();
+    if (choice !== PICTURE_ON_OVERLAY) overlay?.hide();
+    if (choice === ALL_COMPOSED) return pointer !== null;
+    if (choice === CURSOR_ON_OVERLAY) return pointer !== null && this.#writeCursor(overlay, this.#pipe.overlay, frame, pointer);
+    return pointer === null || this.#writeCursor(cursor, this.#pipe.cursor, frame, pointer);
+  }
+
+  #writePicture(choice: number, { primary: { src } }: Frame, picture: KmsBuffer): boolean {
+    if (choice >= PICTURE_ON_OVERLAY) {
+      const whole = choice === PICTURE_ON_OVERLAY ? this.#black : this.#composed();
+      if (!whole) return false;
+      this.#writeWhole(whole);
+      if (choice !== PICTURE_ON_OVERLAY) return true;
+    }
     const plane = choice === PICTURE_ON_OVERLAY ? this.#pipe.overlay : this.#pipe.primary;
     const slots = choice === PICTURE_ON_OVERLAY ? this.#request.overlay : this.#request.primary;
     if (!plane || !slots) return false;
     const fb = picture.opaqueFb(plane.formats);
+    const { x, y, width, height } = this.picture;
     slots.show(fb, src, x, y, width, height);
     return fb !== 0;
   }
 
-  #layWhole(buffer: KmsBuffer): void {
+  #writeWhole(buffer: KmsBuffer): void {
     const { width, height } = this.screen;
     this.#request.primary.show(buffer.fbAs(buffer.format), this.screen, 0, 0, width, height);
   }
 
-  #layCursor(slots: PlaneSlots | null, plane: Plane | null, { cursor: { src } }: Frame, pointer: KmsBuffer): boolean {
+  #writeCursor(slots: PlaneSlots | null, plane: Plane | null, { cursor: { src } }: Frame, pointer: KmsBuffer): boolean {
     const fb = plane?.formats.has(pointer.format, pointer.layout.modifier) ? pointer.fbAs(pointer.format) : 0;
     if (!slots || !fb) return false;
-    const { x, y, width, height } = this.pointer;
+    const { x, y, width, height } = this.cursor;
     slots.show(fb, src, x, y, width, height);
     return true;
+  }
+
+  /** The key of the frame just placed. */
+  #describe({ primary: { src }, cursor }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
+    const at = this.cursor;
+    const isInside = at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
+    const key = this.#key;
+    key[0] = picture.format;
+    key[1] = picture.modifierHigh;
+    key[2] = picture.modifierLow;
+    key[3] = picture.stride;
+    key[4] = src.x;
+    key[5] = src.y;
+    key[6] = src.width;
+    key[7] = src.height;
+    key[8] = this.picture.width;
+    key[9] = this.picture.height;
+    key[10] = pointer ? pointer.format : 0;
+    key[11] = pointer ? pointer.modifierHigh : 0;
+    key[12] = pointer ? pointer.modifierLow : 0;
+    key[13] = pointer ? pointer.stride : 0;
+    key[14] = pointer ? cursor.src.width : 0;
+    key[15] = pointer ? cursor.src.height : 0;
+    key[16] = pointer && isInside ? 1 : 0;
+  }
+
+  /** The choice for the key, which may be NOTHING_WORKS; UNKNOWN if the driver has to be asked. */
+  #find(): number {
+    for (let entry = 0; entry < this.#filled; entry++) {
+      if (!this.#isKeyOf(entry)) continue;
+      this.#entry = entry;
+      const isElsewhere = this.#places[entry * 2] !== this.cursor.x || this.#places[entry * 2 + 1] !== this.cursor.y;
+      return this.#isPlaceBound[entry] === 1 && isElsewhere ? UNKNOWN : this.#choices[entry]!;
+    }
+    this.#entry = -1;
+    return UNKNOWN;
+  }
+
+  #isKeyOf(entry: number): boolean {
+    for (let i = 0; i < KEY_LENGTH; i++) if (this.#keys[entry * KEY_LENGTH + i] !== this.#key[i]) return false;
+    return true;
+  }
+
+  #remember(choice: number): void {
+    if (this.#entry < 0) {
+      this.#entry = this.#oldest;
+      this.#oldest = (this.#oldest + 1) % KINDS;
+      this.#filled = Math.max(this.#filled, this.#entry + 1);
+      this.#keys.set(this.#key, this.#entry * KEY_LENGTH);
+      this.#isPlaceBound[this.#entry] = 0;
+    }
+    this.#choices[this.#entry] = choice;
+    this.#places[this.#entry * 2] = this.cursor.x;
+    this.#places[this.#entry * 2 + 1] = this.cursor.y;
   }
 }
 
@@ -135,49 +295,4 @@ export function place(canvas: Size, screen: Size, into: MutableRect): void {
   const width = Math.max(1, Math.round(canvas.width * shrink));
   const height = Math.max(1, Math.round(canvas.height * shrink));
   into.set(Math.floor((screen.width - width) / 2), Math.floor((screen.height - height) / 2), width, height);
-}
-
-/** Kinds of frames a guest alternates between: a few sizes, with and without cursor. */
-const REMEMBERED = 16;
-
-/**
- * Which way of using the planes the driver accepted for a kind of frame, so that it is asked once.
- * The key's numbers are given one by one; nothing is allocated.
- */
-export class LayoutMemory {
-  readonly #keyLength: number;
-  readonly #keys: Float64Array;
-  readonly #choices = new Int8Array(REMEMBERED);
-  readonly #key: Float64Array;
-  #filled = 0;
-  #next = 0;
-
-  constructor(keyLength: number) {
-    this.#keyLength = keyLength;
-    this.#keys = new Float64Array(REMEMBERED * keyLength);
-    this.#key = new Float64Array(keyLength);
-  }
-
-  /** One number of the kind of frame `find` and `remember` are about. */
-  describe(index: number, value: number): void {
-    this.#key[index] = value;
-  }
-
-  /** -1: not tried yet. */
-  find(): number {
-    for (let slot = 0; slot < this.#filled; slot++) if (this.#isAt(slot)) return this.#choices[slot]!;
-    return -1;
-  }
-
-  remember(choice: number): void {
-    this.#keys.set(this.#key, this.#next * this.#keyLength);
-    this.#choices[this.#next] = choice;
-    this.#filled = Math.max(this.#filled, this.#next + 1);
-    this.#next = (this.#next + 1) % REMEMBERED;
-  }
-
-  #isAt(slot: number): boolean {
-    for (let i = 0; i < this.#keyLength; i++) if (this.#keys[slot * this.#keyLength + i] !== this.#key[i]) return false;
-    return true;
-  }
 }

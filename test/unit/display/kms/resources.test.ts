@@ -1,15 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import type { PipeRequest } from '../../../../display/kms/atomic.ts';
-import { KmsBuffer } from '../../../../display/kms/buffer.ts';
-import type { KmsDevice } from '../../../../display/kms/device.ts';
-import { VblankCount } from '../../../../display/kms/frames.ts';
-import { DIRECT, KEY_LENGTH, Layout, LayoutMemory, place } from '../../../../display/kms/layout.ts';
 import {
   assignPipes,
   type Connector,
   type Crtc,
   type Mode,
-  type Pipe,
   type Plane,
   planeFormats,
   type Properties,
@@ -22,7 +16,6 @@ import {
   DRM_FORMAT_MOD_INVALID,
   DRM_FORMAT_MOD_LINEAR,
   type Modifier,
-  modifierCode,
 } from '../../../../protocols/drm-fourcc.ts';
 import {
   drm_format_modifier,
@@ -35,26 +28,7 @@ import {
   DRM_PLANE_TYPE_OVERLAY,
   DRM_PLANE_TYPE_PRIMARY,
 } from '../../../../protocols/drm-mode.ts';
-import { FormatSet, newFramebufferId } from '../../../../src/core/framebuffer.ts';
-import { MutableRect } from '../../../../src/core/geometry.ts';
-import type { Frame } from '../../../../src/core/output.ts';
-
-describe('a picture on a screen', () => {
-  const screen = { width: 1024, height: 768 };
-
-  test.each([
-    ['fills one of its size', 1024, 768, [0, 0, 1024, 768]],
-    ['is in the middle if smaller, pixel for pixel', 640, 481, [192, 143, 640, 481]],
-    ['too wide is made smaller with its aspect kept', 2048, 768, [0, 192, 1024, 384]],
-    ['too high likewise', 512, 1536, [384, 0, 256, 768]],
-    ['too large both ways fits', 4096, 3072, [0, 0, 1024, 768]],
-    ['thin as a hair keeps a pixel', 1, 16384, [511, 0, 1, 768]],
-  ])('%s', (_, width, height, expected) => {
-    const at = new MutableRect().set(9, 9, 9, 9);
-    place({ width, height }, screen, at);
-    expect([at.x, at.y, at.width, at.height]).toEqual(expected);
-  });
-});
+import { FormatSet } from '../../../../src/core/framebuffer.ts';
 
 function mode(width: number, height: number, refreshMhz: number, isPreferred = false): Mode {
   return { width, height, refreshMhz, isPreferred, info: new Uint8Array(0) };
@@ -186,76 +160,5 @@ describe('what is plugged in', () => {
     ['with a mode more', { modes: [{ info: Uint8Array.of(3, 4) }, { info: Uint8Array.of() }] }, false],
   ])('%s', (_, change, isSame) => {
     expect(sameConnector(plugged, { ...plugged, ...change } as Connector)).toBe(isSame);
-  });
-});
-
-describe('vertical blanks', () => {
-  test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
-    const vblanks = new VblankCount();
-    const counts = [
-      () => vblanks.seen(0xffff_fffe),
-      () => vblanks.seen(1),
-      () => vblanks.unseen(),
-      () => vblanks.seen(2),
-      () => vblanks.forget(),
-      () => vblanks.seen(0),
-      () => vblanks.seen(5),
-    ].map((step) => {
-      step();
-      return vblanks.count;
-    });
-    expect(counts).toEqual([1, 4, 5, 6, 6, 7, 12]);
-  });
-});
-
-describe('a layout once accepted', () => {
-  function importedAs(modifier: Modifier): KmsBuffer {
-    const device = { hasModifiers: true, gem: { import: () => 1, release: () => undefined }, ioctl: () => undefined } as unknown as KmsDevice;
-    const framebuffer = { id: newFramebufferId(), width: 64, height: 64, format: DRM_FORMAT.XRGB8888, modifier, planes: [{ offset: 0, stride: 256 }] };
-    return KmsBuffer.import(device, { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: { fd: 0 } } }, { fd: 0 }, DRM_FORMAT.XRGB8888) as KmsBuffer;
-  }
-
-  test('is not that of another tiling', () => {
-    const memory = new LayoutMemory(KEY_LENGTH);
-    const screen = { x: 0, y: 0, width: 64, height: 64 };
-    const layout = new Layout(null as unknown as PipeRequest, null as unknown as Pipe, screen);
-    const frame = { primary: { src: screen }, cursor: { src: screen } } as Frame;
-    const [xTiled, yTiled] = [modifierCode('INTEL', 1n), modifierCode('INTEL', 2n)];
-    layout.describe(memory, frame, importedAs(xTiled), null);
-    memory.remember(DIRECT);
-    layout.describe(memory, frame, importedAs(yTiled), null);
-    expect(memory.find()).toBe(-1);
-    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
-    memory.remember(DIRECT);
-    layout.describe(memory, frame, importedAs(xTiled), importedAs(yTiled));
-    expect(memory.find()).toBe(-1);
-    layout.describe(memory, frame, importedAs(xTiled), importedAs(xTiled));
-    expect(memory.find()).toBe(DIRECT);
-  });
-
-  function memoryOf(choices: readonly (readonly [number, number])[]): LayoutMemory {
-    const memory = new LayoutMemory(2);
-    for (const [key, choice] of choices) {
-      memory.describe(0, key);
-      memory.describe(1, -key);
-      memory.remember(choice);
-    }
-    return memory;
-  }
-
-  function find(memory: LayoutMemory, a: number, b: number): number {
-    memory.describe(0, a);
-    memory.describe(1, b);
-    return memory.find();
-  }
-
-  test('is found by all of its numbers', () => {
-    const memory = memoryOf([[1, 3], [2, 0]]);
-    expect([find(memory, 1, -1), find(memory, 2, -2), find(memory, 1, -2)]).toEqual([3, 0, -1]);
-  });
-
-  test('is forgotten for newer ones, the oldest first', () => {
-    const memory = memoryOf(Array.from({ length: 17 }, (_, i) => [i, i % 5] as const));
-    expect([find(memory, 0, -0), find(memory, 1, -1), find(memory, 16, -16)]).toEqual([-1, 1, 1]);
   });
 });

@@ -1,0 +1,21 @@
+import { describe, expect, test } from 'vitest';
+import { VblankCount } from '../../../../display/kms/frames.ts';
+
+describe('vertical blanks', () => {
+  test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
+    const vblanks = new VblankCount();
+    const counts = [
+      () => vblanks.seen(0xffff_fffe),
+      () => vblanks.seen(1),
+      () => vblanks.unseen(),
+      () => vblanks.seen(2),
+      () => vblanks.forget(),
+      () => vblanks.seen(0),
+      () => vblanks.seen(5),
+    ].map((step) => {
+      step();
+      return vblanks.count;
+    });
+    expect(counts).toEqual([1, 4, 5, 6, 6, 7, 12]);
+  });
+});
