@@ -80,11 +80,11 @@ const GONE = ['ENOTCONN', 'EPIPE', 'ECONNRESET', 'EIO'];
  * $LIBSEAT_BACKEND names another. Null where libseat is not installed or no seat manager has a
  * seat for us: then there is `PlainSeat`.
  */
-export function openLibseatSeat(log: Log): LoginSeat | null {
+export async function openLibseatSeat(log: Log = () => undefined): Promise<LoginSeat | null> {
   const chosen = process.env['LIBSEAT_BACKEND'];
   for (const backend of chosen === undefined ? ['seatd', 'logind'] : [chosen]) {
     try {
-      const session = SeatSession.open(backend, PATIENCE_MS);
+      const session = await SeatSession.open(backend, PATIENCE_MS);
       if (session === null) {
         if (chosen !== undefined) log('warn', `LIBSEAT_BACKEND=${chosen} has no effect without libseat.so.1: install libseat1`);
         return null;

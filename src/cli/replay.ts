@@ -87,7 +87,7 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const ending = Promise.race([endSignal(), closed]);
   const progress = stack.use(new Progress(process.stderr));
   const source = stack.use(openReplay({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
-  const screens = stack.use(openScreens(source, specs, log));
+  const screens = stack.use(await openScreens(source, specs, log));
   const bridge = stack.use(new Bridge(source, { log }));
   let last: Picture | null = null;
   const first = screens.headless[0];
@@ -104,7 +104,7 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   return { picture: first?.capture() ?? last };
 }
 
-function openScreens(source: Replay, specs: readonly OutputSpec[] | null, log: Log): Screens {
+async function openScreens(source: Replay, specs: readonly OutputSpec[] | null, log: Log): Promise<Screens> {
   const headless = specs?.filter(({ kind }) => kind === 'headless').length ?? 0;
   if (headless > source.scanouts) throw new UsageError(`--output: ${headless} headless outputs for a recording of ${source.scanouts} monitors`);
   const recorded = Array.from({ length: source.scanouts }, (_, index): OutputSpec => {

@@ -64,7 +64,7 @@ export async function runSession(options: Options, record?: string): Promise<voi
   let close = (): void => undefined;
   const closed = new Promise<string>((resolve) => (close = () => resolve('the last window was closed')));
   using windows = window && (await openWindows(window, log, () => close()));
-  using session = Session.open({
+  using session = await Session.open({
     guest,
     outputs: withBackground(outputs, whenOff),
     inputs,

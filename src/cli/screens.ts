@@ -1,6 +1,6 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { KmsDisplay } from '../../display/kms/display.ts';
-import { openLibseatSeat, PlainSeat } from '../../display/kms/seat.ts';
+import { type LoginSeat, openLibseatSeat, PlainSeat } from '../../display/kms/seat.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -19,24 +19,24 @@ export class Screens implements Disposable {
   readonly monitors: readonly Output[];
   readonly #stack: DisposableStack;
 
-  private constructor(specs: readonly OutputSpec[], log: Log, stack: DisposableStack) {
+  private constructor(specs: readonly OutputSpec[], seat: LoginSeat | null, log: Log, stack: DisposableStack) {
     const modes = specs.filter((spec) => spec.kind === 'headless');
     const cards = specs.filter((spec) => spec.kind === 'kms');
     this.headless = modes.map((mode, index) => stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })));
-    const seat = cards.length > 0 ? stack.use(openLibseatSeat(log) ?? new PlainSeat()) : null;
     this.monitors = cards.flatMap((card) => stack.use(KmsDisplay.open({ ...card, ...(seat && { seat }), log })).outputs);
     this.#stack = stack.move();
   }
 
-  /** Throws UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
-  static open(specs: readonly OutputSpec[], log: Log): Screens {
+  /** Rejects with UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
+  static async open(specs: readonly OutputSpec[], log: Log): Promise<Screens> {
     if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
     const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
     if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
       throw new UsageError('--output kms: give a card once, it is shown on all its monitors; with several cards name each, as in kms:card1');
     }
     using stack = new DisposableStack();
-    return new Screens(specs, log, stack);
+    const seat = cards.length > 0 ? stack.use((await openLibseatSeat(log)) ?? new PlainSeat()) : null;
+    return new Screens(specs, seat, log, stack);
   }
 
   /** The number of headless outputs and of monitors that are plugged in; at least 1. */

@@ -67,10 +67,9 @@ export class Session implements Disposable {
   readonly #stack: DisposableStack;
   #vmm: VmmDisplay | null = null;
 
-  private constructor(options: SessionOptions, stack: DisposableStack) {
+  private constructor(options: SessionOptions, screens: Screens, stack: DisposableStack) {
     const { log, record, maxGuestMemory } = options;
     this.#options = options;
-    const screens = stack.use(Screens.open(options.outputs, log));
     this.headless = screens.headless;
     const scanouts = options.scanouts ?? screens.defaultScanouts;
     const shown = screens.assign(scanouts);
@@ -88,10 +87,11 @@ export class Session implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Throws UsageError for invalid outputs, KmsError if a graphics card cannot be used, GuestSocketError if a socket cannot be opened. */
-  static open(options: SessionOptions): Session {
+  /** Rejects with UsageError for invalid outputs, KmsError if a graphics card cannot be used, GuestSocketError if a socket cannot be opened. */
+  static async open(options: SessionOptions): Promise<Session> {
     using stack = new DisposableStack();
-    return new Session(options, stack);
+    const screens = stack.use(await Screens.open(options.outputs, options.log));
+    return new Session(options, screens, stack);
   }
 
   stats(): SessionStats {

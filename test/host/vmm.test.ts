@@ -39,7 +39,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
     let guest: Guest;
 
     beforeAll(async () => {
-      session = open([headless, vmm]);
+      session = await open([headless, vmm]);
       guest = await bootGuest({ gpu: { kind: 'vhost-user', socket } });
     });
     afterAll(async () => {
@@ -102,7 +102,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
     let guest: Guest;
 
     beforeAll(async () => {
-      session = open([vmm]);
+      session = await open([vmm]);
       guest = await bootGuest({ gpu: { kind: 'vhost-user', socket }, size: [1024, 768] });
     });
     afterAll(async () => {

@@ -93,10 +93,13 @@ export class Udevd implements AsyncDisposable {
   }
 }
 
-/** As a user with no right to anything but to talk to seatd. */
+/** A user with no right to anything but to talk to seatd, until disposed. */
+export function seatUser(): Disposable {
+  return asNobody(Number(new RegExp(`^${GROUP}:[^:]*:(\\d+)`, 'm').exec(readFileSync('/etc/group', 'utf8'))![1]));
+}
+
 export function asSeatUser<T>(act: () => T): T {
-  const gid = Number(new RegExp(`^${GROUP}:[^:]*:(\\d+)`, 'm').exec(readFileSync('/etc/group', 'utf8'))![1]);
-  using _ = asNobody(gid);
+  using _ = seatUser();
   return act();
 }
 

@@ -4,7 +4,7 @@ import { KmsDevice } from '../../display/kms/device.ts';
 import { openLibseatSeat, type LoginSeat } from '../../display/kms/seat.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft } from './machine.ts';
-import { asSeatUser, Modeset, Seatd, SeatNews, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
+import { asSeatUser, Modeset, Seatd, SeatNews, seatUser, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
 
 const isSkipped = skipWithoutSeatd();
 const card = vkmsCard() ?? '';
@@ -13,9 +13,10 @@ const EACCES = 13;
 const logged: string[] = [];
 const log = (level: string, message: string): void => void logged.push(`${level}: ${message}`);
 
-function openSeat(): LoginSeat {
+async function openSeat(): Promise<LoginSeat> {
   logged.length = 0;
-  return asSeatUser(() => openLibseatSeat(log)!);
+  using _ = seatUser();
+  return (await openLibseatSeat(log))!;
 }
 
 describe.skipIf(isSkipped)('a seat of seatd', () => {
@@ -27,7 +28,7 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
     await using seatd = await Seatd.start();
     expect(() => asSeatUser(() => openSync(card, 'r+'))).toThrow('EACCES');
     {
-      using seat = openSeat();
+      using seat = await openSeat();
       expect(seat).toMatchObject({ name: 'seat0', isActive: true });
       expect(logged).toEqual(['info: seat0 of seatd']);
       using device = asSeatUser(() => KmsDevice.open(card, seat));
@@ -43,7 +44,7 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
     await using seatd = await Seatd.start();
     const ours = terminalInFront();
     const other = ours === 'tty2' ? 'tty3' : 'tty2';
-    using seat = openSeat();
+    using seat = await openSeat();
     const news = new SeatNews();
     seat.listen(news);
     using device = KmsDevice.open(card, seat);
@@ -68,8 +69,8 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
 
   test('may belong to somebody else at first', async () => {
     await using seatd = await Seatd.start({ isVtBound: false });
-    const first = openSeat();
-    using second = openSeat();
+    const first = await openSeat();
+    using second = await openSeat();
     const news = new SeatNews();
     second.listen(news);
     expect(second.isActive).toBe(false);
@@ -85,14 +86,14 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
 
   test('says what is wrong with a card', async () => {
     await using seatd = await Seatd.start();
-    using seat = openSeat();
+    using seat = await openSeat();
     expect(() => seat.openCard('/dev/dri/card99')).toThrow(expect.objectContaining({ code: 'card-missing' }) as Error);
     expect(() => seat.openCard('/dev/null')).toThrow(expect.objectContaining({ code: 'card-missing' }) as Error);
   });
 
   test('pauses when seatd dies, and gives no card from then on', async () => {
     await using seatd = await Seatd.start();
-    using seat = openSeat();
+    using seat = await openSeat();
     const news = new SeatNews();
     seat.listen(news);
     using opened = seat.openCard(card);
@@ -106,7 +107,7 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
 
   test('may be disposed by a listener', async () => {
     await using seatd = await Seatd.start();
-    const seat = openSeat();
+    const seat = await openSeat();
     const device = KmsDevice.open(card, seat);
     const heard = new Promise<void>((resolve) => {
       seat.listen({
@@ -128,7 +129,7 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
     await using seatd = await Seatd.start();
     logged.length = 0;
     using _ = asNobody();
-    expect(openLibseatSeat(log)).toBeNull();
+    expect(await openLibseatSeat(log)).toBeNull();
     expect(logged).toEqual([expect.stringMatching(/^warn: no seat from seatd: .*EACCES.*join the group/)]);
   });
 });

@@ -4,7 +4,6 @@
  */
 import koffi from 'koffi';
 import { libseat_seat_listener } from '../../../protocols/libseat.ts';
-import { monotonicMs } from '../clock.ts';
 import { DisposableStack } from '../disposable-stack.ts';
 import { SysError } from '../errors.ts';
 import { dupFd, OwnedFd } from '../fd.ts';
@@ -93,20 +92,20 @@ export class SeatSession implements Disposable {
   }
 
   /**
-   * Joins the seat of `backend`, one of libseat's: `seatd`, `logind`. Blocks for up to `timeoutMs`
-   * until the seat is enabled; if it is enabled later, the listener is notified. Null if libseat is
-   * not installed. SysError ENOENT, ECONNREFUSED (seatd does not run), EACCES (no permission),
-   * ENODATA (no logind session), EINVAL (libseat was built without that backend), or another errno
-   * from libseat.
+   * Joins the seat of `backend`, one of libseat's: `seatd`, `logind`. Resolves when the seat is
+   * enabled, or after `timeoutMs`; if it is enabled later, the listener is notified. Null if libseat
+   * is not installed. Rejects with SysError ENOENT, ECONNREFUSED (seatd does not run), EACCES (no
+   * permission), ENODATA (no logind session), EINVAL (libseat was built without that backend), or
+   * another errno from libseat.
    */
-  static open(backend: string, timeoutMs: number): SeatSession | null {
+  static async open(backend: string, timeoutMs: number): Promise<SeatSession | null> {
     const library = loadLibseat();
     if (library === null) return null;
     using stack = new DisposableStack();
     const session = new SeatSession(library, backend, stack);
-    const deadlineMs = monotonicMs() + timeoutMs;
     try {
-      for (let leftMs = timeoutMs; !session.#isActive && leftMs > 0; leftMs = Math.ceil(deadlineMs - monotonicMs())) session.#dispatch(leftMs);
+      session.#dispatch();
+      if (!session.#isActive && timeoutMs > 0) await session.#activated(timeoutMs);
     } catch (error) {
       session[Symbol.dispose]();
       throw error;
@@ -154,20 +153,47 @@ export class SeatSession implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-  #receive({ readable, disconnect }: PollEvents): void {
+  /** Resolves when the seat is enabled, or after `timeoutMs`. Rejects with SysError if the seat manager goes away before. */
+  async #activated(timeoutMs: number): Promise<void> {
+    using stack = new DisposableStack();
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      stack.defer(() => clearTimeout(timer));
+      const receive = (ready: PollEvents): void => {
+        this.#read(ready);
+        if (this.#isActive) resolve();
+      };
+      stack.use(
+        Poll.watch(this.#connection, { readable: true, disconnect: true }, (ready) => {
+          try {
+            receive(ready);
+          } catch (error) {
+            reject(error as Error);
+          }
+        }),
+      );
+    });
+  }
+
+  #receive(ready: PollEvents): void {
     try {
-      this.#dispatch(0);
+      this.#read(ready);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       this.#onLost(error);
-      return;
     }
-    // libseat 0.7 does not distinguish a closed connection from an idle one.
-    if (readable !== true || disconnect === true) this.#onLost(new SysError('libseat_dispatch', 'ENOTCONN', this.name));
   }
 
-  #dispatch(timeoutMs: number): void {
-    const result = this.#library.dispatch(this.#seat, timeoutMs);
+  /** Reads what the seat manager sent. SysError if it is gone. */
+  #read({ readable, disconnect }: PollEvents): void {
+    this.#dispatch();
+    // libseat 0.7 does not distinguish a closed connection from an idle one.
+    if (!this.#stack.disposed && (readable !== true || disconnect === true)) throw new SysError('libseat_dispatch', 'ENOTCONN', this.name);
+  }
+
+  /** Never blocks. */
+  #dispatch(): void {
+    const result = this.#library.dispatch(this.#seat, 0);
     const failure = result < 0 ? SysError.fromErrno('libseat_dispatch', undefined, this.name) : null;
     while (this.#events.length > 0 && !this.#stack.disposed) {
       if (this.#events.shift() === 'enabled') this.#enable();
