@@ -77,7 +77,6 @@ export { type CompareOptions, comparePictures, type Comparison, diffPicture } fr
 export { decodePng, encodePng, PngError, writePng } from '../display/picture/png.ts';
 export { VmmDisplayError } from '../display/vmm/errors.ts';
 export { VmmDisplay, type VmmDisplayOptions } from '../display/vmm/display.ts';
-export type { VmmOutput } from '../display/vmm/output.ts';
 export {
   DRM_FORMAT,
   DRM_FORMAT_MOD_INVALID,

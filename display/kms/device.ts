@@ -98,8 +98,11 @@ export class KmsDevice implements Disposable {
     this.#listeners.set(crtc, listener);
   }
 
-  unlisten(crtc: CrtcId): void {
+  /** The listener that is removed; null if there was none. */
+  unlisten(crtc: CrtcId): FlipListener | null {
+    const listener = this.#listeners.get(crtc) ?? null;
     this.#listeners.delete(crtc);
+    return listener;
   }
 
   [Symbol.dispose](): void {

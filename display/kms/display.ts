@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import type { Log } from '../../src/core/log.ts';
+import type { Output } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { UdevMonitor } from '../../src/sys/lib/udev.ts';
@@ -20,7 +21,7 @@ import {
   sameConnector,
   type WantedMode,
 } from './resources.ts';
-import { PlainSeat, type LoginSeat, type LoginSeatListener } from './seat.ts';
+import { type LoginSeat, PlainSeat } from './seat.ts';
 
 const CARDS = '/dev/dri';
 
@@ -35,7 +36,8 @@ export interface KmsOptions {
   readonly background?: number;
   /** Default: this process becomes DRM master itself. It stays the caller's. */
   readonly seat?: LoginSeat;
-  readonly log: Log;
+  /** Default: nothing is logged. */
+  readonly log?: Log;
 }
 
 /** A connector as it was read last, and its screen. */
@@ -51,8 +53,10 @@ interface Port {
  * they come and go, and the seat: paused, it leaves the card alone; resumed, it reads the
  * connectors anew and sets everything.
  */
-export class KmsDisplay implements LoginSeatListener, Disposable {
-  readonly outputs: readonly KmsOutput[];
+export class KmsDisplay implements Disposable {
+  /** One for each connector, or the one asked for. They stay the display's. */
+  readonly outputs: readonly Output[];
+  /** @internal */
   readonly device: KmsDevice;
   readonly #ports: readonly Port[];
   readonly #wanted: WantedMode | null;
@@ -63,7 +67,7 @@ export class KmsDisplay implements LoginSeatListener, Disposable {
   readonly #onExit = (): void => this[Symbol.dispose]();
 
   private constructor(device: KmsDevice, options: KmsOptions, seat: LoginSeat, stack: DisposableStack) {
-    const { log, background = 0, mode = null } = options;
+    const { log = () => undefined, background = 0, mode = null } = options;
     this.device = device;
     this.#log = log;
     this.#wanted = mode;
@@ -92,7 +96,7 @@ export class KmsDisplay implements LoginSeatListener, Disposable {
       });
     }
     if (plugged.length === 0) log('info', `${device.name}: nothing is plugged in (${connectors.map(({ name }) => name).join(', ') || 'no connectors'}); waiting for a monitor`);
-    seat.listen(this);
+    seat.listen({ paused: () => this.#seatPaused(), resumed: () => this.#seatResumed() });
     process.once('exit', this.#onExit);
     stack.defer(() => process.off('exit', this.#onExit));
     this.#stack = stack.move();
@@ -127,28 +131,28 @@ export class KmsDisplay implements LoginSeatListener, Disposable {
     return new KmsDisplay(device, options, seat, stack);
   }
 
-  paused(): void {
-    if (this.#stack.disposed) return;
-    this.#pause();
-    this.#log('info', `${this.device.name}: paused, the seat is somebody else's`);
-  }
-
-  resumed(): void {
-    if (this.#stack.disposed) return;
-    this.#isPaused = false;
-    this.#log('info', `${this.device.name}: resumed`);
-    for (const output of this.outputs) output.resume();
-    this.#refresh(true);
-  }
-
   /** Shows what was on screen before, frees the card. */
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
 
+  #seatPaused(): void {
+    if (this.#stack.disposed) return;
+    this.#pause();
+    this.#log('info', `${this.device.name}: paused, the seat is somebody else's`);
+  }
+
+  #seatResumed(): void {
+    if (this.#stack.disposed) return;
+    this.#isPaused = false;
+    this.#log('info', `${this.device.name}: resumed`);
+    for (const { output } of this.#ports) output.resume();
+    this.#refresh(true);
+  }
+
   #pause(): void {
     this.#isPaused = true;
-    for (const output of this.outputs) output.pause();
+    for (const { output } of this.#ports) output.pause();
   }
 
   /** Reads the connectors anew; `isAnew`: what the kernel has is not what we set. */
@@ -175,7 +179,7 @@ export class KmsDisplay implements LoginSeatListener, Disposable {
       if (pipe) this.#enable(port, pipe, onRefused);
       else this.#complain(port, 'no CRTC is free for it, so it stays dark until another monitor is unplugged');
     }
-    for (const output of this.outputs) output.announce();
+    for (const { output } of this.#ports) output.announce();
   }
 
   /** True: what is plugged in is not what was. */

@@ -13,8 +13,7 @@
  *
  * @module
  */
+export { KmsDisplay, type KmsOptions } from './display.ts';
 export { KmsError, type KmsErrorCode } from './errors.ts';
 export type { WantedMode } from './resources.ts';
-export { KmsDisplay, type KmsOptions } from './display.ts';
-export type { KmsOutput } from './output.ts';
 export { type KmsCard, type LoginSeat, type LoginSeatListener, openLibseatSeat, PlainSeat } from './seat.ts';

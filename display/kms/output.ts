@@ -43,7 +43,7 @@ export interface KmsOutputOptions {
  * frames end by a timer then, and the newest is kept and lit with the mode, in one commit. A frame on a lit screen is
  * one commit that names framebuffers made before.
  */
-export class KmsOutput implements Output, FlipListener {
+export class KmsOutput implements Output {
   readonly name: string;
   readonly imports: FormatSet;
   readonly readsPages = false;
@@ -76,6 +76,10 @@ export class KmsOutput implements Output, FlipListener {
   readonly #vblanks = new VblankCount();
   #hasGivenUp = false;
   #isDisposed = false;
+  readonly #flips: FlipListener = {
+    flipped: (timeMs, sequence, serial) => this.#flipped(timeMs, sequence, serial),
+    deviceLost: (reason) => this.#deviceLost(reason),
+  };
   readonly #timers = new FlipTimers(() => this.#onTick(), () => this.#onTimeout());
 
   /** Dark. The device stays the caller's. */
@@ -147,18 +151,6 @@ export class KmsOutput implements Output, FlipListener {
     if (fence) frame.release(fence);
   }
 
-  flipped(timeMs: number, sequence: number, serial: number): void {
-    // Else that of a frame given up, or of a mode set without a frame.
-    if (!this.#buffers.isWaiting || serial !== this.#awaited) return;
-    this.#vblanks.seen(sequence);
-    const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
-    this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
-  }
-
-  deviceLost(reason: string): void {
-    this.#listener?.closed(reason);
-  }
-
   /**
    * Shows the newest picture on `connector` as it is plugged in now, in the first mode the driver accepts, in one commit
    * of everything; on a lit screen too. KmsError `mode-missing`, `modeset-refused`, `no-buffer`: nothing is changed then. Not while paused.
@@ -228,7 +220,7 @@ export class KmsOutput implements Output, FlipListener {
     this.#leaveCrtc();
     this.#pipe = pipe;
     this.#planes = planes;
-    this.#device.listen(pipe.crtc.id, this);
+    this.#device.listen(pipe.crtc.id, this.#flips);
     const monitor = monitorOf(connector, mode);
     if (this.#monitor && sameMonitor(this.#monitor, monitor)) return;
     this.#monitor = monitor;
@@ -249,6 +241,18 @@ export class KmsOutput implements Output, FlipListener {
     this.#newest.giveUp();
     this.#awaited = NO_EVENT;
     this.#timers.startTick();
+  }
+
+  #flipped(timeMs: number, sequence: number, serial: number): void {
+    // Else that of a frame given up, or of a mode set without a frame.
+    if (!this.#buffers.isWaiting || serial !== this.#awaited) return;
+    this.#vblanks.seen(sequence);
+    const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
+    this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
+  }
+
+  #deviceLost(reason: string): void {
+    this.#listener?.closed(reason);
   }
 
   /** What becomes of a commit: an event, another attempt, or nothing, which is no reason to hold up the guest. */
@@ -276,7 +280,7 @@ export class KmsOutput implements Output, FlipListener {
   }
 
   #onTick(): void {
-    if (this.#isLost) this.deviceLost('the card is gone');
+    if (this.#isLost) this.#deviceLost('the card is gone');
     else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
     else if (this.#planes && this.#isOurs && this.#timers.mayRetry) this.#follow(this.#planes.retry());
     else this.#hide();

@@ -2,18 +2,22 @@ import { VHOST_USER_GPU_PROTOCOL_F, VhostUserGpuU64 } from '../../protocols/vhos
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../../protocols/virtio-gpu.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
+import type { Output } from '../../src/core/output.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import type { VmmDisplayError } from './errors.ts';
 import { GET_PROTOCOL_FEATURES, setProtocolFeatures } from './messages.ts';
 import { askMonitors } from './monitor.ts';
 import { type DmabufMode, VmmOutput } from './output.ts';
-import { VmmSocket, type VmmSocketListener } from './socket.ts';
+import { VmmSocket } from './socket.ts';
 
 const EDID = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.EDID);
 const DMABUF2 = 1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.DMABUF2);
 
 export interface VmmDisplayOptions {
-  readonly log: Log;
+  /** The VMM's end of its display, connected; consumed even if `open` rejects. */
+  readonly socket: OwnedFd;
+  /** Default: nothing is logged. */
+  readonly log?: Log;
   /** Consoles to show, 1 to 16: as many as the guest has scanouts. */
   readonly scanouts: number;
   /**
@@ -33,8 +37,10 @@ export interface VmmDisplayOptions {
  * consoles; each is an output. QEMU opens a new one whenever the guest's driver starts, so a
  * display ends (`closed` of every output) and the next one is opened with the next socket.
  */
-export class VmmDisplay implements VmmSocketListener, Disposable {
-  readonly outputs: readonly VmmOutput[];
+export class VmmDisplay implements Disposable {
+  /** One for each console. They stay the display's. */
+  readonly outputs: readonly Output[];
+  readonly #outputs: readonly VmmOutput[];
   readonly #socket: VmmSocket;
   readonly #features: bigint;
   readonly #options: VmmDisplayOptions;
@@ -44,19 +50,20 @@ export class VmmDisplay implements VmmSocketListener, Disposable {
     this.#socket = socket;
     this.#features = features;
     this.#options = options;
-    this.outputs = monitors.map((monitor, id) => new VmmOutput(socket, id, monitor, dmabuf));
-    socket.listener = this;
+    this.#outputs = monitors.map((monitor, id) => new VmmOutput(socket, id, monitor, dmabuf));
+    this.outputs = this.#outputs;
+    socket.listener = { progressed: () => this.#progressed(), closed: (error) => this.#closed(error) };
   }
 
   /**
-   * Consumes `fd`, the socket. Resolves when the VMM has told its monitors, which it does only
+   * Resolves when the VMM has told its monitors, which it does only
    * after the vhost-user request that brought the socket is answered: never await this in its
    * handler. Rejects with VmmDisplayError `closed` or `protocol`; SysError if the socket cannot
    * be polled.
    */
-  static async open(fd: OwnedFd, options: VmmDisplayOptions): Promise<VmmDisplay> {
+  static async open(options: VmmDisplayOptions): Promise<VmmDisplay> {
     const { scanouts, refreshMhz, dmabuf } = options;
-    const socket = VmmSocket.open(fd);
+    const socket = VmmSocket.open(options.socket);
     try {
       if (!(Number.isInteger(scanouts) && scanouts >= 1 && scanouts <= VIRTIO_GPU_MAX_SCANOUTS)) throw new RangeError(`vmm: ${scanouts} scanouts; 1 to ${VIRTIO_GPU_MAX_SCANOUTS} are possible`);
       const offered = VhostUserGpuU64.decode(await socket.ask(GET_PROTOCOL_FEATURES)).u64;
@@ -80,23 +87,21 @@ export class VmmDisplay implements VmmSocketListener, Disposable {
   async refresh(): Promise<void> {
     const { scanouts, refreshMhz } = this.#options;
     const monitors = await askMonitors(this.#socket, scanouts, this.#features, refreshMhz);
-    monitors.forEach((monitor, id) => this.outputs[id]!.setMonitor(monitor));
-  }
-
-  /** For VmmSocket. */
-  progressed(): void {
-    for (const output of this.outputs) output.progressed();
-  }
-
-  /** For VmmSocket. */
-  closed(error: VmmDisplayError): void {
-    if (error.code === 'protocol') this.#options.log('warn', `the VMM's display socket is closed: ${error.message}`);
-    for (const output of this.outputs) output.close(error.message);
+    monitors.forEach((monitor, id) => this.#outputs[id]!.setMonitor(monitor));
   }
 
   /** Turns the consoles off as far as the socket takes it, and ends. Outputs tell nobody. */
   [Symbol.dispose](): void {
-    for (const output of this.outputs) output[Symbol.dispose]();
+    for (const output of this.#outputs) output[Symbol.dispose]();
     this.#socket[Symbol.dispose]();
+  }
+
+  #progressed(): void {
+    for (const output of this.#outputs) output.progressed();
+  }
+
+  #closed(error: VmmDisplayError): void {
+    if (error.code === 'protocol') this.#options.log?.('warn', `the VMM's display socket is closed: ${error.message}`);
+    for (const output of this.#outputs) output.close(error.message);
   }
 }

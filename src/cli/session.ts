@@ -132,7 +132,7 @@ export class Session implements Disposable {
   async #showOnVmm(fd: OwnedFd, dmabuf: boolean): Promise<void> {
     const { log } = this.#options;
     try {
-      const display = await VmmDisplay.open(fd, { log, scanouts: this.#guest.scanouts, dmabuf });
+      const display = await VmmDisplay.open({ socket: fd, log, scanouts: this.#guest.scanouts, dmabuf });
       if (this.#stack.disposed) {
         display[Symbol.dispose]();
         return;

@@ -192,10 +192,10 @@ describe.skipIf(isSkipped)('a driver', () => {
     setWhole(screen, handle);
     const { device } = display.display;
     const crtc = screen.output.pipe!.crtc.id;
-    device.unlisten(crtc);
+    const listener = device.unlisten(crtc)!;
     expect([await screen.show(), await screen.show()]).toEqual([PresentedFlags.HIDDEN, PresentedFlags.HIDDEN]);
     expect(display.log.filter((line) => line.includes('did not say'))).toHaveLength(1);
-    device.listen(crtc, screen.output);
+    device.listen(crtc, listener);
     expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
     using writeback = new Writeback(device, MODE);
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-forgiven');

@@ -15,12 +15,12 @@ import {
   type Frame,
   type Handle,
   type Output,
-  type OutputListener,
   type PlaneState,
   PresentedFlags,
   type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
+import { scanoutId } from '../../src/core/source.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 
@@ -119,7 +119,7 @@ export function setPicture(frame: Frame, handle: Handle | null, width: number, h
 }
 
 /** A handle of a picture; throws what the output says if it refuses. */
-export function importInto(output: KmsOutput, framebuffer: Framebuffer): Handle {
+export function importInto(output: Output, framebuffer: Framebuffer): Handle {
   const handle = output.import(framebuffer);
   if (handle instanceof DmabufImportRefused) throw handle;
   return handle;
@@ -224,7 +224,9 @@ export interface Shown {
 }
 
 /** An open screen, and a way to show frames on it one after the other. */
-export class TestScreen implements Disposable, OutputListener {
+export class TestScreen implements Disposable, ScreenListener {
+  readonly scanout = scanoutId(0);
+  readonly input = null;
   readonly device: KmsDevice;
   readonly output: KmsOutput;
   readonly shadows: ShadowMemory;

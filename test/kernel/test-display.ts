@@ -1,7 +1,8 @@
 import { KmsDisplay, type KmsOptions } from '../../display/kms/display.ts';
-import type { KmsOutput } from '../../display/kms/output.ts';
+import { KmsOutput } from '../../display/kms/output.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
-import type { OutputListener } from '../../src/core/output.ts';
+import type { ScreenListener } from '../../src/core/output.ts';
+import { scanoutId } from '../../src/core/source.ts';
 import { newFrame } from './kms-rig.ts';
 
 /** A card's screens as the command opens them, and what each of their listeners heard. */
@@ -12,7 +13,7 @@ export class TestDisplay implements Disposable {
 
   constructor(options: Omit<KmsOptions, 'log'>) {
     this.display = KmsDisplay.open({ ...options, log: (_level, message) => void this.log.push(message) });
-    this.screens = this.display.outputs.map((output) => new HeardScreen(output));
+    this.screens = this.display.outputs.filter((output) => output instanceof KmsOutput).map((output) => new HeardScreen(output));
   }
 
   [Symbol.dispose](): void {
@@ -21,7 +22,9 @@ export class TestDisplay implements Disposable {
 }
 
 /** One screen of a display that comes and goes. */
-export class HeardScreen implements OutputListener {
+export class HeardScreen implements ScreenListener {
+  readonly scanout = scanoutId(0);
+  readonly input = null;
   readonly output: KmsOutput;
   readonly frame = newFrame();
   #onPresented: (flags: number) => void = () => undefined;

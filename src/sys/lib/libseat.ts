@@ -168,7 +168,8 @@ export class SeatSession implements Disposable {
           try {
             receive(ready);
           } catch (error) {
-            reject(error as Error);
+            if (!(error instanceof SysError)) throw error;
+            reject(error);
           }
         }),
       );

@@ -2,12 +2,7 @@ import type { FlipListener, KmsDevice } from '../../../../display/kms/device.ts'
 import type { Connector, Crtc, Mode, Pipe, Plane, Properties } from '../../../../display/kms/resources.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import * as mode from '../../../../protocols/drm-mode.ts';
-import {
-  drm_gem_close,
-  DRM_IOCTL_GEM_CLOSE,
-  DRM_IOCTL_PRIME_FD_TO_HANDLE,
-  drm_prime_handle,
-} from '../../../../protocols/drm.ts';
+import { DRM_IOCTL_GEM_CLOSE, DRM_IOCTL_PRIME_FD_TO_HANDLE, drm_prime_handle } from '../../../../protocols/drm.ts';
 import { FormatSet } from '../../../../src/core/framebuffer.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../../../src/sys/fd.ts';
@@ -33,8 +28,8 @@ const NAMES = [
 
 const cards = new Map<number, FakeCard>();
 
-function answer(fd: BorrowedFd, request: number, view: DataView, rmfb: number): number {
-  return cards.get(fd.fd)?.answer(request, view, rmfb) ?? 0;
+function answer(fd: BorrowedFd, request: number, view: DataView): number {
+  return cards.get(fd.fd)?.answer(request, view) ?? 0;
 }
 
 /** In place of src/sys/ioctl.ts. Descriptors that are no card take every ioctl. */
@@ -43,14 +38,14 @@ export const fakeIoctls = {
     if (!cards.has(fd.fd)) return 0;
     const native = new NativeView(address, 256);
     try {
-      return answer(fd, request, native.view, 0);
+      return answer(fd, request, native.view);
     } finally {
       native.detach();
     }
   },
   ioctl(fd: BorrowedFd, request: number, name: string, argument: Uint8Array | number): number {
     const bytes = typeof argument === 'number' ? new Uint8Array(8) : argument;
-    const result = answer(fd, request, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
+    const result = answer(fd, request, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
     if (result < 0) throw SysError.fromErrno(`ioctl(${name})`, -result);
     return result;
   },
@@ -151,7 +146,7 @@ export class FakeCard implements Disposable {
   }
 
   /** For `fakeIoctls`. */
-  answer(request: number, view: DataView, rmfb: number): number {
+  answer(request: number, view: DataView): number {
     switch (request) {
       case DRM_IOCTL_PRIME_FD_TO_HANDLE: {
         const fd = drm_prime_handle.field.fd.get(view, 0);
@@ -160,7 +155,6 @@ export class FakeCard implements Disposable {
         return 0;
       }
       case DRM_IOCTL_GEM_CLOSE:
-        void drm_gem_close;
         return 0;
       case mode.DRM_IOCTL_MODE_MAP_DUMB:
         mode.drm_mode_map_dumb.field.offset.set(view, 0, this.#end);
@@ -172,7 +166,6 @@ export class FakeCard implements Disposable {
         return 0;
       case mode.DRM_IOCTL_MODE_RMFB:
         this.framebuffers.delete(view.getUint32(0, true));
-        void rmfb;
         return 0;
       case mode.DRM_IOCTL_MODE_CREATEPROPBLOB:
         mode.drm_mode_create_blob.field.blob_id.set(view, 0, this.#id());

@@ -1,4 +1,6 @@
+import assert from 'node:assert';
 import { expect, test, vi } from 'vitest';
+import { VmmOutput } from '../../../../display/vmm/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import type { Shadow } from '../../../../src/core/output.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -87,6 +89,7 @@ test('a frame in flight is presented in time when the monitor changes to a slowe
   // Blanks are counted from the machine's start, an hour ago.
   vi.advanceTimersByTime(3_600_000);
   output.present(frame(importOf(output, guest(20, 10).framebuffer), [0, 0, 20, 10]));
+  assert(output instanceof VmmOutput);
   output.setMonitor({ ...output.monitor!, refreshMhz: 30_000 });
   vi.advanceTimersByTime(ONE_SECOND);
   expect(listener.events).toEqual([`resized ${MODE.width}x${MODE.height}`, 'released 0', 'presented']);

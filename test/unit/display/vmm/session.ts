@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, vi } from 'vitest';
 import { VmmDisplay, type VmmDisplayOptions } from '../../../../display/vmm/display.ts';
-import type { VmmOutput } from '../../../../display/vmm/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type OutputListener } from '../../../../src/core/output.ts';
+import { DmabufImportRefused, type Frame, type Handle, type Output, type ScreenListener } from '../../../../src/core/output.ts';
+import { scanoutId } from '../../../../src/core/source.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { FakeVmm, type Mode, displayInfoReply, featuresReply, words } from './fake-vmm.ts';
@@ -42,7 +42,7 @@ export async function connect(options: Partial<VmmDisplayOptions> = {}): Promise
   const [near, far] = socketPair();
   vmm = new FakeVmm(far);
   undo.push(vmm);
-  display = await VmmDisplay.open(near, { log: (_, message) => log.push(message), scanouts: 1, ...options });
+  display = await VmmDisplay.open({ socket: near, log: (_, message) => log.push(message), scanouts: 1, ...options });
   return display;
 }
 
@@ -61,14 +61,16 @@ export async function open(options: Partial<VmmDisplayOptions> = {}, features = 
   return opening;
 }
 
-export class Listener implements OutputListener {
+export class Listener implements ScreenListener {
+  readonly scanout = scanoutId(0);
+  readonly input = null;
   readonly events: string[] = [];
   readonly released = (handle: Handle): void => void this.events.push(`released ${handles.indexOf(handle)}`);
   readonly resized = (monitor: Monitor | null): void => void this.events.push(monitor ? `resized ${monitor.width}x${monitor.height}` : 'unplugged');
   flags = 0;
   #wake: (() => void) | null = null;
 
-  constructor(output: VmmOutput) {
+  constructor(output: Output) {
     output.attach(this);
   }
 
@@ -103,7 +105,7 @@ export function guest(width: number, height: number, format = DRM_FORMAT.XRGB888
   return picture;
 }
 
-export function importOf(output: VmmOutput, framebuffer: Framebuffer): Handle {
+export function importOf(output: Output, framebuffer: Framebuffer): Handle {
   const handle = output.import(framebuffer);
   if (handle instanceof DmabufImportRefused) throw handle;
   handles.push(handle);
@@ -141,7 +143,7 @@ export const update = (id: number, [x, y, width, height]: Box, pixels: Uint8Arra
   Buffer.concat([words(8, 0, 20 + width * height * 4, id, x, y, width, height), pixels]);
 
 /** Presents, lets the monitor's beat pass, and gives what the VMM got. */
-export function show(output: VmmOutput, shown: Frame): Buffer {
+export function show(output: Output, shown: Frame): Buffer {
   output.present(shown);
   vi.advanceTimersByTime(ONE_SECOND);
   return vmm.takeNow();
