@@ -58,8 +58,7 @@ export class KmsBuffer implements Shadow {
   readonly #fbs = new Map<Fourcc, FbId>();
   #pixels: Mapping | null = null;
   #dmabuf: OwnedFd | null = null;
-  /** Frames, shown or waiting, that have it. */
-  #users = 0;
+  #holders = 0;
   #isDisposed = false;
   #isFreed = false;
 
@@ -152,12 +151,14 @@ export class KmsBuffer implements Shadow {
     return this.layout.planes[0]!.stride;
   }
 
+  /** A frame that is on screen, or on the way there, has it. */
   get isHeld(): boolean {
-    return this.#users > 0;
+    return this.#holders > 0;
   }
 
-  get isFreed(): boolean {
-    return this.#isFreed;
+  /** It cannot be presented any more. Its memory is freed when it is not held either. */
+  get isDisposed(): boolean {
+    return this.#isDisposed;
   }
 
   /** The memory, mapped at the first call. KmsError `cannot-compose` if a dma-buf is tiled or cannot be mapped. */
@@ -205,19 +206,19 @@ export class KmsBuffer implements Shadow {
   }
 
   /** A frame has it from now on. */
-  acquire(): void {
-    this.#users++;
+  hold(): void {
+    this.#holders++;
   }
 
-  /** A frame has it no more. A disposed buffer nobody uses is gone after this. */
-  release(): void {
-    this.#users--;
-    if (this.#isDisposed) this.#freeIfUnused();
+  /** Undoes one `hold`. A disposed buffer that is not held is freed. */
+  unhold(): void {
+    this.#holders--;
+    if (this.#isDisposed) this.#freeIfUnheld();
   }
 
   [Symbol.dispose](): void {
     this.#isDisposed = true;
-    this.#freeIfUnused();
+    this.#freeIfUnheld();
   }
 
   #map(): Mapping {
@@ -234,8 +235,8 @@ export class KmsBuffer implements Shadow {
     }
   }
 
-  #freeIfUnused(): void {
-    if (this.#isFreed || this.#users > 0) return;
+  #freeIfUnheld(): void {
+    if (this.#isFreed || this.isHeld) return;
     this.#isFreed = true;
     this.#pixels?.[Symbol.dispose]();
     this.#dmabuf?.[Symbol.dispose]();

@@ -6,72 +6,125 @@ import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { FenceWait } from '../../src/sys/fence-wait.ts';
 import { KmsBuffer } from './buffer.ts';
 
-/** The buffers of the frame on screen and of the one that is to be, each kept alive until another takes its place. */
-export class ShownBuffers implements Disposable {
-  readonly #onReleased: (handle: Handle) => void;
-  #picture: KmsBuffer | null = null;
-  #cursor: KmsBuffer | null = null;
-  #nextPicture: KmsBuffer | null = null;
-  #nextCursor: KmsBuffer | null = null;
-  #isWaiting = false;
+/* The frames of one output: whose buffers are held, what the newest shows, and when a frame ends. */
 
-  /** `onReleased` hears of each that no frame has any more, from inside `turn`; it may dispose us. */
+/** The buffers of one frame. */
+class FrameSlot {
+  picture: KmsBuffer | null = null;
+  cursor: KmsBuffer | null = null;
+  /** A frame is in this slot; it may be without buffers. */
+  isFilled = false;
+  /** The listener that presented it is still attached. */
+  isOwn = false;
+}
+
+/**
+ * Holds the buffers of three frames, each until the next has taken its place:
+ *
+ *     queue ---> next ---> in flight ---> on screen ---> released
+ *                     send           land
+ *
+ * `next` is used only while the frame in flight is not one of the attached listener's, who has one frame at a time.
+ */
+export class HeldBuffers implements Disposable {
+  readonly #onReleased: (handle: Handle) => void;
+  #next = new FrameSlot();
+  #inFlight = new FrameSlot();
+  #onScreen = new FrameSlot();
+
+  /** `land` calls `onReleased` for each buffer that is no longer held, if its listener is still attached. It may dispose us. */
   constructor(onReleased: (handle: Handle) => void) {
     this.#onReleased = onReleased;
   }
 
-  /** A frame waits to be shown. */
-  get isWaiting(): boolean {
-    return this.#isWaiting;
+  get hasNext(): boolean {
+    return this.#next.isFilled;
+  }
+
+  get isInFlight(): boolean {
+    return this.#inFlight.isFilled;
+  }
+
+  /** Neither on screen nor on the way there is a buffer of a listener. */
+  get isBlank(): boolean {
+    const newest = this.#newest;
+    return !this.hasNext && newest.picture === null && newest.cursor === null;
   }
 
   /** Of the newest frame. */
   get picture(): KmsBuffer | null {
-    return this.#isWaiting ? this.#nextPicture : this.#picture;
+    return this.#newest.picture;
   }
 
   get cursor(): KmsBuffer | null {
-    return this.#isWaiting ? this.#nextCursor : this.#cursor;
+    return this.#newest.cursor;
   }
 
-  /** A frame with these is to be shown; a handle freed already counts as none. */
-  wait(picture: Handle | null, cursor: Handle | null): void {
-    this.#nextPicture = usable(picture);
-    this.#nextCursor = usable(cursor);
-    this.#nextPicture?.acquire();
-    this.#nextCursor?.acquire();
-    this.#isWaiting = true;
+  /** Holds the buffers of the frame to be sent next, in place of another that waited. A handle that was disposed counts as none. */
+  queue(picture: Handle | null, cursor: Handle | null, isOwn: boolean): void {
+    const slot = this.#next;
+    clear(slot);
+    slot.picture = usable(picture);
+    slot.cursor = usable(cursor);
+    slot.picture?.hold();
+    slot.cursor?.hold();
+    slot.isFilled = true;
+    slot.isOwn = isOwn;
   }
 
-  /** The waiting frame is shown now, as far as anybody waits for it. */
-  turn(): void {
-    const picture = this.#picture;
-    const cursor = this.#cursor;
-    this.#picture = this.#nextPicture;
-    this.#cursor = this.#nextCursor;
-    this.#nextPicture = null;
-    this.#nextCursor = null;
-    this.#isWaiting = false;
-    picture?.release();
-    cursor?.release();
+  /** The next frame is in flight now. Nothing may be in flight. */
+  send(): void {
+    const slot = this.#inFlight;
+    this.#inFlight = this.#next;
+    this.#next = slot;
+  }
+
+  /** The frame in flight is on screen now, as far as anyone waits for it. */
+  land(): void {
+    const { picture, cursor, isOwn } = this.#onScreen;
+    const slot = this.#onScreen;
+    this.#onScreen = this.#inFlight;
+    this.#inFlight = slot;
+    clear(slot);
+    if (!isOwn) return;
     if (picture && !picture.isHeld) this.#onReleased(picture);
-    if (cursor && cursor !== picture && !cursor.isHeld) this.#onReleased(cursor);
+    // The first call may have detached the listener.
+    if (cursor && cursor !== picture && !cursor.isHeld && this.#onScreen.isOwn) this.#onReleased(cursor);
+  }
+
+  /** The frame in flight was never committed: it is dropped, and the screen stays as it is. */
+  drop(): void {
+    clear(this.#inFlight);
+  }
+
+  /** The listener is detached: it is not told when its buffers are released. */
+  disown(): void {
+    this.#next.isOwn = this.#inFlight.isOwn = this.#onScreen.isOwn = false;
   }
 
   [Symbol.dispose](): void {
-    for (const buffer of [this.#picture, this.#cursor, this.#nextPicture, this.#nextCursor]) buffer?.release();
-    this.#picture = this.#cursor = this.#nextPicture = this.#nextCursor = null;
-    this.#isWaiting = false;
+    for (const slot of [this.#next, this.#inFlight, this.#onScreen]) clear(slot);
+  }
+
+  get #newest(): FrameSlot {
+    return this.#next.isFilled ? this.#next : this.#inFlight.isFilled ? this.#inFlight : this.#onScreen;
   }
 }
 
+function clear(slot: FrameSlot): void {
+  slot.picture?.unhold();
+  slot.cursor?.unhold();
+  slot.picture = slot.cursor = null;
+  slot.isFilled = slot.isOwn = false;
+}
+
 function usable(handle: Handle | null): KmsBuffer | null {
-  return handle instanceof KmsBuffer && !handle.isFreed ? handle : null;
+  return handle instanceof KmsBuffer && !handle.isDisposed ? handle : null;
 }
 
 /**
- * The frame presented last, to be shown again or, if its picture was not finished, for the first time. Its handles are
- * not here, they are whoever's who shows it; its damage is empty unless it is unfinished.
+ * A copy of the frame presented last, without its handles, which `HeldBuffers` has: to be committed again with another
+ * mode or, if it could not be committed in `present`, for the first time. Its damage is empty unless it waits for that.
  */
 export class NewestFrame implements Frame, Disposable {
   readonly canvas = { width: 0, height: 0 };
@@ -85,14 +138,12 @@ export class NewestFrame implements Frame, Disposable {
   readonly release = null;
   readonly #acquire: FenceWait;
 
-  /** `onFinished` ends what `finish` begins. */
+  /** `onFinished`: the fence that `waitFor` was given has signalled. */
   constructor(onFinished: () => void) {
-    this.#acquire = new FenceWait(() => {
-      onFinished();
-      this.damage.clear();
-    });
+    this.#acquire = new FenceWait(onFinished);
   }
 
+  /** The fence of its picture has not signalled. */
   get isUnfinished(): boolean {
     return this.#acquire.isWaiting;
   }
@@ -109,50 +160,49 @@ export class NewestFrame implements Frame, Disposable {
     this.hotspotY = hotspotY;
   }
 
-  /** It cannot be shown before `acquire`, which stays the caller's, has signalled. */
-  finish(acquire: BorrowedFd, damage: Damage): void {
+  /** It is committed later, with this damage, and not before `acquire` has signalled, which stays the caller's. */
+  postpone(damage: Damage, acquire: BorrowedFd | null): void {
     this.damage.addAll(damage);
-    this.#acquire.start(acquire);
+    if (acquire) this.#acquire.start(acquire);
   }
 
-  /** Nobody waits for it any more. */
-  giveUp(): void {
-    if (!this.isUnfinished) return;
+  /** It was committed, or is not going to be. */
+  settle(): void {
     this.#acquire.stop();
     this.damage.clear();
   }
 
   [Symbol.dispose](): void {
-    this.giveUp();
+    this.settle();
     this.#acquire[Symbol.dispose]();
   }
 }
 
-/** Pace of a guest whose picture nobody can see, while no mode says another. */
-const DARK_REFRESH_MHZ = 60_000;
+/** Pace of a guest whose picture is not shown, until a mode sets another. */
+const DEFAULT_REFRESH_MHZ = 60_000;
 
 /** No flip takes longer. */
 const PATIENCE_MS = 1000;
 
 /**
- * When an output stops waiting: after a refresh for a frame that no event ends, when patience is lost for the others.
- * Timers fire once and are started again: none is made for a frame.
+ * When an output stops waiting for a frame: a refresh later where no event will come, PATIENCE_MS later where one should.
+ * Each timer fires once and is started again, so that a frame makes none.
  */
 export class FlipTimers implements Disposable {
   readonly #onTick: () => void;
-  readonly #watchdog: NodeJS.Timeout;
+  readonly #timeout: NodeJS.Timeout;
   #tick: NodeJS.Timeout;
   /** While the CRTC is busy: when to give up; else 0. */
   #busyUntilMs = 0;
 
-  /** `onTick` is called a refresh after `startTick`, `onTimeout` some time after `startTimeout`, either once at the start as well. */
+  /** `onTick` is called one refresh after `startTick`, `onTimeout` PATIENCE_MS after `startTimeout`. Both are called once after construction as well. */
   constructor(onTick: () => void, onTimeout: () => void) {
     this.#onTick = onTick;
-    this.#tick = this.#makeTick(DARK_REFRESH_MHZ);
-    this.#watchdog = setTimeout(onTimeout, PATIENCE_MS).unref();
+    this.#tick = this.#makeTick(DEFAULT_REFRESH_MHZ);
+    this.#timeout = setTimeout(onTimeout, PATIENCE_MS).unref();
   }
 
-  /** Begins a beat. */
+  /** Starts a tick. */
   setRefresh(refreshMhz: number): void {
     clearTimeout(this.#tick);
     this.#tick = this.#makeTick(refreshMhz);
@@ -163,23 +213,28 @@ export class FlipTimers implements Disposable {
   }
 
   startTimeout(): void {
-    this.#watchdog.refresh();
+    this.#timeout.refresh();
   }
 
-  /** Whether the CRTC was busy when it was asked last; patience begins with the first time. */
+  /** Whether the last commit was refused because the CRTC is busy; PATIENCE_MS count from the first such refusal. */
   setBusy(isBusy: boolean): void {
     if (!isBusy) this.#busyUntilMs = 0;
     else if (this.#busyUntilMs === 0) this.#busyUntilMs = monotonicMs() + PATIENCE_MS;
   }
 
-  /** It was, and it is worth asking again. */
+  /** The last commit was refused because the CRTC is busy. */
+  get isBusy(): boolean {
+    return this.#busyUntilMs !== 0;
+  }
+
+  /** It is busy, and not for long yet. */
   get mayRetry(): boolean {
     return this.#busyUntilMs > monotonicMs();
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#tick);
-    clearTimeout(this.#watchdog);
+    clearTimeout(this.#timeout);
   }
 
   #makeTick(refreshMhz: number): NodeJS.Timeout {
@@ -187,30 +242,30 @@ export class FlipTimers implements Disposable {
   }
 }
 
-/** A count of vertical blanks that only grows, over those the hardware counts and those nobody saw. */
+/** A count of vertical blanks that only grows, over those that the hardware counts and those it does not. */
 export class VblankCount {
   #count = 0;
-  /** The hardware's, 32 bits, at the last event; -1: not known, or another CRTC's. */
+  /** The hardware's count, 32 bits, at the last event; -1: not known, or that of another CRTC. */
   #hardware = -1;
 
   get count(): number {
     return this.#count;
   }
 
-  /** The hardware counted one. */
-  seen(hardware: number): void {
+  /** A vertical blank with the hardware's count. */
+  counted(hardware: number): void {
     this.#count += this.#hardware < 0 ? 1 : (hardware - this.#hardware) >>> 0;
     this.#hardware = hardware;
   }
 
-  /** One went by without it. */
-  unseen(): void {
+  /** One that the hardware did not report. */
+  uncounted(): void {
     this.#count++;
-    this.forget();
+    this.reset();
   }
 
-  /** The hardware's count starts anew, or is another's. */
-  forget(): void {
+  /** The hardware's count starts again, or another CRTC's is used. */
+  reset(): void {
     this.#hardware = -1;
   }
 }

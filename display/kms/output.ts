@@ -1,16 +1,17 @@
-import { DRM_FORMAT, formatName, type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
+import { DRM_FORMAT, type Fourcc, formatName, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_PLANE_TYPE_PRIMARY } from '../../protocols/drm-mode.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import {
+  type AttachOptions,
   DmabufImportRefused,
   type Frame,
   type Handle,
   type Output,
-  type OutputListener,
   PresentedFlags,
+  type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
@@ -21,15 +22,15 @@ import { composedFormat } from './composer.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
-import { FlipTimers, NewestFrame, ShownBuffers, VblankCount } from './frames.ts';
+import { FlipTimers, HeldBuffers, NewestFrame, VblankCount } from './frames.ts';
 import { type Connector, describeMode, type Mode, monitorOf, type Pipe, type Plane } from './resources.ts';
 
-/** No event says this: others' say 0. */
+/** A serial that no event carries: commits of other programs report 0. */
 const NO_EVENT = -1;
 
 export interface KmsOutputOptions {
   readonly connector: Connector;
-  /** All of the card. */
+  /** All planes of the card. */
   readonly planes: readonly Plane[];
   /** The card's memory for shadows. It stays the caller's and outlives the output. */
   readonly shadows: ShadowMemory;
@@ -38,38 +39,48 @@ export interface KmsOutputOptions {
   readonly log: Log;
 }
 
+/** One attachment of a listener; a new object each time, so that an old one is recognized. */
+interface Attachment {
+  readonly listener: ScreenListener;
+}
+
 /**
- * One connector, driven directly (atomic modesetting). Dark until `enable` gives it a CRTC and a mode, and after `disable`:
- * frames end by a timer then, and the newest is kept and lit with the mode, in one commit. A frame on a lit screen is
- * one commit that names framebuffers made before.
+ * One connector, driven directly by atomic modesetting. It is off until `enable` gives it a CRTC and a mode, and after
+ * `disable`; frames end by a timer then, and the newest is kept and committed together with the mode. On an enabled
+ * screen a frame is one commit that names framebuffers made before.
+ *
+ *     present -> commit -> in flight -> flip event -> on screen -> presented
+ *
+ * The kernel takes one commit at a time. What is to follow a commit in flight (the background after a detach, the first
+ * frame of the next listener) waits for its flip event.
  */
 export class KmsOutput implements Output {
   readonly name: string;
   readonly imports: FormatSet;
   readonly readsPages = false;
   readonly shadowFormats: readonly Fourcc[];
-  /** Those larger than the hardware's are drawn by the CPU. */
+  /** The CPU draws cursors that are too large for the hardware. */
   readonly maxCursor: Size = { width: 256, height: 256 };
   readonly #device: KmsDevice;
   readonly #primaryFormats: FormatSet;
   readonly #shadows: ShadowMemory;
   readonly #background: number;
   readonly #log: Log;
-  #listener: OutputListener | null = null;
+  #attachment: Attachment | null = null;
+  /** Whose `presented` is due. */
+  #owed: Attachment | null = null;
   #monitor: Monitor | null = null;
-  #toldMonitor: Monitor | null = null;
+  #announcedMonitor: Monitor | null = null;
   #pipe: Pipe | null = null;
   #planes: CrtcPlanes | null = null;
-  /** The seat says the card is somebody else's; or the kernel does. */
+  /** The seat gave the card to another program. */
   #isPaused = false;
+  /** The kernel says that another program is master of the card. */
   #isBarred = false;
   #isLost = false;
-  readonly #newest = new NewestFrame(() => {
-    this.#isFenced = false;
-    this.#follow(this.#planes!.commit(this.#newest, this.#buffers.picture, this.#buffers.cursor));
-  });
-  readonly #buffers = new ShownBuffers((handle) => this.#listener?.released(handle));
-  /** Serial of the event that ends the waiting frame; without one the beat does. */
+  readonly #newest = new NewestFrame(() => this.#onFinished());
+  readonly #buffers = new HeldBuffers((handle) => this.#attachment?.listener.released(handle));
+  /** Serial of the event that ends the frame in flight; NO_EVENT: it is not committed, and a tick ends it. */
   #awaited = NO_EVENT;
   /** The frame in flight waits for a fence, so that the driver cannot be blamed. */
   #isFenced = false;
@@ -82,7 +93,7 @@ export class KmsOutput implements Output {
   };
   readonly #timers = new FlipTimers(() => this.#onTick(), () => this.#onTimeout());
 
-  /** Dark. The device stays the caller's. */
+  /** Off. The device stays the caller's. */
   constructor(device: KmsDevice, { connector, planes, shadows, background, log }: KmsOutputOptions) {
     const formats = outputFormats(planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0));
     this.#device = device;
@@ -95,7 +106,7 @@ export class KmsOutput implements Output {
     this.shadowFormats = formats.shadows;
   }
 
-  /** Null while dark. */
+  /** Null while it is off. */
   get monitor(): Monitor | null {
     return this.#monitor;
   }
@@ -104,17 +115,20 @@ export class KmsOutput implements Output {
     return this.#isOurs && this.#planes !== null && this.#planes.takesFences;
   }
 
+  /** The share of the card that drives it; null while it is off. */
   get pipe(): Pipe | null {
     return this.#pipe;
   }
 
-  attach(listener: OutputListener): Disposable {
-    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
-    this.#listener = listener;
-    this.#toldMonitor = this.#monitor;
+  attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
+    if (this.#isDisposed) throw new Error(`${this.name}: attach after dispose`);
+    if (this.#attachment) throw new Error(`${this.name} is taken: detach its listener first`);
+    const attachment = { listener };
+    this.#attachment = attachment;
+    this.#announcedMonitor = this.#monitor;
     return {
       [Symbol.dispose]: () => {
-        if (this.#listener === listener) this.#listener = null;
+        if (this.#attachment === attachment) this.#detach(keepLast);
       },
     };
   }
@@ -131,12 +145,17 @@ export class KmsOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (this.#isDisposed) throw new Error(`${this.name}: present after dispose`);
-    if (this.#buffers.isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
-    this.#buffers.wait(frame.primary.handle, frame.cursor.handle);
+    if (!this.#attachment) throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
+    if (this.#owed) throw new Error(`${this.name}: present while a frame is in flight`);
+    this.#owed = this.#attachment;
+    const isCrtcTaken = this.#takeBackUncommitted();
+    this.#buffers.queue(frame.primary.handle, frame.cursor.handle, true);
     this.#newest.copy(frame);
-    this.#awaited = NO_EVENT;
-    this.#timers.setBusy(false);
+    if (isCrtcTaken) {
+      this.#newest.postpone(frame.damage, frame.acquire);
+      return;
+    }
+    this.#send();
     if (!this.#planes || !this.#isOurs) {
       this.#timers.startTick();
       return;
@@ -144,7 +163,7 @@ export class KmsOutput implements Output {
     const result = this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor);
     this.#isFenced = frame.acquire !== null;
     if (this.#isFenced) this.#timers.startTimeout();
-    if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.finish(frame.acquire, frame.damage);
+    if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.postpone(frame.damage, frame.acquire);
     else this.#follow(result);
     if (!frame.release) return;
     const fence = this.#planes.takeFence();
@@ -152,8 +171,9 @@ export class KmsOutput implements Output {
   }
 
   /**
-   * Shows the newest picture on `connector` as it is plugged in now, in the first mode the driver accepts, in one commit
-   * of everything; on a lit screen too. KmsError `mode-missing`, `modeset-refused`, `no-buffer`: nothing is changed then. Not while paused.
+   * Shows the newest frame on `connector` as it is plugged in now, in the first mode that the driver accepts, in one
+   * commit of everything; on an enabled screen too. Not while paused. KmsError `mode-missing`, `modeset-refused`,
+   * `no-buffer`; nothing is changed then.
    */
   enable(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
     let refused = 0;
@@ -162,6 +182,7 @@ export class KmsOutput implements Output {
       const result = planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);
+        this.#sendNewest();
         this.#follow(result);
         return;
       }
@@ -172,39 +193,40 @@ export class KmsOutput implements Output {
     throw new KmsError('modeset-refused', `${this.name}: the driver refuses ${modes.map(describeMode).join(', ')} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
   }
 
-  /** Turns the CRTC off and gives it back. The newest picture is kept for the next `enable`. */
+  /** Turns the CRTC off and gives it back. The newest frame is kept for the next `enable`. */
   disable(): void {
     if (!this.#planes) return;
     if (this.#isOurs) this.#planes.disable();
     this.#leaveCrtc();
     this.#monitor = null;
-    this.#awaitNothing();
+    this.#awaitTick();
   }
 
-  /** No ioctl that needs mastership from now on. */
+  /** Makes no ioctl that needs mastership from now on. */
   pause(): void {
     this.#isPaused = true;
     this.#planes?.invalidate();
-    this.#awaitNothing();
+    this.#awaitTick();
   }
 
-  /** The card is ours again, in whatever state; `enable` or `disable` follows. */
+  /** The card is this program's again, in an unknown state. The caller calls `enable` or `disable` next. */
   resume(): void {
     this.#isPaused = false;
     this.#isBarred = false;
   }
 
-  /** Tells the listener if the monitor is another since it was told last. */
+  /** Tells the listener if the monitor changed since it was told last. */
   announce(): void {
-    if (this.#monitor === this.#toldMonitor) return;
-    this.#toldMonitor = this.#monitor;
-    this.#listener?.resized(this.#monitor);
+    if (this.#monitor === this.#announcedMonitor) return;
+    this.#announcedMonitor = this.#monitor;
+    this.#attachment?.listener.resized(this.#monitor);
   }
 
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    this.#listener = null;
+    this.#attachment = null;
+    this.#owed = null;
     this.disable();
     this.#newest[Symbol.dispose]();
     this.#timers[Symbol.dispose]();
@@ -215,7 +237,79 @@ export class KmsOutput implements Output {
     return !this.#isPaused && !this.#isBarred;
   }
 
-  /** `planes` is lit, or will be when the card is ours. Consumes it; what was before it goes. */
+  /** A frame that no listener waits for is tried until it succeeds, because a buffer must not be freed while it is on screen. */
+  get #mayRetry(): boolean {
+    return this.#timers.mayRetry || (this.#timers.isBusy && !this.#owed);
+  }
+
+  /** The background follows what is in flight; with `keepLast` the newest frame stays. */
+  #detach(keepLast: boolean): void {
+    this.#attachment = null;
+    this.#owed = null;
+    this.#buffers.disown();
+    if (keepLast) return;
+    const isCrtcTaken = this.#takeBackUncommitted();
+    if (this.#buffers.isBlank) return;
+    this.#newest.settle();
+    this.#buffers.queue(null, null, false);
+    if (!isCrtcTaken) this.#commitNext();
+  }
+
+  /**
+   * Drops the frame in flight if the kernel does not have it: it waits for a fence, for a busy CRTC, or for a tick because
+   * the screen is off. True if the kernel has it, so that nothing can be committed before its event.
+   */
+  #takeBackUncommitted(): boolean {
+    if (!this.#buffers.isInFlight) return false;
+    if (this.#awaited !== NO_EVENT) return true;
+    this.#newest.settle();
+    this.#buffers.drop();
+    return false;
+  }
+
+  /** The frame that waits is in flight now. */
+  #send(): void {
+    this.#buffers.send();
+    this.#awaited = NO_EVENT;
+    this.#timers.setBusy(false);
+  }
+
+  /** The frame that waits, if any, is in flight in place of the one whose event will not come. */
+  #sendNewest(): void {
+    if (!this.#buffers.hasNext) return;
+    this.#buffers.land();
+    this.#send();
+    if (!this.#newest.isUnfinished) return;
+    this.#isFenced = true;
+    this.#timers.startTimeout();
+  }
+
+  /** Sends the frame that waits, once nothing is in flight. */
+  #commitNext(): void {
+    this.#send();
+    if (!this.#planes || !this.#isOurs) {
+      this.#timers.startTick();
+    } else if (this.#newest.isUnfinished) {
+      this.#isFenced = true;
+      this.#timers.startTimeout();
+    } else {
+      this.#commitNewest();
+    }
+  }
+
+  #commitNewest(): void {
+    this.#isFenced = false;
+    const result = this.#planes!.commit(this.#newest, this.#buffers.picture, this.#buffers.cursor);
+    this.#newest.settle();
+    this.#follow(result);
+  }
+
+  /** The fence of the newest frame has signalled. */
+  #onFinished(): void {
+    if (!this.#buffers.hasNext) this.#commitNewest();
+  }
+
+  /** `planes` is enabled, or will be when the card is this program's. Consumes it and disposes the one before. */
   #adopt(connector: Connector, pipe: Pipe, mode: Mode, planes: CrtcPlanes): void {
     this.#leaveCrtc();
     this.#pipe = pipe;
@@ -233,34 +327,22 @@ export class KmsOutput implements Output {
     this.#planes?.[Symbol.dispose]();
     this.#pipe = null;
     this.#planes = null;
-    this.#vblanks.forget();
+    this.#vblanks.reset();
   }
 
-  /** The waiting frame, if any, ends by the beat. */
-  #awaitNothing(): void {
-    this.#newest.giveUp();
+  /** No event will come: the frame in flight, if any, ends with the next tick. */
+  #awaitTick(): void {
+    this.#newest.settle();
     this.#awaited = NO_EVENT;
     this.#timers.startTick();
   }
 
-  #flipped(timeMs: number, sequence: number, serial: number): void {
-    // Else that of a frame given up, or of a mode set without a frame.
-    if (!this.#buffers.isWaiting || serial !== this.#awaited) return;
-    this.#vblanks.seen(sequence);
-    const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
-    this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
-  }
-
-  #deviceLost(reason: string): void {
-    this.#listener?.closed(reason);
-  }
-
-  /** What becomes of a commit: an event, another attempt, or nothing, which is no reason to hold up the guest. */
+  /** What follows a commit: its event, another attempt, or the next tick, because a refused frame is no reason to hold up the guest. */
   #follow(result: number): void {
     if (isForbidden(result)) this.#bar();
     else this.#isBarred = false;
     if (result === 0) {
-      // What a mode was set with meanwhile is not finished either.
+      // A mode was set with the newest frame while its fence had not signalled: that frame is still to come.
       if (this.#newest.isUnfinished) return;
       this.#awaited = this.#planes!.serial;
       this.#timers.startTimeout();
@@ -268,50 +350,73 @@ export class KmsOutput implements Output {
     }
     this.#isLost = isGone(result);
     this.#timers.setBusy(isBusy(result));
-    this.#awaitNothing();
+    this.#awaitTick();
   }
 
-  /** Mastership went without a word from the seat: asked for again once a second, unless the seat says more. */
+  /** Another program became master of the card, and the seat did not say so: tries again once a second, unless the seat says more. */
   #bar(): void {
-    if (!this.#isBarred) this.#log('warn', `${this.name}: somebody else is master of the card; the guest runs on, its picture comes back with the card`);
+    if (!this.#isBarred) this.#log('warn', `${this.name}: another program is master of the card; the guest runs on and is shown again when the card is free`);
     this.#isBarred = true;
     this.#planes!.invalidate();
     this.#timers.startTimeout();
   }
 
+  #flipped(timeMs: number, sequence: number, serial: number): void {
+    // Otherwise it ends a frame that was given up, or a mode that was set without a frame.
+    if (!this.#buffers.isInFlight || serial !== this.#awaited) return;
+    this.#vblanks.counted(sequence);
+    const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
+    this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
+  }
+
+  #deviceLost(reason: string): void {
+    this.#attachment?.listener.closed(reason);
+  }
+
   #onTick(): void {
     if (this.#isLost) this.#deviceLost('the card is gone');
-    else if (!this.#buffers.isWaiting || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
-    else if (this.#planes && this.#isOurs && this.#timers.mayRetry) this.#follow(this.#planes.retry());
-    else this.#hide();
+    else if (!this.#buffers.isInFlight || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
+    else if (this.#planes && this.#isOurs && this.#mayRetry) this.#follow(this.#planes.retry());
+    else this.#completeHidden();
   }
 
   #onTimeout(): void {
-    if (this.#isBarred && this.#planes && !this.#isPaused) this.#follow(this.#planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor));
-    else if (this.#buffers.isWaiting && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) this.#giveUp();
+    if (this.#isBarred && this.#planes && !this.#isPaused) {
+      this.#sendNewest();
+      this.#follow(this.#planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor));
+    } else if (this.#buffers.isInFlight && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) {
+      this.#giveUp();
+    }
   }
 
   #giveUp(): void {
     const complaint = this.#isFenced ? 'the fence of a picture does not signal' : 'the driver did not say that a frame is on screen';
-    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; going on without (see the kernel log)`);
+    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; continuing without it (see the kernel log)`);
     this.#hasGivenUp = true;
     this.#awaited = NO_EVENT;
-    // To set the mode would block until the driver has the fence; flips are refused, and work again after it.
+    // Setting the mode would block until the fence has signalled. Flips are refused until then, and work again afterwards.
     if (!this.#isFenced) this.#planes?.invalidate();
-    this.#hide();
+    this.#completeHidden();
   }
 
-  /** The waiting frame ends unseen. */
-  #hide(): void {
-    this.#vblanks.unseen();
+  /** The frame in flight ends without having been on screen. */
+  #completeHidden(): void {
+    this.#vblanks.uncounted();
     this.#complete(monotonicMs(), PresentedFlags.HIDDEN);
   }
 
   #complete(timeMs: number, flags: number): void {
-    this.#newest.giveUp();
-    // Each listener may dispose us.
-    this.#buffers.turn();
-    this.#listener?.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
+    if (this.#buffers.hasNext) {
+      this.#buffers.land();
+      this.#commitNext();
+      return;
+    }
+    const owed = this.#owed;
+    this.#owed = null;
+    this.#newest.settle();
+    // Each call of a listener may detach it, or dispose this output.
+    this.#buffers.land();
+    if (owed && owed === this.#attachment) owed.listener.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
   }
 }
 

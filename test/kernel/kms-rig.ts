@@ -237,6 +237,7 @@ export class TestScreen implements Disposable, ScreenListener {
   #writeback: Writeback | null = null;
   #released: Handle[] = [];
   #onShown: ((shown: Shown) => void) | null = null;
+  #attachment: Disposable | null = null;
 
   /** At 640x480 unless told otherwise; `change` takes from the hardware what a test does without. */
   constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe, background = 0 }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe; background?: number } = {}) {
@@ -247,7 +248,6 @@ export class TestScreen implements Disposable, ScreenListener {
     this.shadows = new ShadowMemory(this.device);
     this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, shadows: this.shadows, background, log: (_level, message) => void this.log.push(message) });
     this.output.enable(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
-    this.output.attach(this);
     this.monitor = this.output.monitor!;
   }
 
@@ -273,8 +273,9 @@ export class TestScreen implements Disposable, ScreenListener {
     this.frame.cursor = { handle, src: { x: 0, y: 0, width, height }, dst: { x, y, width, height } };
   }
 
-  /** Presents the frame; resolves when it is on screen. */
+  /** Presents the frame; resolves when it is on screen. From the first call on, the output is this screen's. */
   show(): Promise<Shown> {
+    this.#attachment ??= this.output.attach(this);
     return new Promise((resolve) => {
       this.#released = [];
       this.#onShown = resolve;

@@ -29,14 +29,15 @@ export class HeardScreen implements ScreenListener {
   readonly frame = newFrame();
   #onPresented: (flags: number) => void = () => undefined;
   #onResized: (monitor: Monitor | null) => void = () => undefined;
+  #attachment: Disposable | null = null;
 
   constructor(output: KmsOutput) {
     this.output = output;
-    output.attach(this);
   }
 
   /** Presents the frame; resolves with the flags of `presented`. */
   show(): Promise<number> {
+    this.#attachment ??= this.output.attach(this);
     return new Promise((resolve) => {
       this.#onPresented = resolve;
       this.output.present(this.frame);
@@ -45,7 +46,14 @@ export class HeardScreen implements ScreenListener {
 
   /** The monitor told of next. */
   resize(): Promise<Monitor | null> {
+    this.#attachment ??= this.output.attach(this);
     return new Promise((resolve) => (this.#onResized = resolve));
+  }
+
+  /** Leaves the output to another listener. */
+  detach(): void {
+    this.#attachment?.[Symbol.dispose]();
+    this.#attachment = null;
   }
 
   presented(_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void {

@@ -5,13 +5,13 @@ describe('vertical blanks', () => {
   test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
     const vblanks = new VblankCount();
     const counts = [
-      () => vblanks.seen(0xffff_fffe),
-      () => vblanks.seen(1),
-      () => vblanks.unseen(),
-      () => vblanks.seen(2),
-      () => vblanks.forget(),
-      () => vblanks.seen(0),
-      () => vblanks.seen(5),
+      () => vblanks.counted(0xffff_fffe),
+      () => vblanks.counted(1),
+      () => vblanks.uncounted(),
+      () => vblanks.counted(2),
+      () => vblanks.reset(),
+      () => vblanks.counted(0),
+      () => vblanks.counted(5),
     ].map((step) => {
       step();
       return vblanks.count;
