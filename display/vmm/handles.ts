@@ -15,9 +15,33 @@ const MAX_SIDE = 32767;
 /** What may wait for a VMM that does not read, per scanout: an 8K picture. */
 const MAX_PICTURE_BYTES = 128 * 2 ** 20;
 
+/** A buffer of this output. */
+abstract class VmmHandle implements Handle {
+  /** The attachment that presented it, while it is held. */
+  holder: object | null = null;
+  #isDisposed = false;
+
+  get isHeld(): boolean {
+    return this.holder !== null;
+  }
+
+  /** It cannot be presented any more. */
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.free();
+  }
+
+  /** Called once. The VMM has copies of the pixels, or a descriptor of its own, so this does not wait until it is not held. */
+  protected abstract free(): void;
+}
+
 /** A buffer whose pixels `present` reads. */
-export interface Readable extends Handle {
-  isHeld: boolean;
+export interface Readable extends VmmHandle {
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
@@ -26,17 +50,17 @@ export interface Readable extends Handle {
   readonly pixels: Mapping;
 }
 
-export class VmmShadow implements Shadow, Readable {
+export class VmmShadow extends VmmHandle implements Shadow, Readable {
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
   readonly offset = 0;
   readonly stride: number;
   readonly pixels: Mapping;
-  isHeld = false;
 
   /** SysError ENOMEM; VmmDisplayError `size`. */
   constructor(width: number, height: number, format: Fourcc) {
+    super();
     if (!FORMATS.includes(format)) throw new TypeError(`vmm: shadows are XRGB8888 or ARGB8888, not ${formatName(format)}`);
     if (isTooLarge(width, height)) throw new VmmDisplayError('size', `vmm: a picture of ${width}x${height} is too large`);
     this.format = format;
@@ -54,22 +78,22 @@ export class VmmShadow implements Shadow, Readable {
     // Ordinary memory, read by this process.
   }
 
-  [Symbol.dispose](): void {
+  protected free(): void {
     this.pixels[Symbol.dispose]();
   }
 }
 
 /** Guest pages, read while `present` runs. Owns nothing. */
-export class PagesHandle implements Readable {
+export class PagesHandle extends VmmHandle implements Readable {
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
   readonly offset: number;
   readonly stride: number;
   readonly #backing: PagesBacking;
-  isHeld = false;
 
   private constructor(framebuffer: Framebuffer, backing: PagesBacking) {
+    super();
     const { offset, stride } = framebuffer.planes[0]!;
     this.format = framebuffer.format;
     this.width = framebuffer.width;
@@ -97,19 +121,18 @@ export class PagesHandle implements Readable {
     return this.#backing.pixels();
   }
 
-  [Symbol.dispose](): void {
+  protected free(): void {
     // The pages and their mapping are the source's.
   }
 }
 
 /** A dma-buf the VMM reads itself; owns a descriptor of it. */
-export class DmabufHandle implements Handle {
+export class DmabufHandle extends VmmHandle {
   readonly framebuffer: Framebuffer;
   readonly fd: OwnedFd;
-  /** From the frame that names it until another has replaced it. */
-  isHeld = false;
 
   private constructor(framebuffer: Framebuffer, fd: OwnedFd) {
+    super();
     this.framebuffer = framebuffer;
     this.fd = fd;
   }
@@ -128,14 +151,14 @@ export class DmabufHandle implements Handle {
     }
   }
 
-  [Symbol.dispose](): void {
+  protected free(): void {
     this.fd[Symbol.dispose]();
   }
 }
 
-/** Null for a dma-buf, and for nothing. */
+/** Null for a dma-buf, for a handle that was disposed, and for none. */
 export function readable(handle: Handle | null): Readable | null {
-  return handle instanceof PagesHandle || handle instanceof VmmShadow ? handle : null;
+  return (handle instanceof PagesHandle || handle instanceof VmmShadow) && !handle.isDisposed ? handle : null;
 }
 
 function refusalOf({ format, modifier, width, height }: Framebuffer): DmabufImportRefused | null {

@@ -5,12 +5,13 @@ import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import {
+  type AttachOptions,
   type DmabufImportRefused,
   type Frame,
   type Handle,
   type Output,
-  type OutputListener,
   PresentedFlags,
+  type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
@@ -36,11 +37,11 @@ const LINEAR = new FormatSet(FORMATS.map((format) => [format, DRM_FORMAT_MOD_LIN
 const NONE = new FormatSet();
 
 /**
- * One console of the VMM. A frame is shown when the kernel has taken all its bytes (a dma-buf: when
- * the VMM has answered), at the next beat of the monitor's refresh: the VMM tells of no vertical
- * blank. A VMM that stops reading is waited for, with one frame at most in memory.
+ * One console of the VMM. A frame is shown when the kernel has taken all its bytes (a dma-buf: when the VMM has
+ * answered), at the next vertical blank of a clock with the monitor's refresh, because the VMM reports none. An output
+ * waits for a VMM that stops reading, with at most one frame of each attachment in memory.
  *
- * Made and told of the socket's events by VmmDisplay.
+ * VmmDisplay makes it and forwards the socket's events to it.
  */
 export class VmmOutput implements Output {
   readonly name: string;
@@ -52,25 +53,29 @@ export class VmmOutput implements Output {
   readonly #socket: VmmSocket;
   readonly #picture: VmmPicture;
   readonly #cursor: VmmCursor;
-  readonly #timer = new VblankTimer(() => this.#beat());
-  #listener: OutputListener | null = null;
+  readonly #timer = new VblankTimer(() => this.#onBlank());
+  #attachment: Attachment | null = null;
+  /** Whose `presented` is due. */
+  #owed: Attachment | null = null;
   #monitor: Monitor;
   #isPlugged: boolean;
   #clock: VblankClock;
+  /** Something was sent that the VMM has not shown yet. */
   #isInFlight = false;
+  /** The vertical blank after it has passed. */
   #isDue = false;
-  /** `sentBytes` at which the frame in flight is out. */
+  /** `sentBytes` at which all of it is out. */
   #endOfFrame = 0;
-  /** Copied out of by the frame in flight, `released` when it is shown. */
+  /** What the frame in flight was copied from; released when it is shown. */
   #readPrimary: Readable | null = null;
   #readCursor: Readable | null = null;
   #closedReason: string | null = null;
-  #disposed = false;
+  #isDisposed = false;
 
   constructor(socket: VmmSocket, id: number, monitor: Monitor | null, dmabufMode: DmabufMode) {
     this.name = `vmm:${id}`;
     this.imports = dmabufMode === 'off' ? NONE : LINEAR;
-    // Pages read here would keep the bridge from making dma-bufs of them.
+    // An output that reads pages gets no dma-bufs from the bridge.
     this.readsPages = dmabufMode === 'off';
     this.#socket = socket;
     this.#picture = new VmmPicture(socket, id, dmabufMode, () => this.#finish());
@@ -84,17 +89,20 @@ export class VmmOutput implements Output {
     return this.#isPlugged ? this.#monitor : null;
   }
 
-  /** A console that is unplugged or gone already is reported right after this call. */
-  attach(listener: OutputListener): Disposable {
-    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
-    this.#listener = listener;
+  /** If the console is unplugged or closed already, the listener is told right after this call. */
+  attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
+    if (this.#isDisposed) throw new Error(`${this.name}: attach after dispose`);
+    if (this.#attachment) throw new Error(`${this.name} is taken: detach its listener first`);
+    const attachment = { listener };
+    this.#attachment = attachment;
     queueMicrotask(() => {
-      if (this.#closedReason !== null) this.#listener?.closed(this.#closedReason);
-      else if (!this.#isPlugged) this.#listener?.resized(null);
+      if (this.#attachment !== attachment) return;
+      if (this.#closedReason !== null) listener.closed(this.#closedReason);
+      else if (!this.#isPlugged) listener.resized(null);
     });
     return {
       [Symbol.dispose]: () => {
-        if (this.#listener === listener) this.#listener = null;
+        if (this.#attachment === attachment) this.#detach(keepLast);
       },
     };
   }
@@ -110,22 +118,23 @@ export class VmmOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (this.#disposed) throw new Error(`${this.name}: present after dispose`);
-    if (this.#isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
-    // Whoever has not heard of it yet hears `closed` next.
+    const attachment = this.#attachment;
+    if (!attachment) throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
+    if (this.#owed) throw new Error(`${this.name}: present while a frame is in flight`);
+    // The listener is about to be told `closed`.
     if (this.#socket.error) return;
-    this.#isInFlight = true;
-    this.#isDue = false;
-    this.#picture.show(frame);
-    this.#readPrimary = hold(readable(frame.primary.handle));
-    this.#presentCursor(frame);
-    this.#endOfFrame = this.#socket.acceptedBytes;
-    this.#timer.set(this.#clock);
+    this.#owed = attachment;
+    this.#picture.show(frame, attachment);
+    this.#readPrimary = hold(readable(frame.primary.handle), attachment);
+    this.#presentCursor(frame, attachment);
+    this.#settle();
   }
 
   /** Turns the console off. */
   [Symbol.dispose](): void {
-    if (this.#disposed) return;
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#attachment = null;
     this.#cursor.hide();
     this.#picture.hide();
     this.#end();
@@ -136,42 +145,63 @@ export class VmmOutput implements Output {
     this.#finish();
   }
 
-  /** The VMM's wishes, asked again. */
+  /** The VMM's monitor, asked for again. */
   setMonitor(monitor: Monitor | null): void {
     const isSame = monitor ? this.#isPlugged && sameMonitor(monitor, this.#monitor) : !this.#isPlugged;
-    if (isSame || this.#disposed) return;
+    if (isSame || this.#isDisposed) return;
     this.#isPlugged = monitor !== null;
     if (monitor) {
       this.#monitor = monitor;
       this.#clock = new VblankClock(monitor.refreshMhz);
     }
-    this.#listener?.resized(monitor);
+    this.#attachment?.listener.resized(monitor);
   }
 
   /** The socket is gone. */
   close(reason: string): void {
-    if (this.#disposed) return;
-    const listener = this.#listener;
+    if (this.#isDisposed) return;
     this.#closedReason = reason;
     this.#end();
-    listener?.closed(reason);
+    this.#attachment?.listener.closed(reason);
   }
 
   #end(): void {
-    this.#disposed = this.#closedReason === null;
     this.#timer[Symbol.dispose]();
     this.#isInFlight = false;
+    this.#owed = null;
+    this.#releaseRead();
+    this.#picture.releaseAll();
     this.#cursor[Symbol.dispose]();
   }
 
-  #presentCursor(frame: Frame): void {
-    const { handle, src, dst } = frame.cursor;
-    this.#readCursor = hold(readable(handle));
-    if (this.#readCursor) this.#cursor.show(this.#readCursor, src, dst.x, dst.y, frame.hotspotX, frame.hotspotY);
+  /** Turns the console off and hides its cursor behind what was sent before, or with `keepLast` leaves it as it is. */
+  #detach(keepLast: boolean): void {
+    this.#attachment = null;
+    this.#owed = null;
+    // The pixels were copied in `present`.
+    this.#releaseRead();
+    if (keepLast || this.#isDisposed || this.#socket.error) return;
+    this.#cursor.hide();
+    this.#picture.hide();
+    this.#settle();
+  }
+
+  /** Waits until what was sent is shown; `#finish` follows. */
+  #settle(): void {
+    const isTimerSet = this.#isInFlight && !this.#isDue;
+    this.#isInFlight = true;
+    this.#isDue = false;
+    this.#endOfFrame = this.#socket.acceptedBytes;
+    if (!isTimerSet) this.#timer.set(this.#clock);
+  }
+
+  #presentCursor({ cursor: { handle, src, dst }, hotspotX, hotspotY }: Frame, attachment: Attachment): void {
+    this.#readCursor = hold(readable(handle), attachment);
+    if (this.#readCursor) this.#cursor.show(this.#readCursor, src, dst.x, dst.y, hotspotX, hotspotY);
     else this.#cursor.hide();
   }
 
-  #beat(): void {
+  #onBlank(): void {
     this.#isDue = true;
     this.#finish();
   }
@@ -180,24 +210,36 @@ export class VmmOutput implements Output {
     if (!this.#isInFlight || !this.#isDue || this.#picture.awaitsReply || this.#socket.sentBytes < this.#endOfFrame) return;
     this.#isInFlight = false;
     const now = monotonicMs();
+    const owed = this.#owed;
     const primary = this.#readPrimary;
     const cursor = this.#readCursor;
-    const replaced = this.#picture.takeReplaced();
+    this.#owed = null;
+    this.#releaseRead();
+    const replaced = this.#picture.releaseReplaced(this.#attachment);
+    // Each call may detach the listener, or dispose this output.
+    if (primary && owed && owed === this.#attachment) owed.listener.released(primary);
+    if (cursor && cursor !== primary && owed && owed === this.#attachment) owed.listener.released(cursor);
+    if (replaced && owed && owed === this.#attachment) owed.listener.released(replaced);
+    if (owed && owed === this.#attachment) {
+      owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0);
+    }
+  }
+
+  #releaseRead(): void {
+    if (this.#readPrimary) this.#readPrimary.holder = null;
+    if (this.#readCursor) this.#readCursor.holder = null;
     this.#readPrimary = null;
     this.#readCursor = null;
-    if (primary) primary.isHeld = false;
-    if (cursor) cursor.isHeld = false;
-    if (replaced) replaced.isHeld = false;
-    // Each call may dispose us.
-    if (primary) this.#listener?.released(primary);
-    if (cursor) this.#listener?.released(cursor);
-    if (replaced) this.#listener?.released(replaced);
-    this.#listener?.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0);
   }
 }
 
-function hold(buffer: Readable | null): Readable | null {
-  if (buffer) buffer.isHeld = true;
+/** One attachment of a listener; a new object each time, so that an old one is recognized. */
+interface Attachment {
+  readonly listener: ScreenListener;
+}
+
+function hold(buffer: Readable | null, holder: Attachment): Readable | null {
+  if (buffer) buffer.holder = holder;
   return buffer;
 }
 
@@ -218,8 +260,10 @@ export class VmmPicture {
   #height = 0;
   /** Null while pixels are shown. */
   #dmabuf: DmabufHandle | null = null;
-  #replaced: DmabufHandle | null = null;
-  #awaitsReply = false;
+  /** Replaced by what was sent since the last `releaseReplaced`. */
+  readonly #replaced: DmabufHandle[] = [];
+  /** Updates that the VMM has not answered. */
+  #unanswered = 0;
 
   constructor(socket: VmmSocket, id: number, dmabufMode: DmabufMode, onReply: () => void) {
     this.#socket = socket;
@@ -228,25 +272,40 @@ export class VmmPicture {
     this.#onReply = onReply;
   }
 
-  /** The VMM has yet to say that it showed the dma-buf; `onReply` is called when it does. */
+  /** The VMM has not said yet that it showed the dma-buf; `onReply` is called when it does. */
   get awaitsReply(): boolean {
-    return this.#awaitsReply;
+    return this.#unanswered > 0;
   }
 
   get isZeroCopy(): boolean {
     return this.#dmabuf !== null;
   }
 
-  /** The dma-buf that the frame shown last took the place of, once. */
-  takeReplaced(): DmabufHandle | null {
-    const replaced = this.#replaced;
-    this.#replaced = null;
-    return replaced;
+  /** The dma-bufs that were replaced are no longer held. Returns the one that `holder` presented, if any: its frames are shown one by one. */
+  releaseReplaced(holder: object | null): DmabufHandle | null {
+    let own: DmabufHandle | null = null;
+    for (let handle = this.#replaced.pop(); handle; handle = this.#replaced.pop()) {
+      // Shown again meanwhile.
+      if (handle === this.#dmabuf) continue;
+      if (handle.holder === holder) own = handle;
+      handle.holder = null;
+    }
+    return own;
   }
 
-  show(frame: Frame): void {
+  /** Nothing is held any more, because nothing is shown. */
+  releaseAll(): void {
+    if (this.#dmabuf) this.#replaced.push(this.#dmabuf);
+    this.#dmabuf = null;
+    this.releaseReplaced(null);
+  }
+
+  /** A handle that was disposed counts as none. */
+  show(frame: Frame, holder: object): void {
     const { handle, src } = frame.primary;
-    const picture = handle instanceof DmabufHandle ? handle.framebuffer : readable(handle);
+    const dmabuf = handle instanceof DmabufHandle && !handle.isDisposed ? handle : null;
+    const pixels = readable(handle);
+    const picture = dmabuf?.framebuffer ?? pixels;
     const width = picture ? Math.min(frame.canvas.width, src.width, picture.width - src.x) : 0;
     const height = picture ? Math.min(frame.canvas.height, src.height, picture.height - src.y) : 0;
     if (!picture || width <= 0 || height <= 0) {
@@ -254,10 +313,11 @@ export class VmmPicture {
       return;
     }
     const isNew = width !== this.#width || height !== this.#height;
-    if (handle instanceof DmabufHandle) {
-      this.#showDmabuf(handle, isNew, src, width, height, frame.damage);
-    } else {
-      this.#showPixels(readable(handle)!, isNew, src, width, height, frame.damage);
+    if (pixels) {
+      this.#showPixels(pixels, isNew, src, width, height, frame.damage);
+    } else if (dmabuf) {
+      dmabuf.holder = holder;
+      this.#showDmabuf(dmabuf, isNew, src, width, height, frame.damage);
     }
   }
 
@@ -308,9 +368,8 @@ export class VmmPicture {
       );
       this.#socket.send(message, handle.fd);
     }
-    if (this.#dmabuf !== handle) this.#replaced = this.#dmabuf;
+    if (this.#dmabuf && this.#dmabuf !== handle) this.#replaced.push(this.#dmabuf);
     this.#dmabuf = handle;
-    handle.isHeld = true;
     this.#width = width;
     this.#height = height;
     const area = this.#clip(damage, isNew, src, width, height);
@@ -322,9 +381,9 @@ export class VmmPicture {
       right = Math.max(right, area.x(i) + area.width(i));
       bottom = Math.max(bottom, area.y(i) + area.height(i));
     }
-    this.#awaitsReply = true;
+    this.#unanswered++;
     this.#socket.request(dmabufUpdate(this.#id, left - src.x, top - src.y, right - left, bottom - top), () => {
-      this.#awaitsReply = false;
+      this.#unanswered--;
       this.#onReply();
     });
   }
@@ -347,7 +406,7 @@ export class VmmPicture {
 
   #withdrawDmabuf(handle: DmabufHandle): void {
     this.#socket.send(dmabufScanoutOff(this.#id));
-    this.#replaced = handle;
+    this.#replaced.push(handle);
     this.#dmabuf = null;
   }
 }

@@ -1,3 +1,4 @@
+import assert from 'node:assert';
 import { writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { KmsBuffer, ShadowMemory } from '../../../../display/kms/buffer.ts';
@@ -54,8 +55,8 @@ function importPicture(): Handle {
 
 /** The framebuffer of a handle; 0 once it is freed. */
 function fbOf(handle: Handle): number {
-  const { opaqueFb } = KmsBuffer.prototype;
-  return opaqueFb.call(handle as KmsBuffer, card.pipe.primary.formats);
+  assert(handle instanceof KmsBuffer);
+  return handle.opaqueFb(card.pipe.primary.formats);
 }
 
 function frame(handle: Handle | null, changes: Partial<Frame> = {}): Frame {
@@ -294,8 +295,8 @@ describe('KmsOutput: attaching the next listener', () => {
   });
 
   test.each([
-    ['signals before the old frame has landed', async (fence: TestFence) => fence.signal(), async () => undefined],
-    ['signals after the old frame has landed', async () => undefined, async (fence: TestFence) => fence.signal()],
+    ['signals before the old frame has landed', (fence: TestFence) => fence.signal(), () => undefined],
+    ['signals after the old frame has landed', () => undefined, (fence: TestFence) => fence.signal()],
   ])('waits for the fence of its first frame, which %s', async (_, before, after) => {
     const [old, next] = [importPicture(), importPicture()];
     const attachment = output.attach(new Listener());

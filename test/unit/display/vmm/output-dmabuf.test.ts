@@ -70,6 +70,7 @@ test('from a dma-buf to pixels the dma-buf is taken away first', async () => {
 test('a dma-buf behind a waiting frame arrives with its own message', async () => {
   const { outputs } = await open({ dmabuf: true, scanouts: 2 }, DMABUF2, [MODE, MODE]);
   const [large, small] = [guest(1280, 800), guest(100, 80)];
+  outputs.forEach((output) => new Listener(output));
   outputs[0]!.present(frame(importOf(outputs[0]!, large.framebuffer), [0, 0, 1280, 800]));
   outputs[1]!.present(frame(importOf(outputs[1]!, small.asDmabuf), [0, 0, 100, 80]));
   await vmm.take(24 + 32 + 1280 * 800 * 4);

@@ -183,13 +183,14 @@ test('the cursor image goes out when its pixels or hotspot change, its place whe
 
 test('a cursor without alpha is opaque, a shadow works as well, a large one is cut and leaves nothing behind', async () => {
   const output = (await open()).outputs[0]!;
+  const listener = new Listener(output);
   const picture = guest(16, 16, DRM_FORMAT.XRGB8888);
   const opaque: Cursor = { handle: importOf(output, picture.framebuffer), at: [0, 0, 16, 16] };
   expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
   const shadow: Shadow = output.createShadow(80, 80, DRM_FORMAT.ARGB8888);
   handles.push(shadow);
   shadow.pixels.bytes.fill(0x11);
-  const listener = new Listener(output);
+  listener.events.length = 0;
   const large: Cursor = { handle: shadow, at: [1, 1, 80, 80] };
   expect(show(output, frame(null, [0, 0, 0, 0], [], large))).toEqual(cursorUpdate(1, 1, 0, 0, Buffer.alloc(64 * 64 * 4, 0x11)));
   expect(listener.events).toEqual(['released 1', 'presented']);

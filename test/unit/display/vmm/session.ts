@@ -4,7 +4,7 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type ScreenListener } from '../../../../src/core/output.ts';
+import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type ScreenListener } from '../../../../src/core/output.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
@@ -61,6 +61,9 @@ export async function open(options: Partial<VmmDisplayOptions> = {}, features = 
   return opening;
 }
 
+/** Outputs that had a listener. */
+const attached = new WeakSet<Output>();
+
 export class Listener implements ScreenListener {
   readonly scanout = scanoutId(0);
   readonly input = null;
@@ -70,8 +73,11 @@ export class Listener implements ScreenListener {
   flags = 0;
   #wake: (() => void) | null = null;
 
-  constructor(output: Output) {
-    output.attach(this);
+  readonly attachment: Disposable;
+
+  constructor(output: Output, options?: AttachOptions) {
+    this.attachment = output.attach(this, options);
+    attached.add(output);
   }
 
   presented(_time: number, _refresh: number, _sequence: number, flags: number): void {
@@ -142,8 +148,9 @@ export const scanout = (id: number, width: number, height: number): Buffer => wo
 export const update = (id: number, [x, y, width, height]: Box, pixels: Uint8Array): Buffer =>
   Buffer.concat([words(8, 0, 20 + width * height * 4, id, x, y, width, height), pixels]);
 
-/** Presents, lets the monitor's beat pass, and gives what the VMM got. */
+/** Presents, waits for the next vertical blank, and returns what the VMM got. Attaches a listener if there was none. */
 export function show(output: Output, shown: Frame): Buffer {
+  if (!attached.has(output)) new Listener(output);
   output.present(shown);
   vi.advanceTimersByTime(ONE_SECOND);
   return vmm.takeNow();
