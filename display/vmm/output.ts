@@ -221,7 +221,8 @@ export class VmmOutput implements Output {
     if (cursor && cursor !== primary && owed && owed === this.#attachment) owed.listener.released(cursor);
     if (replaced && owed && owed === this.#attachment) owed.listener.released(replaced);
     if (owed && owed === this.#attachment) {
-      owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0);
+      const flags = (this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0) | (this.#isPlugged ? 0 : PresentedFlags.HIDDEN);
+      owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), flags);
     }
   }
 

@@ -268,7 +268,7 @@ function leaving(run: Run): void {
     await stage.until(() => !old.isHeld);
     await stage.rest();
     assert.deepEqual([first.presentedCount, second.presentedCount], [0, 1]);
-    // An output that has copied the pixels releases the frame on screen too.
+    // An output that has copied the pixels releases `next` as soon as it is shown.
     assert.deepEqual(second.releases.filter((handle) => handle !== old && handle.isHeld), []);
     if (stage.rig.isDark) assert.equal(await stage.rig.isDark(), false);
   });

@@ -23,7 +23,8 @@ const EBUSY = 16;
 
 /** Property names by id. */
 const NAMES = [
-  'none', 'FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H', 'MODE_ID', 'ACTIVE',
+  'none', 'FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H', 'IN_FENCE_FD',
+  'MODE_ID', 'ACTIVE',
 ];
 
 const cards = new Map<number, FakeCard>();
@@ -117,7 +118,7 @@ export class FakeCard implements Disposable {
     const crtc = { id: CRTC, mask: 1, properties: properties(['MODE_ID', 'ACTIVE']) } as unknown as Crtc;
     const connector = { id: CONNECTOR, name: 'FAKE-1', isConnected: true, modes: [this.mode], possibleCrtcs: 1, widthMm: 0, heightMm: 0, edid: null, properties: properties(['CRTC_ID']) } as unknown as Connector;
     const formats = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR], [DRM_FORMAT.ARGB8888, DRM_FORMAT_MOD_LINEAR]]);
-    const plane = (id: number, type: number): Plane => ({ id, type, possibleCrtcs: 1, formats, properties: properties(NAMES.slice(1, 11)) }) as unknown as Plane;
+    const plane = (id: number, type: number): Plane => ({ id, type, possibleCrtcs: 1, formats, properties: properties(NAMES.slice(1, 12)) }) as unknown as Plane;
     this.pipe = {
       connector,
       crtc,
@@ -135,6 +136,11 @@ export class FakeCard implements Disposable {
   /** The framebuffers on screen: primary, cursor, overlay; 0 where there is none. */
   get planes(): number[] {
     return [PRIMARY, CURSOR, OVERLAY].map((id) => this.shown.get(id)?.['FB_ID'] ?? 0);
+  }
+
+  /** The driver is gone: every reader of its events is told. */
+  lose(): void {
+    for (const listener of [...this.#listeners.values()]) listener.deviceLost('unplugged');
   }
 
   /** The vertical blank: what was committed is on screen, and its event is read. */
