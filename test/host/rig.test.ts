@@ -55,7 +55,7 @@ describe.skipIf(skipWithoutGuest())('the rig', () => {
   });
 
   test('says what a failing command printed', async () => {
-    await expect(guest.run('echo why; false')).rejects.toThrow(/says 1.*\nwhy/);
+    await expect(guest.run('echo why; false')).rejects.toThrow(/exited with status 1:.*\nwhy/);
   });
 
   test('shows the same after a reboot', async () => {

@@ -1,6 +1,6 @@
 /**
- * `npm test`: the tests that run anywhere, those with real guests, those on a real kernel in a VM, then the first kind
- * and one guest again on every other supported line of Node, and one last line that counts them all.
+ * `npm test`: runs the unit tests, the host tests with real guests and the kernel tests in a VM; then the unit tests
+ * and one host test on every other supported release line of Node. The last line of output counts all results.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ const root = join(import.meta.dirname, '../..');
 const VITEST = 'node_modules/vitest/vitest.mjs';
 const TSX = 'node_modules/tsx/dist/cli.mjs';
 
-/** Launches a guest, looks at it and types into it by the public API: poll callbacks, timers, child processes and sockets. */
+/** It drives a guest through the public API, and so covers poll callbacks, timers, child processes and sockets. */
 const ONE_GUEST = 'test/host/launch-guest.test.ts';
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
@@ -23,7 +23,7 @@ for (const line of otherNodeLines()) runOnLine(line);
 console.log(countsLine(total));
 process.exitCode = total.failed > 0 ? 1 : 0;
 
-/** Without that Node, which takes a network once, a developer's machine skips it; CI fails. */
+/** Without that Node, whose first installation needs a network, this counts as skipped; under CI=true as failed. */
 function runOnLine(line: string): void {
   let node: string;
   try {
@@ -39,11 +39,11 @@ function runOnLine(line: string): void {
 }
 
 /**
- * Runs a script on that Node; what it starts as `node` runs on it too. A run that fails without a failed test (it could
- * not start, its VM died) counts as one.
+ * Runs a script with the Node at path `node`, which its children find as `node` too, and adds its counts to the total.
+ * A run that fails without a failed test (it did not start, or its VM died) counts as one failure.
  */
 function run(name: string, node: string, script: string, ...args: string[]): void {
-  // The VM can write to this folder of ours only.
+  // The only folder of the project that the kernel VM can write to.
   const file = join(root, `test/output/${name}-counts.json`);
   mkdirSync(join(root, 'test/output'), { recursive: true });
   rmSync(file, { force: true });

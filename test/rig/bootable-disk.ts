@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { guestKernel, initramfs } from './guest-image.ts';
 
-/** What making a disk needs beyond a guest's kernel, for `skipWithoutGuest`. */
+/** Programs that `makeBootableDisk` needs in addition to a guest's kernel; for `skipWithoutGuest`. */
 export const DISK_TOOLS = ['/usr/bin/syslinux', '/usr/bin/mcopy', '/usr/bin/qemu-img'];
 
-/** Room for a kernel and an initramfs. */
+/** Large enough for a kernel and an initramfs. */
 const DISK_BYTES = 32 * 2 ** 20;
 
-/** Asks for a name on the console and starts a shell, whatever it is. Modules that change the screen come last. */
+/** Shows a login prompt on the console and starts a shell for any name. Modules that change the screen are loaded last. */
 const init = `#!/bin/busybox sh
 /bin/busybox mkdir -p /dev /etc
 /bin/busybox --install -s /bin
@@ -29,7 +29,7 @@ initrd initrd
 append quiet vt.global_cursor_default=0
 `;
 
-/** Makes a disk image (qcow2) that boots by itself to a login prompt, as an installed system would: firmware, boot loader, kernel. */
+/** Makes a qcow2 disk image that boots to a login prompt like an installed system: firmware, boot loader, kernel. */
 export function makeBootableDisk(path: string): void {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-disk-'));
   try {

@@ -1,6 +1,6 @@
 /**
- * Asks the C compiler what installed headers say, so that our definitions can be compared with
- * the real thing: sizes, offsets and numbers.
+ * Asks the C compiler for sizes, offsets and constants of the installed headers, so that tests can
+ * compare our definitions with them.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,23 +9,23 @@ import { join } from 'node:path';
 import type { Struct } from '../../protocols/layout.ts';
 
 export interface HeaderRow {
-  /** As in `#include <…>`, in order. */
+  /** Header names as in `#include <…>`, included in this order. */
   readonly headers: readonly string[];
-  /** Names and fields are C's. */
+  /** Structs to compare. Their names and field names are those of the C definition. */
   readonly structs?: readonly Struct<any>[]; // eslint-disable-line @typescript-eslint/no-explicit-any
   /** C name -> our value. */
   readonly constants?: Readonly<Record<string, number | bigint>>;
-  /** C names newer than some supported header: their absence is no failure. */
+  /** C names that some supported header versions lack: their absence is not a failure. */
   readonly newer?: readonly string[];
   readonly cflags?: readonly string[];
 }
 
 export interface HeaderComparison {
-  /** `what: ours …, header …` */
+  /** One line per difference: `EXPRESSION: ours N, header N`. */
   readonly differences: string[];
-  /** Names this machine's headers do not know. */
+  /** Names that this machine's headers do not define. */
   readonly absent: string[];
-  /** Sizes, offsets and numbers that were compared. */
+  /** Number of sizes, offsets and constants that were compared. */
   readonly compared: number;
 }
 
@@ -38,7 +38,7 @@ function inFreshDirectory<T>(use: (directory: string) => T): T {
   }
 }
 
-/** Compiles and runs a C program; its standard output. `link` comes after the source, as linkers want it. */
+/** Compiles and runs a C program; returns its standard output. `link` has linker options, placed after the source. */
 export function runC(source: string, cflags: readonly string[] = [], link: readonly string[] = []): string {
   return inFreshDirectory((directory) => {
     const file = join(directory, 'program.c');
@@ -53,7 +53,7 @@ function includes(headers: readonly string[]): string {
   return headers.map((header) => `#include <${header}>\n`).join('');
 }
 
-/** What is left of the headers after the preprocessor, macro definitions kept. */
+/** Returns the preprocessed headers, with macro definitions kept. */
 export function preprocess(headers: readonly string[], cflags: readonly string[] = []): string {
   return inFreshDirectory((directory) => {
     const file = join(directory, 'headers.c');
@@ -73,8 +73,8 @@ export function hasHeader(header: string, cflags: readonly string[] = []): boole
 }
 
 /**
- * True where a test that needs the C compiler and these headers has to be skipped: a developer's
- * machine without them, which is told what to install. Under CI=true nothing is skipped.
+ * True if tests that need the C compiler and these headers must be skipped because one is missing;
+ * prints what to install. Always false under CI=true, so that such tests fail there.
  */
 export function skipWithoutC(headers: readonly string[] = ['stdio.h'], cflags: readonly string[] = []): boolean {
   if (process.env.CI === 'true' || headers.every((header) => hasHeader(header, cflags))) return false;
@@ -82,13 +82,14 @@ export function skipWithoutC(headers: readonly string[] = ['stdio.h'], cflags: r
   return true;
 }
 
-/** The values of C integer expressions as unsigned 64-bit numbers. */
+/** Evaluates C integer expressions as unsigned 64-bit numbers. */
 export function evaluate(headers: readonly string[], expressions: readonly string[], cflags: readonly string[] = []): bigint[] {
   const prints = expressions.map((expression) => `  printf("%llu\\n", (unsigned long long)(${expression}));\n`).join('');
   const source = `#include <stddef.h>\n#include <stdio.h>\n${includes(headers)}int main(void) {\n${prints}  return 0;\n}\n`;
   return runC(source, cflags).split('\n').slice(0, expressions.length).map(BigInt);
 }
 
+/** Compares the size of each struct, the offset and size of each field, and each constant with the installed headers. */
 export function compareWithHeaders(row: HeaderRow): HeaderComparison {
   const known = new Set(preprocess(row.headers, row.cflags).match(/\w+/g));
   const absent: string[] = [];
@@ -118,7 +119,7 @@ export function compareWithHeaders(row: HeaderRow): HeaderComparison {
   return { differences, absent, compared: checks.length };
 }
 
-/** `{ A: 1 }` with prefix `X_` is `{ X_A: 1 }`: our tables leave out what all names of a table share. */
+/** Restores the C names of a table whose keys leave out their common prefix: `{ A: 1 }` and `X_` give `{ X_A: 1 }`. */
 export function prefixed<V>(prefix: string, table: Readonly<Record<string, V>>): Record<string, V> {
   return Object.fromEntries(Object.entries(table).map(([name, value]) => [prefix + name, value]));
 }

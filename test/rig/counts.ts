@@ -4,7 +4,7 @@ export interface Counts {
   skipped: number;
 }
 
-/** Environment variable: the file a run writes its counts to when it is part of a larger one. */
+/** Name of an environment variable: the file that a run writes its counts to if it is part of a larger one. */
 export const COUNTS_FILE = 'SCANOUT_TEST_COUNTS';
 
 export function countsLine({ passed, failed, skipped }: Counts): string {

@@ -1,26 +1,26 @@
 /*
- * Draws known pictures in a test guest through its DRM driver, told what to do on stdin. Each line
- * is one command, each answered by one line: "ok", "ok VALUE" or "error WHAT: WHY".
+ * Draws known pictures in a test guest through its DRM driver. Reads one command per line from stdin
+ * and answers each with one line: "ok", "ok VALUE" or "error WHAT: WHY".
  *
- *   output N            following commands are about the N-th connector (0 at the start)
+ *   output N            selects the N-th connector for the following commands (0 at the start)
  *   mode W H            sets that mode, listed or not, with three buffers; shows picture 0
- *   pattern SEED        draws a picture into the buffer on screen and tells the driver all is damaged
+ *   pattern SEED        draws a picture into the buffer on screen and marks all of it as damaged
  *   damage SEED X Y W H the same for one rectangle
- *   flip N [plain] [every US]   N page flips, one every US microseconds; answers the microseconds
- *                       until the device is done with all. (The driver's flip events do not wait for
- *                       the device.) Frame f, counted from the mode set, goes to buffer f % 3, which
- *                       started as picture f % 3, and unless plain gets the 64x64 part of picture f
- *                       at (f % 8) * 8, (f % 8) * 8 first
+ *   flip N [plain] [every US]   N page flips, one every US microseconds; answers with the microseconds
+ *                       until the device has handled all of them. (The driver's flip events do not
+ *                       wait for the device.) Frame f, counted from the mode set, shows buffer f % 3,
+ *                       which started as picture f % 3. Unless plain, the 64x64 part of picture f at
+ *                       (f % 8) * 8, (f % 8) * 8 is drawn into it first
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
- *   hide                hides it
+ *   hide                hides the cursor
  *   off                 turns the output off
- *   sync                nothing but what follows every command: see below
+ *   sync                only waits for the device, as every command does in the end: see below
  *   quit
  *
- * Before a command is answered the device has answered everything the guest queued on its control
- * queue: the process creates a small resource with a fence and waits for it. The cursor queue has
- * no such answer.
+ * A command is answered only after the device has answered everything the guest queued on its control
+ * queue: this program creates a small resource with a fence and waits for it. There is no way to wait
+ * for the cursor queue.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -69,7 +69,7 @@ static bool wrong(const char *what)
 	return false;
 }
 
-/* The picture number `seed`: every pixel has another neighbour in every direction. */
+/* Picture number `seed`: every pixel differs from its neighbours in every direction. */
 static uint32_t picture(uint32_t seed, uint32_t x, uint32_t y)
 {
 	uint32_t r = x * 7 + seed * 31, g = y * 5 + seed * 17, b = (x ^ y) + seed * 13;
@@ -114,7 +114,7 @@ static bool create(struct buffer *b, uint32_t width, uint32_t height, uint32_t f
 	return true;
 }
 
-/* The connector's own mode of that size, else one with plain blanking at 60 Hz. */
+/* The connector's own mode of that size; if it has none, one at 60 Hz with plain blanking. */
 static drmModeModeInfo mode_for(uint32_t connector, uint32_t width, uint32_t height)
 {
 	drmModeModeInfo mode = {
@@ -228,7 +228,7 @@ static bool open_card(void)
 	if (card < 0) return failed("open /dev/dri/card0");
 	drmModeRes *resources = drmModeGetResources(card);
 	if (!resources) return failed("get the resources");
-	/* virtio-gpu has one CRTC a connector, in the same order. */
+	/* virtio-gpu has one CRTC per connector, in the same order. */
 	for (int i = 0; i < resources->count_connectors && i < resources->count_crtcs && i < OUTPUTS; i++) {
 		outputs[i].connector = resources->connectors[i];
 		outputs[i].crtc = resources->crtcs[i];

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFile
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 
-/** Where `install.sh` unpacked the kernel and where built things are kept between runs. */
+/** Folder with what `install.sh` unpacked, and with what tests build and keep between runs. */
 export const cacheDir = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'scanout-bridge');
 
 /** The QEMU that has the generic vhost-user front end (>= 11.1); `install.sh` unpacked it. */
@@ -17,13 +17,13 @@ export interface GuestImage {
   readonly release: string;
 }
 
-/** What the guest needs beyond the kernel image; what a kernel has built in is left out. */
+/** Modules the guest needs; those that a kernel has built in are left out. */
 const wantedModules = ['9pnet_virtio', '9p', 'virtio-gpu', 'evdev', 'virtio_input'];
 
 /**
- * The first process of the guest. It mounts this machine's root, read-only, by 9p and goes on in
- * there with `/bin/sh` as the command shell behind the virtio-serial port (see `guest.ts`). The
- * shell reads a pipe, not the port itself: it must not think it is interactive.
+ * The guest's init. It mounts this machine's root read-only by 9p, switches to it and runs `/bin/sh`
+ * as the command shell behind the virtio-serial port (see `guest.ts`). The shell reads a pipe instead
+ * of the port itself, because it must not run in interactive mode.
  */
 const init = `#!/bin/busybox sh
 bb=/bin/busybox
@@ -42,8 +42,8 @@ exec $bb switch_root /new /bin/sh -c '
 `;
 
 /**
- * For `describe.skipIf`: true, with a printed reason, on a developer's machine that cannot boot
- * guests, or lacks what else a test needs; under CI=true it throws instead.
+ * For `describe.skipIf`: true, with a printed reason, on a machine that cannot boot guests or lacks
+ * one of the files `alsoNeeded`. Under CI=true it throws instead.
  */
 export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
   const needed = [...alsoNeeded, join(cacheDir, 'linux/complete'), '/usr/bin/qemu-system-x86_64', '/usr/lib/qemu/vhost-user-gpu', '/bin/busybox', '/usr/bin/modetest', '/usr/include/libdrm/drm.h'];
@@ -55,7 +55,7 @@ export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
   return true;
 }
 
-/** Kernel and initramfs for a test guest; throws with the remedy when `install.sh` has not run. */
+/** Kernel and initramfs for a test guest. Throws, with the remedy, if `install.sh` has not run. */
 export function guestImage(): GuestImage {
   const { kernel, release, modulesDir } = guestKernel();
   const busybox = readFileSync('/bin/busybox');
@@ -71,7 +71,7 @@ export function guestImage(): GuestImage {
   return { kernel, initrd, release };
 }
 
-/** The kernel that `install.sh` unpacked; throws with the remedy when there is none. */
+/** The kernel that `install.sh` unpacked. Throws, with the remedy, if there is none. */
 export function guestKernel(): { kernel: string; release: string; modulesDir: string } {
   const root = join(cacheDir, 'linux');
   if (!existsSync(join(root, 'complete'))) throw new Error(`no guest kernel in ${root}: run sh test/rig/install.sh`);
@@ -79,7 +79,7 @@ export function guestKernel(): { kernel: string; release: string; modulesDir: st
   return { kernel: join(root, 'boot', `vmlinuz-${release}`), release, modulesDir: join(root, 'lib/modules', release) };
 }
 
-/** An archive with `init`, /bin/busybox, and in /lib the modules that the lines of /modules name, in the order to load them. */
+/** Builds an initramfs with `init` and /bin/busybox. /lib has the modules, and /modules their names in loading order. */
 export function initramfs({ modulesDir, modules, init }: { readonly modulesDir: string; readonly modules: readonly string[]; readonly init: string }): Buffer {
   const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), modules);
   const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
@@ -93,7 +93,7 @@ export function initramfs({ modulesDir, modules, init }: { readonly modulesDir: 
   ]);
 }
 
-/** Each wanted module after all it depends on. `modules.dep` lists dependencies nearest first. */
+/** Files of the wanted modules, each after all it depends on. `modules.dep` lists the nearest dependencies first. */
 function modulesInOrder(modulesDep: string, wanted: readonly string[]): string[] {
   const dependencies = new Map<string, string[]>();
   for (const line of modulesDep.split('\n')) {
@@ -115,7 +115,7 @@ interface Entry {
 
 const directory = (path: string): Entry => ({ path, mode: 0o040755, data: Buffer.alloc(0) });
 
-/** The "newc" archive the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst). */
+/** Builds the "newc" archive that the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst). */
 function cpio(entries: readonly Entry[]): Buffer {
   const pad = (length: number) => Buffer.alloc(-length & 3);
   const parts = [...entries, { path: 'TRAILER!!!', mode: 0, data: Buffer.alloc(0) }].flatMap(({ path, mode, data }, i) => {

@@ -7,27 +7,28 @@ import { cacheDir } from './guest-image.ts';
 import type { Guest } from './guest.ts';
 import { pixel } from './picture.ts';
 
-/** Ends the text of `showText` in the bottom right corner: bright magenta, which no other cell has. */
+/** Colour of the bottom right cell, which `showText` draws last: bright magenta, as in no other cell. */
 const TEXT_END = 0xff55ff;
 
 /**
- * Writes a fixed text with all colours on the guest's console (fbcon), from a cleared screen. The
- * console reaches the GPU in its own time; a picture is complete when `isWholeText` says so.
+ * Clears the guest's console (fbcon) and writes a fixed text with all colours. fbcon updates the GPU
+ * some time later: a picture is complete once `isWholeText` is true for it.
  */
 export async function showText(guest: Guest): Promise<void> {
   const line = (n: number) => `\\033[${(n >> 3) % 2};${30 + (n % 8)}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
   const lines = Array.from({ length: 40 }, (_, n) => `printf '${line(n)}' ${n}`).join('; ');
-  // The end comes last and lies in the last row, so whatever damage shows it has shown the rest.
+  // The last cell is drawn last and is in the last row, so the damage that shows it has shown the rest.
   await guest.run(`{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`);
 }
 
+/** True if the picture has all of the text of `showText`. */
 export function isWholeText(picture: Picture): boolean {
   return pixel(picture, picture.width - 1, picture.height - 1) === TEXT_END;
 }
 
-/** Shows modetest's test pattern; it is on the device when this resolves, and stays until the returned function is called. */
+/** Shows modetest's test pattern. The device has it when this resolves; it stays until the returned function is called. */
 export async function showModetestPattern(guest: Guest, width: number, height: number): Promise<() => Promise<void>> {
-  // modetest reads its input once the mode is set; then everything it did is queued, and `sync` waits for the device.
+  // modetest reads its stdin once the mode is set; by then everything it did is queued. guest-draw starts after that.
   await guest.run(`
     connector=$(modetest -M virtio_gpu -c | awk '$3 == "connected" { print $1; exit }')
     rm -f /run/stop; mkfifo /run/stop
@@ -42,8 +43,8 @@ export async function showModetestPattern(guest: Guest, width: number, height: n
 }
 
 /**
- * Flips pages as fast as the guest can with `modetest -v` until it has printed so many frame rates
- * (Hz, one about every second) after the first, which is left out as it counts the start.
+ * Flips pages as fast as the guest can with `modetest -v`, until it has printed this number of frame
+ * rates (in Hz, about one per second) after the first, which is left out because it includes the start.
  */
 export async function flipWithModetest(guest: Guest, width: number, height: number, rates: number): Promise<number[]> {
   const output = await guest.run(`
@@ -56,12 +57,12 @@ export async function flipWithModetest(guest: Guest, width: number, height: numb
   return [...output.matchAll(/freq: ([\d.]+)Hz/g)].map(([, hz]) => Number(hz)).slice(1);
 }
 
-/** Sends one command to guest-draw and gives what stood after its `ok`. */
+/** Sends one command to guest-draw; resolves with the text after its `ok`, rejects if it answers with an error. */
 export type Draw = (command: string) => Promise<string>;
 
 /**
- * Starts `guest-draw` (its commands are described in guest-draw.c) in the guest; one at a time, and
- * it holds the display until `quit`. Every answer comes after the device's answer to what was queued.
+ * Starts guest-draw in the guest; guest-draw.c describes its commands. Only one may run at a time, and
+ * it holds the display until `quit`. It answers after the device has handled what was queued.
  */
 export async function startDrawing(guest: Guest): Promise<Draw> {
   await guest.run(`rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${guestDraw()} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`);
@@ -73,7 +74,7 @@ export async function startDrawing(guest: Guest): Promise<Draw> {
   };
 }
 
-/** What guest-draw's `pattern SEED` shows. */
+/** The picture that guest-draw's `pattern SEED` shows. */
 export function drawnPicture(width: number, height: number, seed: number): Picture {
   const data = new Uint8Array(width * height * 4);
   let at = 0;
@@ -88,7 +89,7 @@ export function drawnPicture(width: number, height: number, seed: number): Pictu
   return { width, height, data };
 }
 
-/** What guest-draw's `cursor SEED` shows: 64x64 pixels of R, G, B (premultiplied), A. */
+/** The cursor that guest-draw's `cursor SEED` shows: 64x64 pixels of R, G, B (premultiplied), A. */
 export function drawnCursor(seed: number): Uint8Array {
   const { data } = drawnPicture(64, 64, seed);
   for (let at = 0; at < data.length; at += 4) {
@@ -99,7 +100,7 @@ export function drawnCursor(seed: number): Uint8Array {
   return data;
 }
 
-/** A picture with what guest-draw's `cursor SEED` shows on top, the cursor's top left corner at x, y. */
+/** The picture with the cursor of guest-draw's `cursor SEED` on top, its top left corner at x, y. */
 export function withDrawnCursor({ width, height, data }: Picture, seed: number, x: number, y: number): Picture {
   const result = { width, height, data: data.slice() };
   const cursor = drawnCursor(seed);

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-/** Ends the answer to a command, after its exit status; no command of ours prints it. */
+/** Terminates the answer to a command, after its exit status. No test command may print it. */
 const END = '\x1e';
 
 interface Answer {
@@ -9,8 +9,8 @@ interface Answer {
 }
 
 /**
- * The shell in the guest behind a virtio-serial port: one `/bin/sh` for the guest's whole life, so
- * variables, open files and background jobs last from one command to the next. Owns the socket.
+ * The guest's shell behind a virtio-serial port: one `/bin/sh` for the guest's whole life, so that
+ * variables, open files and background jobs persist between commands. Owns the socket.
  */
 export class GuestShell {
   readonly #socket: Socket;
@@ -29,8 +29,9 @@ export class GuestShell {
   }
 
   /**
-   * Runs one command (any lines of shell) with no input, and gives what it printed on stdout and
-   * stderr. Before the guest is up the command waits in the port. One command at a time.
+   * Runs one command (any number of shell lines) without stdin. Resolves with its stdout and stderr;
+   * rejects if its exit status is not 0 or the guest ends. A command sent before the guest is up
+   * waits in the port. Only one command may run at a time.
    */
   async run(command: string): Promise<string> {
     if (this.#waiting) throw new Error('the guest shell is still running a command');
@@ -38,11 +39,11 @@ export class GuestShell {
     const answer = new Promise<Answer>((resolve, reject) => (this.#waiting = { resolve, reject }));
     this.#socket.write(`{ ${command}\n} </dev/null; printf '%d${END}' $?\n`);
     const { output, status } = await answer;
-    if (status !== 0) throw new Error(`the guest's shell says ${status}: ${command}\n${output}`);
+    if (status !== 0) throw new Error(`a command in the guest exited with status ${status}: ${command}\n${output}`);
     return output;
   }
 
-  /** Sends a command that ends the guest: nobody waits for its answer. */
+  /** Sends a command that ends the guest, so that no answer will come. */
   send(command: string): void {
     this.#socket.write(`${command}\n`);
   }

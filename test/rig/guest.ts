@@ -12,40 +12,40 @@ import { readPpm } from './picture.ts';
 import { Qmp } from '../../src/qemu/qmp.ts';
 
 export type GuestGpu =
-  /** QEMU's own virtio-gpu: the oracle. */
+  /** QEMU's own virtio-gpu, the reference to compare with. */
   | { readonly kind: 'builtin' }
-  /** A GPU behind a listening vhost-user socket: our process, or the C reference backend. */
+  /** A GPU behind a listening vhost-user socket: in this process, or the C reference backend. */
   | { readonly kind: 'vhost-user'; readonly socket: string }
-  /** The same behind a front end that passes every feature on, blobs included. QEMU has no display for it: the back end decides on monitors. */
+  /** As `vhost-user`, behind QEMU's generic front end, which passes on all features, including blobs. QEMU has no display for it, so the back end decides on monitors. */
   | { readonly kind: 'generic'; readonly socket: string }
-  /** No GPU but what `extraQemuArgs` bring; memory is shareable as for vhost-user. */
+  /** No GPU except what `extraQemuArgs` add. Memory is shareable, as for `vhost-user`. */
   | { readonly kind: 'none' };
 
 export interface GuestOptions {
   readonly gpu: GuestGpu;
-  /** The program; this machine's own unless told, or `newerQemu` for a generic GPU. */
+  /** The QEMU program. Default: the installed one, or `newerQemu` for a generic GPU. */
   readonly qemu?: string;
-  /** Preferred mode of the first scanout in pixels; 1280x800 unless told. A vhost-user backend may offer another. */
+  /** Preferred mode of the first scanout in pixels; default 1280x800. A vhost-user backend may offer another. */
   readonly size?: readonly [width: number, height: number];
-  /** 512 unless told. More than 2048 puts memory above 4 GiB, in a second region. */
+  /** Default 512. More than 2048 puts memory above 4 GiB, in a second region. */
   readonly memoryMiB?: number;
-  /** 1 unless told. */
+  /** Default 1. */
   readonly cpus?: number;
-  /** 1 unless told, up to 16. */
+  /** Default 1, at most 16. */
   readonly maxOutputs?: number;
   readonly extraQemuArgs?: readonly string[];
 }
 
-/** No wait of the rig lasts longer unless told: then it fails, and the guest's log comes with the error. */
+/** Default limit of every wait for a guest. The error of one that times out has the guest's log. */
 const PATIENCE_MS = 120_000;
 
 /**
- * Boots a Debian kernel (virtual machine without hardware help) on this machine's own root, which
- * it mounts read-only: commands in the guest are this machine's programs, and files in the project
- * or in the cache folder are there under the same path. Resolves when its shell answers.
+ * Boots a Debian kernel in an emulated machine (no KVM), whose root is this machine's own, mounted
+ * read-only: commands in the guest are this machine's programs, and files of the project and of the
+ * cache folder have the same paths. Resolves when the guest's shell answers.
  *
- * The guest is the caller's: `await using guest = await bootGuest(…)`. It dies with this process.
- * Rejects, with the guest's log, when QEMU ends or nothing happens for two minutes.
+ * The caller owns the guest: `await using guest = await bootGuest(…)`. It is killed when this
+ * process ends. Rejects, with the guest's log, if QEMU exits or the shell does not answer in time.
  */
 export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const started = performance.now();
@@ -53,11 +53,11 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const servers: Server[] = [];
   let guest: Guest | undefined;
   try {
-    // QEMU connects to us: there is no moment at which the sockets are not there yet.
+    // QEMU connects to these sockets, so there is no need to wait until it has created them.
     const qmpSocket = connection(servers, join(dir, 'qmp'));
     const portSocket = connection(servers, join(dir, 'port'));
     const { kernel, initrd } = guestImage();
-    // Under setpriv QEMU dies with the thread that started it, however that ends.
+    // setpriv has the kernel kill QEMU when the thread that started it ends, for whatever reason.
     const { qemu: program = options.gpu.kind === 'generic' ? newerQemu : 'qemu-system-x86_64' } = options;
     const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...qemuArgs(options, dir, kernel, initrd)], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -93,7 +93,7 @@ function gpuArgs(gpu: GuestGpu, properties: string): string[] {
     case 'vhost-user':
       return ['-chardev', `socket,id=vhost,path=${gpu.socket}`, '-device', `vhost-user-gpu-pci,chardev=vhost,${properties}`];
     case 'generic':
-      // As users are told to; of the flags for memory there are those of every guest.
+      // The documented flags, without those for memory, which every guest has.
       return qemuFlags({ socket: gpu.socket, memoryBytes: 2 ** 30, generic: true }).slice(-2).flat();
     case 'none':
       return [];
@@ -101,11 +101,11 @@ function gpuArgs(gpu: GuestGpu, properties: string): string[] {
 }
 
 function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, cpus = 1, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
-  // The console shows what tests write to it and nothing else: no kernel messages, no cursor, no blanking.
+  // The console shows only what tests write to it: no kernel messages, no cursor, no blanking.
   const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
   return [
     ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
-    // Room for a second processor makes QEMU keep the guest's memory barriers, which virtqueues stand on.
+    // With room for a second processor QEMU keeps the guest's memory barriers, which virtqueues rely on.
     ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus},maxcpus=${Math.max(cpus, 2)}`],
     ...['-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${memoryMiB}M`],
     ...['-vga', 'none', '-display', 'none', '-kernel', kernel, '-initrd', initrd, '-append', append],
@@ -118,7 +118,7 @@ function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, c
   ];
 }
 
-/** A running guest; made by `bootGuest`. */
+/** A running guest, created by `bootGuest`. */
 export class Guest implements AsyncDisposable {
   readonly #qemu: ChildProcess;
   readonly #dir: string;
@@ -127,9 +127,9 @@ export class Guest implements AsyncDisposable {
   readonly #sockets: readonly Promise<Socket>[];
   #log = '';
 
-  /** Milliseconds from nothing to a working shell in the guest. */
+  /** Milliseconds from the call of `bootGuest` until the guest's shell answered. */
   bootMs = 0;
-  /** Resolves with QEMU's exit code once it is gone, -1 when a signal ended it. */
+  /** Resolves with QEMU's exit code, or -1 if a signal ended it. */
   readonly exited: Promise<number>;
 
   constructor(qemu: ChildProcess, dir: string, qmpSocket: Promise<Socket>, portSocket: Promise<Socket>) {
@@ -148,14 +148,14 @@ export class Guest implements AsyncDisposable {
     return this.#qemu.pid!;
   }
 
-  /** What the guest's kernel said on its serial console, and QEMU on stderr. */
+  /** Output of the guest's kernel on its serial console, and of QEMU on stderr. */
   get log(): string {
     return this.#log;
   }
 
   /**
-   * Runs shell commands in the guest, in one shell that lives as long as the guest, with no input.
-   * Gives what they printed, stdout and stderr; rejects on a non-zero exit status, or after `patienceMs`.
+   * Runs shell commands in the guest without stdin, in one shell that lives as long as the guest.
+   * Resolves with their stdout and stderr; rejects on a non-zero exit status, or after `patienceMs`.
    */
   run(command: string, patienceMs = PATIENCE_MS): Promise<string> {
     return this.#patiently(`run ${command}`, this.#shell.then((shell) => shell.run(command)), patienceMs);
@@ -165,7 +165,7 @@ export class Guest implements AsyncDisposable {
     return this.#patiently(`qmp ${command}`, this.#qmp.then((qmp) => qmp.command(command, args)));
   }
 
-  /** What QEMU shows on that output (no cursor). Rejects while the output has no picture. */
+  /** The picture QEMU shows on output `head`, without the cursor. Rejects if the output has none. */
   async screendump(head = 0): Promise<Picture> {
     const file = join(this.#dir, `screen-${head}.ppm`);
     await this.qmp('screendump', { filename: file, device: 'gpu', head });
@@ -179,24 +179,24 @@ export class Guest implements AsyncDisposable {
     const reset = qmp.event('RESET');
     (await this.#shell).send('echo b >/proc/sysrq-trigger');
     await this.#patiently('reboot', reset);
-    // The firmware resets once more to start afresh, so this lasts until the shell is there.
+    // The firmware resets the machine a second time: keep `reset` until the shell answers.
     await this.run(':');
     await qmp.command('set-action', { reboot: 'shutdown' });
   }
 
-  /** Ends the guest from within; resolves when QEMU is gone. */
+  /** Powers the guest off from within; resolves when QEMU has exited. */
   async powerOff(): Promise<void> {
     (await this.#shell).send('echo o >/proc/sysrq-trigger');
     await this.#patiently('power off', this.exited);
   }
 
-  /** Ends QEMU at once, as a crash would; resolves when it is gone. */
+  /** Kills QEMU, as a crash would; resolves when it has exited. */
   async kill(): Promise<void> {
     this.#qemu.kill('SIGKILL');
     await this.exited;
   }
 
-  /** As `kill`; then nothing of the guest is open in this process either. */
+  /** As `kill`; also closes this process's sockets to the guest and removes its files. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
     await Promise.all(this.#sockets.map(async (socket) => closed(await socket)));
@@ -206,10 +206,10 @@ export class Guest implements AsyncDisposable {
   async #patiently<T>(what: string, wait: Promise<T>, patienceMs = PATIENCE_MS): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`nothing for ${patienceMs / 1000} s`)), patienceMs);
+      timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs / 1000} s`)), patienceMs);
     });
     // `wait` may be `exited` itself: it settles before this does.
-    const gone = this.exited.then((code) => Promise.reject(new Error(`QEMU ended with ${code}`)));
+    const gone = this.exited.then((code) => Promise.reject(new Error(`QEMU exited with code ${code}`)));
     try {
       return await Promise.race([wait, tooLong, gone]);
     } catch (error) {

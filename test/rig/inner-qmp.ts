@@ -5,29 +5,29 @@ import { readPpm } from './picture.ts';
 
 const PORTS = '/sys/class/virtio-ports';
 const CHUNK = 65_536;
-/** QEMU writes here and we read: the VM has this folder from the machine around it, under the same path. */
+/** QEMU writes pictures to this folder, which the VM shares with the host machine under the same path. */
 const OUTPUT = join(import.meta.dirname, '../output');
 
-/** An `InputEvent` of QEMU's QMP reference: what somebody does to an input device of this machine. */
+/** An `InputEvent` of QEMU's QMP reference, for an input device of this VM. */
 export interface InputEvent {
   readonly type: 'key' | 'btn' | 'abs' | 'mtt';
   readonly data: Record<string, unknown>;
 }
 
-/** The QEMU around this machine, asked through its serial port `qmp`. Waits for each answer: nothing else runs meanwhile. */
+/** QMP client, inside the VM, of the QEMU that runs it, through the serial port `qmp`. Each call blocks until the answer. */
 export class InnerQmp implements Disposable {
   readonly #fd: number;
   #unread = '';
 
   constructor() {
     const port = existsSync(PORTS) ? readdirSync(PORTS).find((name) => nameOf(name) === 'qmp') : undefined;
-    if (port === undefined) throw new Error('no serial port to QEMU: this runs in the VM of npm run test:kernel');
+    if (port === undefined) throw new Error('no serial port to QEMU: this only works in the VM of npm run test:kernel');
     this.#fd = openSync(join('/dev', port), 'r+');
-    // Refused if somebody did it before on the same port.
+    // Refused if an earlier client of the port has sent it already.
     this.#ask('qmp_capabilities');
   }
 
-  /** What QEMU shows on one output of its device `id`. */
+  /** The picture that QEMU shows on output `head` of its device `id`. */
   screendump(id: string, head: number): Picture {
     const filename = join(OUTPUT, `${id}-${head}.ppm`);
     const { error } = this.#ask('screendump', { filename, device: id, head });
@@ -37,7 +37,7 @@ export class InnerQmp implements Disposable {
     return picture;
   }
 
-  /** Done at once, as the devices tell it: one report of each that it is about. */
+  /** Sends the events together: each device they concern reports its share in one group. */
   sendInput(...events: InputEvent[]): void {
     const { error } = this.#ask('input-send-event', { events });
     if (error) throw new Error(`input-send-event: ${error.desc}`);
@@ -65,7 +65,7 @@ export class InnerQmp implements Disposable {
   }
 }
 
-/** Not every port has one. */
+/** The port's name; empty if it has none. */
 function nameOf(port: string): string {
   const file = join(PORTS, port, 'name');
   return existsSync(file) ? readFileSync(file, 'utf8').trim() : '';

@@ -2,14 +2,14 @@
 # Installs what test/host and test/kernel need: QEMU with its C vhost-user-gpu, a Debian kernel to boot in it with
 # a vkms.ko built for it (Debian leaves that one out), a newer QEMU on its own libraries for guests with blobs,
 # Mesa's GBM, a seat daemon, a Wayland compositor, and small tools.
-# Does nothing, quickly, when all is there. Without root or apt it says what is missing: no failure for a
-# developer, a failure under CI=true. Kernel and newer QEMU are only unpacked into the cache; /boot stays as it is.
+# Does nothing, quickly, if everything is installed. Without root or apt it prints what is missing; that is a
+# failure only under CI=true. Kernel and newer QEMU are only unpacked into the cache; /boot is not changed.
 set -eu
 
 packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
   kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap wayland-utils evtest libinput-tools
   sway grim imagemagick chromium syslinux mtools python3-yaml'
-# Each of these comes whole from one suite: the first of them depends on the exact version of others.
+# Each of these lists is installed from one suite, because its first package needs exact versions of others.
 qemu_packages='qemu-system-gui qemu-system-x86 qemu-utils'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
 mesa_packages='libgbm-dev libgbm1 libgl1-mesa-dri libegl1'
@@ -17,7 +17,7 @@ mesa_oldest=24   # imports and shows udmabufs without a GPU
 wayland_packages='wayland-protocols libwayland-dev weston'
 wayland_oldest=1.43    # describes every protocol our bindings are generated from
 kernel_oldest=6.12
-newer_suite=trixie-backports    # its QEMU has the generic vhost-user front end (11.1), the only one to pass blobs on
+newer_suite=trixie-backports    # its QEMU has the generic vhost-user front end (11.1), the only one that supports blobs
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/scanout-bridge
 
 say() { echo "rig: $*"; }
@@ -85,7 +85,7 @@ source_of() {
   give_up "a line for $codename main in apt's sources" >&2
 }
 
-# Makes the backports of this machine's suite known to apt.
+# Adds the backports of this machine's suite to apt's sources.
 add_backports() {
   if apt-cache policy | grep -q "n=$backports,"; then return 0; fi
   source_of "$backports" >"$work/backports"
@@ -111,7 +111,7 @@ backports=$codename-backports
 say 'reading the package lists'
 apt-get update -qq
 
-# What is built with libudev1 needs its exact version, whatever suite that came from.
+# These need the exact version of libudev1, whichever suite it came from.
 udev=$(installed_version libudev1)
 with_versions=
 for p in $missing; do
@@ -129,10 +129,10 @@ done
 
 # apt drops its privileges to _apt for downloads, which may not write into the cache.
 download() { apt-get -o APT::Sandbox::User=root -qq download "$@" || give_up "$*"; }
-# The package of dependency $3* that package $1 of version $2 names, as NAME=VERSION where it says a version.
+# Prints which package $3* package $1 of version $2 depends on, as NAME=VERSION if it requires a version.
 dependency() { apt-cache show "$1=$2" | sed -n "s/^Depends:.*\($3[^ ,]*\)\( (= \([^)]*\))\)\{0,1\}.*/\1=\3/p" | head -n 1 | sed 's/=$//'; }
 
-# A suite keeps the headers of its newest kernel only.
+# A suite keeps the headers of its newest kernel only: without those of this kernel, unpack the newest.
 if [ -n "$need_vkms" ] && [ -z "$need_kernel" ] && [ -z "$(candidate "linux-headers-$(ls "$cache/linux/lib/modules")")" ]; then need_kernel=linux-image; fi
 
 if [ -n "$need_kernel" ]; then
@@ -147,7 +147,7 @@ if [ -n "$need_kernel" ]; then
   (cd "$work" && download "$image")
   mkdir "$work/linux"
   dpkg-deb -x "$work"/*.deb "$work/linux"
-  # Debian of late keeps modules in /usr/lib.
+  # Recent Debian kernels have their modules in /usr/lib.
   [ -e "$work/linux/lib" ] || ln -s usr/lib "$work/linux/lib"
   depmod -b "$work/linux" "$(ls "$work/linux/lib/modules")"
   touch "$work/linux/complete"
@@ -166,7 +166,7 @@ if [ -n "$need_vkms" ]; then
   mkdir "$work/build" && cd "$work/build"
   download "$headers=$v" "$(dependency "$headers" "$v" linux-headers-)" "$(dependency "$headers" "$v" linux-kbuild-)" "$source=$v"
   for deb in linux-headers-*.deb linux-kbuild-*.deb; do dpkg-deb -x "$deb" .; done
-  # The headers expect their common part at its installed place.
+  # The headers refer to their common part by its installed path.
   sed -i "s, /usr/src/, $PWD/usr/src/," "usr/src/$headers/Makefile"
   dpkg-deb --fsys-tarfile "$source"_*.deb | tar -xO --wildcards '*/linux-source-*.tar.xz' | xz -dc -T0 | tar -x --strip-components=1 --wildcards '*/drivers/gpu/drm/vkms/*'
   make -s -C "usr/src/$headers" M="$PWD/drivers/gpu/drm/vkms" CONFIG_DRM_VKMS=m CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$cache/vkms.log" 2>&1 || { cat "$cache/vkms.log"; give_up 'vkms'; }
@@ -179,7 +179,7 @@ if [ -n "$need_newer_qemu" ]; then
   say "unpacking the QEMU of $newer_suite into $cache"
   # shellcheck disable=SC2086
   source_of ${newer_suite%-backports} $newer_suite >"$work/sources"
-  # Nothing is installed in there, so nothing of it has to run but QEMU.
+  # The packages are only extracted, so only QEMU has to run from there.
   mmdebstrap --quiet --variant=extract --include=qemu-system-x86 --aptopt="APT::Default-Release \"$newer_suite\"" \
     --dpkgopt='path-exclude=/*' --dpkgopt='path-include=/usr/lib64/*' --dpkgopt='path-include=/usr/lib/x86_64-linux-gnu/*' \
     --dpkgopt='path-include=/usr/bin/qemu-system-x86_64' --dpkgopt='path-include=/usr/share/seabios/bios*' --dpkgopt='path-include=/usr/share/qemu/*.bin' \

@@ -2,7 +2,7 @@
  * `npm run test:kernel`: runs test/kernel in a VM whose kernel has a real udmabuf and a real KMS
  * device (vkms). Arguments go to vitest: `npm run test:kernel -- udmabuf -t seals`.
  *
- * test/output has its log and the pictures of failed tests afterwards.
+ * Afterwards test/output has the log and the pictures of failed tests.
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ function skipWithoutVkms(): boolean {
   return true;
 }
 
-/** True if all tests passed; else the guest's log is printed. */
+/** Resolves with true if all tests passed; otherwise prints the guest's log. */
 async function runInGuest(args: readonly string[]): Promise<boolean> {
   rmSync(log, { force: true });
   try {
@@ -39,7 +39,7 @@ async function runInGuest(args: readonly string[]): Promise<boolean> {
   }
 }
 
-/** What decides here how tests run and what they print decides there as well. */
+/** Shell assignments of the variables that decide how tests run and where their counts go. */
 function environment(): string {
   return ['CI', COUNTS_FILE].flatMap((name) => (process.env[name] === undefined ? [] : [`${name}=${quote(process.env[name])}`])).join(' ');
 }

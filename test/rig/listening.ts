@@ -2,23 +2,24 @@ import { existsSync, readFileSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 
-// Node keeps one inotify descriptor from the first watcher on: it is there before any test counts descriptors.
+// Node opens an inotify descriptor for its first watcher and keeps it: open it before any test counts descriptors.
 watch('/').close();
 
 /**
- * Resolves when another process listens at `path`. For programs that have no way to say so, where a
- * connection to try it would be the only one they take. Rejects as `gone` does: when that process ends.
+ * Resolves when another process listens at the socket `path`. For programs that do not report this
+ * themselves and accept only one connection, which a trial would use up. `gone` must reject when
+ * that process ends; this then rejects too.
  */
 export async function listening(path: string, gone: Promise<unknown>): Promise<void> {
   using file = watchFor(path);
-  // It ends after our wait as well.
+  // The process usually ends after this wait.
   gone.catch(() => undefined);
   if (!existsSync(path)) await Promise.race([file.appeared, gone]);
-  // Between bind and listen nobody tells, and it takes no time.
+  // Nothing reports the step from bind to listen, which takes no time.
   while (!isListening(path)) await Promise.race([setImmediate(), gone]);
 }
 
-/** Tells, from now on, when a file appears (or changes) in a directory that exists. */
+/** Watches from now on for a file to appear (or change). Its directory must exist. */
 export function watchFor(path: string): Disposable & { readonly appeared: Promise<void> } {
   const watcher = watch(dirname(path));
   const appeared = new Promise<void>((resolve, reject) => {
@@ -29,7 +30,7 @@ export function watchFor(path: string): Disposable & { readonly appeared: Promis
   return { appeared, [Symbol.dispose]: () => watcher.close() };
 }
 
-/** /proc/net/unix: flag 0x10000 says a socket accepts connections. */
+/** In /proc/net/unix, flag 0x10000 marks a socket that accepts connections. */
 function isListening(path: string): boolean {
   return readFileSync('/proc/net/unix', 'latin1').split('\n').some((line) => line.endsWith(` ${path}`) && line.includes(' 00010000 '));
 }

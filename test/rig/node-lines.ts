@@ -6,17 +6,17 @@ import { cacheDir } from './guest-image.ts';
 const root = join(import.meta.dirname, '../..');
 const INSTALL_TIMEOUT_MS = 5 * 60_000;
 
-/** Release lines of Node that the project supports beside the oldest version in package.json's `engines`. */
+/** Release lines of Node that the project supports in addition to the oldest version, in package.json's `engines`. */
 const NEWER_LINES = ['22', '24', '26'];
 
-/** Supported lines other than that of the Node which runs this: `['20.19', '24', '26']` on any Node 22. */
+/** Supported release lines other than that of the running Node: `['20.19', '24', '26']` on any Node 22. */
 export function otherNodeLines(): string[] {
   return [oldestLine(), ...NEWER_LINES].filter((line) => !isOfLine(process.version, line));
 }
 
 /**
- * Path of the newest Node of a line when it was first asked for. npm brings the binary: the package `node` gets its own
- * from the one used here, by an install script, which not every npm runs. Throws if npm cannot install it.
+ * Path of a Node of a release line, the newest at the time of the first call. npm installs the binary's own package: the
+ * package `node` copies it from there in an install script, which not every npm runs. Throws if npm cannot install it.
  */
 export function installNode(line: string): string {
   const folder = join(cacheDir, 'node', line);
@@ -29,7 +29,7 @@ export function installNode(line: string): string {
       const args = ['install', '--prefix', unpacked, '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error', `${name}@${line}`];
       const { status, error, stderr } = spawnSync('npm', args, { cwd: unpacked, encoding: 'utf8', timeout: INSTALL_TIMEOUT_MS });
       if (status !== 0) throw new Error(`npm cannot install ${name}@${line}: ${error?.message ?? stderr.trim()}`);
-      // In one step, so that an interrupted installation is not taken for a finished one.
+      // In one step, so that an interrupted installation is never mistaken for a finished one.
       rmSync(folder, { recursive: true, force: true });
       renameSync(unpacked, folder);
     } finally {
@@ -41,7 +41,7 @@ export function installNode(line: string): string {
   return node;
 }
 
-/** `engines` says `>=20.19`. */
+/** The line in `engines`, which has the form `>=20.19`. */
 function oldestLine(): string {
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly engines: { readonly node: string } };
   return engines.node.replace('>=', '');

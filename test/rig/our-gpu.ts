@@ -12,19 +12,19 @@ import type { Guest } from './guest.ts';
 import { expectSamePicture } from './picture.ts';
 
 export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'log' | 'scanouts'> {
-  /** One headless output each, on scanouts 0, 1, ...; one of 1280x800 unless told. */
+  /** Sizes of the headless outputs on scanouts 0, 1, ...; default: one of 1280x800. */
   readonly sizes?: readonly (readonly [width: number, height: number])[];
-  /** Instead of a new path to listen on. */
+  /** Replaces the new path that it would listen on. */
   readonly socket?: VhostUserGuestOptions['socket'];
 }
 
-/** All of our side of a guest, as the program in docs/library.md puts it together. */
+/** Our whole side of a guest, put together like the program in docs/library.md: GPU, bridge and headless outputs. */
 export class OurGpu implements Disposable {
-  /** Where it listens, for `bootGuest`, if it does. */
+  /** Path it listens at, for `bootGuest`; unused with `OurGpuOptions.socket`. */
   readonly socket: string;
   readonly guest: VhostUserGuest;
   readonly bridge: Bridge;
-  /** What was logged, `level: message`. */
+  /** Log lines so far, as `level: message`. */
   readonly log: string[] = [];
   readonly #outputs: HeadlessOutput[];
   readonly #displays: TestDisplay[];
@@ -52,22 +52,22 @@ export class OurGpu implements Disposable {
     return this.#outputs;
   }
 
-  /** On scanout 0. */
+  /** The output on scanout 0. */
   get output(): HeadlessOutput {
     return this.outputs[0]!;
   }
 
-  /** What a test sees of each output. */
+  /** A test's view of each output. */
   get displays(): readonly TestDisplay[] {
     return this.#displays;
   }
 
-  /** Of scanout 0. */
+  /** A test's view of the output on scanout 0. */
   get display(): TestDisplay {
     return this.displays[0]!;
   }
 
-  /** Another monitor in place of what scanout 0 has; QEMU's guest hears of it when its driver starts. */
+  /** Replaces the monitor of scanout 0. With QEMU's vhost-user-gpu the guest notices only when its driver starts. */
   plug(width: number, height: number): HeadlessOutput {
     const output = this.#stack.use(HeadlessOutput.open({ width, height }));
     this.bridge.hide(this.output);
@@ -86,14 +86,14 @@ export class OurGpu implements Disposable {
   }
 }
 
-/** Ends the driver of the guest's GPU, does `between` and starts it anew. */
+/** Unbinds the driver of the guest's GPU, calls `between`, and binds the driver again. */
 export async function rebindDriver(guest: Guest, between: () => void | Promise<void> = () => undefined): Promise<void> {
   await guest.run('cd /sys/bus/virtio/drivers/virtio_gpu; device=$(echo virtio*); echo $device >unbind');
   await between();
   await guest.run('echo $device >bind; cd /');
 }
 
-/** The display shows the picture now or in a later frame; throws what `expectSamePicture` does of its last one if not. */
+/** Waits until the display shows the picture, now or in a later frame. If it does not, throws as `expectSamePicture` does for the last one. */
 export async function expectShown(display: TestDisplay, expected: Picture, name: string, options?: { readonly cursor?: boolean }): Promise<void> {
   try {
     await display.waitForMatch(expected, options);
@@ -103,7 +103,7 @@ export async function expectShown(display: TestDisplay, expected: Picture, name:
   }
 }
 
-/** What is on screen once nothing more is on its way there. Rejects while the screen is dark. */
+/** The picture on screen once no frame is in flight. Rejects if the screen is off. */
 export async function settledPicture(output: HeadlessOutput, { cursor = false } = {}): Promise<Picture> {
   await output.settled();
   const picture = output.capture({ cursor });
@@ -111,7 +111,7 @@ export async function settledPicture(output: HeadlessOutput, { cursor = false } 
   return picture;
 }
 
-/** The first picture on screen, now or in any later frame, that is accepted; dark is null. */
+/** Resolves with the first picture, now or in a later frame, that is accepted. Null stands for a screen that is off. */
 export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | null) => boolean, { cursor = false } = {}): Promise<Picture | null> {
   return new Promise((resolve, reject) => {
     const look = () => {
@@ -129,17 +129,17 @@ export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | nu
   });
 }
 
-/** As `shownWhen`, of a screen that is on. */
+/** As `shownWhen`, ignoring moments when the screen is off. */
 export async function pictureShownWhen(output: HeadlessOutput, accept: (picture: Picture) => boolean, options?: { cursor: boolean }): Promise<Picture> {
   return (await shownWhen(output, (picture) => picture !== null && accept(picture), options))!;
 }
 
-/** What this process has open and mapped. */
+/** Open descriptors and mappings of this process. */
 export function resources(): { fds: string[]; mappings: number } {
   return { fds: [...openFds()].map(([fd, what]) => `${fd} ${what}`), mappings: mappingCount() };
 }
 
-/** The same before any guest, with all open that Node and our libraries keep from their first use on. */
+/** As `resources`, after opening everything that Node and our libraries open at their first use and keep. */
 export async function resourcesBefore(): Promise<ReturnType<typeof resources>> {
   OurGpu.open()[Symbol.dispose]();
   await once(spawn('true'), 'close');

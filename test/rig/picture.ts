@@ -6,14 +6,14 @@ import type { Picture } from '../../src/core/picture.ts';
 
 const outputDir = join(import.meta.dirname, '../output');
 
-/** A binary ("P6") PPM with 8 bits a channel, as QEMU's `screendump` writes. */
+/** Decodes a binary ("P6") PPM with 8 bits per channel, as QEMU's `screendump` writes it. */
 export function readPpm(bytes: Uint8Array): Picture {
   const head = /^P6\s+(\d+)\s+(\d+)\s+255\s/.exec(Buffer.from(bytes.subarray(0, 64)).toString('latin1'));
-  if (!head) throw new Error('not a P6 picture with 8 bits a channel');
+  if (!head) throw new Error('not a P6 picture with 8 bits per channel');
   const [width, height] = [Number(head[1]), Number(head[2])];
   const rgb = bytes.subarray(head[0].length);
   const row = width * 3;
-  // QEMU (10.0) pads the rows of its PPMs to a multiple of four bytes, which the format does not know.
+  // QEMU 10.0 pads the rows to a multiple of four bytes, against the format's specification.
   const stride = rgb.length === row * height ? row : (row + 3) & ~3;
   if (rgb.length !== stride * height) throw new Error(`${rgb.length} bytes of pixels for ${width}x${height}`);
 
@@ -28,7 +28,7 @@ export function readPpm(bytes: Uint8Array): Picture {
   return { width, height, data };
 }
 
-/** In the middle of a black screen that is at least as large. */
+/** The picture in the middle of a black screen of that size, which must be at least as large. */
 export function centred(picture: Picture, width: number, height: number): Picture {
   const data = new Uint8Array(width * height * 4);
   for (let at = 3; at < data.length; at += 4) data[at] = 255;
@@ -46,21 +46,22 @@ export function pixel({ width, data }: Picture, x: number, y: number): number {
   return (data[at]! << 16) | (data[at + 1]! << 8) | data[at + 2]!;
 }
 
-/** Far more looks than a frame takes to arrive. */
+/** Number of attempts, far more than a frame needs to arrive. */
 const LOOKS = 200;
 
 /**
- * Takes pictures until one is accepted: for a screen of somebody else's, who does not tell when a
- * frame has arrived there. None among many is an error; `test/output/NAME-actual.png` is the last.
+ * Takes pictures until one is accepted: for the screen of another program, which does not report
+ * when a frame has arrived. Throws after many attempts and writes the last picture to
+ * `test/output/NAME-actual.png`.
  */
 export async function pictureWhen(take: () => Promise<Picture>, accept: (picture: Picture) => boolean, name = 'awaited'): Promise<Picture> {
   const { picture, isAccepted } = await look(take, accept);
   if (isAccepted) return picture;
   keep(name, 'actual', picture);
-  throw new Error(`${name}: not to be seen in ${LOOKS} pictures, the last of which is ${outputDir}/${name}-actual.png`);
+  throw new Error(`${name}: not found in ${LOOKS} pictures; see ${outputDir}/${name}-actual.png for the last one`);
 }
 
-/** As `pictureWhen`, for one picture; it throws what `expectSamePicture` does. */
+/** As `pictureWhen`, until a picture equals `expected`; throws as `expectSamePicture` does. */
 export async function expectPictureSoon(take: () => Promise<Picture>, expected: Picture, name: string): Promise<void> {
   const { picture } = await look(take, (taken) => isSamePicture(taken, expected));
   expectSamePicture(picture, expected, name);
@@ -79,14 +80,15 @@ function keep(name: string, kind: string, picture: Picture): void {
   writeFileSync(join(outputDir, `${name}-${kind}.png`), encodePng(picture));
 }
 
-/** Every pixel is the same. */
+/** True if all pixels are the same. */
 export function isSamePicture(a: Picture, b: Picture): boolean {
   return comparePictures(a, b).matches;
 }
 
 /**
- * Throws unless every pixel is the same. Then `test/output/NAME-{expected,actual,diff}.png` are
- * written (differing pixels red) and the message says how many differ, where, and what it looks like.
+ * Throws unless all pixels are the same. It then writes `test/output/NAME-{expected,actual,diff}.png`
+ * (differing pixels in red); the message says how many pixels differ, where, and what kind of
+ * difference it looks like.
  */
 export function expectSamePicture(actual: Picture, expected: Picture, name: string): void {
   const { matches, explanation } = comparePictures(expected, actual);

@@ -1,4 +1,4 @@
 import fc from 'fast-check';
 
-/** CI repeats itself: new examples are for developers, who can look at what they find. */
+/** CI always runs the same examples. A developer's machine tries new ones in every run. */
 if (process.env['CI'] === 'true') fc.configureGlobal({ seed: 20261121 });

@@ -1,6 +1,6 @@
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../protocols/virtio-ring.ts';
 
-/** Numbers that follow from a seed (mulberry32). */
+/** A pseudo-random generator with a seed (mulberry32). */
 export class Random {
   #state: number;
 
@@ -8,7 +8,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** A whole number from 0 to `limit` - 1. */
+  /** An integer from 0 to `limit` - 1. */
   below(limit: number): number {
     return Math.floor(this.#next() * limit);
   }
@@ -25,7 +25,7 @@ export class Random {
     return Uint8Array.from({ length }, () => this.below(256));
   }
 
-  /** Virtio features with the ring's ones on or off. */
+  /** All virtio feature bits, with each of the ring's two features on or off at random. */
   features(): bigint {
     let features = ~0n;
     if (this.chance(0.5)) features &= ~(1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC));

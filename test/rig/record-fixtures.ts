@@ -1,5 +1,5 @@
 /**
- * Makes fixtures/*.scanout anew from real guests, and the README's picture; all, or those named:
+ * Records fixtures/*.scanout, and the README's picture, from real guests: all of them, or those named:
  *
  *     npx tsx test/rig/record-fixtures.ts [NAME...]
  */
@@ -18,7 +18,7 @@ import { startDrawing } from './guest-pictures.ts';
 const FIXTURES = join(import.meta.dirname, '../../fixtures');
 const wanted = process.argv.slice(2);
 
-/** As a user boots: kernel messages on the screen. */
+/** Boots as for a user, with kernel messages on the screen. */
 const LOUD = 'console=ttyS0 console=tty0 loglevel=7 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
 
 async function record(name: string, size: readonly [number, number], play: (guest: Guest) => Promise<void>, options: { gpu?: 'vhost-user' | 'generic'; append?: string; png?: string } = {}): Promise<void> {

@@ -8,14 +8,14 @@ import { listening } from './listening.ts';
 export const referenceProgram = '/usr/lib/qemu/vhost-user-gpu';
 
 export interface ReferenceBackend extends AsyncDisposable {
-  /** For `bootGuest({ gpu: { kind: 'vhost-user', socket } })`, once: it serves one QEMU and ends with it. */
+  /** For one `bootGuest({ gpu: { kind: 'vhost-user', socket } })`: the backend serves one QEMU and exits with it. */
   readonly socket: string;
   readonly pid: number;
 }
 
 /**
- * Starts QEMU's own vhost-user GPU in C, the peer to compare with. It does not live through a
- * reboot or a QMP `stop`: it takes only one GPU socket.
+ * Starts QEMU's own vhost-user GPU, written in C, to compare with. It does not survive a reboot or
+ * a QMP `stop`, because it accepts only one GPU socket.
  */
 export async function startReferenceBackend(): Promise<ReferenceBackend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-reference-'));
@@ -34,7 +34,7 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
     },
   };
   try {
-    await listening(socket, ended.then(() => Promise.reject(new Error(`${referenceProgram} ended at once: ${said}`))));
+    await listening(socket, ended.then(() => Promise.reject(new Error(`${referenceProgram} exited before it was listening: ${said}`))));
     return reference;
   } catch (error) {
     await reference[Symbol.asyncDispose]();

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 
 const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
 
-/** `scanout run` as it is installed; it is built already. It dies with this process. */
+/** A process of the built `scanout run` (dist/ must exist). It is killed when this process ends. */
 export class ScanoutRun implements AsyncDisposable {
   readonly #child: ChildProcess;
   #onLog: (() => void) | null = null;
-  /** What it said on stderr so far. */
+  /** Its output on stderr so far. */
   log = '';
 
   private constructor(args: readonly string[]) {
-    // Under setpriv it dies with the thread that started it, however that ends.
+    // setpriv has the kernel kill it when the thread that started it ends, for whatever reason.
     this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       this.log += text;
@@ -20,21 +20,21 @@ export class ScanoutRun implements AsyncDisposable {
     });
   }
 
-  /** Resolves when it listens. */
+  /** Resolves when it is listening. */
   static async start(...args: readonly string[]): Promise<ScanoutRun> {
     const run = new ScanoutRun(args);
-    const gone = once(run.#child, 'close').then(([code]) => Promise.reject(new Error(`scanout ended with ${String(code)}\n${run.log}`)));
+    const gone = once(run.#child, 'close').then(([code]) => Promise.reject(new Error(`scanout exited with code ${String(code)}\n${run.log}`)));
     await Promise.race([once(run.#child.stdout!, 'data'), gone]);
     gone.catch(() => undefined);
     return run;
   }
 
-  /** Resolves once it has said that so many times. */
+  /** Resolves once its log contains `text` at least `times` times. */
   async logged(text: string, times = 1): Promise<void> {
     while (this.log.split(text).length <= times) await new Promise<void>((resolve) => (this.#onLog = resolve));
   }
 
-  /** Resolves with the exit code, null after SIGKILL, once the pipes to it are closed too. Call it before it ends. */
+  /** Resolves with the exit code, or null after SIGKILL, once its pipes are closed too. Call this before it ends. */
   async exited(): Promise<number | null> {
     const [code] = (await once(this.#child, 'close')) as [number | null];
     return code;

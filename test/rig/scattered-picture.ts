@@ -18,7 +18,7 @@ export interface ScatteredOptions {
   readonly order?: PageOrder;
 }
 
-/** A guest's picture of noise in pages of a memfd, in an order of its own, and the dma-buf of them. */
+/** A guest's picture in the pages of a memfd, in the given order, and a dma-buf of these pages. */
 export class ScatteredPicture implements Disposable {
   readonly framebuffer: Framebuffer;
   readonly ranges: readonly PageRange[];
@@ -39,12 +39,12 @@ export class ScatteredPicture implements Disposable {
     this.framebuffer = { id: newFramebufferId(), width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes, backing: { kind: 'dmabuf', dmabuf: this.#dmabuf } };
   }
 
-  /** The same with its pages, for a bridge that is to make the dma-buf itself. */
+  /** The framebuffer with pages instead of the dma-buf, for a bridge that is to create the dma-buf itself. */
   get asPages(): Framebuffer {
     return { ...this.framebuffer, backing: { kind: 'pages', isBlob: true, ranges: this.ranges, pixels: () => this.pixels } };
   }
 
-  /** Noise that differs from pixel to pixel, so that one pixel in the wrong place shows. */
+  /** Fills it with noise that differs from pixel to pixel, so that a single misplaced pixel is detected. */
   fillNoise(seed: number): this {
     let state = seed * 2654435761 + 1;
     const { bytes } = this.pixels;
@@ -55,7 +55,7 @@ export class ScatteredPicture implements Disposable {
     return this;
   }
 
-  /** Little-endian pixel values. */
+  /** Fills it with 32-bit pixel values, stored in little-endian order. */
   fill(value: (x: number, y: number) => number): this {
     const { width, height, planes } = this.framebuffer;
     const { offset, stride } = planes[0]!;
@@ -63,7 +63,7 @@ export class ScatteredPicture implements Disposable {
     return this;
   }
 
-  /** In the middle of a black screen. */
+  /** What a screen of that size shows: the picture in the middle, black around it. */
   onScreen(width: number, height: number): Picture {
     const { width: ownWidth, height: ownHeight } = this.framebuffer;
     const data = new Uint8Array(ownWidth * ownHeight * 4);
@@ -80,7 +80,7 @@ export class ScatteredPicture implements Disposable {
     this.#memfd[Symbol.dispose]();
   }
 
-  /** 0xRRGGBB */
+  /** Colour of one pixel as 0xRRGGBB. */
   #rgb(x: number, y: number): number {
     const { format, planes } = this.framebuffer;
     const { offset, stride } = planes[0]!;
@@ -103,11 +103,11 @@ function pageOrder(pages: number, order: PageOrder): number[] {
   const ascending = Array.from({ length: pages }, (_, i) => i);
   if (order === 'ascending') return ascending;
   if (order === 'reversed') return ascending.toReversed();
-  // Odd ones first: no page follows its neighbour.
+  // Odd pages first, so that no page follows its neighbour.
   return [...ascending.filter((page) => page % 2 === 1), ...ascending.filter((page) => page % 2 === 0)];
 }
 
-/** The machine's udmabuf driver; throws why there is none. */
+/** Opens the machine's udmabuf driver. Throws the UdmabufError with the reason if that fails. */
 export function openUdmabuf(): UdmabufDriver {
   const driver = UdmabufDriver.open();
   if (driver instanceof UdmabufError) throw driver;

@@ -3,8 +3,8 @@ import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 import { COUNTS_FILE, type Counts, countsLine } from './counts.ts';
 
 /**
- * Ends a run with one plain line, counted from the runner's own results, for whoever reads logs by
- * machine. A run that is part of a larger one hands its counts over in a file instead.
+ * Ends a run with one plain line of counts, taken from the runner's own results, which is easy to
+ * parse. A run that is part of a larger one writes its counts to the file in COUNTS_FILE instead.
  */
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {

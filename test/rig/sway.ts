@@ -7,13 +7,13 @@ import { createInterface } from 'node:readline';
 import type { Picture } from '../../src/core/picture.ts';
 import { readPpm } from './picture.ts';
 
-/** Debian's sway does not run as root: this is `nobody`. */
+/** User id of `nobody`. Debian's sway does not run as root. */
 const NOBODY = 65534;
 
-/** As sway-ipc(7) has it, as far as we read it. */
+/** The part we read of a node in sway's tree; see GET_TREE in sway-ipc(7). */
 interface Container {
   readonly name: string;
-  /** Of a window. */
+  /** Present in windows only. */
   readonly app_id?: string | null;
   readonly nodes: readonly Container[];
 }
@@ -22,7 +22,7 @@ function titlesIn({ name, app_id, nodes }: Container): string[] {
   return app_id === undefined ? nodes.flatMap(titlesIn) : [name];
 }
 
-/** Why tests with sway cannot run here; null if they can. */
+/** The reason why tests with sway cannot run here; null if they can. */
 export function swayMissing(): string | null {
   for (const tool of ['sway', 'grim']) {
     try {
@@ -31,7 +31,7 @@ export function swayMissing(): string | null {
       return `${tool} is not installed`;
     }
   }
-  return process.getuid?.() === 0 ? null : 'sway is started as another user, which takes root';
+  return process.getuid?.() === 0 ? null : 'starting sway as another user requires root';
 }
 
 /** A headless sway with one output, drawn by pixman. */
@@ -47,26 +47,26 @@ export class Sway implements AsyncDisposable {
     this.#dir = dir;
   }
 
-  /** Path of its socket. */
+  /** Path of its Wayland socket. */
   get socket(): string {
     return join(this.#dir, this.#display);
   }
 
-  /** `config` is added to one without borders. Resolves when it takes clients. */
+  /** `config` is added to a configuration without borders. Resolves when sway accepts clients. */
   static async start(width: number, height: number, config = ''): Promise<Sway> {
     const dir = mkdtempSync(join(tmpdir(), 'scanout-sway-'));
     chownSync(dir, NOBODY, NOBODY);
     const file = join(dir, 'config');
     writeFileSync(file, `xwayland disable\ndefault_border none\noutput * mode ${width}x${height} position 0 0\n${config}\nexec echo "display $WAYLAND_DISPLAY"\n`);
     const env = { PATH: process.env['PATH'], HOME: dir, XDG_RUNTIME_DIR: dir, WLR_BACKENDS: 'headless', WLR_RENDERER: 'pixman', WLR_LIBINPUT_NO_DEVICES: '1' };
-    // Under setpriv it dies with the thread that started it, however that ends.
+    // setpriv has the kernel kill sway when the thread that started it ends, for whatever reason.
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'sway', '--config', file], { uid: NOBODY, gid: NOBODY, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let complaints = '';
     child.stderr.on('data', (text) => (complaints += String(text)));
     const sway = new Sway(child, dir);
     try {
       await new Promise<void>((resolve, reject) => {
-        sway.#closed.then(() => reject(new Error(`sway ended: ${complaints}`)), reject);
+        sway.#closed.then(() => reject(new Error(`sway exited: ${complaints}`)), reject);
         createInterface(child.stdout).on('line', (line) => {
           const display = /^display (.+)$/.exec(line)?.[1];
           if (display === undefined) return;
@@ -81,18 +81,18 @@ export class Sway implements AsyncDisposable {
     }
   }
 
-  /** What the output shows, with the pointer. */
+  /** What the output shows, including the pointer. */
   screenshot(): Picture {
     const env = { PATH: process.env['PATH'], XDG_RUNTIME_DIR: this.#dir, WAYLAND_DISPLAY: this.socket };
     return readPpm(execFileSync('grim', ['-c', '-t', 'ppm', '-'], { env, maxBuffer: 2 ** 26 }));
   }
 
-  /** Of each window that is open. */
+  /** Titles of all open windows. */
   titles(): string[] {
     return titlesIn(JSON.parse(this.#message('--type', 'get_tree')) as Container);
   }
 
-  /** As its user does with each of them. */
+  /** Closes all windows, as a user would. */
   closeWindows(): void {
     this.#message('[title=".*"] kill');
   }

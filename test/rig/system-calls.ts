@@ -4,11 +4,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Looked up before and after what counts, so that strace sees where to begin and end. */
+/** Paths that do not exist. Looking them up marks the beginning and end of the measured part in strace's output. */
 const BEGIN = '/scanout-bench-begin';
 const END = '/scanout-bench-end';
 
-/** The system calls of all threads of this process while `run` runs, one line each: `ioctl(7, ...) = 0`. */
+/** Traces all threads of this process while `run` runs. Resolves with one line per system call: `ioctl(7, ...) = 0`. */
 export async function ownSystemCalls(run: () => Promise<void>): Promise<string[]> {
   const calls = await systemCallsWhile(process.pid, async () => {
     existsSync(BEGIN);
@@ -18,7 +18,7 @@ export async function ownSystemCalls(run: () => Promise<void>): Promise<string[]
   return betweenMarks(calls);
 }
 
-/** Those of another process, which was there before and is afterwards. */
+/** As `ownSystemCalls`, of another process, which must be running before, during and after `run`. */
 export async function systemCallsWhile(pid: number, run: () => Promise<unknown>): Promise<string[]> {
   using trace = new Trace();
   const strace = spawn('strace', ['-f', '-p', String(pid), '-o', trace.file], { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -31,22 +31,22 @@ export async function systemCallsWhile(pid: number, run: () => Promise<unknown>)
   return trace.read();
 }
 
-/** What lies between the marks, where the process has looked those up. */
+/** The calls between the two marks. Throws if the process has not looked up both. */
 export function betweenMarks(calls: readonly string[]): string[] {
   const at = (mark: string): number => {
     const index = calls.findIndex((call) => call.includes(mark));
-    if (index < 0) throw new Error(`strace saw no ${mark}:\n${calls.slice(0, 10).join('\n')}`);
+    if (index < 0) throw new Error(`strace's output does not contain ${mark}:\n${calls.slice(0, 10).join('\n')}`);
     return index;
   };
   return calls.slice(at(BEGIN) + 1, at(END));
 }
 
-/** A file for strace to write to. */
+/** A temporary file for strace's output, removed at dispose. */
 class Trace implements Disposable {
   readonly #directory = mkdtempSync(join(tmpdir(), 'strace-'));
   readonly file = join(this.#directory, 'calls');
 
-  /** A call in two lines, because another thread's came between, counts where it began. */
+  /** A call that strace split into two lines, because another thread's came between, counts once, where it began. */
   read(): string[] {
     return readFileSync(this.file, 'utf8').split('\n').flatMap((line) => /^\d+ +(\w+\(.*)/.exec(line)?.[1] ?? []);
   }

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Boots systemd as the first process of a PID namespace, on a private copy of /etc and with an empty /run, up to
-# multi-user.target and no more than the service under test needs. What it does stays in its namespace, but for the
-# modes and groups udev gives to device nodes.
+# Boots systemd as process 1 of a PID namespace, on a private copy of /etc and with an empty /run, up to
+# multi-user.target and with only what the service under test needs. Its effects stay in the namespace, except for
+# the modes and groups that udev gives to device nodes.
 #   unshare --mount --pid --uts --fork --mount-proc --kill-child sh test/rig/systemd.sh PROJECT DIR
-# In DIR: `install`, the commands to run before the boot; `files`, copied over /; `up`, a FIFO that says when it is up.
-# Needs the kernel's overlay filesystem. Inside, DIR is /mnt, and /run/project is the project whatever leads to it.
+# DIR has `install`, the commands to run before the boot; `files`, copied over /; and `up`, a FIFO that receives a line
+# once systemd is up. Needs the kernel's overlay filesystem. Inside, DIR is /mnt and PROJECT is /run/project.
 set -eu
 project=$1
 mount --bind "$2" /mnt
@@ -14,7 +14,7 @@ mount --bind "$project" /run/project
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work etc /etc
 mount --bind /run/bin /usr/local/bin
 
-# As npm installs it.
+# The command as npm installs it.
 printf '#!/bin/sh\nexec node /run/project/dist/src/cli/main.js "$@"\n' >/run/bin/scanout
 chmod +x /run/bin/scanout
 

@@ -11,14 +11,14 @@ import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { cacheDir } from './guest-image.ts';
 
-/* drm/vgem_drm.h, which no package of Debian's installs. */
+/* From drm/vgem_drm.h, which no Debian package installs. */
 const VGEM_FENCE_WRITE = 1;
 const drm_vgem_fence_attach = struct('drm_vgem_fence_attach', { handle: u32, flags: u32, out_fence: u32, pad: u32 });
 const drm_vgem_fence_signal = struct('drm_vgem_fence_signal', { fence: u32, flags: u32 });
 const DRM_IOCTL_VGEM_FENCE_ATTACH = iowr('d', 0x41, drm_vgem_fence_attach);
 const DRM_IOCTL_VGEM_FENCE_SIGNAL = iow('d', 0x42, drm_vgem_fence_signal);
 
-/** The kernel's virtual GPU, whose work is done when a test says so (or after 10 s). Loaded until dispose. */
+/** The kernel's virtual GPU, whose work ends when a test ends it (or after 10 s). The module is loaded until dispose. */
 export class Vgem implements Disposable {
   readonly #fd: OwnedFd;
 
@@ -26,11 +26,11 @@ export class Vgem implements Disposable {
     execFileSync('modprobe', ['-d', join(cacheDir, 'linux'), 'vgem']);
     const drm = '/sys/class/drm';
     const card = readdirSync(drm).find((name) => /^card\d+$/.test(name) && existsSync(`${drm}/${name}/device`) && basename(readlinkSync(`${drm}/${name}/device`)) === 'vgem');
-    if (card === undefined) throw new Error(`vgem is loaded and has no card in ${drm}`);
+    if (card === undefined) throw new Error(`vgem is loaded but has no card in ${drm}`);
     this.#fd = OwnedFd.adopt(openSync(`/dev/dri/${card}`, constants.O_RDWR));
   }
 
-  /** Work that has begun. */
+  /** Starts a piece of work, which runs until its `end` or dispose. */
   begin(): GpuWork {
     return new GpuWork(this.#fd);
   }
@@ -41,9 +41,9 @@ export class Vgem implements Disposable {
   }
 }
 
-/** One piece of work of a GPU and the fence that signals its end, also at dispose. */
+/** One piece of GPU work and the fence that signals its end. Dispose ends it too. */
 export class GpuWork implements Disposable {
-  /** A sync_file; whoever takes it may close it. */
+  /** A sync_file, closed at dispose; a consumer it is handed to may close it earlier. */
   readonly fence: OwnedFd;
   readonly #device: BorrowedFd;
   readonly #handle: number;
@@ -81,7 +81,7 @@ export class GpuWork implements Disposable {
   }
 }
 
-/** What the kernel says of a sync_file of one fence. `status` 1: signalled, at `timeMs` of CLOCK_MONOTONIC; 0: not yet. */
+/** Reads the state of a sync_file with one fence. `status` is 1 once it has signalled, at `timeMs` of CLOCK_MONOTONIC; before, 0. */
 export function fenceInfo(fence: BorrowedFd): { driver: string; status: number; timeMs: number } {
   using info = NativeBuffer.allocate(sync_fence_info.size);
   ioctl(fence, SYNC_IOC_FILE_INFO, 'SYNC_IOC_FILE_INFO', sync_file_info.encode({ num_fences: 1, sync_fence_info: info.address }));

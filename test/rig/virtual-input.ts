@@ -10,7 +10,7 @@ const KEYMAP = `xkb_keymap {
   xkb_symbols { include "pc+us+inet(evdev)" };
 };\0`;
 
-/* virtual-keyboard-unstable-v1.xml and wlr-virtual-pointer-unstable-v1.xml, which Debian installs nowhere: what we send of them. */
+/* The requests we send of virtual-keyboard-unstable-v1.xml and wlr-virtual-pointer-unstable-v1.xml, which no Debian package installs. */
 const uint = (name: string) => ({ name, type: 'uint' }) as const;
 const fixed = (name: string) => ({ name, type: 'fixed' }) as const;
 
@@ -166,7 +166,7 @@ class VirtualPointer extends WaylandObject {
     this.#frame();
   }
 
-  /** As two fingers on a touchpad do: a distance, in no notches. */
+  /** Scrolls by a distance without notches, like two fingers on a touchpad. */
   scroll(axis: number, distance: number): void {
     const source = this.request(5, 12);
     source.uint(WlPointerAxisSource.finger);
@@ -184,7 +184,7 @@ class VirtualPointer extends WaylandObject {
   }
 }
 
-/** A keyboard and a pointer that a compositor of the wlroots family takes for real ones. */
+/** A virtual keyboard and pointer, which compositors based on wlroots treat like real ones. */
 export class VirtualInput implements Disposable {
   readonly keyboard: VirtualKeyboard;
   readonly pointer: VirtualPointer;
@@ -204,7 +204,7 @@ export class VirtualInput implements Disposable {
     return input;
   }
 
-  /** The compositor has passed on what was done so far. */
+  /** Resolves when the compositor has handled everything sent so far. */
   sent(): Promise<void> {
     return this.#display.roundtrip();
   }

@@ -8,25 +8,25 @@ import type { Picture } from '../../src/core/picture.ts';
 import { listening } from './listening.ts';
 
 export interface WestonOptions {
-  /** `pixman` unless told: wl_shm only. `gl` has linux-dmabuf. */
+  /** Default `pixman`, which supports only wl_shm. `gl` supports linux-dmabuf. */
   readonly renderer?: 'pixman' | 'gl';
-  /** Of the output, as windows see it: pictures of it are `scale` times that. 640x480 unless told. */
+  /** Logical size of the output; screenshots are `scale` times that. Default 640x480. */
   readonly size?: readonly [width: number, height: number];
-  /** Of the output, whole; 1 unless told. */
+  /** Integer scale of the output; default 1. */
   readonly scale?: number;
-  /** `kiosk` unless told: a window fills the output. On the `desktop` windows float, anywhere. */
+  /** With `kiosk`, the default, a window fills the output. With `desktop`, windows float at any position. */
   readonly shell?: 'kiosk' | 'desktop';
-  /** The output is the first monitor of this card, in its own size (`card1`; takes a seatd), and its input devices are those of the seat. Headless unless told. */
+  /** A card such as `card1`: the output is its first monitor in its own size, and input comes from the seat's devices. Needs seatd. Default: headless. */
   readonly card?: string;
   readonly extraArgs?: readonly string[];
 }
 
 const SOCKET = 'wayland-test';
 
-/** No wait of the rig lasts longer: then it fails, with Weston's log. */
+/** Limit of every wait for Weston. The error of one that times out has Weston's log. */
 const PATIENCE_MS = 30_000;
 
-/** True on a developer's machine without Weston, which is told what to install. Under CI=true nothing is skipped. */
+/** True if Weston is missing; prints what to install. Always false under CI=true, so that tests fail there. */
 export function skipWithoutWeston(): boolean {
   if (process.env.CI === 'true' || spawnSync('weston', ['--version']).status === 0) return false;
   console.warn('skipped: no weston (sh test/rig/install.sh)');
@@ -34,8 +34,9 @@ export function skipWithoutWeston(): boolean {
 }
 
 /**
- * Starts a headless Weston that listens when this resolves. It is the caller's: `await using
- * weston = await startWeston()`; and it dies with this process. Anybody may take screenshots.
+ * Starts a Weston, headless by default, which is listening when this resolves. The caller owns it:
+ * `await using weston = await startWeston()`. It is killed when this process ends. Any client may
+ * take screenshots.
  */
 export async function startWeston(options: WestonOptions = {}): Promise<Weston> {
   const weston = new Weston(options);
@@ -48,9 +49,9 @@ export async function startWeston(options: WestonOptions = {}): Promise<Weston> 
   }
 }
 
-/** A compositor, without a screen unless told; made by `startWeston`. */
+/** A Weston compositor, created by `startWeston`. */
 export class Weston implements AsyncDisposable {
-  /** XDG_RUNTIME_DIR of it and of its clients. */
+  /** XDG_RUNTIME_DIR of Weston and its clients. */
   readonly runtimeDir = mkdtempSync(join(tmpdir(), 'scanout-weston-'));
   readonly socket = join(this.runtimeDir, SOCKET);
   readonly #options: WestonOptions;
@@ -62,7 +63,7 @@ export class Weston implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** For programs that are to be its clients. */
+  /** Environment for its clients. */
   get env(): NodeJS.ProcessEnv {
     return { ...process.env, XDG_RUNTIME_DIR: this.runtimeDir, WAYLAND_DISPLAY: SOCKET };
   }
@@ -71,26 +72,26 @@ export class Weston implements AsyncDisposable {
     return this.#process!.pid!;
   }
 
-  /** What it said so far, through all its lives. */
+  /** Its output so far, including that before a restart. */
   get log(): string {
     return this.#log;
   }
 
-  /** Starts it, again after `kill` or `stop`; resolves when it listens, at the same place. */
+  /** Starts Weston, also again after `kill` or `stop`. Resolves when it is listening at `socket`. */
   async start(): Promise<void> {
     rmSync(this.socket, { force: true });
-    // Under setpriv it dies with the thread that started it, however that ends.
+    // setpriv has the kernel kill Weston when the thread that started it ends, for whatever reason.
     const weston = spawn('setpriv', ['--pdeathsig', 'KILL', 'weston', ...this.#args()], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = weston;
     for (const stream of [weston.stdout, weston.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
     this.#exited = new Promise((resolve) => weston.on('error', resolve).on('close', resolve));
-    const gone = this.#exited.then(() => Promise.reject(new Error('it has ended')));
+    const gone = this.#exited.then(() => Promise.reject(new Error('it has exited')));
     await this.#patiently('start', listening(this.socket, gone));
   }
 
-  /** What is on its output, in the output's pixels. */
+  /** What is on its output, in physical pixels. */
   async screenshot(): Promise<Picture> {
-    // It names the file by the second, so one directory each.
+    // The program names its file by the second, so each picture gets its own directory.
     const cwd = mkdtempSync(join(this.runtimeDir, 'screenshot-'));
     try {
       const env = { ...this.env };
@@ -102,13 +103,13 @@ export class Weston implements AsyncDisposable {
     }
   }
 
-  /** Ends it at once, as a crash would; resolves when it is gone. */
+  /** Kills Weston, as a crash would; resolves when it has exited. */
   async kill(): Promise<void> {
     this.#process?.kill('SIGKILL');
     await this.#exited;
   }
 
-  /** Asks it to end, as a user who logs out; resolves when it is gone. */
+  /** Ends Weston by SIGTERM, as when a user logs out; resolves when it has exited. */
   async stop(): Promise<void> {
     this.#process?.kill('SIGTERM');
     await this.#patiently('stop', this.#exited);
@@ -124,7 +125,7 @@ export class Weston implements AsyncDisposable {
     const screen = card === undefined ? ['--backend=headless', `--width=${width}`, `--height=${height}`, `--scale=${scale}`] : ['--backend=drm', `--drm-device=${card}`];
     return [
       ...[...screen, `--renderer=${renderer}`],
-      // Without --debug only its own shell may take pictures. It never goes idle: tests may be slow.
+      // Without --debug only Weston's own shell may take screenshots. It must never go idle, as tests may be slow.
       ...[`--shell=${shell}`, `--socket=${SOCKET}`, '--no-config', '--debug', '--idle-time=0', ...extraArgs],
     ];
   }
@@ -132,7 +133,7 @@ export class Weston implements AsyncDisposable {
   async #patiently<T>(what: string, wait: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`nothing for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+      timer = setTimeout(() => reject(new Error(`no answer within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
     });
     try {
       return await Promise.race([wait, tooLong]);

@@ -16,8 +16,8 @@ import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
 
 /**
- * A camera inside the display hardware: a connector that writes what a CRTC shows into memory
- * instead of onto a cable. vkms has one, which takes the monitor's place while it writes.
+ * Captures what a CRTC shows through a writeback connector, which writes to memory instead of to a
+ * monitor. vkms has one; during a capture it takes the monitor's place.
  */
 export class Writeback implements Disposable {
   readonly #device: KmsDevice;
@@ -29,7 +29,7 @@ export class Writeback implements Disposable {
   readonly #request: AtomicRequest;
   readonly #fence = NativeBuffer.allocate(4);
 
-  /** `size` is the mode's. */
+  /** `size` is that of the current mode. */
   constructor(device: KmsDevice, size: Size) {
     device.ioctl(DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, value: 1 }));
     const { connectors, crtcs } = readResources(device);
@@ -48,7 +48,7 @@ export class Writeback implements Disposable {
     ]);
   }
 
-  /** What is on screen. Nothing may be in flight on the CRTC. */
+  /** Captures what is on screen. No commit may be in flight on the CRTC. */
   async take(): Promise<Picture> {
     this.#fence.view.setInt32(0, -1, true);
     this.#commit(this.#crtc.id, this.#buffer.fbAs(this.#buffer.format), this.#fence.address);
@@ -83,7 +83,7 @@ export class Writeback implements Disposable {
     const data = new Uint8Array(width * height * 4);
     const out = new DataView(data.buffer);
     for (let y = 0; y < height; y++) {
-      // 0x00RRGGBB in memory, R, G, B, A bytes in a picture.
+      // XRGB8888 in the buffer; R, G, B, A bytes in a picture.
       for (let x = 0; x < width; x++) out.setUint32((y * width + x) * 4, ((pixels.view.getUint32(y * stride + x * 4, true) << 8) | 255) >>> 0);
     }
     return { width, height, data };
