@@ -1,26 +1,26 @@
-/** Which way is good: `more` of a rate, `less` of a cost. */
+/** Which direction is better: `more` for rates, `less` for costs. */
 export type Better = 'more' | 'less';
 
-/** One thing measured several times. */
+/** Samples of one quantity. */
 export interface Measurement {
   /** `BENCHMARK/case`. */
   readonly name: string;
   readonly unit: string;
   readonly better: Better;
   readonly ours: readonly number[];
-  /** The same of somebody else's program doing the same work, in the same run; null if there is none. */
+  /** The same quantity of another program that does the same work, sampled in the same run; null if there is none. */
   readonly peer: { readonly name: string; readonly samples: readonly number[] } | null;
   /**
-   * What the ratio ours/peer shall be, or ours itself where there is no peer: at least this if more
-   * is better, at most this if less is. Null: nothing was promised.
+   * Bound for the ratio ours/peer, or for our median if there is no peer: a minimum if more is better,
+   * a maximum if less is. Null if there is no goal.
    */
   readonly goal: number | null;
 }
 
 export interface BenchContext {
-  /** One short line about what is being done now. */
+  /** Reports the current step in one short line. */
   progress(text: string): void;
-  /** How often a benchmark flips that counts what is rare. */
+  /** Number of flips in a benchmark that counts rare events. */
   readonly flips: number;
 }
 
@@ -28,12 +28,12 @@ export interface Benchmark {
   readonly name: string;
   /** One line for the list. */
   readonly about: string;
-  /** What this machine lacks for it and how to get that; null if nothing. */
+  /** What is missing on this machine, and how to get it; null if nothing. */
   missing(): string | null;
   run(context: BenchContext): Promise<readonly Measurement[]>;
 }
 
-/** One measurement as a line of JSON; `ours` and `peer` are medians. */
+/** One measurement as it is written to the JSON file; `ours` and `peer` are medians. */
 export interface Row {
   readonly name: string;
   readonly unit: string;
@@ -46,9 +46,9 @@ export interface Row {
   readonly met: boolean | null;
 }
 
-/** RangeError for no values. */
+/** Throws a RangeError if there are no values. */
 export function median(values: readonly number[]): number {
-  if (values.length === 0) throw new RangeError('median of nothing');
+  if (values.length === 0) throw new RangeError('median of no values');
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
@@ -57,7 +57,7 @@ export function median(values: readonly number[]): number {
 export function toRow({ name, unit, better, ours, peer, goal }: Measurement): Row {
   const ourMedian = median(ours);
   const peerMedian = peer && median(peer.samples);
-  // Nothing against nothing is as much.
+  // Equal medians have a ratio of 1, also if both are 0.
   const ratio = peerMedian === null ? null : ourMedian === peerMedian ? 1 : ourMedian / peerMedian;
   const judged = ratio ?? ourMedian;
   const met = goal === null ? null : better === 'more' ? judged >= goal : judged <= goal;
@@ -66,7 +66,7 @@ export function toRow({ name, unit, better, ours, peer, goal }: Measurement): Ro
 
 type Side = () => number | Promise<number>;
 
-/** Samples of both sides in turn, so that a machine that gets slower does so for both; after one of each that does not count. */
+/** Samples both sides in turn, so that a machine that slows down affects both. The first sample of each is discarded. */
 export async function alternate(rounds: number, ours: Side, peer: Side): Promise<{ ours: number[]; peer: number[] }> {
   const samples = { ours: [] as number[], peer: [] as number[] };
   for (let round = -1; round < rounds; round++) {

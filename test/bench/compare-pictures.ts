@@ -13,7 +13,7 @@ const ROOT = join(import.meta.dirname, '../..');
 const SCANOUT = join(ROOT, 'dist/src/cli/main.js');
 
 const ROUNDS = 11;
-/** A sample is the mean of so many comparisons in memory. */
+/** Comparisons in memory per sample, which is their mean. */
 const REPEATS = 5;
 const FILE_ROUNDS = 5;
 
@@ -22,7 +22,7 @@ const SIZES: readonly (readonly [string, Size])[] = [
   ['4K', { width: 3840, height: 2160 }],
 ];
 
-/** A console's picture again and again, as large as wanted. */
+/** A picture of that size, tiled with a picture of a console. */
 function screen({ width, height }: Size): Picture {
   const tile = decodePng(readFileSync(join(ROOT, 'fixtures/console.png')));
   const data = new Uint8Array(width * height * 4);
@@ -63,7 +63,7 @@ async function against(name: string, peer: string, goal: number | null, ours: ()
   return { name: `compare-pictures/${name}, ${peer}`, unit: 'ms', better: 'less', ours: samples.ours, peer: { name: peer, samples: samples.peer }, goal };
 }
 
-/** Pixels in memory, against libraries that look at all of them. */
+/** Compares pixels in memory, against a library that reads all of them. */
 async function inMemory({ name, expected, actual }: Pair): Promise<Measurement[]> {
   const { width, height } = expected;
   const perceptual: CompareOptions = { threshold: 0.1, ignoreAntialiasing: true };
@@ -75,7 +75,7 @@ async function inMemory({ name, expected, actual }: Pair): Promise<Measurement[]
   ];
 }
 
-/** Whole commands on PNG files, which all of them have to start and decode. */
+/** Compares PNG files by whole commands, including their start and the decoding. */
 async function onFiles({ name, expected, actual }: Pair, directory: string): Promise<Measurement[]> {
   const [a, b] = [join(directory, 'expected.png'), join(directory, 'actual.png')];
   writeFileSync(a, encodePng(expected));

@@ -1,6 +1,6 @@
 /*
- * The peer of the copy benchmark: what a C program does that copies rectangles of a picture from
- * ordinary memory to ordinary memory. All frames of a sample run in one call.
+ * The peer of the copy benchmark: copies rectangles of a picture from ordinary memory to ordinary
+ * memory in C. One call runs all frames of a sample.
  */
 #include <stdint.h>
 #include <string.h>
@@ -11,7 +11,7 @@ struct rect {
 
 /*
  * Frame f, counted from `first`, copies the rectangles starts[f % cycle] .. starts[f % cycle + 1] - 1 from
- * from[f % sources] to to[f % targets]; 4 bytes a pixel, both pictures with the same stride in bytes.
+ * from[f % sources] to to[f % targets]; 4 bytes per pixel, both pictures with the same stride in bytes.
  */
 void copy_frames(uint8_t *const *to, uint32_t targets, uint8_t *const *from, uint32_t sources, uint32_t stride,
 		 const struct rect *rects, const uint32_t *starts, uint32_t cycle, uint32_t first, uint32_t frames)

@@ -17,26 +17,26 @@ const HEIGHT = 1080;
 const STRIDE = WIDTH * 4;
 const WHOLE: Rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
 
-/** Pictures that take turns, each on an output of its own, where a bridge flips between two shadows. */
+/** Pictures used in turn, each on its own output, where the bridge flips between two shadows. */
 const SOURCES = 3;
 const TARGETS = 2 * SOURCES;
-/** Together (75 MB of pixels) beyond any cache this runs on. */
+/** Bytes copied per sample. The pictures together (75 MB of pixels) are larger than any cache. */
 const SAMPLE_BYTES = 200e6;
 const ROUNDS = 51;
 
 interface Case {
   readonly name: string;
-  /** What changes in a picture, step by step and over again. */
+  /** The rectangles that change in each step; the steps repeat. */
   readonly steps: readonly (readonly Rect[])[];
 }
 
-/** The picture cut into cells of this size, row by row, as far as whole ones go. */
+/** Cuts the picture into cells of this size, row by row, without partial cells. */
 function cells(width: number, height: number): Rect[] {
   const columns = Math.floor(WIDTH / width);
   return Array.from({ length: columns * Math.floor(HEIGHT / height) }, (_, i) => ({ x: (i % columns) * width, y: Math.floor(i / columns) * height, width, height }));
 }
 
-/** `count` cells at a time, far apart, each moving on by one cell with every step through the whole picture. */
+/** `count` cells per step, far apart. Each moves by one cell per step; together they cover the whole picture. */
 function moving(count: number, width: number, height: number): readonly (readonly Rect[])[] {
   const all = cells(width, height);
   const steps = Math.floor(all.length / count);
@@ -44,8 +44,8 @@ function moving(count: number, width: number, height: number): readonly (readonl
 }
 
 /**
- * Small rectangles move, as the pixels of a guest that has just drawn are in no cache of ours. A
- * flush copies those of its step and, as two shadows take turns, of the one before.
+ * Small rectangles move, because the pixels a guest has just drawn are not in the copying CPU's cache.
+ * A flush copies the rectangles of its step and, because two shadows alternate, of the previous step.
  */
 const CASES: readonly Case[] = [
   { name: 'full frame', steps: [[WHOLE]] },
@@ -54,7 +54,7 @@ const CASES: readonly Case[] = [
   { name: '16 of 96x48', steps: moving(8, 96, 48) },
 ];
 
-/** A bridge with guest pages on one side and instant screens on the other, and how much it has copied. */
+/** A bridge with guest pages on one side and instant outputs on the other. */
 class OurSide implements Disposable {
   readonly #resources: DisposableStack;
   readonly #bridge: Bridge;
@@ -76,7 +76,7 @@ class OurSide implements Disposable {
       this.#bridge.show(scanoutId(i), this.#outputs[i]!);
       sink.scanout(scanoutId(i), framebuffer, WHOLE);
     });
-    // Each shadow starts with the whole picture; from then on it gets what changed since its last turn.
+    // Each shadow starts with the whole picture; after that it gets what changed since its last turn.
     this.run(Math.max(TARGETS, steps.length * SOURCES));
     this.#resources = resources.move();
   }
@@ -101,7 +101,7 @@ class OurSide implements Disposable {
   }
 }
 
-/** The rectangles a flush of each step has to copy into one of two shadows: those of this step and the one before. */
+/** The rectangles that the flush of each step copies into one of two shadows: those of this step and the previous one. */
 function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Array; bytes: number[] } {
   const rects: number[] = [];
   const starts = [0];
@@ -139,7 +139,7 @@ async function measure({ name, steps }: Case): Promise<Measurement> {
     () => {
       const before = side.copiedBytes;
       const seconds = time(() => side.run(frames));
-      if (side.copiedBytes - before !== sampleBytes) throw new Error(`${name}: ${side.copiedBytes - before} bytes copied, not ${sampleBytes}`);
+      if (side.copiedBytes - before !== sampleBytes) throw new Error(`${name}: ${side.copiedBytes - before} bytes copied, expected ${sampleBytes}`);
       return sampleBytes / seconds / 1e9;
     },
     () => sampleBytes / time(() => copyFrames(to, TARGETS, from, SOURCES, STRIDE, rects, starts, cycle, 0, frames)) / 1e9,
@@ -147,7 +147,7 @@ async function measure({ name, steps }: Case): Promise<Measurement> {
   return { name: `copy/${name}`, unit: 'GB/s', better: 'more', ours: samples.ours, peer: { name: 'memcpy in C, contiguous memory', samples: samples.peer }, goal: 0.9 };
 }
 
-/** Memory with real pages behind it. */
+/** Memory with allocated pages and random content. */
 function filled(length: number): Mapping {
   const mapping = Mapping.anonymous(length);
   randomFillSync(mapping.bytes);
@@ -162,7 +162,7 @@ function time(run: () => void): number {
 
 export const copy: Benchmark = {
   name: 'copy',
-  about: `a flush by the copy rung, from scattered 4 KiB guest pages at ${WIDTH}x${HEIGHT}, against memcpy of the same rectangles`,
+  about: `a flush on the copy rung, from scattered 4 KiB guest pages at ${WIDTH}x${HEIGHT}, against memcpy of the same rectangles`,
   missing: missingCompiler,
   async run({ progress }) {
     const measurements: Measurement[] = [];

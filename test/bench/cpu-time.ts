@@ -1,16 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** QEMU names a vCPU's thread so, if told to name its threads. */
+/** Name of a vCPU's thread in QEMU with `-name debug-threads=on`. */
 const VCPU = /^CPU \d+\//;
 
 export interface CpuTime {
-  /** What a VMM and its helpers need, in milliseconds. */
+  /** Milliseconds of all threads except vCPUs: a VMM and its helpers. */
   host: number;
-  /** What the guest itself computed. */
+  /** Milliseconds of vCPU threads: the guest itself. */
   vcpu: number;
 }
 
-/** Processor time that the living threads of some processes have had so far (proc(5), schedstat: nanoseconds). */
+/** Processor time so far of the live threads of some processes (proc(5): schedstat has nanoseconds). */
 export function cpuTime(pids: readonly number[]): CpuTime {
   const time = { host: 0, vcpu: 0 };
   for (const pid of pids) {
@@ -25,7 +25,7 @@ export function cpuTime(pids: readonly number[]): CpuTime {
   return time;
 }
 
-/** Null for a thread that ended meanwhile. */
+/** Null if the thread has ended. */
 function readOfThread(path: string): string | null {
   try {
     return readFileSync(path, 'latin1');

@@ -13,18 +13,18 @@ const PAGES = (WIDTH * HEIGHT * 4) / PAGE;
 const BUFFERS = 3;
 const RESPONSE = 24;
 
-/** Six descriptors each; the rig's ring has 64. */
+/** Each takes up to six descriptors of the rig's ring, which has 64. */
 const FLUSHES_PER_DRAIN = 8;
 const WARM_UP = 200_000;
 const ROUNDS = 21;
 const FLUSHES = 50_000;
 
-/** Flushes between two looks at the heap: few enough that most pass without a collection. */
+/** Flushes between two readings of the heap size: few enough that most rounds pass without garbage collection. */
 const HEAP_FLUSHES = 10_000;
 
 interface Case {
   readonly name: string;
-  /** Requests of one flush, for each buffer in turn. */
+  /** Requests of one flush; the entries, one per buffer, are used in turn. */
   readonly batches: readonly (readonly Uint8Array[])[];
 }
 
@@ -42,7 +42,7 @@ const CASES: readonly Case[] = [
   { name: 'redraw', batches: [[requests.flush(1, 100, 100, 64, 64)]] },
 ];
 
-/** A driver, its ring, the device, the bridge and a screen that costs nothing, in one thread. */
+/** Driver, ring, device, bridge and an output that costs nothing, in one thread. */
 class Loop implements Disposable {
   readonly #resources: DisposableStack;
   readonly #rig: GpuRig;
@@ -76,7 +76,7 @@ class Loop implements Disposable {
     this.#check();
   }
 
-  /** Milliseconds of all but the driver, and of reading the clock around it. */
+  /** Milliseconds spent outside the driver, including those to read the clock. */
   time(flushes: number): number {
     let spent = 0;
     for (let i = 0; i < flushes; i++) {
@@ -121,7 +121,7 @@ function clockMs(reads: number): number {
   return spent;
 }
 
-/** Bytes the heap grows by while `run` runs; garbage collections in between make it less, even negative. */
+/** Bytes the heap grows by while `run` runs; less, even negative, if garbage is collected in between. */
 function growth(run: () => void): number {
   const before = process.memoryUsage().heapUsed;
   run();
@@ -135,7 +135,7 @@ function measure(one: Case): Measurement[] {
   clockMs(WARM_UP);
   const times = Array.from({ length: ROUNDS }, () => ((loop.time(FLUSHES) - clockMs(FLUSHES)) / FLUSHES) * 1000);
   const bytes = Array.from({ length: ROUNDS }, () => {
-    // Looking at the heap and checking take some of it. What is left below a twentieth of a byte is noise.
+    // Reading the heap size and checking allocate too, so subtract that. Less than a twentieth of a byte is noise.
     const look = growth(() => loop.run(0));
     return Math.round(((growth(() => loop.run(HEAP_FLUSHES)) - look) / HEAP_FLUSHES) * 10) / 10;
   });
@@ -147,7 +147,7 @@ function measure(one: Case): Measurement[] {
 
 export const flush: Benchmark = {
   name: 'flush',
-  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge; neither the driver nor the wake-up of a kick',
+  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge, without the driver and the wake-up by a kick',
   missing: () => null,
   async run({ progress }) {
     const measurements: Measurement[] = [];

@@ -19,21 +19,21 @@ const SIZES = [
 
 const PROGRAM = join(import.meta.dirname, '../../dist/src/cli/main.js');
 
-/** After one that does not count. */
+/** Rounds that count, after one that does not. */
 const ROUNDS = 5;
 const FULL_RATE_MS = 1500;
-/** Slow enough for everybody to show every frame. */
+/** Slow enough for every back end to show all frames. */
 const PACED_US = 20_000;
 const PACED_FLIPS = 150;
 
 interface Backend extends AsyncDisposable {
   readonly socket: string;
   readonly pid: number;
-  /** Frames shown so far; null if each flip is one. */
+  /** Frames shown so far; null if the back end shows every flip. */
   frames(): Promise<number | null>;
 }
 
-/** `scanout run`, built, in a process of its own. */
+/** Starts the built `scanout run` in its own process. */
 async function startOurs(output: string): Promise<Backend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-bench-'));
   const socket = join(dir, 'socket');
@@ -41,7 +41,7 @@ async function startOurs(output: string): Promise<Backend> {
   const args = [PROGRAM, 'run', '--guest', `vhost-user:${socket}`, '--output', output, '--control', control, '--log-level', 'error'];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(child, 'close');
-  await Promise.race([once(child.stdout, 'data'), ended.then(() => Promise.reject(new Error(`${args.join(' ')} ended at once`)))]);
+  await Promise.race([once(child.stdout, 'data'), ended.then(() => Promise.reject(new Error(`${args.join(' ')} exited before it was listening`)))]);
   return {
     socket,
     pid: child.pid!,
@@ -65,7 +65,7 @@ async function startReference(): Promise<Backend> {
 interface Sample {
   readonly flipsPerSecond: number;
   readonly shownPerSecond: number;
-  /** Milliseconds of processor time for each flip. */
+  /** Milliseconds of processor time per flip. */
   readonly hostMs: number;
   readonly vcpuMs: number;
 }
@@ -87,7 +87,7 @@ class Side implements AsyncDisposable {
     this.#draw = draw;
   }
 
-  /** Consumes the back end. */
+  /** Takes ownership of the back end, even on failure. */
   static async boot(name: string, backend: Backend, [width, height]: readonly [number, number]): Promise<Side> {
     await using stack = new AsyncStack();
     stack.use(backend);
@@ -129,7 +129,7 @@ class Side implements AsyncDisposable {
   }
 }
 
-/** Disposes what it was given, last first, unless told to keep it. */
+/** Disposes what `use` added, in reverse order, unless `keep` was called. */
 class AsyncStack implements AsyncDisposable {
   #things: AsyncDisposable[] = [];
 
@@ -154,7 +154,7 @@ async function measure(size: readonly [number, number], progress: BenchContext['
     progress(`${mode}: booting a guest on ${name}`);
     return stack.use(await Side.boot(name, await backend, size));
   };
-  // A refresh beyond what a guest reaches: what limits it is the work, as with the peer, which has no refresh.
+  // A refresh rate beyond what a guest reaches, so that only the work is a limit, as for the peer, which has no refresh.
   const ours = [await boot('headless', startOurs(`headless:${mode}@1000`)), await boot('vmm', startOurs('vmm'))];
   const peer = await boot('vhost-user-gpu', startReference());
   for (let round = 0; round <= ROUNDS; round++) {
@@ -185,10 +185,10 @@ function rows(mode: string, side: Side, peer: Side): Measurement[] {
 
 export const guestFlips: Benchmark = {
   name: 'guest-flips',
-  about: "a real guest's page flips on our device and on QEMU's back end in C: as fast as it can, and 50 a second",
+  about: "a real guest's page flips on our device and on QEMU's back end in C, at full speed and at 50 per second",
   missing() {
-    if (!existsSync(PROGRAM)) return `${PROGRAM} is not there: npm run build`;
-    if (!existsSync(referenceProgram)) return `${referenceProgram} is not there: sh test/rig/install.sh`;
+    if (!existsSync(PROGRAM)) return `no ${PROGRAM}: npm run build`;
+    if (!existsSync(referenceProgram)) return `no ${referenceProgram}: sh test/rig/install.sh`;
     try {
       guestImage();
       return null;

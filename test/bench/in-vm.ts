@@ -4,17 +4,17 @@ import { bootKernelVm, missingVkms, output } from '../rig/kernel-vm.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
 import { missingCompiler } from './native.ts';
 
-/** vkms complains of every vertical blank that comes late, and a serial console takes its time. */
+/** Keeps messages off the slow serial console: vkms logs one for every late vertical blank. */
 const QUIETLY = 'dmesg -n 3';
 
 export interface VmBenchmark {
   readonly name: string;
   readonly about: string;
-  /** On a quiet machine. */
+  /** Duration in minutes on an idle machine. */
   readonly minutes: number;
-  /** Prints measurements as JSON, and progress on stderr, when it runs as `node --import tsx MAIN NAME FLIPS PROGRAM`. */
+  /** Script that runs as `node --import tsx MAIN NAME FLIPS PROGRAM` and prints measurements as JSON, and progress on stderr. */
   readonly main: string;
-  /** The peer in C. */
+  /** Builds the peer in C; returns its path. */
   program(): string;
 }
 
@@ -26,7 +26,7 @@ function missing(): string | null {
   }
 }
 
-/** Runs in a VM that has udmabuf and vkms. */
+/** A benchmark that runs in a VM with udmabuf and vkms. */
 export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benchmark {
   const log = join(output, `${name}.log`);
   return {
@@ -37,11 +37,11 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
       progress('booting a VM');
       await using vm = await bootKernelVm();
       writeFileSync(log, '');
-      // What happens in there.
+      // Shows the VM's progress here.
       using watcher = watching(log, (line) => progress(`${line} (about ${minutes} minutes)`));
       const command = ['node', '--import', 'tsx', main, name, flips, program()];
       try {
-        // Twice the time of a quiet machine and some more.
+        // Twice the time on an idle machine, and five minutes.
         return JSON.parse(await vm.run(`${QUIETLY} && ${command.join(' ')} 2>>${log}`, (2 * minutes + 5) * 60_000)) as Measurement[];
       } catch (error) {
         throw new Error(readFileSync(log, 'utf8'), { cause: error });
@@ -50,7 +50,7 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
   };
 }
 
-/** Calls back with the last line of a file whenever that grows, until dispose. */
+/** Calls `onLine` with the last line of a file whenever the file grows, until dispose. */
 function watching(file: string, onLine: (line: string) => void): Disposable {
   const watcher = watch(file, () => {
     const line = readFileSync(file, 'utf8').trimEnd().split('\n').at(-1)!;

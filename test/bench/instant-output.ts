@@ -8,7 +8,7 @@ interface BenchHandle extends Handle {
   isHeld: boolean;
 }
 
-/** A screen that shows a frame when `vblank` says so, and reads nothing: what is left is the work of everybody else. */
+/** An output that shows a frame when `vblank` is called and reads no pixels, so that it adds nothing to the measured work. */
 export class InstantOutput implements Output {
   readonly name = 'bench';
   readonly monitor = virtualMonitor('bench', 1920, 1080, 60_000);
@@ -22,7 +22,7 @@ export class InstantOutput implements Output {
   #shown: BenchHandle | null = null;
   #pending: BenchHandle | null = null;
 
-  /** With `readsPages` it takes guest pages as they are, else shadows only. */
+  /** With `readsPages` it accepts guest pages directly, otherwise only shadows. */
   constructor(options: { readsPages: boolean }) {
     this.readsPages = options.readsPages;
   }
@@ -33,7 +33,7 @@ export class InstantOutput implements Output {
   }
 
   import({ backing }: Framebuffer): Handle | DmabufImportRefused {
-    if (!this.readsPages || backing.kind !== 'pages') return new DmabufImportRefused('format', 'the bench imports no dma-bufs');
+    if (!this.readsPages || backing.kind !== 'pages') return new DmabufImportRefused('format', 'the instant output imports no dma-bufs');
     return { isHeld: false, [Symbol.dispose]: () => undefined };
   }
 

@@ -17,25 +17,25 @@ const benchmarks: readonly Benchmark[] = [
   ...[waylandShm, waylandSimpleShm, waylandDmabuf],
 ];
 
-/** What a missed vertical blank is to be seen in. */
+/** Default of --flips: enough for a rare missed vertical blank to occur. */
 const FLIPS = 10_000;
 
 const USAGE = `npm run bench -- [NAME...] [--json FILE] [--flips N] [--list]
 
-Runs the named benchmarks, all without a name. Where there is a peer, ours and the peer's samples
-alternate within the run. The table gives the median, minimum and maximum of the samples.
+Runs the named benchmarks, or all of them. If there is a peer, our samples and the peer's alternate
+within the run. The table has the median, minimum and maximum of the samples.
 
 ratio  our median / the peer's median, whatever the unit
-goal   a bound of the ratio, or of our median where there is no peer: '>=' for rates, where more is
-       better, '<=' for costs, where less is
+goal   bound for the ratio, or for our median if there is no peer: '>=' for rates (more is better),
+       '<=' for costs (less is better)
 
 --json FILE  writes the rows {name, unit, ours, peer, peerName, ratio, goal, met} as one array;
-             null stands for no peer and no goal
---flips N    of kms-vblanks, ${FLIPS} without: a multiple of 1000, or less
---list       names the benchmarks
+             values of a missing peer or goal are null
+--flips N    flips of kms-vblanks: a multiple of 1000, or fewer than 1000 (default ${FLIPS})
+--list       lists the benchmarks
 
-A missed goal is no failure: the exit code is 0 unless a benchmark could not run. One that lacks
-something on this machine says so and is left out; under CI=true that is a failure.
+A missed goal is not a failure: the exit code is 0 unless a benchmark could not run. One that needs
+something this machine lacks is skipped with a message; under CI=true that is a failure.
 `;
 
 function progress(name: string): (text: string) => void {
@@ -43,14 +43,14 @@ function progress(name: string): (text: string) => void {
   return (text) => void process.stderr.write(`${name}: ${text}\n`);
 }
 
-/** True if everything ran that could and had to. */
+/** Resolves with false if a benchmark failed or, under CI=true, was skipped. */
 async function runAll(chosen: readonly Benchmark[], flips: number, json: string | undefined): Promise<boolean> {
   const measurements: Measurement[] = [];
   let ok = true;
   for (const benchmark of chosen) {
     const missing = benchmark.missing();
     if (missing !== null) {
-      console.error(`${benchmark.name} left out: ${missing}`);
+      console.error(`${benchmark.name} skipped: ${missing}`);
       if (process.env['CI'] === 'true') ok = false;
       continue;
     }
@@ -83,12 +83,12 @@ async function main(): Promise<number> {
   }
   const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
   if (unknown.length > 0) {
-    console.error(`no benchmark is called ${unknown.join(', ')}; there are ${benchmarks.map(({ name }) => name).join(', ')}`);
+    console.error(`unknown benchmark ${unknown.join(', ')}; expected ${benchmarks.map(({ name }) => name).join(', ')}`);
     return 2;
   }
   const flips = Number(values.flips);
   if (!Number.isInteger(flips) || flips < 1 || (flips > 1000 && flips % 1000 !== 0)) {
-    console.error(`--flips ${values.flips}: a multiple of 1000, or less`);
+    console.error(`--flips ${values.flips}: expected a multiple of 1000, or fewer than 1000`);
     return 2;
   }
   const chosen = positionals.length > 0 ? benchmarks.filter(({ name }) => positionals.includes(name)) : benchmarks;

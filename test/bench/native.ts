@@ -6,12 +6,12 @@ import koffi from 'koffi';
 import { cacheDir } from '../rig/guest-image.ts';
 
 const WAYLAND_PROTOCOLS_DIR = '/usr/share/wayland-protocols';
-/** What wl_shm and wl_surface do not say: windows, and dma-bufs. */
+/** Protocols that client.c needs in addition to the core protocol: windows and dma-bufs. */
 const WAYLAND_PROTOCOLS = ['stable/xdg-shell/xdg-shell.xml', 'stable/linux-dmabuf/linux-dmabuf-v1.xml'];
 
 /**
- * Pictures are `uint8_t *` in arrays of addresses; see copy.c. Everything is trusted.
- * `starts` has `cycle` + 1 entries.
+ * `copy_frames` of copy.c. `to` and `from` have addresses of pictures (`uint8_t *`), `starts` has
+ * `cycle` + 1 entries. Arguments are not checked.
  */
 export type CopyFrames = (
   to: BigUint64Array, targets: number, from: BigUint64Array, sources: number, stride: number,
@@ -23,12 +23,12 @@ export function loadCopyFrames(): CopyFrames {
   return koffi.load(compiled('copy.c', '-shared', '-fPIC')).func('copy_frames', 'void', arguments_) as CopyFrames;
 }
 
-/** The program of kms/flip-loop.c; see there. */
+/** Builds kms/flip-loop.c; returns the path of the program. */
 export function flipLoopProgram(): string {
   return compiled('kms/flip-loop.c', '-I/usr/include/libdrm');
 }
 
-/** The program of wayland/client.c; see there. */
+/** Builds wayland/client.c; returns the path of the program. */
 export function waylandClientProgram(): string {
   const include = join(cacheDir, 'bench-wayland');
   mkdirSync(include, { recursive: true });

@@ -2,7 +2,7 @@ import { median, toRow, type Measurement } from './benchmark.ts';
 
 const HEAD = ['', 'unit', 'ours', 'min', 'max', 'peer', 'min', 'max', 'ratio', 'goal', ''];
 
-/** Four digits are more than the machine's noise leaves. */
+/** Formats with about four digits: a machine's noise leaves fewer. */
 function figure(value: number): string {
   const digits = Math.max(0, 3 - Math.floor(Math.log10(Math.max(Math.abs(value), 1e-3))));
   return value === 0 ? '0' : value.toFixed(Math.min(digits, 4));
@@ -12,7 +12,7 @@ function spread(samples: readonly number[]): string[] {
   return [figure(median(samples)), figure(Math.min(...samples)), figure(Math.max(...samples))];
 }
 
-/** Medians with minimum and maximum of both sides, one line a measurement. */
+/** Formats measurements as a table, one line each, with the median, minimum and maximum of both sides. */
 export function table(measurements: readonly Measurement[]): string {
   const lines = measurements.map((measurement) => {
     const { name, unit, better, ours, peer, goal } = measurement;

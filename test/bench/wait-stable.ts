@@ -11,10 +11,10 @@ const HEIGHT = 1080;
 const QUIET_MS = 100;
 const ROUNDS = 15;
 const FRAMES = 60;
-/** A window that is drawn anew with every frame. */
+/** Part of the picture that changes with every frame. */
 const WINDOW = { x: 480, y: 270, width: 960, height: 540 };
 
-/** A guest that draws the window in a colour of its own each time, and waits for its flush as real ones do. */
+/** A guest that fills the window with a new colour each time, with fenced flushes as real guests send them. */
 class DrawingGuest implements Source {
   readonly scanouts = 1;
   readonly budget = new MemoryBudget(Infinity);
@@ -34,7 +34,7 @@ class DrawingGuest implements Source {
   }
 
   setMonitor(): void {
-    // Its picture has one size.
+    // Its picture has a fixed size.
   }
 
   draw(): void {
@@ -50,7 +50,7 @@ class DrawingGuest implements Source {
   }
 }
 
-/** Milliseconds from the last flush to the picture, without those that nothing has to change for. */
+/** Milliseconds from the last flush until `waitForStable` resolves, minus the quiet time it waits for. */
 async function overhead(): Promise<number> {
   using guest = new DrawingGuest();
   using display = openDisplay({ guest, size: { width: WIDTH, height: HEIGHT } });
@@ -62,7 +62,7 @@ async function overhead(): Promise<number> {
   return performance.now() - flushed - QUIET_MS;
 }
 
-/** Milliseconds of processor time that a frame takes, drawing included. */
+/** Milliseconds of processor time per frame, including the drawing. */
 async function cpuPerFrame(isWatched: boolean): Promise<number> {
   using guest = new DrawingGuest();
   using display = openDisplay({ guest, size: { width: WIDTH, height: HEIGHT } });
@@ -90,7 +90,7 @@ function nextFrame(display: ReturnType<typeof openDisplay>): Promise<void> {
 
 export const waitStable: Benchmark = {
   name: 'wait-stable',
-  about: 'a test display of 1920x1080: what waiting until it stands still takes beyond the wait itself, and the CPU that watching costs',
+  about: 'waitForStable on a test display of 1920x1080: its delay beyond the quiet time, and the CPU it costs per frame',
   missing: () => null,
   async run({ progress }) {
     progress('overhead');
@@ -100,7 +100,7 @@ export const waitStable: Benchmark = {
     progress('CPU');
     const { ours, peer } = await alternate(ROUNDS, () => cpuPerFrame(true), () => cpuPerFrame(false));
     return [
-      // The guest draws when a frame has come: one refresh until that is on screen, and a millisecond for each timer.
+      // The guest draws after a frame was shown, so it takes one refresh until the result is on screen, and a millisecond per timer.
       { name: 'wait-stable/overhead', unit: 'ms', better: 'less', ours: overheads, peer: null, goal: 20 },
       { name: 'wait-stable/CPU a frame', unit: 'ms', better: 'less', ours, peer: { name: 'not watched', samples: peer }, goal: null },
     ];

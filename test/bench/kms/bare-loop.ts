@@ -11,9 +11,9 @@ import type { Flipped } from './screen.ts';
 const EVENTS_LENGTH = 4096;
 
 /**
- * The least that flips in Node: one atomic ioctl, the wake-up, one read of the event. Says the
- * same of the same plane as the last frame, but for the framebuffer. The one who opened the
- * screen lends it.
+ * The minimum needed to flip in Node: one atomic ioctl, the wake-up, one read of the event. Sets the
+ * same plane to the same values as the last frame, except for the framebuffer. The screen must be
+ * lent by its owner (`BenchScreen.lend`).
  */
 export class BareLoop implements Disposable {
   readonly #stack: DisposableStack;
@@ -24,7 +24,7 @@ export class BareLoop implements Disposable {
   readonly #events: NativeBuffer;
   readonly #eventsAddress: number;
   readonly #fbs: readonly number[];
-  /** Of the vertical blank of the last flip. */
+  /** Sequence number of the last flip's vertical blank. */
   sequence = 0;
   #next = 0;
   #left = 0;
@@ -87,7 +87,7 @@ export class BareLoop implements Disposable {
   #readEvent(): void {
     const length = tryRead(this.#fd, this.#eventsAddress, EVENTS_LENGTH);
     const { view } = this.#events;
-    if (length < drm_event_vblank.size || drm_event.field.type.get(view, 0) !== DRM_EVENT_FLIP_COMPLETE) throw new Error(`no page flip but ${length} bytes of something else`);
+    if (length < drm_event_vblank.size || drm_event.field.type.get(view, 0) !== DRM_EVENT_FLIP_COMPLETE) throw new Error(`expected a page flip event, read ${length} bytes without one`);
     this.sequence = drm_event_vblank.field.sequence.get(view, 0);
     this.#left--;
     if (this.#left > 0) this.#commit();

@@ -1,10 +1,10 @@
 import type { Output } from '../../../src/core/output.ts';
 
-/** Between an output and its listener: which vertical blank the last frame came with. */
+/** Sits between an output and its listener and records which vertical blank the last frame was shown at. */
 export class BlankWatch {
   sequence = 0;
 
-  /** Before anybody listens. */
+  /** Must be called before a listener is attached. */
   follow(output: Output): void {
     const attach = output.attach.bind(output);
     output.attach = (listener, options) =>

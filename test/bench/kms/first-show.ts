@@ -8,12 +8,12 @@ import { nameOf, SIZES } from './sizes.ts';
 
 const ROUNDS = 6;
 const SHOWS = 3;
-/** Until the output has all the shadows it will have. */
+/** Flips until the output has created all its shadows. */
 const WARM_UP = 3;
 
 const LIST_LIMIT = '/sys/module/udmabuf/parameters/list_limit';
 
-/** Milliseconds from a flush of pages nobody showed yet until the kernel has the commit, some times over. */
+/** Milliseconds from a flush of pages that were not shown before until the kernel has the commit; one value per flush. */
 async function show(pictures: Pictures, size: Size, zeroCopy: ZeroCopy): Promise<number[]> {
   using guest = new FlippingGuest(pictures.framebuffers(WARM_UP + SHOWS), { size, zeroCopy });
   await guest.flip(WARM_UP);

@@ -1,6 +1,6 @@
 /*
- * The peer of the flip benchmarks: what a C program does that flips one plane between framebuffers
- * which are there already. One atomic ioctl, poll(2), one read of the event.
+ * The peer of the flip benchmarks: a C program that flips one plane between existing framebuffers,
+ * with one atomic ioctl, one poll(2) and one read of the event per flip.
  *
  *     flip-loop CARD WARM-UP FLIPS PLANE FB,FB... FB-PROPERTY PROPERTY=VALUE...
  *
@@ -63,7 +63,7 @@ static void flip(int fd, unsigned flips)
 int main(int argc, char **argv)
 {
 	if (argc < 7 || argc - 6 > MAX_PROPS)
-		errx(1, "see the source");
+		errx(1, "usage: flip-loop CARD WARM-UP FLIPS PLANE FB,FB... FB-PROPERTY PROPERTY=VALUE...");
 	unsigned warm_up = atoi(argv[2]), flips = atoi(argv[3]);
 	uint32_t plane = atoi(argv[4]);
 	for (char *at = argv[5]; *at && fb_count < MAX_FBS; at += *at == ',')

@@ -3,7 +3,7 @@ import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 
-/** A guest that shows its framebuffers in turn, the next one as soon as a flip is done, each of them new as a whole. */
+/** A guest that shows its framebuffers in turn, each damaged as a whole, the next one as soon as a flip is done. */
 export class FlipSource implements Source, Flush {
   readonly scanouts: number;
   readonly budget = new MemoryBudget(Infinity);
@@ -31,7 +31,7 @@ export class FlipSource implements Source, Flush {
   }
 
   setMonitor(): void {
-    // The pictures are as large as they are.
+    // The pictures have a fixed size.
   }
 
   /** Resolves when the last of `count` flips is done. */

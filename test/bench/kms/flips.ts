@@ -4,13 +4,13 @@ import { flipInC, flipWithModetest } from './peers.ts';
 import { flipCost, type FlipCost } from './sample.ts';
 import { type SystemCalls, systemCalls } from './system-calls.ts';
 
-/** Small, and one of vkms's own modes: what the driver does for each pixel is nobody's here. */
+/** Small, because the driver's work per pixel is not measured here; and one of vkms's own modes. */
 const SIZE = { width: 640, height: 480 };
 const ROUNDS = 11;
 const FLIPS = 120;
 const TRACED_FLIPS = 300;
 
-/** Until the compiler has seen every path as often as it likes; as in a process that runs for days, the screen stays open. */
+/** Flips until the JIT compiler has optimized every path, as in a process that runs for days. The screen stays open. */
 const WARM_UP = 3000;
 
 const BARE = 'the same ioctl, wake-up and read alone, in Node';
@@ -18,7 +18,7 @@ const BARE = 'the same ioctl, wake-up and read alone, in Node';
 interface Round {
   readonly ours: FlipCost;
   readonly bare: FlipCost;
-  /** Microseconds a flip. */
+  /** Microseconds per flip. */
   readonly c: number;
 }
 
@@ -35,12 +35,12 @@ async function trace(guest: FlippingGuest): Promise<{ ours: SystemCalls; bare: S
   return { ours, bare };
 }
 
-/** What is left below a twentieth of a byte is noise. */
+/** Rounds, because less than a twentieth of a byte is noise. */
 function bytes(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-/** `program` is flip-loop.c's. */
+/** `program` is the path of the built flip-loop.c. */
 export async function flips(program: string, { progress }: BenchContext): Promise<Measurement[]> {
   const rounds: Round[] = [];
   let calls: Awaited<ReturnType<typeof trace>>;
@@ -60,7 +60,7 @@ export async function flips(program: string, { progress }: BenchContext): Promis
     progress('tracing');
     calls = await trace(guest);
   }
-  // It sets the mode itself and leaves none, so it cannot take turns.
+  // modetest sets the mode itself and turns the screen off at its end, so it cannot take turns with the others.
   progress('modetest');
   const modetest: number[] = [];
   for (let i = 0; i < ROUNDS; i++) modetest.push(await flipWithModetest(connector, `${SIZE.width}x${SIZE.height}`, FLIPS));

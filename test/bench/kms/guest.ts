@@ -12,10 +12,10 @@ import { BenchScreen, type Flipped } from './screen.ts';
 
 export interface GuestOptions {
   readonly size: Size;
-  /** 60 unless told. */
+  /** Default 60. */
   readonly refreshHz?: number;
   readonly zeroCopy?: ZeroCopy;
-  /** Hears of every frame. */
+  /** Records every frame. */
   readonly watch?: BlankWatch;
 }
 
@@ -32,7 +32,7 @@ export class Pictures implements Disposable {
     this.#pictures.forEach(({ pixels }, i) => pixels.bytes.fill(i + 1));
   }
 
-  /** Framebuffers nobody knows yet, `count` of them, of the pictures in turn. */
+  /** `count` framebuffers with new ids, of the pictures in turn. */
   framebuffers(count = this.#pictures.length): ReturnType<typeof fresh>[] {
     return Array.from({ length: count }, (_, i) => fresh(this.#pictures[i % this.#pictures.length]!));
   }
@@ -46,7 +46,7 @@ function fresh(picture: ScatteredPicture): ScatteredPicture['asPages'] {
   return { ...picture.asPages, id: newFramebufferId() };
 }
 
-/** Our whole path: a guest that flips, the bridge, a screen of vkms as large as its pictures. */
+/** Our whole path: a guest that flips, a bridge, and a screen of vkms as large as the pictures. */
 export class FlippingGuest implements Disposable {
   readonly screen: BenchScreen;
   readonly source: FlipSource;
@@ -54,7 +54,7 @@ export class FlippingGuest implements Disposable {
   readonly #stack: DisposableStack;
   readonly #rung: string;
 
-  /** The pictures stay the caller's, and outlive this. */
+  /** The pictures belong to the caller and must outlive this object. */
   constructor(framebuffers: ReturnType<Pictures['framebuffers']>, { size, refreshHz, zeroCopy = 'auto', watch }: GuestOptions) {
     using stack = new DisposableStack();
     this.screen = stack.use(new BenchScreen(size, refreshHz));
@@ -68,7 +68,7 @@ export class FlippingGuest implements Disposable {
 
   readonly flip = (count: number): Promise<void> => this.source.flip(count);
 
-  /** What the last flip said, and the framebuffers of the last two. */
+  /** Flips once. Resolves with what that flip set, and the framebuffers of the last two flips. */
   async flipped(): Promise<Flipped> {
     const { fb } = this.screen.planeState;
     await this.flip(1);
@@ -85,10 +85,10 @@ export class FlippingGuest implements Disposable {
     });
   }
 
-  /** What is measured is what is meant; throws if not. */
+  /** Throws unless the intended path is measured. */
   check(): void {
     const { rung } = this.#bridge.stats[0]!.screens[0]!.primary;
-    if (rung !== this.#rung) throw new Error(`the pictures went by rung '${String(rung)}', not '${this.#rung}'`);
+    if (rung !== this.#rung) throw new Error(`the pictures were shown by rung '${String(rung)}', expected '${this.#rung}'`);
   }
 
   [Symbol.dispose](): void {

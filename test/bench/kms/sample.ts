@@ -1,15 +1,15 @@
-/** What some flips cost this process, each. */
+/** What a flip costs this process, on average. */
 export interface FlipCost {
   /** User and system time of all threads. */
   readonly cpuUs: number;
-  /** What the heap grew by; garbage collections in between make it less, even negative. */
+  /** Growth of the heap; less, even negative, if garbage is collected in between. */
   readonly heapBytes: number;
 }
 
 type Flip = (count: number) => Promise<void>;
 
 export async function flipCost(flip: Flip, flips: number): Promise<FlipCost> {
-  // Starting and looking cost some heap as well.
+  // Starting the flips and reading the heap size allocate too.
   const look = await growth(flip, 1);
   const before = process.cpuUsage();
   const grown = await growth(flip, flips);

@@ -16,7 +16,7 @@ const MANY_FRAMEBUFFERS = 64;
 const FLIPS = 128;
 
 const MANY_SCANOUTS = 16;
-/** No divisor of the scanouts: each of them flips every time it is its turn. */
+/** Not a divisor of the number of scanouts, so that each scanout gets another framebuffer at every turn. */
 const CORE_FRAMEBUFFERS = 3;
 const CORE_FLIPS = 48_000;
 
@@ -27,7 +27,7 @@ async function framebuffers(pictures: Pictures, count: number): Promise<number> 
   return (await flipCost(guest.flip, FLIPS)).cpuUs;
 }
 
-/** Screens in turn that show a frame when told to and cost nothing: vkms has one CRTC only. */
+/** Flips instant outputs in turn. They replace KMS, because vkms has only one CRTC. */
 class Core implements Disposable {
   readonly #source: FlipSource;
   readonly #outputs: readonly InstantOutput[];
@@ -40,7 +40,7 @@ class Core implements Disposable {
     this.#outputs.forEach((output, i) => this.#bridge.show(scanoutId(i), output));
   }
 
-  /** Microseconds a flip. */
+  /** Microseconds per flip. */
   flip(): number {
     const outputs = this.#outputs;
     const before = process.cpuUsage();

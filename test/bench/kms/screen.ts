@@ -12,23 +12,23 @@ import { firstPipe, vkmsCard } from '../../kernel/kms-rig.ts';
 
 const REFRESH_HZ = 60;
 
-/** What a commit sets of one plane, as a loop of bare ioctls repeats it. */
+/** The properties that a commit sets of one plane, for a loop of bare ioctls to repeat. */
 export interface PlaneState {
   readonly plane: number;
   readonly fbProperty: number;
   readonly fb: number;
-  /** Ids and values of all the others. */
+  /** Ids and values of all other properties. */
   readonly rest: readonly (readonly [property: number, value: number])[];
 }
 
-/** All that a bare loop needs to flip as the frame before did. */
+/** Everything a bare loop needs to flip like the previous frame. */
 export interface Flipped {
   readonly card: string;
   readonly state: PlaneState;
   readonly fbs: readonly number[];
 }
 
-/** A monitor of vkms at a mode of our choice, and all that benchmarks touch of display/kms. */
+/** A monitor of vkms in a mode of our choice. No other benchmark code uses display/kms. */
 export class BenchScreen implements Disposable {
   readonly card = vkmsCard()!;
   readonly output: Output;
@@ -49,7 +49,7 @@ export class BenchScreen implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** As modetest names it. */
+  /** Id of the connector, for modetest. */
   get connector(): number {
     return this.#pipe.connector.id;
   }
@@ -63,7 +63,7 @@ export class BenchScreen implements Disposable {
     return { plane: id, fbProperty: now.id('FB_ID'), fb: now.value('FB_ID'), rest: rest.filter(([property]) => properties.some((each) => each === property)) };
   }
 
-  /** Runs `use` while another open file of the card may be its master. The screen stays as it is. */
+  /** Gives up DRM master while `use` runs, so that another open file of the card can take it. The screen stays as it is. */
   async lend<T>(use: () => T | Promise<T>): Promise<T> {
     this.#device.ioctl(DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
     try {
@@ -78,7 +78,7 @@ export class BenchScreen implements Disposable {
   }
 }
 
-/** vkms takes any timing; blanking as small as may be. */
+/** A mode with little blanking; vkms accepts any timing. */
 function newMode({ width, height }: Size, refreshHz: number): Mode {
   const htotal = width + 80;
   const vtotal = height + 20;

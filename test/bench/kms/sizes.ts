@@ -1,4 +1,4 @@
-/** What screens and videos come in. */
+/** Common sizes of screens and videos. */
 export const SIZES = [
   { width: 1280, height: 720 },
   { width: 1920, height: 1080 },

@@ -3,12 +3,12 @@ import { BlankWatch } from './blank-watch.ts';
 import { FlippingGuest, Pictures } from './guest.ts';
 
 const SIZE = { width: 1280, height: 720 };
-/** The sides take turns. */
+/** Flips until it is the other side's turn. */
 const FLIPS_PER_TURN = 1000;
 
 /** Vertical blanks without a flip between the first and the last of `flips`. */
 async function missed(flip: (count: number) => Promise<void>, flips: number, sequence: () => number): Promise<number> {
-  // The first is as late as it likes.
+  // The first flip may be late.
   await flip(1);
   const first = sequence();
   await flip(flips);

@@ -16,7 +16,7 @@ async function cpuUs(pictures: Pictures, size: Size, zeroCopy: ZeroCopy): Promis
   return (await flipCost(guest.flip, FLIPS)).cpuUs;
 }
 
-/** A guest that redraws everything, in pages that lie in order. */
+/** Measures a guest that redraws everything, with its pages in ascending order. */
 async function measure(size: Size): Promise<Measurement> {
   using pictures = new Pictures(size, 2);
   const { ours, peer } = await alternate(ROUNDS, () => cpuUs(pictures, size, 'auto'), () => cpuUs(pictures, size, 'off'));

@@ -11,7 +11,7 @@ const CAPACITY = 4096;
 const NO_BYTES = new Uint8Array(0);
 const NO_FDS: OwnedFd[] = [];
 
-/** Says what a compositor says of a frame, when it would: first that it may be drawn, then that it was seen. */
+/** Sends a compositor's two events per frame, with its timing: that the client may draw, and that the frame was shown. */
 const COMPOSITOR = `
   const socket = new (require('node:net').Socket)({ fd: 3 });
   const event = Buffer.alloc(${EVENT_BYTES});
@@ -20,7 +20,7 @@ const COMPOSITOR = `
   setInterval(frame, 1000 / 60);
 `;
 
-/** What a frame costs a process of Node's before it is about Wayland: two wake-ups with a recvmsg each, and one sendmsg. */
+/** What a frame costs in Node without any Wayland code: two wake-ups with a recvmsg each, and one sendmsg. */
 export class BareLoop implements Disposable {
   readonly #stack: DisposableStack;
   #left = 0;
@@ -46,7 +46,7 @@ export class BareLoop implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Microseconds a frame, of all threads of this process. */
+  /** Microseconds of processor time per frame, of all threads of this process. */
   async cpuUs(frames: number): Promise<number> {
     const before = process.cpuUsage();
     await new Promise<void>((resolve) => {

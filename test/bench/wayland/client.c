@@ -1,16 +1,16 @@
 /*
- * The peer of the window benchmarks: the least a client in C on libwayland-client does that shows
- * pictures at the compositor's pace. Attach, damage, frame callback, commit; then it waits for that
- * callback, and for a buffer the compositor has let go of.
+ * The peer of the window benchmarks: a minimal client in C on libwayland-client that shows pictures
+ * at the compositor's pace. It attaches, damages, requests a frame callback and commits; then it
+ * waits for that callback, and for a buffer that the compositor has released.
  *
  *     wayland-client shm|dmabuf WIDTH HEIGHT DAMAGE-WIDTH DAMAGE-HEIGHT
  *
- * shm: copies the damage from one of two pictures in a memfd, as a guest's memory is, into one of
- * two buffers of a wl_shm_pool. dmabuf: shows two pictures in turn, whose pages are udmabufs.
+ * shm: copies the damage from one of two pictures in a memfd, like guest memory, into one of two
+ * buffers of a wl_shm_pool. dmabuf: shows two pictures in turn, each of them a udmabuf.
  *
- * Shows as many frames as each line of its stdin says, and answers with a line, all in microseconds:
- * processor time of all of them; median and 99th percentile of the time from the decision to show a
- * picture until sendmsg has returned.
+ * Each line of stdin is a number of frames to show. The answer is a line with three times in
+ * microseconds: processor time of all frames; median and 99th percentile of the time from the
+ * decision to show a picture until sendmsg has returned.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -50,7 +50,7 @@ static struct buffer buffers[BUFFERS];
 static uint8_t *guest[BUFFERS];
 static int width, height, damage_width, damage_height;
 static size_t picture_size;
-/* As the compositor wishes; 0 is as we like. */
+/* The size the compositor asks for; 0 if it leaves that to the client. */
 static int window_width, window_height;
 static bool copies, configured, frame_done;
 
@@ -119,7 +119,7 @@ static void toplevel_close(void *data, struct xdg_toplevel *toplevel)
 {
 	(void)data;
 	(void)toplevel;
-	errx(1, "closed");
+	errx(1, "the compositor closed the window");
 }
 
 static const struct xdg_toplevel_listener toplevel_listener = { .configure = toplevel_configure, .close = toplevel_close };
@@ -143,7 +143,7 @@ static void done(void *data, struct wl_callback *callback, uint32_t time)
 
 static const struct wl_callback_listener callback_listener = { .done = done };
 
-/* A memfd of `size` zeros, sealed as udmabufs want it. */
+/* A zeroed memfd of `size` bytes, sealed as udmabuf requires. */
 static int memory(size_t size)
 {
 	int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -249,7 +249,7 @@ static int ascending(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	if (argc != 6)
-		errx(1, "see the source");
+		errx(1, "usage: wayland-client shm|dmabuf WIDTH HEIGHT DAMAGE-WIDTH DAMAGE-HEIGHT");
 	copies = !strcmp(argv[1], "shm");
 	width = atoi(argv[2]);
 	height = atoi(argv[3]);
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
 	wl_registry_add_listener(wl_display_get_registry(display), &registry_listener, NULL);
 	wl_display_roundtrip(display);
 	if (!compositor || !shell || (copies ? !shm : !dmabuf))
-		errx(1, "the compositor lacks something");
+		errx(1, "the compositor lacks wl_compositor, xdg_wm_base or %s", copies ? "wl_shm" : "zwp_linux_dmabuf_v1");
 	xdg_wm_base_add_listener(shell, &shell_listener, NULL);
 	surface = wl_compositor_create_surface(compositor);
 	struct xdg_surface *xdg_surface = xdg_wm_base_get_xdg_surface(shell, surface);
@@ -270,7 +270,7 @@ int main(int argc, char **argv)
 	wl_surface_commit(surface);
 	while (!configured)
 		dispatch();
-	/* Of a full screen the picture may reach out, the window may not. */
+	/* On a full screen the picture may extend beyond the output, but the window may not. */
 	if (window_width > 0 && window_height > 0)
 		xdg_surface_set_window_geometry(xdg_surface, 0, 0, window_width, window_height);
 	if (copies)
@@ -282,7 +282,7 @@ int main(int argc, char **argv)
 
 	static double latencies[MAX_FRAMES];
 	for (int count; scanf("%d", &count) == 1 && count > 0 && count <= MAX_FRAMES;) {
-		/* Looked up for strace, so that it sees where to begin and end. */
+		/* Looked up to mark the beginning and end of the measured part in strace's output. */
 		access("/scanout-bench-begin", F_OK);
 		double before = us(CLOCK_PROCESS_CPUTIME_ID);
 		frames(count, latencies);

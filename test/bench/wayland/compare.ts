@@ -11,29 +11,29 @@ const ROUNDS = 9;
 const FRAMES = 120;
 const TRACED_FRAMES = 120;
 const SETTLING_FRAMES = 20;
-/** At which nobody has to wait long for the compiler. */
+/** Options of a compositor so fast that warming up the JIT compiler does not take long. */
 const FAST: Partial<WestonOptions> = { size: [640, 480], extraArgs: ['--refresh-rate=1000000'] };
 
 const PEER = 'a minimal client in C on libwayland-client';
 const BARE = "Node's own loop: two wake-ups, two recvmsg and a sendmsg a frame";
 
-/** What is shown, and how. */
+/** What a window shows, and how. */
 export interface Drawing {
-  /** As client.c calls it. */
+  /** First argument of client.c. */
   readonly kind: 'shm' | 'dmabuf';
-  /** Two of a size, and two small ones to warm up with; the caller's. */
+  /** Two of one size. They, and two small ones to warm up with, belong to the caller. */
   readonly framebuffers: readonly Framebuffer[];
   readonly warmUp: readonly Framebuffer[];
-  /** Redraws this much, without: all of two in turn. */
+  /** Size of the part that is redrawn; if absent, both framebuffers are shown in turn, each damaged as a whole. */
   readonly redraws?: Size;
-  /** Frames of each pace until the compiler has seen every path often enough, as in a process that runs for days. */
+  /** Frames at each pace until the JIT compiler has optimized every path, as in a process that runs for days. */
   readonly warmUpFrames: number;
 }
 
 export interface Case extends Drawing {
-  /** For the rows. */
+  /** First part of the names of its rows. */
   readonly name: string;
-  /** Of the CPU's ratio. */
+  /** Goal for the ratio of CPU times. */
   readonly goal: number | null;
 }
 
@@ -43,7 +43,7 @@ export interface Round {
   readonly p99Us: number;
 }
 
-/** Of all threads of this process, each frame. */
+/** Microseconds of processor time per frame, of all threads of this process. */
 export async function oursCpuUs(guest: WindowGuest, frames: number): Promise<number> {
   const before = process.cpuUsage();
   await guest.frames(frames);
@@ -58,7 +58,7 @@ async function measureOurs(guest: WindowGuest): Promise<Round> {
   return { cpuUs, medianUs: latencies[FRAMES >> 1]!, p99Us: latencies[Math.floor(FRAMES * 0.99)]! };
 }
 
-/** A guest on `weston`, after frames enough on another one, that is `like` it but quick. */
+/** Opens a guest on `weston`, after warming up on another compositor with the options `like`, but a fast one. */
 export async function openWarm({ framebuffers, warmUp, warmUpFrames, kind, redraws }: Drawing, like: WestonOptions, weston: Weston): Promise<WindowGuest> {
   const options = { zeroCopy: kind === 'shm' ? 'off' : 'auto', redraws } as const;
   await using fast = await startWeston({ ...like, ...FAST });
@@ -70,7 +70,7 @@ export async function openWarm({ framebuffers, warmUp, warmUpFrames, kind, redra
   return guest;
 }
 
-/** `weston`: how the compositors are to be, one for each side. `program` is client.c's. */
+/** Measures our window against client.c, built as `program`. Each side has its own compositor with the options `weston`. */
 export async function compare(program: string, one: Case, weston: WestonOptions, progress: (text: string) => void): Promise<Measurement[]> {
   await using ourWeston = await startWeston(weston);
   await using peerWeston = await startWeston(weston);
@@ -86,7 +86,7 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
     progress(`${one.name}: round ${i + 1} of ${ROUNDS}`);
     ours.push(await measureOurs(guest));
     peer.push(await client.frames(FRAMES));
-    // Not there while others are measured: it would wake this process.
+    // Not open while the others are measured, because it would wake this process.
     using loop = new BareLoop();
     await loop.cpuUs(SETTLING_FRAMES);
     bare.push(await loop.cpuUs(FRAMES));
@@ -101,7 +101,7 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
   const perFrame = (what: string, goal: number | null, isCounted: (call: string) => boolean): Measurement => {
     const of = (calls: readonly string[]): number => calls.filter(isCounted).length / TRACED_FRAMES;
     const counted = { name: `${one.name}, ${what}`, unit: '1/frame', better: 'less', ours: [of(ourCalls)] } as const;
-    // A goal is a bound of the count itself, not of how it compares.
+    // A goal bounds the count itself, not its ratio to the peer's.
     return { ...counted, peer: goal === null ? { name: PEER, samples: [of(peerCalls)] } : null, goal };
   };
   return [

@@ -5,12 +5,12 @@ import { Pictures } from '../kms/guest.ts';
 import { compare } from './compare.ts';
 
 const CARDS = '/dev/dri';
-/** The compositor draws with the CPU: the less it has to, the more what we measure is ours. */
+/** Small, because the compositor draws with the CPU, which is not what we measure. */
 const SCREEN = [320, 180] as const;
 
-/** Inside the VM. */
+/** Runs inside the VM. */
 export async function dmabuf(program: string, progress: (text: string) => void): Promise<Measurement[]> {
-  // Mesa's software renderer maps a udmabuf itself; beside a card it would have that map it, in vain. The VM is ours alone.
+  // Mesa's software renderer maps a udmabuf itself only if there is no card. Nothing else in the VM needs the cards.
   if (existsSync(CARDS)) execFileSync('mount', ['-t', 'tmpfs', 'none', CARDS]);
   using pictures = new Pictures({ width: 1920, height: 1080 }, 2);
   using small = new Pictures({ width: 64, height: 64 }, 2);

@@ -16,22 +16,22 @@ import { Poll } from '../../../src/sys/poll.ts';
 const SCANOUT = scanoutId(0);
 
 export interface WindowGuestOptions {
-  /** The compositor's. */
+  /** Path of the compositor's socket. */
   readonly socket: string;
   readonly zeroCopy: ZeroCopy;
-  /** Redraws this much of its first framebuffer, in the corner; without: shows all in turn, each new as a whole. */
+  /** Size of the top left part of the first framebuffer to redraw; if absent, all are shown in turn, each damaged as a whole. */
   readonly redraws?: Size | undefined;
 }
 
-/** How the end of a frame makes the guest draw the next: by a call, which costs nothing, or by an eventfd, as a kick comes. */
+/** How the end of a frame makes the guest draw the next one: by a call, which costs nothing, or by an eventfd, like a kick. */
 type Pace = 'called' | 'kicked';
 
-/** Our whole path: a guest that draws at the compositor's pace, the bridge, a window. */
+/** Our whole path: a guest that draws at the compositor's pace, a bridge and a window. */
 export class WindowGuest implements Source, Flush {
   readonly scanouts = 1;
   readonly budget = new MemoryBudget(Infinity);
   readonly isFenced = true;
-  /** From each frame's flush until sendmsg had returned, since `frames` was called. */
+  /** Times from a frame's flush until sendmsg has returned, since the last call of `frames`. */
   readonly latenciesUs: number[] = [];
   readonly #framebuffers: readonly Framebuffer[];
   readonly #damage = new Damage();
@@ -69,8 +69,8 @@ export class WindowGuest implements Source, Flush {
     await guest.frames(framebuffers.length);
     guest.#timeSends(stack);
     const { rung } = bridge.stats[0]!.screens[0]!.primary;
-    // What is measured is what is meant.
-    if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf')) throw new Error(`the pictures went by rung '${String(rung)}'`);
+    // Makes sure that the intended path is measured.
+    if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf')) throw new Error(`the pictures were shown by rung '${String(rung)}'`);
     guest.#stack = stack.move();
     return guest;
   }
@@ -80,7 +80,7 @@ export class WindowGuest implements Source, Flush {
   }
 
   setMonitor(): void {
-    // The pictures are as large as they are.
+    // The pictures have a fixed size.
   }
 
   /** Resolves when the last of `count` frames is on screen. */
@@ -95,7 +95,7 @@ export class WindowGuest implements Source, Flush {
   }
 
   done(): void {
-    // The flush of a copied redraw is done before anybody saw it.
+    // The flush of a copied redraw is done before the frame is on screen.
     if (!this.#isRedrawing) this.#shown();
   }
 
@@ -103,7 +103,7 @@ export class WindowGuest implements Source, Flush {
     this.#stack?.[Symbol.dispose]();
   }
 
-  /** Before anybody listens to it. */
+  /** Must be called before a listener is attached. */
   #watch(output: Output): void {
     const attach = output.attach.bind(output);
     output.attach = (listener, options) => {

@@ -6,13 +6,13 @@ import type { Round } from './compare.ts';
 export interface PeerOptions {
   readonly kind: 'shm' | 'dmabuf';
   readonly size: Size;
-  /** Of each frame, in the corner. */
+  /** Size of each frame's damage, in the top left corner. */
   readonly damage: Size;
-  /** Says where the compositor is. */
+  /** Environment that names the compositor. */
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** client.c, which keeps its window as long as this lives. */
+/** A process of client.c; its window is open until dispose. */
 export class Peer implements Disposable {
   readonly #child: ChildProcess;
   readonly #answers: AsyncIterator<string, undefined>;
@@ -30,7 +30,7 @@ export class Peer implements Disposable {
   async frames(count: number): Promise<Round> {
     this.#child.stdin!.write(`${count}\n`);
     const answer = await this.#answers.next();
-    if (answer.done === true) throw new Error('the client in C has ended');
+    if (answer.done === true) throw new Error('the client in C has exited');
     const [cpuUs, medianUs, p99Us] = answer.value.split(' ').map(Number);
     return { cpuUs: cpuUs! / count, medianUs: medianUs!, p99Us: p99Us! };
   }

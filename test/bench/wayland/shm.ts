@@ -8,7 +8,7 @@ import { compare } from './compare.ts';
 const SIZE = { width: 1920, height: 1080 };
 const SMALL = { width: 64, height: 64 };
 
-/** Two pictures in guest memory, the stack's. */
+/** Two pictures in guest memory, owned by the stack. */
 export function picturePair(stack: DisposableStack, { width, height }: Size): Framebuffer[] {
   return [1, 2].map((value) => {
     const picture = stack.use(new GuestPicture(width, height));
@@ -17,7 +17,7 @@ export function picturePair(stack: DisposableStack, { width, height }: Size): Fr
   });
 }
 
-/** On this machine's own kernel: what is compared is a copy of the damage and the talk around it. */
+/** Runs on this machine's own kernel: it compares only the copy of the damage and the requests around it. */
 export async function shm(program: string, progress: (text: string) => void): Promise<Measurement[]> {
   using stack = new DisposableStack();
   const pictures = { kind: 'shm', framebuffers: picturePair(stack, SIZE), warmUp: picturePair(stack, SMALL), warmUpFrames: 3000 } as const;

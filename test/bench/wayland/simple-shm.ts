@@ -11,14 +11,14 @@ import { picturePair } from './shm.ts';
 
 export const SIMPLE_SHM = '/usr/bin/weston-simple-shm';
 
-/** What it draws, all of it every frame. */
+/** Size of weston-simple-shm's window, which it draws as a whole for every frame. */
 const SIZE = { width: 250, height: 250 };
 const ROUNDS = 7;
 const FRAMES = 120;
-/** It does not tell how many frames it draws: as many as headless Weston has, for lack of work to be late with. */
+/** It does not report how many frames it draws. With so little work it is never late: one per refresh of headless Weston. */
 const FRAMES_MS = FRAMES * (1000 / 60);
 
-/** The compositors are two, so that neither client lies behind the other's window. */
+/** Each client has its own compositor, so that neither is behind the other's window. */
 export async function simpleShm(progress: (text: string) => void): Promise<Measurement[]> {
   const weston = { size: [SIZE.width, SIZE.height] } as const;
   using stack = new DisposableStack();
@@ -32,7 +32,7 @@ export async function simpleShm(progress: (text: string) => void): Promise<Measu
   stack.defer(() => void simple.kill());
   const simpleCpuUs = async (): Promise<number> => {
     const before = cpuTime([simple.pid!]).host;
-    await Promise.race([elapsed(FRAMES_MS), ended.then(() => Promise.reject(new Error(`${SIMPLE_SHM} has ended`)))]);
+    await Promise.race([elapsed(FRAMES_MS), ended.then(() => Promise.reject(new Error(`${SIMPLE_SHM} has exited`)))]);
     return ((cpuTime([simple.pid!]).host - before) * 1000) / FRAMES;
   };
   progress('taking turns');

@@ -9,25 +9,25 @@ test.each([
   [[3], 3],
   [[10, 9, 2], 9],
   [[4, 1, 3, 2], 2.5],
-])('the median of %j is %d', (values, expected) => {
+])('median: of %j is %d', (values, expected) => {
   expect(median(values)).toBe(expected);
 });
 
-test('nothing has no median', () => {
+test('median: throws a RangeError without values', () => {
   expect(() => median([])).toThrow(RangeError);
 });
 
-test('a row has the medians of both sides, their ratio and whether the goal is met, and nothing else', () => {
+test('toRow: has only the medians of both sides, their ratio and whether the goal is met', () => {
   expect(JSON.parse(JSON.stringify(toRow(rate)))).toEqual({
     name: 'copy/window', unit: 'GB/s', ours: 10, peer: 8, peerName: 'memcpy', ratio: 1.25, goal: 0.9, met: true,
   });
 });
 
-test('a row without peer and goal says so with null', () => {
+test('toRow: without a peer and a goal, their fields are null', () => {
   expect(toRow(cost)).toEqual({ name: 'flush/flip', unit: 'us', ours: 2, peer: null, peerName: null, ratio: null, goal: null, met: null });
 });
 
-test('nothing against nothing is a ratio of 1', () => {
+test('toRow: the ratio is 1 if both medians are 0', () => {
   expect(toRow({ ...rate, better: 'less', ours: [0], peer: { name: 'bare', samples: [0] }, goal: 1 })).toMatchObject({ ratio: 1, met: true });
 });
 
@@ -36,25 +36,25 @@ test.each([
   ['more', 1.26, false],
   ['less', 1.25, true],
   ['less', 1.24, false],
-] as const)('when %s is better, a ratio of 1.25 against a goal of %d is met: %s', (better, goal, met) => {
+] as const)('toRow: with %s being better, a ratio of 1.25 against a goal of %d gives met: %s', (better, goal, met) => {
   expect(toRow({ ...rate, better, goal }).met).toBe(met);
 });
 
 test.each([
   [2, true],
   [1, false],
-])('without a peer the goal bounds our own median: at most %d, met: %s', (goal, met) => {
+])('toRow: without a peer the goal bounds our own median: at most %d gives met: %s', (goal, met) => {
   expect(toRow({ ...cost, goal }).met).toBe(met);
 });
 
-test('both sides are sampled in turn, and the first of each does not count', async () => {
+test('alternate: samples both sides in turn and discards the first sample of each', async () => {
   const calls: string[] = [];
   const side = (name: string) => () => calls.push(name);
   expect(await alternate(2, side('ours'), side('peer'))).toEqual({ ours: [3, 5], peer: [4, 6] });
   expect(calls).toEqual(['ours', 'peer', 'ours', 'peer', 'ours', 'peer']);
 });
 
-test('the table shows the spread of both sides, the goal as a bound, and names the peer', () => {
+test('table: shows the spread of both sides, the goal as a bound, and the name of the peer', () => {
   const [head, first, second, peer] = table([rate, { ...cost, goal: 1 }]).split('\n').map((line) => line.trim().split(/ {2,}/));
   expect(head).toEqual(['unit', 'ours', 'min', 'max', 'peer', 'min', 'max', 'ratio', 'goal']);
   expect(first).toEqual(['copy/window', 'GB/s', '10.00', '9.000', '30.00', '8.000', '8.000', '99.00', '1.25', '>= 0.9', 'met']);
