@@ -10,14 +10,14 @@ import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
 
 const { GET_DISPLAY_INFO, RESOURCE_CREATE_BLOB, SET_SCANOUT, SET_SCANOUT_BLOB, TRANSFER_TO_HOST_2D } = VIRTIO_GPU_CMD;
 
-/** Counts commands by their type, and looks at what framebuffers are made of. */
+/** Counts commands by type, and records what framebuffers are made of. */
 class CommandTap implements GpuTap {
   readonly counts = new Map<number, number>();
-  /** Bytes of each blob since `clear`. */
+  /** Size in bytes of each blob created since `clear`. */
   readonly blobs: number[] = [];
-  /** Resources other than blobs that a scanout was given. */
+  /** Number of resources other than blobs that were set on a scanout. */
   plainScanouts = 0;
-  /** Whoever waits for the guest to ask for its monitors. */
+  /** Called when the guest asks for its monitors. */
   onAsked: (() => void) | null = null;
 
   command(_queue: number, request: Uint8Array): void {
@@ -61,11 +61,11 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     ours[Symbol.dispose]();
   });
 
-  test('has a driver that found blobs, and no 3D', async () => {
+  test('detects support for blobs and none for 3D', async () => {
     expect(await guest.run('dmesg | grep "drm. features:"')).toMatch(/-virgl \+edid \+resource_blob /);
   });
 
-  test("shows its console and modetest's pattern as on QEMU's own GPU", async () => {
+  test("shows its console and modetest's pattern as QEMU's own GPU does", async () => {
     await using builtin = await bootGuest({ gpu: { kind: 'builtin' } });
     await showText(guest);
     await showText(builtin);
@@ -86,7 +86,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       await draw('quit');
     });
 
-    test.each([[1024, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('at %i x %i has three blobs of that size and shows them', async (width, height) => {
+    test.each([[1024, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('in a mode of %i x %i creates three blobs of that size and shows them', async (width, height) => {
       tap.clear();
       await draw(`mode ${width} ${height}`);
       expectSamePicture(await settledPicture(ours.output), drawnPicture(width, height, 0), `blob-mode-${width}x${height}`);
@@ -95,7 +95,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       expect(tap.count(SET_SCANOUT_BLOB)).toBeGreaterThan(0);
     });
 
-    test('flips pages without making anything new, the last of them stays', async () => {
+    test('flips pages without creating blobs, and the last page stays on screen', async () => {
       await draw('mode 1280 800');
       tap.clear();
       const { flushes } = ours.guest.stats;
@@ -105,7 +105,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       expect(tap.blobs).toEqual([]);
     });
 
-    test('changes parts of the picture', async () => {
+    test('shows changes of parts of the picture', async () => {
       await draw('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
       for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
@@ -116,7 +116,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       expectSamePicture(await settledPicture(ours.output), expected, 'blob-damage');
     });
 
-    test('shows a cursor that is a blob as well', async () => {
+    test('shows a cursor that is a blob', async () => {
       const background = drawnPicture(1024, 768, 0);
       await draw('mode 1024 768');
       tap.clear();
@@ -128,7 +128,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     });
   });
 
-  test('hears of another monitor while it runs', async () => {
+  test('detects a new monitor while it runs', async () => {
     const asked = new Promise<void>((resolve) => (tap.onAsked = resolve));
     ours.plug(1024, 768);
     await asked;
@@ -136,13 +136,13 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     expect(await guest.run('modetest -M virtio_gpu -c')).toMatch(/#0 1024x768 .*preferred/);
   });
 
-  test('shows its console again after it was rebooted', async () => {
+  test('shows its console again after a reboot', async () => {
     await guest.reboot();
     await showText(guest);
     expect(await pictureShownWhen(ours.output, isWholeText)).toMatchObject({ width: 1024, height: 768 });
   });
 
-  test('sent transfers of blobs all along, which are no mistakes, and never showed anything else', () => {
+  test('sends transfers of blobs, which are not errors, and shows nothing but blobs', () => {
     expect(tap.count(TRANSFER_TO_HOST_2D)).toBeGreaterThan(0);
     expect(tap.plainScanouts).toBe(0);
     expect(ours.guest.stats.errors).toBe(0);
@@ -150,7 +150,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     expect(ours.display.rung).toBe('shadow');
   });
 
-  test('leaves nothing open when all is over', async () => {
+  test('leaves no descriptor or mapping open at the end', async () => {
     await guest[Symbol.asyncDispose]();
     ours[Symbol.dispose]();
     expect(resources()).toEqual(before);
@@ -158,7 +158,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
 });
 
 describe.skipIf(skipWithoutGuest(newerQemu))("a guest on a newer QEMU's ordinary device", () => {
-  test('has pictures, although the device acknowledges features we did not offer', async () => {
+  test('shows pictures although QEMU acknowledges features we did not offer', async () => {
     using ours = OurGpu.open();
     await using guest = await bootGuest({ qemu: newerQemu, gpu: { kind: 'vhost-user', socket: ours.socket } });
     const draw = await startDrawing(guest);

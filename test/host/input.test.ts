@@ -1,4 +1,4 @@
-/** Keyboard, pointer and touchscreen of a real guest, as its kernel and its libinput see what is done at an output. */
+/** Input at an output, as the kernel and the libinput of a real guest receive it. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ const [WIDTH, HEIGHT] = [1024, 768];
 const HERE = 0;
 const [KEY_A, KEY_S, KEY_F12] = [30, 31, 88];
 
-/** Our side of a guest: its devices, and an output somebody sits at. */
+/** Our side of a guest: its GPU and input devices, and an output with input. */
 class Desk implements Disposable {
   readonly log: string[] = [];
   readonly bridge: Bridge;
@@ -72,7 +72,7 @@ class Desk implements Disposable {
   }
 }
 
-describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/systemd/systemd-udevd'))('what is done at an output arrives in', () => {
+describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/systemd/systemd-udevd'))('input at an output', () => {
   let before: ReturnType<typeof resources>;
   let desk: Desk;
   let guest: Guest;
@@ -87,7 +87,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     desk[Symbol.dispose]();
   });
 
-  test("the guest's kernel: keys, pointer, buttons, wheels", async () => {
+  test("reaches the guest's kernel: keys, pointer, buttons and wheels", async () => {
     await listenToKernel(guest, KEYBOARD);
     desk.tap(KEY_A);
     desk.input.pointerMovedTo(HERE, 512, 192.5);
@@ -98,7 +98,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     desk.input.frame();
     desk.input.wheel('vertical', 240);
     desk.input.wheel('horizontal', 60);
-    // In one frame with the wheels: alone, a guest that is slow gets them with whatever follows.
+    // In one frame with the wheels: without it, a slow guest would get the wheels together with whatever follows.
     desk.tap(KEY_F12);
 
     expect(desk.bridge.stats[0]!.picture).toBe(`${WIDTH}x${HEIGHT}`);
@@ -111,7 +111,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     ]);
   });
 
-  test("the guest's kernel: touches in their slots", async () => {
+  test("reaches the guest's kernel: touches in their slots", async () => {
     await listenToKernel(guest, TOUCHSCREEN);
     desk.input.touchDown(HERE, 0, 256, 384);
     desk.input.touchDown(HERE, 1, 512, 96);
@@ -139,7 +139,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     ]);
   });
 
-  test("the guest's libinput, which takes the devices for what they are", async () => {
+  test("reaches the guest's libinput, which detects the kind of each device", async () => {
     await guest.run('mkdir -p /run/udev; /lib/systemd/systemd-udevd --daemon; udevadm trigger --subsystem-match=input --action=add; udevadm settle');
     const devices = await guest.run('libinput list-devices');
     await listen(guest, 'libinput debug-events --show-keycodes', TOUCHSCREEN);
@@ -166,7 +166,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     expect(said).toMatch(/KEY_A \(30\) pressed/);
   });
 
-  test('a guest that was paused: a key that went up meanwhile does', async () => {
+  test('in a paused guest releases a key that goes up, and drops keys pressed and released in the pause', async () => {
     await listenToKernel(guest, KEYBOARD);
     desk.input.key(KEY_A, true);
     desk.input.frame();
@@ -180,7 +180,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     expect(groups(await heard(guest))).toEqual([['EV_KEY KEY_A 0']]);
   });
 
-  test('a guest whose window loses the focus: nothing stays pressed', async () => {
+  test('leaves nothing pressed in the guest after releaseAll', async () => {
     await listenToKernel(guest, KEYBOARD);
     desk.input.key(KEY_A, true);
     desk.input.button(BTN.MIDDLE, true);
@@ -191,7 +191,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     expect(groups(await heard(guest))).toEqual([['EV_KEY KEY_A 1', 'EV_KEY BTN_MIDDLE 1'], ['EV_KEY KEY_A 0', 'EV_KEY BTN_MIDDLE 0']]);
   });
 
-  test("LEDs come back from the guest's keyboard", async () => {
+  test("gets the LEDs of the guest's keyboard", async () => {
     const lit = desk.nextLeds();
     await guest.run('echo 1 >$(echo /sys/class/leds/*::compose/brightness)');
 
@@ -199,7 +199,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     expect(desk.input.leds).toBe(1 << LED.COMPOSE);
   });
 
-  test('a guest that reboots, its LEDs off', async () => {
+  test('reaches a rebooted guest, without keys held before and with all LEDs off', async () => {
     desk.input.key(KEY_S, true);
     desk.input.frame();
     await guest.reboot();
@@ -211,7 +211,7 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/usr/bin/libinput', '/lib/s
     expect(desk.input.leds).toBe(0);
   });
 
-  test('the next VMM on the same sockets, with nothing left of the one before', async () => {
+  test('reaches the next VMM on the same sockets, without any state of the previous one', async () => {
     await guest[Symbol.asyncDispose]();
     desk.tap(KEY_S);
     guest = await desk.boot();

@@ -1,14 +1,14 @@
 /**
- * Guests, drivers, front ends and back ends that come and go, none of them asking the others.
+ * Guests, drivers, front ends and back ends that start and end independently of each other.
  *
- * What the protocol allows a back end that is restarted under a running QEMU: with QEMU's socket
- * as the server (`-chardev socket,server=on,wait=on`) another back end may connect after the first.
- * QEMU tells it nothing until the device is started anew, and then neither features nor owner, only
- * the memory table and the rings. So the device has to be stopped before the old one goes: by the
- * guest's driver, a reset, or QMP `stop`. A driver that starts again, or a guest that boots, makes
- * all its resources anew and is shown; after `cont` the driver goes on with resources that only
- * the old back end knew, and its commands are refused until the driver starts over. A back end that
- * goes while it runs leaves the guest waiting for answers that never come: only a reset helps.
+ * What the protocol allows when a back end is restarted under a running QEMU: if QEMU's socket is
+ * the server (`-chardev socket,server=on,wait=on`), another back end may connect after the first.
+ * QEMU sends it nothing until the device is started again, and then neither features nor owner, only
+ * the memory table and the rings. So the device must be stopped before the old back end goes: by the
+ * guest's driver, a reset, or QMP `stop`. A driver that starts again, or a guest that boots, creates
+ * all its resources again and is shown. After `cont` the driver continues with resources that only
+ * the old back end knew, and its commands are refused until it starts over. If a back end goes while
+ * the device runs, the guest waits for answers that never come; only a reset helps.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ import { expectSamePicture } from '../rig/picture.ts';
 async function textShown(guest: Guest, ours: OurGpu): Promise<Picture> {
   await showText(guest);
   await pictureShownWhen(ours.output, isWholeText);
-  // The guest may have written while a frame was copied, and its end may be there before the rest.
+  // The guest may write while a frame is copied, so the end of the text may appear before the rest.
   return ours.display.waitForStable();
 }
 
@@ -43,7 +43,7 @@ async function expectDrawingShown(guest: Guest, ours: OurGpu, name: string): Pro
   await draw('quit');
 }
 
-describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
+describe.skipIf(skipWithoutGuest())('a GPU that keeps running', () => {
   let before: ReturnType<typeof resources>;
   let whileListening: ReturnType<typeof resources>;
   let ours: OurGpu;
@@ -62,7 +62,7 @@ describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
     ours[Symbol.dispose]();
   });
 
-  test('a guest that was paused and goes on', async () => {
+  test('shows a guest that was paused and continues', async () => {
     const draw = await startDrawing(guest);
     await draw('mode 1280 800');
     await draw('pattern 4');
@@ -77,7 +77,7 @@ describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
     expect(ours.guest.stats.errors).toBe(0);
   });
 
-  test('a guest whose driver is unbound, then dark, and bound again', async () => {
+  test("turns the screen off while the guest's driver is unbound, and shows the guest again once it is bound", async () => {
     await rebindDriver(guest, async () => {
       await shownWhen(ours.output, (picture) => picture === null);
       expect(ours.guest.stats.resources).toBe(0);
@@ -86,14 +86,14 @@ describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
     await expectDrawingShown(guest, ours, 'rebound');
   });
 
-  test('a guest that reboots', async () => {
+  test('shows a guest again after it reboots', async () => {
     await guest.reboot();
     await expectTextShown(guest, ours, text, 'rebooted-text');
     await expectDrawingShown(guest, ours, 'rebooted');
     expect(ours.guest.stats.errors).toBe(0);
   });
 
-  test('nothing once QEMU was killed, and keeps nothing of it', async () => {
+  test('turns the screen off once QEMU was killed, and keeps no resources of it', async () => {
     const draw = await startDrawing(guest);
     await draw('mode 1024 768');
     await draw('cursor 1 10 10 0 0');
@@ -104,13 +104,13 @@ describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
     expect(resources()).toEqual(whileListening);
   });
 
-  test('the next QEMU on the same socket', async () => {
+  test('shows the next QEMU on the same socket', async () => {
     guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: ours.socket } });
     await expectTextShown(guest, ours, text, 'second-text');
     await expectDrawingShown(guest, ours, 'second');
   });
 
-  test('a guest until it powers off', async () => {
+  test('turns the screen off when the guest powers off, and leaves nothing open', async () => {
     await guest.powerOff();
     await guest[Symbol.asyncDispose]();
     await shownWhen(ours.output, (picture) => picture === null);
@@ -121,7 +121,7 @@ describe.skipIf(skipWithoutGuest())('one GPU of ours shows', () => {
   });
 });
 
-describe.skipIf(skipWithoutGuest())('GPUs of ours, one after another under one running QEMU, show', () => {
+describe.skipIf(skipWithoutGuest())('a GPU that replaces another one under a running QEMU', () => {
   let before: ReturnType<typeof resources>;
   let dir: string;
   let ours: OurGpu;
@@ -150,7 +150,7 @@ describe.skipIf(skipWithoutGuest())('GPUs of ours, one after another under one r
     rmSync(dir, { recursive: true, force: true });
   });
 
-  test('a guest whose driver starts under the new one', async () => {
+  test('shows a guest whose driver starts after the replacement', async () => {
     await rebindDriver(guest, () => {
       ours[Symbol.dispose]();
       ours = next();
@@ -160,7 +160,7 @@ describe.skipIf(skipWithoutGuest())('GPUs of ours, one after another under one r
     expect(ours.guest.stats.errors).toBe(0);
   });
 
-  test('a guest that goes on under the new one, once it has rebooted', async () => {
+  test('shows a guest that continued over the replacement only once it has rebooted', async () => {
     const draw = await startDrawing(guest);
     await draw('mode 1280 800');
     await guest.qmp('stop');
@@ -175,7 +175,7 @@ describe.skipIf(skipWithoutGuest())('GPUs of ours, one after another under one r
     await expectDrawingShown(guest, ours, 'restarted-reboot');
   });
 
-  test('nothing in the end, and leave nothing open', async () => {
+  test('turns the screen off once QEMU has ended, and leaves nothing open', async () => {
     await guest[Symbol.asyncDispose]();
     await shownWhen(ours.output, (picture) => picture === null);
     ours[Symbol.dispose]();

@@ -1,4 +1,4 @@
-/** What a real guest shows on our device, against QEMU's own device and against what it drew. */
+/** Compares what a real guest shows on our device with QEMU's own device and with what the guest drew. */
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
@@ -19,7 +19,7 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
   let ours: OurGpu;
   let guest: Guest;
   let builtin: Guest;
-  /** modetest's, of the size it was shown in last. */
+  /** modetest's pattern in the size it was shown last. */
   let pattern: Picture;
 
   beforeAll(async () => {
@@ -51,16 +51,16 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
     await stopBuiltin();
   });
 
-  test("shows modetest's page flips, every frame one of its two pictures", async () => {
+  test("shows modetest's page flips, with one of its two pictures in every frame", async () => {
     const shown = new Set([hash(await settledPicture(ours.output))]);
-    // When modetest ends the screen may be dark for a moment.
+    // When modetest ends, the screen may be off for a moment.
     const stop = ours.display.onFrame(({ isDark }) => !isDark && shown.add(hash(ours.display.screenshot())));
     const flushes = ours.bridge.stats[0]!.flushes;
     await flipWithModetest(guest, ...size, 2);
     stop();
     expect(ours.bridge.stats[0]!.flushes - flushes).toBeGreaterThan(100);
     expect(shown).toContain(hash(pattern));
-    // The console before and after, and the two.
+    // The console before and after, and modetest's two pictures.
     expect(shown.size).toBe(3);
   });
 
@@ -87,14 +87,14 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       await drawBuiltin(command);
     }
 
-    test.each([[1024, 768], [1366, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('changes the mode to %i x %i', async (width, height) => {
+    test.each([[1024, 768], [1366, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('shows its picture in a mode of %i x %i', async (width, height) => {
       await both(`mode ${width} ${height}`);
       await expectOnBoth(drawnPicture(width, height, 0), `mode-${width}x${height}`);
       await both('pattern 5');
       await expectOnBoth(drawnPicture(width, height, 5), `pattern-${width}x${height}`);
     });
 
-    test('changes parts of the picture', async () => {
+    test('shows changes of parts of the picture', async () => {
       await both('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
       for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200], [4, 400, 100, 17, 3]] as const) {
@@ -105,7 +105,7 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       await expectOnBoth(expected, 'damage');
     });
 
-    test('flips pages, the last of them stays', async () => {
+    test('flips pages, and the last page stays on screen', async () => {
       await both('mode 1280 800');
       await both('flip 100 plain');
       await expectOnBoth(drawnPicture(1280, 800, 100 % 3), 'flip-plain');
@@ -113,7 +113,7 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       expectSamePicture(await settledPicture(ours.output), await builtin.screendump(), 'flip');
     });
 
-    test('turns its screen off and on', async () => {
+    test('turns its screen off and on again', async () => {
       await both('mode 640 480');
       await draw('off');
       await ours.output.settled();
@@ -122,9 +122,9 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       await expectOnBoth(drawnPicture(640, 480, 0), 'on-again');
     });
 
-    test('shows its cursor, wherever it moves, over the picture', async () => {
+    test('shows its cursor over the picture wherever it moves', async () => {
       const background = drawnPicture(1024, 768, 0);
-      // The cursor queue gives no answer to wait for.
+      // Commands of the cursor queue have no answer to wait for.
       const expectCursor = (seed: number, x: number, y: number, name: string) => expectShown(ours.display, withDrawnCursor(background, seed, x, y), name, { cursor: true });
       await both('mode 1024 768');
       await draw('cursor 3 100 200 0 0');
@@ -143,12 +143,12 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
     });
   });
 
-  test('made no mistake that our device had to refuse', () => {
+  test('sends no command that our device refuses', () => {
     expect(ours.guest.stats.errors).toBe(0);
     expect(ours.log.filter((line) => line.startsWith('error'))).toEqual([]);
   });
 
-  test('leaves nothing open when all is over', async () => {
+  test('leaves no descriptor or mapping open at the end', async () => {
     await guest[Symbol.asyncDispose]();
     await builtin[Symbol.asyncDispose]();
     ours[Symbol.dispose]();

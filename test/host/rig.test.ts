@@ -24,7 +24,7 @@ function countColours(picture: Picture): number {
   return colours.size;
 }
 
-describe.skipIf(skipWithoutGuest())('the rig', () => {
+describe.skipIf(skipWithoutGuest())('a test guest', () => {
   let guest: Guest;
   let first: { text: Picture; pattern: Picture };
 
@@ -54,18 +54,18 @@ describe.skipIf(skipWithoutGuest())('the rig', () => {
     await draw('quit');
   });
 
-  test('says what a failing command printed', async () => {
+  test('reports the exit status and the output of a command that fails', async () => {
     await expect(guest.run('echo why; false')).rejects.toThrow(/exited with status 1:.*\nwhy/);
   });
 
-  test('shows the same after a reboot', async () => {
+  test('shows the same pictures after a reboot', async () => {
     await guest.reboot();
     const again = await textAndPattern(guest);
     expectSamePicture(again.text, first.text, 'rig-reboot-text');
     expectSamePicture(again.pattern, first.pattern, 'rig-reboot-pattern');
   });
 
-  test('shows the same through the C reference backend, until the guest powers off', async () => {
+  test('shows the same pictures on the C reference backend, until it powers off', async () => {
     await using backend: ReferenceBackend = await startReferenceBackend();
     await using other = await bootGuest({ gpu: { kind: 'vhost-user', socket: backend.socket }, size });
     console.log(`guest with the C backend: ${Math.round(other.bootMs)} ms to its shell`);
@@ -76,7 +76,7 @@ describe.skipIf(skipWithoutGuest())('the rig', () => {
     expect(await other.exited).toBe(0);
   });
 
-  test('tells what QEMU said when it does not start', async () => {
+  test("reports QEMU's error message if QEMU does not start", async () => {
     await expect(bootGuest({ gpu: { kind: 'vhost-user', socket: '/nonexistent' } })).rejects.toThrow(/No such file or directory/);
   });
 });

@@ -9,7 +9,7 @@ import { expectSamePicture } from '../rig/picture.ts';
 
 const FOUR_GIB = 2 ** 32;
 
-/** Counts the pieces of pictures that lie above 4 GiB, each time the device uses them. */
+/** Counts the backing entries above 4 GiB, each time the device reads pixels from them. */
 class AddressTap implements GpuTap {
   above = 0;
 
@@ -40,18 +40,18 @@ describe.skipIf(skipWithoutGuest())('a guest of 5 GiB with two monitors', () => 
     ours[Symbol.dispose]();
   });
 
-  test('has both plugged in, each with its own mode', async () => {
+  test('detects both monitors, each with its own mode', async () => {
     expect(await guest.run('head -qn1 /sys/class/drm/card0-*/modes')).toBe('1280x800\n1024x768\n');
   });
 
-  test('shows its console on both, as large as the smaller', async () => {
+  test('shows its console on both monitors in the size of the smaller one', async () => {
     await showText(guest);
     await pictureShownWhen(ours.outputs[1]!, isWholeText);
     const text = await ours.displays[1]!.waitForStable();
     await ours.display.waitForMatch(text, { at: { x: 0, y: 0 } });
   });
 
-  test('shows different pictures of different sizes on them, in turn and alone', async () => {
+  test('shows different pictures of different sizes on both monitors, and on one while the other is off', async () => {
     const draw = await startDrawing(guest);
     await draw('mode 1366 768');
     await draw('output 1');
@@ -74,7 +74,7 @@ describe.skipIf(skipWithoutGuest())('a guest of 5 GiB with two monitors', () => 
     await draw('quit');
   });
 
-  test('shows what lies above 4 GiB', async () => {
+  test('shows pictures in memory above 4 GiB', async () => {
     tap.above = 0;
     const draw = await startDrawing(guest);
     await draw('mode 1920 1080');
@@ -84,7 +84,7 @@ describe.skipIf(skipWithoutGuest())('a guest of 5 GiB with two monitors', () => 
     await draw('quit');
   });
 
-  test('made no mistake that our device had to refuse, and leaves nothing open', async () => {
+  test('sends no command that our device refuses, and leaves nothing open', async () => {
     expect(ours.guest.stats.errors).toBe(0);
     await guest[Symbol.asyncDispose]();
     ours[Symbol.dispose]();

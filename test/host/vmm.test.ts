@@ -1,4 +1,4 @@
-/** QEMU's own display as an output, seen by `screendump` on QMP. QEMU 10 refuses VNC beside a vhost-user GPU. */
+/** QEMU's own display as an output, captured by QMP's `screendump`: QEMU 10 refuses VNC together with a vhost-user GPU. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { bootGuest, type Guest } from '../rig/guest.ts';
 import { pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectPictureSoon, expectSamePicture, pictureWhen } from '../rig/picture.ts';
 
-/** What QEMU shows, soon: nothing tells when it has read what we sent. */
+/** Retries until QEMU shows the picture, because nothing reports when QEMU has read what we sent. */
 async function expectOnConsole(guest: Guest, expected: Picture, name: string): Promise<void> {
   await expectPictureSoon(() => guest.screendump(), expected, name);
 }
@@ -48,7 +48,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
     });
 
     async function expectTextOnBoth(name: string): Promise<void> {
-      // What was there before must not pass for what comes.
+      // An earlier text must not be mistaken for the next one.
       await guest.run("printf '\\033[2J' >/dev/tty1");
       await pictureShownWhen(session.headless[0]!, (picture) => !isWholeText(picture));
       await showText(guest);
@@ -60,9 +60,9 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       await expectOnConsole(guest, expected, name);
     }
 
-    test('is the same on both: its console', () => expectTextOnBoth('vmm-text'));
+    test('shows the same console on both', () => expectTextOnBoth('vmm-text'));
 
-    test('is the same on both: changed parts, modes and flips', async () => {
+    test('shows the same changed parts, modes and flips on both', async () => {
       const draw = await startDrawing(guest);
       await draw('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
@@ -80,7 +80,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       await draw('quit');
     });
 
-    test('is the same on both after a pause, a new driver and a reboot, each with a socket of its own', async () => {
+    test('shows the same text on both after a pause, a new driver and a reboot, each of which opens a new socket', async () => {
       await guest.qmp('stop');
       await guest.qmp('cont');
       await expectTextOnBoth('vmm-continued');
@@ -90,7 +90,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       await expectTextOnBoth('vmm-rebooted');
     });
 
-    test('leaves nothing open', async () => {
+    test('leaves no descriptor or mapping open', async () => {
       await guest[Symbol.asyncDispose]();
       session[Symbol.dispose]();
       expect(resources()).toEqual(before);
@@ -110,11 +110,11 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       session[Symbol.dispose]();
     });
 
-    test("has QEMU's monitor", async () => {
+    test("gets its mode from QEMU's monitor", async () => {
       expect(await guest.run('head -qn1 /sys/class/drm/card0-*/modes')).toBe('1024x768\n');
     });
 
-    test('is there', async () => {
+    test('shows its console and a picture it draws', async () => {
       await showText(guest);
       const text = await pictureWhen(() => guest.screendump(), isWholeText);
       expect([text.width, text.height]).toEqual([1024, 768]);
@@ -124,7 +124,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       await draw('quit');
     });
 
-    test('leaves nothing open', async () => {
+    test('leaves no descriptor or mapping open', async () => {
       await guest[Symbol.asyncDispose]();
       session[Symbol.dispose]();
       expect(resources()).toEqual(before);
