@@ -6,11 +6,11 @@ import { Poll } from '../../src/sys/poll.ts';
 
 const MAX_FRAMES = 600;
 
-/** One read gives one line: the frame's number, the checksum, and a byte after the end that Linux (6.12) does not set. */
+/** Each read returns one line: the frame's number, the checksum, and a byte after the end that Linux 6.12 leaves unset. */
 const LINE = /^0x[0-9a-f]{8} (0x[0-9a-f]{8})\n/;
 const LINE_LENGTH = 64;
 
-/** The checksum vkms makes of a screen: Linux' crc32_le, begun at 0, over all pixels as 16-bit A, R, G, B. */
+/** The checksum that vkms computes of a screen: Linux's crc32_le, starting at 0, over all pixels as 16-bit A, R, G, B. */
 export function checksum({ data }: Picture): string {
   const words = new Uint16Array(data.length);
   for (let at = 0; at < data.length; at += 4) {
@@ -24,11 +24,12 @@ export function checksum({ data }: Picture): string {
 }
 
 /**
- * What a CRTC shows, frame after frame, as the checksums its hardware makes of them: a way to see a
- * screen that another process drives. Its CRTC is on (else SysError EIO); needs root and debugfs.
+ * Reads the checksum that the hardware computes of every frame on a CRTC: a way to observe a screen
+ * that another process drives. The CRTC must be on, else opening it fails with EIO. Needs root and
+ * debugfs.
  */
 export class CrtcCrc implements Disposable {
-  /** Pictures seen since the last `take`, oldest first, each once for as long as it was shown. */
+  /** Checksums of the pictures seen since the last `#take`, oldest first; equal frames in a row count once. */
   #seen: string[] = [];
   #frames = 0;
   readonly #fd: OwnedFd;
@@ -36,7 +37,7 @@ export class CrtcCrc implements Disposable {
   readonly #line = new Uint8Array(LINE_LENGTH);
   #onFrame: (() => void) | null = null;
 
-  /** `card` as `/dev/dri/card0`. */
+  /** `card` is a path such as `/dev/dri/card0`. */
   constructor(card: string) {
     const directory = `/sys/kernel/debug/dri/${card.replace(/\D+/, '')}/crtc-0/crc`;
     writeFileSync(`${directory}/control`, 'auto');
@@ -44,17 +45,17 @@ export class CrtcCrc implements Disposable {
     this.#poll = Poll.readable(this.#fd, () => this.#read());
   }
 
-  /** Resolves with the pictures shown, up to and with the first frame of `crc`. Rejects when it is not among the next few hundred. */
+  /** Resolves with the checksums up to and including `crc`. Rejects if `crc` is not among the next few hundred frames. */
   async until(crc: string): Promise<string[]> {
     const end = this.#frames + MAX_FRAMES;
     while (!this.#seen.includes(crc)) {
-      if (this.#frames >= end) throw new Error(`${crc} is not shown; shown were ${this.#seen.join(', ')}`);
+      if (this.#frames >= end) throw new Error(`${crc} was not shown, only ${this.#seen.join(', ')}`);
       await this.#frame();
     }
     return this.#take(this.#seen.indexOf(crc) + 1);
   }
 
-  /** Resolves with the pictures shown during the next `count` frames. */
+  /** Resolves with the checksums of the pictures shown during the next `count` frames. */
   async during(count: number): Promise<string[]> {
     for (const end = this.#frames + count; this.#frames < end; ) await this.#frame();
     return this.#take(this.#seen.length);
@@ -71,7 +72,7 @@ export class CrtcCrc implements Disposable {
     });
   }
 
-  /** The last one taken goes on being shown. */
+  /** Keeps the last one taken, because it is still on screen. */
   #take(count: number): string[] {
     const taken = this.#seen.slice(0, count);
     this.#seen = this.#seen.slice(count - 1);

@@ -15,7 +15,7 @@ const name = basename(card);
 describe.skipIf(skipWithoutVkms())('doctor', () => {
   expectNothingLeft();
 
-  test('tells what a real card is, does and shows, and which rung it will get', async () => {
+  test('reports the driver, abilities and connectors of a real card, and the rung it would get', async () => {
     const { code, stdout } = await scanout('doctor', '--json');
 
     const { checks, cards, rungs } = JSON.parse(stdout) as { checks: Check[]; cards: Card[]; rungs: Prospect[] };
@@ -29,7 +29,7 @@ describe.skipIf(skipWithoutVkms())('doctor', () => {
     expect(rungs.find(({ output }) => output === `kms:${name}`)).toMatchObject({ rung: 'udmabuf' });
   });
 
-  test('leaves a card that nobody has to whoever comes next', () => {
+  test('leaves a free card free for the next program', () => {
     const before = kernelObjects(card);
 
     expect(probeCard(card).isFree).toBe(true);
@@ -39,7 +39,7 @@ describe.skipIf(skipWithoutVkms())('doctor', () => {
     expect(device.driver).toBe('vkms');
   });
 
-  test('sees that somebody else is master, who goes on showing frames', async () => {
+  test('reports a card with a master as not free, and the master continues to show frames', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(1);
     using next = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(2);

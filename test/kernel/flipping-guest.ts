@@ -4,11 +4,11 @@ import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
 
-/** A guest that shows one framebuffer after the other, on each of its monitors. */
+/** A guest that shows one framebuffer after another on each of its monitors. */
 export class FlippingGuest implements Source {
   readonly scanouts: number;
   readonly budget = new MemoryBudget(Infinity);
-  /** What was plugged in, one after the other, by scanout. */
+  /** By scanout: the monitors that were plugged in, in order; null where one was unplugged. */
   readonly monitors: (Monitor | null)[][];
   readonly #damage = new Damage();
   #onMonitor: () => void = () => undefined;
@@ -28,12 +28,12 @@ export class FlippingGuest implements Source {
     this.#onMonitor();
   }
 
-  /** Resolves when a monitor was plugged in or out. */
+  /** Resolves when the next monitor is plugged in or unplugged. */
   replug(): Promise<void> {
     return new Promise((resolve) => (this.#onMonitor = resolve));
   }
 
-  /** Resolves when the bridge says the flush is done. */
+  /** Resolves when the bridge reports the flush as done. */
   flip(framebuffer: Framebuffer, scanout = 0, fences: Omit<Flush, 'done' | 'isFenced'> = {}): Promise<void> {
     const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
     this.#damage.clear();
@@ -47,6 +47,6 @@ export class FlippingGuest implements Source {
   }
 
   [Symbol.dispose](): void {
-    // Nothing of its own.
+    // It owns nothing.
   }
 }

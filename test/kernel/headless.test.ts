@@ -25,7 +25,7 @@ interface Shown {
   readonly log: string[];
 }
 
-/** Plays a recorded session to its end, in circumstances that last for all of it. */
+/** Plays a recorded session to its end, with `circumstances` in effect throughout. */
 async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () => Disposable): Promise<Shown> {
   const log: string[] = [];
   using source = openReplay({ file: join(import.meta.dirname, `../../fixtures/${session}.scanout`), speed: 'fast' });
@@ -39,10 +39,10 @@ async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () 
   return { picture: output.capture()!, rung, copiedBytes, log };
 }
 
-describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
+describe.skipIf(skipWithoutUdmabuf())('a recorded guest on a headless output', () => {
   expectNothingLeft();
 
-  test.each(['console-boot', 'page-flips', 'cursor', 'mode-change'])('%s is shown without a copy as it is with one', async (session) => {
+  test.each(['console-boot', 'page-flips', 'cursor', 'mode-change'])('looks the same without a copy as with one: %s', async (session) => {
     const shared = await replayed(session, 'auto');
     const copied = await replayed(session, 'off');
     expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0 });
@@ -51,11 +51,11 @@ describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
   });
 
   test.each<[string, () => Disposable, RegExp]>([
-    ['is absent', withoutDevice, /does not exist: load the udmabuf module/],
-    ['is forbidden', asNobody, /may not be opened: give it a group/],
-    ['takes no ranges', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
-    ['takes too few bytes', () => driverParameter('size_limit_mb', 1), /the limit is 1048576, raise it: echo \d+ >.*size_limit_mb/],
-  ])('is shown by copies, and the log says once why, when the driver %s', async (_, circumstances, why) => {
+    ['is missing', withoutDevice, /does not exist: load the udmabuf module/],
+    ['may not be opened', asNobody, /may not be opened: give it a group/],
+    ['accepts no ranges', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
+    ['accepts too few bytes', () => driverParameter('size_limit_mb', 1), /the limit is 1048576, raise it: echo \d+ >.*size_limit_mb/],
+  ])('is shown by copies when the driver %s, and the log gives the reason once', async (_, circumstances, why) => {
     const shown = await replayed('mode-change', 'auto', circumstances);
     const copied = await replayed('mode-change', 'off');
     expect(shown.rung).toBe('shadow');
@@ -63,7 +63,7 @@ describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
     expectSamePicture(shown.picture, copied.picture, 'kernel-fallback');
   });
 
-  test('that has no blobs is copied when only blobs may be shared', async () => {
+  test('is shown by copies if it has no blobs and only blobs may be shared', async () => {
     const shown = await replayed('page-flips', 'blobs');
     const copied = await replayed('page-flips', 'off');
     expect(shown).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
@@ -71,7 +71,7 @@ describe.skipIf(skipWithoutUdmabuf())('a recorded guest', () => {
   });
 });
 
-/** A guest that shows pictures of ours. */
+/** A guest that shows a test's pictures. */
 class Flipper implements Source {
   readonly scanouts = 1;
   readonly budget = new MemoryBudget(Infinity);
@@ -82,10 +82,10 @@ class Flipper implements Source {
   }
 
   setMonitor(): void {
-    // It draws at the size it likes.
+    // Its pictures have a fixed size.
   }
 
-  /** Resolves when the picture is on screen and the one before is free. */
+  /** Resolves when the picture is on screen and the previous one is free. */
   flip(framebuffer: Framebuffer): Promise<void> {
     const { width, height } = framebuffer;
     const damage = new Damage();
@@ -100,7 +100,7 @@ class Flipper implements Source {
   }
 
   [Symbol.dispose](): void {
-    // Its pictures are the test's.
+    // The test owns its pictures.
   }
 }
 
@@ -116,10 +116,10 @@ function filled(colour: number): GuestPicture {
 
 const colourOf = (output: HeadlessOutput): number => pixel(output.capture()!, WIDTH - 1, HEIGHT - 1);
 
-describe.skipIf(skipWithoutUdmabuf())('a flipping guest', () => {
+describe.skipIf(skipWithoutUdmabuf())('a flipping guest on a headless output', () => {
   expectNothingLeft();
 
-  test.each([2, 3, 5])('of %i framebuffers costs as many imports in 10,000 flips, and nothing in the kernel after the first round', { timeout: 180_000 }, async (count) => {
+  test.each([2, 3, 5])('with %i framebuffers needs one import of each in 10,000 flips, and no kernel objects beyond the first round', { timeout: 180_000 }, async (count) => {
     using stack = new DisposableStack();
     const colours = Array.from({ length: count }, (_, i) => 0x102030 * (i + 1));
     const pictures = colours.map((colour) => stack.use(filled(colour)).framebuffer);
@@ -144,7 +144,7 @@ describe.skipIf(skipWithoutUdmabuf())('a flipping guest', () => {
     expect(dmabufCount()).toBe(before);
   });
 
-  test('draws into what is on screen', async () => {
+  test('changes the screen when it draws into the picture shown', async () => {
     using stack = new DisposableStack();
     const picture = stack.use(filled(0x111111));
     const source = stack.use(new Flipper());
@@ -161,7 +161,7 @@ describe.skipIf(skipWithoutUdmabuf())('a flipping guest', () => {
     ['auto', 'udmabuf', 'udmabuf'],
     ['blobs', 'udmabuf', 'shadow'],
     ['off', 'shadow', 'shadow'],
-  ])('with zero copy %s has blobs shown by %s and plain resources by %s', async (zeroCopy, blobs, plain) => {
+  ])('with zero copy %s is shown by rung %s for blobs and %s for plain resources', async (zeroCopy, blobs, plain) => {
     using stack = new DisposableStack();
     const { framebuffer } = stack.use(filled(0x334455));
     if (framebuffer.backing.kind !== 'pages') throw new TypeError('a guest picture is in pages');

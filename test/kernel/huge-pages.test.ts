@@ -17,11 +17,11 @@ const WIDTH = 640;
 const HEIGHT = 480;
 const PAGES = (WIDTH * HEIGHT * 4) / PAGE;
 const BYTES = PAGES * PAGE;
-/** In no order, and every other one: no two are neighbours. */
+/** Every other page, in no order, so that no two are neighbours. */
 const entries = request.scattered(PAGES);
 const nothing = (): Disposable => ({ [Symbol.dispose]: () => undefined });
 
-/** A guest whose memory is in huge pages shows a picture that lies scattered in them. */
+/** A guest with memory in huge pages, which shows a picture scattered over them. */
 class HugeGuest implements Disposable {
   readonly rig = new GpuRig({}, false, hugeMemfd);
   readonly bridge: Bridge;
@@ -32,7 +32,7 @@ class HugeGuest implements Disposable {
     this.#run(request.create2d(1, WIDTH, HEIGHT), request.attach(1, entries), request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT));
   }
 
-  /** Draws, and says what is to be seen. */
+  /** Draws a picture; returns what the screen must show. */
   draw(seed: number): Picture {
     const bytes = Uint8Array.from({ length: BYTES }, (_, i) => (i * 7 + (i >> 9) * 13 + seed) & 0xff);
     entries.forEach(({ addr }, page) => this.rig.at(addr, PAGE).set(bytes.subarray(page * PAGE, (page + 1) * PAGE)));
@@ -56,7 +56,7 @@ class HugeGuest implements Disposable {
   }
 }
 
-/** What was shown without a copy of ours, and where the guest's pixels are. */
+/** The rung, the bytes we copied, and the bytes of the guest's pixels that are in a store. */
 function ways({ bridge, rig }: HugeGuest): { rung: Rung | null; copiedBytes: number; storeBytes: number } {
   const { rung, copiedBytes } = bridge.stats[0]!.screens[0]!.primary;
   return { rung, copiedBytes, storeBytes: rig.gpu.stats.storeBytes };
@@ -66,10 +66,10 @@ describe.skipIf(skipWithoutUdmabuf())('a guest in huge pages', () => {
   expectNothingLeft();
 
   test.each<[string, ZeroCopy, () => Disposable, Rung, number]>([
-    ['out of a store', 'auto', nothing, 'udmabuf', 0],
-    ['out of shadows when nothing is to be shared', 'off', nothing, 'shadow', 2],
-    ['out of shadows when there is no driver', 'auto', withoutDevice, 'shadow', 2],
-  ])('is shown as it drew, %s', async (way, zeroCopy, circumstances, rung, copies) => {
+    ['from a store', 'auto', nothing, 'udmabuf', 0],
+    ['from shadows if nothing may be shared', 'off', nothing, 'shadow', 2],
+    ['from shadows if there is no driver', 'auto', withoutDevice, 'shadow', 2],
+  ])('is shown as drawn, %s', async (way, zeroCopy, circumstances, rung, copies) => {
     using pool = hugePages((RAM_SIZE + HUGE_PAGE) / HUGE_PAGE);
     using lasting = circumstances();
     using output = HeadlessOutput.open({ width: WIDTH, height: HEIGHT });
@@ -87,8 +87,8 @@ describe.skipIf(skipWithoutUdmabuf())('a guest in huge pages', () => {
 describe.skipIf(skipWithoutVkms())('a guest in huge pages on a plane', () => {
   expectNothingLeft();
 
-  // vkms reads dma-bufs by the CPU: its pictures are wrong if parts of huge pages are in them.
-  test('is shown as it drew', async () => {
+  // vkms reads dma-bufs with the CPU, and shows wrong pixels if they have parts of huge pages.
+  test('is shown as drawn, from a store', async () => {
     using pool = hugePages((RAM_SIZE + HUGE_PAGE) / HUGE_PAGE);
     using screen = new TestScreen();
     using guest = new HugeGuest(screen.output, 'auto');

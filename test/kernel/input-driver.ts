@@ -8,10 +8,10 @@ const RAM = { guestAddress: 0x4000_0000, size: 2 ** 20 };
 const QUEUE_SIZE = 64;
 const NOTHING = new Uint8Array(0);
 
-/** `type code value`, numbers as they are; a group is those up to its SYN_REPORT, without it. */
+/** The events before a SYN_REPORT, each as `type code value` in numbers. */
 export type Group = string[];
 
-/** A VMM with a `vhost-user-input-pci`, and its guest's driver: takes what comes, and gives each buffer back. */
+/** A VMM with a `vhost-user-input-pci` and its guest's driver, which collects events and gives each buffer back. */
 export class InputDriver implements Disposable {
   readonly #frontEnd: FrontEnd;
   readonly #groups: Group[] = [];
@@ -29,7 +29,7 @@ export class InputDriver implements Disposable {
     return driver;
   }
 
-  /** The next group there was or will be. */
+  /** Resolves with the oldest group not returned yet. */
   async next(): Promise<Group> {
     while (this.#groups.length === 0) await new Promise<void>((resolve) => (this.#onGroup = resolve));
     return this.#groups.shift()!;
@@ -39,7 +39,7 @@ export class InputDriver implements Disposable {
     this.#frontEnd[Symbol.dispose]();
   }
 
-  /** With one buffer, until the front end is disposed. */
+  /** Receives events with one buffer until the front end is disposed. */
   async #listen(): Promise<void> {
     try {
       for (;;) this.#heard(await this.#frontEnd.request(0, NOTHING, virtio_input_event.size));

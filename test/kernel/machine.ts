@@ -17,8 +17,8 @@ const F_ADD_SEALS = 1033;
 export const HUGE_PAGE = 2 * 2 ** 20;
 
 /**
- * For `describe.skipIf`: true, with a printed reason, on a developer's machine where these tests
- * cannot run; under CI=true it throws instead.
+ * For `describe.skipIf`: true, with a printed reason, on a machine where these tests cannot run.
+ * Under CI=true it throws instead.
  */
 export function skipWithoutUdmabuf(): boolean {
   const missing = [DEVICE, BUFINFO].filter((path) => !existsSync(path));
@@ -29,7 +29,7 @@ export function skipWithoutUdmabuf(): boolean {
   return true;
 }
 
-/** As `skipWithoutUdmabuf`, for a program that install.sh brings. */
+/** As `skipWithoutUdmabuf`, for a program that install.sh installs. */
 export function skipWithoutProgram(path: string): boolean {
   if (existsSync(path)) return false;
   const reason = `no tests with ${path}: run sh test/rig/install.sh as root`;
@@ -38,12 +38,12 @@ export function skipWithoutProgram(path: string): boolean {
   return true;
 }
 
-/** dma-bufs of the whole machine, whoever holds them. */
+/** Number of dma-bufs on the whole machine, of all processes. */
 export function dmabufCount(): number {
   return Number(/^Total (\d+) objects/m.exec(readFileSync(BUFINFO, 'utf8'))![1]);
 }
 
-/** Every test of this file ends with the descriptors, mappings and dma-bufs it began with. */
+/** Checks that every test of the file ends with the descriptors, mappings and dma-bufs it began with. */
 export function expectNothingLeft(): void {
   expectNoLeaks();
   let before: number;
@@ -53,17 +53,17 @@ export function expectNothingLeft(): void {
   afterEach(() => expect(dmabufCount()).toBe(before));
 }
 
-/** Sets a parameter of the driver until dispose. */
+/** Sets a parameter of the udmabuf driver until dispose. */
 export function driverParameter(name: 'list_limit' | 'size_limit_mb', value: number): Disposable {
   return kernelSetting(`${PARAMETERS}/${name}`, value);
 }
 
-/** The machine with that many huge pages until dispose. */
+/** Sets the machine's number of huge pages until dispose. */
 export function hugePages(count: number): Disposable {
   return kernelSetting('/proc/sys/vm/nr_hugepages', count);
 }
 
-/** Sealed as guest memory is; pages come on first use. `length` is in bytes, of whole huge pages. */
+/** A memfd of huge pages with the seals of guest memory; pages are allocated at first use. `length` is in bytes, a multiple of HUGE_PAGE. */
 export function hugeMemfd(length: number): OwnedFd {
   const memfd = OwnedFd.adopt(memfdCreate('guest-huge', MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
   ftruncateSync(memfd.fd, length);
@@ -77,14 +77,14 @@ function kernelSetting(file: string, value: number): Disposable {
   return { [Symbol.dispose]: () => writeFileSync(file, before) };
 }
 
-/** The machine without its device node until dispose. */
+/** Renames /dev/udmabuf until dispose. */
 export function withoutDevice(): Disposable {
   const away = `${DEVICE}-away`;
   renameSync(DEVICE, away);
   return { [Symbol.dispose]: () => renameSync(away, DEVICE) };
 }
 
-/** This process as a user without rights until dispose, of the group with that number if one is given. */
+/** Runs this process as the user `nobody`, without privileges, until dispose; `group` is a group id. */
 export function asNobody(group = NOBODY): Disposable {
   process.setegid!(group);
   process.seteuid!(NOBODY);

@@ -17,7 +17,7 @@ const CAPACITY = 64;
 const WIDTH = 640;
 const HEIGHT = 480;
 const BYTES = WIDTH * HEIGHT * 4;
-/** 32x32 pixels are one page. */
+/** 32x32 pixels fill one page. */
 const SMALL = 32;
 const card = vkmsCard() ?? '';
 
@@ -27,7 +27,7 @@ interface Objects {
   framebuffers: number;
 }
 
-/** A guest's driver on real rings, shown on a real plane of a real card, out of the guest's own pages. */
+/** A guest's driver on real rings, whose pages are shown on a real plane of a card. */
 class Stage implements Disposable {
   readonly rig: GpuRig;
   readonly bridge: Bridge;
@@ -43,7 +43,7 @@ class Stage implements Disposable {
     this.bridge.show(FIRST, this.screen.output);
   }
 
-  /** The screen goes, and another one comes. `between` is told what the kernel has in the meantime. */
+  /** Closes the screen and opens a new one. `between` gets the number of dma-bufs that exist in between. */
   replaceScreen(between: (dmabufs: number) => void): void {
     const { dmabufs } = this.#before;
     this.bridge.hide(this.screen.output);
@@ -54,7 +54,7 @@ class Stage implements Disposable {
     this.bridge.show(FIRST, this.screen.output);
   }
 
-  /** Kernel objects that the guest's pictures are the reason of. Before the first `expectShown`, which makes its own. */
+  /** Kernel objects that exist for the guest's pictures. Valid before the first `expectShown`, which creates its own. */
   get made(): Objects {
     const now = this.#objects();
     return { dmabufs: now.dmabufs - this.#before.dmabufs, handles: now.handles - this.#before.handles, framebuffers: now.framebuffers - this.#before.framebuffers };
@@ -68,14 +68,14 @@ class Stage implements Disposable {
     for (const bytes of requests) expect(this.rig.type(bytes)).toBe(OK);
   }
 
-  /** Resource `id` with a picture of its own at `address`. */
+  /** Creates resource `id`, with a picture that depends on `id`, at `address`. */
   create(id: number, address = placeOf(id), width = WIDTH, height = HEIGHT): void {
     const bytes = this.rig.at(address, width * height * 4);
     for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 9) * 13 + id * 31) & 0xff;
     this.run(request.create2d(id, width, height), request.attach(id, request.contiguous(bytes.length, address)));
   }
 
-  /** What a screen shows of the bytes at `address`. */
+  /** The picture of the bytes at `address`, as a screen shows it. */
   pictureAt(address: number): Picture {
     const bytes = this.rig.at(address, BYTES);
     const data = new Uint8Array(BYTES);
@@ -83,7 +83,7 @@ class Stage implements Disposable {
     return { width: WIDTH, height: HEIGHT, data };
   }
 
-  /** Resolves when the guest is told that its picture is on screen. */
+  /** Resolves when the device has answered the flush, which means that the picture is on screen. */
   show(id: number, width = WIDTH, height = HEIGHT): Promise<void> {
     const { rig } = this;
     this.run(request.setScanout(0, id, 0, 0, width, height));
@@ -117,10 +117,10 @@ class Stage implements Disposable {
 const placeOf = (id: number): number => HEAP + id * 2 * 2 ** 20;
 const one = (count: number): Objects => ({ dmabufs: count, handles: count, framebuffers: count });
 
-describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plane', () => {
+describe.skipIf(skipWithoutVkms())('kernel objects of pictures on a plane', () => {
   expectNothingLeft();
 
-  test('goes with the resource, on screen or not', async () => {
+  test('are freed with the resource, whether it is on screen or not', async () => {
     using stage = new Stage();
     for (const id of [1, 2, 3]) stage.create(id);
     for (const id of [1, 2]) await stage.show(id);
@@ -136,7 +136,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     await stage.expectShown(stage.pictureAt(placeOf(3)), 'unref');
   });
 
-  test('follows the picture into the store when its pages are detached on screen', async () => {
+  test('are replaced by those of the store if pages are detached while on screen', async () => {
     using stage = new Stage();
     stage.create(1);
     await stage.show(1);
@@ -151,7 +151,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     expect(stage.stats).toMatchObject({ rung: 'udmabuf', hits: 0, imports: 2, evictions: 0, pinnedBytes: BYTES });
   });
 
-  test('is made anew when the guest has its memory in a new table', async () => {
+  test('are created again if the guest gets a new memory table', async () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) await stage.show(id);
@@ -164,7 +164,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     expect(stage.stats).toMatchObject({ rung: 'udmabuf', imports: 4, evictions: 0, pinnedBytes: 2 * BYTES });
   });
 
-  test('goes with the pages that a new table lacks', async () => {
+  test('are freed if a new memory table lacks their pages', async () => {
     using stage = new Stage();
     stage.create(1);
     stage.create(2, RAM + RAM_SIZE - 2 ** 21);
@@ -178,7 +178,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     expect(stage.stats).toMatchObject({ rung: 'udmabuf', imports: 2, pinnedBytes: BYTES });
   });
 
-  test('is that of the new pictures after a mode change', async () => {
+  test('are only those of the new pictures after a mode change', async () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id, placeOf(id), 320, 200);
     for (const id of [1, 2]) await stage.show(id, 320, 200);
@@ -193,7 +193,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     expect(stage.stats).toMatchObject({ rung: 'udmabuf', hits: 2, imports: 4, evictions: 0, pinnedBytes: 2 * BYTES });
   });
 
-  test('is, for another screen, the dma-bufs of the one before, and handles of its own', async () => {
+  test('are the same dma-bufs, but new handles, after the screen was replaced', async () => {
     using stage = new Stage();
     for (const id of [1, 2]) stage.create(id);
     for (const id of [1, 2]) await stage.show(id);
@@ -206,7 +206,7 @@ describe.skipIf(skipWithoutVkms())('what the kernel holds for pictures on a plan
     expect(stage.stats).toMatchObject({ rung: 'udmabuf', imports: 2, pinnedBytes: 2 * BYTES });
   });
 
-  test('is bounded, however many framebuffers the guest has', async () => {
+  test('are limited in number, however many framebuffers the guest has', async () => {
     using stage = new Stage();
     const count = CAPACITY + 6;
     for (let id = 1; id <= count; id++) stage.create(id, HEAP + id * 2 * 4096, SMALL, SMALL);

@@ -1,4 +1,4 @@
-/** Recorded and live guests on a real KMS device, their pages on its planes. */
+/** Recorded and live guests on a real KMS device, whose planes show the guests' own pages. */
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,13 +37,13 @@ const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
 const FIRST = scanoutId(0);
 
-/** Every picture of the recordings fits. */
+/** Large enough for every picture of the recordings. */
 const MODE = { width: 1280, height: 800 };
 const SMALL_MODE = { width: 640, height: 480 };
 
 const fixture = (name: string): string => join(import.meta.dirname, `../../fixtures/${name}.scanout`);
 
-/** A source that remembers which framebuffers it reported. */
+/** Wraps a source and collects the ids of the framebuffers it shows. */
 function watched(source: Source, framebuffers: Set<FramebufferId>): Source {
   return {
     scanouts: source.scanouts,
@@ -65,18 +65,18 @@ function watched(source: Source, framebuffers: Set<FramebufferId>): Source {
   };
 }
 
-/** A source on the card's first monitor, through a bridge. */
+/** Shows a source on the card's first monitor, through a bridge. */
 class OnMonitor implements Disposable {
   readonly log: string[] = [];
   readonly output: WatchedOutput;
   readonly bridge: Bridge;
-  /** What the guest has shown. */
+  /** Framebuffers that the guest has shown. */
   readonly framebuffers = new Set<FramebufferId>();
   readonly #display: KmsDisplay;
   readonly #mode: Size;
   readonly #stack: DisposableStack;
 
-  /** `circumstances` begin when the screen is there, and last until dispose. */
+  /** `circumstances` take effect once the screen is open, and last until dispose. */
   constructor(source: Source, { mode = MODE, circumstances, ...options }: BridgeOptions & { mode?: Size; circumstances?: (() => Disposable) | undefined } = {}) {
     using stack = new DisposableStack();
     this.#mode = mode;
@@ -96,7 +96,7 @@ class OnMonitor implements Disposable {
     return this.bridge.stats[0]!.screens[0]!.cursor;
   }
 
-  /** What the hardware sends to its monitor, once nothing more is on its way. */
+  /** What the hardware sends to its monitor once no frame is in flight. */
   async picture(): Promise<Picture> {
     await this.output.settled();
     using writeback = new Writeback(this.#display.device, this.#mode);
@@ -108,7 +108,7 @@ class OnMonitor implements Disposable {
   }
 }
 
-/** The last picture of a session, copied for a screen in memory. */
+/** The last picture of a session, as a headless output shows it by copies. */
 async function lastPicture(session: string): Promise<Picture> {
   using source = openReplay({ file: fixture(session), speed: 'fast' });
   using output = HeadlessOutput.open({ ...MODE });
@@ -119,7 +119,7 @@ async function lastPicture(session: string): Promise<Picture> {
   return centred(output.capture()!, MODE.width, MODE.height);
 }
 
-/** Mesa's software driver, which makes shadows, loses a memfd each time udmabuf refuses it (25.0): it stays out. */
+/** Makes udmabuf refuse all sizes. Keeps Mesa's software driver, which creates shadows, from loading: 25.0 leaks a memfd at each refusal. */
 function takesNoBytes(): Disposable {
   using stack = new DisposableStack();
   stack.use(driverParameter('size_limit_mb', 0));
@@ -128,14 +128,14 @@ function takesNoBytes(): Disposable {
   return stack.move();
 }
 
-describe.skipIf(isSkipped)('a recorded guest', () => {
+describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
   expectNothingLeft();
 
   test.each([
     ['blobs', 4],
     ['page-flips', 4],
     ['mode-change', 4],
-  ])('with %s has its %i framebuffers shown where they are', async (session, framebuffers) => {
+  ])('playing %s is shown without a copy, with %i framebuffers imported once', async (session, framebuffers) => {
     const before = kernelObjects(card);
     {
       using source = openReplay({ file: fixture(session), speed: 'fast' });
@@ -150,21 +150,21 @@ describe.skipIf(isSkipped)('a recorded guest', () => {
     expect(kernelObjects(card)).toEqual(before);
   });
 
-  test('has its cursor shown where it is', async () => {
+  test('has its cursor shown without a copy', async () => {
     using source = openReplay({ file: fixture('blobs'), speed: 'fast' });
     using screen = new OnMonitor(source);
     await source.finished;
     expect(screen.cursor).toMatchObject({ rung: 'udmabuf', imports: 1, copiedBytes: 0 });
   });
 
-  describe.each(['blobs', 'page-flips'])('with %s', (session) => {
+  describe.each(['blobs', 'page-flips'])('playing %s', (session) => {
     test.each<[string, ZeroCopy, (() => Disposable) | undefined, RegExp | null]>([
       ['zero copy is off', 'off', undefined, null],
-      ['/dev/udmabuf is absent', 'auto', withoutDevice, /does not exist: load the udmabuf module/],
-      ['/dev/udmabuf is forbidden', 'auto', asNobody, /may not be opened: give it a group/],
-      ['the driver takes no ranges', 'auto', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
-      ['the driver takes no bytes', 'auto', takesNoBytes, /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
-    ])('is copied, and looks the same, when %s', async (_, zeroCopy, circumstances, why) => {
+      ['/dev/udmabuf is missing', 'auto', withoutDevice, /does not exist: load the udmabuf module/],
+      ['/dev/udmabuf may not be opened', 'auto', asNobody, /may not be opened: give it a group/],
+      ['the driver accepts no ranges', 'auto', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
+      ['the driver accepts no bytes', 'auto', takesNoBytes, /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
+    ])('is copied and looks the same when %s', async (_, zeroCopy, circumstances, why) => {
       const expected = await lastPicture(session);
       using source = openReplay({ file: fixture(session), speed: 'fast' });
       using screen = new OnMonitor(source, { zeroCopy, circumstances });
@@ -177,7 +177,7 @@ describe.skipIf(isSkipped)('a recorded guest', () => {
   });
 });
 
-/** A device of ours and the driver of a guest that has blobs of scattered pages. */
+/** Our device and the driver of a guest with blobs of scattered pages. */
 class LiveGuest implements Disposable {
   readonly device: VirtioGpu;
   readonly #frontEnd: FrontEnd;
@@ -192,7 +192,7 @@ class LiveGuest implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Starts the driver and draws `picture(id)` into a blob for each. */
+  /** Starts the driver, creates a blob for each id and draws `picture(id)` into it. */
   async start(ids: readonly number[]): Promise<void> {
     await this.#frontEnd.connect();
     for (const id of ids) {
@@ -201,7 +201,7 @@ class LiveGuest implements Disposable {
     }
   }
 
-  /** Resolves when it is on screen. */
+  /** Resolves when blob `id` is on screen. */
   async show(id: number): Promise<void> {
     await play(this.#frontEnd, showBlob(id));
   }
@@ -215,10 +215,10 @@ class LiveGuest implements Disposable {
   }
 }
 
-describe.skipIf(isSkipped)('a live guest', () => {
+describe.skipIf(isSkipped)('a live guest on a monitor', () => {
   expectNothingLeft();
 
-  test.each([2, 3, 5])('flips %i blobs of scattered pages, each imported once', async (count) => {
+  test.each([2, 3, 5])('flips between %i blobs of scattered pages, each of which is imported once', async (count) => {
     const before = kernelObjects(card);
     {
       using guest = new LiveGuest();
@@ -248,7 +248,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
   });
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  /** Records a guest that shows a picture for an hour, on the monitor; the hardware's checksum of its screen. */
+  /** Records a guest that shows a picture for an hour. Resolves with the hardware's checksum of the picture on the monitor. */
   async function recordLongPicture(file: string): Promise<string> {
     let nowMs = 0;
     using recorder = Recorder.create(file, { scanouts: 1, now: () => nowMs });
@@ -263,7 +263,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     return seen.at(-1)!;
   }
 
-  test('shows the recording on the monitor, and the picture of before after a signal, which ends it', { timeout: 180_000 }, async () => {
+  test('shows the recording on the monitor, and the previous picture again once a signal has ended it', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const expected = await recordLongPicture(join(directory, 'session'));
     {
@@ -284,7 +284,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
       });
       await new Promise<void>((resolve, reject) => {
         child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
-        void closed.then(() => reject(new Error('it has ended')));
+        void closed.then(() => reject(new Error('scanout replay has exited')));
       });
       await crc.until(expected);
       child.kill('SIGINT');
@@ -295,7 +295,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     expect(kernelObjects(card)).toEqual(before);
   });
 
-  test('takes its picture from a headless output beside the monitor', { timeout: 180_000 }, async () => {
+  test('writes the PNG of a headless output next to the monitor', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const png = join(directory, 'last.png');
     const { code, stdout, stderr } = await scanout('replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png);

@@ -6,10 +6,10 @@ import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import type { FakeObject, FakeRequest } from '../unit/display/wayland/fake-server.ts';
 
-/** Of the card whose driver has timelines: vkms and vgem have none. */
+/** Device nodes of the card whose driver supports timelines, which vkms and vgem do not. */
 export function syncNodes(): { card: string; render: string } {
   const render = readdirSync('/dev/dri').find((name) => name.startsWith('renderD') && hasTimelines(`/dev/dri/${name}`));
-  if (render === undefined) throw new Error('no card with timelines');
+  if (render === undefined) throw new Error('no card has a driver with timelines');
   const card = readdirSync(`/sys/class/drm/${render}/device/drm`).find((name) => name.startsWith('card'));
   return { card: `/dev/dri/${card!}`, render: `/dev/dri/${render}` };
 }
@@ -19,12 +19,12 @@ function hasTimelines(path: string): boolean {
   return capability(fd, DRM_CAP_SYNCOBJ_TIMELINE) === 1;
 }
 
-/** As compositors name it. */
+/** Device number, as compositors send it. */
 export function deviceNumber(path: string): bigint {
   return BigInt(statSync(path).rdev);
 }
 
-/** A compositor's own view of the timelines it was given. */
+/** A compositor's side of the timelines that its client sent. */
 export class TimelineReader implements Disposable {
   readonly #fd: OwnedFd;
   readonly #handles = new Map<FakeObject, number>();
@@ -33,7 +33,7 @@ export class TimelineReader implements Disposable {
     this.#fd = OwnedFd.adopt(openSync(path, constants.O_RDWR));
   }
 
-  /** `import_timeline` of it is among `requests`. */
+  /** Imports the timelines that are new among `requests` (`import_timeline`). */
   take(requests: readonly FakeRequest[]): void {
     for (const { name, args } of requests) {
       if (name !== 'wp_linux_drm_syncobj_manager_v1.import_timeline' || this.#handles.has(args.id as FakeObject)) continue;
@@ -71,12 +71,12 @@ export interface Point {
 
 export interface SyncedCommit {
   readonly buffer: FakeObject;
-  /** Null both: it is synchronised implicitly. */
+  /** Both are null if the commit is synchronised implicitly. */
   readonly acquire: Point | null;
   readonly release: Point | null;
 }
 
-/** The commits among `requests` that attach a buffer to `surface`. Throws at those that the protocol forbids. */
+/** The commits among `requests` that attach a buffer to `surface`. Throws for those that the protocol forbids. */
 export function commitsOf(surface: FakeObject, requests: readonly FakeRequest[]): SyncedCommit[] {
   const commits: SyncedCommit[] = [];
   const shmBuffers = new Set<unknown>();
@@ -95,7 +95,7 @@ export function commitsOf(surface: FakeObject, requests: readonly FakeRequest[])
     if (object === synced && name.endsWith('.set_acquire_point')) acquire = point();
     if (object === synced && name.endsWith('.set_release_point')) release = point();
     if (object !== surface) continue;
-    if (name === 'wl_surface.destroy' && synced) throw new Error('the surface went before its synchronisation');
+    if (name === 'wl_surface.destroy' && synced) throw new Error('the surface was destroyed before its synchronisation object');
     if (name === 'wl_surface.attach') buffer = args.buffer as FakeObject | null;
     if (name !== 'wl_surface.commit') continue;
     if (!buffer && (acquire ?? release)) throw new Error('no_buffer');

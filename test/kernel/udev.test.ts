@@ -9,7 +9,7 @@ import { UDEVD, Udevd } from './seat-rig.ts';
 const isSkipped = skipWithoutVkms();
 const card = basename(vkmsCard() ?? 'none');
 
-/** The events of a subsystem, one after the other. */
+/** Collects the events of a subsystem. */
 class Heard implements Disposable {
   readonly #events: UdevEvent[] = [];
   #onEvent: (() => void) | null = null;
@@ -32,13 +32,13 @@ class Heard implements Disposable {
   }
 }
 
-/** Has the kernel announce a device once more. */
+/** Makes the kernel announce a device again. */
 function announce(device: string, action = 'change'): void {
   writeFileSync(`/sys/class/${device}/uevent`, action);
 }
 
 const cases = () => {
-  test('a change of a card arrives, a change of another subsystem does not', async () => {
+  test('reach a monitor of their subsystem, and no other', async () => {
     using heard = new Heard('drm');
     announce('mem/null');
     announce(`drm/${card}`);
@@ -48,7 +48,7 @@ const cases = () => {
     expect(await heard.next()).toEqual({ action: 'add', sysName: card });
   });
 
-  test('a listener that disposes the monitor hears no more', async () => {
+  test('do not reach a listener that has disposed its monitor', async () => {
     const heard = await new Promise<unknown>((resolve) => {
       const onEvent = vi.fn(() => {
         monitor[Symbol.dispose]();
@@ -62,16 +62,16 @@ const cases = () => {
   });
 };
 
-describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
+describe.skipIf(isSkipped)("the kernel's device events", () => {
   expectNothingLeft();
   cases();
 
-  test('events lost for want of room make the owner look again, and those after them arrive', async () => {
-    // Root would get a buffer of 128 MiB from libudev.
+  test('are reported as an overrun if the buffer was full, and later ones arrive', async () => {
+    // For root, libudev would create a buffer of 128 MiB.
     const user = asNobody();
     using heard = new Heard('mem');
     user[Symbol.dispose]();
-    // More than its buffer holds, while nobody reads.
+    // More events than its buffer holds, before it reads one.
     const room = Number(readFileSync('/proc/sys/net/core/rmem_max', 'utf8'));
     for (let bytes = 0; bytes < 2 * room; bytes += 512) announce('mem/null');
     let event = await heard.next();
@@ -82,7 +82,7 @@ describe.skipIf(isSkipped)('devices as the kernel announces them', () => {
   });
 });
 
-describe.skipIf(isSkipped || skipWithoutProgram(UDEVD))('devices as udevd announces them', () => {
+describe.skipIf(isSkipped || skipWithoutProgram(UDEVD))("udevd's device events", () => {
   let udevd: Udevd;
 
   beforeEach(async () => {

@@ -36,7 +36,7 @@ function number(memfd: BorrowedFd, pages: number): void {
 
 const page = (memfd: BorrowedFd, index: number, count = 1): PageRange => ({ memfd, offset: index * PAGE_SIZE, length: count * PAGE_SIZE });
 
-/** The numbers of a dma-buf's pages, in its order. */
+/** The numbers of a dma-buf's pages, in the dma-buf's order. */
 function pageNumbers(dmabuf: BorrowedFd, pages: number): number[] {
   using mapping = Mapping.file(dmabuf, 0, pages * PAGE_SIZE, 'read');
   return withCpuAccess(dmabuf, DMA_BUF_SYNC_READ, () => Array.from({ length: pages }, (_, i) => mapping.view.getUint32(i * PAGE_SIZE, true)));
@@ -50,7 +50,7 @@ function refusal(ranges: readonly PageRange[]): UdmabufError {
     if (error instanceof UdmabufError) return error;
     throw error;
   }
-  throw new Error('the driver took it');
+  throw new Error('the driver accepted the ranges');
 }
 
 describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
@@ -68,17 +68,17 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       };
     }
 
-    test('is not made of an address that is no memory', () => {
+    test('is not created for an address outside the memory', () => {
       using stack = new DisposableStack();
       expect(guest(stack)([0x2100, 0x1100, 0x100, 0x4000])).toBeNull();
     });
 
-    test('is made in the order of the list', () => {
+    test('has its pages in the order of the list', () => {
       using stack = new DisposableStack();
       expect(pageNumbers(guest(stack)([0x2100, 0x1100, 0x100])!, 3)).toEqual([2, 1, 0]);
     });
 
-    test('is made beside another one with the same page', () => {
+    test('may share a page with another udmabuf', () => {
       using stack = new DisposableStack();
       const create = guest(stack);
       const first = create([0x2100, 0x1100, 0x100])!;
@@ -89,7 +89,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       expect(pageNumbers(second, 1)).toEqual([77]);
     });
 
-    test('is not made of a part of a page', () => {
+    test('is not created for a part of a page', () => {
       using memfd = createMemfd('guest', 2 * PAGE_SIZE);
       expect(refusal([{ memfd, offset: 0x200, length: PAGE_SIZE }]).code).toBe('not-page-aligned');
       expect(refusal([{ memfd, offset: 0, length: 0x200 }]).code).toBe('not-page-aligned');
@@ -101,7 +101,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     ['reversed', [7, 6, 5, 4, 3, 2, 1, 0]],
     ['scattered', [3, 60, 12, 13, 14, 1, 33]],
     ['repeated', [5, 5, 9, 5]],
-  ])('of %s pages has them in list order', (_, order) => {
+  ])('of %s pages has them in the order of the list', (_, order) => {
     using memfd = numberedMemfd(64);
     using driver = openDriver();
     using dmabuf = driver.create(order.map((index) => page(memfd, index)));
@@ -128,7 +128,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     expect(pageNumbers(dmabuf, 2)).toEqual([99, 0]);
   });
 
-  test('is one dma-buf until it is closed', () => {
+  test('counts as one dma-buf until it is closed', () => {
     using memfd = numberedMemfd(2);
     using driver = openDriver();
     const before = dmabufCount();
@@ -138,7 +138,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     expect(dmabufCount()).toBe(before);
   });
 
-  test('of adjoining ranges counts them as one', () => {
+  test('of adjacent ranges counts them as one range', () => {
     using limit = driverParameter('list_limit', 2);
     using memfd = numberedMemfd(64);
     using driver = openDriver();
@@ -146,7 +146,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     expect(pageNumbers(dmabuf, 34)).toEqual([...Array.from({ length: 32 }, (_, i) => 32 + i), 4, 5]);
   });
 
-  test('of more ranges than the driver takes is refused with the remedy, which works at once', () => {
+  test('of more ranges than the driver accepts is refused with a remedy that works at once', () => {
     using memfd = numberedMemfd(8);
     using driver = openDriver();
     const ranges = [0, 2, 4, 6].map((index) => page(memfd, index));
@@ -160,7 +160,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     expect(pageNumbers(dmabuf, 4)).toEqual([0, 2, 4, 6]);
   });
 
-  test('of more bytes than the driver takes is refused with the remedy, which works at once', () => {
+  test('of more bytes than the driver accepts is refused with a remedy that works at once', () => {
     using memfd = createMemfd('guest', 4 * MIB);
     using driver = openDriver();
     const ranges = [{ memfd, offset: 0, length: 2 * MIB + PAGE_SIZE }];
@@ -177,17 +177,17 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   test.each([
     ['without F_SEAL_SHRINK', F_SEAL_GROW],
     ['with F_SEAL_WRITE', F_SEAL_SHRINK | F_SEAL_WRITE],
-  ])('of memory %s is refused', (_, seals) => {
+  ])('of a memfd %s is refused for its seals', (_, seals) => {
     using memfd = createMemfd('guest', PAGE_SIZE, seals);
     expect(refusal([page(memfd, 0)]).code).toBe('wrong-seals');
   });
 
-  test('of a file that is no memory is refused', () => {
+  test('of a file that is not a memfd is refused', () => {
     using device = OwnedFd.adopt(openSync('/dev/zero', 'r+'));
     expect(refusal([page(device, 0)]).code).toBe('not-a-memfd');
   });
 
-  test('of huge pages has each small page where it belongs', () => {
+  test('of huge pages has each small page in its place', () => {
     using pool = hugePages(2);
     using memfd = hugeMemfd(2 * HUGE_PAGE);
     number(memfd, (2 * HUGE_PAGE) / PAGE_SIZE);
@@ -196,7 +196,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     expect(pageNumbers(dmabuf, 5)).toEqual([700, 3, 4, 511, 512]);
   });
 
-  test('of huge pages the driver does not take says that it is them', () => {
+  test('of huge pages that the driver does not accept is refused with that reason', () => {
     using pool = hugePages(0);
     using memfd = hugeMemfd(HUGE_PAGE);
     expect(refusal([page(memfd, 0)])).toMatchObject({ code: 'huge-pages', message: expect.stringContaining('hugetlb=off') as string });
@@ -211,26 +211,26 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
 describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
   expectNothingLeft();
 
-  test('that is not there says so', () => {
+  test('reports that its device is missing', () => {
     using gone = withoutDevice();
     expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-missing', message: expect.stringContaining('/dev/udmabuf') as string });
   });
 
-  test('that only root may open says how to change that', () => {
+  test('reports how to gain permission if only root may open it', () => {
     using nobody = asNobody();
     expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-forbidden', message: expect.stringContaining('udev rule') as string });
   });
 
   test.each([
-    ['of a group', 44, 'join the group video,'],
-    ['of a group without a name', 54321, 'join the group 54321,'],
-  ])('%s names it', (_, gid, remedy) => {
+    ['by name', 44, 'join the group video,'],
+    ['by number if it has no name', 54321, 'join the group 54321,'],
+  ])('reports the group to join %s', (_, gid, remedy) => {
     using owned = deviceOfGroup(gid);
     using nobody = asNobody();
     expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-forbidden', message: expect.stringContaining(remedy) as string });
   });
 
-  test('that is no device says what happened', () => {
+  test('reports the errno if its path is not a device', () => {
     const directory = mkdtempSync(join(tmpdir(), 'udmabuf-'));
     writeFileSync(join(directory, 'file'), '');
     expect(UdmabufDriver.open(join(directory, 'file/udmabuf'))).toMatchObject({ code: 'driver-open-failed', message: expect.stringContaining('ENOTDIR') as string });
@@ -238,7 +238,7 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
   });
 });
 
-/** The device as a udev rule would have it, until dispose. */
+/** Gives the device to a group, as a udev rule would, until dispose. */
 function deviceOfGroup(gid: number): Disposable {
   const { mode, gid: before } = statSync('/dev/udmabuf');
   chownSync('/dev/udmabuf', 0, gid);
