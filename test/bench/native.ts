@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import koffi from 'koffi';
+import { compiled } from '../rig/compile.ts';
 import { cacheDir } from '../rig/guest-image.ts';
 
 const WAYLAND_PROTOCOLS_DIR = '/usr/share/wayland-protocols';
@@ -20,12 +20,12 @@ export type CopyFrames = (
 
 export function loadCopyFrames(): CopyFrames {
   const arguments_ = ['void *', 'uint32_t', 'void *', 'uint32_t', 'uint32_t', 'void *', 'void *', 'uint32_t', 'uint32_t', 'uint32_t'];
-  return koffi.load(compiled('copy.c', '-shared', '-fPIC')).func('copy_frames', 'void', arguments_) as CopyFrames;
+  return koffi.load(benchProgram('copy.c', '-shared', '-fPIC')).func('copy_frames', 'void', arguments_) as CopyFrames;
 }
 
 /** Builds kms/flip-loop.c; returns the path of the program. */
 export function flipLoopProgram(): string {
-  return compiled('kms/flip-loop.c', '-I/usr/include/libdrm');
+  return benchProgram('kms/flip-loop.c', '-I/usr/include/libdrm');
 }
 
 /** Builds wayland/client.c; returns the path of the program. */
@@ -38,7 +38,7 @@ export function waylandClientProgram(): string {
     execFileSync('wayland-scanner', ['private-code', join(WAYLAND_PROTOCOLS_DIR, path), `${name}.c`]);
     return `${name}.c`;
   });
-  return compiled('wayland/client.c', `-I${include}`, ...glue, '-lwayland-client');
+  return benchProgram('wayland/client.c', `-I${include}`, ...glue, '-lwayland-client');
 }
 
 /** What to install if client.c cannot be built; null if it can. */
@@ -58,16 +58,7 @@ export function missingCompiler(): string | null {
   }
 }
 
-/** A C file of this folder, built with -O2 once per content of its source. */
-function compiled(file: string, ...flags: string[]): string {
-  const source = join(import.meta.dirname, file);
-  const key = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
-  const result = join(cacheDir, `bench-${basename(file, '.c')}-${key}`);
-  if (!existsSync(result)) {
-    mkdirSync(cacheDir, { recursive: true });
-    const unfinished = `${result}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-o', unfinished, source, ...flags], { stdio: ['ignore', 'inherit', 'inherit'] });
-    renameSync(unfinished, result);
-  }
-  return result;
+/** Builds a C file of this folder; returns the path of the result. */
+function benchProgram(file: string, ...flags: string[]): string {
+  return compiled(join(import.meta.dirname, file), `bench-${basename(file, '.c')}`, ...flags);
 }

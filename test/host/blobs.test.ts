@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { VIRTIO_GPU_CMD, virtio_gpu_resource_create_blob, virtio_gpu_set_scanout } from '../../protocols/virtio-gpu.ts';
 import type { GpuTap } from '../../src/guest/virtio-gpu/tap.ts';
 import { newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
-import { type Draw, drawnPicture, isWholeText, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
+import { type Draw, drawnPicture, drawPart, isWholeText, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectShown, OurGpu, pictureShownWhen, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
@@ -110,8 +110,7 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       const expected = drawnPicture(1001, 333, 0);
       for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
         await draw(`damage ${seed} ${x} ${y} ${width} ${height}`);
-        const part = drawnPicture(1001, 333, seed).data;
-        for (let row = y; row < y + height; row++) expected.data.set(part.subarray((row * 1001 + x) * 4, (row * 1001 + x + width) * 4), (row * 1001 + x) * 4);
+        drawPart(expected, seed, x, y, width, height);
       }
       expectSamePicture(await settledPicture(ours.output), expected, 'blob-damage');
     });

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
-import { type Draw, drawnPicture, isWholeText, flipWithModetest, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
+import { type Draw, drawnPicture, drawPart, isWholeText, flipWithModetest, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectShown, OurGpu, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
@@ -99,8 +99,7 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       const expected = drawnPicture(1001, 333, 0);
       for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200], [4, 400, 100, 17, 3]] as const) {
         await both(`damage ${seed} ${x} ${y} ${width} ${height}`);
-        const part = drawnPicture(1001, 333, seed).data;
-        for (let row = y; row < y + height; row++) expected.data.set(part.subarray((row * 1001 + x) * 4, (row * 1001 + x + width) * 4), (row * 1001 + x) * 4);
+        drawPart(expected, seed, x, y, width, height);
       }
       await expectOnBoth(expected, 'damage');
     });

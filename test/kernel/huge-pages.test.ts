@@ -7,7 +7,7 @@ import type { Rung } from '../../src/bridge/plane-buffers.ts';
 import type { Output } from '../../src/core/output.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { expectSamePicture } from '../rig/picture.ts';
+import { expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
 import { GpuRig, PAGE, RAM_SIZE } from '../unit/guest/virtio-gpu/rig.ts';
 import { skipWithoutVkms, TestScreen } from './kms-rig.ts';
@@ -36,9 +36,7 @@ class HugeGuest implements Disposable {
   draw(seed: number): Picture {
     const bytes = Uint8Array.from({ length: BYTES }, (_, i) => (i * 7 + (i >> 9) * 13 + seed) & 0xff);
     entries.forEach(({ addr }, page) => this.rig.at(addr, PAGE).set(bytes.subarray(page * PAGE, (page + 1) * PAGE)));
-    const data = new Uint8Array(BYTES);
-    for (let at = 0; at < BYTES; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
-    return { width: WIDTH, height: HEIGHT, data };
+    return pictureOfBgrx(WIDTH, HEIGHT, bytes);
   }
 
   flush(): void {

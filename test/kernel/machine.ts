@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect } from 'vitest';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { fcntl, memfdCreate } from '../../src/sys/libc.ts';
 import { F_SEAL_SHRINK } from '../../src/sys/memfd.ts';
+import { skipBecause } from '../rig/skip.ts';
 import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
 
 const DEVICE = '/dev/udmabuf';
@@ -23,19 +24,13 @@ export const HUGE_PAGE = 2 * 2 ** 20;
 export function skipWithoutUdmabuf(): boolean {
   const missing = [DEVICE, BUFINFO].filter((path) => !existsSync(path));
   if (missing.length === 0) return false;
-  const reason = `no kernel tests without ${missing.join(', ')}: npm run test:kernel runs them in a VM`;
-  if (process.env['CI'] === 'true') throw new Error(reason);
-  console.warn(`skipped: ${reason}`);
-  return true;
+  return skipBecause(`no kernel tests without ${missing.join(', ')}: npm run test:kernel runs them in a VM`);
 }
 
 /** As `skipWithoutUdmabuf`, for a program that install.sh installs. */
 export function skipWithoutProgram(path: string): boolean {
   if (existsSync(path)) return false;
-  const reason = `no tests with ${path}: run sh test/rig/install.sh as root`;
-  if (process.env['CI'] === 'true') throw new Error(reason);
-  console.warn(`skipped: ${reason}`);
-  return true;
+  return skipBecause(`no tests with ${path}: run sh test/rig/install.sh as root`);
 }
 
 /** Number of dma-bufs on the whole machine, of all processes. */

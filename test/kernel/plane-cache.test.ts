@@ -5,7 +5,7 @@ import type { PlaneStats } from '../../src/bridge/plane-buffers.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { expectSamePicture } from '../rig/picture.ts';
+import { expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
 import { GpuRig, HEAP, RAM, RAM_SIZE } from '../unit/guest/virtio-gpu/rig.ts';
 import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
@@ -77,10 +77,7 @@ class Stage implements Disposable {
 
   /** The picture of the bytes at `address`, as a screen shows it. */
   pictureAt(address: number): Picture {
-    const bytes = this.rig.at(address, BYTES);
-    const data = new Uint8Array(BYTES);
-    for (let at = 0; at < BYTES; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
-    return { width: WIDTH, height: HEIGHT, data };
+    return pictureOfBgrx(WIDTH, HEIGHT, this.rig.at(address, BYTES));
   }
 
   /** Resolves when the device has answered the flush, which means that the picture is on screen. */

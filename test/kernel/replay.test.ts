@@ -23,7 +23,7 @@ import { VirtioGpu, type VirtioGpuOptions } from '../../src/guest/virtio-gpu/dev
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { socketPair } from '../../src/sys/socket.ts';
-import { centred, expectSamePicture } from '../rig/picture.ts';
+import { centred, expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
 import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 import { scanout, start } from '../unit/cli/scanout.ts';
@@ -226,7 +226,7 @@ describe.skipIf(isSkipped)('a live guest on a monitor', () => {
       const ids = Array.from({ length: count }, (_, i) => i + 1);
       await guest.start(ids);
       for (let flip = 0; flip < 4 * count; flip++) await guest.show(ids[flip % count]!);
-      expectSamePicture(await screen.picture(), centred(asPicture(picture(count)), MODE.width, MODE.height), `kms-live-${count}`);
+      expectSamePicture(await screen.picture(), centred(pictureOfBgrx(WIDTH, HEIGHT, picture(count)), MODE.width, MODE.height), `kms-live-${count}`);
       expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: count, hits: 3 * count, evictions: 0, copiedBytes: 0 });
       expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
       expect(guest.device.stats.errors).toBe(0);
@@ -305,10 +305,3 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     expect(kernelObjects(card)).toEqual(before);
   });
 });
-
-/** Bytes B, G, R, X as what a screen shows of them. */
-function asPicture(bytes: Uint8Array): Picture {
-  const data = new Uint8Array(bytes.length);
-  for (let at = 0; at < bytes.length; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
-  return { width: WIDTH, height: HEIGHT, data };
-}

@@ -12,15 +12,10 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE } from '../../src/sys/memfd.ts';
+import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { asNobody, dmabufCount, driverParameter, expectNothingLeft, HUGE_PAGE, hugeMemfd, hugePages, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
 
 const MIB = 2 ** 20;
-
-function openDriver(): UdmabufDriver {
-  const driver = UdmabufDriver.open();
-  if (driver instanceof UdmabufError) throw driver;
-  return driver;
-}
 
 /** A memfd whose every page starts with its own number. */
 function numberedMemfd(pages: number): OwnedFd {
@@ -43,7 +38,7 @@ function pageNumbers(dmabuf: BorrowedFd, pages: number): number[] {
 }
 
 function refusal(ranges: readonly PageRange[]): UdmabufError {
-  using driver = openDriver();
+  using driver = openUdmabuf();
   try {
     driver.create(ranges)[Symbol.dispose]();
   } catch (error) {
@@ -61,7 +56,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       const memfd = stack.use(numberedMemfd(3));
       const regions = [0, 1, 2].map((i) => ({ guestAddress: 0x100 + i * 0x1000, size: 0x1000, userAddress: i * 0x1000, mmapOffset: i * 0x1000 }));
       const memory = stack.use(GuestMemory.map(regions, regions.map(() => memfd.dup())));
-      const driver = stack.use(openDriver());
+      const driver = stack.use(openUdmabuf());
       return (addresses) => {
         const ranges = new GuestPages(addresses.map((address) => ({ address, length: 0x1000 }))).runs(memory, addresses.length * 0x1000);
         return ranges && stack.use(driver.create(ranges));
@@ -103,7 +98,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     ['repeated', [5, 5, 9, 5]],
   ])('of %s pages has them in the order of the list', (_, order) => {
     using memfd = numberedMemfd(64);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     using dmabuf = driver.create(order.map((index) => page(memfd, index)));
     expect(pageNumbers(dmabuf, order.length)).toEqual(order);
   });
@@ -111,7 +106,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   test('of two memfds has the pages of both', () => {
     using low = numberedMemfd(4);
     using high = numberedMemfd(40);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     using dmabuf = driver.create([page(high, 30), page(low, 3), page(high, 31)]);
     expect(pageNumbers(dmabuf, 3)).toEqual([30, 3, 31]);
   });
@@ -119,7 +114,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   test('outlives the memfd and the driver, and shows what the guest draws later', () => {
     using stack = new DisposableStack();
     const memfd = numberedMemfd(2);
-    const driver = openDriver();
+    const driver = openUdmabuf();
     const dmabuf = stack.use(driver.create([page(memfd, 1), page(memfd, 0)]));
     const guest = stack.use(Mapping.file(memfd, 0, 2 * PAGE_SIZE, 'read-write'));
     driver[Symbol.dispose]();
@@ -130,7 +125,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
 
   test('counts as one dma-buf until it is closed', () => {
     using memfd = numberedMemfd(2);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     const before = dmabufCount();
     using dmabuf = driver.create([page(memfd, 1), page(memfd, 0)]);
     expect(dmabufCount()).toBe(before + 1);
@@ -141,14 +136,14 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   test('of adjacent ranges counts them as one range', () => {
     using limit = driverParameter('list_limit', 2);
     using memfd = numberedMemfd(64);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     using dmabuf = driver.create([...Array.from({ length: 32 }, (_, i) => page(memfd, 32 + i)), page(memfd, 4), page(memfd, 5)]);
     expect(pageNumbers(dmabuf, 34)).toEqual([...Array.from({ length: 32 }, (_, i) => 32 + i), 4, 5]);
   });
 
   test('of more ranges than the driver accepts is refused with a remedy that works at once', () => {
     using memfd = numberedMemfd(8);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     const ranges = [0, 2, 4, 6].map((index) => page(memfd, index));
     {
       using limit = driverParameter('list_limit', 3);
@@ -162,7 +157,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
 
   test('of more bytes than the driver accepts is refused with a remedy that works at once', () => {
     using memfd = createMemfd('guest', 4 * MIB);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     const ranges = [{ memfd, offset: 0, length: 2 * MIB + PAGE_SIZE }];
     {
       using limit = driverParameter('size_limit_mb', 2);
@@ -191,7 +186,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using pool = hugePages(2);
     using memfd = hugeMemfd(2 * HUGE_PAGE);
     number(memfd, (2 * HUGE_PAGE) / PAGE_SIZE);
-    using driver = openDriver();
+    using driver = openUdmabuf();
     using dmabuf = driver.create([page(memfd, 700), page(memfd, 3, 2), page(memfd, 511, 2)]);
     expect(pageNumbers(dmabuf, 5)).toEqual([700, 3, 4, 511, 512]);
   });

@@ -1,9 +1,6 @@
-import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Picture } from '../../src/core/picture.ts';
-import { cacheDir } from './guest-image.ts';
+import { compiled } from './compile.ts';
 import type { Guest } from './guest.ts';
 import { pixel } from './picture.ts';
 
@@ -65,7 +62,8 @@ export type Draw = (command: string) => Promise<string>;
  * it holds the display until `quit`. It answers after the device has handled what was queued.
  */
 export async function startDrawing(guest: Guest): Promise<Draw> {
-  await guest.run(`rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${guestDraw()} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`);
+  const program = compiled(join(import.meta.dirname, 'guest-draw.c'), 'guest-draw', '-I/usr/include/libdrm', '-ldrm');
+  await guest.run(`rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${program} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`);
   return async (command) => {
     if (command === 'quit') return guest.run('exec 6>&- 7<&-; wait $draw');
     const answer = await guest.run(`echo '${command}' >&6; read -r answer <&7; echo "$answer"`);
@@ -87,6 +85,15 @@ export function drawnPicture(width: number, height: number, seed: number): Pictu
     }
   }
   return { width, height, data };
+}
+
+/** Changes `picture` as guest-draw's `damage SEED X Y W H` does. */
+export function drawPart({ width, height, data }: Picture, seed: number, x: number, y: number, partWidth: number, partHeight: number): void {
+  const drawn = drawnPicture(width, height, seed).data;
+  for (let row = y; row < y + partHeight; row++) {
+    const from = (row * width + x) * 4;
+    data.set(drawn.subarray(from, from + partWidth * 4), from);
+  }
 }
 
 /** The cursor that guest-draw's `cursor SEED` shows: 64x64 pixels of R, G, B (premultiplied), A. */
@@ -112,18 +119,4 @@ export function withDrawnCursor({ width, height, data }: Picture, seed: number, 
     }
   }
   return result;
-}
-
-/** guest-draw, built once per content of its source; the guest finds it under the same path. */
-function guestDraw(): string {
-  const source = join(import.meta.dirname, 'guest-draw.c');
-  const key = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
-  const program = join(cacheDir, `guest-draw-${key}`);
-  if (!existsSync(program)) {
-    mkdirSync(cacheDir, { recursive: true });
-    const unfinished = `${program}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-I/usr/include/libdrm', '-o', unfinished, source, '-ldrm'], { stdio: ['ignore', 'inherit', 'inherit'] });
-    renameSync(unfinished, program);
-  }
-  return program;
 }

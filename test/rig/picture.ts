@@ -40,6 +40,13 @@ export function centred(picture: Picture, width: number, height: number): Pictur
   return { width, height, data };
 }
 
+/** The picture of pixels in a guest's memory, as bytes B, G, R, X without padding. */
+export function pictureOfBgrx(width: number, height: number, bytes: Uint8Array): Picture {
+  const data = new Uint8Array(width * height * 4);
+  for (let at = 0; at < data.length; at += 4) data.set([bytes[at + 2]!, bytes[at + 1]!, bytes[at]!, 255], at);
+  return { width, height, data };
+}
+
 /** The colour of one pixel as 0xrrggbb. */
 export function pixel({ width, data }: Picture, x: number, y: number): number {
   const at = (y * width + x) * 4;
