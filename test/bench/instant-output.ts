@@ -43,7 +43,7 @@ export class InstantOutput implements Output {
   }
 
   present(frame: Frame): void {
-    this.#pending = frame.primary.handle as BenchHandle | null;
+    this.#pending = frame.primary.handle;
     if (this.#pending) this.#pending.isHeld = true;
   }
 

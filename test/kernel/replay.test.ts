@@ -11,10 +11,10 @@ import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm
 import { Bridge, type BridgeOptions } from '../../src/bridge/bridge.ts';
 import type { ZeroCopy } from '../../src/bridge/dmabuf-pool.ts';
 import type { PlaneStats } from '../../src/bridge/plane-buffers.ts';
-import type { Framebuffer, FramebufferId } from '../../src/core/framebuffer.ts';
-import type { Rect, Size } from '../../src/core/geometry.ts';
+import type { FramebufferId } from '../../src/core/framebuffer.ts';
+import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { type ScanoutId, scanoutId, type Source } from '../../src/core/source.ts';
+import { scanoutId, type Source } from '../../src/core/source.ts';
 import { FrontEnd } from '../../src/guest/replay/front-end.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
 import { openReplay } from '../../src/guest/replay/replay.ts';

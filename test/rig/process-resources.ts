@@ -19,7 +19,7 @@ export function mappingCount(file = /\/memfd:|\/dmabuf:/): number {
   return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => file.test(line)).length;
 }
 
-/** Bytes in the file; 0 for what has no size (devices, sockets, dma-bufs). */
+/** Size of the file in bytes; 0 for files without a size (devices, sockets, dma-bufs). */
 export function fileSize(fd: BorrowedFd): number {
   return fstatSync(fd.fd).size;
 }
