@@ -104,7 +104,7 @@ test('Poll: throws a SysError for a descriptor that cannot be polled instead of 
   expect(() => Poll.readable({ fd: 9999 }, () => undefined)).toThrow('epoll_ctl: EBADF');
 });
 
-test('what a callback queues runs before the next callback of the same turn', async () => {
+test('Poll: ticks and microtasks of a callback run before the next callback of the same turn', async () => {
   using first = EventFd.create(1);
   using second = EventFd.create(1);
   const ran: string[] = [];
@@ -155,7 +155,7 @@ test.each([
   ['a callback', fail],
   ['a tick that a callback queued', () => process.nextTick(fail)],
   ['a microtask that a callback queued', () => queueMicrotask(fail)],
-])('what %s throws is an uncaught exception, not an error of a later call', async (_thrower, callback) => {
+])('Poll: an error thrown by %s is an uncaught exception, not an error of a later call', async (_thrower, callback) => {
   expect((await uncaughtFrom(callback)).message).toBe('thrown on purpose');
   using event = EventFd.create();
   expect(event.consume()).toBe(false);
