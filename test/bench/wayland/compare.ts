@@ -5,7 +5,7 @@ import { startWeston, type Weston, type WestonOptions } from '../../rig/weston.t
 import type { Measurement } from '../benchmark.ts';
 import { BareLoop } from './bare-loop.ts';
 import { WindowGuest } from './guest.ts';
-import { Peer } from './peer.ts';
+import { Peer, type Round } from './peer.ts';
 
 const ROUNDS = 9;
 const FRAMES = 120;
@@ -35,12 +35,6 @@ export interface Case extends Drawing {
   readonly name: string;
   /** Goal for the ratio of CPU times. */
   readonly goal: number | null;
-}
-
-export interface Round {
-  readonly cpuUs: number;
-  readonly medianUs: number;
-  readonly p99Us: number;
 }
 
 /** Microseconds of processor time per frame, of all threads of this process. */

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Size } from '../../../src/core/geometry.ts';
-import type { Round } from './compare.ts';
 
 export interface PeerOptions {
   readonly kind: 'shm' | 'dmabuf';
@@ -10,6 +9,13 @@ export interface PeerOptions {
   readonly damage: Size;
   /** Environment that names the compositor. */
   readonly env: NodeJS.ProcessEnv;
+}
+
+/** What one round of frames took: processor time per frame of all threads, and the time from flush to sendmsg. */
+export interface Round {
+  readonly cpuUs: number;
+  readonly medianUs: number;
+  readonly p99Us: number;
 }
 
 /** A process of client.c; its window is open until dispose. */
