@@ -64,6 +64,8 @@ export {
   type ReplayProgress,
   type ReplaySummary,
 } from './guest/replay/replay.ts';
+export type { RecordingInput } from './guest/replay/recording-reader.ts';
+export type { GpuStats } from './guest/virtio-gpu/device.ts';
 export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/guest.ts';
 export { type InputKind, VhostUserInput, type VhostUserInputOptions } from './guest/vhost-user/input.ts';
 export { ScanoutError, SysError } from './sys/errors.ts';

@@ -16,8 +16,10 @@
 export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
 export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
 export type { FrameTime } from '../../display/picture/frame-history.ts';
-export { type Accelerator, launchGuest, type LaunchOptions } from './launch-guest.ts';
-export type { LaunchedGuest } from './launch-guest.ts';
+export type { MatchStatus } from '../../display/picture/report.ts';
+export type { ResultsFolder } from '../../display/picture/results.ts';
+export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';
+export { type Accelerator, type LaunchedGuest, launchGuest, type LaunchOptions } from './launch-guest.ts';
 export {
   assertScreenshot,
   type Match,
@@ -25,7 +27,4 @@ export {
   ScreenshotMismatch,
   type ScreenshotOptions,
 } from './match-screenshot.ts';
-export { type DisplayOptions, openDisplay } from './open-display.ts';
-export type { ResultsFolder } from '../../display/picture/results.ts';
-export type { MouseButton, TestDisplay } from './open-display.ts';
-export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';
+export { type DisplayOptions, type MouseButton, openDisplay, type TestDisplay } from './open-display.ts';

@@ -104,9 +104,9 @@ function closedError(output: HeadlessOutput, message: string, cause?: unknown): 
 /** A driver that takes no input event for this long is not running. */
 const INPUT_TIMEOUT_MS = 10_000;
 
-const BUTTONS = { left: BTN.LEFT, right: BTN.RIGHT, middle: BTN.MIDDLE } as const;
+const BUTTONS: Readonly<Record<MouseButton, number>> = { left: BTN.LEFT, right: BTN.RIGHT, middle: BTN.MIDDLE };
 
-export type MouseButton = keyof typeof BUTTONS;
+export type MouseButton = 'left' | 'right' | 'middle';
 
 /** What a TestDisplay is made of. */
 export interface DisplayParts {

@@ -58,7 +58,7 @@ export interface OutputRig {
   readonly close?: () => void | Promise<void>;
 }
 
-type Open = () => OutputRig | Promise<OutputRig>;
+export type Open = () => OutputRig | Promise<OutputRig>;
 
 const DEFAULT_SIZE: Size = { width: 64, height: 48 };
 /** Between two looks at a screen that changes by itself; no event tells when a detached output has let go. */
