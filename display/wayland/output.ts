@@ -112,7 +112,10 @@ export class WaylandOutput implements Output {
     return this.#shadowFormats;
   }
 
-  /** Its window is open: there is a compositor, and the user has not closed it. */
+  /**
+   * Its window is open: a compositor is connected, the user has not closed it, and an optional
+   * window has a picture.
+   */
   get isOpen(): boolean {
     return this.#window !== null;
   }
