@@ -1,8 +1,8 @@
 /** For any events of a compositor, requests stay valid, and what goes down in the guest comes up once. */
 import { afterEach, expect, test } from 'vitest';
-import { Random } from '../../../rig/random.ts';
-import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import type { FakeObject } from './fake-server.ts';
+import { Random } from '../../../../rig/random.ts';
+import { expectNoLeaks } from '../../../sys/no-leaks.ts';
+import type { FakeObject } from '../fake-server.ts';
 import { type FakeSeat, type FakeWindow, KEYBOARD, POINTER, SeatRig, TOUCH, keys } from './seat-rig.ts';
 
 expectNoLeaks();

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { POINTER, type FakeSeat, type FakeWindow, SeatRig } from './seat-rig.ts';
 
 expectNoLeaks();

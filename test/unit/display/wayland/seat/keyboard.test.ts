@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { scanoutId } from '../../../../src/core/source.ts';
-import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { scanoutId } from '../../../../../src/core/source.ts';
+import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { KEYBOARD, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
 
 expectNoLeaks();

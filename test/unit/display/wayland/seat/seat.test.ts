@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import type { FakeObject } from './fake-server.ts';
-import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import type { FakeObject } from '../fake-server.ts';
+import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { KEYBOARD, POINTER, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
 
 expectNoLeaks();

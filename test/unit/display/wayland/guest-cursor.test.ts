@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import { POINTER, type FakeImage, type FakeSeat, type FakeWindow, SeatRig } from './seat-rig.ts';
+import { POINTER, type FakeImage, type FakeSeat, type FakeWindow, SeatRig } from './seat/seat-rig.ts';
 
 expectNoLeaks();
 
