@@ -1,3 +1,5 @@
+import { VIRTIO_GPU_MAX_SCANOUTS } from '../../../protocols/virtio-gpu.ts';
+import { UsageError } from '../../core/errors.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { ScanoutId } from '../../core/source.ts';
 import type { Mapping } from '../../sys/mapping.ts';
@@ -60,9 +62,16 @@ export class Recorder implements GpuTap, Disposable {
     this.#startMs = now();
   }
 
-  /** Replaces `path`. Throws the file system's error if it cannot be created. */
+  /**
+   * Replaces `path`. Throws the file system's error if it cannot be created, UsageError for a number of
+   * scanouts that no reader accepts; the file is untouched then.
+   */
   static create(path: string, options: RecorderOptions): Recorder {
-    const writer = RecordingWriter.create(path, options.scanouts, options.onFailed ?? (() => undefined));
+    const { scanouts } = options;
+    if (!Number.isInteger(scanouts) || scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) {
+      throw new UsageError(`cannot record ${scanouts} scanouts; a recording has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
+    }
+    const writer = RecordingWriter.create(path, scanouts, options.onFailed ?? (() => undefined));
     return new Recorder(writer, options.now ?? (() => performance.now()));
   }
 

@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { brotliDecompressSync, crc32 } from 'node:zlib';
+import { VIRTIO_GPU_MAX_SCANOUTS } from '../../../protocols/virtio-gpu.ts';
 import { BLOCK_HEADER_SIZE, HEADER_SIZE, MAGIC, MAX_BLOCK, type RecordingEvent, RecordingError, VERSION } from './format.ts';
 import { RecordDecoder } from './record-decoder.ts';
 
@@ -78,7 +79,7 @@ function readHeader(header: Uint8Array): number {
   const version = header[8]! | (header[9]! << 8);
   if (version !== VERSION) throw new RecordingError('version', `a recording of version ${version}; this program reads version ${VERSION}`);
   const scanouts = header[10]!;
-  if (scanouts < 1 || scanouts > 16) throw new RecordingError('malformed', `a recording of ${scanouts} scanouts`);
+  if (scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) throw new RecordingError('malformed', `a recording of ${scanouts} scanouts`);
   return scanouts;
 }
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -227,6 +227,19 @@ describe('files', () => {
     recorder.command(0, Uint8Array.of(1), 1, 24);
     recorder[Symbol.dispose]();
     expect(failures).toMatchObject([{ code: 'ENOSPC' }]);
+  });
+
+  test.each([0, 17, 257, 1.5])('Recorder.create: refuses %d scanouts and creates no file', (scanouts) => {
+    const path = join(directory, 'refused.scanout');
+    expect(() => Recorder.create(path, { scanouts })).toThrow(expect.objectContaining({ code: 'usage' }));
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test.each([1, 16])('Recorder.create: a recording of %d scanouts opens', (scanouts) => {
+    const path = join(directory, 'accepted.scanout');
+    Recorder.create(path, { scanouts })[Symbol.dispose]();
+    using reader = RecordingReader.open({ file: path });
+    expect(reader.scanouts).toBe(scanouts);
   });
 
   test('more blocks than may wait are all written, in order', () => {
