@@ -7,7 +7,7 @@ import { VirtioGpu, type GpuStats, type VirtioGpuOptions } from '../virtio-gpu/d
 import { VhostUserServer } from './server.ts';
 
 export interface VhostUserGuestOptions extends VirtioGpuOptions {
-  /** A path to listen on (mode 0600), or a socket this process was given, which is consumed. */
+  /** A path to listen on (mode 0600), or a socket this process was given, which is consumed even when `open` fails. */
   readonly socket: string | OwnedFd;
   /**
    * Takes the socket of the VMM's own display whenever the guest's driver starts. Without it the
@@ -28,7 +28,12 @@ export class VhostUserGuest implements Source {
     const log: Log = options.log ?? (() => undefined);
     const { socket } = options;
     const serverOptions = { log, onDisplaySocket: options.onDisplaySocket };
-    this.#gpu = new VirtioGpu(options);
+    try {
+      this.#gpu = new VirtioGpu(options);
+    } catch (error) {
+      if (typeof socket !== 'string') socket[Symbol.dispose]();
+      throw error;
+    }
     this.#server =
       typeof socket === 'string' ? VhostUserServer.listen(socket, this.#gpu, serverOptions) : VhostUserServer.adopt(socket, this.#gpu, serverOptions);
   }
