@@ -80,8 +80,8 @@ export class Ring implements Disposable {
     if (addresses.descriptors % VRING_DESC_ALIGN_SIZE !== 0 || addresses.available % VRING_AVAIL_ALIGN_SIZE !== 0 || addresses.used % VRING_USED_ALIGN_SIZE !== 0) {
       throw new VhostUserError('ring', `ring ${this.index} is not aligned`);
     }
+    if (this.#queue !== null && memory !== null) this.#remap(memory, addresses);
     this.#addresses = addresses;
-    if (this.#queue !== null && memory !== null) this.remap(memory);
   }
 
   /** Consumes `fd`, which must be an eventfd. */
@@ -114,7 +114,7 @@ export class Ring implements Disposable {
     const kick = this.#kick;
     if (kick === null || this.#size === 0 || this.#addresses === null) throw new VhostUserError('ring', `ring ${this.index} started before it was described`);
     using stack = new DisposableStack();
-    const bytes = this.#map(memory, stack);
+    const bytes = this.#map(memory, this.#addresses, stack);
     const queue = new Virtqueue(
       {
         size: this.#size,
@@ -137,8 +137,12 @@ export class Ring implements Disposable {
 
   /** A running ring in a new memory table. VhostUserError 'ring', and nothing changed, if it is not in there. */
   remap(memory: GuestMemory): void {
+    if (this.#addresses !== null) this.#remap(memory, this.#addresses);
+  }
+
+  #remap(memory: GuestMemory, addresses: RingAddresses): void {
     using stack = new DisposableStack();
-    const bytes = this.#map(memory, stack);
+    const bytes = this.#map(memory, addresses, stack);
     this.#queue?.remap(memory, bytes);
     this.#areas?.[Symbol.dispose]();
     this.#areas = stack.move();
@@ -167,8 +171,7 @@ export class Ring implements Disposable {
     this.#call?.[Symbol.dispose]();
   }
 
-  #map(memory: GuestMemory, stack: DisposableStack): RingBytes {
-    const { descriptors, available, used } = this.#addresses!;
+  #map(memory: GuestMemory, { descriptors, available, used }: RingAddresses, stack: DisposableStack): RingBytes {
     return {
       descriptors: stack.use(memory.ring(descriptors, vringDescSize(this.#size))).bytes,
       available: stack.use(memory.ring(available, vringAvailSize(this.#size))).bytes,

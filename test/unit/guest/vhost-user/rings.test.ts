@@ -108,6 +108,18 @@ describe('rings', () => {
     await leave(vmm);
   });
 
+  test('stay at their old addresses in the next memory table when new addresses were refused', async () => {
+    const vmm = await connect();
+    await vmm.start();
+    expect(await vmm.addresses(0, MIB)).toBe('refused');
+    expect(await vmm.memory()).toBe('done');
+    expect(device.queues[0]).not.toBeNull();
+    const kicked = device.next('kicked 0');
+    vmm.kick.signal();
+    await kicked;
+    await leave(vmm);
+  });
+
   test('that the guest broke tell the front end', async () => {
     const vmm = await connect();
     using error = EventFd.create();
