@@ -32,6 +32,11 @@ export interface BackendOptions {
 /**
  * The back end's side of the vhost-user protocol for one connection: what each message does, no
  * bytes (docs/interop/vhost-user.rst of QEMU). Disposing it resets and detaches the device.
+ *
+ * Requests are checked against what this back end offers, not against what the front end acknowledged
+ * with SET_PROTOCOL_FEATURES. That is a deliberate deviation from the specification (rust-vmm checks
+ * both): a back end that takes over a connection after a restart talks to a front end that negotiated
+ * with the process before it and never does so again, so what was acknowledged is not known.
  */
 export class VhostUserBackend implements VirtioTransport, Disposable {
   readonly #device: VirtioDevice;
@@ -76,12 +81,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
       case VHOST_USER.GET_PROTOCOL_FEATURES:
         return u64(this.#offeredProtocol);
       case VHOST_USER.SET_PROTOCOL_FEATURES:
-        // Nothing hangs on it: a front end that took over an old one's device never sends it.
         this.#withoutUnoffered('protocol feature', message.bits, this.#offeredProtocol);
         return null;
       case VHOST_USER.GET_QUEUE_NUM:
         return u64(BigInt(this.#rings.length));
       case VHOST_USER.GET_MAX_MEM_SLOTS:
+        this.#mustOfferSlots(message.request);
         return u64(BigInt(wire.VHOST_USER_MAX_RAM_SLOTS));
       case VHOST_USER.SET_OWNER:
         return null;
@@ -95,9 +100,11 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#setMemory(GuestMemory.map(message.regions, message.fds));
         return null;
       case VHOST_USER.ADD_MEM_REG:
+        this.#mustOfferSlots(message.request, message.fd);
         this.#addMemory(message);
         return null;
       case VHOST_USER.REM_MEM_REG:
+        this.#mustOfferSlots(message.request);
         if (this.#memory === null) throw new VhostUserError('memory', 'there is no memory region to remove');
         this.#setMemory(this.#memory.without(message.region));
         return null;
@@ -197,6 +204,13 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     const unoffered = acknowledged & ~offered;
     if (unoffered !== 0n) this.#options.log('info', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
     return acknowledged & offered;
+  }
+
+  /** Closes `fd` if this connection was not offered memory slots. */
+  #mustOfferSlots(request: number, fd: OwnedFd | null = null): void {
+    if (this.#options.memorySlots) return;
+    fd?.[Symbol.dispose]();
+    throw new VhostUserError('request', `${wire.requestName(request)} was not offered on this connection`);
   }
 
   #addMemory(message: { readonly region: Parameters<GuestMemory['with']>[0]; readonly fd: OwnedFd }): void {

@@ -29,6 +29,28 @@ describe('negotiation', () => {
     expect((await second.get(VHOST_USER.GET_PROTOCOL_FEATURES)) & slots).toBe(0n);
   });
 
+  test.each<[string, (vmm: Vmm) => Promise<unknown>]>([
+    ['ADD_MEM_REG', (vmm) => vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])],
+    ['REM_MEM_REG', (vmm) => vmm.try(VHOST_USER.REM_MEM_REG, slot(0, MIB))],
+    ['GET_MAX_MEM_SLOTS', (vmm) => vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS).catch(() => 'closed')],
+  ])('a connection that was offered no memory slots ends at %s', async (_name, request) => {
+    const [ours, theirs] = socketPair();
+    const seen: string[] = [];
+    using other = VhostUserServer.adopt(ours, new RecordingDevice(), { log: (_level, message) => seen.push(message) });
+    using vmm = new Vmm(theirs);
+    expect(await request(vmm)).toBe('closed');
+    expect(other.connected).toBe(false);
+    expect(seen.at(-1)).toContain('was not offered');
+  });
+
+  test('requests of protocol features that were offered need no SET_PROTOCOL_FEATURES', async () => {
+    const vmm = await connect();
+    expect(await vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS)).toBe(509n);
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])).toBe('done');
+    expect(await vmm.try(VHOST_USER.RESET_DEVICE)).toBe('done');
+    await leave(vmm);
+  });
+
   test('acknowledged bits that were not offered are logged and left out', async () => {
     const vmm = await connect();
     await vmm.number(VHOST_USER.SET_FEATURES, 2n | VERSION_1 | PROTOCOL | RING_RESET);
