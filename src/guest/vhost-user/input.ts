@@ -1,3 +1,4 @@
+import { UsageError } from '../../core/errors.ts';
 import type { GuestInput } from '../../core/input.ts';
 import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
@@ -22,6 +23,7 @@ export interface VhostUserInputOptions {
  */
 export class VhostUserInput implements Disposable {
   readonly #seat = new Seat();
+  readonly #served = new Set<InputKind>();
   readonly #stack = new DisposableStack();
   readonly #log: Log;
 
@@ -34,11 +36,19 @@ export class VhostUserInput implements Disposable {
     return this.#seat;
   }
 
-  /** `socket` is as of VhostUserGuest. SysError EADDRINUSE, EACCES...; once for each kind. */
+  /**
+   * Offers a device of one kind at `socket`, which is as in VhostUserGuestOptions. SysError EADDRINUSE,
+   * EACCES...; UsageError if this kind is served already.
+   */
   serve(kind: InputKind, socket: string | OwnedFd): void {
+    if (this.#served.has(kind)) {
+      if (typeof socket !== 'string') socket[Symbol.dispose]();
+      throw new UsageError(`VhostUserInput serves a '${kind}' device already; a guest has one of each kind`);
+    }
     const device = kind === 'touch' ? this.#seat.touchscreen : this.#seat.keyboardPointer;
     const options: { log: Log } = { log: (level, message) => this.#log(level, `${kind}: ${message}`) };
     this.#stack.use(typeof socket === 'string' ? VhostUserServer.listen(socket, device, options) : VhostUserServer.adopt(socket, device, options));
+    this.#served.add(kind);
   }
 
   [Symbol.dispose](): void {
