@@ -104,14 +104,17 @@ export class VirtioGpu implements VirtioDevice, Source {
   readonly #tap: GpuTap | null;
   readonly #commands: readonly ReadonlyMap<number, Command>[];
   readonly #state: GpuState;
-  readonly #request = new Request();
+  /** The command that is being handled. */
+  #request = new Request();
   readonly #reply = new Reply();
   readonly #queues: (Virtqueue | null)[] = [null, null];
   readonly #answers: (Answers | null)[] = [null, null];
   readonly #logged = new Set<string>();
   readonly #refreshMonitors: (() => Promise<void>) | null;
-  /** The question for the monitors that holds the control queue back. */
+  /** The GET_DISPLAY_INFO that waits for `refreshMonitors` and holds the control queue back. */
   #held: Chain | null = null;
+  /** The copy of it; a request changes places with `#request` when it is held. Null if nothing is ever held. */
+  #heldRequest: Request | null;
   #transport: VirtioTransport | null = null;
   #handled = 0;
   #errors = 0;
@@ -126,6 +129,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#log = log;
     this.#tap = tap;
     this.#refreshMonitors = options.refreshMonitors ?? null;
+    this.#heldRequest = this.#refreshMonitors && new Request();
     this.#commands = [blobs ? new Map([...CONTROL_COMMANDS, ...BLOB_COMMANDS]) : CONTROL_COMMANDS, CURSOR_COMMANDS];
     const offered = [VIRTIO_GPU_F.EDID, VIRTIO_GPU_F.RESOURCE_UUID, ...(blobs ? [VIRTIO_GPU_F.RESOURCE_BLOB] : [])];
     this.features = offered.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
@@ -210,11 +214,12 @@ export class VirtioGpu implements VirtioDevice, Source {
     for (let turn = 0; turn < queue.size; turn++) {
       const chain = queue.pop();
       if (!chain) return;
-      if (this.#refreshMonitors && index === CONTROL_QUEUE && this.#asksForMonitors(chain)) {
+      this.#request.copyFrom(chain);
+      if (this.#refreshMonitors && index === CONTROL_QUEUE && this.#request.type === VIRTIO_GPU_CMD.GET_DISPLAY_INFO) {
         this.#hold(chain, this.#refreshMonitors());
         return;
       }
-      this.#handle(index, chain, answers);
+      this.#handle(index, chain, this.#request, answers);
     }
     this.#comeBack(index, queue);
   }
@@ -237,11 +242,6 @@ export class VirtioGpu implements VirtioDevice, Source {
     });
   }
 
-  #asksForMonitors(chain: Chain): boolean {
-    this.#request.copyFrom(chain);
-    return this.#request.hasHeader && this.#request.type === VIRTIO_GPU_CMD.GET_DISPLAY_INFO;
-  }
-
   /** Nothing else runs on the queue before this command does: commands keep their order. */
   #hold(chain: Chain, until: Promise<void>): void {
     const goOn = () => {
@@ -250,6 +250,9 @@ export class VirtioGpu implements VirtioDevice, Source {
       this.kicked(CONTROL_QUEUE);
     };
     this.#held = chain;
+    const spare = this.#heldRequest!;
+    this.#heldRequest = this.#request;
+    this.#request = spare;
     until.then(goOn, goOn);
   }
 
@@ -257,13 +260,12 @@ export class VirtioGpu implements VirtioDevice, Source {
     const chain = this.#held;
     const answers = this.#answers[CONTROL_QUEUE];
     this.#held = null;
-    if (chain && answers) this.#handle(CONTROL_QUEUE, chain, answers);
+    if (chain && answers) this.#handle(CONTROL_QUEUE, chain, this.#heldRequest!, answers);
   }
 
-  #handle(index: number, chain: Chain, answers: Answers): void {
-    const request = this.#request;
+  /** `request` is the copy of what `chain` carries; guest memory is not read again. */
+  #handle(index: number, chain: Chain, request: Request, answers: Answers): void {
     const reply = this.#reply;
-    request.copyFrom(chain);
     this.#handled++;
     this.#tap?.command(index, request.bytes, request.length, chain.writable);
     const answer = answers.begin(chain);
@@ -278,15 +280,15 @@ export class VirtioGpu implements VirtioDevice, Source {
       request.needs(command.size);
       command.run(this.#state, request, reply, answer);
     } catch (error) {
-      this.#failed(error);
+      this.#failed(request, error);
     }
     answer.finish(reply.writeTo(chain));
   }
 
-  #failed(error: unknown): void {
+  #failed(request: Request, error: unknown): void {
     this.#errors++;
     this.#reply.fail(responseOf(error));
-    const name = this.#request.hasHeader ? commandName(this.#request.type) : 'request';
+    const name = request.hasHeader ? commandName(request.type) : 'request';
     if (error instanceof VirtioGpuError) this.#logOnce('warn', `the guest's ${name} is refused: ${error.message}`, `${name} ${error.code}`);
     else this.#logOnce('error', `the guest's ${name} failed: ${String(error)}`, name);
   }

@@ -34,8 +34,9 @@ export class Request {
     return this.length >= HEADER;
   }
 
+  /** VIRTIO_GPU_CMD_*; 0, which is no command, for a request too short for a header. */
   get type(): number {
-    return TYPE.get(this.view, 0);
+    return this.hasHeader ? TYPE.get(this.view, 0) : 0;
   }
 
   get isFenced(): boolean {

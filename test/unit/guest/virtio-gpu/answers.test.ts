@@ -1,10 +1,12 @@
 import { closeSync, openSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import * as p from '../../../../protocols/virtio-gpu.ts';
+import { vring_desc } from '../../../../protocols/virtio-ring.ts';
 import { virtualMonitor } from '../../../../src/core/monitor.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
+import { Chain } from '../../../../src/guest/virtio/chain.ts';
 import type { GpuTap } from '../../../../src/guest/virtio-gpu/tap.ts';
 import * as request from './requests.ts';
 import { GpuRig, HEAP, PAGE, RAM_SIZE, openThings } from './rig.ts';
@@ -71,6 +73,30 @@ describe('answers', () => {
     const told = p.virtio_gpu_display_one.decode(rig.answer(question)!.bytes.subarray(p.virtio_gpu_ctrl_hdr.size));
     expect(told).toMatchObject({ enabled: 1, r: { width: 800, height: 600 } });
     expect(rig.answer(later)).toBeDefined();
+  });
+
+  it('about monitors are to the question as it was asked, whatever the guest writes over it meanwhile', async () => {
+    let settle = (): void => undefined;
+    using rig = new GpuRig({ refreshMonitors: () => new Promise<void>((resolve) => (settle = resolve)) });
+    const question = rig.send(request.only(CMD.GET_DISPLAY_INFO, { id: 5n }));
+    const { addr } = vring_desc.get(rig.ram.view, rig.drivers[0]!.at.desc + question * vring_desc.size);
+    rig.at(addr, p.virtio_gpu_ctrl_hdr.size).set(request.only(0x999));
+    // The cursor queue is not held back: its commands come in between.
+    expect(rig.type(request.moveCursor(0, 1, 1), 1)).toBe(RESP.OK_NODATA);
+    settle();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(p.virtio_gpu_ctrl_hdr.decode(rig.answer(question)!.bytes)).toMatchObject({ type: RESP.OK_DISPLAY_INFO, fence_id: 5n });
+  });
+
+  it('are to a copy of the command: guest memory is read once for each', async () => {
+    using rig = new GpuRig({ refreshMonitors: () => Promise.resolve() });
+    const read = vi.spyOn(Chain.prototype, 'read');
+    rig.send(request.create2d(1, 8, 8));
+    rig.send(request.only(CMD.GET_DISPLAY_INFO));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(rig.gpu.stats.commands).toBe(2);
+    expect(read).toHaveBeenCalledTimes(2);
+    read.mockRestore();
   });
 
   it('about monitors come with what is known when the queue stops meanwhile', () => {
