@@ -1,6 +1,6 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import type { RegionDescription } from '../memory-region.ts';
+import type { RegionDescription } from '../memory.ts';
 import { VhostUserError } from './errors.ts';
 
 const { VHOST_USER } = wire;

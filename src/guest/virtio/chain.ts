@@ -1,7 +1,6 @@
 import { addr64 } from '../../../protocols/layout.ts';
 import { VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, vring_desc } from '../../../protocols/virtio-ring.ts';
-import type { AddressCell } from '../memory-region.ts';
-import type { GuestMemory } from '../memory.ts';
+import type { AddressCell, GuestMemory } from '../memory.ts';
 
 const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
 

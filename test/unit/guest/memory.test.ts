@@ -1,8 +1,7 @@
 import { readSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { RegionDescription } from '../../../src/guest/memory-region.ts';
-import { GuestMemory } from '../../../src/guest/memory.ts';
+import { GuestMemory, type RegionDescription } from '../../../src/guest/memory.ts';
 import type { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { mappingCount } from '../../rig/process-resources.ts';
