@@ -1,7 +1,6 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import type { BorrowedFd } from '../../sys/fd.ts';
-import type { FrontEndChannel } from './front-end-channel.ts';
-import { FrontEndError } from './front-end-channel.ts';
+import { type FrontEndChannel, FrontEndError } from './front-end-channel.ts';
 import { DRIVER_ADDRESS, type MemoryRegion } from './sparse-memory.ts';
 
 /** A front end's virtual addresses are not guest physical ones; kept apart, mixing them up fails. */

@@ -1,14 +1,53 @@
 import * as wire from '../../../protocols/vhost-user.ts';
+import {
+  VHOST_USER_BACKEND,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_PROTOCOL_F,
+  VHOST_USER_VERSION,
+  VhostUserHeader,
+  VhostUserU64,
+} from '../../../protocols/vhost-user.ts';
+import { VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../protocols/virtio-ring.ts';
 import type { Log } from '../../core/log.ts';
-import type { OwnedFd } from '../../sys/fd.ts';
 import { SysError } from '../../sys/errors.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { UnixConnection } from '../../sys/socket.ts';
 import { GuestMemory } from '../memory.ts';
 import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
 import { VhostUserError } from './errors.ts';
-import { EVENT_IDX, HAS_PROTOCOL_FEATURES, INDIRECT_DESC, MEMORY_SLOTS, PROTOCOL_FEATURES, TRANSPORT_FEATURES, u64 } from './features.ts';
-import { FrontEndRequests } from './front-end-requests.ts';
 import type { FrontEndMessage } from './messages.ts';
 import { Ring } from './ring.ts';
+
+export const EVENT_IDX = bit(VIRTIO_RING_F_EVENT_IDX);
+export const INDIRECT_DESC = bit(VIRTIO_RING_F_INDIRECT_DESC);
+
+/** Not for the device: it tells that protocol features, and SET_VRING_ENABLE, are spoken. */
+export const HAS_PROTOCOL_FEATURES = bit(VHOST_USER_F_PROTOCOL_FEATURES);
+
+/** What every device offers beside its own features. */
+export const TRANSPORT_FEATURES = bit(VIRTIO_F_VERSION_1) | INDIRECT_DESC | EVENT_IDX | HAS_PROTOCOL_FEATURES;
+
+/**
+ * STATUS is not among them: QEMU sends status 0 also when a guest is merely paused, which must not
+ * lose the guest's screen. RESET_DEVICE, and rings that start over, tell of real resets.
+ */
+export const PROTOCOL_FEATURES =
+  bit(VHOST_USER_PROTOCOL_F.MQ) |
+  bit(VHOST_USER_PROTOCOL_F.REPLY_ACK) |
+  bit(VHOST_USER_PROTOCOL_F.BACKEND_REQ) |
+  bit(VHOST_USER_PROTOCOL_F.CONFIG) |
+  bit(VHOST_USER_PROTOCOL_F.RESET_DEVICE);
+
+export const MEMORY_SLOTS = bit(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS);
+
+/** A payload of one number. */
+export function u64(value: bigint): Uint8Array {
+  return VhostUserU64.encode({ u64: value });
+}
+
+function bit(number: number): bigint {
+  return 1n << BigInt(number);
+}
 
 const { VHOST_USER } = wire;
 
@@ -306,5 +345,44 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     reply.set(wire.VhostUserConfig.encode({ offset, size: length }));
     reply.set(this.#device.config.subarray(offset, offset + length), wire.VhostUserConfig.size);
     return reply;
+  }
+}
+
+const CONFIG_CHANGED = VhostUserHeader.encode({ request: VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: VHOST_USER_VERSION });
+
+/** What the back end asks of the front end, over the socket that brings no replies, once there is one. */
+export class FrontEndRequests implements Disposable {
+  readonly #log: Log;
+  #connection: UnixConnection | null = null;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** Consumes `fd`, in place of the one before. */
+  connect(fd: OwnedFd): void {
+    this[Symbol.dispose]();
+    this.#connection = UnixConnection.adopt(fd);
+  }
+
+  /** False: the front end cannot be told. */
+  configChanged(): boolean {
+    if (this.#connection === null) return false;
+    // One that waits to be sent tells of this change as well.
+    if (this.#connection.queuedBytes > 0) return true;
+    try {
+      this.#connection.send(CONFIG_CHANGED);
+      return true;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#log('warn', `the front end takes no requests any more: ${error.message}`);
+      this[Symbol.dispose]();
+      return false;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection?.[Symbol.dispose]();
+    this.#connection = null;
   }
 }

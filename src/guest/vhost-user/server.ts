@@ -6,10 +6,9 @@ import { type OwnedFd, setNonBlocking } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
 import { acceptUnix, listenUnix } from '../../sys/socket.ts';
 import type { VirtioDevice } from '../virtio/device.ts';
-import { type BackendOptions, VhostUserBackend } from './backend.ts';
+import { type BackendOptions, u64, VhostUserBackend } from './backend.ts';
 import { type RawMessage, VhostUserConnection } from './connection.ts';
 import { VhostUserError } from './errors.ts';
-import { u64 } from './features.ts';
 import { decode } from './messages.ts';
 
 export type VhostUserServerOptions = Omit<BackendOptions, 'memorySlots'>;
