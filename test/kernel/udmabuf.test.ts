@@ -7,7 +7,7 @@ import { withCpuAccess } from '../../src/sys/dma-buf.ts';
 import { UdmabufDriver, UdmabufError } from '../../src/sys/udmabuf.ts';
 import type { PageRange } from '../../src/core/framebuffer.ts';
 import { GuestMemory } from '../../src/guest/memory.ts';
-import { GuestPages } from '../../src/guest/virtio-gpu/guest-pages.ts';
+import { GuestPages } from '../../src/guest/virtio-gpu/resource.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';

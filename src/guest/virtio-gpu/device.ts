@@ -18,17 +18,12 @@ import type { GuestMemory } from '../memory.ts';
 import type { Chain } from '../virtio/chain.ts';
 import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
-import * as blob from './blob.ts';
-import type { Command, GpuState } from './command.ts';
-import * as twoD from './commands-2d.ts';
-import * as cursor from './cursor.ts';
+import { BLOB_COMMANDS, CONTROL_COMMANDS, CURSOR_COMMANDS, type Command, type GpuState } from './commands.ts';
 import { VirtioGpuError, responseOf } from './errors.ts';
 import { Answers } from './fences.ts';
 import { Reply, Request } from './message.ts';
-import { Monitors } from './monitors.ts';
-import * as queries from './queries.ts';
+import { Monitors, Scanouts } from './scanouts.ts';
 import { Resources } from './resources.ts';
-import { Scanouts } from './scanouts.ts';
 import type { GpuTap } from './tap.ts';
 import { PixelTap } from './tap-pixels.ts';
 
@@ -59,31 +54,6 @@ export interface GpuStats {
   resources: number;
   storeBytes: number;
 }
-
-const CONTROL_COMMANDS: ReadonlyMap<number, Command> = new Map([
-  [VIRTIO_GPU_CMD.GET_DISPLAY_INFO, queries.GET_DISPLAY_INFO],
-  [VIRTIO_GPU_CMD.RESOURCE_CREATE_2D, twoD.RESOURCE_CREATE_2D],
-  [VIRTIO_GPU_CMD.RESOURCE_UNREF, twoD.RESOURCE_UNREF],
-  [VIRTIO_GPU_CMD.SET_SCANOUT, twoD.SET_SCANOUT],
-  [VIRTIO_GPU_CMD.RESOURCE_FLUSH, twoD.RESOURCE_FLUSH],
-  [VIRTIO_GPU_CMD.TRANSFER_TO_HOST_2D, twoD.TRANSFER_TO_HOST_2D],
-  [VIRTIO_GPU_CMD.RESOURCE_ATTACH_BACKING, twoD.RESOURCE_ATTACH_BACKING],
-  [VIRTIO_GPU_CMD.RESOURCE_DETACH_BACKING, twoD.RESOURCE_DETACH_BACKING],
-  [VIRTIO_GPU_CMD.GET_CAPSET_INFO, queries.GET_CAPSET_INFO],
-  [VIRTIO_GPU_CMD.GET_CAPSET, queries.GET_CAPSET],
-  [VIRTIO_GPU_CMD.GET_EDID, queries.GET_EDID],
-  [VIRTIO_GPU_CMD.RESOURCE_ASSIGN_UUID, queries.RESOURCE_ASSIGN_UUID],
-]);
-
-const BLOB_COMMANDS: ReadonlyMap<number, Command> = new Map([
-  [VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB, blob.RESOURCE_CREATE_BLOB],
-  [VIRTIO_GPU_CMD.SET_SCANOUT_BLOB, blob.SET_SCANOUT_BLOB],
-]);
-
-const CURSOR_COMMANDS: ReadonlyMap<number, Command> = new Map([
-  [VIRTIO_GPU_CMD.UPDATE_CURSOR, cursor.UPDATE_CURSOR],
-  [VIRTIO_GPU_CMD.MOVE_CURSOR, cursor.MOVE_CURSOR],
-]);
 
 /**
  * A virtio GPU without 3D (virtio 1.3, 5.7). Its pixels stay in the guest's memory wherever that

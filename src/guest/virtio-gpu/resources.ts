@@ -3,10 +3,8 @@ import type { Log } from '../../core/log.ts';
 import type { MemoryBudget } from '../../core/budget.ts';
 import type { GuestMemory } from '../memory.ts';
 import { VirtioGpuError } from './errors.ts';
-import { GuestPages, MappedPages } from './guest-pages.ts';
-import type { Resource } from './resource.ts';
+import { GuestPages, MappedPages, type Resource, Store } from './resource.ts';
 import type { Scanouts } from './scanouts.ts';
-import { Store } from './store.ts';
 import type { BackingEntry } from './tap.ts';
 
 const MAX_RESOURCES = 4096;

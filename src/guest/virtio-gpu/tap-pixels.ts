@@ -1,7 +1,6 @@
 import { Mapping } from '../../sys/mapping.ts';
 import type { Log } from '../../core/log.ts';
-import { MappedPages } from './guest-pages.ts';
-import type { Resource } from './resource.ts';
+import { MappedPages, type Resource } from './resource.ts';
 import type { Resources } from './resources.ts';
 import type { GpuTap } from './tap.ts';
 

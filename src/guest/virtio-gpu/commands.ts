@@ -1,0 +1,395 @@
+import { randomBytes } from 'node:crypto';
+import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
+import {
+  FOURCC_OF_VIRTIO_GPU_FORMAT,
+  VIRTIO_GPU_BLOB_MEM_GUEST,
+  VIRTIO_GPU_CMD,
+  virtio_gpu_cmd_get_edid,
+  virtio_gpu_ctrl_hdr,
+  virtio_gpu_cursor_pos,
+  virtio_gpu_get_capset,
+  virtio_gpu_get_capset_info,
+  virtio_gpu_rect,
+  virtio_gpu_resource_assign_uuid,
+  virtio_gpu_resource_attach_backing,
+  virtio_gpu_resource_create_2d,
+  virtio_gpu_resource_create_blob,
+  virtio_gpu_resource_detach_backing,
+  virtio_gpu_resource_flush,
+  virtio_gpu_resource_unref,
+  VIRTIO_GPU_RESP,
+  virtio_gpu_resp_capset,
+  virtio_gpu_resp_capset_info,
+  virtio_gpu_resp_display_info,
+  virtio_gpu_resp_edid,
+  virtio_gpu_resp_resource_uuid,
+  virtio_gpu_set_scanout,
+  virtio_gpu_set_scanout_blob,
+  virtio_gpu_transfer_to_host_2d,
+  virtio_gpu_update_cursor,
+} from '../../../protocols/virtio-gpu.ts';
+import type { PixelLayout } from '../../core/framebuffer.ts';
+import type { MutableRect, Rect } from '../../core/geometry.ts';
+import { VirtioGpuError } from './errors.ts';
+import type { Answer } from './fences.ts';
+import type { Reply, Request } from './message.ts';
+import type { Monitors, Scanouts } from './scanouts.ts';
+import { BYTES_PER_PIXEL, LinearLayout, Resource, Store } from './resource.ts';
+import type { Resources } from './resources.ts';
+import type { PixelTap } from './tap-pixels.ts';
+
+const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
+
+/** What commands work on. */
+export interface GpuState {
+  readonly resources: Resources;
+  readonly scanouts: Scanouts;
+  readonly monitors: Monitors;
+  readonly tap: PixelTap | null;
+  /** Reused by every command that reads a rectangle. */
+  readonly rect: MutableRect;
+  flushes: number;
+  transfers: number;
+}
+
+/** One command of the guest: it checks everything, throwing VirtioGpuError, before it changes anything. */
+export interface Command {
+  /** Bytes of the request's struct; shorter ones are refused before `run`. */
+  readonly size: number;
+  run(gpu: GpuState, request: Request, reply: Reply, answer: Answer): void;
+}
+
+/** The virtio_gpu_rect at byte `at`. */
+function readRect(gpu: GpuState, { view }: Request, at: number): MutableRect {
+  return gpu.rect.set(X.get(view, at), Y.get(view, at), WIDTH.get(view, at), HEIGHT.get(view, at));
+}
+
+function checkInside(rect: Rect, width: number, height: number): void {
+  // Sums of two 32-bit numbers are exact.
+  if (rect.x + rect.width > width || rect.y + rect.height > height) {
+    throw new VirtioGpuError('invalid-parameter', `rectangle ${rect.width}x${rect.height}+${rect.x}+${rect.y} leaves ${width}x${height}`);
+  }
+}
+
+/** The largest side of an image: what display hardware addresses; 1 GiB of pixels at most. */
+const MAX_SIDE = 16384;
+
+/** The DRM format; VirtioGpuError unless `format` is one of the eight and the sides are sane. */
+function checkImage(width: number, height: number, format: number): Fourcc {
+  const fourcc = FOURCC_OF_VIRTIO_GPU_FORMAT.get(format);
+  if (fourcc === undefined) throw new VirtioGpuError('invalid-parameter', `format ${format}`);
+  if (width === 0 || height === 0 || width > MAX_SIDE || height > MAX_SIDE) {
+    throw new VirtioGpuError('invalid-parameter', `an image of ${width}x${height}; sides of 1 to ${MAX_SIDE} are possible`);
+  }
+  return fourcc;
+}
+
+const RESOURCE_CREATE_2D: Command = {
+  size: virtio_gpu_resource_create_2d.size,
+  run({ resources }, { view }) {
+    const { resource_id, format, width, height } = virtio_gpu_resource_create_2d.get(view, 0);
+    resources.checkNew(resource_id);
+    const fourcc = checkImage(width, height, format);
+    const stride = width * BYTES_PER_PIXEL;
+    const layout = new LinearLayout().set(width, height, fourcc, 0, stride);
+    resources.add(new Resource(resource_id, stride * height, layout), null);
+  },
+};
+
+const RESOURCE_UNREF: Command = {
+  size: virtio_gpu_resource_unref.size,
+  run({ resources }, { view }) {
+    resources.remove(resources.get(virtio_gpu_resource_unref.field.resource_id.get(view, 0)));
+  },
+};
+
+const RESOURCE_ATTACH_BACKING: Command = {
+  size: virtio_gpu_resource_attach_backing.size,
+  run({ resources }, request) {
+    const { resource_id, nr_entries } = virtio_gpu_resource_attach_backing.field;
+    const resource = resources.get(resource_id.get(request.view, 0));
+    resources.attach(resource, request.entries(virtio_gpu_resource_attach_backing.size, nr_entries.get(request.view, 0)));
+  },
+};
+
+const RESOURCE_DETACH_BACKING: Command = {
+  size: virtio_gpu_resource_detach_backing.size,
+  run({ resources }, { view }) {
+    resources.detach(resources.get(virtio_gpu_resource_detach_backing.field.resource_id.get(view, 0)));
+  },
+};
+
+const SET_SCANOUT: Command = {
+  size: virtio_gpu_set_scanout.size,
+  run(gpu, request) {
+    const { scanout_id, resource_id } = virtio_gpu_set_scanout.field;
+    const scanout = gpu.scanouts.get(scanout_id.get(request.view, 0));
+    const id = resource_id.get(request.view, 0);
+    if (id === 0) {
+      gpu.scanouts.off(scanout);
+      return;
+    }
+    const resource = gpu.resources.get(id);
+    const { layout } = resource;
+    if (!layout) throw new VirtioGpuError('invalid-resource', `resource ${id} is a blob, for SET_SCANOUT_BLOB`);
+    const rect = readRect(gpu, request, virtio_gpu_set_scanout.offset.r);
+    checkScanoutRect(rect, layout);
+    gpu.scanouts.show(scanout, resource, layout, rect);
+  },
+};
+
+/** A picture has at least one pixel, all of them in the image. */
+function checkScanoutRect(rect: Rect, layout: PixelLayout): void {
+  checkInside(rect, layout.width, layout.height);
+  if (rect.width === 0 || rect.height === 0) throw new VirtioGpuError('invalid-parameter', 'a scanout without pixels');
+}
+
+const TRANSFER_TO_HOST_2D: Command = {
+  size: virtio_gpu_transfer_to_host_2d.size,
+  run(gpu, request) {
+    const { resource_id, offset } = virtio_gpu_transfer_to_host_2d.field;
+    const resource = gpu.resources.get(resource_id.get(request.view, 0));
+    if (!resource.guest) throw new VirtioGpuError('invalid-resource', `resource ${resource.id} has no backing to transfer from`);
+    // The host reads a blob where it is; drivers send transfers all the same.
+    if (resource.layout) {
+      const rect = readRect(gpu, request, virtio_gpu_transfer_to_host_2d.offset.r);
+      checkInside(rect, resource.layout.width, resource.layout.height);
+      if (rect.width > 0 && rect.height > 0) transfer(gpu, resource, resource.layout.planes[0]!.stride, rect, offset.get(request.view, 0));
+    }
+    gpu.transfers++;
+  },
+};
+
+function transfer({ resources, scanouts, tap }: GpuState, resource: Resource, stride: number, rect: Rect, from: number): void {
+  const rowBytes = rect.width * BYTES_PER_PIXEL;
+  const to = rect.y * stride + rect.x * BYTES_PER_PIXEL;
+  const end = from + (rect.height - 1) * stride + rowBytes;
+  if (end > resource.guest!.length) {
+    throw new VirtioGpuError('invalid-parameter', `a transfer up to byte ${end} of a backing of ${resource.guest!.length}`);
+  }
+  let { pixels } = resource;
+  if (!(pixels instanceof Store) && from !== to) pixels = resources.moveToStore(resource);
+  tap?.pixels(resource, from, stride, rowBytes, rect.height);
+  if (pixels instanceof Store) {
+    for (let row = 0; row < rect.height; row++) resources.read(resource, from + row * stride, pixels.bytes, to + row * stride, rowBytes);
+  }
+  resource.isWritten = true;
+  scanouts.damage(resource, rect.x, rect.y, rect.width, rect.height);
+}
+
+const RESOURCE_FLUSH: Command = {
+  size: virtio_gpu_resource_flush.size,
+  run(gpu, request, _reply, answer) {
+    const { resources, scanouts, tap } = gpu;
+    const resource = resources.get(virtio_gpu_resource_flush.field.resource_id.get(request.view, 0));
+    const rect = readRect(gpu, request, virtio_gpu_resource_flush.offset.r);
+    if (resource.layout) checkInside(rect, resource.layout.width, resource.layout.height);
+    gpu.flushes++;
+    scanouts.damage(resource, rect.x, rect.y, rect.width, rect.height);
+    if (tap && resource.isBlob) {
+      scanouts.eachPending(resource, ({ layout, pending }) => {
+        const { offset, stride } = layout.planes[0];
+        for (let i = 0; i < pending.count; i++) {
+          const at = offset + pending.y(i) * stride + pending.x(i) * BYTES_PER_PIXEL;
+          tap.pixels(resource, at, stride, pending.width(i) * BYTES_PER_PIXEL, pending.height(i));
+        }
+      });
+    }
+    resources.refresh(resource);
+    scanouts.flush(resource, answer);
+  },
+};
+
+/** The largest image there is. */
+const MAX_BLOB = 2 ** 30;
+
+const RESOURCE_CREATE_BLOB: Command = {
+  size: virtio_gpu_resource_create_blob.size,
+  run({ resources }, request) {
+    const { resource_id, blob_mem, nr_entries, size } = virtio_gpu_resource_create_blob.get(request.view, 0);
+    resources.checkNew(resource_id);
+    if (blob_mem !== VIRTIO_GPU_BLOB_MEM_GUEST) throw new VirtioGpuError('invalid-parameter', `blob memory ${blob_mem}; only guest memory is possible`);
+    if (size === 0 || size > MAX_BLOB) throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are possible`);
+    resources.add(new Resource(resource_id, size, null), request.entries(virtio_gpu_resource_create_blob.size, nr_entries));
+  },
+};
+
+const blobLayout = new LinearLayout();
+
+const SET_SCANOUT_BLOB: Command = {
+  size: virtio_gpu_set_scanout_blob.size,
+  run(gpu, request) {
+    const { view } = request;
+    const { field, offset } = virtio_gpu_set_scanout_blob;
+    const scanout = gpu.scanouts.get(field.scanout_id.get(view, 0));
+    const id = field.resource_id.get(view, 0);
+    if (id === 0) {
+      gpu.scanouts.off(scanout);
+      return;
+    }
+    const resource = gpu.resources.get(id);
+    if (!resource.isBlob) throw new VirtioGpuError('invalid-resource', `resource ${id} is no blob`);
+    const width = field.width.get(view, 0);
+    const height = field.height.get(view, 0);
+    const format = field.format.get(view, 0);
+    const fourcc = checkImage(width, height, format);
+    // All formats have one plane: the other three strides and offsets mean nothing.
+    const layout = blobLayout.set(width, height, fourcc, view.getUint32(offset.offsets, true), view.getUint32(offset.strides, true));
+    checkFits(layout, resource);
+    const rect = readRect(gpu, request, offset.r);
+    checkScanoutRect(rect, layout);
+    gpu.scanouts.show(scanout, resource, layout, rect);
+  },
+};
+
+function checkFits(layout: PixelLayout, { id, byteLength }: Resource): void {
+  const { offset, stride } = layout.planes[0]!;
+  const rowBytes = layout.width * BYTES_PER_PIXEL;
+  // Above 2^53 the sum is rounded, and refused just the same.
+  const end = offset + stride * (layout.height - 1) + rowBytes;
+  if (stride < rowBytes || stride % BYTES_PER_PIXEL !== 0 || offset % BYTES_PER_PIXEL !== 0 || end > byteLength) {
+    throw new VirtioGpuError('invalid-parameter', `${layout.width}x${layout.height} with stride ${stride} at ${offset} does not fit blob ${id} of ${byteLength} bytes`);
+  }
+}
+
+/** A blob as cursor comes without a description: drivers mean 64x64 with alpha, as QEMU takes it. */
+const CURSOR_BLOB: PixelLayout = new LinearLayout().set(64, 64, DRM_FORMAT.ARGB8888, 0, 64 * BYTES_PER_PIXEL);
+const CURSOR_BLOB_BYTES = 64 * 64 * BYTES_PER_PIXEL;
+
+/** Drivers use 64; display hardware ends here. */
+const MAX_CURSOR = 512;
+
+/** Linux makes every dumb buffer a resource without alpha, those of cursors too: QEMU takes alpha for granted. */
+const WITH_ALPHA: ReadonlyMap<Fourcc, Fourcc> = new Map([
+  [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888],
+  [DRM_FORMAT.BGRX8888, DRM_FORMAT.BGRA8888],
+  [DRM_FORMAT.XBGR8888, DRM_FORMAT.ABGR8888],
+  [DRM_FORMAT.RGBX8888, DRM_FORMAT.RGBA8888],
+]);
+
+const cursorPlane = new LinearLayout();
+
+const POS = virtio_gpu_update_cursor.offset.pos;
+const { scanout_id: SCANOUT_ID } = virtio_gpu_cursor_pos.field;
+const { x: CURSOR_X, y: CURSOR_Y } = virtio_gpu_cursor_pos.offset;
+const { resource_id: RESOURCE_ID } = virtio_gpu_update_cursor.field;
+const { hot_x: HOT_X, hot_y: HOT_Y } = virtio_gpu_update_cursor.offset;
+
+/*
+ * A position is where the image's top left corner is: Linux sends its plane's position, Windows
+ * what its display model defines as the corner. It may be negative, as a two's complement.
+ */
+
+const UPDATE_CURSOR: Command = {
+  size: virtio_gpu_update_cursor.size,
+  run({ scanouts, resources, tap }, { view }) {
+    const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
+    const x = view.getInt32(POS + CURSOR_X, true);
+    const y = view.getInt32(POS + CURSOR_Y, true);
+    const id = RESOURCE_ID.get(view, 0);
+    if (id === 0) {
+      scanouts.setCursor(scanout, null, null, 0, 0, x, y);
+      return;
+    }
+    const resource = resources.get(id);
+    const layout = cursorLayout(resource);
+    const hotspotX = Math.min(Math.max(view.getInt32(HOT_X, true), 0), layout.width - 1);
+    const hotspotY = Math.min(Math.max(view.getInt32(HOT_Y, true), 0), layout.height - 1);
+    if (resource.isBlob) tap?.pixels(resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
+    resources.refresh(resource);
+    scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x, y);
+  },
+};
+
+function cursorLayout(resource: Resource): PixelLayout {
+  if (!resource.layout) {
+    if (resource.byteLength < CURSOR_BLOB_BYTES) throw new VirtioGpuError('invalid-parameter', `a cursor in a blob of ${resource.byteLength} bytes`);
+    return CURSOR_BLOB;
+  }
+  const { width, height, format, planes } = resource.layout;
+  if (width > MAX_CURSOR || height > MAX_CURSOR) throw new VirtioGpuError('invalid-parameter', `a cursor of ${width}x${height}`);
+  return cursorPlane.set(width, height, WITH_ALPHA.get(format) ?? format, 0, planes[0]!.stride);
+}
+
+const MOVE_CURSOR: Command = {
+  size: POS + virtio_gpu_cursor_pos.size,
+  run({ scanouts }, { view }) {
+    const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
+    scanouts.moveCursor(scanout, view.getInt32(POS + CURSOR_X, true), view.getInt32(POS + CURSOR_Y, true));
+  },
+};
+
+const GET_DISPLAY_INFO: Command = {
+  size: virtio_gpu_ctrl_hdr.size,
+  run({ monitors }, _request, reply) {
+    reply.ok(VIRTIO_GPU_RESP.OK_DISPLAY_INFO, virtio_gpu_resp_display_info.size);
+    monitors.writeDisplayInfo(reply.view);
+  },
+};
+
+const GET_EDID: Command = {
+  size: virtio_gpu_cmd_get_edid.size,
+  run({ monitors }, { view }, reply) {
+    const edid = monitors.edid(virtio_gpu_cmd_get_edid.field.scanout.get(view, 0));
+    reply.ok(VIRTIO_GPU_RESP.OK_EDID, virtio_gpu_resp_edid.size);
+    virtio_gpu_resp_edid.field.size.set(reply.view, 0, edid.length);
+    reply.bytes.set(edid, virtio_gpu_resp_edid.offset.edid);
+  },
+};
+
+/* There are no capability sets: unknown ones read as zero. */
+
+const GET_CAPSET_INFO: Command = {
+  size: virtio_gpu_get_capset_info.size,
+  run: (_gpu, _request, reply) => reply.ok(VIRTIO_GPU_RESP.OK_CAPSET_INFO, virtio_gpu_resp_capset_info.size),
+};
+
+const GET_CAPSET: Command = {
+  size: virtio_gpu_get_capset.size,
+  run: (_gpu, _request, reply) => reply.ok(VIRTIO_GPU_RESP.OK_CAPSET, virtio_gpu_resp_capset.size),
+};
+
+const RESOURCE_ASSIGN_UUID: Command = {
+  size: virtio_gpu_resource_assign_uuid.size,
+  run({ resources }, { view }, reply) {
+    const resource = resources.get(virtio_gpu_resource_assign_uuid.field.resource_id.get(view, 0));
+    reply.ok(VIRTIO_GPU_RESP.OK_RESOURCE_UUID, virtio_gpu_resp_resource_uuid.size);
+    reply.bytes.set((resource.uuid ??= randomUuid()), virtio_gpu_resp_resource_uuid.offset.uuid);
+  },
+};
+
+/** RFC 9562, version 4. */
+function randomUuid(): Uint8Array {
+  const uuid = new Uint8Array(randomBytes(16));
+  uuid[6] = (uuid[6]! & 0x0f) | 0x40;
+  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
+  return uuid;
+}
+
+/** What runs on the control queue, by VIRTIO_GPU_CMD_*. */
+export const CONTROL_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.GET_DISPLAY_INFO, GET_DISPLAY_INFO],
+  [VIRTIO_GPU_CMD.RESOURCE_CREATE_2D, RESOURCE_CREATE_2D],
+  [VIRTIO_GPU_CMD.RESOURCE_UNREF, RESOURCE_UNREF],
+  [VIRTIO_GPU_CMD.SET_SCANOUT, SET_SCANOUT],
+  [VIRTIO_GPU_CMD.RESOURCE_FLUSH, RESOURCE_FLUSH],
+  [VIRTIO_GPU_CMD.TRANSFER_TO_HOST_2D, TRANSFER_TO_HOST_2D],
+  [VIRTIO_GPU_CMD.RESOURCE_ATTACH_BACKING, RESOURCE_ATTACH_BACKING],
+  [VIRTIO_GPU_CMD.RESOURCE_DETACH_BACKING, RESOURCE_DETACH_BACKING],
+  [VIRTIO_GPU_CMD.GET_CAPSET_INFO, GET_CAPSET_INFO],
+  [VIRTIO_GPU_CMD.GET_CAPSET, GET_CAPSET],
+  [VIRTIO_GPU_CMD.GET_EDID, GET_EDID],
+  [VIRTIO_GPU_CMD.RESOURCE_ASSIGN_UUID, RESOURCE_ASSIGN_UUID],
+]);
+
+/** The same, only where VIRTIO_GPU_F_RESOURCE_BLOB is offered. */
+export const BLOB_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB, RESOURCE_CREATE_BLOB],
+  [VIRTIO_GPU_CMD.SET_SCANOUT_BLOB, SET_SCANOUT_BLOB],
+]);
+
+/** What runs on the cursor queue. */
+export const CURSOR_COMMANDS: ReadonlyMap<number, Command> = new Map([
+  [VIRTIO_GPU_CMD.UPDATE_CURSOR, UPDATE_CURSOR],
+  [VIRTIO_GPU_CMD.MOVE_CURSOR, MOVE_CURSOR],
+]);
