@@ -1,10 +1,129 @@
-import { EV } from '../../../protocols/input-event-codes.ts';
+import { BUS_VIRTUAL, EV, SYN_REPORT } from '../../../protocols/input-event-codes.ts';
+import * as wire from '../../../protocols/virtio-input.ts';
 import { virtio_input_event } from '../../../protocols/virtio-input.ts';
 import { VIRTIO_ID_INPUT } from '../../../protocols/virtio-ring.ts';
+import type { Chain } from '../virtio/chain.ts';
 import type { VirtioDevice } from '../virtio/device.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
-import { ConfigSpace, type InputDescription } from './config-space.ts';
-import { EventBacklog } from './event-backlog.ts';
+
+/** What a device tells a driver that asks what it is. */
+export interface InputDescription {
+  /** ASCII, as the serial; at most 63 characters are seen by Linux. */
+  readonly name: string;
+  readonly serial: string;
+  /** Tells our devices apart where names do not count. */
+  readonly product: number;
+  /** INPUT_PROP_* */
+  readonly properties: readonly number[];
+  /** Codes by event type. */
+  readonly events: ReadonlyMap<number, readonly number[]>;
+  /** The largest value of each absolute axis; the smallest is 0. */
+  readonly axisMax: ReadonlyMap<number, number>;
+}
+
+const { select: SELECT, subsel: SUBSEL, size: SIZE, u: ANSWER } = wire.virtio_input_config.offset;
+const VERSION = 1;
+
+/** The driver selects a question by writing two bytes, and reads the answer where it wrote. */
+export class ConfigSpace {
+  readonly bytes = new Uint8Array(wire.virtio_input_config.size);
+  readonly #answers = new Map<number, Uint8Array>();
+
+  constructor(description: InputDescription) {
+    const { name, serial, product, properties, events, axisMax } = description;
+    this.#answer(wire.VIRTIO_INPUT_CFG_ID_NAME, 0, Buffer.from(name, 'ascii'));
+    this.#answer(wire.VIRTIO_INPUT_CFG_ID_SERIAL, 0, Buffer.from(serial, 'ascii'));
+    this.#answer(wire.VIRTIO_INPUT_CFG_ID_DEVIDS, 0, wire.virtio_input_devids.encode({ bustype: BUS_VIRTUAL, product, version: VERSION }));
+    this.#answer(wire.VIRTIO_INPUT_CFG_PROP_BITS, 0, bitmap(properties));
+    for (const [type, codes] of events) this.#answer(wire.VIRTIO_INPUT_CFG_EV_BITS, type, bitmap(codes));
+    for (const axis of events.get(EV.ABS) ?? []) {
+      this.#answer(wire.VIRTIO_INPUT_CFG_ABS_INFO, axis, wire.virtio_input_absinfo.encode({ max: axisMax.get(axis)! }));
+    }
+  }
+
+  /** Of what is written only the question counts: QEMU writes the whole space back. */
+  write(offset: number, bytes: Uint8Array): void {
+    const select = bytes[SELECT - offset] ?? this.bytes[SELECT]!;
+    const subsel = bytes[SUBSEL - offset] ?? this.bytes[SUBSEL]!;
+    const answer = this.#answers.get(key(select, subsel));
+    this.bytes.fill(0);
+    this.bytes[SELECT] = select;
+    this.bytes[SUBSEL] = subsel;
+    if (!answer) return;
+    this.bytes[SIZE] = answer.length;
+    this.bytes.set(answer, ANSWER);
+  }
+
+  #answer(select: number, subsel: number, answer: Uint8Array): void {
+    this.#answers.set(key(select, subsel), answer);
+  }
+}
+
+function key(select: number, subsel: number): number {
+  return (select << 8) | subsel;
+}
+
+function bitmap(bits: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(bits.length === 0 ? 0 : (Math.max(...bits) >> 3) + 1);
+  for (const bit of bits) bytes[bit >> 3]! |= 1 << (bit & 7);
+  return bytes;
+}
+
+/** A power of two: positions only count up, and are cut. More than any group can have. */
+const CAPACITY = 1024;
+const WORDS = virtio_input_event.size / 4;
+
+/**
+ * Groups of events the driver has no buffers for yet, as they will lie in those. QEMU's queue has
+ * four buffers, less than many a group: a group goes out in pieces, which the guest puts
+ * together at its SYN_REPORT, but what has begun is always ended.
+ */
+export class EventBacklog {
+  readonly #words = new Uint32Array(CAPACITY * WORDS);
+  readonly #bytes = new Uint8Array(this.#words.buffer);
+  #first = 0;
+  #count = 0;
+  /** How many of them are in groups that have ended. */
+  #ended = 0;
+
+  /** Events in it. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Whether a group of so many events, and its end, fit. */
+  hasRoom(events: number): boolean {
+    return this.#count + events + 1 <= CAPACITY;
+  }
+
+  /** Only with room for it. `value` has 32 bits, signed or not. */
+  add(type: number, code: number, value: number): void {
+    const at = ((this.#first + this.#count++) % CAPACITY) * WORDS;
+    this.#words[at] = type | (code << 16);
+    this.#words[at + 1] = value;
+  }
+
+  /** Does nothing if nothing was added since the last end. */
+  endGroup(): void {
+    if (this.#count === this.#ended) return;
+    this.add(EV.SYN, SYN_REPORT, 0);
+    this.#ended = this.#count;
+  }
+
+  /** Moves the first event into a buffer of the driver. False if the buffer is too small for it. */
+  moveFirst(into: Chain): boolean {
+    if (into.write(0, this.#bytes, this.#first * virtio_input_event.size, virtio_input_event.size) < virtio_input_event.size) return false;
+    this.#first = (this.#first + 1) % CAPACITY;
+    this.#count--;
+    this.#ended--;
+    return true;
+  }
+
+  clear(): void {
+    this.#count = 0;
+    this.#ended = 0;
+  }
+}
 
 const EVENT_QUEUE = 0;
 const STATUS_QUEUE = 1;

@@ -1,10 +1,6 @@
-import { ABS, BTN, EV, KEY_ESC, KEY_MICMUTE, LED, REL } from '../../../protocols/input-event-codes.ts';
+import { ABS, BTN, EV, KEY_CNT, KEY_ESC, KEY_MICMUTE, LED, REL } from '../../../protocols/input-event-codes.ts';
 import type { WheelAxis } from '../../core/input.ts';
-import type { InputDescription } from './config-space.ts';
-import { VirtioInput } from './device.ts';
-import type { EventBacklog } from './event-backlog.ts';
-import { Keys } from './keys.ts';
-import { Wheel } from './wheel.ts';
+import { type EventBacklog, type InputDescription, VirtioInput } from './device.ts';
 
 /** Positions are 0 to this, whatever the picture's size; QEMU's tablets count the same way. */
 export const AXIS_MAX = 0x7fff;
@@ -136,5 +132,103 @@ export class KeyboardPointer extends VirtioInput {
     this.#toldY = 0;
     this.#dx = 0;
     this.#dy = 0;
+  }
+}
+
+const KNOWN = 1;
+const IS_DOWN = 2;
+const TOLD_DOWN = 4;
+const IS_NEWS = 8;
+
+/** The keys and buttons of a device: which are down, which the driver was told are, and what changed in which order. */
+export class Keys {
+  readonly #state = new Uint8Array(KEY_CNT);
+  readonly #news = new Uint16Array(KEY_CNT);
+  #count = 0;
+
+  /** `codes`: those the device has. */
+  constructor(codes: readonly number[]) {
+    for (const code of codes) this.#state[code] = KNOWN;
+  }
+
+  /** How many events `report` adds at most. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** It has changed since the last report. */
+  isNews(code: number): boolean {
+    return ((this.#state[code] ?? 0) & IS_NEWS) !== 0;
+  }
+
+  /** Ignores keys the device does not have. */
+  set(code: number, isDown: boolean): void {
+    const before = this.#state[code] ?? 0;
+    if ((before & KNOWN) === 0 || ((before & IS_DOWN) !== 0) === isDown) return;
+    this.#state[code] = (before ^ IS_DOWN) | IS_NEWS;
+    if ((before & IS_NEWS) === 0) this.#news[this.#count++] = code;
+  }
+
+  releaseAll(): void {
+    for (let code = 0; code < KEY_CNT; code++) this.set(code, false);
+  }
+
+  report(into: EventBacklog): void {
+    for (let i = 0; i < this.#count; i++) {
+      const code = this.#news[i]!;
+      const isDown = (this.#state[code]! & IS_DOWN) !== 0;
+      const wasDown = (this.#state[code]! & TOLD_DOWN) !== 0;
+      this.#state[code] = isDown ? KNOWN | IS_DOWN | TOLD_DOWN : KNOWN;
+      if (isDown !== wasDown) into.add(EV.KEY, code, isDown ? 1 : 0);
+    }
+    this.#count = 0;
+  }
+
+  /** All are up and there is no news. */
+  forget(): void {
+    for (let code = 0; code < KEY_CNT; code++) this.#state[code]! &= KNOWN;
+    this.#count = 0;
+  }
+}
+
+const NOTCH = 120;
+
+/** One wheel in the two resolutions the kernel wants: every step, and a notch whenever 120 have come together. */
+export class Wheel {
+  readonly #notchCode: number;
+  readonly #fineCode: number;
+  /** Not told yet, in 120ths. */
+  #turned = 0;
+  /** Told, and no whole notch yet. */
+  #rest = 0;
+
+  constructor(notchCode: number, fineCode: number) {
+    this.#notchCode = notchCode;
+    this.#fineCode = fineCode;
+  }
+
+  get isNews(): boolean {
+    return Math.trunc(this.#turned) !== 0;
+  }
+
+  turn(v120: number): void {
+    this.#turned += v120;
+  }
+
+  /** A notch begun in the other direction does not count against this one. */
+  report(into: EventBacklog): void {
+    const fine = Math.trunc(this.#turned);
+    if (fine === 0) return;
+    this.#turned -= fine;
+    const rest = this.#rest * fine < 0 ? fine : this.#rest + fine;
+    const notches = Math.trunc(rest / NOTCH);
+    this.#rest = rest - notches * NOTCH;
+    if (notches !== 0) into.add(EV.REL, this.#notchCode, notches);
+    into.add(EV.REL, this.#fineCode, fine);
+  }
+
+  forget(): void {
+    this.#turned = 0;
+    this.#rest = 0;
   }
 }

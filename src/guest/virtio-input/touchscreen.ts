@@ -1,7 +1,5 @@
 import { ABS, BTN, EV, INPUT_PROP_DIRECT, MT_TOOL } from '../../../protocols/input-event-codes.ts';
-import type { InputDescription } from './config-space.ts';
-import { VirtioInput } from './device.ts';
-import type { EventBacklog } from './event-backlog.ts';
+import { type EventBacklog, type InputDescription, VirtioInput } from './device.ts';
 import { AXIS_MAX } from './keyboard-pointer.ts';
 
 const SLOTS = 16;
