@@ -10,7 +10,7 @@ import type { Flush, SourceSink } from '../../src/core/source.ts';
 import { RecordingReader, type RecordingInput } from '../../src/guest/replay/recording-reader.ts';
 import { FrontEnd } from '../../src/guest/replay/front-end.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
-import type { MemoryRegion } from '../../src/guest/replay/sparse-memory.ts';
+import type { DriverRegion } from '../../src/guest/replay/driver-memory.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
 import { VirtioGpu } from '../../src/guest/virtio-gpu/device.ts';
 import { SysError } from '../../src/sys/errors.ts';
@@ -22,7 +22,7 @@ export type FuzzStep =
   | { readonly kind: 'command'; readonly queue: number; readonly bytes: Uint8Array; readonly responseSpace: number };
 
 export interface FuzzSession {
-  readonly memory: readonly MemoryRegion[];
+  readonly memory: readonly DriverRegion[];
   readonly steps: readonly FuzzStep[];
 }
 
@@ -54,7 +54,7 @@ const ADDRESSES = [0, 1, 0x1000, 0x10_0000, 0xffff_f000, 2 ** 32, 5 * 2 ** 30, 2
 /** Up to `limit` commands of a recording and as many of the memory writes between them: what pixels hold breaks nothing. */
 export function sessionOf(input: RecordingInput, limit: number): FuzzSession {
   using reader = RecordingReader.open(input);
-  let memory: readonly MemoryRegion[] = [];
+  let memory: readonly DriverRegion[] = [];
   const steps: FuzzStep[] = [];
   let commands = 0;
   let writes = 0;
@@ -212,7 +212,7 @@ class FuzzedGuest implements Disposable {
     }
   }
 
-  #otherMemory(): readonly MemoryRegion[] {
+  #otherMemory(): readonly DriverRegion[] {
     return this.#random.chance(0.7) ? this.#session.memory : [{ guestAddress: 0x10_0000, size: 4096 * (1 + this.#random.below(64)) }];
   }
 

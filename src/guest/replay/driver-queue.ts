@@ -1,5 +1,5 @@
 import * as ring from '../../../protocols/virtio-ring.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import type { BufferPool } from './driver-memory.ts';
 import { FrontEndError } from './front-end-channel.ts';
 
 /** Memory shared with the device, mapped here, whose byte 0 is at guest physical `address`. */

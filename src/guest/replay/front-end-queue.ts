@@ -5,7 +5,7 @@ import { Poll } from '../../sys/poll.ts';
 import { type DriverMemory, DriverQueue, type DriverQueueOptions, type UsedCallback } from './driver-queue.ts';
 import { type FrontEndChannel, FrontEndError } from './front-end-channel.ts';
 import { userAddress } from './memory-table.ts';
-import { DRIVER_ADDRESS } from './sparse-memory.ts';
+import { DRIVER_ADDRESS } from './driver-memory.ts';
 
 interface Waiter {
   resolve(response: Uint8Array): void;

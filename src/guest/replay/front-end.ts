@@ -5,13 +5,12 @@ import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Mapping } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
 import { socketPair } from '../../sys/socket.ts';
-import { BufferPool } from './buffer-pool.ts';
+import { BufferPool, DRIVER_ADDRESS, DRIVER_SIZE, type DriverRegion, SparseMemory } from './driver-memory.ts';
 import type { DriverMemory, UsedCallback } from './driver-queue.ts';
 import { FrontEndChannel, FrontEndError } from './front-end-channel.ts';
 import { bit, KNOWN_FEATURES, KNOWN_PROTOCOL_FEATURES } from './front-end-features.ts';
 import { FrontEndQueue } from './front-end-queue.ts';
 import { sendTable, updateSlots } from './memory-table.ts';
-import { DRIVER_ADDRESS, DRIVER_SIZE, type MemoryRegion, SparseMemory } from './sparse-memory.ts';
 
 const F = wire.VHOST_USER_PROTOCOL_F;
 const DRIVER_STATUS = ring.VIRTIO_CONFIG_S_ACKNOWLEDGE | ring.VIRTIO_CONFIG_S_DRIVER | ring.VIRTIO_CONFIG_S_FEATURES_OK;
@@ -19,7 +18,7 @@ const DRIVER_STATUS = ring.VIRTIO_CONFIG_S_ACKNOWLEDGE | ring.VIRTIO_CONFIG_S_DR
 export interface FrontEndOptions {
   /** Connected to the back end; consumed. */
   readonly socket: OwnedFd;
-  readonly memory: readonly MemoryRegion[];
+  readonly memory: readonly DriverRegion[];
   /** Entries of each queue; the default is a GPU's control and cursor queue in QEMU. */
   readonly queueSizes?: readonly number[];
   /** Virtio features the driver takes of those offered; all unless told otherwise, here or to `start`. */
@@ -56,7 +55,7 @@ export class FrontEnd implements Disposable {
   #features = 0n;
   #protocolFeatures = 0n;
   #queues: readonly FrontEndQueue[] = [];
-  #mapped: readonly MemoryRegion[] = [];
+  #mapped: readonly DriverRegion[] = [];
   #driverMemory: DriverMemory;
 
   private constructor(options: FrontEndOptions, resources: DisposableStack) {
@@ -151,7 +150,7 @@ export class FrontEnd implements Disposable {
   }
 
   /** Tells the back end of another memory table; contents of addresses in both stay. */
-  async setMemory(regions: readonly MemoryRegion[]): Promise<void> {
+  async setMemory(regions: readonly DriverRegion[]): Promise<void> {
     this.memory.setRegions(regions);
     if (this.running) await this.#sendMemory();
   }
@@ -274,7 +273,7 @@ export class FrontEnd implements Disposable {
   async #sendMemory(): Promise<void> {
     const driver = { guestAddress: DRIVER_ADDRESS, size: DRIVER_SIZE };
     const wanted = [...this.memory.regions, driver];
-    const fdOf = (region: MemoryRegion): BorrowedFd => (region.guestAddress === DRIVER_ADDRESS ? this.#driverFd : this.memory.memfd);
+    const fdOf = (region: DriverRegion): BorrowedFd => (region.guestAddress === DRIVER_ADDRESS ? this.#driverFd : this.memory.memfd);
     if (this.#has(F.CONFIGURE_MEM_SLOTS)) await updateSlots(this.channel, this.#mapped, wanted, fdOf);
     else await sendTable(this.channel, wanted, fdOf);
     this.#mapped = wanted;

@@ -1,7 +1,7 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import type { BorrowedFd } from '../../sys/fd.ts';
 import { type FrontEndChannel, FrontEndError } from './front-end-channel.ts';
-import { DRIVER_ADDRESS, type MemoryRegion } from './sparse-memory.ts';
+import { DRIVER_ADDRESS, type DriverRegion } from './driver-memory.ts';
 
 /** A front end's virtual addresses are not guest physical ones; kept apart, mixing them up fails. */
 const USER_BASE = 0x1000_0000_0000;
@@ -10,10 +10,10 @@ export function userAddress(guestAddress: number): number {
   return USER_BASE + guestAddress;
 }
 
-type FdOf = (region: MemoryRegion) => BorrowedFd;
+type FdOf = (region: DriverRegion) => BorrowedFd;
 
 /** SET_MEM_TABLE: the whole table at once, at most eight regions. */
-export async function sendTable(channel: FrontEndChannel, regions: readonly MemoryRegion[], fdOf: FdOf): Promise<void> {
+export async function sendTable(channel: FrontEndChannel, regions: readonly DriverRegion[], fdOf: FdOf): Promise<void> {
   if (regions.length > wire.VHOST_MEMORY_BASELINE_NREGIONS) {
     throw new FrontEndError('refused', `${regions.length} memory regions, and the back end takes ${wire.VHOST_MEMORY_BASELINE_NREGIONS}`);
   }
@@ -25,7 +25,7 @@ export async function sendTable(channel: FrontEndChannel, regions: readonly Memo
 }
 
 /** ADD_MEM_REG and REM_MEM_REG for the difference between two tables. */
-export async function updateSlots(channel: FrontEndChannel, from: readonly MemoryRegion[], to: readonly MemoryRegion[], fdOf: FdOf): Promise<void> {
+export async function updateSlots(channel: FrontEndChannel, from: readonly DriverRegion[], to: readonly DriverRegion[], fdOf: FdOf): Promise<void> {
   for (const region of from) {
     if (!to.some((other) => same(region, other))) await channel.set(wire.VHOST_USER.REM_MEM_REG, slot(region));
   }
@@ -34,13 +34,13 @@ export async function updateSlots(channel: FrontEndChannel, from: readonly Memor
   }
 }
 
-function slot(region: MemoryRegion): Uint8Array {
+function slot(region: DriverRegion): Uint8Array {
   const payload = new Uint8Array(wire.VhostUserMemRegMsg.size);
   payload.set(encodeRegion(region), wire.VhostUserMemRegMsg.offset.region);
   return payload;
 }
 
-function encodeRegion(region: MemoryRegion): Uint8Array {
+function encodeRegion(region: DriverRegion): Uint8Array {
   return wire.VhostUserMemoryRegion.encode({
     guest_phys_addr: region.guestAddress,
     memory_size: region.size,
@@ -50,6 +50,6 @@ function encodeRegion(region: MemoryRegion): Uint8Array {
   });
 }
 
-function same(a: MemoryRegion, b: MemoryRegion): boolean {
+function same(a: DriverRegion, b: DriverRegion): boolean {
   return a.guestAddress === b.guestAddress && a.size === b.size;
 }

@@ -7,9 +7,8 @@ import type { GuestMemory } from '../memory.ts';
 import type { BackingEntry, GpuTap } from '../virtio-gpu/tap.ts';
 import { MAX_COMMAND } from './format.ts';
 import { PageMirror } from './page-mirror.ts';
-import { RecordEncoder } from './record-encoder.ts';
-import { RecordingWriter } from './recording-writer.ts';
-import { DRIVER_ADDRESS } from './sparse-memory.ts';
+import { RecordEncoder, RecordingWriter } from './recording-writer.ts';
+import { DRIVER_ADDRESS } from './driver-memory.ts';
 
 /** Raw bytes of a block. The larger, the more a picture can borrow from those before it. */
 const BLOCK = 4 * 2 ** 20;

@@ -5,11 +5,9 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MAX_COMMAND, RecordingError, type RecordingEvent } from '../../../../src/guest/replay/format.ts';
 import { PageMirror } from '../../../../src/guest/replay/page-mirror.ts';
-import { RecordDecoder } from '../../../../src/guest/replay/record-decoder.ts';
-import { RecordEncoder } from '../../../../src/guest/replay/record-encoder.ts';
+import { RecordDecoder, RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
+import { RecordEncoder, RecordingWriter } from '../../../../src/guest/replay/recording-writer.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
-import { RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
-import { RecordingWriter } from '../../../../src/guest/replay/recording-writer.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 
 expectNoLeaks();

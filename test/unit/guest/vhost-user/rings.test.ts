@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import * as wire from '../../../../protocols/vhost-user.ts';
 import { vring_desc } from '../../../../protocols/virtio-ring.ts';
 import { FrontEnd } from '../../../../src/guest/replay/front-end.ts';
-import { DRIVER_ADDRESS } from '../../../../src/guest/replay/sparse-memory.ts';
+import { DRIVER_ADDRESS } from '../../../../src/guest/replay/driver-memory.ts';
 import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { Poll } from '../../../../src/sys/poll.ts';
 import { connectUnix } from '../../../../src/sys/socket.ts';

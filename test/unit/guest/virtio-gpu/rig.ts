@@ -4,7 +4,7 @@ import type { Damage } from '../../../../src/core/damage.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Flush, ScanoutId, SourceSink } from '../../../../src/core/source.ts';
 import { GuestMemory } from '../../../../src/guest/memory.ts';
-import { BufferPool } from '../../../../src/guest/replay/buffer-pool.ts';
+import { BufferPool } from '../../../../src/guest/replay/driver-memory.ts';
 import { DriverQueue } from '../../../../src/guest/replay/driver-queue.ts';
 import { VirtioGpu, type VirtioGpuOptions } from '../../../../src/guest/virtio-gpu/device.ts';
 import { Virtqueue } from '../../../../src/guest/virtio/queue.ts';

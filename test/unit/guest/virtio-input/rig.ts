@@ -2,7 +2,7 @@ import { EV, SYN_REPORT } from '../../../../protocols/input-event-codes.ts';
 import { virtio_input_event } from '../../../../protocols/virtio-input.ts';
 import { vringAvailSize, vringDescSize, vringUsedSize } from '../../../../protocols/virtio-ring.ts';
 import { GuestMemory } from '../../../../src/guest/memory.ts';
-import { BufferPool } from '../../../../src/guest/replay/buffer-pool.ts';
+import { BufferPool } from '../../../../src/guest/replay/driver-memory.ts';
 import { DriverQueue } from '../../../../src/guest/replay/driver-queue.ts';
 import type { VirtioInput } from '../../../../src/guest/virtio-input/device.ts';
 import { Virtqueue } from '../../../../src/guest/virtio/queue.ts';

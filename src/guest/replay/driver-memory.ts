@@ -8,7 +8,7 @@ export const DRIVER_ADDRESS = 2 ** 46;
 export const DRIVER_SIZE = 256 * 2 ** 20;
 
 /** A run of guest physical memory, in bytes. */
-export interface MemoryRegion {
+export interface DriverRegion {
   readonly guestAddress: number;
   readonly size: number;
 }
@@ -20,15 +20,15 @@ export interface MemoryRegion {
 export class SparseMemory implements Disposable {
   readonly #fd: OwnedFd;
   #size: number;
-  #regions: readonly MemoryRegion[];
+  #regions: readonly DriverRegion[];
 
-  private constructor(fd: OwnedFd, size: number, regions: readonly MemoryRegion[]) {
+  private constructor(fd: OwnedFd, size: number, regions: readonly DriverRegion[]) {
     this.#fd = fd;
     this.#size = size;
     this.#regions = regions;
   }
 
-  static create(regions: readonly MemoryRegion[]): SparseMemory {
+  static create(regions: readonly DriverRegion[]): SparseMemory {
     const size = endOf(regions);
     return new SparseMemory(createMemfd('guest-ram', size), size, regions);
   }
@@ -38,12 +38,12 @@ export class SparseMemory implements Disposable {
     return this.#fd;
   }
 
-  get regions(): readonly MemoryRegion[] {
+  get regions(): readonly DriverRegion[] {
     return this.#regions;
   }
 
   /** Replaces the table; what is in both stays as it is. */
-  setRegions(regions: readonly MemoryRegion[]): void {
+  setRegions(regions: readonly DriverRegion[]): void {
     const size = endOf(regions);
     if (size > this.#size) {
       ftruncateSync(this.#fd.fd, size);
@@ -85,8 +85,48 @@ export class SparseMemory implements Disposable {
   }
 }
 
-function endOf(regions: readonly MemoryRegion[]): number {
+function endOf(regions: readonly DriverRegion[]): number {
   let end = 0;
   for (const region of regions) end = Math.max(end, region.guestAddress + region.size);
   return Math.ceil(end / PAGE_SIZE) * PAGE_SIZE;
+}
+
+/** Smaller pieces are not worth a class of their own. */
+const MIN_CLASS = 6;
+
+/**
+ * Pieces of a fixed range of memory, in classes of powers of two. Taking and giving back
+ * allocate nothing once every class has reached its high-water mark.
+ */
+export class BufferPool {
+  readonly #end: number;
+  /** Free pieces by log2 of their size. */
+  readonly #free: number[][] = Array.from({ length: 32 }, () => []);
+  #next: number;
+
+  /** `start` to `end`, exclusive, are offsets in bytes. */
+  constructor(start: number, end: number) {
+    this.#next = Math.ceil(start / 64) * 64;
+    this.#end = end;
+  }
+
+  /** The offset of a piece of at least `length` bytes, 64-byte aligned; -1 if there is none. */
+  take(length: number): number {
+    const order = classOf(length);
+    const reused = this.#free[order]!.pop();
+    if (reused !== undefined) return reused;
+    const at = this.#next;
+    if (at + 2 ** order > this.#end) return -1;
+    this.#next = at + 2 ** order;
+    return at;
+  }
+
+  /** `length` as it was given to `take`. */
+  give(at: number, length: number): void {
+    this.#free[classOf(length)]!.push(at);
+  }
+}
+
+function classOf(length: number): number {
+  return Math.max(MIN_CLASS, 32 - Math.clz32(Math.max(length, 1) - 1));
 }
