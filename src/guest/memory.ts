@@ -1,10 +1,12 @@
 import { fstatSync } from 'node:fs';
+import { ScanoutError, SysError } from '../sys/errors.ts';
 import type { PageRange } from '../core/framebuffer.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import { SysError } from '../sys/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../sys/mapping.ts';
-import { VhostUserError } from './vhost-user/errors.ts';
+
+/** `memory`: a region of guest memory cannot be used; `ring`: a ring is not in guest memory. */
+export class GuestMemoryError extends ScanoutError<'memory' | 'ring'> {}
 
 /** Guest RAM as a VMM describes it, one run of one file; all in bytes. */
 export interface RegionDescription {
@@ -51,7 +53,7 @@ export class MemoryRegion implements Disposable {
     const { size, blksize } = fstatSync(fd.fd);
     const fileEnd = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
     if (description.mmapOffset + description.size > size) {
-      throw new VhostUserError('memory', `memory region ${describe(description)} reaches past its file of ${size} bytes`);
+      throw new GuestMemoryError('memory', `memory region ${describe(description)} reaches past its file of ${size} bytes`);
     }
     this.guestAddress = description.guestAddress;
     this.guestEnd = description.guestAddress + description.size;
@@ -73,9 +75,9 @@ export class MemoryRegion implements Disposable {
   /** Consumes `fd` when it succeeds. */
   static map(description: RegionDescription, fd: OwnedFd): MemoryRegion {
     const { guestAddress, size, userAddress, mmapOffset } = description;
-    if (size === 0) throw new VhostUserError('memory', `memory region ${describe(description)} is empty`);
+    if (size === 0) throw new GuestMemoryError('memory', `memory region ${describe(description)} is empty`);
     if (![guestAddress + size, userAddress + size, mmapOffset + size].every(Number.isSafeInteger)) {
-      throw new VhostUserError('memory', `memory region ${describe(description)} wraps around the address space`);
+      throw new GuestMemoryError('memory', `memory region ${describe(description)} wraps around the address space`);
     }
     using stack = new DisposableStack();
     try {
@@ -84,7 +86,7 @@ export class MemoryRegion implements Disposable {
       return region;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      throw new VhostUserError('memory', `cannot map memory region ${describe(description)}: ${error.message}`, { cause: error });
+      throw new GuestMemoryError('memory', `cannot map memory region ${describe(description)}: ${error.message}`, { cause: error });
     }
   }
 
@@ -169,13 +171,13 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * Maps a whole table and consumes `fds`, one for each region. VhostUserError 'memory' for
+   * Maps a whole table and consumes `fds`, one for each region. GuestMemoryError 'memory' for
    * regions that are empty, wrap, overlap or reach past the end of their file.
    */
   static map(descriptions: readonly RegionDescription[], fds: readonly OwnedFd[]): GuestMemory {
     using stack = new DisposableStack();
     for (const fd of fds) stack.use(fd);
-    if (fds.length !== descriptions.length) throw new VhostUserError('fds', `${descriptions.length} memory regions with ${fds.length} file descriptors`);
+    if (fds.length !== descriptions.length) throw new GuestMemoryError('memory', `${descriptions.length} memory regions with ${fds.length} file descriptors`);
     const regions = descriptions.map((description, i) => stack.use(MemoryRegion.map(description, fds[i]!)));
     const memory = new GuestMemory(sorted(regions));
     stack.move();
@@ -202,10 +204,10 @@ export class GuestMemory implements Disposable {
     return memory;
   }
 
-  /** This table less one region, which its two addresses and its size identify. VhostUserError 'memory' if it is not there. */
+  /** This table less one region, which its two addresses and its size identify. GuestMemoryError 'memory' if it is not there. */
   without(description: RegionDescription): GuestMemory {
     const removed = this.#regions.find((region) => region.is(description));
-    if (removed === undefined) throw new VhostUserError('memory', `no memory region ${describe(description)} to remove`);
+    if (removed === undefined) throw new GuestMemoryError('memory', `no memory region ${describe(description)} to remove`);
     const kept = this.#regions.filter((region) => region !== removed);
     for (const region of kept) region.retain();
     return new GuestMemory(kept);
@@ -261,11 +263,11 @@ export class GuestMemory implements Disposable {
 
   /**
    * `length` bytes at an address of the VMM, in a mapping that outlives this table and that the
-   * caller disposes. VhostUserError 'ring' if no region holds all of them.
+   * caller disposes. GuestMemoryError 'ring' if no region holds all of them.
    */
   ring(userAddress: number, length: number): RingArea {
     const region = this.#regions.find((candidate) => candidate.holdsUser(userAddress, length));
-    if (region === undefined) throw new VhostUserError('ring', `ring area ${hex(userAddress)}+${hex(length)} is not in guest memory`);
+    if (region === undefined) throw new GuestMemoryError('ring', `ring area ${hex(userAddress)}+${hex(length)} is not in guest memory`);
     return region.mapUser(userAddress, length);
   }
 
@@ -315,7 +317,7 @@ function sorted(regions: readonly MemoryRegion[]): readonly MemoryRegion[] {
   byAddress.forEach((region, i) => {
     const next = byAddress[i + 1];
     if (next !== undefined && next.guestAddress < region.guestEnd) {
-      throw new VhostUserError('memory', `memory regions overlap at guest address ${hex(next.guestAddress)}`);
+      throw new GuestMemoryError('memory', `memory regions overlap at guest address ${hex(next.guestAddress)}`);
     }
   });
   return byAddress;

@@ -1,60 +1,46 @@
 import * as wire from '../../../protocols/vhost-user.ts';
-import {
-  VHOST_USER_BACKEND,
-  VHOST_USER_F_PROTOCOL_FEATURES,
-  VHOST_USER_PROTOCOL_F,
-  VHOST_USER_VERSION,
-  VhostUserHeader,
-  VhostUserU64,
-} from '../../../protocols/vhost-user.ts';
 import { VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../protocols/virtio-ring.ts';
 import type { Log } from '../../core/log.ts';
+import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { SysError } from '../../sys/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
+import { Poll } from '../../sys/poll.ts';
 import { UnixConnection } from '../../sys/socket.ts';
-import { GuestMemory } from '../memory.ts';
+import { GuestMemory, GuestMemoryError, type RegionDescription } from '../memory.ts';
 import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
+import { type RawMessage, VhostUserConnection } from './connection.ts';
 import { VhostUserError } from './errors.ts';
-import type { FrontEndMessage } from './messages.ts';
+import { type FrontEndMessage, decode } from './messages.ts';
 import { Ring } from './ring.ts';
 
-export const EVENT_IDX = bit(VIRTIO_RING_F_EVENT_IDX);
-export const INDIRECT_DESC = bit(VIRTIO_RING_F_INDIRECT_DESC);
+const { VHOST_USER, VHOST_USER_PROTOCOL_F: F } = wire;
 
-/** Not for the device: it tells that protocol features, and SET_VRING_ENABLE, are spoken. */
-export const HAS_PROTOCOL_FEATURES = bit(VHOST_USER_F_PROTOCOL_FEATURES);
+const EVENT_IDX = bit(VIRTIO_RING_F_EVENT_IDX);
+const INDIRECT_DESC = bit(VIRTIO_RING_F_INDIRECT_DESC);
 
-/** What every device offers beside its own features. */
-export const TRANSPORT_FEATURES = bit(VIRTIO_F_VERSION_1) | INDIRECT_DESC | EVENT_IDX | HAS_PROTOCOL_FEATURES;
+/** A feature of vhost-user alone, never passed to a device: protocol features, and SET_VRING_ENABLE, are in use. */
+const HAS_PROTOCOL_FEATURES = bit(wire.VHOST_USER_F_PROTOCOL_FEATURES);
+
+/** Offered for every device, together with its own features. */
+const TRANSPORT_FEATURES = bit(VIRTIO_F_VERSION_1) | INDIRECT_DESC | EVENT_IDX | HAS_PROTOCOL_FEATURES;
 
 /**
- * STATUS is not among them: QEMU sends status 0 also when a guest is merely paused, which must not
- * lose the guest's screen. RESET_DEVICE, and rings that start over, tell of real resets.
+ * STATUS is left out: QEMU sends status 0 for a guest that is merely paused as well, whose screen must
+ * stay. Real resets show as RESET_DEVICE, or as rings that start over at index 0.
  */
-export const PROTOCOL_FEATURES =
-  bit(VHOST_USER_PROTOCOL_F.MQ) |
-  bit(VHOST_USER_PROTOCOL_F.REPLY_ACK) |
-  bit(VHOST_USER_PROTOCOL_F.BACKEND_REQ) |
-  bit(VHOST_USER_PROTOCOL_F.CONFIG) |
-  bit(VHOST_USER_PROTOCOL_F.RESET_DEVICE);
-
-export const MEMORY_SLOTS = bit(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS);
-
-/** A payload of one number. */
-export function u64(value: bigint): Uint8Array {
-  return VhostUserU64.encode({ u64: value });
-}
-
-function bit(number: number): bigint {
-  return 1n << BigInt(number);
-}
-
-const { VHOST_USER } = wire;
+const PROTOCOL_FEATURES = bit(F.MQ) | bit(F.REPLY_ACK) | bit(F.BACKEND_REQ) | bit(F.CONFIG) | bit(F.RESET_DEVICE);
+const MEMORY_SLOTS = bit(F.CONFIGURE_MEM_SLOTS);
 
 const NOTHING = new Uint8Array(0);
+const DONE = u64(0n);
+const REFUSED = u64(1n);
+const CONFIG_CHANGED = wire.VhostUserHeader.encode({
+  request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG,
+  flags: wire.VHOST_USER_VERSION,
+});
 
 export interface BackendOptions {
-  readonly log: Log;
+  readonly log?: Log | undefined;
   /**
    * Takes the socket of the VMM's own display, a new one after each reset or pause. Close it only
    * when the VMM has: QEMU 10.0 spins on one that its peer closed first.
@@ -66,6 +52,11 @@ export interface BackendOptions {
    * not offer them.
    */
   readonly memorySlots: boolean;
+  /**
+   * The front end is gone, or its messages made no sense, which `reason` explains. Called once, after the
+   * back end was disposed; not when the caller disposes it.
+   */
+  readonly onEnded: (reason: string | null) => void;
 }
 
 /**
@@ -78,10 +69,13 @@ export interface BackendOptions {
  * with the process before it and never does so again, so what was acknowledged is not known.
  */
 export class VhostUserBackend implements VirtioTransport, Disposable {
+  readonly #connection: VhostUserConnection;
+  readonly #poll: Poll;
   readonly #device: VirtioDevice;
   readonly #options: BackendOptions;
+  readonly #log: Log;
   readonly #rings: readonly Ring[];
-  readonly #requests: FrontEndRequests;
+  readonly #channel: BackendChannel;
   #memory: GuestMemory | null = null;
   /** As the driver acknowledged them, bits we did not offer removed; null before it did. */
   #features: bigint | null = null;
@@ -89,28 +83,74 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   #displaySocket: OwnedFd | null = null;
   #disposed = false;
 
-  constructor(device: VirtioDevice, options: BackendOptions) {
+  /** Consumes `socket`, which is connected to a front end. */
+  constructor(socket: OwnedFd, device: VirtioDevice, options: BackendOptions) {
+    using stack = new DisposableStack();
     this.#device = device;
     this.#options = options;
-    this.#requests = new FrontEndRequests(options.log);
-    this.#rings = Array.from({ length: device.queueCount }, (_, index) => {
-      return new Ring(index, {
-        kicked: () => device.kicked(index),
-        broken: (reason) => options.log('error', `guest broke ring ${index}: ${reason}`),
-      });
-    });
+    this.#log = options.log ?? (() => undefined);
+    this.#connection = stack.use(new VhostUserConnection(socket));
+    this.#poll = stack.use(Poll.readable(this.#connection, () => this.#read()));
+    this.#channel = new BackendChannel(this.#log);
+    this.#rings = Array.from({ length: device.queueCount }, (_, index) => new Ring(index, device, this.#log));
     device.attached(this);
+    stack.move();
   }
 
   configChanged(): boolean {
-    return this.#requests.configChanged();
+    return this.#channel.configChanged();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const ring of this.#rings) this.#stop(ring);
+    this.#device.reset();
+    this.#device.detached();
+    this.#displaySocket?.[Symbol.dispose]();
+    this.#channel[Symbol.dispose]();
+    for (const ring of this.#rings.toReversed()) ring[Symbol.dispose]();
+    this.#memory?.[Symbol.dispose]();
+    this.#poll[Symbol.dispose]();
+    this.#connection[Symbol.dispose]();
+  }
+
+  /** Handles every message that has arrived. */
+  #read(): void {
+    let reason: string | null = null;
+    try {
+      for (let raw = this.#connection.receive(); raw !== null; raw = this.#connection.receive()) {
+        this.#answer(raw);
+        // A listener of the device may have disposed the server.
+        if (this.#disposed) return;
+      }
+      if (!this.#connection.ended) return;
+    } catch (error) {
+      if (!isPeerFault(error)) throw error;
+      reason = error.message;
+    }
+    this[Symbol.dispose]();
+    this.#options.onEnded(reason);
+  }
+
+  #answer({ request, needReply, payload, fds }: RawMessage): void {
+    try {
+      const reply = this.#handle(decode(request, payload, fds));
+      if (this.#disposed) return;
+      if (reply !== null) this.#connection.reply(request, reply);
+      else if (needReply) this.#connection.reply(request, DONE);
+    } catch (error) {
+      if (!isRefusal(error) || !needReply) throw error;
+      this.#log('warn', `refused ${wire.requestName(request)}: ${error.message}`);
+      this.#connection.reply(request, REFUSED);
+    }
   }
 
   /**
    * Does what a message asks and returns the payload of its reply, null if it has none. Consumes
    * the descriptors in it. VhostUserError, and SysError when the host has no room.
    */
-  handle(message: FrontEndMessage): Uint8Array | null {
+  #handle(message: FrontEndMessage): Uint8Array | null {
     switch (message.request) {
       case VHOST_USER.GET_FEATURES:
         return u64(this.#offered);
@@ -188,24 +228,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#device.writeConfig(message.offset, message.bytes);
         return null;
       case VHOST_USER.SET_BACKEND_REQ_FD:
-        this.#requests.connect(message.fd);
+        this.#channel.connect(message.fd);
         return null;
       case VHOST_USER.GPU_SET_SOCKET:
         this.#takeDisplaySocket(message.fd);
         return null;
     }
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    for (const ring of this.#rings) this.#stop(ring);
-    this.#device.reset();
-    this.#device.detached();
-    this.#displaySocket?.[Symbol.dispose]();
-    this.#requests[Symbol.dispose]();
-    for (const ring of this.#rings.toReversed()) ring[Symbol.dispose]();
-    this.#memory?.[Symbol.dispose]();
   }
 
   get #offered(): bigint {
@@ -241,7 +269,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   /** QEMU's generic devices pass the driver's acknowledgement of bits that only QEMU offered. */
   #withoutUnoffered(what: string, acknowledged: bigint, offered: bigint): bigint {
     const unoffered = acknowledged & ~offered;
-    if (unoffered !== 0n) this.#options.log('info', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
+    if (unoffered !== 0n) this.#log('info', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
     return acknowledged & offered;
   }
 
@@ -252,8 +280,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     throw new VhostUserError('request', `${wire.requestName(request)} was not offered on this connection`);
   }
 
-  #addMemory(message: { readonly region: Parameters<GuestMemory['with']>[0]; readonly fd: OwnedFd }): void {
-    const { region, fd } = message;
+  #addMemory({ region, fd }: { readonly region: RegionDescription; readonly fd: OwnedFd }): void {
     if (this.#memory !== null && this.#memory.regionCount >= wire.VHOST_USER_MAX_RAM_SLOTS) {
       fd[Symbol.dispose]();
       throw new VhostUserError('memory', `more than ${wire.VHOST_USER_MAX_RAM_SLOTS} memory regions`);
@@ -270,8 +297,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
       try {
         ring.remap(memory);
       } catch (error) {
-        if (!(error instanceof VhostUserError || error instanceof SysError)) throw error;
-        this.#options.log('error', `ring ${ring.index} stops: ${error.message}`);
+        if (!isPeerFault(error)) throw error;
+        this.#log('error', `ring ${ring.index} stops: ${error.message}`);
         this.#halt(ring);
       }
     }
@@ -338,7 +365,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
    */
   #readConfig(offset: number, length: number): Uint8Array {
     if (offset + length > wire.VHOST_USER_MAX_CONFIG_SIZE) {
-      this.#options.log('warn', `the front end reads ${length} bytes at ${offset} of a config space of ${wire.VHOST_USER_MAX_CONFIG_SIZE} at most`);
+      this.#log('warn', `the front end reads ${length} bytes at ${offset} of a config space of ${wire.VHOST_USER_MAX_CONFIG_SIZE} at most`);
       return NOTHING;
     }
     const reply = new Uint8Array(wire.VhostUserConfig.size + length);
@@ -348,10 +375,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 }
 
-const CONFIG_CHANGED = VhostUserHeader.encode({ request: VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: VHOST_USER_VERSION });
-
-/** What the back end asks of the front end, over the socket that brings no replies, once there is one. */
-export class FrontEndRequests implements Disposable {
+/** The channel on which the back end sends requests to the front end, once it has been given one. No replies come back. */
+class BackendChannel implements Disposable {
   readonly #log: Log;
   #connection: UnixConnection | null = null;
 
@@ -359,23 +384,23 @@ export class FrontEndRequests implements Disposable {
     this.#log = log;
   }
 
-  /** Consumes `fd`, in place of the one before. */
+  /** Consumes `fd`, which replaces the socket in use. */
   connect(fd: OwnedFd): void {
     this[Symbol.dispose]();
     this.#connection = UnixConnection.adopt(fd);
   }
 
-  /** False: the front end cannot be told. */
+  /** False if the front end cannot be notified. */
   configChanged(): boolean {
     if (this.#connection === null) return false;
-    // One that waits to be sent tells of this change as well.
+    // A queued notification already covers this change.
     if (this.#connection.queuedBytes > 0) return true;
     try {
       this.#connection.send(CONFIG_CHANGED);
       return true;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      this.#log('warn', `the front end takes no requests any more: ${error.message}`);
+      this.#log('warn', `the front end no longer takes requests from the back end: ${error.message}`);
       this[Symbol.dispose]();
       return false;
     }
@@ -385,4 +410,23 @@ export class FrontEndRequests implements Disposable {
     this.#connection?.[Symbol.dispose]();
     this.#connection = null;
   }
+}
+
+/** Ends the connection at most: the front end broke the protocol, or the host has no room for what it asked. */
+function isPeerFault(error: unknown): error is VhostUserError | GuestMemoryError | SysError {
+  return error instanceof VhostUserError || error instanceof GuestMemoryError || error instanceof SysError;
+}
+
+/** The request was understood and cannot be granted; the stream goes on if the front end asked for an answer. */
+function isRefusal(error: unknown): error is VhostUserError | GuestMemoryError {
+  return error instanceof GuestMemoryError || (error instanceof VhostUserError && !error.closes);
+}
+
+/** A payload of one number. */
+function u64(value: bigint): Uint8Array {
+  return wire.VhostUserU64.encode({ u64: value });
+}
+
+function bit(number: number): bigint {
+  return 1n << BigInt(number);
 }

@@ -7,19 +7,16 @@ import {
   vringDescSize,
   vringUsedSize,
 } from '../../../protocols/virtio-ring.ts';
+import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
 import type { GuestMemory } from '../memory.ts';
+import type { VirtioDevice } from '../virtio/device.ts';
 import { MAX_QUEUE_SIZE, type RingBytes, Virtqueue } from '../virtio/queue.ts';
 import { VhostUserError } from './errors.ts';
 import type { RingAddresses } from './messages.ts';
-
-export interface RingListener {
-  kicked(): void;
-  broken(reason: string): void;
-}
 
 /**
  * What the front end has said about one ring, and the queue while it runs. It runs from `start`
@@ -28,7 +25,8 @@ export interface RingListener {
  */
 export class Ring implements Disposable {
   readonly index: number;
-  readonly #listener: RingListener;
+  readonly #device: VirtioDevice;
+  readonly #log: Log;
   #size = 0;
   #base = 0;
   #addresses: RingAddresses | null = null;
@@ -42,9 +40,10 @@ export class Ring implements Disposable {
   /** What SET_VRING_ENABLE said last; null before it said anything. */
   enabled: boolean | null = null;
 
-  constructor(index: number, listener: RingListener) {
+  constructor(index: number, device: VirtioDevice, log: Log) {
     this.index = index;
-    this.#listener = listener;
+    this.#device = device;
+    this.#log = log;
   }
 
   /** The queue while the ring runs. */
@@ -123,7 +122,7 @@ export class Ring implements Disposable {
         call: () => this.#call?.signal(),
         onBroken: (reason) => {
           this.#error?.signal();
-          this.#listener.broken(reason);
+          this.#log('error', `guest broke ring ${this.index}: ${reason}`);
         },
       },
       memory,
@@ -181,7 +180,7 @@ export class Ring implements Disposable {
 
   #watch(kick: EventFd): void {
     this.#poll = Poll.readable(kick, () => {
-      if (kick.consume()) this.#listener.kicked();
+      if (kick.consume()) this.#device.kicked(this.index);
     });
   }
 

@@ -1,23 +1,17 @@
 import { rmSync } from 'node:fs';
-import { requestName } from '../../../protocols/vhost-user.ts';
+import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { SysError } from '../../sys/errors.ts';
 import { type OwnedFd, setNonBlocking } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
 import { acceptUnix, listenUnix } from '../../sys/socket.ts';
 import type { VirtioDevice } from '../virtio/device.ts';
-import { type BackendOptions, u64, VhostUserBackend } from './backend.ts';
-import { type RawMessage, VhostUserConnection } from './connection.ts';
-import { VhostUserError } from './errors.ts';
-import { decode } from './messages.ts';
+import { type BackendOptions, VhostUserBackend } from './backend.ts';
 
-export type VhostUserServerOptions = Omit<BackendOptions, 'memorySlots'>;
+export type VhostUserServerOptions = Pick<BackendOptions, 'log' | 'onDisplaySocket'>;
 
 /** How long a listener rests when we are out of descriptors. */
 const ACCEPT_RETRY_MS = 1000;
-
-const DONE = u64(0n);
-const REFUSED = u64(1n);
 
 /**
  * Offers one virtio device to one front end at a time. When a front end goes, or makes no sense,
@@ -26,18 +20,20 @@ const REFUSED = u64(1n);
 export class VhostUserServer implements Disposable {
   readonly #device: VirtioDevice;
   readonly #options: VhostUserServerOptions;
+  readonly #log: Log;
   readonly #stack = new DisposableStack();
   #listens = false;
-  #frontEnd: FrontEnd | null = null;
+  #backend: VhostUserBackend | null = null;
   #retry: NodeJS.Timeout | undefined;
 
   private constructor(device: VirtioDevice, options: VhostUserServerOptions) {
     this.#device = device;
     this.#options = options;
+    this.#log = options.log ?? (() => undefined);
   }
 
   /** Listens at `path`, and removes it on dispose. SysError as of `listenUnix`. */
-  static listen(path: string, device: VirtioDevice, options: VhostUserServerOptions): VhostUserServer {
+  static listen(path: string, device: VirtioDevice, options: VhostUserServerOptions = {}): VhostUserServer {
     const server = new VhostUserServer(device, options);
     try {
       const listener = server.#stack.use(listenUnix(path));
@@ -54,7 +50,7 @@ export class VhostUserServer implements Disposable {
    * Serves a socket this process was started with: one that listens, or one a front end is
    * connected to already, after which no other comes. Consumes `fd`. SysError ENOTSOCK...
    */
-  static adopt(fd: OwnedFd, device: VirtioDevice, options: VhostUserServerOptions): VhostUserServer {
+  static adopt(fd: OwnedFd, device: VirtioDevice, options: VhostUserServerOptions = {}): VhostUserServer {
     const server = new VhostUserServer(device, options);
     try {
       setNonBlocking(fd);
@@ -75,13 +71,13 @@ export class VhostUserServer implements Disposable {
 
   /** Whether a front end is connected. */
   get connected(): boolean {
-    return this.#frontEnd !== null;
+    return this.#backend !== null;
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#retry);
-    this.#frontEnd?.[Symbol.dispose]();
-    this.#frontEnd = null;
+    this.#backend?.[Symbol.dispose]();
+    this.#backend = null;
     this.#stack[Symbol.dispose]();
   }
 
@@ -93,7 +89,7 @@ export class VhostUserServer implements Disposable {
           for (let fd = acceptUnix(listener); fd !== null; fd = acceptUnix(listener)) this.#connect(fd);
         } catch (error) {
           if (!(error instanceof SysError)) throw error;
-          this.#options.log('error', `cannot accept a front end: ${error.message}`);
+          this.#log('error', `cannot accept a front end: ${error.message}`);
           // It stays readable, and asking again at once would change nothing.
           poll.pause();
           this.#retry = setTimeout(() => poll.resume(), ACCEPT_RETRY_MS);
@@ -104,79 +100,21 @@ export class VhostUserServer implements Disposable {
 
   /** Consumes `fd`. */
   #connect(fd: OwnedFd): void {
-    const { log } = this.#options;
-    if (this.#frontEnd !== null) {
-      log('warn', 'refused a second front end: one is connected');
+    if (this.#backend !== null) {
+      this.#log('warn', 'refused a second front end: one is connected');
       fd[Symbol.dispose]();
       return;
     }
-    log('info', 'front end connected');
-    // A connection made for us may be one that an earlier run of ours has left.
-    const options = { ...this.#options, memorySlots: this.#listens };
-    this.#frontEnd = new FrontEnd(fd, this.#device, options, (reason) => {
-      log(reason === null ? 'info' : 'error', reason === null ? 'front end disconnected' : `front end disconnected: ${reason}`);
-      this.#frontEnd?.[Symbol.dispose]();
-      this.#frontEnd = null;
+    this.#log('info', 'front end connected');
+    this.#backend = new VhostUserBackend(fd, this.#device, {
+      ...this.#options,
+      // A socket that was connected when this process got it may be one that an earlier run left behind.
+      memorySlots: this.#listens,
+      onEnded: (reason) => {
+        this.#backend = null;
+        this.#log(reason === null ? 'info' : 'error', reason === null ? 'front end disconnected' : `front end disconnected: ${reason}`);
+      },
     });
-  }
-}
-
-/** A connected front end: reads its messages, has the back end do them, answers. */
-class FrontEnd implements Disposable {
-  readonly #connection: VhostUserConnection;
-  readonly #backend: VhostUserBackend;
-  readonly #poll: Poll;
-  readonly #options: BackendOptions;
-  readonly #onGone: (reason: string | null) => void;
-  #gone = false;
-
-  constructor(fd: OwnedFd, device: VirtioDevice, options: BackendOptions, onGone: (reason: string | null) => void) {
-    using stack = new DisposableStack();
-    this.#options = options;
-    this.#onGone = onGone;
-    this.#connection = stack.use(new VhostUserConnection(fd));
-    this.#poll = stack.use(Poll.readable(this.#connection, () => this.#read()));
-    this.#backend = stack.use(new VhostUserBackend(device, options));
-    stack.move();
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    this.#backend[Symbol.dispose]();
-    this.#poll[Symbol.dispose]();
-    this.#connection[Symbol.dispose]();
-  }
-
-  #read(): void {
-    let reason: string | null = null;
-    try {
-      for (let raw = this.#connection.receive(); raw !== null; raw = this.#connection.receive()) {
-        this.#handle(raw);
-        // The device's listeners may have disposed the server meanwhile.
-        if (this.#gone) return;
-      }
-      if (!this.#connection.ended) return;
-    } catch (error) {
-      if (!(error instanceof VhostUserError || error instanceof SysError)) throw error;
-      reason = error.message;
-    }
-    this.#onGone(reason);
-  }
-
-  #handle(raw: RawMessage): void {
-    const { request, needReply, fds } = raw;
-    try {
-      const message = decode(request, raw.payload, fds);
-      const reply = this.#backend.handle(message);
-      if (this.#gone) return;
-      if (reply !== null) this.#connection.reply(request, reply);
-      else if (needReply) this.#connection.reply(request, DONE);
-    } catch (error) {
-      if (!(error instanceof VhostUserError) || error.closes || !needReply) throw error;
-      this.#options.log('warn', `refused ${requestName(request)}: ${error.message}`);
-      this.#connection.reply(request, REFUSED);
-    }
   }
 }
 

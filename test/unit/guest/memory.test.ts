@@ -1,8 +1,7 @@
 import { readSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { GuestMemory, type RegionDescription } from '../../../src/guest/memory.ts';
-import type { VhostUserError } from '../../../src/guest/vhost-user/errors.ts';
+import { GuestMemory, GuestMemoryError, type RegionDescription } from '../../../src/guest/memory.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { mappingCount } from '../../rig/process-resources.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
@@ -32,7 +31,8 @@ function code(run: () => Disposable): string {
     run()[Symbol.dispose]();
     return 'accepted';
   } catch (error) {
-    return (error as VhostUserError).code;
+    expect(error).toBeInstanceOf(GuestMemoryError);
+    return (error as GuestMemoryError).code;
   }
 }
 
