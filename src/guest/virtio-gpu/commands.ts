@@ -30,13 +30,15 @@ import {
 } from '../../../protocols/virtio-gpu.ts';
 import type { PixelLayout } from '../../core/framebuffer.ts';
 import type { MutableRect, Rect } from '../../core/geometry.ts';
+import type { LogOnce } from '../../core/log.ts';
+import { Mapping } from '../../sys/mapping.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
 import type { Reply, Request } from './message.ts';
-import type { Monitors, Scanouts } from './scanouts.ts';
-import { BYTES_PER_PIXEL, LinearLayout, Resource, Store } from './resource.ts';
+import { BYTES_PER_PIXEL, LinearLayout, MappedPages, Resource, Store } from './resource.ts';
 import type { Resources } from './resources.ts';
-import type { PixelTap } from './tap-pixels.ts';
+import type { Scanouts } from './scanouts.ts';
+import type { GpuTap } from './tap.ts';
 
 const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
 
@@ -44,8 +46,8 @@ const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
 export interface GpuState {
   readonly resources: Resources;
   readonly scanouts: Scanouts;
-  readonly monitors: Monitors;
-  readonly tap: PixelTap | null;
+  readonly tap: GpuTap | null;
+  readonly log: LogOnce;
   /** Reused by every command that reads a rectangle. */
   readonly rect: MutableRect;
   flushes: number;
@@ -160,7 +162,8 @@ const TRANSFER_TO_HOST_2D: Command = {
   },
 };
 
-function transfer({ resources, scanouts, tap }: GpuState, resource: Resource, stride: number, rect: Rect, from: number): void {
+function transfer(gpu: GpuState, resource: Resource, stride: number, rect: Rect, from: number): void {
+  const { resources, scanouts } = gpu;
   const rowBytes = rect.width * BYTES_PER_PIXEL;
   const to = rect.y * stride + rect.x * BYTES_PER_PIXEL;
   const end = from + (rect.height - 1) * stride + rowBytes;
@@ -169,7 +172,7 @@ function transfer({ resources, scanouts, tap }: GpuState, resource: Resource, st
   }
   let { pixels } = resource;
   if (!(pixels instanceof Store) && from !== to) pixels = resources.moveToStore(resource);
-  tap?.pixels(resource, from, stride, rowBytes, rect.height);
+  if (gpu.tap) tapPixels(gpu, gpu.tap, resource, from, stride, rowBytes, rect.height);
   if (pixels instanceof Store) {
     for (let row = 0; row < rect.height; row++) resources.read(resource, from + row * stride, pixels.bytes, to + row * stride, rowBytes);
   }
@@ -191,7 +194,7 @@ const RESOURCE_FLUSH: Command = {
         const { offset, stride } = layout.planes[0];
         for (let i = 0; i < pending.count; i++) {
           const at = offset + pending.y(i) * stride + pending.x(i) * BYTES_PER_PIXEL;
-          tap.pixels(resource, at, stride, pending.width(i) * BYTES_PER_PIXEL, pending.height(i));
+          tapPixels(gpu, tap, resource, at, stride, pending.width(i) * BYTES_PER_PIXEL, pending.height(i));
         }
       });
     }
@@ -282,7 +285,8 @@ const { hot_x: HOT_X, hot_y: HOT_Y } = virtio_gpu_update_cursor.offset;
 
 const UPDATE_CURSOR: Command = {
   size: virtio_gpu_update_cursor.size,
-  run({ scanouts, resources, tap }, { view }) {
+  run(gpu, { view }) {
+    const { scanouts, resources, tap } = gpu;
     const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
     const x = view.getInt32(POS + CURSOR_X, true);
     const y = view.getInt32(POS + CURSOR_Y, true);
@@ -295,7 +299,7 @@ const UPDATE_CURSOR: Command = {
     const layout = cursorLayout(resource);
     const hotspotX = Math.min(Math.max(view.getInt32(HOT_X, true), 0), layout.width - 1);
     const hotspotY = Math.min(Math.max(view.getInt32(HOT_Y, true), 0), layout.height - 1);
-    if (resource.isBlob) tap?.pixels(resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
+    if (tap && resource.isBlob) tapPixels(gpu, tap, resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
     resources.refresh(resource);
     scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x, y);
   },
@@ -321,16 +325,16 @@ const MOVE_CURSOR: Command = {
 
 const GET_DISPLAY_INFO: Command = {
   size: virtio_gpu_ctrl_hdr.size,
-  run({ monitors }, _request, reply) {
+  run({ scanouts }, _request, reply) {
     reply.ok(VIRTIO_GPU_RESP.OK_DISPLAY_INFO, virtio_gpu_resp_display_info.size);
-    monitors.writeDisplayInfo(reply.view);
+    scanouts.writeDisplayInfo(reply.view);
   },
 };
 
 const GET_EDID: Command = {
   size: virtio_gpu_cmd_get_edid.size,
-  run({ monitors }, { view }, reply) {
-    const edid = monitors.edid(virtio_gpu_cmd_get_edid.field.scanout.get(view, 0));
+  run({ scanouts }, { view }, reply) {
+    const edid = scanouts.edid(virtio_gpu_cmd_get_edid.field.scanout.get(view, 0));
     reply.ok(VIRTIO_GPU_RESP.OK_EDID, virtio_gpu_resp_edid.size);
     virtio_gpu_resp_edid.field.size.set(reply.view, 0, edid.length);
     reply.bytes.set(edid, virtio_gpu_resp_edid.offset.edid);
@@ -364,6 +368,30 @@ function randomUuid(): Uint8Array {
   uuid[6] = (uuid[6]! & 0x0f) | 0x40;
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
   return uuid;
+}
+
+/**
+ * Shows the tap `rows` rows of `rowBytes`, `stride` apart, from byte `offset` of the resource's backing on: mapped
+ * where they are, or copied where they cannot be mapped. Rows that reach beyond the backing are left out.
+ */
+function tapPixels({ resources, log }: GpuState, tap: GpuTap, resource: Resource, offset: number, stride: number, rowBytes: number, rows: number): void {
+  const { guest, pixels } = resource;
+  const end = offset + stride * (rows - 1) + rowBytes;
+  if (!guest || rows === 0 || rowBytes === 0 || end > guest.length) return;
+  try {
+    if (pixels instanceof MappedPages && end <= resource.byteLength) {
+      tap.pixels(guest.entries, pixels.pixels(), offset, stride, rowBytes, rows);
+      return;
+    }
+    using copy = Mapping.anonymous(end);
+    for (let row = 0; row < rows; row++) {
+      const at = offset + row * stride;
+      resources.read(resource, at, copy.bytes, at, rowBytes);
+    }
+    tap.pixels(guest.entries, copy, offset, stride, rowBytes, rows);
+  } catch (error) {
+    log('warn', `pixels are missing from the recording: ${String(error)}`, 'missing pixels');
+  }
 }
 
 /** What runs on the control queue, by VIRTIO_GPU_CMD_*. */

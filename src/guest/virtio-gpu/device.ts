@@ -10,7 +10,7 @@ import {
 } from '../../../protocols/virtio-gpu.ts';
 import { UsageError } from '../../core/errors.ts';
 import { MutableRect } from '../../core/geometry.ts';
-import type { Log } from '../../core/log.ts';
+import { type Log, type LogOnce, logOnce } from '../../core/log.ts';
 import { MemoryBudget } from '../../core/budget.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
@@ -22,12 +22,12 @@ import { BLOB_COMMANDS, CONTROL_COMMANDS, CURSOR_COMMANDS, type Command, type Gp
 import { VirtioGpuError, responseOf } from './errors.ts';
 import { Answers } from './fences.ts';
 import { Reply, Request } from './message.ts';
-import { Monitors, Scanouts } from './scanouts.ts';
+import { Scanouts } from './scanouts.ts';
 import { Resources } from './resources.ts';
 import type { GpuTap } from './tap.ts';
-import { PixelTap } from './tap-pixels.ts';
 
 const CONTROL_QUEUE = 0;
+const KNOWN_COMMANDS: ReadonlySet<number> = new Set(Object.values(VIRTIO_GPU_CMD));
 
 export interface VirtioGpuOptions {
   /** 1 to 16; default 1. */
@@ -70,7 +70,8 @@ export class VirtioGpu implements VirtioDevice, Source {
   /** All host memory this guest causes; whoever else allocates for it charges it here. */
   readonly budget: MemoryBudget;
   readonly #configView = new DataView(this.config.buffer);
-  readonly #log: Log;
+  /** A guest can cause any number of messages, of few kinds. */
+  readonly #logOnce: LogOnce;
   readonly #tap: GpuTap | null;
   readonly #commands: readonly ReadonlyMap<number, Command>[];
   readonly #state: GpuState;
@@ -79,7 +80,6 @@ export class VirtioGpu implements VirtioDevice, Source {
   readonly #reply = new Reply();
   readonly #queues: (Virtqueue | null)[] = [null, null];
   readonly #answers: (Answers | null)[] = [null, null];
-  readonly #logged = new Set<string>();
   readonly #refreshMonitors: (() => Promise<void>) | null;
   /** The GET_DISPLAY_INFO that waits for `refreshMonitors` and holds the control queue back. */
   #held: Chain | null = null;
@@ -96,7 +96,7 @@ export class VirtioGpu implements VirtioDevice, Source {
       throw new UsageError(`${count} scanouts: a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
     this.budget = new MemoryBudget(maxGuestMemory);
-    this.#log = log;
+    this.#logOnce = logOnce(log);
     this.#tap = tap;
     this.#refreshMonitors = options.refreshMonitors ?? null;
     this.#heldRequest = this.#refreshMonitors && new Request();
@@ -105,8 +105,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.features = offered.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
     const scanouts = new Scanouts(count);
     const resources = new Resources(scanouts, this.budget, log);
-    const pixelTap = tap && new PixelTap(tap, resources, log);
-    this.#state = { resources, scanouts, monitors: new Monitors(scanouts), tap: pixelTap, rect: new MutableRect(), flushes: 0, transfers: 0 };
+    this.#state = { resources, scanouts, tap, log: this.#logOnce, rect: new MutableRect(), flushes: 0, transfers: 0 };
     virtio_gpu_config.field.num_scanouts.set(this.#configView, 0, count);
   }
 
@@ -123,11 +122,11 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#state.scanouts.connect(sink);
   }
 
-  /** RangeError for a scanout there is not. */
+  /** RangeError for a scanout that does not exist. */
   setMonitor(id: ScanoutId, monitor: Monitor | null): void {
-    if (id >= this.scanouts) throw new RangeError(`scanout ${id}: there are ${this.scanouts}`);
+    if (!Number.isInteger(id) || id < 0 || id >= this.scanouts) throw new RangeError(`there is no scanout ${id}; the device has ${this.scanouts}, counted from 0`);
     this.#tap?.monitorChanged(id, monitor);
-    this.#state.monitors.set(id, monitor);
+    this.#state.scanouts.setMonitor(id, monitor);
     const { events_read } = virtio_gpu_config.field;
     events_read.set(this.#configView, 0, events_read.get(this.#configView, 0) | VIRTIO_GPU_EVENT_DISPLAY);
     this.#transport?.configChanged();
@@ -259,14 +258,9 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#errors++;
     this.#reply.fail(responseOf(error));
     const name = request.hasHeader ? commandName(request.type) : 'request';
-    if (error instanceof VirtioGpuError) this.#logOnce('warn', `the guest's ${name} is refused: ${error.message}`, `${name} ${error.code}`);
-    else this.#logOnce('error', `the guest's ${name} failed: ${String(error)}`, name);
-  }
-
-  /** A guest can cause as many messages as it likes: one of each kind is logged, and not many kinds. */
-  #logOnce(level: 'warn' | 'error', message: string, kind = message): void {
-    if (this.#logged.has(kind) || this.#logged.size >= 100) return;
-    this.#logged.add(kind);
-    this.#log(level, message);
+    // Command numbers that mean nothing are of one kind: there are 2^32 of them.
+    const kind = KNOWN_COMMANDS.has(request.type) ? name : 'unknown';
+    if (error instanceof VirtioGpuError) this.#logOnce('warn', `refused the guest's ${name}: ${error.message}`, `${kind} ${error.code}`);
+    else this.#logOnce('error', `the guest's ${name} failed: ${String(error)}`, kind);
   }
 }

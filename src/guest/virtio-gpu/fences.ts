@@ -7,6 +7,7 @@ import type { Virtqueue } from '../virtio/queue.ts';
 class Wait implements Flush {
   readonly #answers: Answers;
   answer: Answer | null = null;
+  /** The command that flushed carries VIRTIO_GPU_FLAG_FENCE. */
   isFenced = false;
 
   constructor(answers: Answers) {

@@ -14,6 +14,9 @@ import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
 import { LinearLayout, type Resource, sameLayout } from './resource.ts';
 
+const NO_EDID: Uint8Array = new Uint8Array(0);
+const MAX_EDID = virtio_gpu_resp_edid.fields.edid.size;
+
 /** Layouts of one blob whose framebuffers are kept, beyond those that are shown. */
 const KEPT_LAYOUTS = 4;
 
@@ -31,12 +34,20 @@ interface Cursor extends Plane {
   y: number;
 }
 
+/** A monitor that is plugged in, with the EDID the guest gets for it. */
+interface Plug {
+  readonly monitor: Monitor;
+  readonly edid: Uint8Array;
+}
+
 export interface Scanout extends Plane {
   readonly id: ScanoutId;
   readonly rect: MutableRect;
   /** What changed inside `rect` and was not flushed. */
   readonly pending: Damage;
   readonly cursor: Cursor;
+  /** Null is unplugged. Survives resets of the device. */
+  plug: Plug | null;
 }
 
 /** What each of the guest's monitors shows, and the sink that is told. */
@@ -55,6 +66,7 @@ export class Scanouts {
       rect: new MutableRect(),
       pending: new Damage(),
       cursor: { resource: null, layout: new LinearLayout(), framebuffer: null, hotspotX: 0, hotspotY: 0, x: 0, y: 0 },
+      plug: null,
     }));
   }
 
@@ -66,6 +78,33 @@ export class Scanouts {
     const scanout = this.#scanouts[index];
     if (!scanout) throw new VirtioGpuError('invalid-scanout', `scanout ${index}: there are ${this.#scanouts.length}`);
     return scanout;
+  }
+
+  /**
+   * Plugs a monitor in; null unplugs. Its own EDID goes to the guest as it is, unless it is longer than the
+   * 1024 bytes of a response. VirtioGpuError invalid-scanout.
+   */
+  setMonitor(index: number, monitor: Monitor | null): void {
+    const edid = monitor?.edid && monitor.edid.length <= MAX_EDID ? monitor.edid : null;
+    this.get(index).plug = monitor && { monitor, edid: edid ?? makeEdid(monitor) };
+  }
+
+  /** Empty if nothing is plugged in. VirtioGpuError invalid-scanout. */
+  edid(index: number): Uint8Array {
+    return this.get(index).plug?.edid ?? NO_EDID;
+  }
+
+  /** Fills in a zeroed virtio_gpu_resp_display_info: the monitors stand side by side. */
+  writeDisplayInfo(view: DataView): void {
+    let x = 0;
+    for (const { id, plug } of this.#scanouts) {
+      if (!plug) continue;
+      const { width, height } = plug.monitor;
+      const at = virtio_gpu_resp_display_info.offset.pmodes + id * virtio_gpu_display_one.size;
+      virtio_gpu_rect.set(view, at + virtio_gpu_display_one.offset.r, { x, y: 0, width, height });
+      virtio_gpu_display_one.field.enabled.set(view, at, 1);
+      x += width;
+    }
   }
 
   /** Tells `sink` what is on and shows it. */
@@ -210,49 +249,5 @@ export class Scanouts {
       framebuffers.splice(i--, 1);
       this.#sink?.destroyed(framebuffer);
     }
-  }
-}
-
-const NO_EDID: Uint8Array = new Uint8Array(0);
-const MAX_EDID = virtio_gpu_resp_edid.fields.edid.size;
-
-interface Plug {
-  readonly monitor: Monitor;
-  readonly edid: Uint8Array;
-}
-
-/** What is plugged into each scanout, as the guest asks for it. Outlives resets. */
-export class Monitors {
-  readonly #plugs: (Plug | null)[];
-  readonly #scanouts: Scanouts;
-
-  constructor(scanouts: Scanouts) {
-    this.#scanouts = scanouts;
-    this.#plugs = Array.from({ length: scanouts.count }, () => null);
-  }
-
-  /** Null is unplugged. A given EDID goes to the guest as it is, unless it is longer than the 1024 bytes of a response. */
-  set(index: number, monitor: Monitor | null): void {
-    this.#scanouts.get(index);
-    this.#plugs[index] = monitor && { monitor, edid: monitor.edid && monitor.edid.length <= MAX_EDID ? monitor.edid : makeEdid(monitor) };
-  }
-
-  /** Empty when nothing is plugged in. VirtioGpuError invalid-scanout. */
-  edid(index: number): Uint8Array {
-    this.#scanouts.get(index);
-    return this.#plugs[index]?.edid ?? NO_EDID;
-  }
-
-  /** Fills in virtio_gpu_resp_display_info, which is zero: monitors side by side. */
-  writeDisplayInfo(view: DataView): void {
-    let x = 0;
-    this.#plugs.forEach((plug, index) => {
-      if (!plug) return;
-      const { width, height } = plug.monitor;
-      const at = virtio_gpu_resp_display_info.offset.pmodes + index * virtio_gpu_display_one.size;
-      virtio_gpu_rect.set(view, at + virtio_gpu_display_one.offset.r, { x, y: 0, width, height });
-      virtio_gpu_display_one.field.enabled.set(view, at, 1);
-      x += width;
-    });
   }
 }
