@@ -1,7 +1,7 @@
 import { EV, SYN_REPORT } from '../../protocols/input-event-codes.ts';
 import { virtio_input_event } from '../../protocols/virtio-input.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../rig/front-end.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 
 const RAM = { guestAddress: 0x4000_0000, size: 2 ** 20 };

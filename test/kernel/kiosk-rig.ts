@@ -2,7 +2,7 @@ import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_PROTOCOL_F } from '../../protocols/vhost-user.ts';
 import { VIRTIO_GPU_FORMAT } from '../../protocols/virtio-gpu.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../rig/front-end.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';

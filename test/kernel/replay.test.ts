@@ -15,7 +15,7 @@ import type { FramebufferId } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId, type Source } from '../../src/core/source.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../rig/front-end.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
 import { openReplay } from '../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';

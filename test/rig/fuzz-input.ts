@@ -6,7 +6,7 @@ import { BTN, EV, SYN_REPORT } from '../../protocols/input-event-codes.ts';
 import { VHOST_USER } from '../../protocols/vhost-user.ts';
 import { virtio_input_config, virtio_input_event } from '../../protocols/virtio-input.ts';
 import { scanoutId } from '../../src/core/source.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from './front-end.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
 import { Seat } from '../../src/guest/virtio-input/seat.ts';
@@ -49,7 +49,7 @@ async function play(seat: Seat, random: Random, result: InputFuzzResult): Promis
   };
   using server = VhostUserServer.adopt(theirs, device, { log });
   using frontEnd = FrontEnd.create({ socket: ours, memory: MEMORY, queueSizes: [random.pick([4, 64]), random.pick([4, 64])] });
-  frontEnd.onUsed(0, (_token, _response, written) => {
+  frontEnd.whenUsed(0, (_token, _response, written) => {
     if (written === virtio_input_event.size) result.events++;
     else if (written !== 0) result.faults.push(`an event of ${written} bytes`);
   });
@@ -62,8 +62,8 @@ async function play(seat: Seat, random: Random, result: InputFuzzResult): Promis
       if (random.chance(0.3)) await frontEnd.writeConfig(random.below(140), random.bytes(random.below(100)));
       if (random.chance(0.1)) await frontEnd.readConfig(random.below(100), random.below(156));
       if (random.chance(0.03)) hostileRing(frontEnd, random);
-      frontEnd.queue(0).forceKick();
-      frontEnd.queue(1).forceKick();
+      frontEnd.forceKick(0);
+      frontEnd.forceKick(1);
       // The kicks came before this message, so they are handled when its reply is here.
       await frontEnd.channel.get(VHOST_USER.GET_FEATURES);
       if (!random.chance(0.05)) continue;
@@ -125,7 +125,7 @@ function giveBuffers(frontEnd: FrontEnd, random: Random): void {
 
 /** What no driver of good will puts into a ring. */
 function hostileRing(frontEnd: FrontEnd, random: Random): void {
-  const { ring } = frontEnd.queue(random.below(2));
+  const ring = frontEnd.ring(random.below(2));
   for (let i = random.below(ring.size); i >= 0; i--) ring.setDescriptor(random.below(ring.size), random.pick(ADDRESSES), random.below(64), random.below(8), random.below(ring.size * 2));
   if (random.chance(0.2)) ring.setAvailIdx(random.below(0x1_0000));
   for (let i = random.below(4); i >= 0; i--) ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));

@@ -8,7 +8,7 @@ import { VHOST_USER } from '../../protocols/vhost-user.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Flush, SourceSink } from '../../src/core/source.ts';
 import { RecordingReader, type RecordingInput } from '../../src/guest/replay/recording-reader.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from './front-end.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
 import type { DriverRegion } from '../../src/guest/replay/driver-memory.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
@@ -191,8 +191,8 @@ class FuzzedGuest implements Disposable {
         for (const end = Math.min(at + 1 + random.below(BATCH), steps.length); at < end; at++) this.#step(frontEnd, steps[at]!);
         const hostile = random.chance(0.02);
         if (hostile) this.#hostileRing(frontEnd);
-        frontEnd.queue(0).forceKick();
-        frontEnd.queue(1).forceKick();
+        frontEnd.forceKick(0);
+        frontEnd.forceKick(1);
         // The kicks came before this message, so they are handled when its reply is here.
         await frontEnd.channel.get(VHOST_USER.GET_FEATURES);
         if (random.chance(hostile ? 0.7 : 0.01)) {
@@ -224,7 +224,7 @@ class FuzzedGuest implements Disposable {
     this.sent++;
     if (frontEnd.submit(step.queue, step.bytes, step.responseSpace) >= 0) return;
     // The ring is full of what was not answered, or broken; the reset that is due comes by chance.
-    frontEnd.queue(step.queue).forceKick();
+    frontEnd.forceKick(step.queue);
   }
 
   async #reset(frontEnd: FrontEnd): Promise<void> {
@@ -238,7 +238,7 @@ class FuzzedGuest implements Disposable {
   /** What no driver of good will puts into a ring. */
   #hostileRing(frontEnd: FrontEnd): void {
     const random = this.#random;
-    const { ring } = frontEnd.queue(random.below(2));
+    const ring = frontEnd.ring(random.below(2));
     const address = (): number => (random.chance(0.5) ? frontEnd.driver.address + random.below(2 ** 20) : random.pick(ADDRESSES));
     for (let i = random.below(ring.size); i >= 0; i--) {
       ring.setDescriptor(random.below(ring.size), address(), random.chance(0.5) ? random.below(8192) : random.pick(INTERESTING), random.below(8), random.below(ring.size * 2));

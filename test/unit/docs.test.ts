@@ -7,7 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { decodePng } from '../../display/picture/png.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
-import { FrontEnd } from '../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../rig/front-end.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { listening } from '../rig/listening.ts';
 import { scanout } from './cli/scanout.ts';

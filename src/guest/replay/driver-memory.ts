@@ -1,4 +1,4 @@
-import { ftruncateSync, readSync, writeSync } from 'node:fs';
+import { ftruncateSync, writeSync } from 'node:fs';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { PAGE_SIZE } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
@@ -63,18 +63,6 @@ export class SparseMemory implements Disposable {
     for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
   }
 
-  /** A copy. RangeError if the run reaches beyond `end`. */
-  read(guestAddress: number, length: number): Uint8Array {
-    this.#check(guestAddress, length);
-    const bytes = new Uint8Array(length);
-    for (let done = 0; done < length; ) {
-      const count = readSync(this.#fd.fd, bytes, done, length - done, guestAddress + done);
-      if (count === 0) break;
-      done += count;
-    }
-    return bytes;
-  }
-
   [Symbol.dispose](): void {
     this.#fd[Symbol.dispose]();
   }
@@ -129,4 +117,12 @@ export class BufferPool {
 
 function classOf(length: number): number {
   return Math.max(MIN_CLASS, 32 - Math.clz32(Math.max(length, 1) - 1));
+}
+
+/** The driver's part of memory, as mapped here: byte 0 is at guest physical `address`. */
+export interface DriverMemory {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly pool: BufferPool;
 }

@@ -1,14 +1,6 @@
 import * as ring from '../../../protocols/virtio-ring.ts';
-import type { BufferPool } from './driver-memory.ts';
+import type { DriverMemory } from './driver-memory.ts';
 import { FrontEndError } from './front-end-channel.ts';
-
-/** Memory shared with the device, mapped here, whose byte 0 is at guest physical `address`. */
-export interface DriverMemory {
-  readonly address: number;
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly pool: BufferPool;
-}
 
 export interface DriverQueueOptions {
   readonly size: number;
@@ -26,28 +18,25 @@ export interface RingAreas {
 }
 
 /**
- * The device is done with a chain. `response` is what it wrote, valid during the call only; empty
- * for chains made with the raw methods. `written` is what it claims to have written.
+ * The device is done with a chain. `response` is what it wrote, valid during the call only; `written` is how
+ * many bytes it claims to have written.
  */
 export type UsedCallback = (token: number, response: Uint8Array, written: number) => void;
-
-const IDLE = 0;
-const SUBMITTED = 1;
-const RAW = 2;
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 const { vring_desc: desc, vring_avail: avail, vring_used: used, vring_used_elem: usedElem } = ring;
 
 /**
- * The driver's side of a split virtqueue: makes chains available and takes used ones back. The
- * raw methods write what a hostile driver might; after one of them any used id is believed.
+ * The driver's side of a split virtqueue: makes chains available and takes used ones back. Its available
+ * index is kept in the ring only.
  */
 export class DriverQueue {
   readonly size: number;
   readonly at: RingAreas;
   readonly #memory: DriverMemory;
   readonly #options: DriverQueueOptions;
-  readonly #state: Uint8Array;
+  /** 1 for the heads of chains in flight. */
+  readonly #isSubmitted: Uint8Array;
   readonly #requestAt: Int32Array;
   readonly #requestLength: Int32Array;
   readonly #responseAt: Int32Array;
@@ -59,10 +48,8 @@ export class DriverQueue {
   readonly #responses: Uint8Array[];
   readonly #free: Uint16Array;
   #freeCount: number;
-  #availIdx = 0;
   #kickedIdx = 0;
   #usedIdx = 0;
-  #hostile = false;
 
   /** Throws FrontEndError `full` when the memory has no room for the ring. */
   constructor(memory: DriverMemory, options: DriverQueueOptions) {
@@ -75,7 +62,7 @@ export class DriverQueue {
       avail: takeZeroed(memory, ring.vringAvailSize(size)),
       used: takeZeroed(memory, ring.vringUsedSize(size)),
     };
-    this.#state = new Uint8Array(size);
+    this.#isSubmitted = new Uint8Array(size);
     this.#requestAt = new Int32Array(size);
     this.#requestLength = new Int32Array(size);
     this.#responseAt = new Int32Array(size);
@@ -101,7 +88,8 @@ export class DriverQueue {
    * Makes a chain of `request` and room for `responseSpace` bytes available. Copies the request.
    * A token that is unique until its `used`; -1 if no descriptors or no memory are left.
    */
-  submit(request: Uint8Array, responseSpace: number, length = request.length): number {
+  submit(request: Uint8Array, responseSpace: number): number {
+    const { length } = request;
     const { maxSegment, indirect } = this.#options;
     const count = Math.ceil(length / maxSegment) + (responseSpace > 0 ? 1 : 0);
     const inRing = indirect ? 1 : count;
@@ -115,11 +103,10 @@ export class DriverQueue {
       if (responseAt >= 0) pool.give(responseAt, responseSpace);
       return -1;
     }
-    if (length === request.length) bytes.set(request, requestAt);
-    else bytes.set(request.subarray(0, length), requestAt);
+    bytes.set(request, requestAt);
 
     const head = this.#free[this.#freeCount - 1]!;
-    this.#state[head] = SUBMITTED;
+    this.#isSubmitted[head] = 1;
     this.#requestAt[head] = requestAt;
     this.#requestLength[head] = length;
     this.#responseAt[head] = responseAt;
@@ -167,28 +154,13 @@ export class DriverQueue {
     }
   }
 
-  /** Raw: one descriptor, anywhere in the table. `address` is guest physical. */
-  setDescriptor(index: number, address: number, length: number, flags: number, next: number): void {
-    const { view } = this.#memory;
-    const at = this.at.desc + index * desc.size;
-    desc.field.addr.set(view, at, address);
-    desc.field.len.set(view, at, length);
-    desc.field.flags.set(view, at, flags);
-    desc.field.next.set(view, at, next);
+  /** The device used a chain that is not in flight. */
+  protected unexpected(id: number): void {
+    throw new FrontEndError('malformed', `the device used chain ${id}, which is not in flight`);
   }
 
-  /** Raw: makes a head available, whatever it is. */
-  publish(head: number): void {
-    this.#hostile = true;
-    if (head < this.size && this.#state[head] === IDLE) this.#state[head] = RAW;
-    this.#publish(head);
-  }
-
-  /** Raw: sets the available index. */
-  setAvailIdx(idx: number): void {
-    this.#hostile = true;
-    this.#availIdx = idx & 0xffff;
-    avail.field.idx.set(this.#memory.view, this.at.avail, this.#availIdx);
+  get #availIdx(): number {
+    return avail.field.idx.get(this.#memory.view, this.at.avail);
   }
 
   #chain(head: number, count: number): void {
@@ -218,20 +190,18 @@ export class DriverQueue {
 
   #publish(head: number): void {
     const { view } = this.#memory;
-    view.setUint16(this.at.avail + avail.size + (this.#availIdx % this.size) * 2, head, true);
-    this.#availIdx = (this.#availIdx + 1) & 0xffff;
-    avail.field.idx.set(view, this.at.avail, this.#availIdx);
+    const index = this.#availIdx;
+    view.setUint16(this.at.avail + avail.size + (index % this.size) * 2, head, true);
+    avail.field.idx.set(view, this.at.avail, (index + 1) & 0xffff);
   }
 
   #complete(id: number, written: number, callback: UsedCallback): void {
-    const state = id < this.size ? this.#state[id]! : IDLE;
-    if (state !== SUBMITTED) {
-      if (!this.#hostile) throw new FrontEndError('malformed', `the device used chain ${id}, which is not in flight`);
-      if (state === RAW) this.#state[id] = IDLE;
+    if (id >= this.size || this.#isSubmitted[id] === 0) {
+      this.unexpected(id);
       callback(id, NO_BYTES, written);
       return;
     }
-    this.#state[id] = IDLE;
+    this.#isSubmitted[id] = 0;
     callback(id, this.#response(id, written), written);
     this.#release(id);
   }

@@ -22,21 +22,14 @@ interface Pending {
   reject(error: FrontEndError): void;
 }
 
-/** Handles a request of the peer; what it returns is sent as the acknowledgement (0 is success). */
-export type RequestHandler = (request: number, payload: Uint8Array) => bigint;
-
-/**
- * One vhost-user socket seen from the front end: requests go out in order, replies come back in
- * order. With `onRequest` it is the back-end request channel, where the peer asks.
- */
+/** One vhost-user socket seen from the front end: requests go out in order, replies come back in order. */
 export class FrontEndChannel implements Disposable {
   /** REPLY_ACK was negotiated: `set` waits for the acknowledgement. */
   acknowledged = false;
   /** Called once, when the peer is gone or broke the protocol. */
   onClosed: ((error: FrontEndError) => void) | null = null;
-  readonly #connection: UnixConnection;
+  protected readonly connection: UnixConnection;
   readonly #poll: Poll;
-  readonly #onRequest: RequestHandler | null;
   readonly #pending: Pending[] = [];
   readonly #received = new Uint8Array(header.size + MAX_PAYLOAD);
   readonly #view = new DataView(this.#received.buffer);
@@ -44,13 +37,12 @@ export class FrontEndChannel implements Disposable {
   #closed: FrontEndError | null = null;
 
   /** Consumes a connected stream socket. */
-  constructor(socket: OwnedFd, onRequest: RequestHandler | null = null) {
-    this.#onRequest = onRequest;
-    this.#connection = UnixConnection.adopt(socket);
+  constructor(socket: OwnedFd) {
+    this.connection = UnixConnection.adopt(socket);
     try {
-      this.#poll = Poll.readable(this.#connection, () => this.#receive());
+      this.#poll = Poll.readable(this.connection, () => this.#receive());
     } catch (error) {
-      this.#connection[Symbol.dispose]();
+      this.connection[Symbol.dispose]();
       throw error;
     }
   }
@@ -59,14 +51,9 @@ export class FrontEndChannel implements Disposable {
     return this.#closed !== null;
   }
 
-  /** Any bytes at all, for tests of malformed messages. `fds` are borrowed. */
-  sendRaw(bytes: Uint8Array, fds: readonly BorrowedFd[] = NO_FDS): void {
-    this.#connection.send(bytes, fds);
-  }
-
   /** A request nobody waits for. Throws SysError EPIPE when the back end is gone. */
   send(request: number, payload = NO_BYTES, fds: readonly BorrowedFd[] = NO_FDS, flags = 0): void {
-    this.#connection.send(encode(request, flags | wire.VHOST_USER_VERSION, payload), fds);
+    this.connection.send(encode(request, flags | wire.VHOST_USER_VERSION, payload), fds);
   }
 
   /** A request with a reply: its payload, the caller's to keep. Rejects with FrontEndError `closed`. */
@@ -99,13 +86,13 @@ export class FrontEndChannel implements Disposable {
   [Symbol.dispose](): void {
     this.onClosed = null;
     this.#close(new FrontEndError('closed', 'the front end was disposed'));
-    this.#connection[Symbol.dispose]();
+    this.connection[Symbol.dispose]();
   }
 
   #receive(): void {
     try {
       for (;;) {
-        const count = this.#connection.recv(this.#received, this.#filled, this.#received.length - this.#filled);
+        const count = this.connection.recv(this.#received, this.#filled, this.#received.length - this.#filled);
         if (count < 0) return;
         if (count === 0) {
           this.#close(new FrontEndError('closed', 'the back end closed the connection'));
@@ -137,14 +124,7 @@ export class FrontEndChannel implements Disposable {
   }
 
   #message(request: number, flags: number, payload: Uint8Array): void {
-    for (const fd of this.#connection.fds.splice(0)) fd[Symbol.dispose]();
-    if (this.#onRequest !== null) {
-      const result = this.#onRequest(request, payload);
-      if ((flags & wire.VHOST_USER_NEED_REPLY_MASK) !== 0) {
-        this.send(request, wire.VhostUserU64.encode({ u64: result }), NO_FDS, wire.VHOST_USER_REPLY_MASK);
-      }
-      return;
-    }
+    for (const fd of this.connection.fds.splice(0)) fd[Symbol.dispose]();
     const pending = this.#pending.shift();
     if (pending === undefined || pending.request !== request || (flags & wire.VHOST_USER_REPLY_MASK) === 0) {
       const error = new FrontEndError('malformed', `unexpected ${wire.requestName(request)} from the back end`);

@@ -1,218 +1,146 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
+import { EventFd } from '../../sys/eventfd.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Mapping } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
-import { socketPair } from '../../sys/socket.ts';
-import { BufferPool, DRIVER_ADDRESS, DRIVER_SIZE, type DriverRegion, SparseMemory } from './driver-memory.ts';
-import type { DriverMemory, UsedCallback } from './driver-queue.ts';
+import { Poll } from '../../sys/poll.ts';
+import { BufferPool, DRIVER_ADDRESS, DRIVER_SIZE, type DriverMemory, type DriverRegion, SparseMemory } from './driver-memory.ts';
+import { DriverQueue, type DriverQueueOptions, type UsedCallback } from './driver-queue.ts';
 import { FrontEndChannel, FrontEndError } from './front-end-channel.ts';
-import { bit, KNOWN_FEATURES, KNOWN_PROTOCOL_FEATURES } from './front-end-features.ts';
-import { FrontEndQueue } from './front-end-queue.ts';
-import { sendTable, updateSlots } from './memory-table.ts';
 
-const F = wire.VHOST_USER_PROTOCOL_F;
-const DRIVER_STATUS = ring.VIRTIO_CONFIG_S_ACKNOWLEDGE | ring.VIRTIO_CONFIG_S_DRIVER | ring.VIRTIO_CONFIG_S_FEATURES_OK;
+/** All features of a device, and those of rings that DriverQueue implements. */
+const KNOWN_FEATURES =
+  0xff_ffffn |
+  bit(ring.VIRTIO_RING_F_INDIRECT_DESC) |
+  bit(ring.VIRTIO_RING_F_EVENT_IDX) |
+  bit(ring.VIRTIO_F_VERSION_1) |
+  bit(wire.VHOST_USER_F_PROTOCOL_FEATURES);
+
+const PROTOCOL_FEATURES = bit(wire.VHOST_USER_PROTOCOL_F.REPLY_ACK) | bit(wire.VHOST_USER_PROTOCOL_F.RESET_DEVICE);
+
+/** User addresses differ from guest physical ones, so that a back end which mixes them up fails. */
+const USER_BASE = 0x1000_0000_0000;
 
 export interface FrontEndOptions {
-  /** Connected to the back end; consumed. */
+  /** Connected to the back end; consumed, even on failure. */
   readonly socket: OwnedFd;
   readonly memory: readonly DriverRegion[];
   /** Entries of each queue; the default is a GPU's control and cursor queue in QEMU. */
   readonly queueSizes?: readonly number[];
-  /** Virtio features the driver takes of those offered; all unless told otherwise, here or to `start`. */
-  readonly features?: bigint;
-  /** The same for vhost-user protocol features. */
+  /** The vhost-user protocol features to use where the back end offers them. */
   readonly protocolFeatures?: bigint;
-  /** Bytes of a descriptor's buffer at most; default 64 KiB. */
+  /** The most bytes one descriptor describes; default 64 KiB. */
   readonly maxSegment?: number;
 }
 
+/** `UsedCallback` with the index of the queue. */
+export type QueueUsedCallback = (queue: number, token: number, response: Uint8Array, written: number) => void;
+
 /**
- * What a VMM and its guest's driver are to a vhost-user back end, in this process: memory, the
- * handshake, and the driver's side of the rings. The back end may live in the same process and
- * event loop, hence everything that waits for it is a promise.
- *
- *     await frontEnd.connect();
- *     const response = await frontEnd.request(0, getDisplayInfo, 408);
+ * Stands in for a VMM and its guest's driver: memory, the handshake, and the driver's side of the rings.
+ * The back end may run in the same process and event loop, so everything that waits for it is a promise.
  *
  * Rejections are FrontEndError.
  */
-export class FrontEnd implements Disposable {
-  readonly channel: FrontEndChannel;
+export class ReplayFrontEnd implements Disposable {
   readonly memory: SparseMemory;
-  /** Called once when the back end is gone or broke the protocol; what was not answered is rejected before. */
+  /** Called once when the back end is gone or broke the protocol. */
   onClosed: ((error: FrontEndError) => void) | null = null;
-  /** Called when the back end says that the config space changed. */
-  onConfigChanged: (() => void) | null = null;
+  /** Called for every chain that the device has used. */
+  onUsed: QueueUsedCallback | null = null;
+  /** Called when the queues are gone; `error` says why chains in flight get no answer. */
+  protected onStopped: ((error: FrontEndError) => void) | null = null;
+  protected readonly channel: FrontEndChannel;
+  /** Rings and requests; a new pool after each `start`. */
+  protected driver: DriverMemory;
+  /** Those in use. */
+  protected protocolFeatures = 0n;
   readonly #options: FrontEndOptions;
   readonly #resources: DisposableStack;
   readonly #driverFd: OwnedFd;
-  readonly #driver: Mapping;
-  readonly #onUsed: (UsedCallback | null)[];
+  readonly #driverMapping: Mapping;
   #offered = 0n;
-  #features = 0n;
-  #protocolFeatures = 0n;
   #queues: readonly FrontEndQueue[] = [];
-  #mapped: readonly DriverRegion[] = [];
-  #driverMemory: DriverMemory;
 
-  private constructor(options: FrontEndOptions, resources: DisposableStack) {
+  protected constructor(options: FrontEndOptions, channel: FrontEndChannel) {
+    using resources = new DisposableStack();
     this.#options = options;
-    this.channel = resources.use(new FrontEndChannel(options.socket));
-    this.channel.onClosed = (error) => {
+    this.channel = resources.use(channel);
+    channel.onClosed = (error) => {
       this.#stopped(error);
       this.onClosed?.(error);
     };
     this.memory = resources.use(SparseMemory.create(options.memory));
     this.#driverFd = resources.use(createMemfd('driver', DRIVER_SIZE));
-    this.#driver = resources.use(Mapping.file(this.#driverFd, 0, DRIVER_SIZE, 'read-write'));
-    this.#driverMemory = driverMemory(this.#driver);
-    this.#onUsed = this.queueSizes.map(() => null);
+    this.#driverMapping = resources.use(Mapping.file(this.#driverFd, 0, DRIVER_SIZE, 'read-write'));
+    this.driver = emptyDriverMemory(this.#driverMapping);
     this.#resources = resources.move();
   }
 
-  /** Nothing is sent before `connect` or `negotiate`. SysError when the machine is out of something. */
-  static create(options: FrontEndOptions): FrontEnd {
-    using resources = new DisposableStack();
-    return new FrontEnd(options, resources);
-  }
-
-  get queueSizes(): readonly number[] {
-    return this.#options.queueSizes ?? [256, 16];
-  }
-
-  /** Virtio features agreed on. */
-  get features(): bigint {
-    return this.#features;
-  }
-
-  get protocolFeatures(): bigint {
-    return this.#protocolFeatures;
+  /** Sends nothing before `negotiate`. SysError if the machine runs out of descriptors or memory. */
+  static open(options: FrontEndOptions): ReplayFrontEnd {
+    return new ReplayFrontEnd(options, new FrontEndChannel(options.socket));
   }
 
   get running(): boolean {
     return this.#queues.length > 0;
   }
 
-  /** `negotiate` and `start`. */
-  async connect(): Promise<void> {
-    await this.negotiate();
-    await this.start();
-  }
-
-  /** Everything a VMM says before its guest has a driver. */
+  /** The part of the handshake that a VMM does before its guest has a driver. */
   async negotiate(): Promise<void> {
     const { channel } = this;
     this.#offered = await channel.get(wire.VHOST_USER.GET_FEATURES);
-    if ((this.#offered & bit(wire.VHOST_USER_F_PROTOCOL_FEATURES)) !== 0n) {
-      const offered = await channel.get(wire.VHOST_USER.GET_PROTOCOL_FEATURES);
-      this.#protocolFeatures = offered & KNOWN_PROTOCOL_FEATURES & (this.#options.protocolFeatures ?? ~0n);
-      channel.send(wire.VHOST_USER.SET_PROTOCOL_FEATURES, wire.VhostUserU64.encode({ u64: this.#protocolFeatures }));
-      channel.acknowledged = this.#has(F.REPLY_ACK);
-      if (this.#has(F.MQ)) await this.#checkQueueCount();
-      if (this.#has(F.BACKEND_REQ)) await this.#openBackendChannel();
-    }
+    const offered = await channel.get(wire.VHOST_USER.GET_PROTOCOL_FEATURES);
+    this.protocolFeatures = offered & (this.#options.protocolFeatures ?? PROTOCOL_FEATURES);
+    channel.send(wire.VHOST_USER.SET_PROTOCOL_FEATURES, wire.VhostUserU64.encode({ u64: this.protocolFeatures }));
+    channel.acknowledged = this.has(wire.VHOST_USER_PROTOCOL_F.REPLY_ACK);
     await channel.set(wire.VHOST_USER.SET_OWNER);
   }
 
-  /** Hands over memory and fresh, empty rings, as a driver that was just loaded does. */
-  async start(features = this.#options.features ?? ~0n): Promise<void> {
+  /** Hands over memory and new, empty rings, as a driver does when it is loaded. `features`: virtio features to acknowledge. */
+  async start(features: bigint): Promise<void> {
     if (this.running) throw new FrontEndError('refused', 'the front end is started already');
-    this.#features = this.#offered & KNOWN_FEATURES & (features | bit(wire.VHOST_USER_F_PROTOCOL_FEATURES));
-    await this.channel.set(wire.VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: this.#features }));
-    if (this.#has(F.STATUS)) await this.#setStatus(DRIVER_STATUS);
-    await this.#sendMemory();
-    this.#driverMemory = driverMemory(this.#driver);
-    this.#queues = this.#createQueues();
-    for (const index of this.#queues.keys()) await this.queue(index).start(this.channel, index);
-    if ((this.#features & bit(wire.VHOST_USER_F_PROTOCOL_FEATURES)) !== 0n) {
-      for (const index of this.#queues.keys()) {
-        await this.channel.set(wire.VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index, num: 1 }));
-      }
+    const agreed = this.#offered & KNOWN_FEATURES & (features | bit(wire.VHOST_USER_F_PROTOCOL_FEATURES));
+    await this.channel.set(wire.VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: agreed }));
+    await this.#shareMemory();
+    this.driver = emptyDriverMemory(this.#driverMapping);
+    this.#queues = this.#createQueues(agreed);
+    for (const index of this.#queues.keys()) await this.#startQueue(index);
+    for (const index of this.#queues.keys()) {
+      await this.channel.set(wire.VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index, num: 1 }));
     }
-    if (this.#has(F.STATUS)) await this.#setStatus(DRIVER_STATUS | ring.VIRTIO_CONFIG_S_DRIVER_OK);
   }
 
-  /**
-   * What a VMM does when the guest resets the device: takes the rings back, then resets. Requests
-   * that were not answered are rejected with `reset`.
-   */
+  /** Does what a VMM does when its guest resets the device: takes the rings back, then resets. Chains in flight are lost. */
   async stop(): Promise<void> {
     if (!this.running) return;
     for (const index of this.#queues.keys()) {
       await this.channel.call(wire.VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
     }
     this.#stopped(new FrontEndError('reset', 'the device was reset'));
-    if (this.#has(F.STATUS)) await this.#setStatus(0);
-    else if (this.#has(F.RESET_DEVICE)) await this.channel.set(wire.VHOST_USER.RESET_DEVICE);
+    if (this.has(wire.VHOST_USER_PROTOCOL_F.RESET_DEVICE)) await this.channel.set(wire.VHOST_USER.RESET_DEVICE);
   }
 
-  /** Tells the back end of another memory table; contents of addresses in both stay. */
+  /** Replaces the memory table; what lies in both tables keeps its contents. */
   async setMemory(regions: readonly DriverRegion[]): Promise<void> {
     this.memory.setRegions(regions);
-    if (this.running) await this.#sendMemory();
-  }
-
-  /** `length` bytes of the device's config space. Needs the protocol feature CONFIG. */
-  async readConfig(offset: number, length: number): Promise<Uint8Array> {
-    const request = new Uint8Array(wire.VhostUserConfig.size + length);
-    request.set(wire.VhostUserConfig.encode({ offset, size: length, flags: 0 }));
-    const reply = await this.channel.call(wire.VHOST_USER.GET_CONFIG, request);
-    if (reply.length < request.length) throw new FrontEndError('refused', `the back end has no config space of ${length} bytes at ${offset}`);
-    return reply.subarray(wire.VhostUserConfig.size);
-  }
-
-  async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
-    const request = new Uint8Array(wire.VhostUserConfig.size + bytes.length);
-    request.set(wire.VhostUserConfig.encode({ offset, size: bytes.length, flags: wire.VHOST_SET_CONFIG_TYPE_FRONTEND }));
-    request.set(bytes, wire.VhostUserConfig.size);
-    await this.channel.set(wire.VHOST_USER.SET_CONFIG, request);
-  }
-
-  /** A queue; another one after each `start`. Throws FrontEndError `reset` when not started. */
-  queue(index: number): FrontEndQueue {
-    const queue = this.#queues[index];
-    if (queue === undefined) throw new FrontEndError('reset', `queue ${index} is not running`);
-    return queue;
-  }
-
-  /** Rings and buffers: what `queue(i).ring.at` and `allocate` point into. */
-  get driver(): DriverMemory {
-    return this.#driverMemory;
-  }
-
-  /** A piece of driver memory for raw chains, as an offset into `driver`; it is free after the next `start`. */
-  allocate(length: number): number {
-    const at = this.#driverMemory.pool.take(length);
-    if (at < 0) throw new FrontEndError('full', `no room for ${length} bytes`);
-    return at;
+    if (this.running) await this.#shareMemory();
   }
 
   /**
-   * Makes a request available without telling the device: `kick` does. A token unique until its
-   * `onUsed`; -1 if the ring is full. No allocation in steady state.
+   * Makes a request available without telling the device, which `kick` does. A token that is unique until it is
+   * used; -1 if the ring is full. Allocates nothing in steady state. FrontEndError `reset` before `start`.
    */
-  submit(queue: number, request: Uint8Array, responseSpace: number, length = request.length): number {
-    return this.queue(queue).submit(request, responseSpace, length);
+  submit(queue: number, request: Uint8Array, responseSpace: number): number {
+    return this.queue(queue).ring.submit(request, responseSpace);
   }
 
-  /** Kicks if the device wants to know of what was submitted. */
+  /** Kicks the device, if it asked to be told of what was submitted. */
   kick(queue: number): void {
-    this.queue(queue).kick();
-  }
-
-  /** Called for every used chain that is not one of `request`; survives `stop` and `start`. */
-  onUsed(queue: number, callback: UsedCallback | null): void {
-    this.#onUsed[queue] = callback;
-    const running = this.#queues[queue];
-    if (running !== undefined) running.onUsed = callback;
-  }
-
-  /** Submits, kicks, and resolves with a copy of the response. Rejects `full`, `reset`, `closed`. */
-  request(queue: number, request: Uint8Array, responseSpace: number): Promise<Uint8Array> {
-    return this.queue(queue).request(request, responseSpace);
+    const { ring, kickFd } = this.queue(queue);
+    if (ring.takeKick()) kickFd.signal();
   }
 
   [Symbol.dispose](): void {
@@ -220,66 +148,120 @@ export class FrontEnd implements Disposable {
     this.#resources[Symbol.dispose]();
   }
 
-  #has(protocolFeature: number): boolean {
-    return (this.#protocolFeatures & bit(protocolFeature)) !== 0n;
+  /** A queue, which is another object after each `start`. FrontEndError `reset` before `start`. */
+  protected queue(index: number): FrontEndQueue {
+    const queue = this.#queues[index];
+    if (queue === undefined) throw new FrontEndError('reset', `queue ${index} is not running`);
+    return queue;
   }
 
-  #createQueues(): readonly FrontEndQueue[] {
-    using resources = new DisposableStack();
-    const options = {
-      indirect: (this.#features & bit(ring.VIRTIO_RING_F_INDIRECT_DESC)) !== 0n,
-      eventIdx: (this.#features & bit(ring.VIRTIO_RING_F_EVENT_IDX)) !== 0n,
-      maxSegment: this.#options.maxSegment ?? 65536,
-    };
-    const queues = this.queueSizes.map((size, index) =>
-      resources.use(new FrontEndQueue(this.#driverMemory, { ...options, size }, this.#onUsed[index]!)),
-    );
-    resources.move();
-    return queues;
+  protected createRing(options: DriverQueueOptions): DriverQueue {
+    return new DriverQueue(this.driver, options);
+  }
+
+  protected has(protocolFeature: number): boolean {
+    return (this.protocolFeatures & bit(protocolFeature)) !== 0n;
+  }
+
+  /** SET_MEM_TABLE: the whole table at once. */
+  protected async sendMemory(regions: readonly DriverRegion[]): Promise<void> {
+    const most = wire.VHOST_MEMORY_BASELINE_NREGIONS;
+    if (regions.length > most) {
+      throw new FrontEndError('refused', `cannot share ${regions.length} memory regions: one message has room for ${most}`);
+    }
+    const payload = Buffer.concat([wire.VhostUserMemory.encode({ nregions: regions.length }), ...regions.map(encodeRegion)]);
+    await this.channel.set(wire.VHOST_USER.SET_MEM_TABLE, payload, regions.map((region) => this.fdOf(region)));
+  }
+
+  protected fdOf(region: DriverRegion): BorrowedFd {
+    return region.guestAddress === DRIVER_ADDRESS ? this.#driverFd : this.memory.memfd;
   }
 
   #stopped(error: FrontEndError): void {
     const queues = this.#queues;
     this.#queues = [];
-    for (const queue of queues) {
-      queue[Symbol.dispose]();
-      queue.rejectAll(error);
-    }
+    for (const queue of queues) queue[Symbol.dispose]();
+    this.onStopped?.(error);
   }
 
-  #setStatus(status: number): Promise<void> {
-    return this.channel.set(wire.VHOST_USER.SET_STATUS, wire.VhostUserU64.encode({ u64: BigInt(status) }));
+  #shareMemory(): Promise<void> {
+    return this.sendMemory([...this.memory.regions, { guestAddress: DRIVER_ADDRESS, size: DRIVER_SIZE }]);
   }
 
-  async #checkQueueCount(): Promise<void> {
-    const count = await this.channel.get(wire.VHOST_USER.GET_QUEUE_NUM);
-    if (count < this.queueSizes.length) throw new FrontEndError('refused', `the back end has ${count.toString()} queues, not ${this.queueSizes.length}`);
+  #createQueues(features: bigint): readonly FrontEndQueue[] {
+    using resources = new DisposableStack();
+    const { queueSizes = [256, 16], maxSegment = 65536 } = this.#options;
+    const options = {
+      indirect: (features & bit(ring.VIRTIO_RING_F_INDIRECT_DESC)) !== 0n,
+      eventIdx: (features & bit(ring.VIRTIO_RING_F_EVENT_IDX)) !== 0n,
+      maxSegment,
+    };
+    const queues = queueSizes.map((size, index) => {
+      const onUsed: UsedCallback = (token, response, written) => this.onUsed?.(index, token, response, written);
+      return resources.use(new FrontEndQueue(this.createRing({ ...options, size }), onUsed));
+    });
+    resources.move();
+    return queues;
   }
 
-  async #openBackendChannel(): Promise<void> {
-    const [ours, theirs] = socketPair();
-    using far = theirs;
-    const backend = this.#resources.use(new FrontEndChannel(ours, (request) => this.#backendRequest(request)));
-    await this.channel.set(wire.VHOST_USER.SET_BACKEND_REQ_FD, undefined, [far]);
-    backend.acknowledged = this.#has(F.REPLY_ACK);
-  }
-
-  #backendRequest(request: number): bigint {
-    if (request !== wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG) return 1n;
-    this.onConfigChanged?.();
-    return 0n;
-  }
-
-  async #sendMemory(): Promise<void> {
-    const driver = { guestAddress: DRIVER_ADDRESS, size: DRIVER_SIZE };
-    const wanted = [...this.memory.regions, driver];
-    const fdOf = (region: DriverRegion): BorrowedFd => (region.guestAddress === DRIVER_ADDRESS ? this.#driverFd : this.memory.memfd);
-    if (this.#has(F.CONFIGURE_MEM_SLOTS)) await updateSlots(this.channel, this.#mapped, wanted, fdOf);
-    else await sendTable(this.channel, wanted, fdOf);
-    this.#mapped = wanted;
+  /** Tells the back end where the ring is and which eventfds it has. */
+  async #startQueue(index: number): Promise<void> {
+    const { channel } = this;
+    const { ring, kickFd, callFd } = this.queue(index);
+    const { desc, avail, used } = ring.at;
+    const user = USER_BASE + DRIVER_ADDRESS;
+    const addresses = { desc_user_addr: user + desc, avail_user_addr: user + avail, used_user_addr: user + used };
+    const number = wire.VhostUserU64.encode({ u64: BigInt(index) });
+    await channel.set(wire.VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index, num: ring.size }));
+    await channel.set(wire.VHOST_USER.SET_VRING_BASE, wire.vhost_vring_state.encode({ index, num: 0 }));
+    await channel.set(wire.VHOST_USER.SET_VRING_ADDR, wire.vhost_vring_addr.encode({ index, ...addresses }));
+    await channel.set(wire.VHOST_USER.SET_VRING_CALL, number, [callFd]);
+    await channel.set(wire.VHOST_USER.SET_VRING_KICK, number, [kickFd]);
   }
 }
 
-function driverMemory(mapping: Mapping): DriverMemory {
+/** A ring and its two eventfds, from one `start` to the next `stop`. */
+export class FrontEndQueue implements Disposable {
+  readonly ring: DriverQueue;
+  /** Signalled to tell the device of new chains. */
+  readonly kickFd: EventFd;
+  /** Signalled by the device when it has used chains. */
+  readonly callFd: EventFd;
+  readonly #resources: DisposableStack;
+
+  constructor(ring: DriverQueue, onUsed: UsedCallback) {
+    using resources = new DisposableStack();
+    this.ring = ring;
+    this.kickFd = resources.use(EventFd.create());
+    this.callFd = resources.use(EventFd.create());
+    const interrupted = (): void => {
+      this.callFd.consume();
+      ring.drain(onUsed);
+    };
+    resources.use(Poll.readable(this.callFd, interrupted));
+    this.#resources = resources.move();
+  }
+
+  [Symbol.dispose](): void {
+    this.#resources[Symbol.dispose]();
+  }
+}
+
+/** A VhostUserMemoryRegion. */
+export function encodeRegion({ guestAddress, size }: DriverRegion): Uint8Array {
+  return wire.VhostUserMemoryRegion.encode({
+    guest_phys_addr: guestAddress,
+    memory_size: size,
+    userspace_addr: USER_BASE + guestAddress,
+    // The file offsets of guest memory are its addresses; the driver's own memfd starts at 0.
+    mmap_offset: guestAddress === DRIVER_ADDRESS ? 0 : guestAddress,
+  });
+}
+
+function emptyDriverMemory(mapping: Mapping): DriverMemory {
   return { address: DRIVER_ADDRESS, bytes: mapping.bytes, view: mapping.view, pool: new BufferPool(0, DRIVER_SIZE) };
+}
+
+function bit(number: number): bigint {
+  return 1n << BigInt(number);
 }

@@ -8,10 +8,9 @@ import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { VhostUserServer } from '../vhost-user/server.ts';
 import { VirtioGpu } from '../virtio-gpu/device.ts';
-import type { UsedCallback } from './driver-queue.ts';
-import { MAX_COMMAND, MAX_QUEUES, type RecordingEvent, RecordingError } from './format.ts';
+import { MAX_COMMAND, type RecordingEvent, RecordingError } from './format.ts';
 import { FrontEndError } from './front-end-channel.ts';
-import { FrontEnd } from './front-end.ts';
+import { type QueueUsedCallback, ReplayFrontEnd } from './front-end.ts';
 import { type RecordingInput, RecordingReader } from './recording-reader.ts';
 
 /** Commands a driver keeps in the rings at most. */
@@ -65,7 +64,7 @@ export class Replay implements Source {
   readonly #options: ReplayOptions;
   readonly #resources: DisposableStack;
   readonly #reader: RecordingReader;
-  readonly #frontEnd: FrontEnd;
+  readonly #frontEnd: ReplayFrontEnd;
   /**
    * Every command was answered. Rejects with RecordingError when the file is damaged (what came
    * before was played), FrontEndError `closed` when the replay was disposed before its end.
@@ -94,10 +93,10 @@ export class Replay implements Source {
     const { maxGuestMemory } = options;
     this.device = resources.use(new VirtioGpu({ scanouts: this.#reader.scanouts, log, ...(maxGuestMemory === undefined ? {} : { maxGuestMemory }) }));
     const [ours, theirs] = socketPair();
-    this.#frontEnd = resources.use(FrontEnd.create({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
+    this.#frontEnd = resources.use(ReplayFrontEnd.open({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
     resources.use(VhostUserServer.adopt(theirs, this.device, { log }));
     this.#frontEnd.onClosed = (error) => this.#fail(error);
-    for (let queue = 0; queue < MAX_QUEUES; queue++) this.#frontEnd.onUsed(queue, this.#used);
+    this.#frontEnd.onUsed = this.#used;
     this.#resources = resources.move();
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -230,7 +229,7 @@ export class Replay implements Source {
     }
   }
 
-  readonly #used: UsedCallback = (_token, response, written) => {
+  readonly #used: QueueUsedCallback = (_queue, _token, response, written) => {
     this.#inFlight--;
     if (written >= virtio_gpu_ctrl_hdr.size) {
       const type = response[0]! | (response[1]! << 8);

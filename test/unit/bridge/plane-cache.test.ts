@@ -8,7 +8,7 @@ import { Bridge } from '../../../src/bridge/bridge.ts';
 import { PlaneCache, type PlaneCacheStats } from '../../../src/bridge/plane-imports.ts';
 import { type FramebufferId, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { scanoutId } from '../../../src/core/source.ts';
-import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../rig/front-end.ts';
 import { VhostUserGuest } from '../../../src/guest/vhost-user/guest.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';

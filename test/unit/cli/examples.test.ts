@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { matchScreenshot } from '../../../src/testing/match-screenshot.ts';
-import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../rig/front-end.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
 import { play } from '../guest/replay/play.ts';
 import { syntheticSession } from '../guest/replay/synthetic-guest.ts';

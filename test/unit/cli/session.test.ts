@@ -8,7 +8,7 @@ import { VIRTIO_INPUT_CFG_ID_NAME, virtio_input_config } from '../../../protocol
 import { decodePng } from '../../../display/picture/png.ts';
 import { requestStats } from '../../../src/cli/control.ts';
 import type { SessionStats } from '../../../src/cli/session.ts';
-import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../rig/front-end.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
 import { play } from '../guest/replay/play.ts';

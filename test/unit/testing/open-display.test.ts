@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { decodePng } from '../../../display/picture/png.ts';
-import { FrontEnd } from '../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../rig/front-end.ts';
 import { openReplay } from '../../../src/guest/replay/replay.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
 import { openDisplay } from '../../../src/testing/open-display.ts';

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { VirtioGpu } from '../../../../src/guest/virtio-gpu/device.ts';
-import type { FrontEnd } from '../../../../src/guest/replay/front-end.ts';
+import type { FrontEnd } from '../../../rig/front-end.ts';
 import type { Step } from './synthetic-guest.ts';
 
 /** Plays steps as a driver that waits for each command to be answered. */

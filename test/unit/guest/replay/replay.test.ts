@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../../protocols/virtio-ring.ts';
 import { virtualMonitor } from '../../../../src/core/monitor.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
-import { FrontEnd } from '../../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../../rig/front-end.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
 import { RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
 import { type ReplayProgress, openReplay } from '../../../../src/guest/replay/replay.ts';

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect } from 'vitest';
 import * as wire from '../../../../protocols/vhost-user.ts';
-import { FrontEndChannel } from '../../../../src/guest/replay/front-end-channel.ts';
 import type { GuestMemory } from '../../../../src/guest/memory.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
 import type { Chain } from '../../../../src/guest/virtio/chain.ts';
@@ -13,6 +12,7 @@ import { EventFd } from '../../../../src/sys/eventfd.ts';
 import type { BorrowedFd, OwnedFd } from '../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
 import { connectUnix } from '../../../../src/sys/socket.ts';
+import { RawChannel } from '../../../rig/front-end.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 
 export const { VHOST_USER, VHOST_USER_PROTOCOL_F } = wire;
@@ -128,14 +128,14 @@ export function useServer(): void {
 
 /** A front end that says what a test tells it to. */
 export class Vmm implements Disposable {
-  readonly channel: FrontEndChannel;
+  readonly channel: RawChannel;
   readonly closed: Promise<void>;
   readonly memfd = createMemfd('ram', MIB);
   readonly kick = EventFd.create();
   readonly call = EventFd.create();
 
   constructor(socket = connectUnix(path)) {
-    this.channel = new FrontEndChannel(socket);
+    this.channel = new RawChannel(socket);
     this.channel.acknowledged = true;
     this.closed = new Promise((resolve) => (this.channel.onClosed = () => resolve()));
   }

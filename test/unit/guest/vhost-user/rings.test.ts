@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import * as wire from '../../../../protocols/vhost-user.ts';
 import { vring_desc } from '../../../../protocols/virtio-ring.ts';
-import { FrontEnd } from '../../../../src/guest/replay/front-end.ts';
+import { FrontEnd } from '../../../rig/front-end.ts';
 import { DRIVER_ADDRESS } from '../../../../src/guest/replay/driver-memory.ts';
 import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { Poll } from '../../../../src/sys/poll.ts';
@@ -196,11 +196,11 @@ describe('chains in flight', () => {
 
   test('of a hostile driver break only that ring', async () => {
     const { frontEnd } = await withChain();
-    const { ring } = frontEnd.queue(0);
+    const ring = frontEnd.ring(0);
     ring.setDescriptor(5, DRIVER_ADDRESS, 8, 1, 5);
     ring.publish(5);
     const kicked = device.next('kicked 0');
-    frontEnd.queue(0).forceKick();
+    frontEnd.forceKick(0);
     await kicked;
     expect(device.queues[0]?.broken).toContain('loop');
     const other = device.next('kicked 1');

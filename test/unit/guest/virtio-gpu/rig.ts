@@ -5,13 +5,14 @@ import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Flush, ScanoutId, SourceSink } from '../../../../src/core/source.ts';
 import { GuestMemory } from '../../../../src/guest/memory.ts';
 import { BufferPool } from '../../../../src/guest/replay/driver-memory.ts';
-import { DriverQueue } from '../../../../src/guest/replay/driver-queue.ts';
+import type { DriverQueue } from '../../../../src/guest/replay/driver-queue.ts';
 import { VirtioGpu, type VirtioGpuOptions } from '../../../../src/guest/virtio-gpu/device.ts';
 import { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
 import { DisposableStack } from '../../../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../../../src/sys/fd.ts';
 import { Mapping } from '../../../../src/sys/mapping.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
+import { HostileQueue } from '../../../rig/hostile-queue.ts';
 import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 
 export const PAGE = 4096;
@@ -107,7 +108,7 @@ export class GpuRig implements Disposable {
   /** The interrupt: something was answered. */
   onCall: () => void = () => undefined;
   configChanges = 0;
-  drivers: DriverQueue[] = [];
+  drivers: HostileQueue[] = [];
   readonly #memfd: OwnedFd;
   readonly #stack = new DisposableStack();
   readonly #responses = new Map<number, { bytes: Uint8Array; written: number }>();
@@ -151,7 +152,7 @@ export class GpuRig implements Disposable {
   startQueues(): void {
     this.drivers = [64, 16].map((size) => {
       const memory = { address: RAM, bytes: this.ram.bytes, view: this.ram.view, pool: this.#pool };
-      return new DriverQueue(memory, { size, indirect: false, eventIdx: false, maxSegment: 65536 });
+      return new HostileQueue(memory, { size, indirect: false, eventIdx: false, maxSegment: 65536 });
     });
     this.#queues = this.drivers.map((driver, index) => {
       const options = { size: driver.size, base: 0, eventIdx: false, indirect: true, call: () => this.onCall(), onBroken: (reason: string) => this.broken.push(reason) };
