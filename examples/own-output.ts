@@ -17,10 +17,10 @@ import {
   type Frame,
   type Handle,
   Mapping,
-  openReplay,
   type Output,
   PresentedFlags,
   type Rect,
+  Replay,
   type ScreenListener,
   type Shadow,
   virtualMonitor,
@@ -208,7 +208,7 @@ function ppm(shadow: Shadow, { x, y, width, height }: Rect): Uint8Array {
 const [recording, folder] = process.argv.slice(2);
 if (recording === undefined || folder === undefined) throw new Error('usage: own-output RECORDING FOLDER');
 
-using guest = openReplay({ file: recording, speed: 'fast' });
+using guest = Replay.open({ file: recording, speed: 'fast' });
 using output = new PpmOutput(folder, 1280, 800);
 using bridge = new Bridge(guest);
 bridge.show(0, output);

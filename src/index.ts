@@ -58,8 +58,7 @@ export type { Flush, ScanoutId, Source, SourceSink } from './core/source.ts';
 export { RecordingError } from './guest/replay/format.ts';
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';
 export {
-  openReplay,
-  type Replay,
+  Replay,
   type ReplayOptions,
   type ReplayProgress,
   type ReplaySummary,

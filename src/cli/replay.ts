@@ -9,7 +9,7 @@ import { ScanoutError } from '../sys/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId } from '../core/source.ts';
-import { openReplay, type Replay } from '../guest/replay/replay.ts';
+import { Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { endSignal, hasTrueColour, logLevelOption, Progress, renderPicture, stderrLog } from './terminal.ts';
 import { packageFile } from './package-file.ts';
@@ -86,7 +86,7 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const windows = window && stack.use(await openWindows(window, log, () => close()));
   const ending = Promise.race([endSignal(), closed]);
   const progress = stack.use(new Progress(process.stderr));
-  const source = stack.use(openReplay({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
+  const source = stack.use(Replay.open({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
   const screens = stack.use(await openScreens(source, specs, log));
   const bridge = stack.use(new Bridge(source, { log }));
   let last: Picture | null = null;

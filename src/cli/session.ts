@@ -74,8 +74,8 @@ export class Session implements Disposable {
     const scanouts = options.scanouts ?? screens.defaultScanouts;
     const shown = screens.assign(scanouts);
     const onFailed = (error: Error): void => log('error', `the recording stopped: ${error.message}`);
-    const recorder = record === undefined ? null : stack.use(Recorder.create(record, { scanouts, onFailed }));
-    const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder }), ...this.#vmmHooks() };
+    const recorder = record === undefined ? null : stack.use(Recorder.open({ file: record, scanouts, onFailed }));
+    const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder.tap }), ...this.#vmmHooks() };
     this.#guest = stack.use(withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })));
     const input = openInput(options.inputs ?? [], log, stack);
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
@@ -160,7 +160,7 @@ async function stillPicture(output: HeadlessOutput, options: WaitForStableOption
 /** Null without input devices. */
 function openInput(specs: readonly InputSpec[], log: Log, stack: DisposableStack): GuestInput | null {
   if (specs.length === 0) return null;
-  const input = stack.use(new VhostUserInput({ log }));
+  const input = stack.use(VhostUserInput.open({ log }));
   for (const { kind, from } of specs) withSocket('--input', from, (socket) => input.serve(kind, socket));
   return input.sink;
 }

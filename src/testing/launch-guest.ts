@@ -86,7 +86,7 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
     return our;
   };
   const gpu = owned.use(VhostUserGuest.open({ socket: connect(), log }));
-  const input = kinds.length > 0 ? owned.use(new VhostUserInput({ log })) : null;
+  const input = kinds.length > 0 ? owned.use(VhostUserInput.open({ log })) : null;
   for (const kind of kinds) input?.serve(kind, connect());
   const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
   const bridge = owned.use(new Bridge(gpu, { log, ...(input && { input: input.sink }) }));

@@ -12,7 +12,7 @@ import { EMPTY_RECT, type Size } from '../core/geometry.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';
 import type { Picture } from '../core/picture.ts';
 import { scanoutId, type ScanoutId, type Source } from '../core/source.ts';
-import { openReplay, type Replay } from '../guest/replay/replay.ts';
+import { Replay } from '../guest/replay/replay.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { monotonicMs } from '../sys/clock.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
@@ -84,7 +84,7 @@ function displayOfLaunched(guest: LaunchedGuest, { size, scanout = 0, input, vid
 
 function openRecording(file: string): Replay {
   if (!file.endsWith('.scanout')) throw new UsageError(`openDisplay: '${file}' is not a guest: give a recording (*.scanout), vhost-user:SOCKET, or the result of launchGuest`);
-  return openReplay({ file, speed: 'fast' });
+  return Replay.open({ file, speed: 'fast' });
 }
 
 function listenFor(guest: string, scanout: number): VhostUserGuest {

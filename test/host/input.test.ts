@@ -29,7 +29,7 @@ class Desk implements Disposable {
   constructor() {
     const log = (level: string, message: string) => void this.log.push(`${level}: ${message}`);
     this.#stack.defer(() => rmSync(this.#dir, { recursive: true, force: true }));
-    this.#input = this.#stack.use(new VhostUserInput({ log }));
+    this.#input = this.#stack.use(VhostUserInput.open({ log }));
     this.#input.serve('keyboard-pointer', join(this.#dir, 'input'));
     this.#input.serve('touch', join(this.#dir, 'touch'));
     const guest = this.#stack.use(VhostUserGuest.open({ socket: join(this.#dir, 'gpu'), log }));

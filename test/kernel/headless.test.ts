@@ -9,7 +9,7 @@ import { Damage } from '../../src/core/damage.ts';
 import { type Framebuffer, newFramebufferId } from '../../src/core/framebuffer.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { type Source, type SourceSink, scanoutId } from '../../src/core/source.ts';
-import { openReplay } from '../../src/guest/replay/replay.ts';
+import { Replay } from '../../src/guest/replay/replay.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
@@ -28,7 +28,7 @@ interface Shown {
 /** Plays a recorded session to its end, with `circumstances` in effect throughout. */
 async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () => Disposable): Promise<Shown> {
   const log: string[] = [];
-  using source = openReplay({ file: join(import.meta.dirname, `../../fixtures/${session}.scanout`), speed: 'fast' });
+  using source = Replay.open({ file: join(import.meta.dirname, `../../fixtures/${session}.scanout`), speed: 'fast' });
   using output = HeadlessOutput.open({ width: 1280, height: 800 });
   using lasting = circumstances?.();
   using bridge = new Bridge(source, { zeroCopy, log: (_, line) => log.push(line) });

@@ -17,7 +17,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import { scanoutId, type Source } from '../../src/core/source.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
-import { openReplay } from '../../src/guest/replay/replay.ts';
+import { Replay } from '../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
 import { VirtioGpu, type VirtioGpuOptions } from '../../src/guest/virtio-gpu/device.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
@@ -110,7 +110,7 @@ class OnMonitor implements Disposable {
 
 /** The last picture of a session, as a headless output shows it by copies. */
 async function lastPicture(session: string): Promise<Picture> {
-  using source = openReplay({ file: fixture(session), speed: 'fast' });
+  using source = Replay.open({ file: fixture(session), speed: 'fast' });
   using output = HeadlessOutput.open({ ...MODE });
   using bridge = new Bridge(source, { zeroCopy: 'off' });
   bridge.show(FIRST, output);
@@ -138,7 +138,7 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
   ])('playing %s is shown without a copy, with %i framebuffers imported once', async (session, framebuffers) => {
     const before = kernelObjects(card);
     {
-      using source = openReplay({ file: fixture(session), speed: 'fast' });
+      using source = Replay.open({ file: fixture(session), speed: 'fast' });
       using screen = new OnMonitor(source);
       const { errors } = await source.finished;
       expectSamePicture(await screen.picture(), await lastPicture(session), `kms-replay-${session}`);
@@ -151,7 +151,7 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
   });
 
   test('has its cursor shown without a copy', async () => {
-    using source = openReplay({ file: fixture('blobs'), speed: 'fast' });
+    using source = Replay.open({ file: fixture('blobs'), speed: 'fast' });
     using screen = new OnMonitor(source);
     await source.finished;
     expect(screen.cursor).toMatchObject({ rung: 'udmabuf', imports: 1, copiedBytes: 0 });
@@ -166,7 +166,7 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
       ['the driver accepts no bytes', 'auto', takesNoBytes, /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
     ])('is copied and looks the same when %s', async (_, zeroCopy, circumstances, why) => {
       const expected = await lastPicture(session);
-      using source = openReplay({ file: fixture(session), speed: 'fast' });
+      using source = Replay.open({ file: fixture(session), speed: 'fast' });
       using screen = new OnMonitor(source, { zeroCopy, circumstances });
       await source.finished;
       expectSamePicture(await screen.picture(), expected, `kms-replay-copied-${session}`);
@@ -251,8 +251,8 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
   /** Records a guest that shows a picture for an hour. Resolves with the hardware's checksum of the picture on the monitor. */
   async function recordLongPicture(file: string): Promise<string> {
     let nowMs = 0;
-    using recorder = Recorder.create(file, { scanouts: 1, now: () => nowMs });
-    using guest = new LiveGuest({ tap: recorder });
+    using recorder = Recorder.open({ file, scanouts: 1, now: () => nowMs });
+    using guest = new LiveGuest({ tap: recorder.tap });
     using screen = new OnMonitor(guest.device, { mode: SMALL_MODE });
     await guest.start([1]);
     await guest.show(1);

@@ -26,8 +26,8 @@ async function record(name: string, size: readonly [number, number], play: (gues
   const socket = join(tmpdir(), `record-${process.pid}.sock`);
   const file = join(FIXTURES, `${name}.scanout`);
   {
-    using recorder = Recorder.create(file, { scanouts: 1 });
-    using guest = VhostUserGuest.open({ socket, tap: recorder });
+    using recorder = Recorder.open({ file, scanouts: 1 });
+    using guest = VhostUserGuest.open({ socket, tap: recorder.tap });
     using output = HeadlessOutput.open({ width: size[0], height: size[1] });
     using bridge = new Bridge(guest);
     bridge.show(scanoutId(0), output);

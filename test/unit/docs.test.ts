@@ -161,7 +161,7 @@ describe('SECURITY.md', () => {
     const directory = mkdtempSync(join(tmpdir(), 'recording-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const file = join(directory, 'session.scanout');
-    Recorder.create(file, { scanouts: 1 })[Symbol.dispose]();
+    Recorder.open({ file, scanouts: 1 })[Symbol.dispose]();
 
     expect(statSync(file).mode & 0o777).toBe(0o600);
   });

@@ -78,6 +78,7 @@ describe('the main entry', () => {
       'PresentedFlags',
       'Recorder',
       'RecordingError',
+      'Replay',
       'ScanoutError',
       'SysError',
       'UsageError',
@@ -91,7 +92,6 @@ describe('the main entry', () => {
       'diffPicture',
       'encodePng',
       'newFramebufferId',
-      'openReplay',
       'virtualMonitor',
       'writePng',
     ]);

@@ -1,49 +1,52 @@
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../../../protocols/virtio-gpu.ts';
 import { UsageError } from '../../core/errors.ts';
-import type { Monitor } from '../../core/monitor.ts';
-import type { ScanoutId } from '../../core/source.ts';
-import type { Mapping } from '../../sys/mapping.ts';
-import type { GuestMemory } from '../memory.ts';
-import type { BackingEntry, GpuTap } from '../virtio-gpu/tap.ts';
+import type { GpuTap } from '../virtio-gpu/tap.ts';
+import { DRIVER_ADDRESS } from './driver-memory.ts';
 import { MAX_COMMAND } from './format.ts';
 import { PageMirror } from './page-mirror.ts';
 import { RecordEncoder, RecordingWriter } from './recording-writer.ts';
-import { DRIVER_ADDRESS } from './driver-memory.ts';
 
-/** Raw bytes of a block. The larger, the more a picture can borrow from those before it. */
+/** Bytes of a block before compression. A larger block lets a picture refer back to more of the earlier ones. */
 const BLOCK = 4 * 2 ** 20;
 
-/** A block is written after this long, however small: what is not written is lost with the process. */
+/** A block is written after this time however small it is: what was not written is lost if the process is killed. */
 const BLOCK_MS = 10_000;
 
 /** Twelve framebuffers of 4K. */
 const MIRROR_LIMIT = 384 * 2 ** 20;
 
 export interface RecorderOptions {
-  /** Scanouts of the device, 1 to 16. */
+  /** The path to write to; an existing file is replaced. */
+  readonly file: string;
+  /** How many scanouts the device has, 1 to 16. */
   readonly scanouts: number;
-  /** Told once if the file cannot be written any more; the recording ends there. */
+  /** Called once if the file can no longer be written. The recording ends there. */
   readonly onFailed?: (error: Error) => void;
-  /** Milliseconds on any clock that only goes forward. */
+  /** A clock in milliseconds that never goes back; default `performance.now`. */
   readonly now?: () => number;
 }
 
 /**
- * Writes a session of a virtio-gpu device to a file, in the format of format.ts. Of guest memory
- * it keeps what the device uses, where it changed since it was last used.
+ * Writes a session of a virtio-gpu device to a file, in the format described in format.ts:
  *
- * Never throws into the device. Records collect in memory until there are 4 MiB of them or ten
- * seconds have passed; a process that is killed loses those. Dispose writes everything.
+ *     using recorder = Recorder.open({ file: 'session.scanout', scanouts: 1 });
+ *     using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock', tap: recorder.tap });
+ *
+ * Of guest memory it records what the device uses, wherever that has changed since it was last used. Records
+ * are collected in memory until there are 4 MiB of them or ten seconds have passed; a process that is killed
+ * loses those. Disposing writes everything and closes the file.
  */
-export class Recorder implements GpuTap, Disposable {
+export class Recorder implements Disposable {
+  /** The `tap` of the device to record. Its methods never throw. */
+  readonly tap: GpuTap;
   readonly #writer: RecordingWriter;
   readonly #encoder = new RecordEncoder(BLOCK);
   readonly #mirror = new PageMirror(MIRROR_LIMIT);
   readonly #now: () => number;
   readonly #startMs: number;
-  /** A run as it was at one instant: the guest goes on drawing while we compare. */
+  /** A run of pixels as it was at one instant: the guest may go on drawing while it is compared. */
   readonly #copy = Buffer.alloc(64 * 1024);
-  /** The command that runs now: the pixels it uses come next, and belong before it. */
+  /** The command that is running. The pixels it uses are reported after it, and belong before it in the file. */
   readonly #held = new Uint8Array(MAX_COMMAND);
   #heldLength = -1;
   #heldQueue = 0;
@@ -59,22 +62,19 @@ export class Recorder implements GpuTap, Disposable {
     this.#writer = writer;
     this.#now = now;
     this.#startMs = now();
+    this.tap = this.#createTap();
   }
 
-  /**
-   * Replaces `path`. Throws the file system's error if it cannot be created, UsageError for a number of
-   * scanouts that no reader accepts; the file is untouched then.
-   */
-  static create(path: string, options: RecorderOptions): Recorder {
-    const { scanouts } = options;
+  /** The file system's error if the file cannot be created; UsageError, without touching it, for a bad number of scanouts. */
+  static open(options: RecorderOptions): Recorder {
+    const { file, scanouts, onFailed = () => undefined, now = () => performance.now() } = options;
     if (!Number.isInteger(scanouts) || scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) {
       throw new UsageError(`cannot record ${scanouts} scanouts; a recording has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
-    const writer = RecordingWriter.create(path, scanouts, options.onFailed ?? (() => undefined));
-    return new Recorder(writer, options.now ?? (() => performance.now()));
+    return new Recorder(RecordingWriter.create(file, scanouts, onFailed), now);
   }
 
-  /** Commands so far. */
+  /** Commands recorded so far. */
   get commands(): number {
     return this.#encoder.commands + (this.#heldLength < 0 ? 0 : 1);
   }
@@ -84,65 +84,6 @@ export class Recorder implements GpuTap, Disposable {
     return this.#writer.written;
   }
 
-  monitorChanged(scanout: ScanoutId, monitor: Monitor | null): void {
-    if (this.#disposed) return;
-    this.#endCommand();
-    this.#encoder.monitor(this.#timeUs(), scanout, monitor);
-  }
-
-  memoryChanged(memory: GuestMemory): void {
-    if (this.#disposed) return;
-    this.#endCommand();
-    // A replay has no use for the driver's own memory: it brings its own, at the same place.
-    this.#encoder.memory(memory.regions.filter(({ guestAddress }) => guestAddress < DRIVER_ADDRESS));
-  }
-
-  negotiated(features: bigint): void {
-    if (this.#disposed) return;
-    this.#endCommand();
-    this.#encoder.features(features);
-  }
-
-  command(queue: number, request: Uint8Array, length: number, responseSpace: number): void {
-    if (this.#disposed) return;
-    this.#endCommand();
-    if (this.#resetUs >= 0) this.#encoder.reset(this.#resetUs);
-    this.#resetUs = -1;
-    this.#heldUs = this.#timeUs();
-    this.#heldQueue = queue;
-    this.#heldSpace = responseSpace;
-    this.#heldLength = Math.min(length, MAX_COMMAND);
-    this.#held.set(request.subarray(0, this.#heldLength));
-  }
-
-  pixels(entries: readonly BackingEntry[], pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
-    if (this.#disposed || rows === 0) return;
-    const whole = rowBytes === stride;
-    const runs = whole ? 1 : rows;
-    const length = whole ? rowBytes * rows : rowBytes;
-    let entry = 0;
-    let entryAt = 0;
-    for (let run = 0; run < runs; run++) {
-      const end = Math.min(offset + run * stride + length, pixels.length);
-      for (let at = offset + run * stride; at < end; ) {
-        while (entry < entries.length && at >= entryAt + entries[entry]!.length) entryAt += entries[entry++]!.length;
-        const backing = entries[entry];
-        if (backing === undefined) return;
-        const count = Math.min(end - at, entryAt + backing.length - at, this.#copy.length);
-        this.#copy.set(pixels.bytes.subarray(at, at + count));
-        this.#mirror.update(backing.address + (at - entryAt), this.#copy, 0, count, this.#changed);
-        at += count;
-      }
-    }
-  }
-
-  reset(): void {
-    if (this.#disposed) return;
-    this.#endCommand();
-    this.#resetUs = this.#timeUs();
-  }
-
-  /** Ends the recording well and closes the file. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -150,6 +91,63 @@ export class Recorder implements GpuTap, Disposable {
     this.#encoder.end(this.#timeUs());
     this.#writer.write(this.#encoder.take());
     this.#writer[Symbol.dispose]();
+  }
+
+  #createTap(): GpuTap {
+    return {
+      monitorChanged: (scanout, monitor) => {
+        if (this.#disposed) return;
+        this.#endCommand();
+        this.#encoder.monitor(this.#timeUs(), scanout, monitor);
+      },
+      memoryChanged: (memory) => {
+        if (this.#disposed) return;
+        this.#endCommand();
+        // A replay brings memory for its driver at the same place, so the recorded driver's is left out.
+        this.#encoder.memory(memory.regions.filter(({ guestAddress }) => guestAddress < DRIVER_ADDRESS));
+      },
+      negotiated: (features) => {
+        if (this.#disposed) return;
+        this.#endCommand();
+        this.#encoder.features(features);
+      },
+      command: (queue, request, length, responseSpace) => {
+        if (this.#disposed) return;
+        this.#endCommand();
+        if (this.#resetUs >= 0) this.#encoder.reset(this.#resetUs);
+        this.#resetUs = -1;
+        this.#heldUs = this.#timeUs();
+        this.#heldQueue = queue;
+        this.#heldSpace = responseSpace;
+        this.#heldLength = Math.min(length, MAX_COMMAND);
+        this.#held.set(request.subarray(0, this.#heldLength));
+      },
+      pixels: (entries, pixels, offset, stride, rowBytes, rows) => {
+        if (this.#disposed || rows === 0) return;
+        const isWhole = rowBytes === stride;
+        const runs = isWhole ? 1 : rows;
+        const length = isWhole ? rowBytes * rows : rowBytes;
+        let entry = 0;
+        let entryAt = 0;
+        for (let run = 0; run < runs; run++) {
+          const end = Math.min(offset + run * stride + length, pixels.length);
+          for (let at = offset + run * stride; at < end; ) {
+            while (entry < entries.length && at >= entryAt + entries[entry]!.length) entryAt += entries[entry++]!.length;
+            const backing = entries[entry];
+            if (backing === undefined) return;
+            const count = Math.min(end - at, entryAt + backing.length - at, this.#copy.length);
+            this.#copy.set(pixels.bytes.subarray(at, at + count));
+            this.#mirror.update(backing.address + (at - entryAt), this.#copy, 0, count, this.#changed);
+            at += count;
+          }
+        }
+      },
+      reset: () => {
+        if (this.#disposed) return;
+        this.#endCommand();
+        this.#resetUs = this.#timeUs();
+      },
+    };
   }
 
   #endCommand(): void {

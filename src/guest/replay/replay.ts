@@ -3,26 +3,26 @@ import { VIRTIO_GPU_RESP, virtio_gpu_ctrl_hdr } from '../../../protocols/virtio-
 import type { MemoryBudget } from '../../core/budget.ts';
 import type { Log } from '../../core/log.ts';
 import type { Monitor } from '../../core/monitor.ts';
-import { type ScanoutId, type Source, type SourceSink, scanoutId } from '../../core/source.ts';
+import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { VhostUserServer } from '../vhost-user/server.ts';
-import { VirtioGpu } from '../virtio-gpu/device.ts';
+import { type GpuStats, VirtioGpu } from '../virtio-gpu/device.ts';
 import { MAX_COMMAND, type RecordingEvent, RecordingError } from './format.ts';
 import { FrontEndError } from './front-end-channel.ts';
 import { type QueueUsedCallback, ReplayFrontEnd } from './front-end.ts';
 import { type RecordingInput, RecordingReader } from './recording-reader.ts';
 
-/** Commands a driver keeps in the rings at most. */
+/** The most commands in the rings at a time. */
 const MAX_IN_FLIGHT = 64;
 
 const PROGRESS_MS = 50;
 
 export interface ReplayProgress {
-  /** How much of the recording was read, 0 to 1. */
+  /** How much of the recording has been read, 0 to 1. */
   readonly fraction: number;
   readonly commands: number;
-  /** Where in the session this is. */
+  /** The position in the recorded session. */
   readonly timeMs: number;
 }
 
@@ -36,40 +36,42 @@ export interface ReplaySummary {
 }
 
 export type ReplayOptions = RecordingInput & {
-  /** `recorded`: as the guest was; `fast`: as soon as there is room in the rings. Default `recorded`. */
+  /** `recorded`: at the guest's speed; `fast`: as soon as there is room in the rings. Default `recorded`. */
   readonly speed?: 'recorded' | 'fast';
+  /** Called at most every 50 ms, and at the end. */
   readonly onProgress?: (progress: ReplayProgress) => void;
-  /** The screen that was offered to the recorded guest changed after the start. */
-  readonly onMonitor?: (id: ScanoutId, monitor: Monitor | null) => void;
-  /** Host memory the session may cause, in bytes; default as of VirtioGpu. */
+  /** The monitor that was offered to the recorded guest on a scanout changed after the start; null is unplugged. */
+  readonly onMonitor?: (scanout: number, monitor: Monitor | null) => void;
+  /** The host memory that the session can cause, in bytes; the default is that of VhostUserGuest. */
   readonly maxGuestMemory?: number;
   readonly log?: Log;
 };
 
 /**
- * A recorded guest as a Source: a real device behind a real vhost-user back end, driven over a
- * socket and rings by a front end that does what the recorded one did. Throws RecordingError
- * `magic`, `version`, `truncated`, `malformed`, and what the file system has to say.
+ * A recorded guest as a Source:
+ *
+ *     using replay = Replay.open({ file: 'session.scanout' });
+ *     using bridge = new Bridge(replay);
+ *     bridge.show(0, output);
+ *     await replay.finished;
+ *
+ * It runs the real device behind a real vhost-user back end, driven over a socket and rings by a front end
+ * that repeats what the recorded one did. It starts to play when it is connected to a sink, and its last
+ * picture stays until it is disposed.
  */
-export function openReplay(options: ReplayOptions): Replay {
-  return new Replay(options);
-}
-
-/** See `openReplay`. It starts to play when it is connected; its last picture stays until dispose. */
 export class Replay implements Source {
-  /** The device that is played to, for its stats. */
-  readonly device: VirtioGpu;
-  /** Screens offered to the recorded guest at its start, by scanout. */
-  readonly monitors: ReadonlyMap<ScanoutId, Monitor>;
+  /** The monitors offered to the recorded guest at its start, by scanout. */
+  readonly monitors: ReadonlyMap<number, Monitor>;
+  /**
+   * Resolves when every command has been answered. Rejects with RecordingError if the file is damaged (all
+   * before the damage was played), FrontEndError `closed` if the replay was disposed before its end.
+   */
+  readonly finished: Promise<ReplaySummary>;
+  readonly #gpu: VirtioGpu;
   readonly #options: ReplayOptions;
   readonly #resources: DisposableStack;
   readonly #reader: RecordingReader;
   readonly #frontEnd: ReplayFrontEnd;
-  /**
-   * Every command was answered. Rejects with RecordingError when the file is damaged (what came
-   * before was played), FrontEndError `closed` when the replay was disposed before its end.
-   */
-  readonly finished: Promise<ReplaySummary>;
   #resolve!: (summary: ReplaySummary) => void;
   #reject!: (reason: unknown) => void;
   #features = ~0n;
@@ -84,17 +86,17 @@ export class Replay implements Source {
   #inFlight = 0;
   #errors = 0;
 
-  constructor(options: ReplayOptions) {
+  private constructor(options: ReplayOptions) {
     using resources = new DisposableStack();
     this.#options = options;
-    const log = options.log ?? (() => undefined);
+    const { log = () => undefined, maxGuestMemory } = options;
     this.#reader = resources.use(RecordingReader.open(options));
     this.monitors = firstMonitors(options);
-    const { maxGuestMemory } = options;
-    this.device = resources.use(new VirtioGpu({ scanouts: this.#reader.scanouts, log, ...(maxGuestMemory === undefined ? {} : { maxGuestMemory }) }));
+    const { scanouts } = this.#reader;
+    this.#gpu = resources.use(new VirtioGpu({ scanouts, log, ...(maxGuestMemory !== undefined && { maxGuestMemory }) }));
     const [ours, theirs] = socketPair();
     this.#frontEnd = resources.use(ReplayFrontEnd.open({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
-    resources.use(VhostUserServer.adopt(theirs, this.device, { log }));
+    resources.use(VhostUserServer.adopt(theirs, this.#gpu, { log }));
     this.#frontEnd.onClosed = (error) => this.#fail(error);
     this.#frontEnd.onUsed = this.#used;
     this.#resources = resources.move();
@@ -102,27 +104,37 @@ export class Replay implements Source {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    // Who never asks for the outcome is not to crash of it.
+    // A caller who does not look at the outcome must not get an unhandled rejection.
     this.finished.catch(() => undefined);
   }
 
+  /** RecordingError `magic`, `version`, `truncated`, `malformed`; the file system's errors for a path. */
+  static open(options: ReplayOptions): Replay {
+    return new Replay(options);
+  }
+
   get scanouts(): number {
-    return this.device.scanouts;
+    return this.#gpu.scanouts;
   }
 
   get budget(): MemoryBudget {
-    return this.device.budget;
+    return this.#gpu.budget;
+  }
+
+  get stats(): GpuStats {
+    return this.#gpu.stats;
   }
 
   connect(sink: SourceSink): void {
-    this.device.connect(sink);
+    this.#gpu.connect(sink);
     if (this.#started) return;
     this.#started = true;
     this.#play().then(this.#resolve, this.#reject);
   }
 
+  /** Has no effect on what is played: the recorded guest's commands are what they are. */
   setMonitor(id: ScanoutId, monitor: Monitor | null): void {
-    this.device.setMonitor(id, monitor);
+    this.#gpu.setMonitor(id, monitor);
   }
 
   [Symbol.dispose](): void {
@@ -152,7 +164,7 @@ export class Replay implements Source {
     if (damage !== null) throw damage;
     return {
       commands: this.#submitted,
-      flushes: this.device.stats.flushes,
+      flushes: this.#gpu.stats.flushes,
       errors: this.#errors,
       durationMs: performance.now() - this.#startMs,
     };
@@ -169,7 +181,7 @@ export class Replay implements Source {
         this.#features = event.features;
         return;
       case 'monitor':
-        if (this.#submitted > 0) this.#options.onMonitor?.(scanoutId(event.scanout), event.monitor);
+        if (this.#submitted > 0) this.#options.onMonitor?.(event.scanout, event.monitor);
         return;
       case 'write':
         // The device reads pixels when it handles a command: earlier ones must not see later pixels.
@@ -203,15 +215,15 @@ export class Replay implements Source {
     this.#progress(false);
   }
 
-  /** Waits until the device took everything that was submitted; answers may come later. */
+  /** Waits until the device has taken every command that was submitted; answers may come later. */
   async #handled(): Promise<void> {
-    while (this.device.stats.commands < this.#submitted) {
+    while (this.#gpu.stats.commands < this.#submitted) {
       await setImmediate();
       this.#check();
     }
   }
 
-  /** Waits for an answer, a time-out or the end of it all. */
+  /** Waits for an answer, a time-out or the end of the replay. */
   async #event(): Promise<void> {
     this.#check();
     await new Promise<void>((resolve) => (this.#wake = resolve));
@@ -256,16 +268,16 @@ export class Replay implements Source {
   }
 }
 
-/** What is said of monitors before anything else happens. */
-function firstMonitors(input: RecordingInput): ReadonlyMap<ScanoutId, Monitor> {
+/** The monitors that were plugged in before the first command. */
+function firstMonitors(input: RecordingInput): ReadonlyMap<number, Monitor> {
   using reader = RecordingReader.open(input);
-  const monitors = new Map<ScanoutId, Monitor>();
+  const monitors = new Map<number, Monitor>();
   try {
     for (let event = reader.next(); event !== null && event.kind !== 'command'; event = reader.next()) {
-      if (event.kind === 'monitor' && event.monitor !== null) monitors.set(scanoutId(event.scanout), event.monitor);
+      if (event.kind === 'monitor' && event.monitor !== null) monitors.set(event.scanout, event.monitor);
     }
   } catch (error) {
-    // Playing will find the damage again, where it is in the session.
+    // Playing reports the damage again, at its place in the session.
     if (!(error instanceof RecordingError)) throw error;
   }
   return monitors;

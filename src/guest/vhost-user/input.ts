@@ -17,7 +17,7 @@ export interface VhostUserInputOptions {
  * The input devices of a guest, each a `vhost-user-input-pci` of its VMM with a socket of its own.
  * A device that has none, or no VMM at the moment, hears nothing.
  *
- *     using input = new VhostUserInput();
+ *     using input = VhostUserInput.open();
  *     input.serve('keyboard-pointer', '/tmp/input.sock');
  *     using bridge = new Bridge(guest, { input: input.sink });
  */
@@ -27,8 +27,13 @@ export class VhostUserInput implements Disposable {
   readonly #stack = new DisposableStack();
   readonly #log: Log;
 
-  constructor({ log = () => undefined }: VhostUserInputOptions = {}) {
+  private constructor(log: Log) {
     this.#log = log;
+  }
+
+  /** Has no device until `serve`. */
+  static open({ log = () => undefined }: VhostUserInputOptions = {}): VhostUserInput {
+    return new VhostUserInput(log);
   }
 
   /** Where outputs, or a test, say what a person does. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { decodePng } from '../../../display/picture/png.ts';
 import { FrontEnd } from '../../rig/front-end.ts';
-import { openReplay } from '../../../src/guest/replay/replay.ts';
+import { Replay } from '../../../src/guest/replay/replay.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
 import { openDisplay } from '../../../src/testing/open-display.ts';
 import { expectSamePicture } from '../../rig/picture.ts';
@@ -62,7 +62,7 @@ test("openDisplay: shows a VMM that connects to a vhost-user socket", async () =
 });
 
 test('openDisplay: disposing the display leaves the given source open for another display', async () => {
-  using guest = openReplay({ file: RECORDING, speed: 'fast' });
+  using guest = Replay.open({ file: RECORDING, speed: 'fast' });
   const first = openDisplay({ guest });
   first[Symbol.dispose]();
   using second = openDisplay({ guest });

@@ -6,7 +6,7 @@ import { decodePng } from '../../../../display/picture/png.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
-import { openReplay, type ReplaySummary } from '../../../../src/guest/replay/replay.ts';
+import { Replay, type ReplaySummary } from '../../../../src/guest/replay/replay.ts';
 import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { drawnPicture, withDrawnCursor } from '../../../rig/guest-pictures.ts';
 import { expectSamePicture } from '../../../rig/picture.ts';
@@ -21,7 +21,7 @@ interface Played extends ReplaySummary {
 }
 
 async function play(name: string): Promise<Played> {
-  using replay = openReplay({ file: join(FIXTURES, `${name}.scanout`), speed: 'fast' });
+  using replay = Replay.open({ file: join(FIXTURES, `${name}.scanout`), speed: 'fast' });
   using output = HeadlessOutput.open({ width: 1280, height: 800, refreshMhz: 1_000_000 });
   using bridge = new Bridge(replay, { zeroCopy: 'off' });
   const sizes: string[] = [];

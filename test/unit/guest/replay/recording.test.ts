@@ -221,21 +221,21 @@ describe('files', () => {
 
   test('a full disk ends the recording and is told once', () => {
     const failures: Error[] = [];
-    const recorder = Recorder.create('/dev/full', { scanouts: 1, onFailed: (error) => failures.push(error) });
-    recorder.command(0, Uint8Array.of(1), 1, 24);
+    const recorder = Recorder.open({ file: '/dev/full', scanouts: 1, onFailed: (error) => failures.push(error) });
+    recorder.tap.command(0, Uint8Array.of(1), 1, 24);
     recorder[Symbol.dispose]();
     expect(failures).toMatchObject([{ code: 'ENOSPC' }]);
   });
 
-  test.each([0, 17, 257, 1.5])('Recorder.create: refuses %d scanouts and creates no file', (scanouts) => {
+  test.each([0, 17, 257, 1.5])('Recorder.open: refuses %d scanouts and creates no file', (scanouts) => {
     const path = join(directory, 'refused.scanout');
-    expect(() => Recorder.create(path, { scanouts })).toThrow(expect.objectContaining({ code: 'usage' }));
+    expect(() => Recorder.open({ file: path, scanouts })).toThrow(expect.objectContaining({ code: 'usage' }));
     expect(existsSync(path)).toBe(false);
   });
 
-  test.each([1, 16])('Recorder.create: a recording of %d scanouts opens', (scanouts) => {
+  test.each([1, 16])('Recorder.open: a recording of %d scanouts opens', (scanouts) => {
     const path = join(directory, 'accepted.scanout');
-    Recorder.create(path, { scanouts })[Symbol.dispose]();
+    Recorder.open({ file: path, scanouts })[Symbol.dispose]();
     using reader = RecordingReader.open({ file: path });
     expect(reader.scanouts).toBe(scanouts);
   });

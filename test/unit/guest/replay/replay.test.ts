@@ -9,7 +9,7 @@ import { scanoutId } from '../../../../src/core/source.ts';
 import { FrontEnd } from '../../../rig/front-end.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
 import { RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
-import { type ReplayProgress, openReplay } from '../../../../src/guest/replay/replay.ts';
+import { Replay, type ReplayProgress } from '../../../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
 import { VirtioGpu } from '../../../../src/guest/virtio-gpu/device.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
@@ -36,9 +36,9 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 /** Records a session; what the sink saw of it. */
 async function record(steps: readonly Step[], options: { features?: bigint; resets?: number; clock?: () => number } = {}): Promise<string[]> {
-  using recorder = Recorder.create(file, { scanouts: 1, ...(options.clock ? { now: options.clock } : {}) });
+  using recorder = Recorder.open({ file, scanouts: 1, ...(options.clock ? { now: options.clock } : {}) });
   const monitor = virtualMonitor('test', 64, 48, 60_000);
-  using device = new VirtioGpu({ tap: recorder });
+  using device = new VirtioGpu({ tap: recorder.tap });
   const sink = new PictureSink();
   device.connect(sink);
   device.setMonitor(scanoutId(0), monitor);
@@ -57,7 +57,7 @@ async function record(steps: readonly Step[], options: { features?: bigint; rese
 }
 
 async function replay(speed: 'fast' | 'recorded' = 'fast'): Promise<{ seen: string[]; commands: number; errors: number }> {
-  using source = openReplay({ file, speed });
+  using source = Replay.open({ file, speed });
   const sink = new PictureSink();
   source.connect(sink);
   const { commands, errors } = await source.finished;
@@ -96,7 +96,7 @@ test('the recorded speed is kept', async () => {
   let ms = 0;
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress), { clock: () => (ms += 2) });
   const started = performance.now();
-  using source = openReplay({ file, speed: 'recorded' });
+  using source = Replay.open({ file, speed: 'recorded' });
   source.connect(new PictureSink());
   const { durationMs } = await source.finished;
   expect(durationMs).toBeGreaterThanOrEqual(ms - 5);
@@ -115,10 +115,10 @@ test('only what changed is in the file', async () => {
 
 test('a recorder that is killed has lost no more than the last seconds', async () => {
   let ms = 0;
-  const recorder = Recorder.create(file, { scanouts: 1, now: () => ms });
+  const recorder = Recorder.open({ file, scanouts: 1, now: () => ms });
   for (const second of [0, 4, 8, 12, 16]) {
     ms = second * 1000;
-    recorder.command(0, Uint8Array.of(second), 1, 24);
+    recorder.tap.command(0, Uint8Array.of(second), 1, 24);
   }
   while (recorder.fileBytes === 12) await setImmediate();
   const bytes = readFileSync(file);
@@ -130,7 +130,7 @@ test('a recorder that is killed has lost no more than the last seconds', async (
 test('progress ends at the end', async () => {
   await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 10));
   const progress: ReplayProgress[] = [];
-  using source = openReplay({ file, speed: 'fast', onProgress: (at) => progress.push(at) });
+  using source = Replay.open({ file, speed: 'fast', onProgress: (at) => progress.push(at) });
   source.connect(new PictureSink());
   const { commands } = await source.finished;
   expect(progress.at(-1)).toMatchObject({ fraction: 1, commands });
@@ -138,7 +138,7 @@ test('progress ends at the end', async () => {
 
 test('the monitors of the start are known before it plays', async () => {
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
-  using source = openReplay({ file });
+  using source = Replay.open({ file });
   expect([...source.monitors]).toEqual([[0, virtualMonitor('test', 64, 48, 60_000)]]);
 });
 
@@ -147,7 +147,7 @@ test('a cut recording plays up to the cut and then says so', async () => {
   const bytes = readFileSync(file);
   // All is one block here, so append a torn block instead of cutting the only one.
   writeFileSync(file, Buffer.concat([bytes, bytes.subarray(12, 60)]));
-  using source = openReplay({ file, speed: 'fast' });
+  using source = Replay.open({ file, speed: 'fast' });
   const sink = new PictureSink();
   source.connect(sink);
   await expect(source.finished).rejects.toMatchObject({ code: 'truncated' });
@@ -156,7 +156,7 @@ test('a cut recording plays up to the cut and then says so', async () => {
 
 test('disposing a replay half-way rejects with `closed` and leaks nothing', async () => {
   await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 200));
-  const source = openReplay({ file, speed: 'fast' });
+  const source = Replay.open({ file, speed: 'fast' });
   const half = new Promise<void>((resolve) => {
     const sink = new PictureSink();
     const flush = sink.flush.bind(sink);
@@ -174,7 +174,7 @@ test('disposing a replay half-way rejects with `closed` and leaks nothing', asyn
 
 test('a replay that never played can be disposed', async () => {
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
-  const source = openReplay({ file });
+  const source = Replay.open({ file });
   source[Symbol.dispose]();
   await expect(source.finished).rejects.toMatchObject({ code: 'closed' });
 });

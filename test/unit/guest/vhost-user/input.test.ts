@@ -18,14 +18,14 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 describe('VhostUserInput.serve', () => {
   test('serves one socket for each kind', () => {
-    using input = new VhostUserInput();
+    using input = VhostUserInput.open();
     input.serve('keyboard-pointer', join(directory, 'keyboard'));
     input.serve('touch', join(directory, 'touch'));
     expect(['keyboard', 'touch'].map((name) => existsSync(join(directory, name)))).toEqual([true, true]);
   });
 
   test('refuses a second socket for the same kind and closes it', () => {
-    using input = new VhostUserInput();
+    using input = VhostUserInput.open();
     input.serve('touch', join(directory, 'first'));
     const second = listenUnix(join(directory, 'second'));
     expect(() => input.serve('touch', second)).toThrow(expect.objectContaining({ code: 'usage' }));
@@ -35,7 +35,7 @@ describe('VhostUserInput.serve', () => {
   });
 
   test('can be called again for a kind whose socket could not be had', () => {
-    using input = new VhostUserInput();
+    using input = VhostUserInput.open();
     expect(() => input.serve('touch', join(directory, 'missing', 'socket'))).toThrow('ENOENT');
     input.serve('touch', join(directory, 'socket'));
     expect(existsSync(join(directory, 'socket'))).toBe(true);
