@@ -9,7 +9,7 @@ import { scanoutId } from '../../src/core/source.ts';
 import { FrontEnd } from './front-end.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
-import { Seat } from '../../src/guest/virtio-input/seat.ts';
+import { InputDevices } from '../../src/guest/virtio-input/input-devices.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 import type { Random } from './random.ts';
 
@@ -31,18 +31,18 @@ export interface InputFuzzResult {
 
 export async function fuzzInput(random: Random, connections: number): Promise<InputFuzzResult> {
   const result = { events: 0, leds: 0, broken: 0, faults: new Array<string>() };
-  const seat = new Seat();
-  seat.onLeds(() => result.leds++);
-  seat.scanoutSized(HERE, 1280, 800);
-  for (let i = 0; i < connections && result.faults.length === 0; i++) await play(seat, random, result);
-  for (const device of [seat.keyboardPointer, seat.touchscreen]) {
-    for (const queueSize of [4, 64]) await expectWell(seat, device, queueSize, result);
+  const input = new InputDevices();
+  input.onLeds(() => result.leds++);
+  input.scanoutSized(HERE, 1280, 800);
+  for (let i = 0; i < connections && result.faults.length === 0; i++) await play(input, random, result);
+  for (const device of [input.keyboardPointer, input.touchscreen]) {
+    for (const queueSize of [4, 64]) await expectWell(input, device, queueSize, result);
   }
   return result;
 }
 
-async function play(seat: Seat, random: Random, result: InputFuzzResult): Promise<void> {
-  const device = random.chance(0.7) ? seat.keyboardPointer : seat.touchscreen;
+async function play(input: InputDevices, random: Random, result: InputFuzzResult): Promise<void> {
+  const device = random.chance(0.7) ? input.keyboardPointer : input.touchscreen;
   const [ours, theirs] = socketPair();
   const log = (_level: string, message: string) => {
     if (message.includes('broke ring')) result.broken++;
@@ -57,7 +57,7 @@ async function play(seat: Seat, random: Random, result: InputFuzzResult): Promis
     await frontEnd.negotiate();
     await frontEnd.start(random.features());
     for (let step = random.below(60); step >= 0 && server.connected; step--) {
-      for (let i = random.below(20); i >= 0; i--) doSomething(seat, random);
+      for (let i = random.below(20); i >= 0; i--) doSomething(input, random);
       giveBuffers(frontEnd, random);
       if (random.chance(0.3)) await frontEnd.writeConfig(random.below(140), random.bytes(random.below(100)));
       if (random.chance(0.1)) await frontEnd.readConfig(random.below(100), random.below(156));
@@ -68,7 +68,7 @@ async function play(seat: Seat, random: Random, result: InputFuzzResult): Promis
       await frontEnd.channel.get(VHOST_USER.GET_FEATURES);
       if (!random.chance(0.05)) continue;
       await frontEnd.stop();
-      for (let i = random.below(20); i >= 0; i--) doSomething(seat, random);
+      for (let i = random.below(20); i >= 0; i--) doSomething(input, random);
       await frontEnd.start(random.features());
     }
   } catch (error) {
@@ -77,39 +77,39 @@ async function play(seat: Seat, random: Random, result: InputFuzzResult): Promis
   }
 }
 
-function doSomething(seat: Seat, random: Random): void {
+function doSomething(input: InputDevices, random: Random): void {
   const slot = random.below(18) - 1;
   const x = random.below(3000) / 2 - 100;
   switch (random.below(10)) {
     case 0:
     case 1:
-      seat.key(random.chance(0.9) ? random.pick(KEYS) : random.below(0x1_0000), random.chance(0.5));
+      input.key(random.chance(0.9) ? random.pick(KEYS) : random.below(0x1_0000), random.chance(0.5));
       break;
     case 2:
-      seat.button(BTN.LEFT + random.below(10), random.chance(0.5));
+      input.button(BTN.LEFT + random.below(10), random.chance(0.5));
       break;
     case 3:
-      seat.pointerMovedTo(scanoutId(random.below(2)), x, x);
+      input.pointerMovedTo(scanoutId(random.below(2)), x, x);
       break;
     case 4:
-      seat.pointerMovedBy(x, -x / 7);
+      input.pointerMovedBy(x, -x / 7);
       break;
     case 5:
-      seat.wheel(random.pick(['vertical', 'horizontal']), x);
+      input.wheel(random.pick(['vertical', 'horizontal']), x);
       break;
     case 6:
-      seat.touchDown(HERE, slot, x, x);
+      input.touchDown(HERE, slot, x, x);
       break;
     case 7:
-      seat.touchMoved(HERE, slot, x, x);
+      input.touchMoved(HERE, slot, x, x);
       break;
     case 8:
-      seat.touchUp(slot);
+      input.touchUp(slot);
       break;
     default:
-      if (random.chance(0.1)) seat.touchCancelled();
-      else if (random.chance(0.1)) seat.releaseAll();
-      else seat.frame();
+      if (random.chance(0.1)) input.touchCancelled();
+      else if (random.chance(0.1)) input.releaseAll();
+      else input.frame();
   }
 }
 
@@ -132,25 +132,25 @@ function hostileRing(frontEnd: FrontEnd, random: Random): void {
 }
 
 /** A device works for an honest driver, which finds nothing pressed and hears of what is then. */
-async function expectWell(seat: Seat, device: Seat['keyboardPointer'] | Seat['touchscreen'], queueSize: number, result: InputFuzzResult): Promise<void> {
+async function expectWell(input: InputDevices, device: InputDevices['keyboardPointer'] | InputDevices['touchscreen'], queueSize: number, result: InputFuzzResult): Promise<void> {
   const [ours, theirs] = socketPair();
-  seat.releaseAll();
+  input.releaseAll();
   using server = VhostUserServer.adopt(theirs, device, { log: () => undefined });
   using frontEnd = FrontEnd.create({ socket: ours, memory: MEMORY, queueSizes: [queueSize, queueSize] });
   await frontEnd.connect();
   await frontEnd.writeConfig(0, new Uint8Array(virtio_input_config.size).fill(1, 0, 1));
   const name = virtio_input_config.decode(await frontEnd.readConfig(0, virtio_input_config.size));
   if (!Buffer.from(name.u).toString().startsWith('scanout-bridge')) result.faults.push('it has lost its name');
-  seat.touchDown(HERE, 15, 1, 1);
-  seat.key(30, true);
-  seat.frame();
+  input.touchDown(HERE, 15, 1, 1);
+  input.key(30, true);
+  input.frame();
   const pressed: string[] = [];
   for (;;) {
     const { type, code, value } = virtio_input_event.decode(await frontEnd.request(0, NOTHING, virtio_input_event.size));
     if (type === EV.SYN && code === SYN_REPORT && pressed.length > 0) break;
     if (type === EV.KEY) pressed.push(`${code} ${value}`);
   }
-  const expected = device === seat.touchscreen ? `${BTN.TOUCH} 1` : '30 1';
+  const expected = device === input.touchscreen ? `${BTN.TOUCH} 1` : '30 1';
   if (pressed.join() !== expected) result.faults.push(`an honest driver heard ${pressed.join()} instead of ${expected}`);
   if (!server.connected) result.faults.push('an honest front end was hung up on');
 }

@@ -3,10 +3,10 @@ import type { GuestInput } from '../../core/input.ts';
 import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { Seat } from '../virtio-input/seat.ts';
+import { InputDevices } from '../virtio-input/input-devices.ts';
 import { VhostUserServer } from './server.ts';
 
-/** Touches need a device of their own: guests take one device for a pointer or for a touchscreen. */
+/** Touches need a device of their own: a guest uses a device as a pointer or as a touchscreen, not both. */
 export type InputKind = 'keyboard-pointer' | 'touch';
 
 export interface VhostUserInputOptions {
@@ -14,15 +14,15 @@ export interface VhostUserInputOptions {
 }
 
 /**
- * The input devices of a guest, each a `vhost-user-input-pci` of its VMM with a socket of its own.
- * A device that has none, or no VMM at the moment, hears nothing.
+ * The input devices of a guest. Each is a `vhost-user-input-pci` of the VMM, with a socket of its own. Events
+ * for a device that is not served, or that no VMM is connected to, are dropped.
  *
  *     using input = VhostUserInput.open();
  *     input.serve('keyboard-pointer', '/tmp/input.sock');
  *     using bridge = new Bridge(guest, { input: input.sink });
  */
 export class VhostUserInput implements Disposable {
-  readonly #seat = new Seat();
+  readonly #devices = new InputDevices();
   readonly #served = new Set<InputKind>();
   readonly #stack = new DisposableStack();
   readonly #log: Log;
@@ -36,9 +36,9 @@ export class VhostUserInput implements Disposable {
     return new VhostUserInput(log);
   }
 
-  /** Where outputs, or a test, say what a person does. */
+  /** Takes the events of outputs or of a test. Pass it to the bridge as `input`. */
   get sink(): GuestInput {
-    return this.#seat;
+    return this.#devices;
   }
 
   /**
@@ -50,7 +50,7 @@ export class VhostUserInput implements Disposable {
       if (typeof socket !== 'string') socket[Symbol.dispose]();
       throw new UsageError(`VhostUserInput serves a '${kind}' device already; a guest has one of each kind`);
     }
-    const device = kind === 'touch' ? this.#seat.touchscreen : this.#seat.keyboardPointer;
+    const device = kind === 'touch' ? this.#devices.touchscreen : this.#devices.keyboardPointer;
     const options: { log: Log } = { log: (level, message) => this.#log(level, `${kind}: ${message}`) };
     this.#stack.use(typeof socket === 'string' ? VhostUserServer.listen(socket, device, options) : VhostUserServer.adopt(socket, device, options));
     this.#served.add(kind);

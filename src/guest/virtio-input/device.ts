@@ -6,12 +6,12 @@ import type { Chain } from '../virtio/chain.ts';
 import type { VirtioDevice } from '../virtio/device.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
 
-/** What a device tells a driver that asks what it is. */
+/** What a device is, as its config space describes it to the driver. */
 export interface InputDescription {
-  /** ASCII, as the serial; at most 63 characters are seen by Linux. */
+  /** ASCII, like the serial. Linux reads at most 63 characters. */
   readonly name: string;
   readonly serial: string;
-  /** Tells our devices apart where names do not count. */
+  /** Tells the devices of this project apart where names are not looked at. */
   readonly product: number;
   /** INPUT_PROP_* */
   readonly properties: readonly number[];
@@ -24,7 +24,10 @@ export interface InputDescription {
 const { select: SELECT, subsel: SUBSEL, size: SIZE, u: ANSWER } = wire.virtio_input_config.offset;
 const VERSION = 1;
 
-/** The driver selects a question by writing two bytes, and reads the answer where it wrote. */
+/**
+ * The config space of an input device (virtio 1.3, 5.8.4): the driver selects what it wants to know by writing
+ * two bytes, and reads the answer behind them.
+ */
 export class ConfigSpace {
   readonly bytes = new Uint8Array(wire.virtio_input_config.size);
   readonly #answers = new Map<number, Uint8Array>();
@@ -41,7 +44,7 @@ export class ConfigSpace {
     }
   }
 
-  /** Of what is written only the question counts: QEMU writes the whole space back. */
+  /** Only the selection is taken from `bytes`: QEMU writes the whole space back. */
   write(offset: number, bytes: Uint8Array): void {
     const select = bytes[SELECT - offset] ?? this.bytes[SELECT]!;
     const subsel = bytes[SUBSEL - offset] ?? this.bytes[SUBSEL]!;
@@ -69,48 +72,48 @@ function bitmap(bits: readonly number[]): Uint8Array {
   return bytes;
 }
 
-/** A power of two: positions only count up, and are cut. More than any group can have. */
+/** More than any group can have. */
 const CAPACITY = 1024;
 const WORDS = virtio_input_event.size / 4;
 
 /**
- * Groups of events the driver has no buffers for yet, as they will lie in those. QEMU's queue has
- * four buffers, less than many a group: a group goes out in pieces, which the guest puts
- * together at its SYN_REPORT, but what has begun is always ended.
+ * Groups of events that the driver has no buffers for yet, laid out as they will be in those. QEMU's queue has
+ * four buffers, fewer than many groups need: a group goes out in pieces, which the guest joins at its
+ * SYN_REPORT. A group that has begun is always ended.
  */
 export class EventBacklog {
   readonly #words = new Uint32Array(CAPACITY * WORDS);
   readonly #bytes = new Uint8Array(this.#words.buffer);
   #first = 0;
   #count = 0;
-  /** How many of them are in groups that have ended. */
+  /** How many of the events are in groups that have ended. */
   #ended = 0;
 
-  /** Events in it. */
+  /** How many events it holds. */
   get count(): number {
     return this.#count;
   }
 
-  /** Whether a group of so many events, and its end, fit. */
+  /** Whether a group of `events` events fits, with its SYN_REPORT. */
   hasRoom(events: number): boolean {
     return this.#count + events + 1 <= CAPACITY;
   }
 
-  /** Only with room for it. `value` has 32 bits, signed or not. */
+  /** Call only with room for it. `value` has 32 bits, signed or unsigned. */
   add(type: number, code: number, value: number): void {
     const at = ((this.#first + this.#count++) % CAPACITY) * WORDS;
     this.#words[at] = type | (code << 16);
     this.#words[at + 1] = value;
   }
 
-  /** Does nothing if nothing was added since the last end. */
+  /** Ends the group with a SYN_REPORT, unless nothing was added to it. */
   endGroup(): void {
     if (this.#count === this.#ended) return;
     this.add(EV.SYN, SYN_REPORT, 0);
     this.#ended = this.#count;
   }
 
-  /** Moves the first event into a buffer of the driver. False if the buffer is too small for it. */
+  /** Moves the first event into a buffer of the driver. False if the buffer is too small, and nothing was moved. */
   moveFirst(into: Chain): boolean {
     if (into.write(0, this.#bytes, this.#first * virtio_input_event.size, virtio_input_event.size) < virtio_input_event.size) return false;
     this.#first = (this.#first + 1) % CAPACITY;
@@ -131,14 +134,14 @@ const LEDS = 16;
 const { type: TYPE, code: CODE, value: VALUE } = virtio_input_event.field;
 
 /**
- * A virtio input device (virtio 1.3, 5.8). It knows what a person does with it, and what of that the
- * driver was told; the difference is what goes out. So a guest that takes no events for a while
- * misses what came and went meanwhile, and never that a key went up.
+ * A virtio input device (virtio 1.3, 5.8). It keeps the state of its keys and axes, and the state that it has
+ * reported to the driver; it sends the difference:
  *
  *     state -> report -> backlog -> the driver's buffers
  *
- * Groups with keys or touches in them are kept in order as long as there is room. Those that only
- * move something wait while others are on their way: the newest position is as good as all of them.
+ * A driver that takes no events for a while therefore loses short press/release pairs, but always learns that
+ * a key is up. Groups with keys or touches are kept in order as long as there is room. Groups that only move
+ * something wait while others are in the backlog, because the newest position replaces all before it.
  */
 export abstract class VirtioInput implements VirtioDevice {
   readonly id = VIRTIO_ID_INPUT;
@@ -153,7 +156,7 @@ export abstract class VirtioInput implements VirtioDevice {
   readonly #onTaken: () => void;
   #eventQueue: Virtqueue | null = null;
   #statusQueue: Virtqueue | null = null;
-  /** Something was done and not ended by `frame` yet. */
+  /** Something has changed since the last `frame`. */
   #isOpen = false;
   #leds = 0;
 
@@ -164,17 +167,17 @@ export abstract class VirtioInput implements VirtioDevice {
     this.#onTaken = onTaken;
   }
 
-  /** As of InputSink. */
+  /** See InputSink. */
   get leds(): number {
     return this.#leds;
   }
 
-  /** The driver was told everything that was done. */
+  /** The driver has been given every event. */
   get isTaken(): boolean {
-    return this.#backlog.count === 0 && !this.isBehind;
+    return this.#backlog.count === 0 && !this.hasReport;
   }
 
-  /** What was done since the last frame happened at the same time. */
+  /** Ends a frame: everything since the last one happened at the same time. */
   frame(): void {
     this.#isOpen = false;
     this.#send();
@@ -208,48 +211,48 @@ export abstract class VirtioInput implements VirtioDevice {
 
   kicked(index: number): void {
     if (index === EVENT_QUEUE) this.#send();
-    else if (this.#statusQueue) this.#takeStatus(this.#statusQueue);
+    else if (this.#statusQueue) this.#readStatus(this.#statusQueue);
   }
 
-  /** The next driver starts with nothing pressed. What is held now counts from its next press on. */
+  /** The next driver starts with nothing pressed: a key that is held now is reported from its next press on. */
   reset(): void {
     this.queueStopped(EVENT_QUEUE);
     this.queueStopped(STATUS_QUEUE);
     this.#backlog.clear();
-    this.forget();
+    this.clear();
     this.#setLeds(0);
   }
 
-  /** A driver takes events; distances count only then. */
-  protected get isHeard(): boolean {
+  /** A driver takes events. Without one, distances and wheel steps are dropped. */
+  protected get hasDriver(): boolean {
     return this.#eventQueue !== null;
   }
 
-  /** Something is going to change until the next `frame`. */
+  /** Call before a change that the next `frame` ends. */
   protected begin(): void {
     this.#isOpen = true;
   }
 
-  /** There is something to report. */
-  protected abstract get isBehind(): boolean;
+  /** The reported state differs from the state. */
+  protected abstract get hasReport(): boolean;
 
-  /** Only positions and distances are to be reported: what follows can take their place, or be added to them. */
+  /** Only positions and distances differ: later ones can replace them or be added to them. */
   protected abstract get canWait(): boolean;
 
-  /** How many events `report` adds at most, now. */
-  protected abstract get mostEvents(): number;
+  /** The most events that `report` would add now. */
+  protected abstract get maxEvents(): number;
 
-  /** Adds one group that brings the driver up to date, or nearer to it, without its end. */
+  /** Adds the events of one group, without its SYN_REPORT, that bring the driver closer to the current state. */
   protected abstract report(into: EventBacklog): void;
 
-  /** The driver knows nothing and nothing is pressed; positions stay where they are. */
-  protected abstract forget(): void;
+  /** Nothing is pressed and nothing has been reported; positions stay. */
+  protected abstract clear(): void;
 
   #send(): void {
     const queue = this.#eventQueue;
     if (!queue) return;
     this.#collect();
-    // Buffers too small for an event are no reason to stay here for ever.
+    // Bounded, because buffers that are too small for an event go back without one.
     for (let turn = 0; turn <= queue.size && this.#backlog.count > 0; turn++) {
       const chain = queue.pop();
       if (!chain) return;
@@ -257,30 +260,30 @@ export abstract class VirtioInput implements VirtioDevice {
       if (this.#backlog.count === 0) this.#collect();
     }
     queue.callAgain();
-    if (this.#backlog.count > 0) this.#comeBack(EVENT_QUEUE, queue);
+    if (this.#backlog.count > 0) this.#continueLater(EVENT_QUEUE, queue);
     else this.#onTaken();
   }
 
   #collect(): void {
     const backlog = this.#backlog;
-    while (!this.#isOpen && this.isBehind && (backlog.count === 0 || !this.canWait) && backlog.hasRoom(this.mostEvents)) {
+    while (!this.#isOpen && this.hasReport && (backlog.count === 0 || !this.canWait) && backlog.hasRoom(this.maxEvents)) {
       this.report(backlog);
       backlog.endGroup();
     }
   }
 
-  #takeStatus(queue: Virtqueue): void {
+  #readStatus(queue: Virtqueue): void {
     for (let turn = 0; turn < queue.size; turn++) {
       const chain = queue.pop();
       if (!chain) return;
       const length = chain.read(0, this.#status, 0, virtio_input_event.size);
       queue.push(chain, 0);
-      if (length === virtio_input_event.size) this.#obey();
+      if (length === virtio_input_event.size) this.#applyStatus();
     }
-    this.#comeBack(STATUS_QUEUE, queue);
+    this.#continueLater(STATUS_QUEUE, queue);
   }
 
-  #obey(): void {
+  #applyStatus(): void {
     const code = CODE.get(this.#statusView, 0);
     if (TYPE.get(this.#statusView, 0) !== EV.LED || code >= LEDS) return;
     const bit = 1 << code;
@@ -293,8 +296,8 @@ export abstract class VirtioInput implements VirtioDevice {
     this.#onLeds(leds);
   }
 
-  /** A guest that adds chains as fast as we take them must not keep others waiting. */
-  #comeBack(index: number, queue: Virtqueue): void {
+  /** Goes on in another turn: a guest that adds chains as fast as they are taken must not block the event loop. */
+  #continueLater(index: number, queue: Virtqueue): void {
     setImmediate(() => {
       if (queue === this.#eventQueue || queue === this.#statusQueue) this.kicked(index);
     });

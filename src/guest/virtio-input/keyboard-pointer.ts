@@ -2,14 +2,14 @@ import { ABS, BTN, EV, KEY_CNT, KEY_ESC, KEY_MICMUTE, LED, REL } from '../../../
 import type { WheelAxis } from '../../core/input.ts';
 import { type EventBacklog, type InputDescription, VirtioInput } from './device.ts';
 
-/** Positions are 0 to this, whatever the picture's size; QEMU's tablets count the same way. */
+/** Positions are 0 to AXIS_MAX, whatever the size of the picture, as for QEMU's tablets. */
 export const AXIS_MAX = 0x7fff;
 
 const KEYS = Array.from({ length: KEY_MICMUTE }, (_, index) => KEY_ESC + index);
 const BUTTONS = Array.from({ length: BTN.TASK - BTN.LEFT + 1 }, (_, index) => BTN.LEFT + index);
 
 /** Two axes, two distances, two wheels in two resolutions. */
-const MOST_MOTION = 8;
+const MAX_MOTION = 8;
 
 const description: InputDescription = {
   name: 'scanout-bridge keyboard and pointer',
@@ -21,7 +21,7 @@ const description: InputDescription = {
     [EV.REL, Object.values(REL)],
     [EV.ABS, [ABS.X, ABS.Y]],
     [EV.LED, Object.values(LED)],
-    // The guest repeats held keys itself. There are no codes, but an answer has to be there.
+    // The guest repeats held keys itself. EV_REP has no codes, but the driver wants a bitmap that is not empty.
     [EV.REP, [0]],
   ]),
   axisMax: new Map<number, number>([
@@ -31,8 +31,8 @@ const description: InputDescription = {
 };
 
 /**
- * A keyboard, and a pointer that can be put somewhere or moved by a distance, with wheels: all in
- * one device, which udev and libinput take for a keyboard and a mouse.
+ * A keyboard, and a pointer with absolute and relative motion and two wheels, in one device. udev and libinput
+ * treat it as a keyboard and a mouse.
  */
 export class KeyboardPointer extends VirtioInput {
   readonly #keys = new Keys([...KEYS, ...BUTTONS]);
@@ -40,25 +40,28 @@ export class KeyboardPointer extends VirtioInput {
   readonly #sidewaysWheel = new Wheel(REL.HWHEEL, REL.HWHEEL_HI_RES);
   #x = 0;
   #y = 0;
-  #toldX = 0;
-  #toldY = 0;
-  /** Not told yet, with the fraction that never is. */
+  #reportedX = 0;
+  #reportedY = 0;
+  /** The distance not reported yet; its fraction stays until it adds up to a whole step. */
   #dx = 0;
   #dy = 0;
 
-  /** `onTaken` is called when the driver has been told everything. */
+  /** `onTaken` is called when the driver has been given every event. */
   constructor(onLeds: (leds: number) => void, onTaken: () => void = () => undefined) {
     super(description, onLeds, onTaken);
   }
 
-  /** A key that goes down and up in one frame would not be seen: the second change begins another. */
+  /**
+   * `code` is KEY_* or BTN_*; others are ignored. A second change of one key in a frame begins a new frame,
+   * because the guest would not see the first.
+   */
   key(code: number, isDown: boolean): void {
-    if (this.#keys.isNews(code)) this.frame();
+    if (this.#keys.hasChanged(code)) this.frame();
     this.begin();
     this.#keys.set(code, isDown);
   }
 
-  /** 0 to AXIS_MAX. */
+  /** `x` and `y` are 0 to AXIS_MAX. */
   moveTo(x: number, y: number): void {
     this.begin();
     this.#x = x;
@@ -66,16 +69,16 @@ export class KeyboardPointer extends VirtioInput {
   }
 
   moveBy(dx: number, dy: number): void {
-    if (!this.isHeard) return;
+    if (!this.hasDriver) return;
     this.begin();
     this.#dx += dx;
     this.#dy += dy;
   }
 
   turn(axis: WheelAxis, v120: number): void {
-    if (!this.isHeard) return;
+    if (!this.hasDriver) return;
     this.begin();
-    // The kernel's wheel turns up for more.
+    // REL_WHEEL is positive for up, v120 for down.
     if (axis === 'vertical') this.#wheel.turn(-v120);
     else this.#sidewaysWheel.turn(v120);
   }
@@ -86,15 +89,15 @@ export class KeyboardPointer extends VirtioInput {
     this.frame();
   }
 
-  protected get isBehind(): boolean {
+  protected get hasReport(): boolean {
     return (
       this.#keys.count > 0 ||
-      this.#x !== this.#toldX ||
-      this.#y !== this.#toldY ||
+      this.#x !== this.#reportedX ||
+      this.#y !== this.#reportedY ||
       Math.trunc(this.#dx) !== 0 ||
       Math.trunc(this.#dy) !== 0 ||
-      this.#wheel.isNews ||
-      this.#sidewaysWheel.isNews
+      this.#wheel.hasChanged ||
+      this.#sidewaysWheel.hasChanged
     );
   }
 
@@ -102,16 +105,16 @@ export class KeyboardPointer extends VirtioInput {
     return this.#keys.count === 0;
   }
 
-  protected get mostEvents(): number {
-    return MOST_MOTION + this.#keys.count;
+  protected get maxEvents(): number {
+    return MAX_MOTION + this.#keys.count;
   }
 
-  /** Where before what: a click is at its place. */
+  /** Positions come before buttons, so that a click is at the position of its frame. */
   protected report(into: EventBacklog): void {
-    if (this.#x !== this.#toldX) into.add(EV.ABS, ABS.X, this.#x);
-    if (this.#y !== this.#toldY) into.add(EV.ABS, ABS.Y, this.#y);
-    this.#toldX = this.#x;
-    this.#toldY = this.#y;
+    if (this.#x !== this.#reportedX) into.add(EV.ABS, ABS.X, this.#x);
+    if (this.#y !== this.#reportedY) into.add(EV.ABS, ABS.Y, this.#y);
+    this.#reportedX = this.#x;
+    this.#reportedY = this.#y;
     const dx = Math.trunc(this.#dx);
     const dy = Math.trunc(this.#dy);
     if (dx !== 0) into.add(EV.REL, REL.X, dx);
@@ -123,50 +126,50 @@ export class KeyboardPointer extends VirtioInput {
     this.#keys.report(into);
   }
 
-  /** The kernel has an axis at 0 until it is told. */
-  protected forget(): void {
-    this.#keys.forget();
-    this.#wheel.forget();
-    this.#sidewaysWheel.forget();
-    this.#toldX = 0;
-    this.#toldY = 0;
+  /** The guest's kernel takes an axis to be at 0 until it is reported. */
+  protected clear(): void {
+    this.#keys.clear();
+    this.#wheel.clear();
+    this.#sidewaysWheel.clear();
+    this.#reportedX = 0;
+    this.#reportedY = 0;
     this.#dx = 0;
     this.#dy = 0;
   }
 }
 
 const KNOWN = 1;
-const IS_DOWN = 2;
-const TOLD_DOWN = 4;
-const IS_NEWS = 8;
+const DOWN = 2;
+const REPORTED_DOWN = 4;
+const CHANGED = 8;
 
-/** The keys and buttons of a device: which are down, which the driver was told are, and what changed in which order. */
+/** The keys and buttons of a device: which are down, which were reported down, and which changed, in order. */
 export class Keys {
   readonly #state = new Uint8Array(KEY_CNT);
-  readonly #news = new Uint16Array(KEY_CNT);
+  readonly #changed = new Uint16Array(KEY_CNT);
   #count = 0;
 
-  /** `codes`: those the device has. */
+  /** `codes`: the keys that the device has. */
   constructor(codes: readonly number[]) {
     for (const code of codes) this.#state[code] = KNOWN;
   }
 
-  /** How many events `report` adds at most. */
+  /** The most events that `report` adds. */
   get count(): number {
     return this.#count;
   }
 
-  /** It has changed since the last report. */
-  isNews(code: number): boolean {
-    return ((this.#state[code] ?? 0) & IS_NEWS) !== 0;
+  /** Whether the key has changed since the last report. */
+  hasChanged(code: number): boolean {
+    return ((this.#state[code] ?? 0) & CHANGED) !== 0;
   }
 
   /** Ignores keys the device does not have. */
   set(code: number, isDown: boolean): void {
     const before = this.#state[code] ?? 0;
-    if ((before & KNOWN) === 0 || ((before & IS_DOWN) !== 0) === isDown) return;
-    this.#state[code] = (before ^ IS_DOWN) | IS_NEWS;
-    if ((before & IS_NEWS) === 0) this.#news[this.#count++] = code;
+    if ((before & KNOWN) === 0 || ((before & DOWN) !== 0) === isDown) return;
+    this.#state[code] = (before ^ DOWN) | CHANGED;
+    if ((before & CHANGED) === 0) this.#changed[this.#count++] = code;
   }
 
   releaseAll(): void {
@@ -175,17 +178,17 @@ export class Keys {
 
   report(into: EventBacklog): void {
     for (let i = 0; i < this.#count; i++) {
-      const code = this.#news[i]!;
-      const isDown = (this.#state[code]! & IS_DOWN) !== 0;
-      const wasDown = (this.#state[code]! & TOLD_DOWN) !== 0;
-      this.#state[code] = isDown ? KNOWN | IS_DOWN | TOLD_DOWN : KNOWN;
+      const code = this.#changed[i]!;
+      const isDown = (this.#state[code]! & DOWN) !== 0;
+      const wasDown = (this.#state[code]! & REPORTED_DOWN) !== 0;
+      this.#state[code] = isDown ? KNOWN | DOWN | REPORTED_DOWN : KNOWN;
       if (isDown !== wasDown) into.add(EV.KEY, code, isDown ? 1 : 0);
     }
     this.#count = 0;
   }
 
-  /** All are up and there is no news. */
-  forget(): void {
+  /** Every key is up, and reported up. */
+  clear(): void {
     for (let code = 0; code < KEY_CNT; code++) this.#state[code]! &= KNOWN;
     this.#count = 0;
   }
@@ -193,13 +196,13 @@ export class Keys {
 
 const NOTCH = 120;
 
-/** One wheel in the two resolutions the kernel wants: every step, and a notch whenever 120 have come together. */
+/** One wheel in the two resolutions of the kernel: every step, and a notch for each 120 steps. */
 export class Wheel {
   readonly #notchCode: number;
   readonly #fineCode: number;
-  /** Not told yet, in 120ths. */
+  /** Steps not reported yet, in 120ths of a notch. */
   #turned = 0;
-  /** Told, and no whole notch yet. */
+  /** Steps reported that are not a whole notch yet. */
   #rest = 0;
 
   constructor(notchCode: number, fineCode: number) {
@@ -207,7 +210,7 @@ export class Wheel {
     this.#fineCode = fineCode;
   }
 
-  get isNews(): boolean {
+  get hasChanged(): boolean {
     return Math.trunc(this.#turned) !== 0;
   }
 
@@ -215,7 +218,7 @@ export class Wheel {
     this.#turned += v120;
   }
 
-  /** A notch begun in the other direction does not count against this one. */
+  /** A turn in the other direction begins a new notch. */
   report(into: EventBacklog): void {
     const fine = Math.trunc(this.#turned);
     if (fine === 0) return;
@@ -227,7 +230,7 @@ export class Wheel {
     into.add(EV.REL, this.#fineCode, fine);
   }
 
-  forget(): void {
+  clear(): void {
     this.#turned = 0;
     this.#rest = 0;
   }

@@ -7,8 +7,8 @@ const MAX_ID = 0xffff;
 const UP = -1;
 
 /** Slot, tracking id, tool, two axes. */
-const MOST_PER_SLOT = 5;
-const MOST_EVENTS = SLOTS * MOST_PER_SLOT + 1;
+const MAX_PER_SLOT = 5;
+const MAX_EVENTS = SLOTS * MAX_PER_SLOT + 1;
 
 const description: InputDescription = {
   name: 'scanout-bridge touchscreen',
@@ -28,30 +28,30 @@ const description: InputDescription = {
   ]),
 };
 
-/** One place of a touch; `id` tells one touch there from the next. */
+/** A slot for one touch; `id` tells one touch in it from the next. */
 interface Slot {
   id: number;
   x: number;
   y: number;
   isCancelled: boolean;
-  toldId: number;
-  toldX: number;
-  toldY: number;
+  reportedId: number;
+  reportedX: number;
+  reportedY: number;
 }
 
-/** A touchscreen of 16 fingers, by the kernel's multi-touch protocol B (Documentation/input/multi-touch-protocol.rst). */
+/** A touchscreen for 16 fingers; the kernel's multi-touch protocol B (Documentation/input/multi-touch-protocol.rst). */
 export class Touchscreen extends VirtioInput {
-  readonly #slots: readonly Slot[] = Array.from({ length: SLOTS }, () => ({ id: UP, x: 0, y: 0, isCancelled: false, toldId: UP, toldX: 0, toldY: 0 }));
+  readonly #slots: readonly Slot[] = Array.from({ length: SLOTS }, () => ({ id: UP, x: 0, y: 0, isCancelled: false, reportedId: UP, reportedX: 0, reportedY: 0 }));
   #lastId = -1;
-  #toldSlot = 0;
-  #toldTouched = false;
+  #reportedSlot = 0;
+  #reportedTouch = false;
 
-  /** `onTaken` is as of KeyboardPointer. */
+  /** `onTaken` is called when the driver has been given every event. */
   constructor(onTaken: () => void = () => undefined) {
     super(description, () => undefined, onTaken);
   }
 
-  /** `x` and `y` are 0 to AXIS_MAX. A slot that is down begins anew. */
+  /** `x` and `y` are 0 to AXIS_MAX. In a slot that is down already, a new touch replaces the old one. Other slots are ignored. */
   down(slot: number, x: number, y: number): void {
     const state = this.#slots[slot];
     if (!state) return;
@@ -71,11 +71,11 @@ export class Touchscreen extends VirtioInput {
     state.y = y;
   }
 
-  /** A touch that begins and ends in one frame would not be seen: its end begins another. */
+  /** The end of a touch that began in this frame begins a new frame, because the guest would see neither. */
   up(slot: number): void {
     const state = this.#slots[slot];
     if (!state || state.id === UP) return;
-    if (state.id !== state.toldId) this.frame();
+    if (state.id !== state.reportedId) this.frame();
     this.begin();
     state.id = UP;
   }
@@ -94,51 +94,51 @@ export class Touchscreen extends VirtioInput {
     this.frame();
   }
 
-  protected get isBehind(): boolean {
+  protected get hasReport(): boolean {
     return !this.canWait || this.#slots.some(isMoved);
   }
 
   protected get canWait(): boolean {
-    return !this.#slots.some(isOtherTouch);
+    return !this.#slots.some(isNewTouch);
   }
 
-  protected get mostEvents(): number {
-    return MOST_EVENTS;
+  protected get maxEvents(): number {
+    return MAX_EVENTS;
   }
 
-  /** A touch that has taken another's place is told in the group after that other's end. */
+  /** A touch that replaced another is reported in the group after the one that ends the other. */
   protected report(into: EventBacklog): void {
     for (let index = 0; index < SLOTS; index++) {
       const slot = this.#slots[index]!;
-      if (isOtherTouch(slot)) {
+      if (isNewTouch(slot)) {
         this.#select(index, into);
-        if (slot.toldId === UP) this.#begin(slot, into);
+        if (slot.reportedId === UP) this.#begin(slot, into);
         else this.#end(slot, into);
       } else if (isMoved(slot)) {
         this.#select(index, into);
         this.#place(slot, into);
       }
     }
-    const isTouched = this.#slots.some(isToldDown);
-    if (isTouched !== this.#toldTouched) into.add(EV.KEY, BTN.TOUCH, isTouched ? 1 : 0);
-    this.#toldTouched = isTouched;
+    const isTouched = this.#slots.some(isReportedDown);
+    if (isTouched !== this.#reportedTouch) into.add(EV.KEY, BTN.TOUCH, isTouched ? 1 : 0);
+    this.#reportedTouch = isTouched;
   }
 
-  protected forget(): void {
-    for (const slot of this.#slots) Object.assign(slot, { id: UP, toldId: UP, toldX: 0, toldY: 0 });
-    this.#toldSlot = 0;
-    this.#toldTouched = false;
+  protected clear(): void {
+    for (const slot of this.#slots) Object.assign(slot, { id: UP, reportedId: UP, reportedX: 0, reportedY: 0 });
+    this.#reportedSlot = 0;
+    this.#reportedTouch = false;
   }
 
   #select(index: number, into: EventBacklog): void {
-    if (index !== this.#toldSlot) into.add(EV.ABS, ABS.MT_SLOT, index);
-    this.#toldSlot = index;
+    if (index !== this.#reportedSlot) into.add(EV.ABS, ABS.MT_SLOT, index);
+    this.#reportedSlot = index;
   }
 
   #begin(slot: Slot, into: EventBacklog): void {
     into.add(EV.ABS, ABS.MT_TRACKING_ID, slot.id);
     into.add(EV.ABS, ABS.MT_TOOL_TYPE, MT_TOOL.FINGER);
-    slot.toldId = slot.id;
+    slot.reportedId = slot.id;
     this.#place(slot, into);
   }
 
@@ -146,25 +146,25 @@ export class Touchscreen extends VirtioInput {
     if (slot.isCancelled) into.add(EV.ABS, ABS.MT_TOOL_TYPE, MT_TOOL.PALM);
     else if (slot.id === UP) this.#place(slot, into);
     into.add(EV.ABS, ABS.MT_TRACKING_ID, UP);
-    slot.toldId = UP;
+    slot.reportedId = UP;
   }
 
   #place(slot: Slot, into: EventBacklog): void {
-    if (slot.x !== slot.toldX) into.add(EV.ABS, ABS.MT_POSITION_X, slot.x);
-    if (slot.y !== slot.toldY) into.add(EV.ABS, ABS.MT_POSITION_Y, slot.y);
-    slot.toldX = slot.x;
-    slot.toldY = slot.y;
+    if (slot.x !== slot.reportedX) into.add(EV.ABS, ABS.MT_POSITION_X, slot.x);
+    if (slot.y !== slot.reportedY) into.add(EV.ABS, ABS.MT_POSITION_Y, slot.y);
+    slot.reportedX = slot.x;
+    slot.reportedY = slot.y;
   }
 }
 
-function isOtherTouch(slot: Slot): boolean {
-  return slot.id !== slot.toldId;
+function isNewTouch(slot: Slot): boolean {
+  return slot.id !== slot.reportedId;
 }
 
 function isMoved(slot: Slot): boolean {
-  return slot.id !== UP && (slot.x !== slot.toldX || slot.y !== slot.toldY);
+  return slot.id !== UP && (slot.x !== slot.reportedX || slot.y !== slot.reportedY);
 }
 
-function isToldDown(slot: Slot): boolean {
-  return slot.toldId !== UP;
+function isReportedDown(slot: Slot): boolean {
+  return slot.reportedId !== UP;
 }

@@ -5,7 +5,7 @@ import { DisplayError } from '../../../display/picture/errors.ts';
 import { BTN, KEY, LED } from '../../../protocols/input-event-codes.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import { scanoutId } from '../../../src/core/source.ts';
-import { Seat } from '../../../src/guest/virtio-input/seat.ts';
+import { InputDevices } from '../../../src/guest/virtio-input/input-devices.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { createDisplay, openDisplay, type TestDisplay } from '../../../src/testing/open-display.ts';
 import { chordsOf, parseChord } from '../../../src/testing/typing.ts';
@@ -67,14 +67,14 @@ describe('parseChord', () => {
 });
 
 describe('TestDisplay input', () => {
-  let seat: Seat;
+  let seat: InputDevices;
   let driver: InputDriver;
   let touch: InputDriver;
   let display: TestDisplay;
   let guest: FakeGuest;
 
   beforeEach(() => {
-    seat = new Seat();
+    seat = new InputDevices();
     driver = new InputDriver(seat.keyboardPointer);
     touch = new InputDriver(seat.touchscreen);
     guest = new FakeGuest();

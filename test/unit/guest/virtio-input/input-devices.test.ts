@@ -3,20 +3,20 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BTN, LED } from '../../../../protocols/input-event-codes.ts';
 import { scanoutId } from '../../../../src/core/source.ts';
 import { AXIS_MAX } from '../../../../src/guest/virtio-input/keyboard-pointer.ts';
-import { Seat } from '../../../../src/guest/virtio-input/seat.ts';
+import { InputDevices } from '../../../../src/guest/virtio-input/input-devices.ts';
 import { InputDriver } from './rig.ts';
 
 const LEFT = scanoutId(0);
 const RIGHT = scanoutId(1);
 
-let seat: Seat;
+let input: InputDevices;
 let pointer: InputDriver;
 let touch: InputDriver;
 
 beforeEach(() => {
-  seat = new Seat();
-  pointer = new InputDriver(seat.keyboardPointer);
-  touch = new InputDriver(seat.touchscreen);
+  input = new InputDevices();
+  pointer = new InputDriver(input.keyboardPointer);
+  touch = new InputDriver(input.touchscreen);
 });
 afterEach(() => {
   pointer[Symbol.dispose]();
@@ -44,9 +44,9 @@ describe('a position', () => {
     fc.assert(
       fc.property(size, size, fc.nat(), fc.nat(), (width, height, someX, someY) => {
         const [x, y] = [someX % width, someY % height];
-        seat.scanoutSized(LEFT, width, height);
-        seat.pointerMovedTo(LEFT, x, y);
-        seat.frame();
+        input.scanoutSized(LEFT, width, height);
+        input.pointerMovedTo(LEFT, x, y);
+        input.frame();
         expect(desktop.place(width, height).map(Math.floor)).toEqual([x, y]);
       }),
     );
@@ -54,12 +54,12 @@ describe('a position', () => {
 
   test('on one of two pictures is beside the other, and never leaves its own', () => {
     const desktop = new Desktop();
-    seat.scanoutSized(LEFT, 1280, 800);
-    seat.scanoutSized(RIGHT, 1024, 768);
+    input.scanoutSized(LEFT, 1280, 800);
+    input.scanoutSized(RIGHT, 1024, 768);
     const seen: number[][] = [];
     for (const [scanout, x, y] of [[LEFT, 0, 0], [LEFT, 5000, 5000], [RIGHT, 0, 767], [RIGHT, 1023.9, -7], [RIGHT, -0.5, 0]] as const) {
-      seat.pointerMovedTo(scanout, x, y);
-      seat.frame();
+      input.pointerMovedTo(scanout, x, y);
+      input.frame();
       seen.push(desktop.place(1280 + 1024, 800).map(Math.floor));
     }
 
@@ -67,34 +67,34 @@ describe('a position', () => {
   });
 
   test('on a picture that is off is nowhere', () => {
-    seat.pointerMovedTo(LEFT, 1, 1);
-    seat.touchDown(RIGHT, 0, 1, 1);
-    seat.frame();
-    seat.scanoutSized(LEFT, 100, 100);
-    seat.scanoutSized(LEFT, 0, 0);
-    seat.pointerMovedTo(LEFT, 1, 1);
-    seat.frame();
+    input.pointerMovedTo(LEFT, 1, 1);
+    input.touchDown(RIGHT, 0, 1, 1);
+    input.frame();
+    input.scanoutSized(LEFT, 100, 100);
+    input.scanoutSized(LEFT, 0, 0);
+    input.pointerMovedTo(LEFT, 1, 1);
+    input.frame();
 
     expect([pointer.take(), touch.take()]).toEqual([[], []]);
   });
 });
 
 test('keys, buttons, distances and wheels go to one device, touches to the other', () => {
-  seat.scanoutSized(LEFT, 32768, 32768);
-  seat.key(30, true);
-  seat.button(BTN.LEFT, true);
-  seat.pointerMovedBy(3, 4);
-  seat.wheel('horizontal', 15);
-  seat.touchDown(LEFT, 0, 8, 9);
-  seat.frame();
+  input.scanoutSized(LEFT, 32768, 32768);
+  input.key(30, true);
+  input.button(BTN.LEFT, true);
+  input.pointerMovedBy(3, 4);
+  input.wheel('horizontal', 15);
+  input.touchDown(LEFT, 0, 8, 9);
+  input.frame();
   const [first, touched] = [pointer.take(), touch.take()];
-  seat.touchMoved(LEFT, 0, 10, 9);
-  seat.frame();
-  seat.touchUp(0);
-  seat.touchDown(LEFT, 1, 1, 1);
-  seat.frame();
-  seat.touchCancelled();
-  seat.frame();
+  input.touchMoved(LEFT, 0, 10, 9);
+  input.frame();
+  input.touchUp(0);
+  input.touchDown(LEFT, 1, 1, 1);
+  input.frame();
+  input.touchCancelled();
+  input.frame();
 
   expect(first).toEqual([['2 0 3', '2 1 4', '2 12 15', '1 30 1', '1 272 1']]);
   expect(touched).toEqual([['3 57 0', '3 55 0', '3 53 8', '3 54 9', '1 330 1']]);
@@ -102,10 +102,10 @@ test('keys, buttons, distances and wheels go to one device, touches to the other
 });
 
 test('everything held is let go of at once', () => {
-  seat.scanoutSized(LEFT, 100, 100);
-  seat.key(30, true);
-  seat.touchDown(LEFT, 0, 0, 0);
-  seat.releaseAll();
+  input.scanoutSized(LEFT, 100, 100);
+  input.key(30, true);
+  input.touchDown(LEFT, 0, 0, 0);
+  input.releaseAll();
 
   expect(pointer.take()).toEqual([['1 30 1'], ['1 30 0']]);
   expect(touch.take().at(-1)).toEqual(['3 55 2', '3 57 -1', '1 330 0']);
@@ -113,11 +113,11 @@ test('everything held is let go of at once', () => {
 
 test('LEDs are told to who listens, and only as long', () => {
   const heard: number[] = [];
-  const stop = seat.onLeds((leds) => heard.push(leds));
+  const stop = input.onLeds((leds) => heard.push(leds));
   pointer.led(LED.SCROLLL, 1);
-  const leds = seat.leds;
+  const leds = input.leds;
   stop();
   pointer.led(LED.SCROLLL, 0);
 
-  expect([heard, leds, seat.leds]).toEqual([[4], 4, 0]);
+  expect([heard, leds, input.leds]).toEqual([[4], 4, 0]);
 });

@@ -9,23 +9,23 @@ interface Place {
 }
 
 /**
- * The input devices of one guest. Their axes span what the guest's pointer does: all its
- * pictures, side by side as the GPU says its monitors are. One picture of several that the guest
- * arranged otherwise, or shows twice, gets its positions wrong.
+ * The input devices of one guest, and where a position on one of its scanouts is on their axes. The axes span
+ * all of the guest's scanouts side by side, as the GPU describes its monitors. Positions are wrong in a guest
+ * that arranges several monitors otherwise, or shows the same picture on two of them.
  */
-export class Seat implements GuestInput {
+export class InputDevices implements GuestInput {
   readonly keyboardPointer = new KeyboardPointer(
-    (leds) => this.#tell(leds),
-    () => this.#tellTaken(),
+    (leds) => this.#notifyLeds(leds),
+    () => this.#notifyTaken(),
   );
-  readonly touchscreen = new Touchscreen(() => this.#tellTaken());
+  readonly touchscreen = new Touchscreen(() => this.#notifyTaken());
   readonly #places: Place[] = [];
   readonly #listeners = new Set<(leds: number) => void>();
   #waiting: (() => void)[] = [];
-  /** Of all pictures, in pixels. */
+  /** The size of all scanouts together, in pixels. */
   #width = 0;
   #height = 0;
-  /** Where the position that was mapped last is on the axes. */
+  /** The result of the last `#map`, on the axes. */
   #x = 0;
   #y = 0;
 
@@ -98,7 +98,7 @@ export class Seat implements GuestInput {
     this.touchscreen.releaseAll();
   }
 
-  /** False while the picture is off: there is no such place then. */
+  /** False, with no result, while the scanout is off. */
   #map(scanout: ScanoutId, x: number, y: number): boolean {
     const place = this.#places[scanout];
     if (!place || place.width === 0) return false;
@@ -113,24 +113,24 @@ export class Seat implements GuestInput {
     return this.keyboardPointer.isTaken && this.touchscreen.isTaken;
   }
 
-  #tellTaken(): void {
+  #notifyTaken(): void {
     if (this.#waiting.length === 0 || !this.#isTaken) return;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const resolve of waiting) resolve();
   }
 
-  #tell(leds: number): void {
+  #notifyLeds(leds: number): void {
     for (const listener of this.#listeners) listener(leds);
   }
 }
 
-/** No further than the last pixel's near edge, so that rounding does not lead into the next picture. */
+/** At most the near edge of the last pixel, so that rounding does not lead into the next scanout. */
 function clamp(position: number, size: number): number {
   return Math.min(Math.max(position, 0), size - 1);
 }
 
-/** Guests divide the axis into as many parts as there are pixels; rounding up keeps the left edge of a pixel in it. */
+/** Guests divide the axis into one part for each pixel; rounding up keeps the left edge of a pixel inside its part. */
 function axis(position: number, size: number): number {
   return Math.min(Math.ceil((position * (AXIS_MAX + 1)) / size), AXIS_MAX);
 }
