@@ -42,26 +42,26 @@ import type { GpuTap } from './tap.ts';
 
 const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
 
-/** What commands work on. */
+/** The state that commands work on. */
 export interface GpuState {
   readonly resources: Resources;
   readonly scanouts: Scanouts;
   readonly tap: GpuTap | null;
   readonly log: LogOnce;
-  /** Reused by every command that reads a rectangle. */
+  /** Scratch for every command that reads a rectangle. */
   readonly rect: MutableRect;
   flushes: number;
   transfers: number;
 }
 
-/** One command of the guest: it checks everything, throwing VirtioGpuError, before it changes anything. */
+/** One command of the guest. It checks everything, throwing VirtioGpuError, before it changes anything. */
 export interface Command {
-  /** Bytes of the request's struct; shorter ones are refused before `run`. */
+  /** The size of the request's struct in bytes. Shorter requests are refused before `run`. */
   readonly size: number;
   run(gpu: GpuState, request: Request, reply: Reply, answer: Answer): void;
 }
 
-/** The virtio_gpu_rect at byte `at`. */
+/** The virtio_gpu_rect at byte `at`, valid until the next call. */
 function readRect(gpu: GpuState, { view }: Request, at: number): MutableRect {
   return gpu.rect.set(X.get(view, at), Y.get(view, at), WIDTH.get(view, at), HEIGHT.get(view, at));
 }
@@ -69,19 +69,19 @@ function readRect(gpu: GpuState, { view }: Request, at: number): MutableRect {
 function checkInside(rect: Rect, width: number, height: number): void {
   // Sums of two 32-bit numbers are exact.
   if (rect.x + rect.width > width || rect.y + rect.height > height) {
-    throw new VirtioGpuError('invalid-parameter', `rectangle ${rect.width}x${rect.height}+${rect.x}+${rect.y} leaves ${width}x${height}`);
+    throw new VirtioGpuError('invalid-parameter', `rectangle ${rect.width}x${rect.height}+${rect.x}+${rect.y} is not inside ${width}x${height}`);
   }
 }
 
-/** The largest side of an image: what display hardware addresses; 1 GiB of pixels at most. */
+/** The largest side of an image that display hardware addresses; at most 1 GiB of pixels. */
 const MAX_SIDE = 16384;
 
-/** The DRM format; VirtioGpuError unless `format` is one of the eight and the sides are sane. */
+/** The DRM format of an image. VirtioGpuError unless `format` is one of the eight and the sides are in range. */
 function checkImage(width: number, height: number, format: number): Fourcc {
   const fourcc = FOURCC_OF_VIRTIO_GPU_FORMAT.get(format);
-  if (fourcc === undefined) throw new VirtioGpuError('invalid-parameter', `format ${format}`);
+  if (fourcc === undefined) throw new VirtioGpuError('invalid-parameter', `unknown format ${format}`);
   if (width === 0 || height === 0 || width > MAX_SIDE || height > MAX_SIDE) {
-    throw new VirtioGpuError('invalid-parameter', `an image of ${width}x${height}; sides of 1 to ${MAX_SIDE} are possible`);
+    throw new VirtioGpuError('invalid-parameter', `an image of ${width}x${height}; sides of 1 to ${MAX_SIDE} are supported`);
   }
   return fourcc;
 }
@@ -133,17 +133,17 @@ const SET_SCANOUT: Command = {
     }
     const resource = gpu.resources.get(id);
     const { layout } = resource;
-    if (!layout) throw new VirtioGpuError('invalid-resource', `resource ${id} is a blob, for SET_SCANOUT_BLOB`);
+    if (!layout) throw new VirtioGpuError('invalid-resource', `resource ${id} is a blob, which SET_SCANOUT_BLOB shows`);
     const rect = readRect(gpu, request, virtio_gpu_set_scanout.offset.r);
     checkScanoutRect(rect, layout);
     gpu.scanouts.show(scanout, resource, layout, rect);
   },
 };
 
-/** A picture has at least one pixel, all of them in the image. */
+/** A scanout shows at least one pixel, and only pixels of the image. */
 function checkScanoutRect(rect: Rect, layout: PixelLayout): void {
   checkInside(rect, layout.width, layout.height);
-  if (rect.width === 0 || rect.height === 0) throw new VirtioGpuError('invalid-parameter', 'a scanout without pixels');
+  if (rect.width === 0 || rect.height === 0) throw new VirtioGpuError('invalid-parameter', 'the scanout has no pixels');
 }
 
 const TRANSFER_TO_HOST_2D: Command = {
@@ -152,7 +152,7 @@ const TRANSFER_TO_HOST_2D: Command = {
     const { resource_id, offset } = virtio_gpu_transfer_to_host_2d.field;
     const resource = gpu.resources.get(resource_id.get(request.view, 0));
     if (!resource.guest) throw new VirtioGpuError('invalid-resource', `resource ${resource.id} has no backing to transfer from`);
-    // The host reads a blob where it is; drivers send transfers all the same.
+    // Drivers send transfers for blobs too, which need none.
     if (resource.layout) {
       const rect = readRect(gpu, request, virtio_gpu_transfer_to_host_2d.offset.r);
       checkInside(rect, resource.layout.width, resource.layout.height);
@@ -168,7 +168,7 @@ function transfer(gpu: GpuState, resource: Resource, stride: number, rect: Rect,
   const to = rect.y * stride + rect.x * BYTES_PER_PIXEL;
   const end = from + (rect.height - 1) * stride + rowBytes;
   if (end > resource.guest!.length) {
-    throw new VirtioGpuError('invalid-parameter', `a transfer up to byte ${end} of a backing of ${resource.guest!.length}`);
+    throw new VirtioGpuError('invalid-parameter', `a transfer up to byte ${end} of a backing of ${resource.guest!.length} bytes`);
   }
   let { pixels } = resource;
   if (!(pixels instanceof Store) && from !== to) pixels = resources.moveToStore(resource);
@@ -203,7 +203,7 @@ const RESOURCE_FLUSH: Command = {
   },
 };
 
-/** The largest image there is. */
+/** The largest image, as of MAX_SIDE. */
 const MAX_BLOB = 2 ** 30;
 
 const RESOURCE_CREATE_BLOB: Command = {
@@ -211,8 +211,8 @@ const RESOURCE_CREATE_BLOB: Command = {
   run({ resources }, request) {
     const { resource_id, blob_mem, nr_entries, size } = virtio_gpu_resource_create_blob.get(request.view, 0);
     resources.checkNew(resource_id);
-    if (blob_mem !== VIRTIO_GPU_BLOB_MEM_GUEST) throw new VirtioGpuError('invalid-parameter', `blob memory ${blob_mem}; only guest memory is possible`);
-    if (size === 0 || size > MAX_BLOB) throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are possible`);
+    if (blob_mem !== VIRTIO_GPU_BLOB_MEM_GUEST) throw new VirtioGpuError('invalid-parameter', `blob memory ${blob_mem}; only guest memory is supported`);
+    if (size === 0 || size > MAX_BLOB) throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are supported`);
     resources.add(new Resource(resource_id, size, null), request.entries(virtio_gpu_resource_create_blob.size, nr_entries));
   },
 };
@@ -231,12 +231,12 @@ const SET_SCANOUT_BLOB: Command = {
       return;
     }
     const resource = gpu.resources.get(id);
-    if (!resource.isBlob) throw new VirtioGpuError('invalid-resource', `resource ${id} is no blob`);
+    if (!resource.isBlob) throw new VirtioGpuError('invalid-resource', `resource ${id} is not a blob`);
     const width = field.width.get(view, 0);
     const height = field.height.get(view, 0);
     const format = field.format.get(view, 0);
     const fourcc = checkImage(width, height, format);
-    // All formats have one plane: the other three strides and offsets mean nothing.
+    // All formats have one plane, so only the first stride and offset count.
     const layout = blobLayout.set(width, height, fourcc, view.getUint32(offset.offsets, true), view.getUint32(offset.strides, true));
     checkFits(layout, resource);
     const rect = readRect(gpu, request, offset.r);
@@ -248,21 +248,21 @@ const SET_SCANOUT_BLOB: Command = {
 function checkFits(layout: PixelLayout, { id, byteLength }: Resource): void {
   const { offset, stride } = layout.planes[0]!;
   const rowBytes = layout.width * BYTES_PER_PIXEL;
-  // Above 2^53 the sum is rounded, and refused just the same.
+  // A sum above 2^53 is rounded, and far too large all the same.
   const end = offset + stride * (layout.height - 1) + rowBytes;
   if (stride < rowBytes || stride % BYTES_PER_PIXEL !== 0 || offset % BYTES_PER_PIXEL !== 0 || end > byteLength) {
     throw new VirtioGpuError('invalid-parameter', `${layout.width}x${layout.height} with stride ${stride} at ${offset} does not fit blob ${id} of ${byteLength} bytes`);
   }
 }
 
-/** A blob as cursor comes without a description: drivers mean 64x64 with alpha, as QEMU takes it. */
+/** The layout of a cursor in a blob, which comes without one: drivers mean 64x64 with alpha, and QEMU reads it so. */
 const CURSOR_BLOB: PixelLayout = new LinearLayout().set(64, 64, DRM_FORMAT.ARGB8888, 0, 64 * BYTES_PER_PIXEL);
 const CURSOR_BLOB_BYTES = 64 * 64 * BYTES_PER_PIXEL;
 
-/** Drivers use 64; display hardware ends here. */
+/** Drivers use 64; no display hardware has larger cursors. */
 const MAX_CURSOR = 512;
 
-/** Linux makes every dumb buffer a resource without alpha, those of cursors too: QEMU takes alpha for granted. */
+/** Linux makes dumb buffers resources without alpha, even for cursors, which have alpha. QEMU reads alpha too. */
 const WITH_ALPHA: ReadonlyMap<Fourcc, Fourcc> = new Map([
   [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888],
   [DRM_FORMAT.BGRX8888, DRM_FORMAT.BGRA8888],
@@ -279,8 +279,8 @@ const { resource_id: RESOURCE_ID } = virtio_gpu_update_cursor.field;
 const { hot_x: HOT_X, hot_y: HOT_Y } = virtio_gpu_update_cursor.offset;
 
 /*
- * A position is where the image's top left corner is: Linux sends its plane's position, Windows
- * what its display model defines as the corner. It may be negative, as a two's complement.
+ * A cursor's position is that of its image's top left corner: Linux sends the position of its plane, Windows
+ * that of the corner. It may be negative, in two's complement.
  */
 
 const UPDATE_CURSOR: Command = {
@@ -341,7 +341,7 @@ const GET_EDID: Command = {
   },
 };
 
-/* There are no capability sets: unknown ones read as zero. */
+/* There are no capability sets. A query for an unknown one is answered with zeros. */
 
 const GET_CAPSET_INFO: Command = {
   size: virtio_gpu_get_capset_info.size,

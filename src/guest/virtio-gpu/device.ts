@@ -32,15 +32,16 @@ const KNOWN_COMMANDS: ReadonlySet<number> = new Set(Object.values(VIRTIO_GPU_CMD
 export interface VirtioGpuOptions {
   /** 1 to 16; default 1. */
   readonly scanouts?: number;
-  /** Host memory a guest can make us use, in bytes; default 512 MiB. */
+  /** The host memory that the guest can cause to be allocated, in bytes; default 512 MiB. */
   readonly maxGuestMemory?: number;
-  /** Whether guest blobs are offered; default true. */
+  /** Whether resources that are guest blobs are offered; default true. */
   readonly blobs?: boolean;
   readonly log?: Log;
+  /** Sees every command and the pixels it uses; a Recorder has one. */
   readonly tap?: GpuTap;
   /**
-   * Asked when the guest wants to know its monitors, which it is told when the promise settles:
-   * for outputs that learn of a change only from the guest's question. `setMonitor` in between.
+   * Called when the guest asks for its monitors (GET_DISPLAY_INFO), which is answered once the promise settles,
+   * either way. For outputs whose monitors have to be queried: call `setMonitor` before it settles.
    */
   readonly refreshMonitors?: () => Promise<void>;
 }
@@ -56,18 +57,18 @@ export interface GpuStats {
 }
 
 /**
- * A virtio GPU without 3D (virtio 1.3, 5.7). Its pixels stay in the guest's memory wherever that
- * is possible; what they look like goes to one sink, `Bridge` as a rule.
+ * A virtio GPU without 3D (virtio 1.3, 5.7). Pixels stay in the guest's memory wherever that is possible; the
+ * device describes them to one sink, usually a Bridge.
  *
- * Commands run to their end when the guest kicks, in order, and change nothing when they fail.
- * The steady state (set scanout, transfer, flush, cursor) allocates nothing.
+ * Commands run in order when the guest kicks, each to its end, and change nothing if they fail. In steady state
+ * (set scanout, transfer, flush, cursor) nothing is allocated.
  */
 export class VirtioGpu implements VirtioDevice, Source {
   readonly id = VIRTIO_ID_GPU;
   readonly queueCount = 2;
   readonly features: bigint;
   readonly config = new Uint8Array(virtio_gpu_config.size);
-  /** All host memory this guest causes; whoever else allocates for it charges it here. */
+  /** Bounds the host memory that this guest causes; other allocations on its behalf are charged to it too. */
   readonly budget: MemoryBudget;
   readonly #configView = new DataView(this.config.buffer);
   /** A guest can cause any number of messages, of few kinds. */
@@ -89,11 +90,11 @@ export class VirtioGpu implements VirtioDevice, Source {
   #handled = 0;
   #errors = 0;
 
-  /** UsageError for a number of scanouts that virtio does not know. */
+  /** UsageError for a number of scanouts that virtio does not allow. */
   constructor(options: VirtioGpuOptions = {}) {
     const { scanouts: count = 1, maxGuestMemory = 512 * 2 ** 20, blobs = true, log = () => undefined, tap = null } = options;
     if (!Number.isInteger(count) || count < 1 || count > VIRTIO_GPU_MAX_SCANOUTS) {
-      throw new UsageError(`${count} scanouts: a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
+      throw new UsageError(`cannot offer ${count} scanouts; a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
     this.budget = new MemoryBudget(maxGuestMemory);
     this.#logOnce = logOnce(log);
@@ -144,7 +145,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.#tap?.negotiated(features);
   }
 
-  /** Only events_clear, whose bits the driver has seen, means something. */
+  /** Only events_clear counts: the driver acknowledges the events whose bits it writes. */
   writeConfig(offset: number, bytes: Uint8Array): void {
     const { events_read, events_clear } = virtio_gpu_config.offset;
     for (let i = 0; i < bytes.length; i++) {
@@ -179,7 +180,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     const queue = this.#queues[index];
     const answers = this.#answers[index];
     if (!queue || !answers || (this.#held && index === CONTROL_QUEUE)) return;
-    // A guest that adds chains as fast as we take them must not keep outputs and other guests waiting.
+    // A guest that adds chains as fast as they are taken must not block the event loop.
     for (let turn = 0; turn < queue.size; turn++) {
       const chain = queue.pop();
       if (!chain) return;
@@ -190,7 +191,7 @@ export class VirtioGpu implements VirtioDevice, Source {
       }
       this.#handle(index, chain, this.#request, answers);
     }
-    this.#comeBack(index, queue);
+    this.#continueLater(index, queue);
   }
 
   reset(): void {
@@ -204,16 +205,16 @@ export class VirtioGpu implements VirtioDevice, Source {
     this.reset();
   }
 
-  /** On its own, because a function with a closure in it allocates on every call. */
-  #comeBack(index: number, queue: Virtqueue): void {
+  /** Separate from `kicked`, because a function that contains a closure allocates on every call. */
+  #continueLater(index: number, queue: Virtqueue): void {
     setImmediate(() => {
       if (this.#queues[index] === queue) this.kicked(index);
     });
   }
 
-  /** Nothing else runs on the queue before this command does: commands keep their order. */
+  /** Holds back the command in `#request`, and the control queue with it, so that commands keep their order. */
   #hold(chain: Chain, until: Promise<void>): void {
-    const goOn = () => {
+    const resume = () => {
       if (this.#held !== chain) return;
       this.#answerHeld();
       this.kicked(CONTROL_QUEUE);
@@ -222,7 +223,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     const spare = this.#heldRequest!;
     this.#heldRequest = this.#request;
     this.#request = spare;
-    until.then(goOn, goOn);
+    until.then(resume, resume);
   }
 
   #answerHeld(): void {
@@ -241,7 +242,7 @@ export class VirtioGpu implements VirtioDevice, Source {
     if (request.isFenced) answers.fence(answer);
     reply.start(request);
     try {
-      // Cursor commands need no answer and mostly leave no room for one; a control command whose outcome cannot be told is not run.
+      // Cursor commands need no response and mostly leave no room for one. A control command without room for its response is not run.
       if (index === CONTROL_QUEUE && chain.writable < virtio_gpu_ctrl_hdr.size) throw new VirtioGpuError('invalid-parameter', 'no room for a response');
       if (!request.hasHeader) throw new VirtioGpuError('unsupported', `a request of ${request.length} bytes`);
       const command = this.#commands[index]!.get(request.type);

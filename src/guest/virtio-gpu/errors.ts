@@ -3,7 +3,7 @@ import { ScanoutError, SysError } from '../../sys/errors.ts';
 
 export type VirtioGpuErrorCode = 'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
 
-/** A guest's command that cannot be done as given. Nothing has changed when it is thrown. */
+/** A guest's command that cannot be run. Nothing has changed when it is thrown. */
 export class VirtioGpuError extends ScanoutError<VirtioGpuErrorCode> {}
 
 const RESPONSE = {
@@ -15,7 +15,7 @@ const RESPONSE = {
   'invalid-parameter': VIRTIO_GPU_RESP.ERR_INVALID_PARAMETER,
 } as const satisfies Record<VirtioGpuErrorCode, number>;
 
-/** The VIRTIO_GPU_RESP_ERR_* a guest is told: what the host ran out of (memory, fds, mappings) is one code to it. */
+/** The VIRTIO_GPU_RESP_ERR_* for the guest. Whatever the host ran out of (memory, descriptors, mappings) is out of memory. */
 export function responseOf(error: unknown): number {
   if (error instanceof VirtioGpuError) return RESPONSE[error.code];
   return error instanceof SysError ? VIRTIO_GPU_RESP.ERR_OUT_OF_MEMORY : VIRTIO_GPU_RESP.ERR_UNSPEC;

@@ -3,7 +3,7 @@ import type { Flush } from '../../core/source.ts';
 import type { Chain } from '../virtio/chain.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
 
-/** One thing an answer waits for. Back in its pool once done. */
+/** One flush that an answer waits for. Pooled: it is free again once it is done. */
 class Wait implements Flush {
   readonly #answers: Answers;
   answer: Answer | null = null;
@@ -23,8 +23,8 @@ class Wait implements Flush {
 }
 
 /**
- * A popped chain that has not been pushed back. Born with one hold on itself, `finish`, so that
- * flushes which are done at once do not push it before its response is in it.
+ * A popped chain that has not been pushed back. It starts with one hold, which `finish` releases, so that
+ * flushes that are done at once do not push it before its response has been written.
  */
 export class Answer {
   readonly #answers: Answers;
@@ -40,12 +40,12 @@ export class Answer {
     this.#answers = answers;
   }
 
-  /** One more flush that has to be done before the guest is told. */
+  /** Adds a flush that has to be done before the guest gets its answer. */
   wait(): Flush {
     return this.#answers.newWait(this);
   }
 
-  /** The response, `written` bytes, is in the chain: it goes as soon as nothing is waited for. */
+  /** The response, `written` bytes, is in the chain, which goes back as soon as nothing holds it. */
   finish(written: number): void {
     this.written = written;
     this.#answers.release(this);
@@ -53,9 +53,9 @@ export class Answer {
 }
 
 /**
- * When the chains of one queue go back to the guest: as soon as their command is done, fenced
- * ones not before every fenced one that came earlier, because Linux takes an answered fence to
- * mean all before it. Objects are pooled; a queue has at most as many as chains.
+ * Decides when the chains of one queue go back to the guest: when their command is done, but a fenced one not
+ * before all earlier fenced ones, because Linux takes an answered fence to cover all before it. Objects are
+ * pooled; there are at most as many as the queue has chains.
  */
 export class Answers {
   readonly #queue: Virtqueue;
@@ -83,7 +83,7 @@ export class Answers {
     return answer;
   }
 
-  /** From now on `answer` keeps its place among the fenced ones. */
+  /** Puts `answer` in the order of fenced ones. Call it before the first `wait`. */
   fence(answer: Answer): void {
     answer.isFenced = true;
     if (this.#lastFenced) this.#lastFenced.next = answer;
@@ -92,8 +92,8 @@ export class Answers {
   }
 
   /**
-   * The queue is about to stop: the guest gets everything it still waits for, since a queue that
-   * goes on later (a paused VM) goes on behind it. Whatever is done after this means nothing.
+   * The queue is about to stop: every chain goes back now, because a queue that resumes later (a paused VM)
+   * resumes behind them. Flushes that are done after this are ignored.
    */
   stop(): void {
     for (let answer = this.#firstFenced; answer; answer = this.#firstFenced) {

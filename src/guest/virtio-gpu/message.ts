@@ -11,7 +11,7 @@ import type { Chain } from '../virtio/chain.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { BackingEntry } from './tap.ts';
 
-/** QEMU's limit; a scattered 64 MiB. */
+/** The same limit as QEMU's; enough for 64 MiB of scattered pages. */
 const MAX_ENTRIES = 16384;
 const MAX_REQUEST = virtio_gpu_resource_create_blob.size + MAX_ENTRIES * virtio_gpu_mem_entry.size;
 
@@ -19,11 +19,11 @@ const HEADER = virtio_gpu_ctrl_hdr.size;
 const { fence_id: FENCE_ID } = virtio_gpu_ctrl_hdr.offset;
 const { type: TYPE, flags: FLAGS, ctx_id: CTX_ID, ring_idx: RING_IDX } = virtio_gpu_ctrl_hdr.field;
 
-/** The one copy of the request that is being handled; the guest cannot change it any more. */
+/** The one copy of a request, which the guest can no longer change. */
 export class Request {
   readonly bytes = new Uint8Array(MAX_REQUEST);
   readonly view = new DataView(this.bytes.buffer);
-  /** Bytes the guest sent, cut at the longest that means something. */
+  /** Bytes the guest sent, or as many of them as any command can use. */
   length = 0;
 
   copyFrom(chain: Chain): void {
@@ -43,32 +43,32 @@ export class Request {
     return this.hasHeader && (FLAGS.get(this.view, 0) & VIRTIO_GPU_FLAG_FENCE) !== 0;
   }
 
-  /** VirtioGpuError when the request is shorter than its struct; what follows the struct is ignored. */
+  /** VirtioGpuError if the request is shorter than its struct. What follows the struct is ignored. */
   needs(size: number): void {
-    if (this.length < size) throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, ${size} are needed`);
+    if (this.length < size) throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, where ${size} are needed`);
   }
 
-  /** The virtio_gpu_mem_entry list from byte `at` on. VirtioGpuError for lists that are empty, short or have empty entries. */
+  /** The list of `count` virtio_gpu_mem_entry from byte `at` on. VirtioGpuError if it is empty, cut off or too long, or has an empty entry. */
   entries(at: number, count: number): BackingEntry[] {
-    if (count === 0 || count > MAX_ENTRIES) throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are possible`);
+    if (count === 0 || count > MAX_ENTRIES) throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are supported`);
     this.needs(at + count * virtio_gpu_mem_entry.size);
     const { addr, length } = virtio_gpu_mem_entry.field;
     return Array.from({ length: count }, (_, index) => {
       const entry = at + index * virtio_gpu_mem_entry.size;
       const piece = { address: addr.get(this.view, entry), length: length.get(this.view, entry) };
-      if (piece.length === 0) throw new VirtioGpuError('invalid-parameter', `entry ${index} of a backing has no length`);
+      if (piece.length === 0) throw new VirtioGpuError('invalid-parameter', `entry ${index} of the backing is empty`);
       return piece;
     });
   }
 }
 
-/** The response to the request that is being handled, zero where nothing was written. */
+/** The response to the request that is being handled; zero wherever nothing was written. */
 export class Reply {
   readonly bytes = new Uint8Array(virtio_gpu_resp_edid.size);
   readonly view = new DataView(this.bytes.buffer);
   #length = HEADER;
 
-  /** OK_NODATA, with the request's fence. */
+  /** Starts over with OK_NODATA and the request's fence. */
   start(request: Request): void {
     this.bytes.fill(0, 0, this.#length);
     this.#length = HEADER;
@@ -88,20 +88,23 @@ export class Reply {
     return this.#length;
   }
 
-  /** A response struct of `size` bytes, header included; its body is written into `view`. */
+  /** Makes it a response of `size` bytes, header included. The caller writes the body into `view`. */
   ok(type: number, size: number): void {
     TYPE.set(this.view, 0, type);
     this.#length = size;
   }
 
-  /** An error has no body. */
+  /** Makes it an error, which has no body. */
   fail(type: number): void {
     this.bytes.fill(0, HEADER, this.#length);
     TYPE.set(this.view, 0, type);
     this.#length = HEADER;
   }
 
-  /** How much of it was written: a chain too small for a body is told so, one too small for a header nothing. */
+  /**
+   * Writes the response and returns how many bytes it took. A chain with no room for the body gets an error; one
+   * with no room for a header gets nothing.
+   */
   writeTo(chain: Chain): number {
     if (chain.writable < HEADER) return 0;
     if (chain.writable < this.#length) this.fail(VIRTIO_GPU_RESP.ERR_INVALID_PARAMETER);

@@ -9,12 +9,12 @@ import type { GuestMemory } from '../memory.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { BackingEntry } from './tap.ts';
 
-/** What a guest attached to a resource: pieces of its memory, one after another. */
+/** The backing that a guest attached to a resource: pieces of its memory, one after another. */
 export class GuestPages {
   readonly entries: readonly BackingEntry[];
-  /** Bytes of all entries together. */
+  /** The bytes of all entries together. */
   readonly length: number;
-  /** Where each entry starts, in bytes from the first one's start. */
+  /** Where each entry starts, in bytes from the start of the first one. */
   readonly #starts: Float64Array;
 
   constructor(entries: readonly BackingEntry[]) {
@@ -33,15 +33,15 @@ export class GuestPages {
   }
 
   /**
-   * The first `length` bytes as runs of whole pages, neighbours merged; null when they cannot be
-   * mapped side by side. `length` is at most that of the entries, which lie inside `memory`.
+   * The first `length` bytes as runs of whole pages, neighbours merged; null if they cannot be mapped side by
+   * side. `length` is at most that of the entries, which lie inside `memory`.
    */
   runs(memory: GuestMemory, length: number): PageRange[] | null {
     const runs: { memfd: BorrowedFd; offset: number; length: number }[] = [];
     let left = length;
     for (const entry of this.entries) {
       if (left <= 0) break;
-      // The last page of the picture may be shared with whatever follows it.
+      // Something else may follow the picture on its last page.
       const wanted = Math.ceil(Math.min(entry.length, left) / PAGE_SIZE) * PAGE_SIZE;
       if (wanted > entry.length && left > entry.length) return null;
       const range = memory.range(entry.address, wanted);
@@ -85,11 +85,10 @@ export class GuestPages {
 const hugeness = new WeakMap<BorrowedFd, boolean>();
 
 /**
- * Files of huge pages cannot be mapped in pieces of small ones; hugetlbfs tells its page size here.
- * Nor can the pieces be shared instead: Linux 6.12 takes them into a udmabuf and has them right in
- * mmap and for DMA, but its vmap shows the first page of each huge one in place of all (mended by
- * a26fd92b7223). A driver that reads by the CPU, as vkms does, shows a wrong picture then, and
- * nobody gets an error.
+ * Whether the file is of huge pages, which cannot be mapped in pieces of small ones; hugetlbfs reports its page
+ * size as the block size. A udmabuf of such pieces is no way out: in Linux 6.12 it is right for mmap and DMA, but
+ * its vmap shows the first small page of each huge one in place of all (fixed by a26fd92b7223). A driver that
+ * reads with the CPU, like vkms, would show a wrong picture without an error.
  */
 function isHuge(memfd: BorrowedFd): boolean {
   let isHuge = hugeness.get(memfd);
@@ -97,7 +96,7 @@ function isHuge(memfd: BorrowedFd): boolean {
   return isHuge;
 }
 
-/** A resource's pixels where the guest has them. */
+/** A resource's pixels, mapped where the guest has them. */
 export class MappedPages implements PagesBacking, Disposable {
   readonly kind = 'pages';
   readonly isBlob: boolean;
@@ -123,7 +122,7 @@ export class MappedPages implements PagesBacking, Disposable {
   }
 }
 
-/** A resource's pixels in memory of ours, when they cannot stay where the guest has them. */
+/** A resource's pixels in host memory, where they cannot stay in the guest's pages. */
 export class Store implements PagesBacking, Disposable {
   readonly kind = 'pages';
   readonly isBlob = false;
@@ -142,12 +141,12 @@ export class Store implements PagesBacking, Disposable {
   }
 
   /**
-   * Zeroed; `bytes` are rounded up to whole pages and charged to `budget` until dispose.
-   * VirtioGpuError out-of-memory beyond the budget, SysError of memfd_create, ftruncate or mmap.
+   * A zeroed store. `bytes` are rounded up to whole pages and charged to `budget` until dispose. VirtioGpuError
+   * out-of-memory beyond the budget; SysError of memfd_create, ftruncate or mmap.
    */
   static create(budget: MemoryBudget, bytes: number): Store {
     const length = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
-    if (!budget.reserve(length)) throw new VirtioGpuError('out-of-memory', `${length} bytes for a resource: ${budget.used} of ${budget.limit} are in use`);
+    if (!budget.reserve(length)) throw new VirtioGpuError('out-of-memory', `${length} bytes for a resource, and ${budget.used} of ${budget.limit} are in use`);
     let memfd: OwnedFd | null = null;
     try {
       memfd = createMemfd('scanout-resource', length);
@@ -174,10 +173,10 @@ export class Store implements PagesBacking, Disposable {
   }
 }
 
-/** All eight virtio-gpu formats have four bytes a pixel in one plane. */
+/** All eight virtio-gpu formats have one plane with four bytes per pixel. */
 export const BYTES_PER_PIXEL = 4;
 
-/** One plane of linear pixels that can be described again without allocating. */
+/** One plane of linear pixels. `set` describes another one without allocating. */
 export class LinearLayout implements PixelLayout {
   width = 0;
   height = 0;
@@ -210,19 +209,19 @@ export function sameLayout(a: PixelLayout, b: PixelLayout): boolean {
   );
 }
 
-/** A 2D resource (it has a layout) or a guest blob (SET_SCANOUT_BLOB brings one each time). */
+/** A 2D resource, which has a layout, or a guest blob, whose layout comes with each SET_SCANOUT_BLOB. */
 export class Resource {
   readonly id: number;
   readonly layout: PixelLayout | null;
-  /** Bytes its pixels take, from the start of the backing. */
+  /** The bytes its pixels take, from the start of the backing on. */
   readonly byteLength: number;
-  /** What the guest attached; null when nothing is. */
+  /** The attached backing; null if there is none. */
   guest: GuestPages | null = null;
-  /** Where the pixels are: in `guest`, or saved from there; null when there are none. */
+  /** The pixels: in the pages of `guest`, or saved from there; null if there are none. */
   pixels: MappedPages | Store | null = null;
-  /** Over `pixels`, oldest first. */
+  /** The framebuffers over `pixels`, oldest first. */
   framebuffers: Framebuffer[] = [];
-  /** Something was transferred: the pixels must outlive their backing. */
+  /** Something was transferred, so the pixels must outlive their backing. */
   isWritten = false;
   uuid: Uint8Array | null = null;
 
@@ -236,7 +235,7 @@ export class Resource {
     return this.layout === null;
   }
 
-  /** The framebuffer of this layout, the same one each time; null when there are no pixels. */
+  /** The framebuffer with this layout, the same object each time; null if there are no pixels. */
   framebuffer(layout: PixelLayout): Framebuffer | null {
     if (!this.pixels) return null;
     for (const known of this.framebuffers) if (sameLayout(known, layout)) return known;

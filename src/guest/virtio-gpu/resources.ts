@@ -8,18 +8,18 @@ import type { Scanouts } from './scanouts.ts';
 import type { BackingEntry } from './tap.ts';
 
 const MAX_RESOURCES = 4096;
-/** Every run is a mapping once the pixels are read, and Linux gives a process 65530 of them. */
+/** Each run becomes a mapping when the pixels are read, and Linux allows a process 65530 of them. */
 const MAX_RUNS = 16384;
-/** About what a resource and an entry of its backing take in our heap, in bytes. */
+/** Roughly what a resource, and an entry of its backing, take on the heap, in bytes. */
 const RESOURCE_COST = 1024;
 const ENTRY_COST = 64;
 
 /**
  * The guest's resources and where their pixels are.
  *
- * Pixels stay in the guest's pages as long as they can: whole pages, few enough runs, transfers
- * to where they lie already. Else, and when the pages go while their content is still wanted, the
- * resource gets a store of ours and keeps it; transfers copy into that.
+ * Pixels stay in the guest's pages while these are whole pages in few enough runs and transfers only go to
+ * where the pixels lie already. Otherwise, and when the pages go while their contents are still needed, the
+ * resource gets a store in host memory for good, and transfers copy into that.
  */
 export class Resources {
   readonly #scanouts: Scanouts;
@@ -52,12 +52,12 @@ export class Resources {
   }
 
   checkNew(id: number): void {
-    if (id === 0) throw new VirtioGpuError('invalid-resource', 'resource 0 means none');
-    if (this.#byId.has(id)) throw new VirtioGpuError('invalid-resource', `resource ${id} exists`);
+    if (id === 0) throw new VirtioGpuError('invalid-resource', 'resource id 0 means no resource');
+    if (this.#byId.has(id)) throw new VirtioGpuError('invalid-resource', `resource ${id} exists already`);
     if (this.#byId.size >= MAX_RESOURCES) throw new VirtioGpuError('out-of-memory', `there are ${MAX_RESOURCES} resources already`);
   }
 
-  /** `checkNew` was called. With `entries` the resource is born attached, or not at all. */
+  /** Call `checkNew` before. With `entries` the resource gets its backing too, or is not added. */
   add(resource: Resource, entries: readonly BackingEntry[] | null): void {
     this.#reserve(RESOURCE_COST);
     try {
@@ -71,7 +71,7 @@ export class Resources {
 
   remove(resource: Resource): void {
     this.#byId.delete(resource.id);
-    this.#scanouts.forget(resource);
+    this.#scanouts.remove(resource);
     this.#setPixels(resource, null);
     this.#dropGuest(resource);
     this.#budget.release(RESOURCE_COST);
@@ -79,9 +79,9 @@ export class Resources {
 
   attach(resource: Resource, entries: readonly BackingEntry[]): void {
     const memory = this.#memory;
-    if (resource.guest) throw new VirtioGpuError('busy', `resource ${resource.id} has a backing`);
+    if (resource.guest) throw new VirtioGpuError('busy', `resource ${resource.id} has a backing already`);
     const guest = new GuestPages(entries);
-    if (!memory || !guest.isInside(memory)) throw new VirtioGpuError('invalid-parameter', 'a backing outside guest memory');
+    if (!memory || !guest.isInside(memory)) throw new VirtioGpuError('invalid-parameter', 'the backing is not inside guest memory');
     if (resource.isBlob && guest.length < resource.byteLength) {
       throw new VirtioGpuError('invalid-parameter', `a blob of ${resource.byteLength} bytes with a backing of ${guest.length}`);
     }
@@ -103,7 +103,7 @@ export class Resources {
     this.#dropGuest(resource);
   }
 
-  /** Saves the pixels into a store, where they live from now on. `resource.guest` is attached. */
+  /** Moves the pixels into a store. The resource has a backing. */
   moveToStore(resource: Resource): Store {
     const store = Store.create(this.#budget, resource.byteLength);
     this.#readInto(store, resource);
@@ -111,17 +111,17 @@ export class Resources {
     return store;
   }
 
-  /** A blob in a store is not where the guest draws: brings it up to date. */
+  /** Copies a blob that is in a store again: the guest draws into its own pages. */
   refresh(resource: Resource): void {
     if (resource.isBlob && resource.guest && resource.pixels instanceof Store) this.#readInto(resource.pixels, resource);
   }
 
-  /** Copies from the attached backing; `at + length` is at most its length. */
+  /** Copies from the attached backing. `at + length` is at most its length. */
   read(resource: Resource, at: number, into: Uint8Array, intoAt: number, length: number): void {
     if (this.#memory) resource.guest?.read(this.#memory, at, into, intoAt, length);
   }
 
-  /** Finds every backing again; those that are gone take their pixels with them. */
+  /** Resolves every backing in the new memory table. A resource whose pages are gone loses its pixels. */
   memoryChanged(memory: GuestMemory): void {
     this.#memory = memory;
     for (const resource of this.#byId.values()) {
@@ -147,7 +147,7 @@ export class Resources {
       if (next instanceof Store) this.#readInto(next, resource, guest);
       this.#setPixels(resource, next);
     } catch (error) {
-      this.#log('warn', `resource ${resource.id} loses its picture with the old memory table: ${String(error)}`);
+      this.#log('warn', `resource ${resource.id} lost its picture when the guest's memory changed: ${String(error)}`);
       this.#setPixels(resource, null);
       this.#dropGuest(resource);
     }

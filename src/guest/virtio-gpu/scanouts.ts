@@ -17,10 +17,10 @@ import { LinearLayout, type Resource, sameLayout } from './resource.ts';
 const NO_EDID: Uint8Array = new Uint8Array(0);
 const MAX_EDID = virtio_gpu_resp_edid.fields.edid.size;
 
-/** Layouts of one blob whose framebuffers are kept, beyond those that are shown. */
+/** How many framebuffers of one blob are kept; more only while they are shown. */
 const KEPT_LAYOUTS = 4;
 
-/** A resource on a plane of a scanout; its framebuffer is null while it has no pixels. */
+/** A resource on a plane of a scanout. The framebuffer is null while the resource has no pixels. */
 interface Plane {
   resource: Resource | null;
   readonly layout: LinearLayout;
@@ -43,17 +43,17 @@ interface Plug {
 export interface Scanout extends Plane {
   readonly id: ScanoutId;
   readonly rect: MutableRect;
-  /** What changed inside `rect` and was not flushed. */
+  /** What changed inside `rect` and has not been flushed. */
   readonly pending: Damage;
   readonly cursor: Cursor;
   /** Null is unplugged. Survives resets of the device. */
   plug: Plug | null;
 }
 
-/** What each of the guest's monitors shows, and the sink that is told. */
+/** What each of the guest's monitors shows and what is plugged in there, and the sink that is notified. */
 export class Scanouts {
   readonly #scanouts: readonly Scanout[];
-  /** Since then only a flush of the guest's own says that its memory holds what it shows. */
+  /** Until the guest flushes again, its memory need not hold what it shows. */
   #isHalted = false;
   #sink: SourceSink | null = null;
 
@@ -76,7 +76,7 @@ export class Scanouts {
 
   get(index: number): Scanout {
     const scanout = this.#scanouts[index];
-    if (!scanout) throw new VirtioGpuError('invalid-scanout', `scanout ${index}: there are ${this.#scanouts.length}`);
+    if (!scanout) throw new VirtioGpuError('invalid-scanout', `there is no scanout ${index}; the device has ${this.#scanouts.length}, counted from 0`);
     return scanout;
   }
 
@@ -107,7 +107,7 @@ export class Scanouts {
     }
   }
 
-  /** Tells `sink` what is on and shows it. */
+  /** Sets the sink, reports what is on, and shows it. */
   connect(sink: SourceSink): void {
     this.#sink = sink;
     for (const scanout of this.#scanouts) {
@@ -116,7 +116,7 @@ export class Scanouts {
     }
   }
 
-  /** `rect` lies inside the layout. Shown from the next flush on, and then all of it. */
+  /** Shows `rect`, which is inside the layout, from the next flush on. That flush shows all of it. */
   show(scanout: Scanout, resource: Resource, layout: PixelLayout, rect: Rect): void {
     if (scanout.resource === resource && sameRect(scanout.rect, rect) && sameLayout(scanout.layout, layout)) return;
     scanout.resource = resource;
@@ -124,7 +124,7 @@ export class Scanouts {
     scanout.rect.copy(rect);
     scanout.framebuffer = resource.framebuffer(layout);
     this.#announce(scanout, false);
-    this.#forgetOldLayouts(resource);
+    this.#dropOldFramebuffers(resource);
   }
 
   off(scanout: Scanout): void {
@@ -136,14 +136,14 @@ export class Scanouts {
     this.#sink?.scanout(scanout.id, null, scanout.rect);
   }
 
-  /** Everything shown is to be kept as it is until the guest flushes. */
+  /** What is shown must stay as it is until the guest flushes. */
   halt(): void {
     if (this.#isHalted) return;
     this.#isHalted = true;
     this.#sink?.halted();
   }
 
-  /** `layout` null, with the resource, hides the cursor. The pixels count as of now. */
+  /** Shows the resource's pixels as they are now. `resource` and `layout` are null to hide the cursor. */
   setCursor(scanout: Scanout, resource: Resource | null, layout: PixelLayout | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
     const { cursor } = scanout;
     cursor.resource = resource;
@@ -154,7 +154,7 @@ export class Scanouts {
     cursor.y = y;
     if (resource && layout) cursor.framebuffer = resource.framebuffer(cursor.layout.copy(layout));
     this.#announceCursor(scanout);
-    if (resource) this.#forgetOldLayouts(resource);
+    if (resource) this.#dropOldFramebuffers(resource);
   }
 
   moveCursor(scanout: Scanout, x: number, y: number): void {
@@ -163,13 +163,13 @@ export class Scanouts {
     this.#sink?.cursorMoved(scanout.id, x, y);
   }
 
-  /** On a scanout or a cursor. */
+  /** Whether it is on a scanout or is a cursor. */
   isShown(resource: Resource): boolean {
     for (const { resource: shown, cursor } of this.#scanouts) if (shown === resource || cursor.resource === resource) return true;
     return false;
   }
 
-  /** The resource changed there; coordinates are its pixels, and may lie outside. */
+  /** Marks a rectangle of the resource as changed. It may reach beyond the resource. */
   damage(resource: Resource, x: number, y: number, width: number, height: number): void {
     for (const { resource: shown, rect, pending } of this.#scanouts) {
       if (shown !== resource) continue;
@@ -179,12 +179,12 @@ export class Scanouts {
     }
   }
 
-  /** Damage of every scanout that shows the resource, in its pixels, before `flush` takes it. */
+  /** Calls `see` with every scanout that shows the resource. `flush` clears their `pending`. */
   eachPending(resource: Resource, see: (scanout: Scanout) => void): void {
     for (const scanout of this.#scanouts) if (scanout.resource === resource) see(scanout);
   }
 
-  /** Shows what changed, wherever the resource is shown; `answer` waits for all of them. */
+  /** Shows what changed on every scanout of the resource. `answer` waits for all of them. */
   flush(resource: Resource, answer: Answer): void {
     const sink = this.#sink;
     this.#isHalted = false;
@@ -197,8 +197,8 @@ export class Scanouts {
   }
 
   /**
-   * The resource's pixels are elsewhere from now on, in `resource.pixels`: whatever is shown moves
-   * to new framebuffers, then the old ones go. The memory of the old pixels is the caller's.
+   * The resource's pixels have moved to `resource.pixels`. What is shown gets new framebuffers, then the old
+   * ones are destroyed. The caller frees the memory of the old pixels afterwards.
    */
   moved(resource: Resource): void {
     const old = resource.framebuffers;
@@ -218,8 +218,8 @@ export class Scanouts {
     for (const framebuffer of old) this.#sink?.destroyed(framebuffer);
   }
 
-  /** The resource goes: whatever shows it is turned off. */
-  forget(resource: Resource): void {
+  /** Turns off everything that shows the resource, which is about to go. */
+  remove(resource: Resource): void {
     for (const scanout of this.#scanouts) {
       if (scanout.resource === resource) this.off(scanout);
       if (scanout.cursor.resource === resource) this.setCursor(scanout, null, null, 0, 0, scanout.cursor.x, scanout.cursor.y);
@@ -241,7 +241,7 @@ export class Scanouts {
     this.#sink?.cursor(id, cursor.framebuffer, cursor.hotspotX, cursor.hotspotY, cursor.x, cursor.y);
   }
 
-  #forgetOldLayouts(resource: Resource): void {
+  #dropOldFramebuffers(resource: Resource): void {
     const { framebuffers } = resource;
     for (let i = 0; i < framebuffers.length && framebuffers.length > KEPT_LAYOUTS; i++) {
       const framebuffer = framebuffers[i]!;
