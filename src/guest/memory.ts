@@ -8,33 +8,33 @@ import { Mapping, PAGE_SIZE } from '../sys/mapping.ts';
 /** `memory`: a region of guest memory cannot be used; `ring`: a ring is not in guest memory. */
 export class GuestMemoryError extends ScanoutError<'memory' | 'ring'> {}
 
-/** Guest RAM as a VMM describes it, one run of one file; all in bytes. */
+/** A region of guest RAM as a VMM describes it: one run of one file, all in bytes. */
 export interface RegionDescription {
   readonly guestAddress: number;
   readonly size: number;
-  /** Where the VMM itself has it mapped; ring addresses are given in this space. */
+  /** Where the VMM has mapped it. Ring addresses are in this address space. */
   readonly userAddress: number;
   readonly mmapOffset: number;
 }
 
-/** A run of guest RAM in a mapping of its own. `bytes` is dead after dispose. */
+/** A run of guest RAM in a mapping of its own. `bytes` must not be used after dispose. */
 export interface RingArea extends Disposable {
   readonly bytes: Uint8Array;
 }
 
 /**
- * A guest address as the one element of a Float64Array, moved on by whoever is given it. A number
- * above 2^31 that is passed to a function may cost an object; this never does.
+ * A guest address as the one element of a Float64Array; a function that takes one advances it. V8 may allocate
+ * an object for a number above 2^31 that is passed to a function, but not for this.
  */
 export type AddressCell = Float64Array;
 
-/** No view reaches 4 GiB, where Node 20 aborts; one window is also the largest huge page. */
+/** Views stay below 4 GiB, where Node 20 aborts. One window is as large as the largest huge page. */
 const WINDOW = 2 ** 30;
 
-/** Up to here a loop is cheaper than the view object that `set` needs. */
+/** Up to this many bytes, a loop is cheaper than the view object that `set` needs. */
 const SMALL_COPY = 256;
 
-/** One mapped region. Shared by all tables that list it; the last to dispose it unmaps it. */
+/** One mapped region, shared by all tables that list it and unmapped when the last of them disposes it. */
 export class MemoryRegion implements Disposable {
   readonly guestAddress: number;
   readonly guestEnd: number;
@@ -43,9 +43,9 @@ export class MemoryRegion implements Disposable {
   readonly #userAddress: number;
   readonly #align: number;
   readonly #fileEnd: number;
-  /** Where the first window starts in the file. */
+  /** The file offset of the first window. */
   readonly #base: number;
-  /** Windows. Their views come on first use: V8 collects garbage more eagerly the more a view spans. */
+  /** The windows. Views of them are made on first use: V8 collects garbage more often the more memory views span. */
   readonly #mappings: readonly Mapping[];
   #holders = 1;
 
@@ -53,14 +53,14 @@ export class MemoryRegion implements Disposable {
     const { size, blksize } = fstatSync(fd.fd);
     const fileEnd = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
     if (description.mmapOffset + description.size > size) {
-      throw new GuestMemoryError('memory', `memory region ${describe(description)} reaches past its file of ${size} bytes`);
+      throw new GuestMemoryError('memory', `memory region ${describe(description)} reaches past the end of its file of ${size} bytes`);
     }
     this.guestAddress = description.guestAddress;
     this.guestEnd = description.guestAddress + description.size;
     this.fileOffset = description.mmapOffset;
     this.fd = fd;
     this.#userAddress = description.userAddress;
-    // hugetlbfs maps and unmaps whole huge pages, and tells their size here.
+    // hugetlbfs maps whole huge pages only, and reports their size as the block size.
     this.#align = Math.max(blksize, PAGE_SIZE);
     this.#fileEnd = fileEnd;
     this.#base = alignDown(this.fileOffset, this.#align);
@@ -72,7 +72,7 @@ export class MemoryRegion implements Disposable {
     this.#mappings = mappings;
   }
 
-  /** Consumes `fd` when it succeeds. */
+  /** Consumes `fd` if it succeeds. */
   static map(description: RegionDescription, fd: OwnedFd): MemoryRegion {
     const { guestAddress, size, userAddress, mmapOffset } = description;
     if (size === 0) throw new GuestMemoryError('memory', `memory region ${describe(description)} is empty`);
@@ -90,16 +90,18 @@ export class MemoryRegion implements Disposable {
     }
   }
 
+  /** Whether `length` bytes at an address of the VMM are all inside. */
   holdsUser(userAddress: number, length: number): boolean {
     const at = userAddress - this.#userAddress;
     return at >= 0 && at + length <= this.guestEnd - this.guestAddress;
   }
 
+  /** Whether the two addresses and the size are those of `description`. */
   is(description: RegionDescription): boolean {
     return description.guestAddress === this.guestAddress && description.userAddress === this.#userAddress && description.size === this.guestEnd - this.guestAddress;
   }
 
-  /** Copies as far as one window reaches; the number of bytes. */
+  /** Copies up to the end of a window; returns the number of bytes. */
   copy(address: AddressCell, length: number, bytes: Uint8Array, at: number, toGuest: boolean): number {
     const inRegion = address[0]! - this.guestAddress;
     const position = inRegion + (this.fileOffset - this.#base);
@@ -112,6 +114,7 @@ export class MemoryRegion implements Disposable {
     return count;
   }
 
+  /** Maps `length` bytes at an address of the VMM, all inside. */
   mapUser(userAddress: number, length: number): RingArea {
     const offset = this.fileOffset + (userAddress - this.#userAddress);
     const start = alignDown(offset, this.#align);
@@ -152,15 +155,15 @@ export function describe(description: RegionDescription): string {
 }
 
 /**
- * The guest's RAM: an immutable table of regions, mapped shared and writable. A changed table is
- * a new GuestMemory that shares the mappings of the regions that stayed. Guest addresses are
- * untrusted and may be any number that `addr64` yields; ranges handed out borrow our fds and are
- * valid until dispose.
+ * The guest's RAM: an immutable table of regions, mapped shared and writable. A changed table is a new
+ * GuestMemory, which shares the mappings of the regions that stayed. Guest addresses are untrusted and may be
+ * any number that `addr64` returns. Ranges that are handed out borrow the table's descriptors and are valid
+ * until dispose.
  */
 export class GuestMemory implements Disposable {
-  /** By guest address. */
+  /** Sorted by guest address. */
   readonly #regions: readonly MemoryRegion[];
-  /** Neighbouring accesses mostly hit the same region. */
+  /** The region of the last access, which mostly holds the next one too. */
   #recent: MemoryRegion | undefined;
   readonly #cell: AddressCell = new Float64Array(1);
   readonly #ahead: AddressCell = new Float64Array(1);
@@ -171,13 +174,13 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * Maps a whole table and consumes `fds`, one for each region. GuestMemoryError 'memory' for
-   * regions that are empty, wrap, overlap or reach past the end of their file.
+   * Maps a whole table. Consumes `fds`, one for each region, even on failure. GuestMemoryError `memory` for
+   * regions that are empty, wrap around, overlap or reach past the end of their file.
    */
   static map(descriptions: readonly RegionDescription[], fds: readonly OwnedFd[]): GuestMemory {
     using stack = new DisposableStack();
     for (const fd of fds) stack.use(fd);
-    if (fds.length !== descriptions.length) throw new GuestMemoryError('memory', `${descriptions.length} memory regions with ${fds.length} file descriptors`);
+    if (fds.length !== descriptions.length) throw new GuestMemoryError('memory', `${descriptions.length} memory regions came with ${fds.length} file descriptors`);
     const regions = descriptions.map((description, i) => stack.use(MemoryRegion.map(description, fds[i]!)));
     const memory = new GuestMemory(sorted(regions));
     stack.move();
@@ -188,12 +191,12 @@ export class GuestMemory implements Disposable {
     return this.#regions.length;
   }
 
-  /** Where RAM is, by guest address. Allocates. */
+  /** The regions, sorted by guest address. Allocates. */
   get regions(): readonly { readonly guestAddress: number; readonly size: number }[] {
     return this.#regions.map(({ guestAddress, guestEnd }) => ({ guestAddress, size: guestEnd - guestAddress }));
   }
 
-  /** This table and one more region. Consumes `fd`; errors as of `map`. */
+  /** A table with one more region. Consumes `fd`, even on failure; throws what `map` throws. */
   with(description: RegionDescription, fd: OwnedFd): GuestMemory {
     using stack = new DisposableStack();
     stack.use(fd);
@@ -204,7 +207,7 @@ export class GuestMemory implements Disposable {
     return memory;
   }
 
-  /** This table less one region, which its two addresses and its size identify. GuestMemoryError 'memory' if it is not there. */
+  /** A table without the region of these two addresses and this size. GuestMemoryError `memory` if there is none. */
   without(description: RegionDescription): GuestMemory {
     const removed = this.#regions.find((region) => region.is(description));
     if (removed === undefined) throw new GuestMemoryError('memory', `no memory region ${describe(description)} to remove`);
@@ -213,15 +216,15 @@ export class GuestMemory implements Disposable {
     return new GuestMemory(kept);
   }
 
-  /** Whether every byte of the range is RAM, be it of several adjoining regions. */
+  /** Whether every byte of the range is RAM, which may be of several adjoining regions. */
   covers(guestAddress: number, length: number): boolean {
     this.#cell[0] = guestAddress;
     return this.coversAt(this.#cell, length);
   }
 
-  /** `covers` for a hot path. */
+  /** `covers` without an allocation. Leaves `address` undefined. */
   coversAt(address: AddressCell, length: number): boolean {
-    // Counting down, not up to an end: a sum above 2^53 rounds.
+    // Counts down instead of up to an end, because a sum above 2^53 rounds.
     for (let left = length; left > 0; ) {
       const region = this.#find(address);
       if (region === undefined) return false;
@@ -231,7 +234,7 @@ export class GuestMemory implements Disposable {
     return true;
   }
 
-  /** The range as part of a file; null unless it is not empty and lies in one region. */
+  /** The range as part of a file; null if it is empty or does not lie in one region. */
   range(guestAddress: number, length: number): PageRange | null {
     this.#cell[0] = guestAddress;
     const region = this.#find(this.#cell);
@@ -239,31 +242,31 @@ export class GuestMemory implements Disposable {
     return { memfd: region.fd, offset: region.fileOffset + (guestAddress - region.guestAddress), length };
   }
 
-  /** Copies guest RAM to `into[at]`; false, with nothing copied, if part of it is not RAM. */
+  /** Copies guest RAM to `into[at]`. False, and nothing is copied, if part of it is not RAM. */
   copyOut(guestAddress: number, length: number, into: Uint8Array, at: number): boolean {
     this.#cell[0] = guestAddress;
     return this.copyOutAt(this.#cell, length, into, at);
   }
 
-  /** `copyOut` for a hot path. */
+  /** `copyOut` without an allocation. Advances `address`. */
   copyOutAt(address: AddressCell, length: number, into: Uint8Array, at: number): boolean {
     return this.#copy(address, length, into, at, false);
   }
 
-  /** Copies `length` bytes of `from[at]` to guest RAM; false, with nothing copied, if part of it is not RAM. */
+  /** Copies `length` bytes from `from[at]` to guest RAM. False, and nothing is copied, if part of it is not RAM. */
   copyIn(guestAddress: number, from: Uint8Array, at: number, length: number): boolean {
     this.#cell[0] = guestAddress;
     return this.copyInAt(this.#cell, from, at, length);
   }
 
-  /** `copyIn` for a hot path. */
+  /** `copyIn` without an allocation. Advances `address`. */
   copyInAt(address: AddressCell, from: Uint8Array, at: number, length: number): boolean {
     return this.#copy(address, length, from, at, true);
   }
 
   /**
-   * `length` bytes at an address of the VMM, in a mapping that outlives this table and that the
-   * caller disposes. GuestMemoryError 'ring' if no region holds all of them.
+   * `length` bytes at an address of the VMM, in a mapping that outlives this table and that the caller disposes.
+   * GuestMemoryError `ring` if no region holds all of them.
    */
   ring(userAddress: number, length: number): RingArea {
     const region = this.#regions.find((candidate) => candidate.holdsUser(userAddress, length));
@@ -280,7 +283,7 @@ export class GuestMemory implements Disposable {
 
   #copy(address: AddressCell, length: number, bytes: Uint8Array, at: number, toGuest: boolean): boolean {
     const recent = this.#recent;
-    // Mostly the region of the access before holds all of it; else look ahead, to copy all or nothing.
+    // The last region mostly holds all of it. Otherwise check the whole range first, to copy all or nothing.
     if (recent === undefined || address[0]! < recent.guestAddress || length > recent.guestEnd - address[0]!) {
       this.#ahead[0] = address[0]!;
       if (!this.coversAt(this.#ahead, length)) return false;

@@ -42,14 +42,13 @@ const CONFIG_CHANGED = wire.VhostUserHeader.encode({
 export interface BackendOptions {
   readonly log?: Log | undefined;
   /**
-   * Takes the socket of the VMM's own display, a new one after each reset or pause. Close it only
-   * when the VMM has: QEMU 10.0 spins on one that its peer closed first.
+   * Takes the socket of the VMM's own display, a new one after each reset or pause. Do not close it before the
+   * VMM has: QEMU 10.0 spins on a socket that its peer closed first.
    */
   readonly onDisplaySocket?: ((fd: OwnedFd) => void) | undefined;
   /**
-   * Offers memory slots, so that one region can come or go alone. QEMU then sends each region
-   * once and never again, not even to a back end that took over the connection: that one must
-   * not offer them.
+   * Whether to offer memory slots, which let one region come or go alone. QEMU then sends each region only
+   * once, and not again to a back end that took over the connection: such a back end must not offer them.
    */
   readonly memorySlots: boolean;
   /**
@@ -60,8 +59,8 @@ export interface BackendOptions {
 }
 
 /**
- * The back end's side of the vhost-user protocol for one connection: what each message does, no
- * bytes (docs/interop/vhost-user.rst of QEMU). Disposing it resets and detaches the device.
+ * The back end's side of the vhost-user protocol for one connection (docs/interop/vhost-user.rst of QEMU).
+ * Disposing it resets and detaches the device.
  *
  * Requests are checked against what this back end offers, not against what the front end acknowledged
  * with SET_PROTOCOL_FEATURES. That is a deliberate deviation from the specification (rust-vmm checks
@@ -77,9 +76,9 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   readonly #rings: readonly Ring[];
   readonly #channel: BackendChannel;
   #memory: GuestMemory | null = null;
-  /** As the driver acknowledged them, bits we did not offer removed; null before it did. */
+  /** The features that the driver acknowledged, of those offered; null before it did. */
   #features: bigint | null = null;
-  /** Kept open while nobody wants it. */
+  /** Kept open where there is no `onDisplaySocket`. */
   #displaySocket: OwnedFd | null = null;
   #disposed = false;
 
@@ -147,8 +146,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   /**
-   * Does what a message asks and returns the payload of its reply, null if it has none. Consumes
-   * the descriptors in it. VhostUserError, and SysError when the host has no room.
+   * Does what a message asks and returns the payload of its reply; null if it has none. Consumes its
+   * descriptors. VhostUserError, GuestMemoryError, and SysError if the host runs out of something.
    */
   #handle(message: FrontEndMessage): Uint8Array | null {
     switch (message.request) {
@@ -184,7 +183,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         return null;
       case VHOST_USER.REM_MEM_REG:
         this.#mustOfferSlots(message.request);
-        if (this.#memory === null) throw new VhostUserError('memory', 'there is no memory region to remove');
+        if (this.#memory === null) throw new VhostUserError('memory', 'cannot remove a memory region: there is none');
         this.#setMemory(this.#memory.without(message.region));
         return null;
       case VHOST_USER.SET_VRING_NUM:
@@ -194,7 +193,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#setBase(this.#ring(message.ring), message.value);
         return null;
       case VHOST_USER.SET_VRING_ADDR:
-        if (message.flags !== 0) throw new VhostUserError('ring', 'logging of ring writes was not offered');
+        if (message.flags !== 0) throw new VhostUserError('ring', 'SET_VRING_ADDR asks for logging of ring writes, which was not offered');
         this.#ring(message.ring).setAddresses(message.addresses, this.#memory);
         return null;
       case VHOST_USER.GET_VRING_BASE: {
@@ -253,12 +252,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     this.#displaySocket = fd;
   }
 
-  /** Closes `fd` if there is no such ring. */
+  /** The ring `index`. Closes `fd` if there is none. */
   #ring(index: number, fd: OwnedFd | null = null): Ring {
     const ring = this.#rings[index];
     if (ring !== undefined) return ring;
     fd?.[Symbol.dispose]();
-    throw new VhostUserError('message', `ring ${index} of a device with ${this.#rings.length}`);
+    throw new VhostUserError('message', `there is no ring ${index}; the device has ${this.#rings.length}`);
   }
 
   #setFeatures(acknowledged: bigint): void {
@@ -266,7 +265,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     this.#device.negotiated(this.#features & ~HAS_PROTOCOL_FEATURES);
   }
 
-  /** QEMU's generic devices pass the driver's acknowledgement of bits that only QEMU offered. */
+  /** QEMU's generic devices pass on acknowledged bits that only QEMU offered. */
   #withoutUnoffered(what: string, acknowledged: bigint, offered: bigint): bigint {
     const unoffered = acknowledged & ~offered;
     if (unoffered !== 0n) this.#log('info', `ignoring ${what} bits that were not offered: 0x${unoffered.toString(16)}`);
@@ -283,12 +282,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   #addMemory({ region, fd }: { readonly region: RegionDescription; readonly fd: OwnedFd }): void {
     if (this.#memory !== null && this.#memory.regionCount >= wire.VHOST_USER_MAX_RAM_SLOTS) {
       fd[Symbol.dispose]();
-      throw new VhostUserError('memory', `more than ${wire.VHOST_USER_MAX_RAM_SLOTS} memory regions`);
+      throw new VhostUserError('memory', `cannot add a memory region: there are ${wire.VHOST_USER_MAX_RAM_SLOTS} already`);
     }
     this.#setMemory(this.#memory === null ? GuestMemory.map([region], [fd]) : this.#memory.with(region, fd));
   }
 
-  /** Owns `memory` from now on. */
+  /** Takes over `memory`. */
   #setMemory(memory: GuestMemory): void {
     const old = this.#memory;
     this.#memory = memory;
@@ -307,8 +306,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   /**
-   * A ring that starts over at 0 tells of a reset that the front end had no message for (QEMU
-   * before 9.1); one that was only paused goes on where it was.
+   * A ring that starts over at 0 means a reset for which the front end had no message (QEMU before 9.1). One that
+   * was only paused resumes at its index.
    */
   #setBase(ring: Ring, base: number): void {
     const startsOver = base === 0 && ring.base !== 0;
@@ -323,12 +322,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
       ring.setBase(0);
     }
     this.#device.reset();
-    // The memory table outlives a reset, and an older front end sends the features before it shows.
+    // The memory table survives a reset, and an older front end sends the features before the reset shows.
     if (this.#features !== null) this.#device.negotiated(this.#features & ~HAS_PROTOCOL_FEATURES);
     if (this.#memory !== null) this.#device.memoryChanged(this.#memory);
   }
 
-  /** Starts or stops a ring, as what was said about it now demands. */
+  /** Starts or stops a ring, whichever its state now calls for. */
   #update(ring: Ring): void {
     const features = this.#features ?? 0n;
     const enabled = ring.enabled ?? (features & HAS_PROTOCOL_FEATURES) === 0n;
@@ -337,17 +336,17 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   #start(ring: Ring, features: bigint): void {
-    if (this.#memory === null) throw new VhostUserError('ring', `ring ${ring.index} started before there was memory`);
+    if (this.#memory === null) throw new VhostUserError('ring', `cannot start ring ${ring.index}: no memory table was sent`);
     const queue = ring.start(this.#memory, {
       eventIdx: (features & EVENT_IDX) !== 0n,
       indirect: (features & INDIRECT_DESC) !== 0n,
     });
     this.#device.queueStarted(ring.index, queue);
-    // What was made available before, under an earlier connection for one, comes without a kick.
+    // There is no kick for chains made available earlier, for instance on an earlier connection.
     if (ring.queue === queue) this.#device.kicked(ring.index);
   }
 
-  /** The queue still works while the device is told, so that it can push what it has popped. */
+  /** The device can still push what it has popped, because the queue stops after the call. */
   #stop(ring: Ring): void {
     if (ring.queue === null) return;
     this.#device.queueStopped(ring.index);
@@ -360,12 +359,12 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   /**
-   * What a newer front end knows beyond our config space belongs to features we do not offer, and
-   * is zero: QEMU 11.1 reads 20 bytes of a GPU's. The spec's way to say no is an empty reply.
+   * Bytes beyond the device's config space belong to features that were not offered, and read as zero: QEMU 11.1
+   * reads 20 bytes of a GPU's. By the specification, an empty reply refuses the request.
    */
   #readConfig(offset: number, length: number): Uint8Array {
     if (offset + length > wire.VHOST_USER_MAX_CONFIG_SIZE) {
-      this.#log('warn', `the front end reads ${length} bytes at ${offset} of a config space of ${wire.VHOST_USER_MAX_CONFIG_SIZE} at most`);
+      this.#log('warn', `refused to read ${length} bytes at ${offset} of the config space, which has at most ${wire.VHOST_USER_MAX_CONFIG_SIZE}`);
       return NOTHING;
     }
     const reply = new Uint8Array(wire.VhostUserConfig.size + length);

@@ -7,19 +7,19 @@ import { MAX_FDS, MAX_PAYLOAD, checkHeader } from './messages.ts';
 const header = wire.VhostUserHeader.field;
 const HEADER_SIZE = wire.VhostUserHeader.size;
 
-/** A message as it came; valid until the next `receive`. */
+/** A message as it was received; valid until the next `receive`. */
 export interface RawMessage {
   readonly request: number;
   readonly needReply: boolean;
   readonly payload: DataView;
-  /** Exactly the descriptors sent with this message. Whoever takes one shifts it out. */
+  /** Exactly the descriptors sent with this message. Remove one to take it; the others are closed. */
   readonly fds: OwnedFd[];
 }
 
 /**
- * Cuts the stream of a vhost-user socket into messages and sends replies. A message is read by
- * its own two reads (header, payload), never beyond: descriptors arrive with the first byte of
- * their message, and only so it is known whose they are.
+ * Cuts the stream of a vhost-user socket into messages, and sends replies. Each message is read with two reads of
+ * its own, header and payload, and nothing beyond: descriptors arrive with the first byte of their message, and
+ * this is the only way to know which message they belong to.
  */
 export class VhostUserConnection implements Disposable {
   readonly #socket: UnixConnection;
@@ -34,7 +34,7 @@ export class VhostUserConnection implements Disposable {
     this.#socket = UnixConnection.adopt(fd);
   }
 
-  /** For Poll. */
+  /** The descriptor to poll. */
   get fd(): number {
     return this.#socket.fd;
   }
@@ -45,18 +45,18 @@ export class VhostUserConnection implements Disposable {
   }
 
   /**
-   * The next whole message, or null: none has arrived in full yet, or the stream `ended`. Closes
-   * what is left of the descriptors of the message before. VhostUserError when the stream makes
-   * no sense; SysError ECONNRESET, ECTRUNC.
+   * The next whole message; null if none has arrived in full yet, or the stream has `ended`. Closes the
+   * descriptors of the message before that were not taken. VhostUserError if the stream is malformed; SysError
+   * ECONNRESET, ECTRUNC.
    */
   receive(): RawMessage | null {
-    if (this.#have === this.#need) this.#forget();
+    if (this.#have === this.#need) this.#discard();
     while (this.#have < this.#need) {
       const count = this.#socket.recv(this.#bytes, this.#have, this.#need - this.#have);
       this.#ended = count === 0;
       if (count <= 0) return null;
       this.#have += count;
-      if (this.#socket.fds.length > MAX_FDS) throw new VhostUserError('fds', `${this.#socket.fds.length} file descriptors with one message`);
+      if (this.#socket.fds.length > MAX_FDS) throw new VhostUserError('fds', `${this.#socket.fds.length} file descriptors came with one message`);
       if (this.#have === HEADER_SIZE) {
         const size = header.size.get(this.#view, 0);
         checkHeader(header.request.get(this.#view, 0), header.flags.get(this.#view, 0), size);
@@ -83,7 +83,7 @@ export class VhostUserConnection implements Disposable {
     this.#socket[Symbol.dispose]();
   }
 
-  #forget(): void {
+  #discard(): void {
     for (const fd of this.#socket.fds.splice(0)) fd[Symbol.dispose]();
     this.#have = 0;
     this.#need = HEADER_SIZE;

@@ -10,15 +10,20 @@ export interface VhostUserGuestOptions extends VirtioGpuOptions {
   /** A path to listen on (mode 0600), or a socket this process was given, which is consumed even when `open` fails. */
   readonly socket: string | OwnedFd;
   /**
-   * Takes the socket of the VMM's own display whenever the guest's driver starts. Without it the
-   * socket is kept, silent, as long as the front end stays: QEMU 10 spins when its peer closes first.
+   * Takes the socket of the VMM's own display, whenever the guest's driver starts. Without it the socket is kept
+   * open, unused, while the front end is connected: QEMU 10 spins on one that its peer closed first.
    */
   readonly onDisplaySocket?: (fd: OwnedFd) => void;
 }
 
 /**
- * A guest in a VMM that has us as its GPU over vhost-user. Front ends may come and go; the
- * scanouts are off in between.
+ * A guest in a VMM, whose GPU this is over vhost-user:
+ *
+ *     using guest = VhostUserGuest.open({ socket: '/tmp/gpu.sock' });
+ *     using bridge = new Bridge(guest);
+ *     bridge.show(0, output);
+ *
+ * VMMs may come and go, one at a time. The scanouts are off in between.
  */
 export class VhostUserGuest implements Source {
   readonly #gpu: VirtioGpu;
@@ -47,11 +52,11 @@ export class VhostUserGuest implements Source {
     return this.#gpu.scanouts;
   }
 
-  /** What this guest makes us allocate; give it to the bridge, so that shadows count as well. */
   get budget(): MemoryBudget {
     return this.#gpu.budget;
   }
 
+  /** Whether a VMM is connected. */
   get isConnected(): boolean {
     return this.#server.connected;
   }

@@ -5,14 +5,14 @@ import { VhostUserError } from './errors.ts';
 
 const { VHOST_USER } = wire;
 
-/** Where the areas of a ring are, in the VMM's own address space. */
+/** Where the areas of a ring are, in the VMM's address space. */
 export interface RingAddresses {
   readonly descriptors: number;
   readonly available: number;
   readonly used: number;
 }
 
-/** A request of the front end with its arguments decoded; descriptors in it belong to whoever holds it. */
+/** A request of the front end with its arguments decoded. It owns its descriptors. */
 export type FrontEndMessage =
   | {
       readonly request:
@@ -41,14 +41,14 @@ export type FrontEndMessage =
   | {
       readonly request: typeof VHOST_USER.SET_VRING_KICK | typeof VHOST_USER.SET_VRING_CALL | typeof VHOST_USER.SET_VRING_ERR;
       readonly ring: number;
-      /** null: the other side polls. */
+      /** Null: no descriptor, and the other side polls. */
       readonly fd: OwnedFd | null;
     }
   | { readonly request: typeof VHOST_USER.GET_CONFIG; readonly offset: number; readonly length: number }
   | { readonly request: typeof VHOST_USER.SET_CONFIG; readonly offset: number; readonly bytes: Uint8Array }
   | { readonly request: typeof VHOST_USER.SET_BACKEND_REQ_FD | typeof VHOST_USER.GPU_SET_SOCKET; readonly fd: OwnedFd };
 
-/** What a request may carry: payload bytes and file descriptors, least and most. */
+/** The fewest and the most payload bytes and file descriptors of a request. */
 interface Shape {
   readonly size: readonly [number, number];
   readonly fds: readonly [number, number];
@@ -65,7 +65,7 @@ function exactly(type: { readonly size: number }): readonly [number, number] {
 const MEMORY_SIZE = [wire.VhostUserMemory.size, wire.VhostUserMemory.size + wire.VHOST_MEMORY_BASELINE_NREGIONS * wire.VhostUserMemoryRegion.size] as const;
 const CONFIG_SIZE = [wire.VhostUserConfig.size, wire.VhostUserConfig.size + wire.VHOST_USER_MAX_CONFIG_SIZE] as const;
 
-/** Every request we answer. What is not here was not offered, and ends the connection. */
+/** Every request that is answered. All others were not offered, and end the connection. */
 const shapes = new Map<number, Shape>([
   [VHOST_USER.GET_FEATURES, { size: NONE, fds: NONE }],
   [VHOST_USER.SET_FEATURES, { size: exactly(wire.VhostUserU64), fds: NONE }],
@@ -90,26 +90,25 @@ const shapes = new Map<number, Shape>([
   [VHOST_USER.RESET_DEVICE, { size: NONE, fds: NONE }],
   [VHOST_USER.GET_MAX_MEM_SLOTS, { size: NONE, fds: NONE }],
   [VHOST_USER.ADD_MEM_REG, { size: exactly(wire.VhostUserMemRegMsg), fds: ONE }],
-  // Old front ends send the region's descriptor along.
+  // Old front ends send the region's descriptor too.
   [VHOST_USER.REM_MEM_REG, { size: exactly(wire.VhostUserMemRegMsg), fds: OPTIONAL }],
 ]);
 
 export const MAX_PAYLOAD = Math.max(...[...shapes.values()].map((shape) => shape.size[1]));
 export const MAX_FDS = Math.max(...[...shapes.values()].map((shape) => shape.fds[1]));
 
-/** Refuses, by the header alone, what no payload could make right. VhostUserError 'request' or 'message'. */
+/** Refuses a message whose header alone is wrong. VhostUserError `request` or `message`. */
 export function checkHeader(request: number, flags: number, size: number): void {
-  if ((flags & wire.VHOST_USER_VERSION_MASK) !== wire.VHOST_USER_VERSION) throw new VhostUserError('message', `message of protocol version ${flags & wire.VHOST_USER_VERSION_MASK}`);
-  if ((flags & wire.VHOST_USER_REPLY_MASK) !== 0) throw new VhostUserError('message', `reply (${wire.requestName(request)}) where a request belongs`);
+  if ((flags & wire.VHOST_USER_VERSION_MASK) !== wire.VHOST_USER_VERSION) throw new VhostUserError('message', `message of protocol version ${flags & wire.VHOST_USER_VERSION_MASK}, not ${wire.VHOST_USER_VERSION}`);
+  if ((flags & wire.VHOST_USER_REPLY_MASK) !== 0) throw new VhostUserError('message', `reply to ${wire.requestName(request)} where a request was expected`);
   const shape = shapes.get(request);
   if (shape === undefined) throw new VhostUserError('request', `${wire.requestName(request)} was not offered`);
   if (size < shape.size[0] || size > shape.size[1]) throw new VhostUserError('message', `${wire.requestName(request)} with a payload of ${size} bytes`);
 }
 
 /**
- * A whole message whose header passed `checkHeader`. The descriptors of `fds` the message uses
- * are moved out of the array; what is left is the caller's to close. VhostUserError 'message' or
- * 'fds', with `fds` untouched.
+ * Decodes a whole message whose header passed `checkHeader`. Moves the descriptors that the message uses out of
+ * `fds`; the caller closes the others. VhostUserError `message` or `fds`, with `fds` untouched.
  */
 export function decode(request: number, payload: DataView, fds: OwnedFd[]): FrontEndMessage {
   const shape = shapes.get(request)!;
@@ -155,7 +154,7 @@ export function decode(request: number, payload: DataView, fds: OwnedFd[]): Fron
     case VHOST_USER.GPU_SET_SOCKET:
       return { request, fd: fds.shift()! };
     default:
-      // Every other request of `shapes` is a bare header.
+      // Every other request in `shapes` is a header only.
       return { request } as FrontEndMessage;
   }
 }

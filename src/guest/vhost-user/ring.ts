@@ -19,9 +19,9 @@ import { VhostUserError } from './errors.ts';
 import type { RingAddresses } from './messages.ts';
 
 /**
- * What the front end has said about one ring, and the queue while it runs. It runs from `start`
- * to `stop`; both are the back end's decision. Setters take effect at once where the protocol
- * lets a running ring change, and throw VhostUserError 'ring' where it does not.
+ * The settings of one ring, and its queue while it runs: from `start` to `stop`, which the back end calls.
+ * Setters take effect at once where the protocol lets a running ring change, and throw VhostUserError `ring`
+ * where it does not.
  */
 export class Ring implements Disposable {
   readonly index: number;
@@ -34,10 +34,10 @@ export class Ring implements Disposable {
   #call: EventFd | null = null;
   #error: EventFd | null = null;
   #queue: Virtqueue | null = null;
-  /** The areas' mappings while it runs. */
+  /** The mappings of the areas while it runs. */
   #areas: DisposableStack | null = null;
   #poll: Poll | null = null;
-  /** What SET_VRING_ENABLE said last; null before it said anything. */
+  /** The last SET_VRING_ENABLE; null before the first. */
   enabled: boolean | null = null;
 
   constructor(index: number, device: VirtioDevice, log: Log) {
@@ -51,12 +51,12 @@ export class Ring implements Disposable {
     return this.#queue;
   }
 
-  /** A kick descriptor is there: the front end wants the ring started. */
+  /** There is a kick descriptor: the front end wants the ring started. */
   get hasKick(): boolean {
     return this.#kick !== null;
   }
 
-  /** Where the ring goes on, or went on when it was stopped. */
+  /** The available index from which the ring resumes, or will resume. */
   get base(): number {
     return this.#queue?.base ?? this.#base;
   }
@@ -64,20 +64,20 @@ export class Ring implements Disposable {
   setSize(size: number): void {
     this.#mustBeStopped('size');
     if (size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
-      throw new VhostUserError('ring', `ring ${this.index} of ${size} descriptors; powers of two up to ${MAX_QUEUE_SIZE} work`);
+      throw new VhostUserError('ring', `ring ${this.index} cannot have ${size} descriptors; powers of two up to ${MAX_QUEUE_SIZE} are supported`);
     }
     this.#size = size;
   }
 
   setBase(base: number): void {
     this.#mustBeStopped('base');
-    if (base > 0xffff) throw new VhostUserError('ring', `ring ${this.index} starts at index ${base}, beyond 16 bits`);
+    if (base > 0xffff) throw new VhostUserError('ring', `ring ${this.index} cannot start at index ${base}, which has more than 16 bits`);
     this.#base = base;
   }
 
   setAddresses(addresses: RingAddresses, memory: GuestMemory | null): void {
     if (addresses.descriptors % VRING_DESC_ALIGN_SIZE !== 0 || addresses.available % VRING_AVAIL_ALIGN_SIZE !== 0 || addresses.used % VRING_USED_ALIGN_SIZE !== 0) {
-      throw new VhostUserError('ring', `ring ${this.index} is not aligned`);
+      throw new VhostUserError('ring', `the addresses of ring ${this.index} are not aligned`);
     }
     if (this.#queue !== null && memory !== null) this.#remap(memory, addresses);
     this.#addresses = addresses;
@@ -85,33 +85,33 @@ export class Ring implements Disposable {
 
   /** Consumes `fd`, which must be an eventfd. */
   setKick(fd: OwnedFd | null): void {
-    if (fd === null) throw new VhostUserError('ring', `ring ${this.index} without a kick descriptor: we do not poll rings`);
+    if (fd === null) throw new VhostUserError('ring', `ring ${this.index} has no kick descriptor; polling a ring is not supported`);
     const kick = adoptEventFd(fd, this.index);
     this.#dropKick();
     this.#kick = kick;
     if (this.#queue !== null) this.#watch(kick);
   }
 
-  /** Consumes `fd`, an eventfd; null: the driver polls. */
+  /** Consumes `fd`, which must be an eventfd; null if the driver polls. */
   setCall(fd: OwnedFd | null): void {
     const call = fd === null ? null : adoptEventFd(fd, this.index);
     this.#call?.[Symbol.dispose]();
     this.#call = call;
-    // Chains pushed before the driver's descriptor was known would wait for the next one.
+    // Without this, the driver would notice chains pushed before only with the next one.
     if (this.#queue !== null) call?.signal();
   }
 
-  /** Consumes `fd`, an eventfd. */
+  /** Consumes `fd`, which must be an eventfd. */
   setError(fd: OwnedFd | null): void {
     const error = fd === null ? null : adoptEventFd(fd, this.index);
     this.#error?.[Symbol.dispose]();
     this.#error = error;
   }
 
-  /** Maps the ring and watches its kicks. VhostUserError 'ring' if what was set is not enough for that. */
+  /** Maps the ring and watches for kicks. VhostUserError `ring` if a setting is missing, GuestMemoryError `ring` if it is not in memory. */
   start(memory: GuestMemory, features: { readonly eventIdx: boolean; readonly indirect: boolean }): Virtqueue {
     const kick = this.#kick;
-    if (kick === null || this.#size === 0 || this.#addresses === null) throw new VhostUserError('ring', `ring ${this.index} started before it was described`);
+    if (kick === null || this.#size === 0 || this.#addresses === null) throw new VhostUserError('ring', `cannot start ring ${this.index}: its kick descriptor, size or addresses were not sent`);
     using stack = new DisposableStack();
     const bytes = this.#map(memory, this.#addresses, stack);
     const queue = new Virtqueue(
@@ -134,7 +134,7 @@ export class Ring implements Disposable {
     return queue;
   }
 
-  /** A running ring in a new memory table. VhostUserError 'ring', and nothing changed, if it is not in there. */
+  /** Maps a running ring in a new memory table. GuestMemoryError `ring`, and nothing has changed, if it is not in there. */
   remap(memory: GuestMemory): void {
     if (this.#addresses !== null) this.#remap(memory, this.#addresses);
   }
@@ -147,7 +147,7 @@ export class Ring implements Disposable {
     this.#areas = stack.move();
   }
 
-  /** The queue is dead after this. Descriptors stay, for the next start. */
+  /** The queue must not be used after this. Descriptors stay for the next start. */
   stop(): void {
     if (this.#queue === null) return;
     this.#base = this.#queue.base;
@@ -158,7 +158,7 @@ export class Ring implements Disposable {
     this.#areas = null;
   }
 
-  /** Stops and waits for a new kick descriptor. */
+  /** Stops, and drops the kick descriptor: the next start needs a new one. */
   halt(): void {
     this.stop();
     this.#dropKick();
@@ -200,11 +200,11 @@ export class Ring implements Disposable {
   }
 }
 
-/** A pipe would do for a well-meaning front end, but one whose other end is closed keeps us busy or fails. */
+/** Refuses other descriptors: a pipe whose other end is closed would stay readable for ever, or fail. */
 function adoptEventFd(fd: OwnedFd, ring: number): EventFd {
   if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
     fd[Symbol.dispose]();
-    throw new VhostUserError('ring', `ring ${ring} was given a descriptor that is no eventfd`);
+    throw new VhostUserError('ring', `the descriptor for ring ${ring} is not an eventfd`);
   }
   return EventFd.adopt(fd);
 }

@@ -10,12 +10,12 @@ import { type BackendOptions, VhostUserBackend } from './backend.ts';
 
 export type VhostUserServerOptions = Pick<BackendOptions, 'log' | 'onDisplaySocket'>;
 
-/** How long a listener rests when we are out of descriptors. */
+/** How long to wait before accepting again when the process is out of descriptors. */
 const ACCEPT_RETRY_MS = 1000;
 
 /**
- * Offers one virtio device to one front end at a time. When a front end goes, or makes no sense,
- * the device is reset and the next one may come.
+ * Offers one virtio device to one front end at a time. When a front end leaves or breaks the protocol, the device
+ * is reset and the next one may connect.
  */
 export class VhostUserServer implements Disposable {
   readonly #device: VirtioDevice;
@@ -32,7 +32,7 @@ export class VhostUserServer implements Disposable {
     this.#log = options.log ?? (() => undefined);
   }
 
-  /** Listens at `path`, and removes it on dispose. SysError as of `listenUnix`. */
+  /** Listens at `path`, which is removed on dispose. SysError of `listenUnix`. */
   static listen(path: string, device: VirtioDevice, options: VhostUserServerOptions = {}): VhostUserServer {
     const server = new VhostUserServer(device, options);
     try {
@@ -47,8 +47,8 @@ export class VhostUserServer implements Disposable {
   }
 
   /**
-   * Serves a socket this process was started with: one that listens, or one a front end is
-   * connected to already, after which no other comes. Consumes `fd`. SysError ENOTSOCK...
+   * Serves a socket that this process was given: a listening one, or one that a front end is connected to
+   * already, after which there is no other. Consumes `fd`, even on failure. SysError ENOTSOCK...
    */
   static adopt(fd: OwnedFd, device: VirtioDevice, options: VhostUserServerOptions = {}): VhostUserServer {
     const server = new VhostUserServer(device, options);
@@ -90,7 +90,7 @@ export class VhostUserServer implements Disposable {
         } catch (error) {
           if (!(error instanceof SysError)) throw error;
           this.#log('error', `cannot accept a front end: ${error.message}`);
-          // It stays readable, and asking again at once would change nothing.
+          // The listener stays readable, and accepting again at once would fail again.
           poll.pause();
           this.#retry = setTimeout(() => poll.resume(), ACCEPT_RETRY_MS);
         }
@@ -101,7 +101,7 @@ export class VhostUserServer implements Disposable {
   /** Consumes `fd`. */
   #connect(fd: OwnedFd): void {
     if (this.#backend !== null) {
-      this.#log('warn', 'refused a second front end: one is connected');
+      this.#log('warn', 'refused a second front end: one is connected already');
       fd[Symbol.dispose]();
       return;
     }
@@ -118,7 +118,7 @@ export class VhostUserServer implements Disposable {
   }
 }
 
-/** Accepts once; undefined if `fd` is no listener but connected itself, which only this tells. */
+/** Accepts once; null if no connection waits, undefined if `fd` does not listen but is connected itself. Only accept(2) can tell. */
 function acceptFirst(fd: OwnedFd): OwnedFd | null | undefined {
   try {
     return acceptUnix(fd);

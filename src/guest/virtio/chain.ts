@@ -5,28 +5,28 @@ import type { AddressCell, GuestMemory } from '../memory.ts';
 const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
 
 /**
- * The most descriptors a chain may have. Virtio allows as many as the queue has, but Linux puts
- * longer chains into indirect tables: the backing of a large scattered framebuffer is one.
+ * The most descriptors of a chain. Virtio allows no more than the queue's size, but Linux puts longer chains into
+ * indirect tables, for one the backing of a large scattered framebuffer.
  */
 export const MAX_CHAIN = 1024;
 
-/** Most chains are this short; a longer one makes its storage grow. */
+/** Enough for most chains. Storage grows for longer ones. */
 const FIRST_CAPACITY = 8;
 
-/** Whose memory the buffers of a chain lie in; it may change while the chain is in flight. */
+/** What the chains of a queue share. `memory` may change while a chain is in flight. */
 export interface ChainHome {
   readonly memory: GuestMemory;
-  /** Room for MAX_CHAIN descriptors of an indirect table. */
+  /** Room for the MAX_CHAIN descriptors of an indirect table. */
   readonly scratch: Uint8Array;
   readonly scratchView: DataView;
   readonly indirect: boolean;
 }
 
 /**
- * A request in guest memory: buffers the device reads, then buffers it writes, each sort seen as
- * one run of bytes. Belongs to the queue, one object per head; valid until it is pushed back.
- * Descriptors were copied out of shared memory and checked, so the guest cannot change them
- * any more; what the buffers hold it can.
+ * A request in guest memory: buffers that the device reads, then buffers that it writes, each kind seen as one
+ * run of bytes. It belongs to the queue, which has one object for each head, and is valid until it is pushed
+ * back. The guest can no longer change the descriptors, which were copied out of shared memory and checked; it
+ * can change what the buffers hold.
  */
 export class Chain {
   readonly head: number;
@@ -45,12 +45,12 @@ export class Chain {
     this.#home = home;
   }
 
-  /** Bytes the driver sent. */
+  /** The bytes that the driver sent. */
   get readable(): number {
     return this.#readable;
   }
 
-  /** Bytes the driver has room for. */
+  /** The bytes that the driver has room for. */
   get writable(): number {
     return this.#writable;
   }
@@ -60,17 +60,17 @@ export class Chain {
     return this.#inFlight;
   }
 
-  /** Copies out of the readable bytes, from `at` on; how many there were, at most `length`. */
+  /** Copies readable bytes from `at` on. Returns how many there were, at most `length`. */
   read(at: number, into: Uint8Array, intoAt: number, length: number): number {
     return this.#copy(0, this.#firstWritable, at, into, intoAt, length, false);
   }
 
-  /** Copies into the writable bytes, from `at` on; how many fitted, at most `length`. */
+  /** Copies into the writable bytes from `at` on. Returns how many fitted, at most `length`. */
   write(at: number, from: Uint8Array, fromAt: number, length: number): number {
     return this.#copy(this.#firstWritable, this.#count, at, from, fromAt, length, true);
   }
 
-  /** For the queue: takes this chain's descriptors out of `table`; what is wrong with them, or null. */
+  /** For the queue: copies this chain's descriptors out of `table`. Returns what is wrong with them, or null. */
   load(table: DataView, size: number): string | null {
     this.#count = 0;
     this.#readable = 0;
@@ -155,7 +155,7 @@ export class Chain {
       const count = Math.min(size - skip, length - done);
       cell[0] = this.#addresses[i]! + skip;
       const ok = write ? memory.copyInAt(cell, bytes, bytesAt + done, count) : memory.copyOutAt(cell, count, bytes, bytesAt + done);
-      // Checked when popped, but the VMM may have taken the memory away since.
+      // The chain was checked when it was popped, but the VMM may have removed the memory since.
       if (!ok) break;
       done += count;
       skip = 0;

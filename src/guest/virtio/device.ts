@@ -1,39 +1,39 @@
 import type { GuestMemory } from '../memory.ts';
 import type { Virtqueue } from './queue.ts';
 
-/** What a device may ask of whatever carries it (a vhost-user connection, a test). */
+/** The transport of a device: a vhost-user connection, or a test. */
 export interface VirtioTransport {
-  /** Tells the driver to read the config space again. False when the front end cannot pass it on. */
+  /** Notifies the driver that the config space changed. False if the front end cannot pass that on. */
   configChanged(): boolean;
 }
 
 /**
- * A virtio device without its transport. Calls come in this order: `attached`, `negotiated`,
- * `memoryChanged`, `queueStarted`, any number of `kicked`; `reset` undoes all but `attached` and
- * comes before `detached`. No method may throw because of what the guest did.
+ * A virtio device without its transport. Calls come in this order: `attached`, `negotiated`, `memoryChanged`,
+ * `queueStarted`, any number of `kicked`. `reset` undoes all but `attached`, and comes before `detached`. No
+ * method may throw because of anything the guest did.
  */
 export interface VirtioDevice {
-  /** virtio device id: 16 is a GPU. */
+  /** The virtio device id: 16 is a GPU. */
   readonly id: number;
   readonly queueCount: number;
-  /** Device feature bits offered; the transport adds its own and those of the rings. */
+  /** The device's feature bits. The transport offers them with its own and those of the rings. */
   readonly features: bigint;
-  /** The config space as it is now, little-endian; read, not written, by the transport. */
+  /** The config space as it is now, little-endian. The transport only reads it. */
   readonly config: Uint8Array;
 
   attached(transport: VirtioTransport): void;
   detached(): void;
   negotiated(features: bigint): void;
-  /** The driver writes to the config space; out-of-range bytes are the device's to ignore. */
+  /** The driver writes to the config space. The device ignores bytes out of range. */
   writeConfig(offset: number, bytes: Uint8Array): void;
-  /** A new memory table. The one before stays mapped until this returns. */
+  /** There is a new memory table. The old one stays mapped until this returns. */
   memoryChanged(memory: GuestMemory): void;
   queueStarted(index: number, queue: Virtqueue): void;
-  /** The last chance to push the chains popped from it: the queue is dead when this returns. */
+  /** The last chance to push the chains popped from the queue, which must not be used after this returns. */
   queueStopped(index: number): void;
   /**
-   * The front end took back every queue, as it does for a pause and for a reset alike. The guest
-   * does not run until this returns.
+   * The front end took back every queue, as it does for a pause and for a reset alike. The guest does not run
+   * until this returns.
    */
   halted(): void;
   /** The driver made chains available. */

@@ -8,7 +8,7 @@ import {
 import type { GuestMemory } from '../memory.ts';
 import { Chain, type ChainHome, MAX_CHAIN } from './chain.ts';
 
-/** Larger rings are refused: with MAX_CHAIN it bounds what one queue can make us keep (12 MiB), and no VMM offers more. */
+/** The largest ring. With MAX_CHAIN it bounds the memory of one queue (12 MiB), and no VMM offers larger ones. */
 export const MAX_QUEUE_SIZE = 1024;
 
 const FLAGS = 0;
@@ -25,30 +25,29 @@ export interface RingBytes {
 }
 
 export interface QueueOptions {
-  /** Descriptors: a power of two, at most MAX_QUEUE_SIZE. */
+  /** How many descriptors: a power of two, at most MAX_QUEUE_SIZE. */
   readonly size: number;
-  /** The available index to go on from. */
+  /** The available index to start from. */
   readonly base: number;
   readonly eventIdx: boolean;
   readonly indirect: boolean;
   /** Interrupts the driver. */
   readonly call: () => void;
-  /** The driver broke the rules; nothing is popped any more. */
+  /** The driver broke the rules. From now on nothing is popped. */
   readonly onBroken: (reason: string) => void;
 }
 
 /**
- * The device's side of a split virtqueue (virtio 1.3, 2.7). Nothing a driver writes into the ring
- * throws: it marks the queue broken. Steady use allocates nothing.
+ * The device's side of a split virtqueue (virtio 1.3, 2.7). Whatever a driver writes into the ring, nothing
+ * throws; a violation marks the queue broken. Steady use allocates nothing.
  *
- * Sharing memory with the driver from JavaScript:
- * - 16-bit ring fields are read and written through Uint16Array, in one access. A DataView would
- *   do until V8 compiles the caller; before that it moves byte by byte, and an index could be
- *   seen half changed.
- * - Indices, flags and event indices go through Atomics, which V8 gives sequential consistency
- *   on any buffer. So what the driver wrote before its index is read after it, what we write is
- *   seen before ours, and "publish an index, then look at the other's event index" cannot be
- *   reordered on either side, which is what EVENT_IDX stands on.
+ * How JavaScript shares memory with the driver:
+ * - 16-bit ring fields are read and written through Uint16Array, in one access. A DataView accesses them byte by
+ *   byte until V8 compiles the caller, so that an index could be seen half changed.
+ * - Indices, flags and event indices go through Atomics, which V8 makes sequentially consistent on any buffer.
+ *   So what the driver wrote before its index is read after it, what the device writes is seen before its index,
+ *   and "publish an index, then read the other side's event index", on which EVENT_IDX depends, cannot be
+ *   reordered on either side.
  */
 export class Virtqueue {
   readonly size: number;
@@ -64,7 +63,7 @@ export class Virtqueue {
   readonly #usedEvent: number;
   readonly #availEvent: number;
   #nextAvailable: number;
-  /** The driver's index when last looked at. */
+  /** The driver's index when it was last read. */
   #availableIndex: number;
   #usedIndex: number;
   /** The used index when the driver was last interrupted. */
@@ -88,7 +87,7 @@ export class Virtqueue {
     this.#calledIndex = this.#usedIndex;
   }
 
-  /** Why nothing is popped any more, or null. Only a new queue helps. */
+  /** Why the queue is broken, for good; null if it is not. */
   get broken(): string | null {
     return this.#broken;
   }
@@ -109,8 +108,8 @@ export class Virtqueue {
   }
 
   /**
-   * The next chain the driver made available. null when there is none (the driver kicks when that
-   * changes) or the queue is broken. Who stops before null is not kicked, and comes back himself.
+   * The next chain that the driver made available; null if there is none (the driver kicks when that changes) or
+   * the queue is broken. A caller that stops before null gets no kick for the rest, and has to pop again itself.
    */
   pop(): Chain | null {
     if (this.#broken !== null || this.#stopped) return null;
@@ -126,8 +125,8 @@ export class Virtqueue {
   }
 
   /**
-   * Gives a chain back, with the first `written` of its writable bytes filled in, and interrupts
-   * the driver if it wants that. On a broken or stopped queue it only frees the chain.
+   * Gives a chain back, with the first `written` of its writable bytes filled in, and interrupts the driver if it
+   * asked for that. On a broken or stopped queue it only frees the chain.
    */
   push(chain: Chain, written: number): void {
     if (this.#chains[chain.head] !== chain || !chain.inFlight) throw new Error(`chain ${chain.head} is not in flight on this queue`);
@@ -142,23 +141,23 @@ export class Virtqueue {
     this.#callIfWanted();
   }
 
-  /** For who pushes the last chain and does not pop until null, see `#callIfWanted`. */
+  /** Call after the last push if `pop` is not called until null; see `#callIfWanted`. */
   callAgain(): void {
     if (this.#broken === null && !this.#stopped) this.#callIfWanted();
   }
 
-  /** The mappings are about to go: from now on nothing is popped, and a push touches nothing. */
+  /** Call before the mappings go: from now on nothing is popped, and a push accesses no memory. */
   stop(): void {
     this.#stopped = true;
   }
 
-  /** Looks for new chains; if there are none, asks for a kick and looks once more. */
+  /** Looks for new chains. If there are none, asks for a kick and looks once more. */
   #refill(): boolean {
     let index = Atomics.load(this.#available, IDX);
     if (index === this.#nextAvailable) {
       if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, this.#nextAvailable);
       else Atomics.store(this.#used16, FLAGS, 0);
-      // A chain added before the driver saw that came without a kick.
+      // The driver does not kick for a chain that it added before it saw that.
       index = Atomics.load(this.#available, IDX);
       if (index === this.#nextAvailable) {
         this.#callIfWanted();
@@ -175,10 +174,10 @@ export class Virtqueue {
   }
 
   /**
-   * Interrupts the driver if it wants to hear of anything used since it was last interrupted. That
-   * looks further back than virtio asks for, and again before the queue goes to sleep, because a
-   * guest with one emulated processor (QEMU TCG, -smp 1) has no barrier between writing its event
-   * index and reading ours: the index may become visible only after the element it is about.
+   * Interrupts the driver if its event index covers anything used since it was last interrupted. That looks
+   * further back than virtio requires, and looks again when the queue runs empty, because a guest with one
+   * emulated processor (QEMU TCG, -smp 1) has no barrier between writing its event index and reading the used
+   * index: its event index may become visible only after the element it asks about.
    */
   #callIfWanted(): void {
     const used = this.#usedIndex;
