@@ -3,7 +3,7 @@ import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { PAGE_SIZE } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
 
-/** The driver's rings and buffers lie here, above any machine's memory. */
+/** Where the driver's rings and buffers are: above the memory of any machine. */
 export const DRIVER_ADDRESS = 2 ** 46;
 export const DRIVER_SIZE = 256 * 2 ** 20;
 
@@ -14,8 +14,8 @@ export interface DriverRegion {
 }
 
 /**
- * Guest memory in one sparse memfd whose file offsets are the guest physical addresses: a region
- * above 4 GiB costs only the pages that are written, and contents survive a change of the table.
+ * Guest memory in one sparse memfd whose file offsets are the guest physical addresses. A region above 4 GiB costs
+ * only the pages that are written, and contents survive a change of the table.
  */
 export class SparseMemory implements Disposable {
   readonly #fd: OwnedFd;
@@ -33,7 +33,7 @@ export class SparseMemory implements Disposable {
     return new SparseMemory(createMemfd('guest-ram', size), size, regions);
   }
 
-  /** Stays ours. Mapping it at a guest physical address maps that address. */
+  /** Borrowed. Its offset of a byte is the byte's guest physical address. */
   get memfd(): BorrowedFd {
     return this.#fd;
   }
@@ -42,7 +42,7 @@ export class SparseMemory implements Disposable {
     return this.#regions;
   }
 
-  /** Replaces the table; what is in both stays as it is. */
+  /** Replaces the table. What is in both keeps its contents. */
   setRegions(regions: readonly DriverRegion[]): void {
     const size = endOf(regions);
     if (size > this.#size) {
@@ -52,12 +52,12 @@ export class SparseMemory implements Disposable {
     this.#regions = regions;
   }
 
-  /** One past the highest address there ever was a region for; what lies in gaps is kept, but no device sees it. */
+  /** One past the highest address that any table had. Gaps can be written too, but no device sees them. */
   get end(): number {
     return this.#size;
   }
 
-  /** RangeError if the run reaches beyond `end`. */
+  /** RangeError if the bytes reach beyond `end`. */
   write(guestAddress: number, bytes: Uint8Array): void {
     this.#check(guestAddress, bytes.length);
     for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
@@ -79,12 +79,12 @@ function endOf(regions: readonly DriverRegion[]): number {
   return Math.ceil(end / PAGE_SIZE) * PAGE_SIZE;
 }
 
-/** Smaller pieces are not worth a class of their own. */
+/** The log2 of the smallest size; smaller pieces do not deserve a class of their own. */
 const MIN_CLASS = 6;
 
 /**
- * Pieces of a fixed range of memory, in classes of powers of two. Taking and giving back
- * allocate nothing once every class has reached its high-water mark.
+ * Hands out pieces of a fixed range of memory, in size classes of powers of two. `take` and `give` allocate
+ * nothing on the heap once every class has reached its high-water mark.
  */
 export class BufferPool {
   readonly #end: number;
@@ -92,7 +92,7 @@ export class BufferPool {
   readonly #free: number[][] = Array.from({ length: 32 }, () => []);
   #next: number;
 
-  /** `start` to `end`, exclusive, are offsets in bytes. */
+  /** `start` and `end`, which is exclusive, are offsets in bytes. */
   constructor(start: number, end: number) {
     this.#next = Math.ceil(start / 64) * 64;
     this.#end = end;
@@ -109,7 +109,7 @@ export class BufferPool {
     return at;
   }
 
-  /** `length` as it was given to `take`. */
+  /** Gives a piece back. `length` is what `take` was called with. */
   give(at: number, length: number): void {
     this.#free[classOf(length)]!.push(at);
   }
@@ -119,7 +119,7 @@ function classOf(length: number): number {
   return Math.max(MIN_CLASS, 32 - Math.clz32(Math.max(length, 1) - 1));
 }
 
-/** The driver's part of memory, as mapped here: byte 0 is at guest physical `address`. */
+/** The driver's part of guest memory, mapped here. Byte 0 is at guest physical `address`. */
 export interface DriverMemory {
   readonly address: number;
   readonly bytes: Uint8Array;

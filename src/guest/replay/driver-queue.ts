@@ -6,11 +6,11 @@ export interface DriverQueueOptions {
   readonly size: number;
   readonly indirect: boolean;
   readonly eventIdx: boolean;
-  /** Longer requests become several descriptors, as a driver's scattered pages do. */
+  /** The most bytes of a descriptor. Longer requests take several, as a driver's scattered pages do. */
   readonly maxSegment: number;
 }
 
-/** Where the three areas of a ring are, as offsets into the driver's memory. */
+/** The three areas of a ring, as offsets into the driver's memory. */
 export interface RingAreas {
   readonly desc: number;
   readonly avail: number;
@@ -42,16 +42,16 @@ export class DriverQueue {
   readonly #responseAt: Int32Array;
   readonly #responseLength: Int32Array;
   readonly #tableAt: Int32Array;
-  /** Descriptors the chain holds, in the ring or in its indirect table. */
+  /** How many descriptors a chain has, in the ring or in its indirect table. */
   readonly #descriptors: Int32Array;
-  /** The last response view per head, since a busy queue asks for the same again and again. */
+  /** The last view of a response for each head: a busy queue needs the same ones again and again. */
   readonly #responses: Uint8Array[];
   readonly #free: Uint16Array;
   #freeCount: number;
   #kickedIdx = 0;
   #usedIdx = 0;
 
-  /** Throws FrontEndError `full` when the memory has no room for the ring. */
+  /** FrontEndError `full` if the memory has no room for the ring. */
   constructor(memory: DriverMemory, options: DriverQueueOptions) {
     const { size } = options;
     this.size = size;
@@ -74,19 +74,19 @@ export class DriverQueue {
     this.#freeCount = size;
   }
 
-  /** Chains submitted and not used yet. */
+  /** How many chains were submitted and not used yet. */
   get inFlight(): number {
     return (this.#availIdx - this.#usedIdx) & 0xffff;
   }
 
-  /** Descriptors left in the ring. */
+  /** How many descriptors of the ring are free. */
   get freeDescriptors(): number {
     return this.#freeCount;
   }
 
   /**
-   * Makes a chain of `request` and room for `responseSpace` bytes available. Copies the request.
-   * A token that is unique until its `used`; -1 if no descriptors or no memory are left.
+   * Makes a chain available, of a copy of `request` and room for `responseSpace` bytes. A token that is unique
+   * until the chain is used; -1 if there are no descriptors or no memory left.
    */
   submit(request: Uint8Array, responseSpace: number): number {
     const { length } = request;
@@ -122,7 +122,7 @@ export class DriverQueue {
     return head;
   }
 
-  /** True if the device wants a kick for what was submitted since the last call. */
+  /** Whether the device wants a kick for what was submitted since the last call. */
   takeKick(): boolean {
     const { view } = this.#memory;
     const before = this.#kickedIdx;
@@ -134,7 +134,7 @@ export class DriverQueue {
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
-  /** Hands every used chain to `callback` and takes its memory back. Returns how many there were. */
+  /** Passes every used chain to `callback` and takes its memory back. Returns how many there were. */
   drain(callback: UsedCallback): number {
     const { view } = this.#memory;
     let drained = 0;
@@ -142,7 +142,7 @@ export class DriverQueue {
       if (this.#usedIdx === used.field.idx.get(view, this.at.used)) {
         if (!this.#options.eventIdx) return drained;
         view.setUint16(this.at.avail + ring.vringUsedEventOffset(this.size), this.#usedIdx, true);
-        // The device may have gone on before it saw the new event index.
+        // The device may have used more chains before it saw the new event index.
         if (this.#usedIdx === used.field.idx.get(view, this.at.used)) return drained;
       }
       const at = this.at.used + used.size + (this.#usedIdx % this.size) * usedElem.size;
@@ -234,7 +234,7 @@ export class DriverQueue {
 
 function takeZeroed(memory: DriverMemory, length: number): number {
   const at = memory.pool.take(length);
-  if (at < 0) throw new FrontEndError('full', `no room for ${length} bytes of ring`);
+  if (at < 0) throw new FrontEndError('full', `no room for a ring of ${length} bytes`);
   memory.bytes.fill(0, at, at + length);
   return at;
 }

@@ -12,7 +12,7 @@ import type { DriverRegion } from './driver-memory.ts';
  *     record  = u8 kind  fields
  *
  * A `varint` is LEB128 of at most 2^53 - 1; a `zigzag` is a varint of n >= 0 ? 2n : -2n - 1.
- * Times are microseconds since the record before that has one; the first counts from the start.
+ * Times are microseconds since the last record with a time; the first one is since the start.
  *
  *     END      = 0  varint time  varint commands  varint writes      (last record of the file)
  *     MEMORY   = 1  varint count  (varint guestAddress  varint size)*
@@ -25,10 +25,10 @@ import type { DriverRegion } from './driver-memory.ts';
  *     PALETTE  = 7  zigzag as WRITE  varint pixels  u8 colours (1 to 16)  u32 colour*  packed
  *     string   = varint length  bytes
  *
- * PALETTE is a WRITE of 4-byte pixels, packed as palette.ts does. WRITE gives bytes of guest memory that changed before the next command; memory that was never
- * written is zero, and neither MEMORY nor RESET changes what is in it. Commands come in the order
- * the device took them, of all queues together. A block is of use on its own, so a file that was
- * cut plays up to its last whole block.
+ * WRITE has bytes of guest memory that changed before the next command; PALETTE is a WRITE of 4-byte pixels,
+ * packed by `Palette`. Memory that was never written is zero, and neither MEMORY nor RESET changes its contents.
+ * The commands of all queues are in the order in which the device took them. Blocks are compressed separately, so
+ * a file that was cut off plays up to its last whole block.
  */
 
 export const MAGIC: Uint8Array = new TextEncoder().encode('scanout\0');
@@ -38,7 +38,7 @@ export const BLOCK_HEADER_SIZE = 12;
 
 export const KIND = { END: 0, MEMORY: 1, FEATURES: 2, MONITOR: 3, WRITE: 4, COMMAND: 5, RESET: 6, PALETTE: 7 } as const;
 
-/* What a reader accepts, and hence what a writer may produce. */
+/* Limits of what a reader accepts, and so of what a writer may produce. */
 export const MAX_BLOCK = 8 * 2 ** 20;
 export const MAX_REGIONS = 512;
 export const MAX_WRITE = 64 * 1024;
@@ -49,13 +49,12 @@ export const MAX_NAME = 64;
 export const MAX_EDID = 1024;
 
 /**
- * `magic`: not a recording. `version`: made by a newer program. `truncated`: it ends early; what
- * came before is good. `corrupt`: a block is not what was written. `malformed`: a record makes no
- * sense.
+ * `magic`: not a recording; `version`: made by a newer program; `truncated`: ends early, and what came before is
+ * good; `corrupt`: a block differs from what was written; `malformed`: a record is invalid.
  */
 export class RecordingError extends ScanoutError<'magic' | 'version' | 'truncated' | 'corrupt' | 'malformed'> {}
 
-/** One record. `timeUs` counts from the start of the session. Bytes are valid until the next record is read. */
+/** One record. `timeUs` is since the start of the session. Bytes are valid until the next record is read. */
 export type RecordingEvent =
   | { readonly kind: 'memory'; readonly regions: readonly DriverRegion[] }
   | { readonly kind: 'features'; readonly features: bigint }
@@ -65,24 +64,24 @@ export type RecordingEvent =
   | { readonly kind: 'reset'; readonly timeUs: number }
   | { readonly kind: 'end'; readonly timeUs: number; readonly commands: number; readonly writes: number };
 
-/**
- * Pixels of few colours, as text consoles have them, packed to 0, 1, 2 or 4 bits each, lowest
- * bits first. Packing is not for size alone, compression does that: it lets many times as many
- * pictures fit into the block that a compressor sees.
- */
+/** The most colours that pixels can be packed with. */
 export const MAX_COLOURS = 16;
 
-/** Bits of a pixel when there are `count` colours. */
+/** The bits of a packed pixel of `count` colours. */
 function bitsFor(count: number): number {
   return count === 1 ? 0 : count === 2 ? 1 : count <= 4 ? 2 : 4;
 }
 
-/** Bytes of `pixels` packed pixels of `count` colours. */
+/** The bytes of `pixels` packed pixels of `count` colours. */
 export function packedLength(pixels: number, count: number): number {
   return Math.ceil((pixels * bitsFor(count)) / 8);
 }
 
-/** Indexes pixels by colour; storage is fixed at construction. */
+/**
+ * Packs pixels of few colours, as text consoles have them, to 0, 1, 2 or 4 bits each, lowest bits first. Compression
+ * alone would make them as small, but many times as many packed pictures fit into the block that a compressor
+ * sees. Allocates at construction only.
+ */
 export class Palette {
   readonly colours = new Uint32Array(MAX_COLOURS);
   #count = 0;
@@ -92,12 +91,12 @@ export class Palette {
     this.#indices = new Uint8Array(maxPixels);
   }
 
-  /** Colours of the last `index`. */
+  /** How many colours the last `index` found. */
   get count(): number {
     return this.#count;
   }
 
-  /** Looks at `length` pixels; false if they have too many colours. */
+  /** Finds the colours of `length` pixels. False if there are too many. */
   index(pixels: Uint32Array, length: number): boolean {
     const { colours } = this;
     let count = 0;
@@ -120,7 +119,7 @@ export class Palette {
     return true;
   }
 
-  /** Packs the `length` pixels of the last `index`, which returned true, into `into[at]`. */
+  /** Packs the `length` pixels of the last `index`, which has to have returned true, into `into[at]`. */
   pack(length: number, into: Uint8Array, at: number): void {
     const bits = bitsFor(this.#count);
     if (bits === 0) return;
@@ -133,7 +132,7 @@ export class Palette {
   }
 }
 
-/** Undoes `pack`; false if an index has no colour. */
+/** Undoes `pack`. False if an index has no colour. */
 export function unpack(packed: Uint8Array, colours: readonly number[], pixels: Uint32Array, length: number): boolean {
   const bits = bitsFor(colours.length);
   if (bits === 0) {

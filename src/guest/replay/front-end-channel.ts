@@ -5,9 +5,9 @@ import { Poll } from '../../sys/poll.ts';
 import { UnixConnection } from '../../sys/socket.ts';
 
 /**
- * `closed`: the back end is gone. `refused`: it acknowledged a request with an error, or lacks a
- * feature. `malformed`: it broke the protocol. `full`: no room in the driver's memory or ring.
- * `reset`: the device was reset before it answered.
+ * `closed`: the back end is gone; `refused`: it acknowledged a request with an error, or lacks a feature;
+ * `malformed`: it broke the protocol; `full`: no room in the driver's memory or ring; `reset`: the device was
+ * reset before it answered.
  */
 export class FrontEndError extends ScanoutError<'closed' | 'refused' | 'malformed' | 'full' | 'reset'> {}
 
@@ -26,7 +26,7 @@ interface Pending {
 export class FrontEndChannel implements Disposable {
   /** REPLY_ACK was negotiated: `set` waits for the acknowledgement. */
   acknowledged = false;
-  /** Called once, when the peer is gone or broke the protocol. */
+  /** Called once when the back end is gone or broke the protocol. Not called for a dispose. */
   onClosed: ((error: FrontEndError) => void) | null = null;
   protected readonly connection: UnixConnection;
   readonly #poll: Poll;
@@ -51,12 +51,12 @@ export class FrontEndChannel implements Disposable {
     return this.#closed !== null;
   }
 
-  /** A request nobody waits for. Throws SysError EPIPE when the back end is gone. */
+  /** Sends a request that has no reply. SysError EPIPE if the back end is gone. */
   send(request: number, payload = NO_BYTES, fds: readonly BorrowedFd[] = NO_FDS, flags = 0): void {
     this.connection.send(encode(request, flags | wire.VHOST_USER_VERSION, payload), fds);
   }
 
-  /** A request with a reply: its payload, the caller's to keep. Rejects with FrontEndError `closed`. */
+  /** Sends a request and resolves with a copy of its reply's payload. Rejects with FrontEndError `closed`. */
   call(request: number, payload = NO_BYTES, fds: readonly BorrowedFd[] = NO_FDS, flags = 0): Promise<Uint8Array> {
     if (this.#closed !== null) return Promise.reject(this.#closed);
     return new Promise((resolve, reject) => {
@@ -65,14 +65,14 @@ export class FrontEndChannel implements Disposable {
     });
   }
 
-  /** `call` for the messages whose reply is one number. */
+  /** `call` for requests whose reply is one number. */
   async get(request: number): Promise<bigint> {
     const payload = await this.call(request);
-    if (payload.length !== wire.VhostUserU64.size) throw new FrontEndError('malformed', `${wire.requestName(request)} answered ${payload.length} bytes`);
+    if (payload.length !== wire.VhostUserU64.size) throw new FrontEndError('malformed', `${wire.requestName(request)} was answered with ${payload.length} bytes`);
     return wire.VhostUserU64.decode(payload).u64;
   }
 
-  /** A request that sets something; resolves at once unless acknowledgements were negotiated. */
+  /** Sends a request without a reply. Where acknowledgements were negotiated, resolves when it was granted; else at once. */
   async set(request: number, payload = NO_BYTES, fds: readonly BorrowedFd[] = NO_FDS): Promise<void> {
     if (!this.acknowledged) {
       this.send(request, payload, fds);
@@ -111,7 +111,7 @@ export class FrontEndChannel implements Disposable {
     let at = 0;
     while (this.#filled - at >= header.size) {
       const size = header.field.size.get(this.#view, at);
-      if (size > MAX_PAYLOAD) throw new FrontEndError('malformed', `message of ${size} bytes`);
+      if (size > MAX_PAYLOAD) throw new FrontEndError('malformed', `the back end sent a message of ${size} bytes`);
       if (this.#filled - at < header.size + size) break;
       const request = header.field.request.get(this.#view, at);
       const flags = header.field.flags.get(this.#view, at);

@@ -137,7 +137,7 @@ export class ReplayFrontEnd implements Disposable {
     return this.queue(queue).ring.submit(request, responseSpace);
   }
 
-  /** Kicks the device, if it asked to be told of what was submitted. */
+  /** Kicks the device, if it asked for a kick for what was submitted. */
   kick(queue: number): void {
     const { ring, kickFd } = this.queue(queue);
     if (ring.takeKick()) kickFd.signal();
@@ -148,7 +148,7 @@ export class ReplayFrontEnd implements Disposable {
     this.#resources[Symbol.dispose]();
   }
 
-  /** A queue, which is another object after each `start`. FrontEndError `reset` before `start`. */
+  /** A running queue; `start` makes new ones. FrontEndError `reset` before `start`. */
   protected queue(index: number): FrontEndQueue {
     const queue = this.#queues[index];
     if (queue === undefined) throw new FrontEndError('reset', `queue ${index} is not running`);

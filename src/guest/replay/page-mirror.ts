@@ -1,20 +1,20 @@
 const PAGE = 4096;
 const SLAB_PAGES = 256;
 /**
- * Changes are told in units of eight pixels, counted from the start of the page: packed pixels of
- * one picture then fall on the same bits as those of the next, and a compressor finds them.
+ * Changes are reported in units of eight pixels, counted from the start of the page. So packed pixels of one picture
+ * lie on the same bits as those of the next, and a compressor finds them.
  */
 const UNIT = 32;
-/** Fewer unchanged bytes than this between two changes are told as well: whole lines compress better than their pieces. */
+/** Two changes with fewer unchanged bytes between them are reported as one: whole lines compress better than pieces. */
 const GAP = 256;
 
-/** `length` bytes of `bytes[from]` differ from what was there, at a guest physical address. */
+/** `length` bytes from `bytes[from]` on are new at a guest physical address. */
 export type ChangeCallback = (guestAddress: number, bytes: Uint8Array, from: number, length: number) => void;
 
 /**
- * What a recording says is in guest memory so far, a page at a time, to tell what changed. Pages
- * nobody looked at are zero. Beyond its limit, new pages are not kept and count as changed each
- * time: larger recordings rather than more memory.
+ * Finds what changed in guest memory, with a copy of every page as the recording has it so far. Pages that were
+ * never updated are zero. Beyond the limit, new pages are not kept and count as changed each time: recordings get
+ * larger instead of memory use.
  */
 export class PageMirror {
   readonly #pages = new Map<number, Buffer>();
@@ -28,8 +28,8 @@ export class PageMirror {
   }
 
   /**
-   * Compares `length` bytes of `source[at]` with what is at `guestAddress`, takes them over and
-   * reports the runs that differ. `source` must not change meanwhile.
+   * Replaces the bytes at `guestAddress` by `length` bytes from `source[at]` on, and reports the runs that differ.
+   * `source` must not change during the call.
    */
   update(guestAddress: number, source: Buffer, at: number, length: number, changed: ChangeCallback): void {
     for (let done = 0; done < length; ) {
@@ -60,7 +60,7 @@ export class PageMirror {
   }
 }
 
-/** Reports runs of units of `fresh` that differ from `old`; runs less than GAP bytes apart are one. */
+/** Reports the runs of units in which `fresh` differs from `old`. Runs less than GAP bytes apart are one. */
 function diff(old: Buffer, oldAt: number, fresh: Buffer, freshAt: number, length: number, address: number, changed: ChangeCallback): void {
   let start = -1;
   let end = 0;

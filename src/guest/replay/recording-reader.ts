@@ -24,16 +24,16 @@ import {
 } from './format.ts';
 import { DRIVER_ADDRESS, type DriverRegion } from './driver-memory.ts';
 
-/** A recording to read: a path, or all of its bytes. */
+/** A recording to read: its path, or all of its bytes. */
 export type RecordingInput = { readonly file: string } | { readonly bytes: Uint8Array };
 
 interface Input extends Disposable {
   readonly length: number;
-  /** Exactly `length` bytes, or fewer at the end. */
+  /** `length` bytes; fewer at the end. */
   read(offset: number, length: number): Uint8Array;
 }
 
-/** Records of a recording, one block in memory at a time. */
+/** Reads the records of a recording, with one block in memory at a time. */
 export class RecordingReader implements Disposable {
   readonly scanouts: number;
   readonly #input: Input;
@@ -45,7 +45,7 @@ export class RecordingReader implements Disposable {
     this.scanouts = scanouts;
   }
 
-  /** RecordingError `magic`, `version`, `truncated`; the file system's errors for a path. */
+  /** RecordingError `magic`, `version`, `truncated`, `malformed`; the file system's errors for a path. */
   static open(from: RecordingInput): RecordingReader {
     const input = 'bytes' in from ? bytesInput(from.bytes) : fileInput(from.file);
     try {
@@ -56,7 +56,7 @@ export class RecordingReader implements Disposable {
     }
   }
 
-  /** How far the reading is, 0 to 1. */
+  /** How much has been read, 0 to 1. */
   get fraction(): number {
     return this.#offset / Math.max(this.#input.length, HEADER_SIZE);
   }
@@ -88,7 +88,7 @@ export class RecordingReader implements Disposable {
     const stored = this.#input.read(this.#offset + BLOCK_HEADER_SIZE, storedLength);
     if (stored.length < storedLength) throw truncated();
     this.#offset += BLOCK_HEADER_SIZE + storedLength;
-    if (crc32(stored) !== sum) throw new RecordingError('corrupt', `the block before byte ${this.#offset} fails its check sum`);
+    if (crc32(stored) !== sum) throw new RecordingError('corrupt', `the block before byte ${this.#offset} does not match its checksum`);
     return decompress(stored, rawLength);
   }
 }
@@ -99,7 +99,7 @@ function readHeader(header: Uint8Array): number {
   const version = header[8]! | (header[9]! << 8);
   if (version !== VERSION) throw new RecordingError('version', `a recording of version ${version}; this program reads version ${VERSION}`);
   const scanouts = header[10]!;
-  if (scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) throw new RecordingError('malformed', `a recording of ${scanouts} scanouts`);
+  if (scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) throw new RecordingError('malformed', `a recording of ${scanouts} scanouts; there are 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
   return scanouts;
 }
 
@@ -108,14 +108,14 @@ function decompress(stored: Uint8Array, rawLength: number): Uint8Array {
   try {
     raw = brotliDecompressSync(stored, { maxOutputLength: Math.max(rawLength, 1) });
   } catch (error) {
-    throw new RecordingError('corrupt', 'a block does not decompress', { cause: error });
+    throw new RecordingError('corrupt', 'a block cannot be decompressed', { cause: error });
   }
-  if (raw.length !== rawLength) throw new RecordingError('corrupt', `a block of ${raw.length} bytes that promised ${rawLength}`);
+  if (raw.length !== rawLength) throw new RecordingError('corrupt', `a block has ${raw.length} bytes instead of ${rawLength}`);
   return raw;
 }
 
 function truncated(): RecordingError {
-  return new RecordingError('truncated', 'the recording ends early: it was cut, or its recorder did not end well');
+  return new RecordingError('truncated', 'the recording ends early: the file was cut off, or its recorder was killed');
 }
 
 function bytesInput(bytes: Uint8Array): Input {
@@ -139,7 +139,7 @@ function fileInput(path: string): Input {
   };
 }
 
-/** Records out of blocks, checked: what comes out is safe to act on. Errors are RecordingError `malformed`. */
+/** Decodes the records of blocks and checks them: every event it returns is safe to act on. RecordingError `malformed`. */
 export class RecordDecoder {
   #bytes: Uint8Array = new Uint8Array(0);
   #view = new DataView(this.#bytes.buffer);
@@ -149,20 +149,20 @@ export class RecordDecoder {
   #commands = 0;
   #writes = 0;
   #ended = false;
-  /** What a packed write unpacks to. */
+  /** The pixels of a packed write. */
   readonly #pixels = new Uint32Array(MAX_WRITE / 4);
 
-  /** The END record was read. */
+  /** The END record has been read. */
   get ended(): boolean {
     return this.#ended;
   }
 
-  /** True when the block is used up. */
+  /** The block has been read to its end. */
   get empty(): boolean {
     return this.#at === this.#bytes.length;
   }
 
-  /** The next block, borrowed until it is used up. */
+  /** Sets the next block, which is borrowed until it is `empty`. */
   feed(block: Uint8Array): void {
     this.#bytes = block;
     this.#view = new DataView(block.buffer, block.byteOffset, block.length);
@@ -170,7 +170,7 @@ export class RecordDecoder {
     if (this.#ended && block.length > 0) throw malformed('records after the end');
   }
 
-  /** The next record of the block, which must not be `empty`. */
+  /** The next record. The block must not be `empty`. */
   next(): RecordingEvent {
     const kind = this.#byte();
     switch (kind) {
@@ -304,5 +304,5 @@ export class RecordDecoder {
 }
 
 function malformed(what: string): RecordingError {
-  return new RecordingError('malformed', `not a recording of ours: ${what}`);
+  return new RecordingError('malformed', `the recording is not valid: ${what}`);
 }

@@ -17,10 +17,10 @@ import {
 } from './format.ts';
 import type { DriverRegion } from './driver-memory.ts';
 
-/** Blocks that wait for compression or for one before them. */
+/** The most blocks that may wait to be compressed, or for a block before them. */
 const MAX_PENDING = 4;
 
-/** Windows reach a whole block back: a console that scrolls repeats lines of megabytes ago. */
+/** The window covers a whole block, because a console that scrolls repeats lines from megabytes ago. */
 const OPTIONS = {
   params: { [constants.BROTLI_PARAM_QUALITY]: 5, [constants.BROTLI_PARAM_LGWIN]: 22 },
 };
@@ -31,12 +31,12 @@ interface Block {
 }
 
 /**
- * Writes blocks in order. They are compressed in libuv's threads; when those are behind by more
- * than a few blocks, `write` compresses in the caller's turn, so memory stays bounded (by the
- * raw size of five blocks) and a guest that draws faster than we compress is slowed down.
+ * Writes blocks in order. They are compressed in libuv's threads. If those fall behind by more than a few blocks,
+ * `write` compresses in the calling thread, which bounds memory to the raw size of five blocks and slows down a
+ * guest that draws faster than its session can be compressed.
  */
 export class RecordingWriter implements Disposable {
-  /** Bytes of the file so far. */
+  /** The bytes in the file so far. */
   written = 0;
   readonly #onFailed: (error: Error) => void;
   readonly #pending: Block[] = [];
@@ -47,7 +47,7 @@ export class RecordingWriter implements Disposable {
     this.#onFailed = onFailed;
   }
 
-  /** Replaces the file, readable by its owner only. Throws the file system's errors; later ones go to `onFailed`, once. */
+  /** Replaces the file, readable by its owner only. Throws the file system's error; a later one goes to `onFailed`, once. */
   static create(path: string, scanouts: number, onFailed: (error: Error) => void): RecordingWriter {
     const writer = new RecordingWriter(openSync(path, 'w', 0o600), onFailed);
     const header = new Uint8Array(HEADER_SIZE);
@@ -57,7 +57,7 @@ export class RecordingWriter implements Disposable {
     return writer;
   }
 
-  /** Takes over whole records, at most a block of them. */
+  /** Takes over `raw`: whole records, at most a block of them. */
   write(raw: Uint8Array): void {
     if (this.#fd < 0 || raw.length === 0) return;
     const block: Block = { raw, stored: null };
@@ -105,13 +105,13 @@ export class RecordingWriter implements Disposable {
   }
 }
 
-/** The longest record but its bytes. */
+/** More than the longest record takes besides its bytes. */
 const OVERHEAD = 32 * 1024;
 const MAX_RECORD = MAX_COMMAND + OVERHEAD;
 
 /**
- * Records as bytes, into a buffer that is taken away when it is `full`. Steady use allocates
- * nothing but buffers. Times are microseconds from the start of the session.
+ * Encodes records into a buffer, which the caller takes when it is `full`. Steady use allocates nothing but
+ * buffers. Times are microseconds since the start of the session.
  */
 export class RecordEncoder {
   commands = 0;
@@ -122,14 +122,14 @@ export class RecordEncoder {
   #at = 0;
   #timeUs = 0;
   #writeEnd = 0;
-  /** The write being put together: neighbouring ones become one record. */
+  /** The write that is being collected: neighbouring ones become one record. */
   readonly #run = new Uint8Array(MAX_WRITE);
   readonly #runPixels = new Uint32Array(this.#run.buffer);
   readonly #palette = new Palette(MAX_WRITE / 4);
   #runAddress = 0;
   #runLength = 0;
 
-  /** Buffers end at the first record beyond `limit` bytes. */
+  /** A buffer is full after the first record that reaches beyond `limit` bytes. */
   constructor(limit: number) {
     this.#limit = limit;
     this.#buffer = new Uint8Array(limit + MAX_RECORD);
@@ -140,7 +140,7 @@ export class RecordEncoder {
     return this.#at >= this.#limit;
   }
 
-  /** Everything encoded since the last call, the caller's to keep. */
+  /** Everything that was encoded since the last call, as a copy. */
   take(): Uint8Array {
     this.#endRun();
     const taken = this.#buffer.slice(0, this.#at);
@@ -174,7 +174,7 @@ export class RecordEncoder {
     this.#string((monitor.edid ?? new Uint8Array(0)).subarray(0, MAX_EDID));
   }
 
-  /** `length` bytes of `bytes[from]` lie at a guest physical address from now on; at most a page. */
+  /** `length` bytes from `bytes[from]` on, at most a page, are now at a guest physical address. */
   write(guestAddress: number, bytes: Uint8Array, from: number, length: number): void {
     if (guestAddress !== this.#runAddress + this.#runLength || this.#runLength + length > MAX_WRITE) {
       this.#endRun();
@@ -184,7 +184,7 @@ export class RecordEncoder {
     this.#runLength += length;
   }
 
-  /** Longer requests are cut to what a reader accepts: no device of ours runs those. */
+  /** Requests longer than a reader accepts are cut; no command is as long. */
   command(timeUs: number, queue: number, responseSpace: number, request: Uint8Array, length: number): void {
     const kept = Math.min(length, MAX_COMMAND);
     this.#begin(KIND.COMMAND);
