@@ -1,6 +1,6 @@
 /**
- * Input devices under drivers that ask for anything, give buffers of any sort and take them away,
- * while somebody types. Everything follows from one seed.
+ * Drives input devices with drivers that write any config, give any buffers and take them away, while keys, pointer
+ * and touches are used. Everything follows from one seed.
  */
 import { BTN, EV, SYN_REPORT } from '../../protocols/input-event-codes.ts';
 import { VHOST_USER } from '../../protocols/vhost-user.ts';
@@ -20,11 +20,11 @@ const MEMORY = [{ guestAddress: 0x10_0000, size: 2 ** 20 }];
 const ADDRESSES = [0, 1, 0x10_0000, 0x10_0000 + 2 ** 20 - 8, 0x10_0000 + 2 ** 20 - 7, 2 ** 32, 2 ** 46, 2 ** 53 - 1];
 
 export interface InputFuzzResult {
-  /** Events that drivers got. */
+  /** Events that the drivers received. */
   events: number;
   /** Changes of LEDs. */
   leds: number;
-  /** Rings that drivers broke. */
+  /** Rings that the drivers broke. */
   broken: number;
   readonly faults: string[];
 }
@@ -36,7 +36,7 @@ export async function fuzzInput(random: Random, connections: number): Promise<In
   input.scanoutSized(HERE, 1280, 800);
   for (let i = 0; i < connections && result.faults.length === 0; i++) await play(input, random, result);
   for (const device of [input.keyboardPointer, input.touchscreen]) {
-    for (const queueSize of [4, 64]) await expectWell(input, device, queueSize, result);
+    for (const queueSize of [4, 64]) await checkWorks(input, device, queueSize, result);
   }
   return result;
 }
@@ -113,7 +113,7 @@ function doSomething(input: InputDevices, random: Random): void {
   }
 }
 
-/** Events are 8 bytes; buffers need not be. Most status events are about LEDs. */
+/** Gives the device buffers, mostly of an event's 8 bytes, and status events, mostly for LEDs. */
 function giveBuffers(frontEnd: FrontEnd, random: Random): void {
   for (let i = random.below(6); i > 0; i--) {
     if (random.chance(0.9)) frontEnd.submit(0, NOTHING, random.chance(0.8) ? virtio_input_event.size : 1 + random.below(20));
@@ -123,7 +123,7 @@ function giveBuffers(frontEnd: FrontEnd, random: Random): void {
   }
 }
 
-/** What no driver of good will puts into a ring. */
+/** Writes into a ring what no honest driver would. */
 function hostileRing(frontEnd: FrontEnd, random: Random): void {
   const ring = frontEnd.ring(random.below(2));
   for (let i = random.below(ring.size); i >= 0; i--) ring.setDescriptor(random.below(ring.size), random.pick(ADDRESSES), random.below(64), random.below(8), random.below(ring.size * 2));
@@ -131,8 +131,8 @@ function hostileRing(frontEnd: FrontEnd, random: Random): void {
   for (let i = random.below(4); i >= 0; i--) ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
 }
 
-/** A device works for an honest driver, which finds nothing pressed and hears of what is then. */
-async function expectWell(input: InputDevices, device: InputDevices['keyboardPointer'] | InputDevices['touchscreen'], queueSize: number, result: InputFuzzResult): Promise<void> {
+/** Checks that the device works for an honest driver: nothing is pressed at first, and events arrive. */
+async function checkWorks(input: InputDevices, device: InputDevices['keyboardPointer'] | InputDevices['touchscreen'], queueSize: number, result: InputFuzzResult): Promise<void> {
   const [ours, theirs] = socketPair();
   input.releaseAll();
   using server = VhostUserServer.adopt(theirs, device, { log: () => undefined });
@@ -140,7 +140,7 @@ async function expectWell(input: InputDevices, device: InputDevices['keyboardPoi
   await frontEnd.connect();
   await frontEnd.writeConfig(0, new Uint8Array(virtio_input_config.size).fill(1, 0, 1));
   const name = virtio_input_config.decode(await frontEnd.readConfig(0, virtio_input_config.size));
-  if (!Buffer.from(name.u).toString().startsWith('scanout-bridge')) result.faults.push('it has lost its name');
+  if (!Buffer.from(name.u).toString().startsWith('scanout-bridge')) result.faults.push('the device has lost its name');
   input.touchDown(HERE, 15, 1, 1);
   input.key(30, true);
   input.frame();
@@ -151,6 +151,6 @@ async function expectWell(input: InputDevices, device: InputDevices['keyboardPoi
     if (type === EV.KEY) pressed.push(`${code} ${value}`);
   }
   const expected = device === input.touchscreen ? `${BTN.TOUCH} 1` : '30 1';
-  if (pressed.join() !== expected) result.faults.push(`an honest driver heard ${pressed.join()} instead of ${expected}`);
-  if (!server.connected) result.faults.push('an honest front end was hung up on');
+  if (pressed.join() !== expected) result.faults.push(`an honest driver received ${pressed.join()} instead of ${expected}`);
+  if (!server.connected) result.faults.push('an honest front end was disconnected');
 }

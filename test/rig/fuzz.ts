@@ -1,7 +1,7 @@
 /**
- * Drives a real device through a real vhost-user socket and rings with sessions that were bent:
- * changed fields, lost and doubled commands, descriptors that point anywhere, resets and front
- * ends that vanish in between. Everything follows from one seed.
+ * Drives a real device through a real vhost-user socket and rings with mutated sessions: changed fields, dropped and
+ * repeated commands, descriptors that point anywhere, resets, and front ends that vanish. Everything follows from one
+ * seed.
  */
 import { virtio_gpu_ctrl_hdr, virtio_gpu_resp_display_info, VIRTIO_GPU_CMD, VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
 import { VHOST_USER } from '../../protocols/vhost-user.ts';
@@ -40,18 +40,18 @@ export interface FuzzResult {
   readonly refused: number;
   readonly connections: number;
   readonly resets: number;
-  /** What must not happen, in words. */
+  /** What must not happen and did. */
   readonly faults: readonly string[];
 }
 
 const BATCH = 32;
 const MAX_GUEST_MEMORY = 64 * 2 ** 20;
 
-/** Numbers that mean something to somebody. */
+/** Numbers near the limits of fields and checks. */
 const INTERESTING = [0, 1, 2, 3, 4, 7, 15, 16, 17, 255, 256, 4095, 4096, 4097, 16384, 16385, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_ffff];
 const ADDRESSES = [0, 1, 0x1000, 0x10_0000, 0xffff_f000, 2 ** 32, 5 * 2 ** 30, 2 ** 46, 2 ** 46 + 2 ** 28 - 8, 2 ** 52, 2 ** 53 - 1];
 
-/** Up to `limit` commands of a recording and as many of the memory writes between them: what pixels hold breaks nothing. */
+/** Up to `limit` commands of a recording, and as many memory writes; pixels have no influence on what can break. */
 export function sessionOf(input: RecordingInput, limit: number): FuzzSession {
   using reader = RecordingReader.open(input);
   let memory: readonly DriverRegion[] = [];
@@ -85,12 +85,12 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
   return total;
 }
 
-/** A screen that looks at pixels and finishes flushes late, in any order. */
+/** A screen that reads pixels and finishes flushes late, in any order. */
 class LazySink implements SourceSink {
   readonly #random: Random;
   readonly #waiting: Flush[] = [];
   #shown: Framebuffer | null = null;
-  /** So that reading is not optimized away. */
+  /** The sum of what was read, so that reading is not optimized away. */
   sum = 0;
 
   constructor(random: Random) {
@@ -127,7 +127,7 @@ class LazySink implements SourceSink {
     for (let i = 0; i < count; i++) this.#waiting.splice(this.#random.below(this.#waiting.length), 1)[0]!.done();
   }
 
-  /** One byte of every page: memory that is not there would be a SIGSEGV or SIGBUS. */
+  /** Reads one byte of every page: missing memory would raise SIGSEGV or SIGBUS. */
   #look(framebuffer: Framebuffer | null): void {
     if (framebuffer?.backing.kind !== 'pages') return;
     try {
@@ -139,7 +139,7 @@ class LazySink implements SourceSink {
   }
 }
 
-/** One device and the front ends that come to it. */
+/** One device, and the front ends that connect to it. */
 class FuzzedGuest implements Disposable {
   readonly device: VirtioGpu;
   readonly faults: string[] = [];
@@ -160,11 +160,11 @@ class FuzzedGuest implements Disposable {
   }
 
   async run(): Promise<void> {
-    const steps = bend(this.#session.steps, this.#random);
+    const steps = mutate(this.#session.steps, this.#random);
     const commands = steps.filter(({ kind }) => kind === 'command').length;
     while (this.sent < commands && this.faults.length === 0) await this.#connection(steps);
     this.#sink.finishSome();
-    await this.#isWell();
+    await this.#checkWorks();
   }
 
   [Symbol.dispose](): void {
@@ -207,7 +207,7 @@ class FuzzedGuest implements Disposable {
       }
     } catch (error) {
       if (!(error instanceof FrontEndError)) throw error;
-      // What a front end may be told is that it broke the protocol; here it only does on purpose.
+      // Only `#malformed` breaks the protocol, and the connection is closed then.
       if (!frontEnd.channel.closed) this.faults.push(`front end: ${error.code} ${error.message}`);
     }
   }
@@ -223,7 +223,7 @@ class FuzzedGuest implements Disposable {
     }
     this.sent++;
     if (frontEnd.submit(step.queue, step.bytes, step.responseSpace) >= 0) return;
-    // The ring is full of what was not answered, or broken; the reset that is due comes by chance.
+    // The ring is full of commands without an answer, or broken. A random reset will empty it.
     frontEnd.forceKick(step.queue);
   }
 
@@ -235,7 +235,7 @@ class FuzzedGuest implements Disposable {
     await frontEnd.start(this.#random.features());
   }
 
-  /** What no driver of good will puts into a ring. */
+  /** Writes into a ring what no honest driver would. */
   #hostileRing(frontEnd: FrontEnd): void {
     const random = this.#random;
     const ring = frontEnd.ring(random.below(2));
@@ -247,7 +247,7 @@ class FuzzedGuest implements Disposable {
     for (let i = random.below(4); i >= 0; i--) ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
   }
 
-  /** A vhost-user message that makes no sense, mostly; the back end has to hang up or say no. */
+  /** Sends a mostly malformed vhost-user message. The back end has to refuse it or close the connection. */
   async #malformed(frontEnd: FrontEnd): Promise<void> {
     const random = this.#random;
     const size = random.chance(0.7) ? random.below(64) : random.below(0x2_0000);
@@ -257,12 +257,12 @@ class FuzzedGuest implements Disposable {
     view.setUint32(4, random.chance(0.9) ? 1 : random.below(16), true);
     view.setUint32(8, size, true);
     frontEnd.channel.sendRaw(bytes);
-    // Half a message may keep it waiting for the rest; the end of the stream does not.
+    // The back end waits for the rest of an incomplete message until the stream ends.
     if (size === bytes.length - 12) await frontEnd.channel.get(VHOST_USER.GET_FEATURES);
   }
 
-  /** The device works for an honest driver, and nothing of the others is left. */
-  async #isWell(): Promise<void> {
+  /** Checks that the device works for an honest driver, and that it kept nothing of the others. */
+  async #checkWorks(): Promise<void> {
     const [ours, theirs] = socketPair();
     using server = VhostUserServer.adopt(theirs, this.device, { log: () => undefined });
     using frontEnd = FrontEnd.create({ socket: ours, memory: this.#session.memory });
@@ -272,7 +272,7 @@ class FuzzedGuest implements Disposable {
     const response = await frontEnd.request(0, request, virtio_gpu_resp_display_info.size);
     const { hdr } = virtio_gpu_resp_display_info.decode(response);
     if (hdr.type !== VIRTIO_GPU_RESP.OK_DISPLAY_INFO) this.faults.push(`GET_DISPLAY_INFO answered 0x${hdr.type.toString(16)}`);
-    if (!server.connected) this.faults.push('an honest front end was hung up on');
+    if (!server.connected) this.faults.push('an honest front end was disconnected');
   }
 
   #expectNothingKept(after: string): void {
@@ -282,37 +282,37 @@ class FuzzedGuest implements Disposable {
   }
 
   #logged(level: string, message: string): void {
-    // The device turns what it did not foresee into an answer and this line.
+    // The device logs unexpected exceptions of commands as errors.
     if (level === 'error') this.faults.push(message);
   }
 }
 
-/** The same session, not quite. */
-function bend(steps: readonly FuzzStep[], random: Random): FuzzStep[] {
-  const bent: FuzzStep[] = [];
+/** The session with some steps changed, dropped, repeated or moved. */
+function mutate(steps: readonly FuzzStep[], random: Random): FuzzStep[] {
+  const mutated: FuzzStep[] = [];
   const rate = random.pick([0.02, 0.1, 0.4]);
   for (const step of steps) {
     if (!random.chance(rate)) {
-      bent.push(step);
+      mutated.push(step);
       continue;
     }
     switch (random.below(6)) {
       case 0:
         break;
       case 1:
-        bent.push(step, step);
+        mutated.push(step, step);
         break;
       case 2:
-        bent.splice(random.below(bent.length + 1), 0, step);
+        mutated.splice(random.below(mutated.length + 1), 0, step);
         break;
       default:
-        bent.push(step.kind === 'command' ? bendCommand(step, random) : step);
+        mutated.push(step.kind === 'command' ? mutateCommand(step, random) : step);
     }
   }
-  return bent;
+  return mutated;
 }
 
-function bendCommand(step: FuzzStep & { kind: 'command' }, random: Random): FuzzStep {
+function mutateCommand(step: FuzzStep & { kind: 'command' }, random: Random): FuzzStep {
   let { queue, responseSpace } = step;
   let bytes = step.bytes.slice();
   const view = new DataView(bytes.buffer);

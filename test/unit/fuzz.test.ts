@@ -25,18 +25,18 @@ function sessions(): FuzzSession[] {
   ];
 }
 
-test(`hostile sessions neither break the device nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
+test(`VirtioGpu: hostile sessions neither break it nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
   const result = await fuzz({ seed: SEED, commands: COMMANDS, sessions: sessions() });
   expect(result.faults).toEqual([]);
   expect(result.sent).toBeGreaterThanOrEqual(COMMANDS);
-  // It would prove nothing if most of it never reached the device, or all of it was refused or good.
+  // Most commands must reach the device, and some must be refused and some accepted, or this proves nothing.
   expect(result.handled).toBeGreaterThan(result.sent / 2);
   expect(result.refused).toBeGreaterThan(result.handled / 50);
   expect(result.refused).toBeLessThan(result.handled * 0.9);
   console.info(`fuzz: ${JSON.stringify(result)}`);
 });
 
-test(`hostile drivers neither break input devices nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
+test(`InputDevices: hostile drivers neither break them nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
   const connections = COMMANDS / 2000;
   const result = await fuzzInput(new Random(SEED), connections);
   expect(result.faults).toEqual([]);

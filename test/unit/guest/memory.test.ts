@@ -36,7 +36,7 @@ function code(run: () => Disposable): string {
   }
 }
 
-describe('where a guest range lies in its file', () => {
+describe('GuestMemory.range', () => {
   const seeds = table([
     { guestAddress: 0x100, mmapOffset: 0 },
     { guestAddress: 0x1100, mmapOffset: 0x1000 },
@@ -54,33 +54,33 @@ describe('where a guest range lies in its file', () => {
     [0x100, 0, undefined],
     [2 ** 64 - 1, 2, undefined],
     [0x300, 2 ** 64, undefined],
-  ])('%i, %i bytes: %s', (guestAddress, length, offset) => {
+  ])('of %i, %i bytes long, is at file offset %s', (guestAddress, length, offset) => {
     using memory = seeds.map();
     expect(memory.range(guestAddress, length)?.offset).toBe(offset);
   });
 
-  test('the file offset of the region is added', () => {
+  test('adds the file offset of the region', () => {
     using memory = table([{ guestAddress: 4 * GIB, mmapOffset: 3 * PAGE }]).map();
     expect(memory.range(4 * GIB + 5, 7)).toMatchObject({ offset: 3 * PAGE + 5, length: 7 });
   });
 });
 
-describe('regions that cannot be used', () => {
+describe('GuestMemory refuses', () => {
   test.each<[string, Partial<RegionDescription>[], number | undefined]>([
-    ['empty', [{ size: 0 }], PAGE],
-    ['past the end of the file', [{ size: 2 * PAGE }], PAGE],
-    ['past the end by its offset', [{ mmapOffset: PAGE }], PAGE],
-    ['a file shorter than its last page', [{ size: PAGE }], PAGE - 1],
-    ['wrapping in guest space', [{ guestAddress: 2 ** 64 - PAGE }], PAGE],
-    ['wrapping in user space', [{ userAddress: 2 ** 64 - PAGE }], PAGE],
-    ['wrapping in the file', [{ mmapOffset: 2 ** 64 - PAGE }], PAGE],
-    ['overlapping', [{ guestAddress: PAGE }, { guestAddress: PAGE + 1 }], PAGE],
-    ['twice the same', [{}, {}], PAGE],
+    ['an empty region', [{ size: 0 }], PAGE],
+    ['a region past the end of its file', [{ size: 2 * PAGE }], PAGE],
+    ['a region whose offset is past the end of its file', [{ mmapOffset: PAGE }], PAGE],
+    ['a region of a file that ends within the last page', [{ size: PAGE }], PAGE - 1],
+    ['a region that wraps around in guest space', [{ guestAddress: 2 ** 64 - PAGE }], PAGE],
+    ['a region that wraps around in user space', [{ userAddress: 2 ** 64 - PAGE }], PAGE],
+    ['a region that wraps around in its file', [{ mmapOffset: 2 ** 64 - PAGE }], PAGE],
+    ['regions that overlap', [{ guestAddress: PAGE }, { guestAddress: PAGE + 1 }], PAGE],
+    ['the same region twice', [{}, {}], PAGE],
   ])('%s', (_name, regions, fileSize) => {
     expect(code(table(regions, fileSize).map)).toBe('memory');
   });
 
-  test('adding one leaves the table as it was', () => {
+  test('an added region that overlaps, and the table stays as it was', () => {
     using memory = table([{}]).map();
     expect(code(() => memory.with({ guestAddress: 1, size: PAGE, userAddress: USER, mmapOffset: 0 }, createMemfd('more', PAGE)))).toBe('memory');
     expect(memory.range(0, PAGE)).not.toBeNull();
@@ -92,8 +92,8 @@ describe('regions that cannot be used', () => {
   });
 });
 
-describe('copies', () => {
-  test.each([1, 4, 256, 257, 5000])('%i bytes come back as they went in, across adjoining regions', (length) => {
+describe('GuestMemory copies', () => {
+  test.each([1, 4, 256, 257, 5000])('%i bytes across adjoining regions unchanged, in and out', (length) => {
     using memory = table([
       { guestAddress: 0x10_0000, size: 2 * PAGE, mmapOffset: 2 * PAGE },
       { guestAddress: 0x10_0000 + 2 * PAGE, size: 2 * PAGE, mmapOffset: 0 },
@@ -106,7 +106,7 @@ describe('copies', () => {
     expect(into.subarray(2)).toEqual(from.subarray(3));
   });
 
-  test('a hole in the middle: nothing is copied', () => {
+  test('nothing if there is a hole in the range', () => {
     using memory = table([{ guestAddress: 0 }, { guestAddress: 2 * PAGE, mmapOffset: PAGE }]).map();
     expect(memory.copyIn(PAGE - 1, Uint8Array.of(1, 2, 3), 0, 2)).toBe(false);
     const into = new Uint8Array(2);
@@ -114,7 +114,7 @@ describe('copies', () => {
     expect(into).toEqual(Uint8Array.of(0, 0));
   });
 
-  test('10 GiB above 4 GiB: every window is reached, also across their borders', () => {
+  test('to every mapping window of 10 GiB above 4 GiB, and across their borders', () => {
     using memory = table([{ guestAddress: 4 * GIB, size: 10 * GIB, mmapOffset: PAGE }]).map();
     const picture = Uint8Array.from({ length: 1000 }, (_, i) => i);
     for (let window = 1; window <= 10; window++) {
@@ -131,7 +131,7 @@ describe('copies', () => {
     expect(memory.covers(14 * GIB - 1, 2)).toBe(false);
   });
 
-  test('whatever the addresses, a copy stays inside the table and never throws', () => {
+  test('only inside the table and never throws, for any address', () => {
     using memory = table([{ guestAddress: 0x1000 }, { guestAddress: 0x2000, mmapOffset: PAGE }, { guestAddress: 0x8000 }]).map();
     const into = new Uint8Array(0x4000);
     const address = fc.oneof(fc.integer({ min: 0, max: 0xa000 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number));
@@ -146,8 +146,8 @@ describe('copies', () => {
   });
 });
 
-describe('a table that changes', () => {
-  test('shares the mappings of regions that stay, and unmaps those that go', () => {
+describe('GuestMemory tables', () => {
+  test('share the mappings of regions that stay, and unmap those that go', () => {
     const first = table([{ guestAddress: 0, size: MIB }]).map();
     const mapped = mappingCount();
     const added = { guestAddress: 16 * MIB, size: MIB, userAddress: USER + 16 * MIB, mmapOffset: 0 };
@@ -165,7 +165,7 @@ describe('a table that changes', () => {
     third[Symbol.dispose]();
   });
 
-  test('the mapping offset does not matter for removal, everything else does', () => {
+  test('remove a region by its addresses and size, whatever its mapping offset', () => {
     const { descriptions, map } = table([{ guestAddress: PAGE, mmapOffset: PAGE }]);
     using memory = map();
     const region = descriptions[0]!;
@@ -175,7 +175,7 @@ describe('a table that changes', () => {
     expect(code(() => memory.without({ ...region, guestAddress: 0 }))).toBe('memory');
   });
 
-  test('after dispose it throws', () => {
+  test('throw when used after dispose', () => {
     const memory = table([{}]).map();
     memory[Symbol.dispose]();
     memory[Symbol.dispose]();
@@ -183,8 +183,8 @@ describe('a table that changes', () => {
   });
 });
 
-describe('ring areas', () => {
-  test('are found by user address, with an offset inside the page, and outlive the table', () => {
+describe('GuestMemory.ring', () => {
+  test('maps a user address inside a page, and the mapping outlives the table', () => {
     const memory = table([{ guestAddress: 8 * GIB, size: 4 * PAGE, mmapOffset: PAGE }]).map();
     memory.copyIn(8 * GIB + 0x1f0, Uint8Array.of(1, 2, 3), 0, 3);
     using area = memory.ring(USER + 8 * GIB + 0x1f0, PAGE);
@@ -198,7 +198,7 @@ describe('ring areas', () => {
     [USER + PAGE - 1, 2],
     [0, 1],
     [2 ** 64 - 1, 1],
-  ])('outside guest memory are refused: %i, %i bytes', (userAddress, length) => {
+  ])('refuses user address %i, %i bytes long, outside guest memory', (userAddress, length) => {
     using memory = table([{}]).map();
     expect(code(() => memory.ring(userAddress, length))).toBe('ring');
   });

@@ -2,7 +2,7 @@ import type { GuestMemory } from '../../../../src/guest/memory.ts';
 import type { VirtioDevice, VirtioTransport } from '../../../../src/guest/virtio/device.ts';
 import type { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
 
-/** A device that answers every request with its own bytes, cut to the room there is. */
+/** A device that answers every request with the request's bytes, as many as there is room for. */
 export class EchoDevice implements VirtioDevice {
   readonly id = 42;
   readonly queueCount = 2;
@@ -43,7 +43,7 @@ export class EchoDevice implements VirtioDevice {
   }
 
   halted(): void {
-    // It shows nothing.
+    // There is nothing to stop.
   }
 
   kicked(index: number): void {

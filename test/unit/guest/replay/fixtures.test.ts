@@ -35,7 +35,7 @@ async function play(name: string): Promise<Played> {
   return { ...summary, picture: output.capture()!, withoutCursor: output.capture({ cursor: false })!, sizes };
 }
 
-describe('a recorded session of a real guest', () => {
+describe('Replay of a real guest', () => {
   let before: number[];
 
   beforeEach(() => {
@@ -46,20 +46,20 @@ describe('a recorded session of a real guest', () => {
     expect([openFds().size, mappingCount()]).toEqual(before);
   });
 
-  test('of a console ends with the screen that the guest had', async () => {
+  test('with a console ends with the screen that the guest had', async () => {
     const { picture, errors } = await play('console-boot');
     expect(errors).toBe(0);
     expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'fixture-console');
   });
 
-  test('of page flips refuses none of them', async () => {
+  test('with page flips refuses no command', async () => {
     const { errors, flushes, picture } = await play('page-flips');
     expect(errors).toBe(0);
     expect(flushes).toBeGreaterThan(24);
     expect([picture.width, picture.height]).toEqual([640, 480]);
   });
 
-  test('of a moving cursor ends with the picture and the cursor that were drawn', async () => {
+  test('with a moving cursor ends with the picture and the cursor that were drawn', async () => {
     const { picture, withoutCursor, errors } = await play('cursor');
     const drawn = drawnPicture(800, 600, 3);
     expect(errors).toBe(0);
@@ -67,7 +67,7 @@ describe('a recorded session of a real guest', () => {
     expectSamePicture(picture, withDrawnCursor(drawn, 6, 300, 200), 'fixture-cursor');
   });
 
-  test('of mode changes shows every size, and the last picture', async () => {
+  test('with mode changes shows every size, and the last picture', async () => {
     const { picture, sizes, errors } = await play('mode-change');
     expect(errors).toBe(0);
     expect(sizes.slice(-3)).toEqual(['1024x768', '800x600', '640x480']);
@@ -75,7 +75,7 @@ describe('a recorded session of a real guest', () => {
     expect(picture.data.slice(0, 4)).toEqual(drawnPicture(640, 480, 3).data.slice(0, 4));
   });
 
-  test('with blobs flips them, and ends with what was drawn into the last', async () => {
+  test('with blobs flips them, and ends with what was drawn into the last one', async () => {
     const { picture, errors, flushes } = await play('blobs');
     const expected = drawnPicture(160, 120, 4);
     const part = drawnPicture(160, 120, 9).data;

@@ -46,15 +46,15 @@ describe.each([
   ['direct, event index', without(VIRTIO_RING_F_INDIRECT_DESC)],
   ['indirect, flags', without(VIRTIO_RING_F_EVENT_IDX)],
   ['direct, flags', without(VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX)],
-])('rings: %s', (_name, features) => {
-  test('a request comes back as the response', async () => {
+])('ReplayFrontEnd with rings of %s', (_name, features) => {
+  test('gets the response to a request', async () => {
     open({ features });
     await frontEnd.connect();
     expect(await frontEnd.request(0, Uint8Array.of(1, 2, 3), 8)).toEqual(Uint8Array.of(1, 2, 3));
     expect(await frontEnd.request(1, Uint8Array.of(9), 1)).toEqual(Uint8Array.of(9));
   });
 
-  test('thousands of requests reuse the same memory, in bursts that fill the ring', async () => {
+  test('reuses the same memory for thousands of requests, in bursts that fill the ring', async () => {
     open({ features, queueSizes: [16, 16], maxSegment: 100 });
     await frontEnd.connect();
     for (let round = 0; round < 500; round++) {
@@ -64,7 +64,7 @@ describe.each([
     expect(frontEnd.ring(0).freeDescriptors).toBe(16);
   });
 
-  test('a full ring says so and works again when it is drained', async () => {
+  test('reports a full ring, which works again when it is drained', async () => {
     open({ features, queueSizes: [4, 4] });
     await frontEnd.connect();
     const tokens: number[] = [];
@@ -83,8 +83,8 @@ describe.each([
   ['one by one', ALL],
   ['as one table', without(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)],
   ['without acknowledgements', without(VHOST_USER_PROTOCOL_F.REPLY_ACK, VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)],
-])('memory regions sent %s', (_name, protocolFeatures) => {
-  test('the device reads what was written, above 4 GiB too', async () => {
+])('ReplayFrontEnd with memory regions sent %s', (_name, protocolFeatures) => {
+  test('lets the device read what was written, also above 4 GiB', async () => {
     open({ protocolFeatures, memory: [{ guestAddress: 0, size: MIB }, { guestAddress: 5 * 2 ** 30, size: MIB }] });
     frontEnd.memory.write(5 * 2 ** 30 + 4096, Uint8Array.of(7, 8, 9));
     await frontEnd.connect();
@@ -97,7 +97,7 @@ describe.each([
     expect(written).toEqual(seen);
   });
 
-  test('another table keeps the contents of what stays', async () => {
+  test('keeps the contents of regions that stay in a new table', async () => {
     open({ protocolFeatures });
     await frontEnd.connect();
     frontEnd.memory.write(4096, Uint8Array.of(1));
@@ -111,7 +111,7 @@ describe.each([
   });
 });
 
-test('a reset rejects what was not answered, and the next start works', async () => {
+test('ReplayFrontEnd: a reset drops what was not answered, and the next start works', async () => {
   open();
   await frontEnd.connect();
   const resets = device.resets;
@@ -123,7 +123,7 @@ test('a reset rejects what was not answered, and the next start works', async ()
   expect(await frontEnd.request(0, Uint8Array.of(4), 1)).toEqual(Uint8Array.of(4));
 });
 
-test('the config space is read and written, and its change is heard of', async () => {
+test('FrontEnd of the rig: reads and writes the config space, and is notified of its change', async () => {
   open();
   await frontEnd.connect();
   await frontEnd.writeConfig(2, Uint8Array.of(77));
@@ -133,7 +133,7 @@ test('the config space is read and written, and its change is heard of', async (
   await heard;
 });
 
-test('a back end that goes away rejects requests with `closed`', async () => {
+test('ReplayFrontEnd: a back end that goes away rejects requests with `closed`', async () => {
   open();
   await frontEnd.connect();
   const answer = frontEnd.request(0, Uint8Array.of(1), 1);
@@ -142,13 +142,13 @@ test('a back end that goes away rejects requests with `closed`', async () => {
   await expect(frontEnd.channel.get(VHOST_USER.GET_FEATURES)).rejects.toMatchObject({ code: 'closed' });
 });
 
-test('a refused message rejects with `refused`', async () => {
+test('ReplayFrontEnd: a refused message rejects with `refused`', async () => {
   open();
   await frontEnd.connect();
   await expect(frontEnd.channel.set(VHOST_USER.REM_MEM_REG, new Uint8Array(40))).rejects.toMatchObject({ code: 'refused' });
 });
 
-test('raw chains reach the device, and a loop breaks the ring only until the reset', async () => {
+test('HostileQueue: raw chains reach the device, and a loop breaks the ring until the reset', async () => {
   open();
   await frontEnd.connect();
   const ring = frontEnd.ring(0);

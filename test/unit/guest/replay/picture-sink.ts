@@ -4,7 +4,7 @@ import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Flush, ScanoutId, SourceSink } from '../../../../src/core/source.ts';
 
-/** Writes down what a bridge would be told, pixels as hashes, and lets the guest go on at once. */
+/** Records what a bridge would be called with, pixels as hashes, and finishes every flush at once. */
 export class PictureSink implements SourceSink {
   readonly seen: string[] = [];
   #shown: Framebuffer | null = null;

@@ -3,7 +3,7 @@ import type { VirtioGpu } from '../../../../src/guest/virtio-gpu/device.ts';
 import type { FrontEnd } from '../../../rig/front-end.ts';
 import type { Step } from './synthetic-guest.ts';
 
-/** Plays steps as a driver that waits for each command to be answered. */
+/** Plays steps like a driver that waits for each answer. */
 export async function play(frontEnd: FrontEnd, steps: readonly Step[]): Promise<void> {
   for (const step of steps) {
     if (step.kind === 'write') frontEnd.memory.write(step.address, step.bytes);

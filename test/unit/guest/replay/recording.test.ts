@@ -104,8 +104,8 @@ function smallFile(): Uint8Array {
   return readFileSync(path);
 }
 
-describe('records', () => {
-  test('what was encoded is decoded', () => {
+describe('RecordEncoder and RecordDecoder', () => {
+  test('decode what was encoded', () => {
     fc.assert(
       fc.property(session, (events) => {
         const encoder = new RecordEncoder(2 ** 20);
@@ -115,7 +115,7 @@ describe('records', () => {
     );
   });
 
-  test('writes side by side become one, writes apart do not', () => {
+  test('join writes that are side by side, and no others', () => {
     const encoder = new RecordEncoder(4096);
     encoder.write(2 ** 33, Uint8Array.of(1, 2), 0, 2);
     encoder.write(2 ** 33 + 2, Uint8Array.of(3), 0, 1);
@@ -126,7 +126,7 @@ describe('records', () => {
     ]);
   });
 
-  test('pixels of up to sixteen colours are packed, and come back', () => {
+  test('pack pixels of up to sixteen colours, and unpack them', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 18 }), fc.integer({ min: 1, max: 1100 }), fc.nat(2 ** 32 - 1), (colours, count, base) => {
         const pixels = Uint32Array.from({ length: count }, (_, i) => base + Math.imul(i, 7919) % colours);
@@ -144,7 +144,7 @@ describe('records', () => {
     );
   });
 
-  test('any bytes decode to events or fail as malformed', () => {
+  test('turn any bytes into events or fail as malformed', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
         expectRecordingErrorOrNothing(() => decodeAll(bytes), 'malformed');
@@ -153,7 +153,7 @@ describe('records', () => {
     );
   });
 
-  test('mutated records decode to events or fail as malformed', () => {
+  test('turn mutated records into events or fail as malformed', () => {
     fc.assert(
       fc.property(session, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }), (events, mutations) => {
         const encoder = new RecordEncoder(2 ** 20);
@@ -167,7 +167,7 @@ describe('records', () => {
     );
   });
 
-  test('a count that is not what came before is malformed', () => {
+  test('refuse an END whose counts are wrong as malformed', () => {
     const encoder = new RecordEncoder(4096);
     encoder.command(0, 0, 24, Uint8Array.of(1), 1);
     encoder.commands = 2;
@@ -175,22 +175,22 @@ describe('records', () => {
     expect(() => decodeAll(encoder.take())).toThrow(expect.objectContaining({ code: 'malformed' }));
   });
 
-  test('requests beyond the limit are cut to it', () => {
+  test('cut requests that are longer than the limit', () => {
     const encoder = new RecordEncoder(4096);
     encoder.command(0, 0, 24, new Uint8Array(MAX_COMMAND + 1), MAX_COMMAND + 1);
     expect(decodeAll(encoder.take())).toMatchObject([{ kind: 'command', bytes: { length: MAX_COMMAND } }]);
   });
 });
 
-describe('files', () => {
-  test('a whole file reads to its end', () => {
+describe('recording files', () => {
+  test('RecordingReader: reads a whole file to its end', () => {
     const { events, error } = readAll(smallFile());
     expect(error).toBeNull();
     expect(events.map(({ kind }) => kind)).toEqual(['features', 'memory', ...Array<string[]>(4).fill(['write', 'command']).flat(), 'end']);
     expect(events.at(-1)).toEqual({ kind: 'end', timeUs: 9000, commands: 4, writes: 4 });
   });
 
-  test('a file cut anywhere gives the blocks before the cut and then `truncated`', () => {
+  test('RecordingReader: reads the blocks before a cut anywhere in the file, then fails as `truncated`', () => {
     const whole = smallFile();
     const all = readAll(whole).events;
     for (let length = 0; length < whole.length; length++) {
@@ -201,7 +201,7 @@ describe('files', () => {
     }
   });
 
-  test('a changed byte is found, wherever it is', () => {
+  test('RecordingReader: finds a changed byte anywhere', () => {
     const whole = smallFile();
     for (let at = 0; at < whole.length; at++) {
       const bytes = whole.slice();
@@ -212,14 +212,14 @@ describe('files', () => {
     }
   });
 
-  test('something else is no recording', () => {
+  test('RecordingReader: refuses other files and newer versions', () => {
     expect(readAll(Buffer.from('PNG, honestly')).error).toMatchObject({ code: 'magic' });
     const newer = smallFile();
     newer[8] = 2;
     expect(readAll(newer).error).toMatchObject({ code: 'version' });
   });
 
-  test('a full disk ends the recording and is told once', () => {
+  test('Recorder: a full disk ends the recording and is reported once', () => {
     const failures: Error[] = [];
     const recorder = Recorder.open({ file: '/dev/full', scanouts: 1, onFailed: (error) => failures.push(error) });
     recorder.tap.command(0, Uint8Array.of(1), 1, 24);
@@ -233,14 +233,14 @@ describe('files', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test.each([1, 16])('Recorder.open: a recording of %d scanouts opens', (scanouts) => {
+  test.each([1, 16])('Recorder.open: writes a recording of %d scanouts that opens', (scanouts) => {
     const path = join(directory, 'accepted.scanout');
     Recorder.open({ file: path, scanouts })[Symbol.dispose]();
     using reader = RecordingReader.open({ file: path });
     expect(reader.scanouts).toBe(scanouts);
   });
 
-  test('more blocks than may wait are all written, in order', () => {
+  test('RecordingWriter: writes more blocks than may wait, in order', () => {
     const path = join(directory, 'many.scanout');
     const writer = RecordingWriter.create(path, 1, () => undefined);
     const encoder = new RecordEncoder(4096);
@@ -257,14 +257,14 @@ describe('files', () => {
   });
 });
 
-describe('page mirror', () => {
+describe('PageMirror', () => {
   const changes = (mirror: PageMirror, address: number, bytes: Uint8Array): [number, number[]][] => {
     const seen: [number, number[]][] = [];
     mirror.update(address, Buffer.from(bytes), 0, bytes.length, (at, from, start, length) => seen.push([at, [...from.subarray(start, start + length)]]));
     return seen;
   };
 
-  test('tells what changed, and nothing the second time', () => {
+  test('reports what changed, and nothing the second time', () => {
     const mirror = new PageMirror(2 ** 20);
     const bytes = new Uint8Array(1000);
     bytes[3] = 1;
@@ -279,7 +279,7 @@ describe('page mirror', () => {
     expect(changes(mirror, 4000, bytes)).toEqual([]);
   });
 
-  test('replaying its changes gives the same memory', () => {
+  test('reports changes that add up to the same memory', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(nat(20_000), fc.uint8Array({ maxLength: 6000 }))), fc.constantFrom(0, 4096, 2 ** 20), (updates, limit) => {
         const mirror = new PageMirror(limit);

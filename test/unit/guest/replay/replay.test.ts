@@ -69,8 +69,8 @@ describe.each([
   ['direct, event index', ~(1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC))],
   ['indirect, flags', ~(1n << BigInt(VIRTIO_RING_F_EVENT_IDX))],
   ['direct, flags', ~((1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC)) | (1n << BigInt(VIRTIO_RING_F_EVENT_IDX)))],
-])('%s', (_name, features) => {
-  test('a replayed session shows what the recorded one showed, memory above 4 GiB included', async () => {
+])('Replay with rings of %s', (_name, features) => {
+  test('shows what the recorded session showed, with memory above 4 GiB', async () => {
     const steps = syntheticSession(LOW.guestAddress, HIGH.guestAddress, 60);
     const recorded = await record(steps, { features });
     const replayed = await replay();
@@ -81,18 +81,18 @@ describe.each([
   });
 });
 
-test('blobs replay', async () => {
+test('Replay: shows blobs as they were recorded', async () => {
   const recorded = await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
   expect(recorded.some((line) => line.startsWith('flush'))).toBe(true);
   expect((await replay()).seen).toEqual(recorded);
 });
 
-test('resets replay', async () => {
+test('Replay: repeats resets', async () => {
   const recorded = await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 5), { resets: 3 });
   expect((await replay()).seen).toEqual(recorded);
 });
 
-test('the recorded speed is kept', async () => {
+test('Replay: keeps the recorded speed', async () => {
   let ms = 0;
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress), { clock: () => (ms += 2) });
   const started = performance.now();
@@ -103,7 +103,7 @@ test('the recorded speed is kept', async () => {
   expect(performance.now() - started).toBeGreaterThanOrEqual(durationMs);
 });
 
-test('only what changed is in the file', async () => {
+test('Recorder: writes only the pixels that changed', async () => {
   const steps = syntheticSession(LOW.guestAddress, HIGH.guestAddress, 2);
   await record(steps);
   const once = statSync(file).size;
@@ -113,7 +113,7 @@ test('only what changed is in the file', async () => {
   expect(statSync(file).size).toBeLessThan(once + 6000);
 });
 
-test('a recorder that is killed has lost no more than the last seconds', async () => {
+test('Recorder: has lost no more than the last seconds when it is killed', async () => {
   let ms = 0;
   const recorder = Recorder.open({ file, scanouts: 1, now: () => ms });
   for (const second of [0, 4, 8, 12, 16]) {
@@ -127,7 +127,7 @@ test('a recorder that is killed has lost no more than the last seconds', async (
   expect([reader.next(), reader.next(), reader.next()]).toMatchObject([{ timeUs: 0 }, { timeUs: 4e6 }, { timeUs: 8e6 }]);
 });
 
-test('progress ends at the end', async () => {
+test('Replay: reports progress up to the end', async () => {
   await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 10));
   const progress: ReplayProgress[] = [];
   using source = Replay.open({ file, speed: 'fast', onProgress: (at) => progress.push(at) });
@@ -136,13 +136,13 @@ test('progress ends at the end', async () => {
   expect(progress.at(-1)).toMatchObject({ fraction: 1, commands });
 });
 
-test('the monitors of the start are known before it plays', async () => {
+test('Replay: knows the first monitors before it plays', async () => {
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
   using source = Replay.open({ file });
   expect([...source.monitors]).toEqual([[0, virtualMonitor('test', 64, 48, 60_000)]]);
 });
 
-test('a cut recording plays up to the cut and then says so', async () => {
+test('Replay: plays a cut recording up to the cut and then rejects', async () => {
   const recorded = await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 30));
   const bytes = readFileSync(file);
   // All is one block here, so append a torn block instead of cutting the only one.
@@ -154,7 +154,7 @@ test('a cut recording plays up to the cut and then says so', async () => {
   expect(sink.seen).toEqual(recorded);
 });
 
-test('disposing a replay half-way rejects with `closed` and leaks nothing', async () => {
+test('Replay: rejects with `closed` when disposed half-way, and leaks nothing', async () => {
   await record(syntheticSession(LOW.guestAddress, HIGH.guestAddress, 200));
   const source = Replay.open({ file, speed: 'fast' });
   const half = new Promise<void>((resolve) => {
@@ -172,7 +172,7 @@ test('disposing a replay half-way rejects with `closed` and leaks nothing', asyn
   await expect(source.finished).rejects.toMatchObject({ code: 'closed' });
 });
 
-test('a replay that never played can be disposed', async () => {
+test('Replay: can be disposed before it played', async () => {
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
   const source = Replay.open({ file });
   source[Symbol.dispose]();

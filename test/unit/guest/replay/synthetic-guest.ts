@@ -24,7 +24,7 @@ export const WIDTH = 64;
 export const HEIGHT = 48;
 export const STRIDE = WIDTH * 4;
 
-/** What a synthetic guest does, in order; whoever plays it writes memory and submits commands. */
+/** What a synthetic guest does, in order: writes to memory and commands. */
 export type Step =
   | { readonly kind: 'write'; readonly address: number; readonly bytes: Uint8Array }
   | { readonly kind: 'command'; readonly queue: number; readonly bytes: Uint8Array; readonly responseSpace: number };
@@ -48,7 +48,7 @@ function withEntries(head: Uint8Array, pages: readonly number[]): Uint8Array {
 
 const full: Rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
 
-/** A picture of noise that compresses badly enough to be told apart, cheap to make. */
+/** A picture of noise that is cheap to make and does not compress away. */
 export function picture(seed: number): Uint8Array {
   const bytes = new Uint8Array(STRIDE * HEIGHT);
   let state = seed * 2654435761 + 1;
@@ -59,7 +59,7 @@ export function picture(seed: number): Uint8Array {
   return bytes;
 }
 
-/** Writes of a run of pixels that lies in scattered pages. */
+/** The writes for a run of pixels in scattered pages. */
 export function scatter(pages: readonly number[], at: number, bytes: Uint8Array): Step[] {
   const steps: Step[] = [];
   for (let done = 0; done < bytes.length; ) {
@@ -71,7 +71,7 @@ export function scatter(pages: readonly number[], at: number, bytes: Uint8Array)
   return steps;
 }
 
-/** `count` pages, every other one below and above `high`, none next to another. */
+/** `count` pages, by turns in low and high memory, none beside another. */
 export function scatteredPages(low: number, high: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => (i % 2 === 0 ? low : high) + i * 8192);
 }
@@ -82,7 +82,7 @@ const transfer = (id: number, r: Rect): Step =>
 const flush = (id: number, r: Rect, fenced: boolean): Step =>
   command(virtio_gpu_resource_flush.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_FLUSH, fenced), r, resource_id: id }));
 
-/** A driver that is loaded, draws with two framebuffers and a cursor, and is unloaded. */
+/** A driver that starts, draws with two framebuffers and a cursor, and ends with a command that is refused. */
 export function syntheticSession(low: number, high: number, frames: number): Step[] {
   const pagesEach = (STRIDE * HEIGHT) / 4096;
   const buffers = [1, 2].map((id) => ({ id, pages: scatteredPages(low + id * 0x40000, high + id * 0x40000, pagesEach) }));
@@ -101,7 +101,7 @@ export function syntheticSession(low: number, high: number, frames: number): Ste
   create(3, 64, 64, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM, cursorPages);
   for (let frame = 0; frame < frames; frame++) {
     const { id, pages } = buffers[frame % 2]!;
-    // A whole picture each first time, then a band that moves down.
+    // The whole picture for the first frame of each buffer, then a band that moves down.
     const y = frame < 2 ? 0 : frame % HEIGHT;
     const r = frame < 2 ? full : { x: 8, y, width: WIDTH - 16, height: Math.min(4, HEIGHT - y) };
     const pixels = picture(frame);
@@ -130,7 +130,7 @@ export function createBlob(id: number, pages: readonly number[]): Step {
   return command(withEntries(virtio_gpu_resource_create_blob.encode({ hdr: hdr(VIRTIO_GPU_CMD.RESOURCE_CREATE_BLOB), resource_id: id, blob_mem: 1, blob_flags: 1, nr_entries: pages.length, size: BLOB_SIZE }), pages));
 }
 
-/** Answered when the picture is on screen. */
+/** Shows a blob. The last command is answered when the picture is on screen. */
 export function showBlob(id: number): Step[] {
   const layout = { width: WIDTH, height: HEIGHT, format: FORMAT, strides: [STRIDE, 0, 0, 0], offsets: [0, 0, 0, 0] };
   return [

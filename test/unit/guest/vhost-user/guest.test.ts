@@ -18,13 +18,13 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 describe('VhostUserGuest.open', () => {
-  test('closes the descriptor it was given when the number of scanouts is refused', () => {
+  test('closes the given descriptor if the number of scanouts is refused', () => {
     const socket = listenUnix(join(directory, 'socket'));
     expect(() => VhostUserGuest.open({ socket, scanouts: 99 })).toThrow(expect.objectContaining({ code: 'usage' }));
     expect(() => socket.fd).toThrow();
   });
 
-  test('closes the descriptor it was given when that is not a socket', () => {
+  test('closes the given descriptor if it is not a socket', () => {
     const file = createMemfd('no socket', 1);
     expect(() => VhostUserGuest.open({ socket: file })).toThrow('ENOTSOCK');
     expect(() => file.fd).toThrow();

@@ -34,7 +34,7 @@ describe('VhostUserInput.serve', () => {
     expect(existsSync(join(directory, 'third'))).toBe(false);
   });
 
-  test('can be called again for a kind whose socket could not be had', () => {
+  test('can be called again for a kind whose socket could not be opened', () => {
     using input = VhostUserInput.open();
     expect(() => input.serve('touch', join(directory, 'missing', 'socket'))).toThrow('ENOENT');
     input.serve('touch', join(directory, 'socket'));

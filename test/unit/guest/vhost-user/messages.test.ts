@@ -47,12 +47,12 @@ function codeOf(run: () => unknown): string {
   }
 }
 
-describe('the stream', () => {
+describe('VhostUserConnection', () => {
   const first = message(VHOST_USER.SET_MEM_TABLE, memoryTable({ address: 0x1000, size: 1 }, { address: 0x3000, size: 2 }), wire.VHOST_USER_VERSION | wire.VHOST_USER_NEED_REPLY_MASK);
   const second = message(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 1n }));
   const bytes = Buffer.concat([first, second]);
 
-  test.each(Array.from({ length: bytes.length - 1 }, (_, i) => i + 1))('cut after byte %i gives the same two messages', (cut) => {
+  test.each(Array.from({ length: bytes.length - 1 }, (_, i) => i + 1))('receives the same two messages if the stream is cut after byte %i', (cut) => {
     using memfd = createMemfd('region', 1);
     const seen: unknown[] = [];
     const drain = (): void => {
@@ -77,7 +77,7 @@ describe('the stream', () => {
     ]);
   });
 
-  test('messages that arrive together keep their own descriptors', () => {
+  test('gives messages that arrive together their own descriptors', () => {
     using memfd = createMemfd('call', 1);
     peer.send(message(VHOST_USER.GET_FEATURES));
     peer.send(second, [memfd]);
@@ -87,7 +87,7 @@ describe('the stream', () => {
     expect(counts).toEqual([0, 1, 0]);
   });
 
-  test('descriptors nobody took are closed with the next message', () => {
+  test('closes descriptors that were not taken with the next message', () => {
     using memfd = createMemfd('call', 1);
     peer.send(second, [memfd]);
     expect(connection.receive()?.fds).toHaveLength(1);
@@ -96,7 +96,7 @@ describe('the stream', () => {
     expect(openFds().size).toBe(open - 1);
   });
 
-  test('an end in the middle of a message is an end', () => {
+  test('has ended if the stream ends within a message', () => {
     peer.send(first.subarray(0, 20));
     expect(connection.receive()).toBeNull();
     expect(connection.ended).toBe(false);
@@ -105,18 +105,18 @@ describe('the stream', () => {
     expect(connection.ended).toBe(true);
   });
 
-  test('more descriptors than any message has are refused before the message is whole', () => {
+  test('refuses more descriptors than any message has before the message is complete', () => {
     using memfd = createMemfd('flood', 1);
     peer.send(first.subarray(0, 4), Array.from({ length: MAX_FDS + 1 }, () => memfd));
     expect(codeOf(() => connection.receive())).toBe('fds');
   });
 
-  test('a payload of 4 GiB is refused by its header', () => {
+  test('refuses a payload of 4 GiB by its header', () => {
     peer.send(wire.VhostUserHeader.encode({ request: VHOST_USER.SET_CONFIG, flags: 1, size: 0xffff_ffff }));
     expect(codeOf(() => connection.receive())).toBe('message');
   });
 
-  test('a reply carries the request, the version and the reply flag', () => {
+  test('sends a reply with the request, the version and the reply flag', () => {
     connection.reply(VHOST_USER.GET_FEATURES, wire.VhostUserU64.encode({ u64: 7n }));
     const reply = new Uint8Array(64);
     expect(peer.recv(reply, 0, 64)).toBe(20);
@@ -124,7 +124,7 @@ describe('the stream', () => {
     expect(wire.VhostUserU64.decode(reply.subarray(12)).u64).toBe(7n);
   });
 
-  test('random bytes are messages or typed errors', () => {
+  test('turns random bytes into messages or typed errors', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 1, maxLength: 400 }), fc.integer({ min: 0, max: 44 }), (noise, request) => {
         const [ours, theirs] = socketPair();
@@ -142,7 +142,7 @@ describe('the stream', () => {
   });
 });
 
-describe('headers', () => {
+describe('checkHeader', () => {
   test.each<[string, number, number, number]>([
     ['version 0', VHOST_USER.GET_FEATURES, 0, 0],
     ['version 2', VHOST_USER.GET_FEATURES, 2, 0],
@@ -152,16 +152,16 @@ describe('headers', () => {
     ['a long number', VHOST_USER.SET_FEATURES, 1, 9],
     ['nine regions', VHOST_USER.SET_MEM_TABLE, 1, 8 + 9 * 32],
     ['a config space above 256 bytes', VHOST_USER.SET_CONFIG, 1, 12 + 257],
-  ])('%s: refused', (_name, request, flags, size) => {
+  ])('refuses %s', (_name, request, flags, size) => {
     expect(codeOf(() => checkHeader(request, flags, size))).toBe('message');
   });
 
-  test.each([0, VHOST_USER.SET_LOG_BASE, VHOST_USER.POSTCOPY_ADVISE, VHOST_USER.GET_INFLIGHT_FD, VHOST_USER.SET_STATUS, 99, 0xffff_ffff])('request %i was not offered', (request) => {
+  test.each([0, VHOST_USER.SET_LOG_BASE, VHOST_USER.POSTCOPY_ADVISE, VHOST_USER.GET_INFLIGHT_FD, VHOST_USER.SET_STATUS, 99, 0xffff_ffff])('refuses request %i, which is not offered', (request) => {
     expect(codeOf(() => checkHeader(request, 1, 0))).toBe('request');
   });
 });
 
-describe('payloads', () => {
+describe('decode', () => {
   function view(bytes: Uint8Array): DataView {
     return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
@@ -172,7 +172,7 @@ describe('payloads', () => {
     return { fds: [...all], all, [Symbol.dispose]: () => all.forEach((fd) => fd[Symbol.dispose]()) };
   }
 
-  test('a memory table takes one descriptor a region, in order', () => {
+  test('takes one descriptor for each region of a memory table, in order', () => {
     using sent = descriptors(2);
     const table = decode(VHOST_USER.SET_MEM_TABLE, view(memoryTable({ address: 2 ** 33, size: 2 ** 34 }, { address: 0x1000, size: 5 })), sent.fds);
     expect(table).toEqual({
@@ -201,7 +201,7 @@ describe('payloads', () => {
     ['a descriptor where none belongs', VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: 0n }), 1, 'fds'],
     ['a config read longer than its payload', VHOST_USER.GET_CONFIG, wire.VhostUserConfig.encode({ size: 1 }), 0, 'message'],
     ['a config write of 4 GiB', VHOST_USER.SET_CONFIG, wire.VhostUserConfig.encode({ size: 0xffff_ffff }), 0, 'message'],
-  ])('%s: refused, and the descriptors stay the caller’s', (_name, request, payload, fdCount, code) => {
+  ])('refuses %s, and leaves the descriptors to the caller', (_name, request, payload, fdCount, code) => {
     using sent = descriptors(fdCount);
     expect(codeOf(() => decode(request, view(payload), sent.fds))).toBe(code);
     expect(sent.fds).toHaveLength(fdCount);
@@ -212,19 +212,19 @@ describe('payloads', () => {
     [0x1n, 1, 1, 1],
     [0x101n, 0, 1, 0],
     [0xffff_ffff_0000_0002n, 1, 2, 1],
-  ])('ring and descriptor of a call: 0x%x', (u64, fdCount, ring, taken) => {
+  ])('reads the ring of SET_VRING_CALL, and whether it has a descriptor, from 0x%x', (u64, fdCount, ring, taken) => {
     using sent = descriptors(fdCount);
     expect(decode(VHOST_USER.SET_VRING_CALL, view(wire.VhostUserU64.encode({ u64 })), sent.fds)).toEqual({ request: VHOST_USER.SET_VRING_CALL, ring, fd: taken === 1 ? sent.all[0] : null });
   });
 
-  test('a config write carries a copy of its bytes', () => {
+  test('copies the bytes of a config write', () => {
     const payload = Buffer.concat([wire.VhostUserConfig.encode({ offset: 4, size: 2 }), Uint8Array.of(7, 8)]);
     const decoded = decode(VHOST_USER.SET_CONFIG, view(payload), []);
     payload.fill(0);
     expect(decoded).toEqual({ request: VHOST_USER.SET_CONFIG, offset: 4, bytes: Uint8Array.of(7, 8) });
   });
 
-  test('every request of any size and any bytes decodes or is refused', () => {
+  test('decodes or refuses any request of any size and any bytes', () => {
     const payload = fc.uint8Array({ maxLength: MAX_PAYLOAD });
     let decoded = 0;
     fc.assert(
@@ -245,7 +245,7 @@ describe('payloads', () => {
   });
 });
 
-test('errors say whether the stream can go on', () => {
+test('VhostUserError.closes: tells whether the stream can be trusted', () => {
   expect(new VhostUserError('memory', 'x').closes).toBe(false);
   expect(new VhostUserError('fds', 'x').closes).toBe(true);
   expect(new SysError('read', 'EIO')).not.toBeInstanceOf(VhostUserError);

@@ -22,7 +22,7 @@ export const VERSION_1 = 1n << 32n;
 export const RING_RESET = 1n << 40n;
 export const PROTOCOL = 1n << 30n;
 
-/** Notes what it is told, in order, and keeps the chains it pops until it is asked to answer. */
+/** Records its calls in order, and keeps the chains it pops. */
 export class RecordingDevice implements VirtioDevice {
   readonly id = 16;
   readonly queueCount = 2;
@@ -36,7 +36,7 @@ export class RecordingDevice implements VirtioDevice {
   pushesWhenStopped = false;
   #waiters: { call: string; resolve: () => void }[] = [];
 
-  /** When `call` comes next. */
+  /** Resolves at the next call that reads `call`. */
   next(call: string): Promise<void> {
     return new Promise((resolve) => this.#waiters.push({ call, resolve }));
   }
@@ -104,7 +104,7 @@ export let server: VhostUserServer;
 export let log: string[];
 export let displaySockets: OwnedFd[];
 
-/** Each test of the file has a server with a device at `path`, and leaves nothing behind. */
+/** Gives each test of the file a server with a device at `path`, and checks that it leaks nothing. */
 export function useServer(): void {
   expectNoLeaks();
   beforeEach(() => {
@@ -126,7 +126,7 @@ export function useServer(): void {
   });
 }
 
-/** A front end that says what a test tells it to. */
+/** A front end that sends whatever a test wants. */
 export class Vmm implements Disposable {
   readonly channel: RawChannel;
   readonly closed: Promise<void>;
@@ -217,7 +217,7 @@ export async function connect(): Promise<Vmm> {
   return vmm;
 }
 
-/** The front end leaves and the device has been told. */
+/** Disposes the front end and waits until the device is detached. */
 export async function leave(vmm: Vmm): Promise<void> {
   const detached = device.next('detached');
   vmm[Symbol.dispose]();

@@ -8,8 +8,8 @@ import { connect, device, directory, displaySockets, leave, log, MIB, PROTOCOL, 
 
 useServer();
 
-describe('negotiation', () => {
-  test('offers the device’s features with those of the rings', async () => {
+describe('VhostUserServer: negotiation', () => {
+  test('offers the features of the device with those of the rings', async () => {
     const vmm = await connect();
     expect(await vmm.get(VHOST_USER.GET_FEATURES)).toBe(device.features | VERSION_1 | PROTOCOL | (1n << 28n) | (1n << 29n));
     expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
@@ -17,7 +17,7 @@ describe('negotiation', () => {
     await leave(vmm);
   });
 
-  test('offers memory slots where a restart of ours ends the connection anyway', async () => {
+  test('offers memory slots only on connections that it accepted itself', async () => {
     const slots = 1n << BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS);
     const vmm = await connect();
     expect((await vmm.get(VHOST_USER.GET_PROTOCOL_FEATURES)) & slots).toBe(slots);
@@ -33,7 +33,7 @@ describe('negotiation', () => {
     ['ADD_MEM_REG', (vmm) => vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])],
     ['REM_MEM_REG', (vmm) => vmm.try(VHOST_USER.REM_MEM_REG, slot(0, MIB))],
     ['GET_MAX_MEM_SLOTS', (vmm) => vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS).catch(() => 'closed')],
-  ])('a connection that was offered no memory slots ends at %s', async (_name, request) => {
+  ])('without memory slots offered, %s ends the connection', async (_name, request) => {
     const [ours, theirs] = socketPair();
     const seen: string[] = [];
     using other = VhostUserServer.adopt(ours, new RecordingDevice(), { log: (_level, message) => seen.push(message) });
@@ -43,7 +43,7 @@ describe('negotiation', () => {
     expect(seen.at(-1)).toContain('was not offered');
   });
 
-  test('requests of protocol features that were offered need no SET_PROTOCOL_FEATURES', async () => {
+  test('is not needed for requests of protocol features that were offered', async () => {
     const vmm = await connect();
     expect(await vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS)).toBe(509n);
     expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])).toBe('done');
@@ -51,7 +51,7 @@ describe('negotiation', () => {
     await leave(vmm);
   });
 
-  test('acknowledged bits that were not offered are logged and left out', async () => {
+  test('logs and drops acknowledged bits that were not offered', async () => {
     const vmm = await connect();
     await vmm.number(VHOST_USER.SET_FEATURES, 2n | VERSION_1 | PROTOCOL | RING_RESET);
     expect(device.calls).toContain('negotiated 0x100000002');
@@ -60,7 +60,7 @@ describe('negotiation', () => {
     await leave(vmm);
   });
 
-  test('a front end that goes on where another left needs no negotiation', async () => {
+  test('is not needed by a front end that takes over from another', async () => {
     const vmm = await connect();
     await vmm.start(7);
     expect(device.calls).toContain('kicked 0');
@@ -68,7 +68,7 @@ describe('negotiation', () => {
     await leave(vmm);
   });
 
-  test('config reads, zeros beyond its end, and refuses what no config space has', async () => {
+  test('precedes config reads, which are zero beyond the device’s space and refused beyond the largest one', async () => {
     const vmm = await connect();
     const read = async (offset: number, size: number): Promise<Uint8Array> =>
       vmm.channel.call(VHOST_USER.GET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset, size }), new Uint8Array(size)]));
@@ -81,8 +81,8 @@ describe('negotiation', () => {
   });
 });
 
-describe('the back-end channel', () => {
-  test('tells of a changed config space', async () => {
+describe('VhostUserServer: the back-end channel', () => {
+  test('notifies the front end of a changed config space', async () => {
     const vmm = await connect();
     expect(device.transport?.configChanged()).toBe(false);
     const [near, far] = socketPair();
@@ -96,7 +96,7 @@ describe('the back-end channel', () => {
     await leave(vmm);
   });
 
-  test('that is gone is noticed, and no error', async () => {
+  test('may be closed by the front end without an error', async () => {
     const vmm = await connect();
     const [near, far] = socketPair();
     await vmm.try(VHOST_USER.SET_BACKEND_REQ_FD, undefined, [far]);
@@ -108,8 +108,8 @@ describe('the back-end channel', () => {
   });
 });
 
-describe('the display socket', () => {
-  test('goes to whoever wants it, each time one comes', async () => {
+describe('VhostUserServer: the display socket', () => {
+  test('goes to onDisplaySocket each time one comes', async () => {
     const vmm = await connect();
     await vmm.try(VHOST_USER.GPU_SET_SOCKET, undefined, [vmm.kick]);
     await vmm.try(VHOST_USER.GPU_SET_SOCKET, undefined, [vmm.kick]);
@@ -117,7 +117,7 @@ describe('the display socket', () => {
     await leave(vmm);
   });
 
-  test('stays open while nobody wants it, because QEMU spins on a closed one', async () => {
+  test('stays open without onDisplaySocket, because QEMU spins on a closed one', async () => {
     const [ours, theirs] = socketPair();
     using other = VhostUserServer.adopt(ours, device, { log: () => undefined });
     using vmm = new Vmm(theirs);
@@ -131,8 +131,8 @@ describe('the display socket', () => {
   });
 });
 
-describe('memory', () => {
-  test('slots come and go', async () => {
+describe('VhostUserServer: guest memory', () => {
+  test('slots are added and removed', async () => {
     const vmm = await connect();
     expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [vmm.memfd])).toBe('done');
     expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(2 ** 33, MIB), [vmm.memfd])).toBe('done');
@@ -143,7 +143,7 @@ describe('memory', () => {
     await leave(vmm);
   });
 
-  test('what cannot be is refused, and the table stays', async () => {
+  test('regions that cannot be used are refused, and the table stays', async () => {
     const vmm = await connect();
     expect(await vmm.try(VHOST_USER.REM_MEM_REG, slot(0, MIB))).toBe('refused');
     expect(await vmm.memory()).toBe('done');
@@ -156,7 +156,7 @@ describe('memory', () => {
     await leave(vmm);
   });
 
-  test('that a ring lies in may be sent again, and stops the ring when it is taken away', async () => {
+  test('of a running ring may be sent again, and stops the ring when it is removed', async () => {
     const vmm = await connect();
     await vmm.start();
     expect(await vmm.memory()).toBe('done');
@@ -171,7 +171,7 @@ describe('memory', () => {
   });
 });
 
-describe('a front end that makes no sense is disconnected, and the next one is served', () => {
+describe('VhostUserServer: disconnects a front end, and serves the next, after', () => {
   const header = (request: number, size = 0, flags = 1): Uint8Array => wire.VhostUserHeader.encode({ request, flags, size });
 
   test.each<[string, (vmm: Vmm) => void]>([
@@ -179,13 +179,13 @@ describe('a front end that makes no sense is disconnected, and the next one is s
     ['a request that was not offered', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_LOG_FD))],
     ['another protocol version', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.GET_FEATURES, 0, 2))],
     ['an impossible size', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_FEATURES, 0xffff_ffff))],
-    ['a ring that is not there', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index: 2, num: 16 }))],
-    ['a kick for a ring that is not there', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 255n }), [vmm.kick])],
+    ['a ring that does not exist', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index: 2, num: 16 }))],
+    ['a kick for a ring that does not exist', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 255n }), [vmm.kick])],
     ['an enable that is neither 0 nor 1', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index: 0, num: 2 }))],
     ['surplus descriptors', (vmm) => vmm.channel.send(VHOST_USER.GET_FEATURES, undefined, [vmm.kick, vmm.memfd])],
     ['missing descriptors', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, MIB))],
     ['a descriptor flood', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_MEM_TABLE, 264).subarray(0, 5), Array.from({ length: 200 }, () => vmm.memfd))],
-    ['a refused request nobody asked an answer of', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, 0), [vmm.memfd])],
+    ['a refused request without a need for a reply', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, 0), [vmm.memfd])],
     ['noise', (vmm) => vmm.channel.sendRaw(new Uint8Array(500).fill(0xa5))],
   ])('%s', async (_name, send) => {
     const bad = await connect();
@@ -201,8 +201,8 @@ describe('a front end that makes no sense is disconnected, and the next one is s
   });
 });
 
-describe('connections', () => {
-  test('a second front end is refused while one is there, which notices nothing', async () => {
+describe('VhostUserServer: connections', () => {
+  test('of a second front end are refused, and the first one is undisturbed', async () => {
     const vmm = await connect();
     const second = new Vmm();
     await second.closed;
@@ -212,7 +212,7 @@ describe('connections', () => {
     await leave(vmm);
   });
 
-  test('come and go without a restart', async () => {
+  test('can follow one another', async () => {
     for (let round = 0; round < 3; round++) {
       const vmm = await connect();
       await vmm.start();
@@ -222,7 +222,7 @@ describe('connections', () => {
     expect(server.connected).toBe(false);
   });
 
-  test('the server may go first', async () => {
+  test('are closed when the server is disposed', async () => {
     const vmm = await connect();
     await vmm.start();
     server[Symbol.dispose]();
@@ -231,7 +231,7 @@ describe('connections', () => {
     vmm[Symbol.dispose]();
   });
 
-  test('the server may be disposed from inside a call of its device', async () => {
+  test('end well if the server is disposed from inside a call of its device', async () => {
     const vmm = await connect();
     vi.spyOn(device, 'queueStarted').mockImplementation(() => server[Symbol.dispose]());
     await vmm.start().catch(() => undefined);
@@ -240,7 +240,7 @@ describe('connections', () => {
     vmm[Symbol.dispose]();
   });
 
-  test('an inherited listening socket serves one after the other', async () => {
+  test('of an inherited listening socket are served one after the other', async () => {
     const inherited = join(directory, 'inherited');
     const listener = listenUnix(inherited);
     const early = connectUnix(inherited);
@@ -256,7 +256,7 @@ describe('connections', () => {
     expect(await second.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
   });
 
-  test('what is no socket is not served', () => {
+  test('need a socket: other descriptors are refused', () => {
     expect(() => VhostUserServer.adopt(createMemfd('no socket', 1), new RecordingDevice(), { log: () => undefined })).toThrow('ENOTSOCK');
   });
 });

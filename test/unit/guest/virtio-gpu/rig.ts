@@ -16,22 +16,22 @@ import { HostileQueue } from '../../../rig/hostile-queue.ts';
 import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 
 export const PAGE = 4096;
-/** Where the guest's memory starts; it is not at 0 in the file either, so mixing the two up fails. */
+/** Where the guest's memory starts. It is at another offset in the file, so that mixing the two up fails. */
 export const RAM = 0x4000_0000;
 export const RAM_SIZE = 64 * 2 ** 20;
-/** Free for backings; below are rings and requests. */
+/** Memory for backings; below it are rings and requests. */
 export const HEAP = RAM + 16 * 2 ** 20;
 const FILE_OFFSET = 2 * 2 ** 20;
 const USER = 0x7f00_0000_0000;
 
-/** A sink that writes down what it is told and holds every flush until the test lets go. */
+/** A sink that records its calls and keeps every flush for the test to finish. */
 export class RecordingSink implements SourceSink {
   readonly calls: string[] = [];
   readonly shown = new Map<number, Framebuffer | null>();
   readonly cursors = new Map<number, Framebuffer | null>();
   readonly destroyedIds: number[] = [];
   readonly flushes: Flush[] = [];
-  /** The bytes of the framebuffer at each flush, as a shadow copy would see them. */
+  /** The bytes of the framebuffer at each flush, as a shadow copy would read them. */
   readonly pictures: Uint8Array[] = [];
   readsPixels = false;
   isDoneAtOnce = false;
@@ -43,7 +43,7 @@ export class RecordingSink implements SourceSink {
 
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
     const rects = Array.from({ length: damage.count }, (_, i) => text({ x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) }));
-    this.calls.push(`flush ${id} ${rects.join(' ')}${flush ? '' : ' (nobody waits)'}`);
+    this.calls.push(`flush ${id} ${rects.join(' ')}${flush ? '' : ' (no answer)'}`);
     if (this.readsPixels) this.pictures.push(pixelsOf(this.shown.get(id)!));
     if (!flush) return;
     if (this.isDoneAtOnce) flush.done();
@@ -77,7 +77,7 @@ function text(rect: Rect): string {
   return `${rect.width}x${rect.height}+${rect.x}+${rect.y}`;
 }
 
-/** A copy of a framebuffer's bytes, row after row, without what lies between the rows. */
+/** A copy of a framebuffer's bytes, row after row, without the gaps between rows. */
 export function pixelsOf(framebuffer: Framebuffer): Uint8Array {
   if (framebuffer.backing.kind !== 'pages') throw new Error('not in pages');
   const { bytes } = framebuffer.backing.pixels();
@@ -98,14 +98,14 @@ export function openThings(): Leaks {
   return { fds: openFds().size, mappings: mappingCount(/ r--s .*\/memfd:guest|\/memfd:scanout-resource/) };
 }
 
-/** A GPU with a driver on the other side of real rings, all in this thread. */
+/** A GPU and a driver with real rings between them, all in this thread. */
 export class GpuRig implements Disposable {
   readonly gpu: VirtioGpu;
   readonly sink = new RecordingSink();
   readonly log: string[] = [];
   readonly ram: Mapping;
   readonly broken: string[] = [];
-  /** The interrupt: something was answered. */
+  /** Called for each interrupt. */
   onCall: () => void = () => undefined;
   configChanges = 0;
   drivers: HostileQueue[] = [];
@@ -140,7 +140,7 @@ export class GpuRig implements Disposable {
     return GuestMemory.map([{ guestAddress: RAM, size, userAddress: USER, mmapOffset: FILE_OFFSET }], [this.#memfd.dup()]);
   }
 
-  /** What a VMM does: the old table goes after the new one is in use. */
+  /** Does what a VMM does: the old table goes once the new one is in use. */
   changeMemory(memory: GuestMemory): void {
     const old = this.#memory;
     this.#memory = memory;
@@ -180,7 +180,7 @@ export class GpuRig implements Disposable {
     });
   }
 
-  /** What came back for a token, taken out; undefined while the guest waits. */
+  /** Takes the response to a token; undefined while there is none. */
   answer(token: number, queue = 0): { bytes: Uint8Array; written: number } | undefined {
     this.drain();
     const key = queue * 65536 + token;
@@ -207,7 +207,7 @@ export class GpuRig implements Disposable {
     return this.ram.bytes.subarray(address - RAM, address - RAM + length);
   }
 
-  /** A driver that goes away and comes back. */
+  /** The driver resets the device and starts again. */
   reset(): void {
     this.gpu.reset();
     this.#rings[Symbol.dispose]();

@@ -37,8 +37,8 @@ class Desktop {
   }
 }
 
-describe('a position', () => {
-  test('is in the same pixel in the guest, whatever the size of the picture', () => {
+describe('InputDevices: a position', () => {
+  test('arrives in the same pixel in the guest, for any size of the scanout', () => {
     const size = fc.integer({ min: 1, max: 8192 });
     const desktop = new Desktop();
     fc.assert(
@@ -52,7 +52,7 @@ describe('a position', () => {
     );
   });
 
-  test('on one of two pictures is beside the other, and never leaves its own', () => {
+  test('on one of two scanouts is beside the other, and never leaves its own', () => {
     const desktop = new Desktop();
     input.scanoutSized(LEFT, 1280, 800);
     input.scanoutSized(RIGHT, 1024, 768);
@@ -66,7 +66,7 @@ describe('a position', () => {
     expect(seen).toEqual([[0, 0], [1279, 799], [1280, 767], [2303, 0], [1280, 0]]);
   });
 
-  test('on a picture that is off is nowhere', () => {
+  test('on a scanout that is off is ignored', () => {
     input.pointerMovedTo(LEFT, 1, 1);
     input.touchDown(RIGHT, 0, 1, 1);
     input.frame();
@@ -79,7 +79,7 @@ describe('a position', () => {
   });
 });
 
-test('keys, buttons, distances and wheels go to one device, touches to the other', () => {
+test('InputDevices: keys, buttons, distances and wheels go to one device, touches to the other', () => {
   input.scanoutSized(LEFT, 32768, 32768);
   input.key(30, true);
   input.button(BTN.LEFT, true);
@@ -101,7 +101,7 @@ test('keys, buttons, distances and wheels go to one device, touches to the other
   expect(touch.take()).toEqual([['3 53 10'], ['3 57 -1', '3 47 1', '3 57 1', '3 55 0', '3 53 1', '3 54 1'], ['3 55 2', '3 57 -1', '1 330 0']]);
 });
 
-test('everything held is let go of at once', () => {
+test('InputDevices: releaseAll releases keys and touches', () => {
   input.scanoutSized(LEFT, 100, 100);
   input.key(30, true);
   input.touchDown(LEFT, 0, 0, 0);
@@ -111,7 +111,7 @@ test('everything held is let go of at once', () => {
   expect(touch.take().at(-1)).toEqual(['3 55 2', '3 57 -1', '1 330 0']);
 });
 
-test('LEDs are told to who listens, and only as long', () => {
+test('InputDevices: onLeds reports LEDs until it is stopped', () => {
   const heard: number[] = [];
   const stop = input.onLeds((leds) => heard.push(leds));
   pointer.led(LED.SCROLLL, 1);

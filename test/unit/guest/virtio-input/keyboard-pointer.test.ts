@@ -29,7 +29,7 @@ function tap(...codes: number[]): void {
   }
 }
 
-describe('a driver that takes events', () => {
+describe('KeyboardPointer: a driver that takes events', () => {
   test('gets keys and buttons, each frame as a group', () => {
     tap(A);
     device.key(S, true);
@@ -49,7 +49,7 @@ describe('a driver that takes events', () => {
     expect(driver.take()).toEqual([['3 0 100', '3 1 200', '1 272 1']]);
   });
 
-  test('gets of a position only the axis that changed, and nothing of a frame in which nothing did', () => {
+  test('gets only the axis that changed, and nothing for a frame without changes', () => {
     device.moveTo(100, 200);
     device.frame();
     const first = driver.take();
@@ -62,7 +62,7 @@ describe('a driver that takes events', () => {
     expect([...first, ...driver.take()]).toEqual([['3 0 100', '3 1 200'], ['3 1 300']]);
   });
 
-  test('gets whole steps of a distance, and the fractions once they are one', () => {
+  test('gets whole steps of a distance, and fractions once they add up to one', () => {
     const groups: string[][] = [];
     for (const [dx, dy] of [[1.5, -0.5], [0.25, -0.25], [0.25, -0.25]] as const) {
       device.moveBy(dx, dy);
@@ -73,7 +73,7 @@ describe('a driver that takes events', () => {
     expect(groups).toEqual([['2 0 1'], ['2 0 1', '2 1 -1']]);
   });
 
-  test('gets a wheel in both resolutions, turned as the kernel counts', () => {
+  test('gets a wheel in both resolutions, in the direction that the kernel counts', () => {
     device.turn('vertical', 120);
     device.frame();
     device.turn('horizontal', 240);
@@ -82,7 +82,7 @@ describe('a driver that takes events', () => {
     expect(driver.take()).toEqual([['2 8 -1', '2 11 -120'], ['2 6 2', '2 12 240']]);
   });
 
-  test('gets a notch when its parts have come together, in one direction', () => {
+  test('gets a notch when its parts in one direction add up to it', () => {
     const fine: string[][] = [];
     for (const v120 of [-70, -40, 60, 60]) {
       device.turn('vertical', v120);
@@ -101,7 +101,7 @@ describe('a driver that takes events', () => {
     expect(driver.take()).toEqual([['1 30 1'], ['1 30 0']]);
   });
 
-  test('gets nothing before the frame ends, nothing twice, and no key it was not told of', () => {
+  test('gets nothing before the frame ends, nothing twice, and no key that the device does not have', () => {
     device.key(A, true);
     device.moveTo(1, 1);
     const early = driver.take();
@@ -117,7 +117,7 @@ describe('a driver that takes events', () => {
     expect(driver.take()).toEqual([['3 0 1', '3 1 1', '1 30 1']]);
   });
 
-  test('gets everything up when the focus goes', () => {
+  test('gets every key and button up after releaseAll', () => {
     device.key(A, true);
     device.key(BTN.RIGHT, true);
     device.frame();
@@ -130,10 +130,10 @@ describe('a driver that takes events', () => {
   });
 });
 
-describe('a driver that has no buffers for a while', () => {
+describe('KeyboardPointer: a driver that had no buffers for a while', () => {
   beforeEach(() => driver.pause());
 
-  test('gets what was typed meanwhile, in order, groups longer than its ring whole', () => {
+  test('gets what was typed in the meantime, in order, with groups longer than its ring whole', () => {
     tap(A, S, D);
     for (const code of [A, S, D, 33, 34, 35, 36, 37]) device.key(code, true);
     device.moveTo(5, 6);
@@ -179,7 +179,7 @@ describe('a driver that has no buffers for a while', () => {
     expect(sum(groups, '2 6')).toBe(24);
   });
 
-  test('misses taps when there are too many, but no key stays down, and what is down is', () => {
+  test('misses taps if there were too many, but knows which keys are up and which are down', () => {
     device.key(A, true);
     device.frame();
     for (let i = 0; i < 2000; i++) {
@@ -201,7 +201,7 @@ describe('a driver that has no buffers for a while', () => {
     expect(taps).toEqual(taps.map((_, index) => `1 ${S} ${(index + 1) % 2}`));
   });
 
-  test('gets what went up while the VMM had it paused', () => {
+  test('gets what was released while the VMM had it paused', () => {
     driver.resume();
     device.key(A, true);
     device.key(S, true);
@@ -220,7 +220,7 @@ describe('a driver that has no buffers for a while', () => {
     expect(driver.take()).toEqual([['1 30 0', '1 32 1']]);
   });
 
-  test('gets the rest of a group that was begun before the pause', () => {
+  test('gets the rest of a group that began before a pause', () => {
     for (const code of [A, S, D, 33, 34]) device.key(code, true);
     device.frame();
     driver.stop();
@@ -231,8 +231,8 @@ describe('a driver that has no buffers for a while', () => {
   });
 });
 
-describe('a driver that starts anew', () => {
-  test('finds nothing pressed and the pointer where it is', () => {
+describe('KeyboardPointer: a driver that starts again', () => {
+  test('finds nothing pressed, and the pointer where it was', () => {
     device.key(A, true);
     device.moveTo(300, 0);
     device.frame();
@@ -247,7 +247,7 @@ describe('a driver that starts anew', () => {
     expect(driver.take()).toEqual([['1 30 1'], ['1 30 0']]);
   });
 
-  test('does not get what the one before did not take', () => {
+  test('does not get what the driver before it did not take', () => {
     driver.pause();
     tap(A, S, D, A, S, D);
     driver[Symbol.dispose]();
@@ -257,8 +257,8 @@ describe('a driver that starts anew', () => {
   });
 });
 
-describe('LEDs', () => {
-  test('are told when they change, and are off with the driver', () => {
+describe('KeyboardPointer: LEDs', () => {
+  test('are reported when they change, and turn off with the driver', () => {
     driver.led(LED.CAPSL, 1);
     driver.led(LED.CAPSL, 1);
     driver.led(LED.NUML, 1);
@@ -272,8 +272,8 @@ describe('LEDs', () => {
   });
 
   test.each([
-    ['a LED there is not', Uint8Array.of(EV.LED, 0, 16, 0, 1, 0, 0, 0)],
-    ['another type', Uint8Array.of(EV.REP, 0, 1, 0, 1, 0, 0, 0)],
+    ['an LED that does not exist', Uint8Array.of(EV.LED, 0, 16, 0, 1, 0, 0, 0)],
+    ['an event of another type', Uint8Array.of(EV.REP, 0, 1, 0, 1, 0, 0, 0)],
     ['half an event', Uint8Array.of(EV.LED, 0, 1, 0)],
   ])('are not changed by %s', (_what, bytes) => {
     driver.status(bytes);

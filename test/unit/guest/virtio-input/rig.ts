@@ -17,12 +17,12 @@ const USER = 0x7f00_0000_0000;
 const QUEUE_SIZE = 4;
 const NOTHING = new Uint8Array(0);
 
-/** `type code value`, numbers as they are; a group is those up to its SYN_REPORT, without it. */
+/** Events as `type code value` in decimal: those up to a SYN_REPORT, without it. */
 export type Group = string[];
 
 /**
- * A driver of an input device on the other side of real rings, in this thread. It works as Linux
- * does: every buffer it got an event in goes back into the ring. A paused one leaves them there.
+ * The driver of an input device, with real rings between them, in this thread. Like Linux, it gives every buffer back
+ * once it has the event, unless it is paused.
  */
 export class InputDriver implements Disposable {
   readonly #groups: Group[] = [];
@@ -51,7 +51,7 @@ export class InputDriver implements Disposable {
     if (this.#rings[0]!.takeKick()) device.kicked(0);
   }
 
-  /** As a VMM does when its guest runs, again after `stop`. */
+  /** Starts the queues as a VMM does when its guest runs; also after `stop`. */
   start(): void {
     const onBroken = (reason: string) => {
       throw new Error(reason);
@@ -65,7 +65,7 @@ export class InputDriver implements Disposable {
     });
   }
 
-  /** As a VMM does when its guest is paused. */
+  /** Stops the queues as a VMM does when its guest is paused. */
   stop(): void {
     this.#queues.forEach((queue, index) => {
       this.#device.queueStopped(index);
@@ -75,17 +75,17 @@ export class InputDriver implements Disposable {
     this.#device.halted();
   }
 
-  /** From now on the driver gives no buffers back. */
+  /** Gives no buffers back from now on. */
   pause(): void {
     this.#isPaused = true;
   }
 
-  /** It gives those back that it kept. */
+  /** Gives back the buffers that it kept. */
   resume(): void {
     this.#isPaused = false;
   }
 
-  /** What is in the ring by now. */
+  /** Takes the groups that have arrived. */
   take(): Group[] {
     let taken = 0;
     do {
@@ -96,7 +96,7 @@ export class InputDriver implements Disposable {
     return this.#groups.splice(0);
   }
 
-  /** A status event, as Linux sends for a LED. */
+  /** Sends a status event, as Linux does for an LED. */
   status(bytes: Uint8Array): void {
     if (this.#rings[1]!.submit(bytes, 0) < 0) throw new Error('the ring is full');
     this.#device.kicked(1);

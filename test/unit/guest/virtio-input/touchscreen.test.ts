@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => driver[Symbol.dispose]());
 
-test('touches go down, move and go up in their slots', () => {
+test('Touchscreen: touches go down, move and go up in their slots', () => {
   device.down(0, 10, 20);
   device.down(3, 30, 40);
   device.frame();
@@ -40,7 +40,7 @@ test('touches go down, move and go up in their slots', () => {
   ]);
 });
 
-test('a tap in one frame is seen, and so is one touch that takes the place of another', () => {
+test('Touchscreen: reports a tap within one frame, and a touch that replaces another', () => {
   device.down(0, 1, 1);
   device.up(0);
   device.frame();
@@ -58,7 +58,7 @@ test('a tap in one frame is seen, and so is one touch that takes the place of an
   ]);
 });
 
-test('touches that are cancelled end as palms, and the next in their slots are fingers again', () => {
+test('Touchscreen: cancelled touches end as palms, and the next ones in their slots are fingers again', () => {
   device.down(1, 5, 5);
   device.frame();
   driver.take();
@@ -76,7 +76,7 @@ test('touches that are cancelled end as palms, and the next in their slots are f
   ]);
 });
 
-test('touches end when the focus goes', () => {
+test('Touchscreen: releaseAll ends every touch', () => {
   device.down(0, 5, 5);
   device.frame();
   driver.take();
@@ -87,7 +87,7 @@ test('touches end when the focus goes', () => {
   expect(driver.take()).toEqual([[`${TOOL} ${PALM}`, `${ID} ${UP}`, `${TOUCH} 0`]]);
 });
 
-test('slots there are not, and moves of what is up, are ignored', () => {
+test('Touchscreen: ignores slots that do not exist, and moves and ends in slots that are up', () => {
   device.down(16, 1, 1);
   device.down(-1, 1, 1);
   device.move(0, 1, 1);
@@ -97,7 +97,7 @@ test('slots there are not, and moves of what is up, are ignored', () => {
   expect(driver.take()).toEqual([]);
 });
 
-test('a touch that ends before its way was told ends where it was', () => {
+test('Touchscreen: a touch that ends before its last move was reported ends at its last position', () => {
   driver.pause();
   device.down(0, 1, 1);
   device.frame();
@@ -110,7 +110,7 @@ test('a touch that ends before its way was told ends where it was', () => {
   expect(driver.take().at(-1)).toEqual([`${X} 2`, `${Y} 3`, `${ID} ${UP}`, `${TOUCH} 0`]);
 });
 
-test('a driver without buffers gets the newest positions, and every end', () => {
+test('Touchscreen: a driver without buffers later gets the newest positions and every end', () => {
   driver.pause();
   for (let slot = 0; slot < 16; slot++) device.down(slot, slot, 1);
   device.frame();
@@ -129,7 +129,7 @@ test('a driver without buffers gets the newest positions, and every end', () => 
   expect(groups.at(-1)).toEqual([`${SLOT} 0`, `${X} 7`, `${Y} 8`]);
 });
 
-test('taps are missed when there are too many, but no touch stays', () => {
+test('Touchscreen: too many taps are dropped, but no touch stays down', () => {
   driver.pause();
   for (let i = 0; i < 1000; i++) {
     device.down(0, i, i);
@@ -144,7 +144,7 @@ test('taps are missed when there are too many, but no touch stays', () => {
   expect(touches.at(-1)).toBe(`${TOUCH} 0`);
 });
 
-test('a driver that starts anew finds nothing touched', () => {
+test('Touchscreen: a driver that starts again finds nothing touched', () => {
   device.down(2, 5, 5);
   device.frame();
   driver[Symbol.dispose]();

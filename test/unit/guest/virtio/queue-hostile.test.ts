@@ -4,7 +4,7 @@ import { BUFFER, BUFFERS, GUEST, INDIRECT, MIB, NEXT, Rig, rig, useRig, WRITE } 
 
 useRig();
 
-describe('a hostile ring is broken, and nothing is popped from it any more', () => {
+describe('Virtqueue: breaks, and pops nothing any more, on', () => {
   const cases: [string, RegExp, () => void][] = [
     ['a loop', /loop/, () => {
       rig.describe(0, BUFFER, 1, NEXT, 1);
@@ -75,7 +75,7 @@ describe('a hostile ring is broken, and nothing is popped from it any more', () 
     expect(rig.queue.broken).toMatch(/further ahead/);
   });
 
-  test('a head made available again while it is in flight; the chain itself still ends well', () => {
+  test('a head made available again while it is in flight, whose chain can still be pushed', () => {
     rig.describe(0, BUFFER, 1);
     rig.offer(0);
     rig.offer(0);
@@ -95,7 +95,7 @@ describe('a hostile ring is broken, and nothing is popped from it any more', () 
   });
 });
 
-test('whatever a driver writes, nothing throws and no chain reaches outside memory', () => {
+test('Virtqueue: whatever a driver writes, nothing throws and no chain reaches outside memory', () => {
   const descriptor = fc.record({
     addr: fc.oneof(
       { weight: 20, arbitrary: fc.integer({ min: 0, max: 0x20 }).map((n) => BUFFER + n * 128) },

@@ -6,7 +6,7 @@ import { BUFFER, BUFFERS, GUEST, INDIRECT, MIB, NEXT, read, Rig, rig, use, USER,
 
 useRig();
 
-describe('a chain', () => {
+describe('Chain', () => {
   test('is read and written across its descriptors, whatever their order in the table', () => {
     rig.fill(0, 1, 2, 3);
     rig.fill(100, 4, 5);
@@ -42,7 +42,7 @@ describe('a chain', () => {
     expect(readable.write(0, Uint8Array.of(1), 0, 1)).toBe(0);
   });
 
-  test('is not what the guest makes of its descriptors after it was popped', () => {
+  test('does not change when the guest changes its descriptors after it was popped', () => {
     rig.fill(0, 1, 2);
     rig.describe(0, BUFFER, 2);
     rig.offer(0);
@@ -52,7 +52,7 @@ describe('a chain', () => {
     expect(read(chain, 0, 9)).toEqual([1, 2]);
   });
 
-  test('lies in an indirect table, alone or after direct descriptors', () => {
+  test('may be in an indirect table, alone or after direct descriptors', () => {
     rig.fill(0, 1, 2);
     rig.describe(0, BUFFER, 1, NEXT, 1);
     rig.describe(1, BUFFER + 1000, 48, INDIRECT);
@@ -72,13 +72,13 @@ describe('a chain', () => {
     expect(rig.pop().readable).toBe(8);
   });
 
-  test('of more than 4 GiB counts right', () => {
+  test('counts the bytes of several large descriptors', () => {
     for (let i = 0; i < 2; i++) rig.describe(i, GUEST, MIB, i < 1 ? NEXT : 0, 1);
     rig.offer(0);
     expect(rig.pop().readable).toBe(2 * MIB);
   });
 
-  test('stops short of memory that went away while it was in flight', () => {
+  test('reads nothing from memory that was removed while it was in flight', () => {
     rig.describe(0, BUFFER, 4);
     rig.offer(0);
     const chain = rig.pop();
@@ -90,8 +90,8 @@ describe('a chain', () => {
   });
 });
 
-describe('the ring', () => {
-  test('goes round, and both indices wrap at 16 bits', () => {
+describe('Virtqueue', () => {
+  test('goes around the ring, and both indices wrap at 16 bits', () => {
     use(new Rig(4, { base: 0xfffd }));
     rig.availableIndex = 0xfffd;
     rig.usedIndex = 0xfffd;
@@ -110,7 +110,7 @@ describe('the ring', () => {
     expect(rig.queue.broken).toBeNull();
   });
 
-  test('may be full, and chains may be given back in any order', () => {
+  test('may be full, and takes chains back in any order', () => {
     for (let i = 0; i < 8; i++) {
       rig.describe(i, BUFFER, 1);
       rig.offer(i);
@@ -123,7 +123,7 @@ describe('the ring', () => {
     expect(rig.pop()).toBe(chains[3]);
   });
 
-  test('goes on where another left off', () => {
+  test('starts at the base of an earlier queue on the same ring', () => {
     rig.describe(0, BUFFER, 1);
     rig.offer(0);
     rig.queue.push(rig.pop(), 0);
@@ -133,7 +133,7 @@ describe('the ring', () => {
     expect(rig.usedIndex).toBe(2);
   });
 
-  test('that was stopped pops nothing and is not touched by a push', () => {
+  test('pops nothing after stop, and a push leaves the ring alone', () => {
     rig.describe(0, BUFFER, 1);
     rig.offer(0);
     rig.offer(0);
@@ -154,8 +154,8 @@ describe('the ring', () => {
   });
 });
 
-describe('notifications by flags', () => {
-  test('the driver is interrupted unless it says not to', () => {
+describe('Virtqueue notifications by flags', () => {
+  test('interrupt the driver unless it disabled that', () => {
     rig.describe(0, BUFFER, 1);
     rig.offer(0);
     rig.queue.push(rig.pop(), 0);
@@ -166,7 +166,7 @@ describe('notifications by flags', () => {
     expect(rig.calls).toBe(1);
   });
 
-  test('kicks are not wanted between the first chain and the end of the ring', () => {
+  test('disable kicks between the first chain and the end of the ring', () => {
     rig.describe(0, BUFFER, 1);
     rig.offer(0);
     const chain = rig.pop();
@@ -177,13 +177,13 @@ describe('notifications by flags', () => {
   });
 });
 
-describe('notifications by event index', () => {
+describe('Virtqueue notifications by event index', () => {
   beforeEach(() => {
     use(new Rig(8, { eventIdx: true }));
     rig.describe(0, BUFFER, 1);
   });
 
-  test('the driver is interrupted for the element it asked for, only', () => {
+  test('interrupt the driver only for the element that it asked for', () => {
     rig.usedEvent = 1;
     const calls = Array.from({ length: 3 }, () => {
       rig.offer(0);
@@ -193,7 +193,7 @@ describe('notifications by event index', () => {
     expect(calls).toEqual([0, 1, 1]);
   });
 
-  test('a driver whose event index shows up late is interrupted with the next chain, or before the queue sleeps', () => {
+  test('interrupt a driver whose event index becomes visible late with the next chain, or when the ring is empty', () => {
     const use = () => {
       rig.offer(0);
       rig.queue.push(rig.pop(), 0);
@@ -210,7 +210,7 @@ describe('notifications by event index', () => {
     expect([rig.queue.pop(), rig.calls]).toEqual([null, 2]);
   });
 
-  test('that element may be the last before the index wraps', () => {
+  test('interrupt the driver for the last element before the index wraps', () => {
     rig.usedIndex = 0xffff;
     rig.restart({ eventIdx: true });
     rig.usedEvent = 0xffff;
@@ -220,7 +220,7 @@ describe('notifications by event index', () => {
     expect(rig.calls).toBe(1);
   });
 
-  test('a kick is asked for at the end of the ring, and the flags stay 0', () => {
+  test('ask for a kick at the end of the ring, and leave the flags 0', () => {
     rig.offer(0);
     rig.offer(0);
     rig.queue.push(rig.pop(), 0);
@@ -231,7 +231,7 @@ describe('notifications by event index', () => {
     expect(rig.usedFlags).toBe(0);
   });
 
-  test('a chain added just before the driver sees that wish is not lost', () => {
+  test('lose no chain that is added just before the driver sees that a kick is wanted', () => {
     // The driver's half of the race, run at the very store that asks for a kick.
     const store = Atomics.store;
     let raced = false;

@@ -12,7 +12,7 @@ export const WRITE = wire.VRING_DESC_F_WRITE;
 export const INDIRECT = wire.VRING_DESC_F_INDIRECT;
 
 export const MIB = 2 ** 20;
-/** Guest physical address of the memory; the ring lies in the file from 0 on, buffers from BUFFERS on. */
+/** The guest physical address of the memory. In the file, the ring is at 0 and buffers are at BUFFERS. */
 export const GUEST = 8 * 2 ** 30;
 export const USER = 0x5555_0000_0000;
 export const AVAILABLE = 0x1_0000;
@@ -20,7 +20,7 @@ export const USED = 0x2_0000;
 export const BUFFERS = 0x8_0000;
 export const BUFFER = GUEST + BUFFERS;
 
-/** A driver's hand on a ring in shared memory, and the queue on the device's side of it. */
+/** A ring in shared memory, written by hand as a driver does, and the device's queue on it. */
 export class Rig implements Disposable {
   readonly memory: GuestMemory;
   readonly ram: Mapping;
@@ -126,7 +126,7 @@ export class Rig implements Disposable {
 
 export let rig: Rig;
 
-/** Each test of the file has a ring, and leaves nothing behind. */
+/** Gives each test of the file a ring, and checks that it leaks nothing. */
 export function useRig(): void {
   expectNoLeaks();
   beforeEach(() => {
@@ -137,7 +137,7 @@ export function useRig(): void {
   });
 }
 
-/** Another ring in place of the test's. */
+/** Replaces the test's ring. */
 export function use(next: Rig): Rig {
   rig[Symbol.dispose]();
   rig = next;

@@ -20,7 +20,7 @@ function shown(rig: GpuRig): void {
 
 const flush = (fence?: request.Fence) => request.flush(1, 0, 0, 32, 32, fence);
 
-describe('answers', () => {
+describe('VirtioGpu answers', () => {
   it('echo the fence, its context and its ring', () => {
     using rig = new GpuRig();
     const response = rig.ask(request.only(CMD.GET_DISPLAY_INFO, { id: 0xfedc_ba98_7654_3210n, ring: 5 }));
@@ -34,7 +34,7 @@ describe('answers', () => {
     expect(p.virtio_gpu_ctrl_hdr.decode(rig.ask(request.only(0x999, { id: 9n })))).toMatchObject({ type: RESP.ERR_UNSPEC, flags: 1, fence_id: 9n });
   });
 
-  it('to a flush come when the frame was shown', () => {
+  it('to a flush come when the flush is done', () => {
     using rig = new GpuRig();
     shown(rig);
     const token = rig.send(flush());
@@ -43,7 +43,7 @@ describe('answers', () => {
     expect(rig.answer(token)?.written).toBe(24);
   });
 
-  it('that are still owed are given when the queue stops, fenced ones in order', () => {
+  it('that are outstanding are given when the queue stops, fenced ones in order', () => {
     using rig = new GpuRig();
     shown(rig);
     const tokens = [rig.send(flush({ id: 1n })), rig.send(flush()), rig.send(flush({ id: 2n }))];
@@ -56,7 +56,16 @@ describe('answers', () => {
     expect(rig.log).toEqual([]);
   });
 
-  it('about monitors wait until the monitors were asked, and hold what comes after', async () => {
+  it('to a flush wait for a Flush that says whether the command has a fence', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    rig.send(flush({ id: 1n }));
+    rig.send(flush());
+    rig.send(flush({ id: 2n }));
+    expect(rig.sink.flushes).toMatchObject([{ isFenced: true }, { isFenced: false }, { isFenced: true }]);
+  });
+
+  it('to GET_DISPLAY_INFO wait for refreshMonitors, and hold back what comes after', async () => {
     let asked = 0;
     let settle = (): void => undefined;
     const refreshMonitors = () => new Promise<void>((resolve) => {
@@ -75,7 +84,7 @@ describe('answers', () => {
     expect(rig.answer(later)).toBeDefined();
   });
 
-  it('about monitors are to the question as it was asked, whatever the guest writes over it meanwhile', async () => {
+  it('to a held GET_DISPLAY_INFO do not change when the guest overwrites the request', async () => {
     let settle = (): void => undefined;
     using rig = new GpuRig({ refreshMonitors: () => new Promise<void>((resolve) => (settle = resolve)) });
     const question = rig.send(request.only(CMD.GET_DISPLAY_INFO, { id: 5n }));
@@ -88,7 +97,7 @@ describe('answers', () => {
     expect(p.virtio_gpu_ctrl_hdr.decode(rig.answer(question)!.bytes)).toMatchObject({ type: RESP.OK_DISPLAY_INFO, fence_id: 5n });
   });
 
-  it('are to a copy of the command: guest memory is read once for each', async () => {
+  it('read each command from guest memory once, held or not', async () => {
     using rig = new GpuRig({ refreshMonitors: () => Promise.resolve() });
     const read = vi.spyOn(Chain.prototype, 'read');
     rig.send(request.create2d(1, 8, 8));
@@ -99,14 +108,14 @@ describe('answers', () => {
     read.mockRestore();
   });
 
-  it('about monitors come with what is known when the queue stops meanwhile', () => {
+  it('to a held GET_DISPLAY_INFO come with what is known when the queue stops', () => {
     using rig = new GpuRig({ refreshMonitors: () => new Promise<void>(() => undefined) });
     const question = rig.send(request.only(CMD.GET_DISPLAY_INFO));
     rig.gpu.queueStopped(0);
     expect(rig.answer(question)?.written).toBe(p.virtio_gpu_resp_display_info.size);
   });
 
-  it('to a flush of several scanouts come with the last of them', () => {
+  it('to a flush of several scanouts come when the last one is done', () => {
     using rig = new GpuRig({ scanouts: 2 });
     shown(rig);
     rig.type(request.setScanout(1, 1, 0, 0, 32, 32));
@@ -117,7 +126,7 @@ describe('answers', () => {
     expect(rig.answer(token)).toBeDefined();
   });
 
-  it('to fenced commands come in their order, to others when they are done', () => {
+  it('to fenced commands come in order, to others as soon as they are done', () => {
     using rig = new GpuRig();
     shown(rig);
     const first = rig.send(flush({ id: 1n }));
@@ -131,7 +140,7 @@ describe('answers', () => {
     expect([first, second, fourth].map((token) => rig.answer(token)?.written)).toEqual([24, 24, 408]);
   });
 
-  it('stay bounded by the ring when thousands of fences are never answered', () => {
+  it('in flight are bounded by the ring, however many fences are sent', () => {
     using rig = new GpuRig();
     shown(rig);
     let accepted = 0;
@@ -145,7 +154,7 @@ describe('answers', () => {
     expect(rig.answer(token)).toBeDefined();
   });
 
-  it('are given once, though the flush is reported done twice', () => {
+  it('are given once if a flush is done twice', () => {
     using rig = new GpuRig();
     shown(rig);
     const token = rig.send(flush());
@@ -155,7 +164,7 @@ describe('answers', () => {
     expect(rig.log).toEqual(['error: a flush was reported done twice']);
   });
 
-  it('are not given any more after a reset', () => {
+  it('are not given after a reset', () => {
     using rig = new GpuRig();
     shown(rig);
     rig.send(flush({ id: 1n }));
@@ -170,14 +179,14 @@ describe('answers', () => {
     expect(rig.answer(token)).toBeDefined();
   });
 
-  it('come at once when nobody shows anything', () => {
+  it('come at once if there is no sink', () => {
     using rig = new GpuRig({}, false);
     shown(rig);
     expect(rig.type(flush({ id: 1n }))).toBe(RESP.OK_NODATA);
   });
 });
 
-describe('monitors', () => {
+describe('VirtioGpu monitors', () => {
   const display = (rig: GpuRig) => p.virtio_gpu_resp_display_info.decode(rig.ask(request.only(CMD.GET_DISPLAY_INFO))).pmodes;
 
   it('stand side by side, and unplugged ones are disabled', () => {
@@ -206,7 +215,7 @@ describe('monitors', () => {
     expect(config()).toEqual({ events_read: 0, events_clear: 0, num_scanouts: 2, num_capsets: 0 });
   });
 
-  it('have an EDID of their own, or the one they came with', () => {
+  it('have a generated EDID, or the one they came with', () => {
     using rig = new GpuRig({ scanouts: 3 });
     const real = Uint8Array.from({ length: 256 }, (_, i) => i);
     rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
@@ -224,8 +233,8 @@ describe('monitors', () => {
   });
 });
 
-describe('a UUID', () => {
-  it('is version 4, and the same for one resource', () => {
+describe('VirtioGpu: a UUID', () => {
+  it('is version 4, and stays the same for one resource', () => {
     using rig = new GpuRig();
     for (const id of [1, 2]) rig.type(request.create2d(id, 8, 8));
     const [first, again, other] = [1, 1, 2].map((id) => Buffer.from(p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(id))).uuid).toString('hex'));
@@ -235,8 +244,8 @@ describe('a UUID', () => {
   });
 });
 
-describe('a machine that runs out', () => {
-  it('of file descriptors answers out of memory, keeps the picture and goes on', () => {
+describe('VirtioGpu: a host that runs out', () => {
+  it('of file descriptors answers out of memory, keeps the picture and recovers', () => {
     using rig = new GpuRig();
     shown(rig);
     rig.at(HEAP, PAGE).fill(3);
@@ -261,8 +270,8 @@ describe('a machine that runs out', () => {
   });
 });
 
-describe('a tap', () => {
-  it('sees every command, and the pixels it uses before it does', () => {
+describe('VirtioGpu: a tap', () => {
+  it('sees every command, and the pixels that it is about to use', () => {
     const seen: string[] = [];
     const tap: GpuTap = {
       monitorChanged: (scanout, monitor) => seen.push(`monitor ${scanout} ${String(monitor?.name)}`),
@@ -298,7 +307,7 @@ describe('a tap', () => {
   });
 });
 
-describe('any stream of commands', () => {
+describe('VirtioGpu: any stream of commands', () => {
   const small = fc.integer({ min: 0, max: 5 });
   const size = fc.oneof(fc.integer({ min: 0, max: 80 }), fc.constantFrom(16384, 16385, 2 ** 31, 2 ** 32 - 1));
   const offset = fc.oneof(fc.integer({ min: 0, max: 20_000 }), fc.constantFrom(2 ** 32, 2 ** 63));

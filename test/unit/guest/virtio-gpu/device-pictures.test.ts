@@ -38,7 +38,7 @@ function shownPixels(rig: GpuRig, scanout = 0): Uint8Array {
 
 const whole = [0, 0, SIDE, SIDE] as const;
 
-describe('a 2D resource in the guest pages', () => {
+describe('VirtioGpu: a 2D resource in guest pages', () => {
   it('shows scattered pages as one picture without a copy', () => {
     using rig = new GpuRig();
     const entries = request.scattered(4);
@@ -70,7 +70,7 @@ describe('a 2D resource in the guest pages', () => {
     expect(rig.sink.shown.get(0)).toMatchObject({ width: 32, height: 32, planes: [{ offset: 0, stride: 128 }] });
   });
 
-  it('hands out one framebuffer for as long as the resource lives', () => {
+  it('has the same framebuffer as long as it exists', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     run(rig, request.setScanout(0, 1, ...whole));
@@ -81,7 +81,7 @@ describe('a 2D resource in the guest pages', () => {
     expect(rig.sink.destroyedIds).toEqual([first!.id]);
   });
 
-  it('damages the whole picture once after a flip, then what was transferred and flushed', () => {
+  it('damages the whole picture after a flip, then what was transferred and flushed', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
     resource(rig, request.contiguous(BYTES));
@@ -90,7 +90,7 @@ describe('a 2D resource in the guest pages', () => {
     expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0', 'flush 0 4x4+8+8 2x2+30+30']);
   });
 
-  it('flushes every scanout that shows it, each its own part', () => {
+  it('flushes its part of every scanout that shows it', () => {
     using rig = new GpuRig({ scanouts: 3 });
     rig.sink.isDoneAtOnce = true;
     resource(rig, request.contiguous(BYTES));
@@ -102,7 +102,7 @@ describe('a 2D resource in the guest pages', () => {
     expect(rig.sink.takeCalls()).toEqual(['flush 0 8x8+0+0']);
   });
 
-  it('answers the flush of a resource on no scanout at once', () => {
+  it('answers a flush at once while it is on no scanout', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     run(rig, request.flush(1, ...whole));
@@ -116,7 +116,7 @@ describe('a 2D resource in the guest pages', () => {
     expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'scanout 0 64x64 64x64+0+0']);
   });
 
-  it('turns its scanout off when it goes', () => {
+  it('turns its scanout off when it is unreferenced', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     run(rig, request.setScanout(0, 1, ...whole));
@@ -127,8 +127,8 @@ describe('a 2D resource in the guest pages', () => {
   });
 });
 
-describe('a 2D resource in a store', () => {
-  it('copies from pages that are not aligned when they are transferred', () => {
+describe('VirtioGpu: a store', () => {
+  it('copies from unaligned pages when they are transferred', () => {
     using rig = new GpuRig();
     const entries = [{ addr: HEAP + 100, length: 5000 }, { addr: HEAP + 100_000, length: BYTES - 5000 }];
     const picture = pattern(BYTES);
@@ -141,7 +141,7 @@ describe('a 2D resource in a store', () => {
     expect(shownPixels(rig).subarray(0, BYTES / 2)).toEqual(picture.subarray(0, BYTES / 2));
   });
 
-  it('takes over when a transfer is not from where the pixels are shown', () => {
+  it('replaces the guest pages when a transfer comes from another offset', () => {
     using rig = new GpuRig();
     const picture = pattern(2 * BYTES);
     rig.at(HEAP, 2 * BYTES).set(picture);
@@ -150,14 +150,14 @@ describe('a 2D resource in a store', () => {
     const before = rig.sink.shown.get(0)!;
     rig.sink.takeCalls();
     run(rig, request.transfer(1, 0, 16, SIDE, 16, BYTES));
-    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (nobody waits)', 'destroyed']);
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (no answer)', 'destroyed']);
     expect(rig.sink.destroyedIds).toEqual([before.id]);
     const expected = picture.slice(0, BYTES);
     expected.set(picture.subarray(BYTES, BYTES + 16 * 256), 16 * 256);
     expect(shownPixels(rig)).toEqual(expected);
   });
 
-  it('keeps a shown picture whose backing is detached, whatever becomes of the pages', () => {
+  it('keeps a shown picture whose backing is detached, whatever happens to the pages', () => {
     using rig = new GpuRig();
     const picture = pattern(BYTES);
     rig.at(HEAP, BYTES).set(picture);
@@ -181,7 +181,7 @@ describe('a 2D resource in a store', () => {
     expect(shownPixels(rig)).toEqual(picture);
   });
 
-  it('is not made for a resource nobody has seen', () => {
+  it('is not made for a resource that was never shown or transferred', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     run(rig, request.detach(1));
@@ -192,7 +192,7 @@ describe('a 2D resource in a store', () => {
     expect(rig.gpu.stats.storeBytes).toBe(0);
   });
 
-  it('lets a flush that waits for the old framebuffer go on', () => {
+  it('does not lose the answer to a flush that waits for the old framebuffer', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     run(rig, request.setScanout(0, 1, ...whole));
@@ -203,7 +203,7 @@ describe('a 2D resource in a store', () => {
     expect(rig.answer(token)?.written).toBe(24);
   });
 
-  it('is made for what would take too many mappings, until others give theirs back', () => {
+  it('is made for a resource that needs too many mappings, until others free theirs', () => {
     using rig = new GpuRig();
     const entries = request.scattered(4000);
     const add = (id: number) => run(rig, request.create2d(id, 1000, 4096), request.attach(id, entries));
@@ -217,8 +217,8 @@ describe('a 2D resource in a store', () => {
   });
 });
 
-describe('a guest blob', () => {
-  it('shows the part that is described, at its offset and stride', () => {
+describe('VirtioGpu: a guest blob', () => {
+  it('shows the part that SET_SCANOUT_BLOB describes, at its offset and stride', () => {
     using rig = new GpuRig();
     const entries = request.scattered(8);
     const bytes = pattern(8 * PAGE);
@@ -229,7 +229,7 @@ describe('a guest blob', () => {
     expect((rig.sink.shown.get(0)!.backing as PagesBacking).isBlob).toBe(true);
   });
 
-  it('keeps one framebuffer for each description, and only the last few', () => {
+  it('has one framebuffer for each layout, and keeps only the last few', () => {
     using rig = new GpuRig();
     run(rig, request.createBlob(1, 64 * PAGE, request.contiguous(64 * PAGE)));
     const show = (offset: number) => {
@@ -244,13 +244,13 @@ describe('a guest blob', () => {
     expect(show(0)).not.toBe(a);
   });
 
-  it('ignores transfers, whatever they say', () => {
+  it('ignores transfers of any rectangle', () => {
     using rig = new GpuRig();
     run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE)), request.transfer(1, 0, 0, 9999, 9999, 2 ** 40));
     expect(rig.gpu.stats.transfers).toBe(1);
   });
 
-  it('cuts a flush to its picture', () => {
+  it('clips a flush to its picture', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
     run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE)), request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }));
@@ -260,7 +260,7 @@ describe('a guest blob', () => {
     expect(rig.sink.takeCalls()).toEqual(['flush 0 2x1+30+31']);
   });
 
-  it('is copied at each flush when its pages are not aligned', () => {
+  it('is copied at each flush if its pages are not aligned', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
     rig.sink.readsPixels = true;
@@ -273,8 +273,8 @@ describe('a guest blob', () => {
   });
 });
 
-describe('a cursor', () => {
-  it('is where the driver puts its corner, hotspot and negative positions included', () => {
+describe('VirtioGpu: a cursor', () => {
+  it('has its corner where the driver puts it, with a hotspot and negative positions', () => {
     using rig = new GpuRig();
     run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM), request.attach(5, request.contiguous(BYTES)), request.transfer(5, ...whole, 0));
     rig.send(request.updateCursor(0, 5, 100, 50, 3, 4), 0, 1);
@@ -283,21 +283,21 @@ describe('a cursor', () => {
     expect(rig.sink.takeCalls()).toEqual(['cursor 0 64x64 hot 3,4 at 100,50', 'cursor 0 moved -10,7', 'cursor 0 off']);
   });
 
-  it('is 64x64 with alpha in a blob', () => {
+  it('in a blob is 64x64 with alpha', () => {
     using rig = new GpuRig();
     run(rig, request.createBlob(5, BYTES, request.contiguous(BYTES)));
     rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
     expect(rig.sink.cursors.get(0)).toMatchObject({ width: 64, height: 64, format: DRM_FORMAT.ARGB8888, planes: [{ offset: 0, stride: 256 }] });
   });
 
-  it('has alpha, as Linux means it, in a format without', () => {
+  it('in a format without alpha has alpha, as Linux means it', () => {
     using rig = new GpuRig();
     run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM), request.attach(5, request.contiguous(BYTES)));
     rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
     expect(rig.sink.cursors.get(0)).toMatchObject({ format: DRM_FORMAT.ARGB8888 });
   });
 
-  it('hides when its resource goes', () => {
+  it('hides when its resource is unreferenced', () => {
     using rig = new GpuRig();
     resource(rig, request.contiguous(BYTES));
     rig.send(request.updateCursor(0, 1, 0, 0), 0, 1);
@@ -307,17 +307,17 @@ describe('a cursor', () => {
   });
 });
 
-describe('the life of the device', () => {
-  it('tells a sink that connects late what is on', () => {
+describe('VirtioGpu', () => {
+  it('reports what is on to a sink that connects late', () => {
     using rig = new GpuRig({}, false);
     resource(rig, request.contiguous(BYTES));
     run(rig, request.setScanout(0, 1, 8, 0, 56, 64), request.flush(1, ...whole));
     rig.send(request.updateCursor(0, 1, 5, 6), 0, 1);
     rig.gpu.connect(rig.sink);
-    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 56x64+8+0', 'flush 0 56x64+8+0 (nobody waits)', 'cursor 0 64x64 hot 0,0 at 5,6']);
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 56x64+8+0', 'flush 0 56x64+8+0 (no answer)', 'cursor 0 64x64 hot 0,0 at 5,6']);
   });
 
-  it('finds its pages in a new memory table', () => {
+  it('finds guest pages again in a new memory table', () => {
     using rig = new GpuRig();
     const picture = pattern(BYTES);
     rig.at(HEAP, BYTES).set(picture);
@@ -326,12 +326,12 @@ describe('the life of the device', () => {
     const old = rig.sink.shown.get(0)!;
     rig.sink.takeCalls();
     rig.changeMemory(rig.mapMemory());
-    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (nobody waits)', 'destroyed']);
+    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0 (no answer)', 'destroyed']);
     expect(rig.sink.shown.get(0)!.id).not.toBe(old.id);
     expect(shownPixels(rig)).toEqual(picture);
   });
 
-  it('says that it stands still once, and shows no new memory table before the guest draws again', () => {
+  it('reports a halt once, and shows nothing of a new memory table before the guest draws again', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
     resource(rig, request.contiguous(BYTES));
@@ -345,7 +345,7 @@ describe('the life of the device', () => {
     expect(rig.sink.takeCalls()).toEqual(['flush 0 64x64+0+0']);
   });
 
-  it('blanks what the new memory table does not hold', () => {
+  it('turns off what a new memory table does not have', () => {
     using rig = new GpuRig();
     const high = RAM + RAM_SIZE - BYTES;
     resource(rig, request.contiguous(BYTES, high));
@@ -368,7 +368,7 @@ describe('the life of the device', () => {
     expect(shownPixels(rig)).toEqual(new Uint8Array(BYTES).fill(7));
   });
 
-  it('gives everything back on reset', () => {
+  it('releases everything on reset', () => {
     using rig = new GpuRig({ scanouts: 2 });
     const before = openThings();
     for (let round = 0; round < 3; round++) {

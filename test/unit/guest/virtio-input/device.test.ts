@@ -27,7 +27,7 @@ function bits(device: Device, select: number, subsel = 0): number[] {
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 
-test('a keyboard and pointer says what it is', () => {
+test('config space: describes the keyboard and pointer', () => {
   expect(text(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_NAME))).toBe('scanout-bridge keyboard and pointer');
   expect(text(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_SERIAL))).toBe('keyboard-pointer');
   expect(wire.virtio_input_devids.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_DEVIDS))).toEqual({ bustype: BUS_VIRTUAL, vendor: 0, product: 1, version: 1 });
@@ -41,21 +41,21 @@ test('a keyboard and pointer says what it is', () => {
   expect(wire.virtio_input_absinfo.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.Y))).toEqual({ min: 0, max: AXIS_MAX, fuzz: 0, flat: 0, res: 0 });
 });
 
-test('a touchscreen says what it is', () => {
+test('config space: describes the touchscreen', () => {
   expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_PROP_BITS)).toEqual([INPUT_PROP_DIRECT]);
   expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.KEY)).toEqual([BTN.TOUCH]);
   expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS)).toEqual(Object.values(ABS).filter((axis) => axis >= ABS.MT_SLOT));
   expect(wire.virtio_input_absinfo.decode(ask(touchscreen, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.MT_SLOT))).toMatchObject({ min: 0, max: 15 });
 });
 
-test('what it has no answer to has size 0', () => {
+test('config space: an unknown selection has size 0', () => {
   expect(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_UNSET)).toHaveLength(0);
   expect(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, 0xff)).toHaveLength(0);
   expect(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.MT_SLOT)).toHaveLength(0);
   expect(ask(keyboardPointer, 0xff, 0xff)).toHaveLength(0);
 });
 
-test('the question may come byte by byte, and what is written elsewhere changes nothing', () => {
+test('config space: the selection may be written byte by byte, and other bytes are ignored', () => {
   keyboardPointer.writeConfig(0, Uint8Array.of(wire.VIRTIO_INPUT_CFG_EV_BITS));
   keyboardPointer.writeConfig(1, Uint8Array.of(EV.ABS));
   keyboardPointer.writeConfig(2, new Uint8Array(300).fill(0xaa));

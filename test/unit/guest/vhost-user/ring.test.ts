@@ -10,8 +10,8 @@ import { connect, device, leave, log, MIB, path, PROTOCOL, useServer, VERSION_1,
 
 useServer();
 
-describe('rings', () => {
-  test('run once kicked off and enabled, and are told of each kick', async () => {
+describe('vhost-user rings', () => {
+  test('run once they have a kick descriptor and are enabled, and pass on each kick', async () => {
     const vmm = await connect();
     await vmm.start();
     const kicked = device.next('kicked 0');
@@ -33,7 +33,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('stop when disabled and go on where they were', async () => {
+  test('stop when disabled and resume where they were', async () => {
     const vmm = await connect();
     await vmm.start(5);
     expect(await vmm.ring(VHOST_USER.SET_VRING_ENABLE, 0, 0)).toBe('done');
@@ -43,7 +43,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('stop when their base is asked for, and need a new kick descriptor', async () => {
+  test('stop at GET_VRING_BASE, and then need a new kick descriptor', async () => {
     const vmm = await connect();
     await vmm.start(9);
     expect(await vmm.base(0)).toBe(9);
@@ -54,7 +54,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('a new call descriptor is signalled, so nothing pushed before is missed', async () => {
+  test('signal a new call descriptor at once, so that nothing pushed before is missed', async () => {
     const vmm = await connect();
     await vmm.start();
     vmm.call.consume();
@@ -72,17 +72,17 @@ describe('rings', () => {
     ['unaligned addresses', (vmm) => vmm.addresses(0, 2)],
     ['logging', (vmm) => vmm.addresses(0, 0, 1)],
     ['no kick descriptor', (vmm) => vmm.number(VHOST_USER.SET_VRING_KICK, 0x100n)],
-    ['a kick descriptor that is no eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [vmm.memfd])],
-    ['a call descriptor that is no eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_CALL, 0n, [vmm.memfd])],
-    ['an error descriptor that is no eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_ERR, 0n, [vmm.memfd])],
-  ])('are refused with %s, and the connection goes on', async (_name, attempt) => {
+    ['a kick descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [vmm.memfd])],
+    ['a call descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_CALL, 0n, [vmm.memfd])],
+    ['an error descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_ERR, 0n, [vmm.memfd])],
+  ])('are refused with %s, and the connection stays', async (_name, attempt) => {
     const vmm = await connect();
     expect(await attempt(vmm)).toBe('refused');
     expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
     await leave(vmm);
   });
 
-  test('are not started outside memory, or before they were described', async () => {
+  test('do not start outside memory, or before all settings were sent', async () => {
     const vmm = await connect();
     await vmm.number(VHOST_USER.SET_FEATURES, VERSION_1 | PROTOCOL);
     await vmm.ring(VHOST_USER.SET_VRING_ENABLE, 0, 1);
@@ -97,7 +97,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('do not change while they run', async () => {
+  test('keep their size and base while they run', async () => {
     const vmm = await connect();
     await vmm.start();
     expect(await vmm.ring(VHOST_USER.SET_VRING_NUM, 0, 32)).toBe('refused');
@@ -108,7 +108,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('stay at their old addresses in the next memory table when new addresses were refused', async () => {
+  test('stay at their old addresses in the next memory table if new addresses were refused', async () => {
     const vmm = await connect();
     await vmm.start();
     expect(await vmm.addresses(0, MIB)).toBe('refused');
@@ -120,7 +120,7 @@ describe('rings', () => {
     await leave(vmm);
   });
 
-  test('that the guest broke tell the front end', async () => {
+  test('that the guest broke signal the error descriptor', async () => {
     const vmm = await connect();
     using error = EventFd.create();
     await vmm.number(VHOST_USER.SET_VRING_ERR, 0n, [error]);
@@ -140,7 +140,7 @@ describe('rings', () => {
   });
 });
 
-describe('chains in flight', () => {
+describe('vhost-user chains in flight', () => {
   async function withChain(): Promise<{ frontEnd: FrontEnd; answered: Promise<Uint8Array> }> {
     const frontEnd = FrontEnd.create({ socket: connectUnix(path), memory: [{ guestAddress: 0, size: MIB }] });
     await frontEnd.connect();
@@ -161,7 +161,7 @@ describe('chains in flight', () => {
     await detached;
   });
 
-  test('can be given back while the ring stops, and memory is there until then', async () => {
+  test('can be pushed while the ring stops, and memory stays until then', async () => {
     const { frontEnd, answered } = await withChain();
     device.pushesWhenStopped = true;
     await frontEnd.channel.call(VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index: 0 }));
@@ -171,7 +171,7 @@ describe('chains in flight', () => {
     await detached;
   });
 
-  test('end before the device hears that the guest stands still, and that before the front end goes on', async () => {
+  test('end before the device is halted, and that before the front end gets its reply', async () => {
     const { frontEnd, answered } = await withChain();
     device.calls.length = 0;
     await frontEnd.channel.call(VHOST_USER.GET_VRING_BASE, wire.vhost_vring_state.encode({ index: 0 }));
@@ -183,7 +183,7 @@ describe('chains in flight', () => {
     await Promise.allSettled([detached, answered]);
   });
 
-  test('survive a change of memory', async () => {
+  test('survive a new memory table', async () => {
     const { frontEnd, answered } = await withChain();
     await frontEnd.setMemory([{ guestAddress: 0, size: MIB }, { guestAddress: 2 ** 33, size: MIB }]);
     device.chains[0]!.write(0, Uint8Array.of(5), 0, 1);
@@ -213,8 +213,8 @@ describe('chains in flight', () => {
   });
 });
 
-describe('reset', () => {
-  test('RESET_DEVICE stops the rings and keeps the memory', async () => {
+describe('vhost-user reset', () => {
+  test('by RESET_DEVICE stops the rings and keeps the memory', async () => {
     const vmm = await connect();
     await vmm.start(3);
     device.calls.length = 0;
@@ -225,7 +225,7 @@ describe('reset', () => {
     await leave(vmm);
   });
 
-  test('a ring that starts over was reset, one that goes on was paused', async () => {
+  test('is assumed for a ring that starts over, not for one that resumes', async () => {
     const vmm = await connect();
     await vmm.start(3);
     expect(await vmm.base(0)).toBe(3);
@@ -237,7 +237,7 @@ describe('reset', () => {
     await leave(vmm);
   });
 
-  test('RESET_OWNER only stops the rings', async () => {
+  test('by RESET_OWNER only stops the rings', async () => {
     const vmm = await connect();
     await vmm.start();
     expect(await vmm.try(VHOST_USER.SET_OWNER)).toBe('done');

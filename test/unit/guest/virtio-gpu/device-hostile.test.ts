@@ -37,21 +37,21 @@ const entry = (addr: number, length: number): request.Entry[] => [{ addr, length
 const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: number])[] = [
   ['a 2D resource 0', request.create2d(0, 64, 64), ERR_INVALID_RESOURCE_ID],
   ['a 2D resource that exists', request.create2d(1, 64, 64), ERR_INVALID_RESOURCE_ID],
-  ['a 2D resource of no width', request.create2d(9, 0, 64), ERR_INVALID_PARAMETER],
-  ['a 2D resource of no height', request.create2d(9, 64, 0), ERR_INVALID_PARAMETER],
+  ['a 2D resource without width', request.create2d(9, 0, 64), ERR_INVALID_PARAMETER],
+  ['a 2D resource without height', request.create2d(9, 64, 0), ERR_INVALID_PARAMETER],
   ['a huge 2D resource', request.create2d(9, 16385, 16385), ERR_INVALID_PARAMETER],
   ['a 2D resource whose stride overflows', request.create2d(9, 0x4000_0001, 1), ERR_INVALID_PARAMETER],
   ['a 2D resource whose size overflows', request.create2d(9, 0x8000, 0x8000), ERR_INVALID_PARAMETER],
   ['a 2D resource of the largest numbers', request.create2d(9, U32, U32), ERR_INVALID_PARAMETER],
   ['a 2D resource of format 0', request.create2d(9, 64, 64, 0), ERR_INVALID_PARAMETER],
   ['a 2D resource of an unknown format', request.create2d(9, 64, 64, 9999), ERR_INVALID_PARAMETER],
-  ['unref of a resource there is not', request.unref(9), ERR_INVALID_RESOURCE_ID],
+  ['unref of a resource that does not exist', request.unref(9), ERR_INVALID_RESOURCE_ID],
   ['unref of resource 0', request.unref(0), ERR_INVALID_RESOURCE_ID],
-  ['a backing for a resource there is not', request.attach(9, request.contiguous(16384)), ERR_INVALID_RESOURCE_ID],
-  ['a backing of no entries', request.attach(2, []), ERR_INVALID_PARAMETER],
+  ['a backing for a resource that does not exist', request.attach(9, request.contiguous(16384)), ERR_INVALID_RESOURCE_ID],
+  ['a backing without entries', request.attach(2, []), ERR_INVALID_PARAMETER],
   ['a backing that claims 2^32-1 entries', request.attach(2, entry(HEAP, 16384), U32), ERR_INVALID_PARAMETER],
   ['a backing that claims one entry more than it has', request.attach(2, entry(HEAP, 16384), 2), ERR_INVALID_PARAMETER],
-  ['a backing of more entries than we take', request.attach(2, Array.from({ length: 16385 }, () => ({ addr: HEAP, length: PAGE }))), ERR_INVALID_PARAMETER],
+  ['a backing of more entries than the limit', request.attach(2, Array.from({ length: 16385 }, () => ({ addr: HEAP, length: PAGE }))), ERR_INVALID_PARAMETER],
   ['a backing below memory', request.attach(2, entry(RAM - PAGE, PAGE)), ERR_INVALID_PARAMETER],
   ['a backing above memory', request.attach(2, entry(RAM + RAM_SIZE, PAGE)), ERR_INVALID_PARAMETER],
   ['a backing that ends outside memory', request.attach(2, entry(RAM + RAM_SIZE - PAGE, 2 * PAGE)), ERR_INVALID_PARAMETER],
@@ -60,24 +60,24 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a backing with an empty entry', request.attach(2, [...request.scattered(3), { addr: HEAP, length: 0 }]), ERR_INVALID_PARAMETER],
   ['a second backing', request.attach(1, request.contiguous(16384)), ERR_UNSPEC],
   ['a second backing for a blob', request.attach(3, request.contiguous(16384)), ERR_UNSPEC],
-  ['detaching from a resource there is not', request.detach(9), ERR_INVALID_RESOURCE_ID],
-  ['detaching what is not attached', request.detach(2), ERR_INVALID_RESOURCE_ID],
-  ['a scanout there is not', request.setScanout(2, 1, 0, 0, 64, 64), ERR_INVALID_SCANOUT_ID],
+  ['detaching from a resource that does not exist', request.detach(9), ERR_INVALID_RESOURCE_ID],
+  ['detaching a backing where there is none', request.detach(2), ERR_INVALID_RESOURCE_ID],
+  ['a scanout that does not exist', request.setScanout(2, 1, 0, 0, 64, 64), ERR_INVALID_SCANOUT_ID],
   ['the largest scanout', request.setScanout(U32, 1, 0, 0, 64, 64), ERR_INVALID_SCANOUT_ID],
-  ['turning off a scanout there is not', request.setScanout(2, 0, 0, 0, 0, 0), ERR_INVALID_SCANOUT_ID],
-  ['a resource there is not on a scanout', request.setScanout(0, 9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
+  ['turning off a scanout that does not exist', request.setScanout(2, 0, 0, 0, 0, 0), ERR_INVALID_SCANOUT_ID],
+  ['a resource that does not exist on a scanout', request.setScanout(0, 9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
   ['a scanout wider than its resource', request.setScanout(0, 1, 0, 0, 65, 64), ERR_INVALID_PARAMETER],
   ['a scanout that starts outside its resource', request.setScanout(0, 1, 65, 0, 1, 1), ERR_INVALID_PARAMETER],
   ['a scanout whose rectangle wraps around', request.setScanout(0, 1, U32, U32, 2, 2), ERR_INVALID_PARAMETER],
   ['a scanout without pixels', request.setScanout(0, 1, 0, 0, 0, 0), ERR_INVALID_PARAMETER],
   ['a blob on SET_SCANOUT', request.setScanout(0, 3, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
-  ['a transfer to a resource there is not', request.transfer(9, 0, 0, 64, 64, 0), ERR_INVALID_RESOURCE_ID],
+  ['a transfer to a resource that does not exist', request.transfer(9, 0, 0, 64, 64, 0), ERR_INVALID_RESOURCE_ID],
   ['a transfer without a backing', request.transfer(2, 0, 0, 64, 64, 0), ERR_INVALID_RESOURCE_ID],
   ['a transfer outside the resource', request.transfer(1, 1, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
   ['a transfer whose rectangle wraps around', request.transfer(1, 2, 2, U32, U32, 0), ERR_INVALID_PARAMETER],
   ['a transfer from beyond the backing', request.transfer(1, 0, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
   ['a transfer from the end of the address space', request.transfer(1, 0, 0, 64, 64, 2 ** 64 - 2 ** 12), ERR_INVALID_PARAMETER],
-  ['a flush of a resource there is not', request.flush(9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
+  ['a flush of a resource that does not exist', request.flush(9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
   ['a flush outside the resource', request.flush(1, 0, 1, 64, 64), ERR_INVALID_PARAMETER],
   ['a flush whose rectangle wraps around', request.flush(1, U32, U32, U32, U32), ERR_INVALID_PARAMETER],
   ['a blob 0', request.createBlob(0, PAGE, request.contiguous(PAGE)), ERR_INVALID_RESOURCE_ID],
@@ -90,8 +90,8 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a blob outside memory', request.createBlob(9, PAGE, entry(0, PAGE)), ERR_INVALID_PARAMETER],
   ['a blob of invalid memory', request.createBlob(9, PAGE, request.contiguous(PAGE), 0), ERR_INVALID_PARAMETER],
   ['a blob in host memory', request.createBlob(9, PAGE, request.contiguous(PAGE), 2), ERR_INVALID_PARAMETER],
-  ['a blob scanout there is not', request.setScanoutBlob(2, 3, PICTURE), ERR_INVALID_SCANOUT_ID],
-  ['a blob there is not on a scanout', request.setScanoutBlob(0, 9, PICTURE), ERR_INVALID_RESOURCE_ID],
+  ['a blob scanout that does not exist', request.setScanoutBlob(2, 3, PICTURE), ERR_INVALID_SCANOUT_ID],
+  ['a blob that does not exist on a scanout', request.setScanoutBlob(0, 9, PICTURE), ERR_INVALID_RESOURCE_ID],
   ['a 2D resource on SET_SCANOUT_BLOB', request.setScanoutBlob(0, 1, PICTURE), ERR_INVALID_RESOURCE_ID],
   ['a blob picture of an unknown format', request.setScanoutBlob(0, 3, { ...PICTURE, format: 3000 }), ERR_INVALID_PARAMETER],
   ['a blob picture without pixels', request.setScanoutBlob(0, 3, { ...PICTURE, width: 0 }), ERR_INVALID_PARAMETER],
@@ -104,8 +104,8 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a blob picture with no stride', request.setScanoutBlob(0, 3, { ...PICTURE, stride: 0 }), ERR_INVALID_PARAMETER],
   ['a blob picture of half pixels', request.setScanoutBlob(0, 3, { ...PICTURE, height: 8, offset: 2 }), ERR_INVALID_PARAMETER],
   ['a blob scanout outside its picture', request.setScanoutBlob(0, 3, PICTURE, { x: 1, y: 0, width: 64, height: 64 }), ERR_INVALID_PARAMETER],
-  ['an EDID of a scanout there is not', request.getEdid(2), ERR_INVALID_SCANOUT_ID],
-  ['a UUID for a resource there is not', request.assignUuid(9), ERR_INVALID_RESOURCE_ID],
+  ['an EDID of a scanout that does not exist', request.getEdid(2), ERR_INVALID_SCANOUT_ID],
+  ['a UUID for a resource that does not exist', request.assignUuid(9), ERR_INVALID_RESOURCE_ID],
   ['an unknown command', request.only(0x0999), ERR_UNSPEC],
   ['command 0', request.only(0), ERR_UNSPEC],
   ['a cursor command on the control queue', request.moveCursor(0, 1, 1), ERR_UNSPEC],
@@ -119,14 +119,14 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
 ];
 
 const HOSTILE_CURSOR: typeof HOSTILE = [
-  ['a cursor on a scanout there is not', request.updateCursor(2, 1, 0, 0), ERR_INVALID_SCANOUT_ID],
-  ['moving a cursor on a scanout there is not', request.moveCursor(U32, 0, 0), ERR_INVALID_SCANOUT_ID],
-  ['a cursor of a resource there is not', request.updateCursor(0, 9, 0, 0), ERR_INVALID_RESOURCE_ID],
+  ['a cursor on a scanout that does not exist', request.updateCursor(2, 1, 0, 0), ERR_INVALID_SCANOUT_ID],
+  ['moving a cursor on a scanout that does not exist', request.moveCursor(U32, 0, 0), ERR_INVALID_SCANOUT_ID],
+  ['a cursor of a resource that does not exist', request.updateCursor(0, 9, 0, 0), ERR_INVALID_RESOURCE_ID],
   ['a control command on the cursor queue', request.create2d(9, 64, 64), ERR_UNSPEC],
   ['a short cursor command', request.updateCursor(0, 1, 0, 0).subarray(0, 55), ERR_INVALID_PARAMETER],
 ];
 
-describe('a hostile command is answered with an error and changes nothing', () => {
+describe('VirtioGpu: answers with an error, and changes nothing, for', () => {
   it.each(HOSTILE)('%s', (_name, bytes, error) => {
     using rig = populated();
     const before = stateOf(rig);
@@ -150,7 +150,7 @@ describe('a hostile command is answered with an error and changes nothing', () =
     expect(rig.sink.calls).toEqual([]);
   });
 
-  it('more resources than there may be', () => {
+  it('more resources than the limit', () => {
     using rig = new GpuRig();
     for (let id = 1; id <= 4096; id++) rig.send(request.create2d(id, 1, 1));
     const used = rig.gpu.budget.used;
@@ -170,7 +170,7 @@ describe('a hostile command is answered with an error and changes nothing', () =
     expect(rig.gpu.stats.resources).toBe(1);
   });
 
-  it('a store beyond the memory budget, and the picture stays', () => {
+  it('a store beyond the memory budget, keeping the picture', () => {
     using rig = new GpuRig({ maxGuestMemory: 10_000 });
     rig.type(request.create2d(1, 64, 64));
     rig.type(request.attach(1, request.contiguous(16384)));
@@ -198,7 +198,7 @@ describe('a hostile command is answered with an error and changes nothing', () =
   });
 });
 
-describe('what only looks hostile', () => {
+describe('VirtioGpu', () => {
   it('accepts a request longer than its struct', () => {
     using rig = new GpuRig();
     const long = new Uint8Array(70_000);
@@ -214,7 +214,7 @@ describe('what only looks hostile', () => {
     expect(capset).toEqual(new Uint8Array([...Uint8Array.of(0x03, 0x11), ...new Uint8Array(22)]));
   });
 
-  it('accepts entries that overlap, as one page seen twice', () => {
+  it('accepts entries that overlap, and shows their page twice', () => {
     using rig = new GpuRig();
     rig.type(request.create2d(1, 1024, 2));
     rig.at(HEAP, PAGE).fill(0x5a);
@@ -248,7 +248,7 @@ describe('what only looks hostile', () => {
   });
 });
 
-describe('a hostile ring', () => {
+describe('VirtioGpu: on a hostile ring', () => {
   it.each<[string, (rig: GpuRig) => void]>([
     ['a descriptor loop', (rig) => rig.drivers[0]!.setDescriptor(0, HEAP, 24, 1, 0)],
     ['a descriptor of zero length', (rig) => rig.drivers[0]!.setDescriptor(0, HEAP, 0, 0, 0)],
