@@ -21,9 +21,9 @@ import type { KmsDevice } from './device.ts';
 import type { BlobId, CrtcId, FbId, PropertyId } from './ids.ts';
 import type { Pipe, Plane } from './resources.ts';
 
-/* What an atomic commit gives: 0, -errno with nothing changed, or MUST_WAIT. */
+/* The result of an atomic commit: 0, -errno with nothing changed, or MUST_WAIT. */
 
-/** Not sent yet: it would block until the picture's fence has signalled. */
+/** The commit was not sent, because it would block until the picture's fence has signalled. */
 export const MUST_WAIT = 1;
 
 const EPERM = 1;
@@ -32,10 +32,10 @@ const EACCES = 13;
 const EBUSY = 16;
 const ENODEV = 19;
 
-/** Says nothing about what was asked for: the same commit may work later. */
+/** Errors that do not depend on what was asked for: the same commit may work later. */
 const passing = new Set([EPERM, EINTR, EAGAIN, ENOMEM, EACCES, EBUSY, ENODEV].map((errno) => -errno));
 
-/** The hardware or its driver does not do this. */
+/** The hardware or its driver cannot do what was asked for. */
 export function isRefused(result: number): boolean {
   return result < 0 && !passing.has(result);
 }
@@ -45,7 +45,7 @@ export function isBusy(result: number): boolean {
   return result === -EBUSY;
 }
 
-/** Somebody else is master of the card. */
+/** Another program is master of the card. */
 export function isForbidden(result: number): boolean {
   return result === -EACCES || result === -EPERM;
 }
@@ -57,16 +57,16 @@ export function isGone(result: number): boolean {
 
 const TWO_POW_32 = 0x1_0000_0000;
 
-/** An object and those of its properties a request sets, in order. */
+/** An object and the properties of it that a request sets, in order. */
 export interface RequestObject {
   readonly id: number;
   readonly properties: readonly PropertyId[];
 }
 
 /**
- * DRM_IOCTL_MODE_ATOMIC's argument and its four arrays in one piece of memory that never moves.
- * Laid out once; afterwards only values change and nothing is allocated. A property is named by
- * its slot: its place in the list of all properties of all objects.
+ * The argument of DRM_IOCTL_MODE_ATOMIC and its four arrays, in one block of memory that never
+ * moves. It is laid out once; afterwards only values change, and nothing is allocated. A slot is
+ * the index of a property in the list of all properties of all objects.
  *
  *     drm_mode_atomic | objs u32[] | count_props u32[] | props u32[] | prop_values u64[]
  */
@@ -96,15 +96,18 @@ export class AtomicRequest implements Disposable {
     });
   }
 
-  /** A safe integer: an id, pixels, 16.16 fixed point, an address. */
+  /** Sets the value of a slot, a safe integer: an id, pixels, 16.16 fixed point, an address. */
   set(slot: number, value: number): void {
     const { view } = this.#buffer;
     view.setInt32(this.#values + slot * 8, value | 0, true);
-    // A quotient is a number on the heap until the function is compiled, and nearly all values are small.
+    // Until the function is compiled a quotient is allocated on the heap, and nearly all values are small.
     view.setInt32(this.#values + slot * 8 + 4, value === (value | 0) ? value >> 31 : Math.floor(value / TWO_POW_32), true);
   }
 
-  /** Sends the first `objects` of the request: 0, or -errno with nothing changed. An event asked for brings `serial` back. */
+  /**
+   * Sends the first `objects` of the request. Returns 0, or -errno with nothing changed. If `flags` ask for
+   * an event, it carries `serial`.
+   */
   commit(device: KmsDevice, flags: number, objects: number = this.#objects, serial = 0): number {
     const { view, address } = this.#buffer;
     drm_mode_atomic.field.flags.set(view, 0, flags);
@@ -118,20 +121,23 @@ export class AtomicRequest implements Disposable {
   }
 }
 
-/** What every atomic plane has: what it shows, from where and to where. */
+/** The properties that every atomic plane has. */
 export const PLANE_PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
 const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
 const FIXED_POINT = 0x1_0000;
 const ABSENT = -1;
 const NO_FENCE = -1;
 
-/** What a request sets of a plane: where its pixels are, from where and to where; what changed and what to wait for, where the driver takes that. */
+/**
+ * What a request sets on a plane: framebuffer, source and destination, and damage and in-fence if the driver
+ * has those.
+ */
 export function planeObject(plane: Plane): RequestObject {
   const { properties } = plane;
   return { id: plane.id, properties: [...PLANE_PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
 }
 
-/** One plane's slots in a request; `first` is its first. */
+/** One plane's slots in a request, which begin at `first`. */
 export class PlaneSlots {
   readonly #request: AtomicRequest;
   readonly #first: number;
@@ -179,12 +185,15 @@ export class PlaneSlots {
     this.damage(0);
   }
 
-  /** A blob of drm_mode_rect; 0 is all of it. */
+  /** What changed: a blob of drm_mode_rect; 0 means everything. */
   damage(blob: number): void {
     if (this.#damage !== ABSENT) this.#request.set(this.#damage, blob);
   }
 
-  /** What has to signal before the framebuffer is shown, in every commit until the next call; null is nothing. Any commit but a flip blocks. */
+  /**
+   * The fence that has to signal before the framebuffer is shown, for every commit until the next call. Any
+   * commit but a flip blocks on it.
+   */
   waitFor(fence: BorrowedFd | null): void {
     if (this.#fence !== ABSENT) this.#request.set(this.#fence, fence ? fence.fd : NO_FENCE);
   }
@@ -193,30 +202,33 @@ export class PlaneSlots {
 const FLIP = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_NONBLOCK;
 const MODESET = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_ALLOW_MODESET;
 
-/** Of the last commit with an event, whichever the CRTC; 0 is none. */
+/** Serial of the last commit with an event, on any CRTC; 0 before the first. */
 let lastSerial = 0;
 
 /**
- * The one atomic request of a CRTC, laid out once: what changes with a frame in front, what
- * changes with the monitor behind. It always states the whole of the planes, those not shown too,
- * so the picture and the mode can be set together whatever others left in the kernel.
+ * The one atomic request of a CRTC, laid out once: first what changes with a frame, then what
+ * changes with the monitor. It states every plane completely, hidden ones included, so that the
+ * picture and the mode can be set together whatever state another program left.
  *
  *     primary | cursor | overlay | CRTC: OUT_FENCE_PTR | CRTC: MODE_ID, ACTIVE | connector: CRTC_ID
  *     `- flip: the first N -----'                      |                                          |
  *     `- flip that gives a fence ----------------------'                                          |
  *     `- enable, disable: all --------------------------------------------------------------------'
  *
- * Every commit gives 0, or -errno with nothing changed.
+ * Every commit returns 0, or -errno with nothing changed.
  */
 export class PipeRequest implements Disposable {
   readonly primary: PlaneSlots;
   readonly cursor: PlaneSlots | null = null;
   readonly overlay: PlaneSlots | null = null;
-  /** Objects of a flip that states every plane. */
+  /** The number of planes, which is the number of objects in a flip of all of them. */
   readonly planes: number;
   readonly #device: KmsDevice;
   readonly #request: AtomicRequest;
-  /** The slot of OUT_FENCE_PTR, and where the kernel puts a descriptor; null where the driver gives no fences. */
+  /**
+   * The slot of OUT_FENCE_PTR, and the memory that the kernel writes a descriptor to; null if the driver has
+   * no out-fences.
+   */
   readonly #outFence: number;
   readonly #fence: NativeBuffer | null;
   /** Slots of MODE_ID, ACTIVE and the connector's CRTC_ID. */
@@ -251,25 +263,25 @@ export class PipeRequest implements Disposable {
     [mode, 1, crtc.id].forEach((value, i) => this.#request.set(this.#mode + i, value));
   }
 
-  /** What the event of the last `flip` or `enable` will say. */
+  /** The serial that the event of the last `flip` or `enable` carries. */
   get serial(): number {
     return this.#serial;
   }
 
-  /** Would a `flip`, or a `enable`, be accepted? */
+  /** Asks whether a `flip`, or an `enable`, would be accepted. */
   test(isEnabled: boolean): number {
     return isEnabled
       ? this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY, this.planes)
       : this.#request.commit(this.#device, DRM_MODE_ATOMIC_TEST_ONLY | DRM_MODE_ATOMIC_ALLOW_MODESET);
   }
 
-  /** The first `planes` of them, at the next vertical blank. */
+  /** Shows the first `planes` planes at the next vertical blank. */
   flip(planes: number): number {
     this.#serial = ++lastSerial;
     return this.#request.commit(this.#device, FLIP, planes, lastSerial);
   }
 
-  /** A flip of all of them that leaves a fence for `takeFence`, if the driver gives any. */
+  /** Flips all planes and leaves a fence for `takeFence`, if the driver has out-fences. */
   flipFenced(): number {
     if (!this.#fence) return this.flip(this.planes);
     this.#serial = ++lastSerial;
@@ -279,7 +291,10 @@ export class PipeRequest implements Disposable {
     return result;
   }
 
-  /** The sync_file that signals with the event of the last `flipFenced`, now the caller's; null if that failed, or gave none. */
+  /**
+   * The sync_file that signals with the event of the last `flipFenced`. The caller owns it. Null if that
+   * failed or gave none.
+   */
   takeFence(): OwnedFd | null {
     const fd = this.#fence?.view.getInt32(0, true) ?? NO_FENCE;
     if (fd === NO_FENCE) return null;
@@ -287,13 +302,13 @@ export class PipeRequest implements Disposable {
     return OwnedFd.adopt(fd);
   }
 
-  /** Mode and planes in one, and waits for it: a driver that is still busy for others refuses nothing then. */
+  /** Sets mode and planes together and waits for it, so that a driver that is still busy does not refuse. */
   enable(): number {
     this.#serial = ++lastSerial;
     return this.#request.commit(this.#device, MODESET, undefined, lastSerial);
   }
 
-  /** Turns all of it off, for good. */
+  /** Turns everything off, for good. */
   disable(): number {
     for (const plane of [this.primary, this.cursor, this.overlay]) plane?.hide();
     [0, 0, 0].forEach((value, i) => this.#request.set(this.#mode + i, value));
@@ -307,17 +322,16 @@ export class PipeRequest implements Disposable {
   }
 }
 
-/** As many rectangles as Damage keeps. */
+/** The number of rectangles that Damage keeps. */
 const MAX_CLIPS = 16;
 
-/** Above this share of the picture, two more ioctls cost more than the driver would save. */
+/** Above this share of the picture two more ioctls cost more than the driver would save. */
 const WORTHWHILE_SHARE = 0.5;
 
 /**
  * A plane's FB_DAMAGE_CLIPS for one commit. Drivers that have the property copy or send what is
- * shown (USB, virtual machines, panel self refresh), so for small damage the two ioctls that make
- * and drop a blob pay; for a picture that changed as a whole the kernel assumes just that, and
- * there is no blob.
+ * shown (USB, virtual machines, panel self refresh), so for small damage it pays to make and
+ * destroy a blob with two ioctls. Without a blob the kernel takes everything as changed.
  */
 export class DamageClips implements Disposable {
   readonly #device: KmsDevice;
@@ -328,7 +342,7 @@ export class DamageClips implements Disposable {
     this.#device = device;
   }
 
-  /** The blob, 0 for everything. Drop it after the commit. */
+  /** Returns a blob, or 0 for everything. The caller drops it after the commit. */
   make(damage: Damage, src: Rect): number {
     if (damage.count === 0 || damage.count > MAX_CLIPS || damage.area > src.width * src.height * WORTHWHILE_SHARE) return 0;
     const { view } = this.#rects;

@@ -38,22 +38,25 @@ import type { FbId, GemHandle } from './ids.ts';
 
 const NO_FB = 0 as FbId;
 
-/** How a plane that takes `formats` is to see pixels nobody blends: without their alpha if it can. */
+/** The format in which a plane that takes `formats` reads pixels that are not blended: without alpha if it can. */
 export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLayout['modifier']): Fourcc {
   const opaque = opaqueOf(format);
   return opaque !== null && formats.has(opaque, modifier) ? opaque : format;
 }
 
-/** Pixels the device can show: somebody's dma-buf, or a GBM or dumb buffer of ours. One GEM handle, a framebuffer for each format it is seen as. */
+/**
+ * Pixels the device can show: an imported dma-buf, or a GBM or dumb buffer. It has one GEM handle and a
+ * framebuffer for each format it is read in.
+ */
 export class KmsBuffer implements Shadow {
   readonly layout: PixelLayout;
-  /** The layout's modifier in 32-bit halves: as one number it would lose its last bits, which tell tilings apart. */
+  /** The layout's modifier in 32-bit halves. As one number it would lose its lowest bits, which distinguish tilings. */
   readonly modifierHigh: number;
   readonly modifierLow: number;
   readonly isImport: boolean;
   readonly #device: KmsDevice;
   readonly #handle: GemHandle;
-  /** What keeps the handle open. */
+  /** Keeps the handle open until it is disposed. */
   readonly #memory: Disposable;
   readonly #fbs = new Map<Fourcc, FbId>();
   #pixels: Mapping | null = null;
@@ -72,15 +75,19 @@ export class KmsBuffer implements Shadow {
     this.isImport = isImport;
   }
 
-  /** The dma-buf stays the caller's; its memory lives as long as the handle. `as` is how the first plane to show it sees it. */
+  /**
+   * The dma-buf stays the caller's; the handle keeps its memory alive. `as` is the format in which the first
+   * plane to show it reads it.
+   */
   static import(device: KmsDevice, framebuffer: Framebuffer, dmabuf: BorrowedFd, as: Fourcc): KmsBuffer | DmabufImportRefused {
     const what = `${framebuffer.width}x${framebuffer.height} ${formatName(framebuffer.format)}`;
     let handle: GemHandle;
     try {
       handle = device.gem.import(dmabuf);
     } catch (cause) {
-      // The driver maps the pages here: those it cannot take are in too many pieces or out of its reach, or it takes none at all (ENODEV).
-      return new DmabufImportRefused(refusal(cause, 'contiguity'), `${device.name} (${device.driver}) does not take this dma-buf of ${what}: ${String(cause)}`, { cause });
+      // The driver maps the pages here. It refuses pages in too many pieces or out of its reach, or every
+      // import (ENODEV).
+      return new DmabufImportRefused(refusal(cause, 'contiguity'), `${device.name} (${device.driver}) refuses this dma-buf of ${what}: ${String(cause)}`, { cause });
     }
     try {
       const buffer = new KmsBuffer(device, handle, counted(device, handle), framebuffer, true);
@@ -92,7 +99,7 @@ export class KmsBuffer implements Shadow {
     }
   }
 
-  /** Zeroed. KmsError `no-buffer`. */
+  /** A zeroed dumb buffer. KmsError `no-buffer`. */
   static dumb(device: KmsDevice, width: number, height: number, format: Fourcc): KmsBuffer {
     const bytesPerPixel = formatInfo(format)?.planes[0]?.bytesPerBlock ?? 0;
     try {
@@ -103,7 +110,7 @@ export class KmsBuffer implements Shadow {
       device.ioctl(DRM_IOCTL_MODE_MAP_DUMB, 'DRM_IOCTL_MODE_MAP_DUMB', argument);
       const buffer = new KmsBuffer(device, handle, memory, { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] }, false);
       buffer.#pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
-      // Not every driver hands out clean memory.
+      // Not every driver hands out zeroed memory.
       buffer.#pixels.bytes.fill(0);
       stack.move();
       return buffer;
@@ -113,15 +120,15 @@ export class KmsBuffer implements Shadow {
   }
 
   /**
-   * Zeroed. The usage says that the CPU writes: drivers that copy what the CPU drew to where the
-   * screen is scanned out (virtio_gpu) do so for such buffers only. GbmError, or SysError if the
-   * memory cannot be mapped for writing: a dumb buffer may still do.
+   * A zeroed GBM buffer. Its usage says that the CPU writes, because drivers that copy the CPU's
+   * pixels to the memory that is scanned out (virtio_gpu) do so for such buffers only. GbmError, or
+   * SysError if the memory cannot be mapped for writing; a dumb buffer may still work then.
    */
   static gbm(device: KmsDevice, gbm: GbmDevice, width: number, height: number, format: Fourcc): KmsBuffer {
     using stack = new DisposableStack();
     const cursor = formatInfo(format)?.hasAlpha === true ? GBM_BO_USE_CURSOR : 0;
     const memory = stack.use(gbm.createBuffer({ width, height, format, usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_LINEAR | GBM_BO_USE_WRITE | cursor }));
-    // The open file is the same, and so is the handle. Mesa itself would export for reading only.
+    // libgbm uses the same open file, so its handle is valid here. Mesa itself would export for reading only.
     const handle = memory.gemHandle(0);
     const dmabuf = stack.use(device.gem.export(handle));
     const pixels = stack.use(Mapping.file(dmabuf, 0, memory.planes[0]!.stride * height, 'read-write'));
@@ -161,12 +168,15 @@ export class KmsBuffer implements Shadow {
     return this.#isDisposed;
   }
 
-  /** The memory, mapped at the first call. KmsError `cannot-compose` if a dma-buf is tiled or cannot be mapped. */
+  /**
+   * The memory, mapped on first use. KmsError `cannot-compose` if it is a dma-buf that is tiled or cannot be
+   * mapped.
+   */
   get pixels(): Mapping {
     return (this.#pixels ??= this.#map());
   }
 
-  /** The framebuffer of these pixels seen as `format`; 0 if the driver makes none. */
+  /** The framebuffer that reads these pixels as `format`; 0 if the driver makes none. */
   fbAs(format: Fourcc): FbId {
     const known = this.#fbs.get(format);
     if (known !== undefined) return known;
@@ -180,14 +190,14 @@ export class KmsBuffer implements Shadow {
     return id;
   }
 
-  /** The framebuffer of a picture for a plane that takes `formats`: alpha counts for nothing in it. 0 if the plane cannot show it. */
+  /** The framebuffer that ignores alpha, for a plane that takes `formats`; 0 if the plane cannot show it. */
   opaqueFb(formats: FormatSet): FbId {
     const { format, modifier } = this.layout;
     const as = opaqueFor(format, formats, modifier);
     return formats.has(as, modifier) ? this.fbAs(as) : NO_FB;
   }
 
-  /** From here until `endRead` the CPU's view of a dma-buf is coherent with its device's. */
+  /** Until `endRead` the CPU's view of a dma-buf is coherent with its device's. */
   beginRead(): void {
     if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
   }
@@ -196,7 +206,7 @@ export class KmsBuffer implements Shadow {
     if (this.#dmabuf) endCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
   }
 
-  /** Reading too is right from here on: nobody else writes a buffer of ours. */
+  /** Until `endWrite` the CPU may write, and read: no one else writes this buffer. */
   beginWrite(): void {
     if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_WRITE);
   }
@@ -225,8 +235,8 @@ export class KmsBuffer implements Shadow {
     const { modifier, format, planes, width, height } = this.layout;
     const info = formatInfo(format);
     const isLinear = modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
-    if (!isLinear || planes.length !== 1 || !info) throw new KmsError('cannot-compose', `a ${formatName(format)} picture that is tiled or in several planes is not for the CPU to read`);
-    // A mapping that failed is tried again with the same one.
+    if (!isLinear || planes.length !== 1 || !info) throw new KmsError('cannot-compose', `a ${formatName(format)} picture that is tiled or has several planes cannot be read by the CPU`);
+    // A later attempt to map reuses the descriptor.
     this.#dmabuf ??= this.#device.gem.export(this.#handle);
     try {
       return Mapping.file(this.#dmabuf, 0, planes[0]!.offset + minPlaneSize(info, 0, planes[0]!.stride, width, height), 'read');
@@ -245,7 +255,7 @@ export class KmsBuffer implements Shadow {
   }
 }
 
-/** A use of a handle that the device counts. */
+/** Gives up one use of a handle, which the device counts, when disposed. */
 function counted(device: KmsDevice, handle: GemHandle): Disposable {
   return { [Symbol.dispose]: () => device.gem.release(handle) };
 }
@@ -262,7 +272,10 @@ function upToFour<T>(planes: PixelLayout['planes'], value: (plane: PixelLayout['
   return Array.from({ length: MAX_MEMORY_PLANES }, (_, i) => (planes[i] ? value(planes[i]) : none));
 }
 
-/** A framebuffer of pixels behind one handle, seen as `format`, which may leave out the alpha. SysError as the driver says. */
+/**
+ * Makes a framebuffer of the pixels behind one handle, read as `format`, which may leave out the alpha.
+ * SysError from the driver.
+ */
 export function addFramebuffer(device: KmsDevice, handle: GemHandle, layout: PixelLayout, format: Fourcc): FbId {
   const { width, height, planes, modifier } = layout;
   const withModifier = device.hasModifiers && modifier !== DRM_FORMAT_MOD_INVALID;
@@ -280,7 +293,7 @@ export function addFramebuffer(device: KmsDevice, handle: GemHandle, layout: Pix
   return drm_mode_fb_cmd2.decode(argument).fb_id as FbId;
 }
 
-/** Turns off a plane that still shows it. */
+/** Also turns off a plane that still shows it. */
 export function removeFramebuffer(device: KmsDevice, id: FbId): void {
   const argument = new Uint8Array(4);
   new DataView(argument.buffer).setUint32(0, id, true);
@@ -288,25 +301,25 @@ export function removeFramebuffer(device: KmsDevice, id: FbId): void {
 }
 
 /**
- * Memory of one card for what the CPU draws: GBM's where libgbm has a driver for the card, dumb
- * buffers otherwise. libgbm loads that driver, so it is asked when the first shadow is needed: a
- * guest whose pages go straight to the screen never needs one.
+ * Makes the buffers of one card that the CPU draws into: GBM buffers if libgbm has a driver for the
+ * card, dumb buffers otherwise. libgbm is opened for the first shadow, because it loads that driver;
+ * a guest whose pages go straight to the screen needs no shadow.
  */
 export class ShadowMemory implements Disposable {
   readonly #device: KmsDevice;
   readonly #open: (card: BorrowedFd) => GbmDevice | GbmError;
   readonly #logged = new Set<string>();
-  /** Drivers that refuse once do so again, and some (llvmpipe) lose a descriptor each time. */
+  /** Formats that were refused. The driver would refuse them again, and some (llvmpipe) leak a descriptor each time. */
   readonly #refused = new Set<Fourcc>();
   #gbm: GbmDevice | GbmError | null = null;
 
-  /** `open` is for tests. */
+  /** Tests replace `open`. */
   constructor(device: KmsDevice, open: (card: BorrowedFd) => GbmDevice | GbmError = (card) => GbmDevice.open(card)) {
     this.#device = device;
     this.#open = open;
   }
 
-  /** Zeroed. KmsError `no-buffer`. */
+  /** A zeroed buffer, owned by the caller. KmsError `no-buffer`. */
   create(width: number, height: number, format: Fourcc, log: Log): KmsBuffer {
     const gbm = (this.#gbm ??= this.#open(this.#device.fd));
     if (gbm instanceof GbmError) {
@@ -325,7 +338,10 @@ export class ShadowMemory implements Disposable {
     return KmsBuffer.dumb(this.#device, width, height, format);
   }
 
-  /** Before the card is closed: libgbm has a descriptor of it, and so is master, until the last buffer goes. */
+  /**
+   * Call it before the card is closed: until its last buffer is gone libgbm holds a descriptor of the card,
+   * and with it mastership.
+   */
   [Symbol.dispose](): void {
     if (this.#gbm instanceof GbmDevice) this.#gbm[Symbol.dispose]();
   }

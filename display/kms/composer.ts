@@ -7,17 +7,17 @@ import type { KmsBuffer, ShadowMemory } from './buffer.ts';
 import { KmsError } from './errors.ts';
 import type { Plane } from './resources.ts';
 
-/** Smooth scaling looks at the neighbours of a pixel that changed. */
+/** Smooth scaling reads the neighbours of each pixel, so damage grows by this much. */
 const FILTER_REACH = 1;
 
-/** A buffer as large as the screen; `stale` is what changed since it was last composed. */
+/** A buffer as large as the screen. `stale` is what changed since it was last drawn. */
 interface Target {
   readonly buffer: KmsBuffer;
   readonly bits: PixmanBits;
   readonly stale: Damage;
 }
 
-/** What is drawn: `from` of a buffer at `to` of the screen. */
+/** What is drawn: rectangle `from` of a buffer, at rectangle `to` of the screen. */
 export interface ComposedPicture {
   readonly buffer: KmsBuffer;
   readonly from: Rect;
@@ -25,9 +25,9 @@ export interface ComposedPicture {
 }
 
 /**
- * What the planes cannot do, done by the CPU: the picture, scaled, and the cursor, drawn into one
- * of two buffers of ours that the screen takes turns with. Only what changed since a buffer was
- * last drawn is drawn again.
+ * Lets the CPU do what the planes cannot: it draws the picture, scaled, and the cursor into one of
+ * two buffers that the screen shows in turn. Only what changed since a buffer was last drawn is
+ * drawn again.
  */
 export class Composer implements Disposable {
   readonly #shadows: ShadowMemory;
@@ -36,7 +36,7 @@ export class Composer implements Disposable {
   readonly #log: Log;
   #targets: readonly [Target, Target] | null = null;
   #turn = 0;
-  /** Both targets' `stale` counts from the frame before this one. */
+  /** The previous frame was drawn here too, so that `stale` is complete. */
   #isContinuous = false;
   readonly #from = new MutableRect();
   readonly #to = new MutableRect();
@@ -44,7 +44,7 @@ export class Composer implements Disposable {
   readonly #area = new MutableRect();
   readonly #changed = new Damage();
 
-  /** `format` is one that the primary plane shows and pixman draws. */
+  /** `format` has to be one that the primary plane shows and pixman draws. */
   constructor(shadows: ShadowMemory, screen: Size, format: Fourcc, log: Log) {
     this.#shadows = shadows;
     this.#screen = { x: 0, y: 0, width: screen.width, height: screen.height };
@@ -52,29 +52,29 @@ export class Composer implements Disposable {
     this.#log = log;
   }
 
-  /** What of the screen the frame composed last changed; valid until the next. */
+  /** The parts of the screen that the last composed frame changed; valid until the next one. */
   get changed(): Damage {
     return this.#changed;
   }
 
-  /** What the next frame will be drawn into; the screen shows the other one. KmsError `no-buffer`. */
+  /** The buffer that the next frame is drawn into; the screen shows the other one. KmsError `no-buffer`. */
   get next(): KmsBuffer {
     return this.#ready()[this.#turn]!.buffer;
   }
 
-  /** A frame went by that was not drawn here. */
+  /** A frame was shown that was not drawn here. */
   skip(): void {
     this.#isContinuous = false;
   }
 
   /**
-   * Draws a frame into `next`; `turn` follows once that is committed. `damage` is in the picture's buffer's
-   * pixels. KmsError `cannot-compose` if the CPU cannot read a buffer or draw its format.
+   * Draws a frame into `next`; the caller calls `turn` once that is committed. `damage` is in pixels
+   * of the picture's buffer. KmsError `cannot-compose` if the CPU cannot read a buffer or draw its format.
    */
   compose(picture: ComposedPicture, cursor: ComposedPicture | null, damage: Damage): void {
     const targets = this.#ready();
     const pixman = loadPixman();
-    if (!pixman) throw new KmsError('cannot-compose', 'scaling and drawing need libpixman-1.so.0; install the package libpixman-1-0');
+    if (!pixman) throw new KmsError('cannot-compose', 'scaling and drawing need libpixman-1.so.0: install the package libpixman-1-0');
     const source = bitsOf(picture.buffer);
     const image = cursor && bitsOf(cursor.buffer);
     this.#collect(picture, cursor, damage);
@@ -90,7 +90,7 @@ export class Composer implements Disposable {
     target.stale.clear();
   }
 
-  /** What was drawn is the screen's now. */
+  /** The buffer drawn last belongs to the screen now. */
   turn(): void {
     this.#turn = 1 - this.#turn;
   }
@@ -100,7 +100,7 @@ export class Composer implements Disposable {
     this.#targets = null;
   }
 
-  /** What of the screen differs from the frame before, into `#changed`. */
+  /** Collects in `#changed` what differs from the previous frame. */
   #collect(picture: ComposedPicture, cursor: ComposedPicture | null, damage: Damage): void {
     const { from, to } = picture;
     const changed = this.#changed;
@@ -127,7 +127,7 @@ export class Composer implements Disposable {
     changed.clip(this.#screen);
   }
 
-  /** The stale parts of a target: a picture over what is there, or in place of it, with black around. */
+  /** Draws the stale parts of a picture: over what is there, or in its place with black around. */
   #draw(pixman: Pixman, { stale, bits }: Target, { buffer, from, to }: ComposedPicture, source: PixmanBits, over: boolean): void {
     const area = this.#area;
     buffer.beginRead();
@@ -158,17 +158,17 @@ function contains(outer: Rect, inner: Rect): boolean {
 
 function bitsOf(buffer: KmsBuffer): PixmanBits {
   const format = pixmanFormat(buffer.format);
-  if (format === null) throw new KmsError('cannot-compose', `pixman draws no ${formatName(buffer.format)}`);
+  if (format === null) throw new KmsError('cannot-compose', `pixman does not draw ${formatName(buffer.format)}`);
   return { address: buffer.pixels.address + buffer.layout.planes[0]!.offset, stride: buffer.stride, format, width: buffer.width, height: buffer.height };
 }
 
-/** The format for buffers of ours that fill the screen: every CPU draws it, and nearly every plane shows it. */
+/** The format of buffers that fill the screen: one that the CPU draws, and nearly every plane shows. */
 export function composedFormat(plane: Plane): Fourcc {
   const offered = [...plane.formats.formats()];
   return [DRM_FORMAT.XRGB8888, DRM_FORMAT.XBGR8888, DRM_FORMAT.ARGB8888, DRM_FORMAT.RGB565].find((format) => offered.includes(format)) ?? DRM_FORMAT.XRGB8888;
 }
 
-/** Fills a buffer of ours, in a format of `composedFormat`, with one colour (0xRRGGBB). Returns it. */
+/** Fills a buffer, whose format is one of `composedFormat`, with one colour (0xRRGGBB). Returns it. */
 export function fillPlain(buffer: KmsBuffer, colour: number): KmsBuffer {
   const [red, green, blue] = [colour >>> 16, (colour >>> 8) & 0xff, colour & 0xff];
   const { bytes } = buffer.pixels;

@@ -23,8 +23,9 @@ export interface CrtcPlanesOptions {
 }
 
 /**
- * One CRTC in one mode, and frames laid onto its planes: one ioctl a frame where the layout is known and the planes can
- * do it. The kernel has nothing of it before `enable`, nor after `invalidate`. Results are 0, or -errno with nothing changed.
+ * One CRTC in one mode, which shows frames on its planes: one ioctl a frame if the layout is known and the
+ * planes can do it. Before `enable` and after `invalidate` the kernel's state is unknown, so the next commit sets everything. Results
+ * are 0, or -errno with nothing changed.
  */
 export class CrtcPlanes implements Disposable {
   /** `card0:HDMI-A-1` */
@@ -35,16 +36,16 @@ export class CrtcPlanes implements Disposable {
   readonly #composer: Composer;
   readonly #clips: DamageClips;
   readonly #stack: DisposableStack;
-  /** The kernel has our mode and planes, so that a flip says enough. */
+  /** The kernel has this mode and these planes, so that a flip is enough. */
   #isEnabled = false;
-  /** Planes that the frame before used; one left has to be turned off. */
+  /** Planes that the previous frame used; one that is not used any more has to be turned off. */
   #usedBefore = 1;
   #used = 1;
   #sent = 1;
   #isZeroCopy = false;
   #isComposed = false;
   #choiceBefore = NO_CHOICE;
-  /** The log has a frame that cannot be shown in any way. */
+  /** The log says that a frame cannot be shown. */
   #isHopeless = false;
 
   private constructor(device: KmsDevice, { pipe, mode, shadows, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
@@ -75,27 +76,30 @@ export class CrtcPlanes implements Disposable {
     return new CrtcPlanes(device, options, stack);
   }
 
-  /** The picture of the last frame committed is read from where its owner put it. */
+  /** The last frame committed is scanned out from the guest's own memory. */
   get isZeroCopy(): boolean {
     return this.#isZeroCopy;
   }
 
-  /** A picture that is not finished may be committed. */
+  /** A frame may carry an acquire fence. */
   get takesFences(): boolean {
     return this.#request.primary.takesFences && (this.#request.overlay?.takesFences ?? true);
   }
 
-  /** What the last commit leaves for a frame that asked for one: the sync_file that signals with its event, the caller's. */
+  /** The sync_file that signals with the event of the last commit, for a frame that wanted one. The caller owns it. */
   takeFence(): OwnedFd | null {
     return this.#request.takeFence();
   }
 
-  /** What the event of the last commit will say. */
+  /** The serial that the event of the last commit carries. */
   get serial(): number {
     return this.#request.serial;
   }
 
-  /** Sets the mode and a frame in one commit, with an event; the background where the planes can show no such frame. */
+  /**
+   * Sets the mode and a frame in one commit, with an event. Shows the background if the planes cannot show
+   * the frame.
+   */
   enable(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
     this.invalidate();
     this.#layout.blank();
@@ -105,19 +109,22 @@ export class CrtcPlanes implements Disposable {
     return isRefused(result) ? this.#blank() : result;
   }
 
-  /** What the kernel has is somebody else's now: the next commit sets everything. */
+  /** Another program may have changed the kernel's state: the next commit sets everything. */
   invalidate(): void {
     this.#isEnabled = false;
     this.#choiceBefore = NO_CHOICE;
     this.#composer.skip();
   }
 
-  /** Turns the CRTC off; dispose follows. */
+  /** Turns the CRTC off. The caller disposes this next. */
   disable(): void {
     this.#request.disable();
   }
 
-  /** Commits a frame, with an event when it is on screen. MUST_WAIT: not before its `acquire` has signalled, because the CPU is to read it or a mode is to be set. */
+  /**
+   * Commits a frame, with an event when it is on screen. MUST_WAIT: only after its `acquire` has signalled, because the
+   * CPU will read the pixels or a mode will be set.
+   */
   commit(frame: Frame, picture: KmsBuffer | null, cursor: KmsBuffer | null): number {
     if (!picture) return this.#blank(frame.release !== null);
     const layout = this.#layout;
@@ -127,15 +134,15 @@ export class CrtcPlanes implements Disposable {
       if (assignment.isComposed && !this.#compose(frame, picture, assignment.composedCursor)) continue;
       const result = this.#send(assignment, frame, picture);
       if (isRefused(result)) continue;
-      if (layout.accepted() && assignment.isComposed) this.#logOnce('info', `${this.#name}: the planes cannot show this as it is, so it is drawn by the CPU`);
+      if (layout.accepted() && assignment.isComposed) this.#logOnce('info', `${this.#name}: the planes cannot show this picture as it is, so it is drawn by the CPU`);
       return result;
     }
-    if (!this.#isHopeless) this.#logOnce('warn', `${this.#name} cannot show this picture in any way; it keeps what it shows`);
+    if (!this.#isHopeless) this.#logOnce('warn', `${this.#name} cannot show this picture in any way and keeps what it shows`);
     this.#isHopeless = true;
     return -EINVAL;
   }
 
-  /** The last frame again, after EBUSY; without fences. */
+  /** Commits the last frame again, after EBUSY, without fences. */
   retry(): number {
     return this.#settle(this.#isEnabled ? this.#request.flip(this.#sent) : this.#request.enable());
   }
@@ -185,7 +192,7 @@ export class CrtcPlanes implements Disposable {
     if (!isComposed) this.#composer.skip();
     const changed = isComposed ? this.#composer.changed : damage;
     const shown = isComposed ? this.#layout.screen : primary.src;
-    // To whoever sees another buffer in this place, all of it is new.
+    // The damage is relative to the same buffer on the same plane; otherwise everything is new.
     const blob = slots.hasDamage && choice === this.#choiceBefore ? this.#clips.make(changed, shown) : 0;
     if (blob !== 0) slots.damage(blob);
     if (acquire) slots.waitFor(acquire);
@@ -193,13 +200,13 @@ export class CrtcPlanes implements Disposable {
     if (acquire) slots.waitFor(null);
     this.#choiceBefore = result === 0 ? choice : NO_CHOICE;
     if (blob === 0) return result;
-    // The kernel's state has it now; a retry goes without.
+    // The kernel's state holds the blob now. A retry goes without it.
     slots.damage(0);
     this.#clips.drop(blob);
     return result;
   }
 
-  /** Those of the request that are in use, and those of the frame before, which have to be turned off. */
+  /** Commits the planes in use, and those of the previous frame, which have to be turned off. */
   #commitPlanes(used: number, isFenced: boolean): number {
     this.#used = used;
     this.#sent = Math.max(used, this.#usedBefore);

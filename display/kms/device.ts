@@ -32,7 +32,7 @@ import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
 import { type KmsCard, PlainSeat, type LoginSeat } from './seat.ts';
 
-/** What a CRTC's owner hears from the device. */
+/** Events of one CRTC. */
 export interface FlipListener {
   /** The commit with this serial is on screen. `timeMs` is CLOCK_MONOTONIC. */
   flipped(timeMs: number, sequence: number, serial: number): void;
@@ -42,14 +42,14 @@ export interface FlipListener {
 
 const EVENTS_LENGTH = 4096;
 
-/** An open /dev/dri/card*: capabilities, GEM handles, events. Its seat says when this process is its master. */
+/** An open /dev/dri/card*: capabilities, GEM handles, events. Its seat decides when this process is its master. */
 export class KmsDevice implements Disposable {
   readonly path: string;
   /** `card0` */
   readonly name: string;
   readonly driver: string;
   readonly gem: GemHandles;
-  /** Framebuffers may carry modifiers; without, only what the driver takes for granted. */
+  /** Framebuffers may carry modifiers. Otherwise the driver assumes a layout. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
   readonly #card: KmsCard;
@@ -77,7 +77,10 @@ export class KmsDevice implements Disposable {
     this.#poll = Poll.readable(fd, () => this.#readEvents());
   }
 
-  /** Throws KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic modesetting), `not-master`. The seat stays the caller's. */
+  /**
+   * The seat stays the caller's. KmsError `card-missing`, `card-forbidden`, `not-capable` (no atomic
+   * modesetting), `not-master`.
+   */
   static open(path: string, seat: LoginSeat = new PlainSeat()): KmsDevice {
     using stack = new DisposableStack();
     const device = new KmsDevice(path, stack.use(seat.openCard(path)), stack.use(NativeBuffer.allocate(EVENTS_LENGTH)));
@@ -89,7 +92,7 @@ export class KmsDevice implements Disposable {
     return this.#card.fd;
   }
 
-  /** SysError `ioctl(name): …`; the struct's bytes are read and written in place. */
+  /** The kernel reads and writes the struct's bytes in place. SysError `ioctl(name): …`. */
   ioctl(request: number, name: string, argument: Uint8Array | number): void {
     ioctl(this.#card.fd, request, name, argument);
   }
@@ -98,7 +101,7 @@ export class KmsDevice implements Disposable {
     this.#listeners.set(crtc, listener);
   }
 
-  /** The listener that is removed; null if there was none. */
+  /** Returns the listener that was removed; null if there was none. */
   unlisten(crtc: CrtcId): FlipListener | null {
     const listener = this.#listeners.get(crtc) ?? null;
     this.#listeners.delete(crtc);
@@ -168,15 +171,18 @@ export interface CardAbilities {
   readonly driver: string;
   readonly isAtomic: boolean;
   readonly importsDmabufs: boolean;
-  /** Nobody is DRM master. */
+  /** No program is DRM master. */
   readonly isFree: boolean;
 }
 
-/** Asks a card without disturbing whoever shows something on it. Throws as `openSync` does. */
+/**
+ * Asks a card what it can do, without disturbing a program that shows something on it. Throws what `openSync`
+ * throws.
+ */
 export function probeCard(path: string): CardAbilities {
   using fd = OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
-  // Whoever opens a card that has no master becomes it (drm_auth.c). Giving that up comes before
-  // all else, so that nobody is kept from it, and fails if there was a master already.
+  // Opening a card that has no master makes this process its master (drm_auth.c). It gives that up
+  // first, so as not to keep other programs from it. That fails if there was a master already.
   const isFree = succeeds(() => ioctl(fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0));
   const atomic = drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_ATOMIC, value: 1 });
   return {
@@ -197,7 +203,7 @@ function succeeds(attempt: () => void): boolean {
   }
 }
 
-/** An array the kernel fills: the fields of its address and of its number of elements. */
+/** An array that the kernel fills: the fields with its address and its number of elements. */
 export interface ListFields<F> {
   readonly pointer: keyof F & string;
   readonly count: keyof F & string;
@@ -206,8 +212,8 @@ export interface ListFields<F> {
 }
 
 /**
- * An ioctl that fills arrays: asks for their lengths, makes room, and asks again until none grew
- * meanwhile. The lists come back in the order asked for, as bytes of the caller's.
+ * An ioctl that fills arrays. Asks for their lengths, makes room, and asks again until none of them
+ * has grown in between. Returns the lists in the order of `wanted`, as bytes that the caller owns.
  */
 export function queryLists<F extends Fields>(
   fd: BorrowedFd, request: number, name: string, type: Struct<F>, given: Partial<Values<F>>, wanted: readonly ListFields<F>[],

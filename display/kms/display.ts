@@ -26,32 +26,32 @@ import { type LoginSeat, PlainSeat } from './seat.ts';
 const CARDS = '/dev/dri';
 
 export interface KmsOptions {
-  /** `card0` or a path; default: the first card with a monitor, or the first. */
+  /** `card0`, or a path. Default: the first card with a monitor, or else the first card. */
   readonly card?: string;
-  /** `HDMI-A-1`; default: all of the card. */
+  /** For example `HDMI-A-1`. Default: all connectors of the card. */
   readonly connector?: string;
-  /** Default: what each monitor prefers; that too for a monitor that lacks this one. */
+  /** Default: the mode that each monitor prefers, which is also used for a monitor without this mode. */
   readonly mode?: WantedMode;
-  /** 0xRRGGBB, shown while the guest shows nothing; default black. */
+  /** 0xRRGGBB, shown while the guest shows nothing. Default: black. */
   readonly background?: number;
-  /** Default: this process becomes DRM master itself. It stays the caller's. */
+  /** Hands out the card; it stays the caller's. Default: this process opens the card and becomes DRM master itself. */
   readonly seat?: LoginSeat;
   /** Default: nothing is logged. */
   readonly log?: Log;
 }
 
-/** A connector as it was read last, and its screen. */
+/** A connector as it was last read, and its output. */
 interface Port {
   readonly output: KmsOutput;
   connector: Connector;
-  /** What was logged of it since something changed. */
+  /** What was logged about it since it last changed. */
   complaint: string;
 }
 
 /**
- * The connectors of one card, each an output, lit while a monitor is plugged in. Follows plugs as
- * they come and go, and the seat: paused, it leaves the card alone; resumed, it reads the
- * connectors anew and sets everything.
+ * The connectors of one card, each an output that is enabled while a monitor is plugged in. It
+ * follows monitors as they are plugged in and out, and the seat: while that is paused it leaves the
+ * card alone, and on resume it reads the connectors again and sets everything.
  */
 export class KmsDisplay implements Disposable {
   /** One for each connector, or the one asked for. They stay the display's. */
@@ -63,7 +63,7 @@ export class KmsDisplay implements Disposable {
   readonly #log: Log;
   readonly #stack: DisposableStack;
   #isPaused: boolean;
-  /** An exception nobody catches still ends with the old picture back. */
+  /** The old picture comes back after an uncaught exception, too. */
   readonly #onExit = (): void => this[Symbol.dispose]();
 
   private constructor(device: KmsDevice, options: KmsOptions, seat: LoginSeat, stack: DisposableStack) {
@@ -72,7 +72,7 @@ export class KmsDisplay implements Disposable {
     this.#log = log;
     this.#wanted = mode;
     this.#isPaused = !seat.isActive;
-    // Before the connectors are read, so that no plug falls between.
+    // Before the connectors are read, so that no change is missed.
     const udev = this.#watch();
     if (udev) stack.use(udev);
     const shadows = stack.use(new ShadowMemory(device));
@@ -80,7 +80,7 @@ export class KmsDisplay implements Disposable {
     const connectors = chooseConnectors(device, resources, options.connector);
     const plugged = connectors.filter(({ isConnected }) => isConnected);
     if (mode && plugged.length > 0 && plugged.every(({ modes }) => rankModes(modes, mode).length === 0)) throw noMode(device, plugged, mode);
-    // What somebody else shows while the card is not ours is not for us to restore.
+    // While the seat is not active, another program shows something, which is not this display's to restore.
     const saved = this.#isPaused ? null : stack.use(new SavedState(device, resources));
     this.#ports = connectors.map((connector) => ({
       output: stack.use(new KmsOutput(device, { connector, planes: resources.planes, shadows, background, log })),
@@ -95,35 +95,35 @@ export class KmsDisplay implements Disposable {
         throw error;
       });
     }
-    if (plugged.length === 0) log('info', `${device.name}: nothing is plugged in (${connectors.map(({ name }) => name).join(', ') || 'no connectors'}); waiting for a monitor`);
+    if (plugged.length === 0) log('info', `${device.name}: nothing is plugged in (${connectors.map(({ name }) => name).join(', ') || 'no connectors'}), so it waits for a monitor`);
     seat.listen({ paused: () => this.#seatPaused(), resumed: () => this.#seatResumed() });
     process.once('exit', this.#onExit);
     stack.defer(() => process.off('exit', this.#onExit));
     this.#stack = stack.move();
   }
 
-  /** Throws KmsError; nothing is changed then. */
+  /** Throws KmsError, with nothing changed. */
   static open(options: KmsOptions): KmsDisplay {
     const { seat = new PlainSeat() } = options;
     const cards = options.card === undefined ? allCards() : [options.card.includes('/') ? options.card : `${CARDS}/${options.card}`];
     let first: Error | null = null;
-    let dark: string | null = null;
+    let unplugged: string | null = null;
     for (const card of cards) {
       try {
         const display = KmsDisplay.#openCard(card, options, seat, cards.length === 1);
         if (display) return display;
-        dark ??= card;
+        unplugged ??= card;
       } catch (error) {
         if (!(error instanceof KmsError)) throw error;
         first ??= error;
       }
     }
-    const display = dark === null ? null : KmsDisplay.#openCard(dark, options, seat, true);
+    const display = unplugged === null ? null : KmsDisplay.#openCard(unplugged, options, seat, true);
     if (display) return display;
     throw first ?? new KmsError('card-missing', `there is no card in ${CARDS}: load the graphics driver, or use another output`);
   }
 
-  /** Null: it has no monitor, and not `anyway`. */
+  /** Null if it has no monitor, unless `anyway`. */
   static #openCard(card: string, options: KmsOptions, seat: LoginSeat, anyway: boolean): KmsDisplay | null {
     using stack = new DisposableStack();
     const device = stack.use(KmsDevice.open(card, seat));
@@ -131,7 +131,7 @@ export class KmsDisplay implements Disposable {
     return new KmsDisplay(device, options, seat, stack);
   }
 
-  /** Shows what was on screen before, frees the card. */
+  /** Restores what was on screen before, and closes the card. */
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
@@ -139,7 +139,7 @@ export class KmsDisplay implements Disposable {
   #seatPaused(): void {
     if (this.#stack.disposed) return;
     this.#pause();
-    this.#log('info', `${this.device.name}: paused, the seat is somebody else's`);
+    this.#log('info', `${this.device.name}: paused, because another program has the seat`);
   }
 
   #seatResumed(): void {
@@ -155,20 +155,20 @@ export class KmsDisplay implements Disposable {
     for (const { output } of this.#ports) output.pause();
   }
 
-  /** Reads the connectors anew; `isAnew`: what the kernel has is not what we set. */
-  #refresh(isAnew: boolean): void {
+  /** Reads the connectors again. `isForeign`: the kernel's state may be that of another program. */
+  #refresh(isForeign: boolean): void {
     if (this.#isPaused) return;
     try {
-      this.#apply(readResources(this.device), isAnew, (port, { message }) => this.#complain(port, message));
+      this.#apply(readResources(this.device), isForeign, (port, { message }) => this.#complain(port, message));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       this.#log('warn', `${this.device.name}: its connectors cannot be read: ${error.message}`);
     }
   }
 
-  /** Lights and darkens what changed. Those with a CRTC keep it. */
-  #apply(resources: Resources, isAnew: boolean, onRefused: (port: Port, error: KmsError) => void): void {
-    const stale = this.#ports.filter((port) => this.#see(port, resources) || isAnew);
+  /** Enables and disables the outputs whose connectors changed. Outputs with a CRTC keep it. */
+  #apply(resources: Resources, isForeign: boolean, onRefused: (port: Port, error: KmsError) => void): void {
+    const stale = this.#ports.filter((port) => this.#update(port, resources) || isForeign);
     const plugged = this.#ports.filter(({ connector }) => connector.isConnected);
     const kept = plugged.flatMap(({ output }) => output.pipe ?? []);
     const added = assignPipes(resources, plugged.filter(({ output }) => !output.pipe).map(({ connector }) => connector), kept);
@@ -177,20 +177,20 @@ export class KmsDisplay implements Disposable {
       if (port.output.pipe && !stale.includes(port)) continue;
       const pipe = port.output.pipe ?? added.find(({ connector }) => connector === port.connector);
       if (pipe) this.#enable(port, pipe, onRefused);
-      else this.#complain(port, 'no CRTC is free for it, so it stays dark until another monitor is unplugged');
+      else this.#complain(port, 'no CRTC is free for it, so it stays off until another monitor is unplugged');
     }
     for (const { output } of this.#ports) output.announce();
   }
 
-  /** True: what is plugged in is not what was. */
-  #see(port: Port, resources: Resources): boolean {
+  /** True if the monitor that is plugged in changed. */
+  #update(port: Port, resources: Resources): boolean {
     const before = port.connector;
-    // A connector may go with its dock.
+    // A connector may disappear together with its dock.
     port.connector = resources.connectors.find(({ id }) => id === before.id) ?? { ...before, isConnected: false };
     if (sameConnector(before, port.connector)) return false;
     port.complaint = '';
     if (!port.connector.isConnected) {
-      if (port.output.pipe) this.#log('info', `${port.output.name}: unplugged; the guest runs on`);
+      if (port.output.pipe) this.#log('info', `${port.output.name}: unplugged; the guest continues to run`);
       port.output.disable();
     }
     return true;
@@ -210,7 +210,7 @@ export class KmsDisplay implements Disposable {
     const { modes } = port.connector;
     const wanted = rankModes(modes, this.#wanted);
     if (wanted.length > 0 || !this.#wanted) return wanted;
-    this.#complain(port, `its monitor has no mode ${describeMode(this.#wanted)}, so it is shown in the monitor's own`);
+    this.#complain(port, `its monitor has no mode ${describeMode(this.#wanted)}, so the mode it prefers is used`);
     return rankModes(modes, null);
   }
 
@@ -226,16 +226,16 @@ export class KmsDisplay implements Disposable {
       const udev = UdevMonitor.open('drm', ({ action, sysName }) => {
         if (action === 'overrun' || (action === 'change' && sysName === name)) this.#refresh(false);
       });
-      if (!udev) this.#log('warn', `${name}: without libudev.so.1 monitors are looked for only at start and when the seat comes back; install libudev1`);
+      if (!udev) this.#log('warn', `${name}: without libudev.so.1 monitors are detected only at start and when the seat is resumed: install libudev1`);
       return udev;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      this.#log('warn', `${name}: no news of monitors: ${error.message}`);
+      this.#log('warn', `${name}: changes of monitors are not noticed: ${error.message}`);
       return null;
     }
   }
 
-  /** Where the old picture cannot come back the outputs go dark as they are disposed. */
+  /** If the old picture cannot be restored, the outputs turn off when they are disposed. */
   #restore(saved: SavedState | null): void {
     if (!this.#isPaused && saved?.restore()) this.#pause();
   }

@@ -11,5 +11,5 @@ export type KmsErrorCode =
   | 'no-buffer'
   | 'cannot-compose';
 
-/** A screen of this machine cannot be used as asked; the message says what to do. */
+/** A monitor of this machine cannot be used as requested; the message says what to do. */
 export class KmsError extends ScanoutError<KmsErrorCode> {}

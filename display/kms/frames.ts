@@ -32,7 +32,10 @@ export class HeldBuffers implements Disposable {
   #inFlight = new FrameSlot();
   #onScreen = new FrameSlot();
 
-  /** `land` calls `onReleased` for each buffer that is no longer held, if its listener is still attached. It may dispose us. */
+  /**
+   * `land` calls `onReleased` for each buffer that is no longer held, if its listener is still attached. It
+   * may dispose us.
+   */
   constructor(onReleased: (handle: Handle) => void) {
     this.#onReleased = onReleased;
   }
@@ -60,7 +63,10 @@ export class HeldBuffers implements Disposable {
     return this.#newest.cursor;
   }
 
-  /** Holds the buffers of the frame to be sent next, in place of another that waited. A handle that was disposed counts as none. */
+  /**
+   * Holds the buffers of the frame to be sent next, in place of another that waited. A handle that was
+   * disposed counts as none.
+   */
   queue(picture: Handle | null, cursor: Handle | null, isOwn: boolean): void {
     const slot = this.#next;
     clear(slot);
@@ -185,7 +191,8 @@ const DEFAULT_REFRESH_MHZ = 60_000;
 const PATIENCE_MS = 1000;
 
 /**
- * When an output stops waiting for a frame: a refresh later where no event will come, PATIENCE_MS later where one should.
+ * When an output stops waiting for a frame: a refresh later if no event will come, PATIENCE_MS later if one
+ * should.
  * Each timer fires once and is started again, so that a frame makes none.
  */
 export class FlipTimers implements Disposable {
@@ -195,7 +202,10 @@ export class FlipTimers implements Disposable {
   /** While the CRTC is busy: when to give up; else 0. */
   #busyUntilMs = 0;
 
-  /** `onTick` is called one refresh after `startTick`, `onTimeout` PATIENCE_MS after `startTimeout`. Both are called once after construction as well. */
+  /**
+   * `onTick` is called one refresh after `startTick`, `onTimeout` PATIENCE_MS after `startTimeout`. Both are
+   * called once after construction as well.
+   */
   constructor(onTick: () => void, onTimeout: () => void) {
     this.#onTick = onTick;
     this.#tick = this.#makeTick(DEFAULT_REFRESH_MHZ);

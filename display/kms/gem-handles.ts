@@ -6,14 +6,15 @@ import type { GemHandle } from './ids.ts';
 
 export interface DumbStorage {
   readonly handle: GemHandle;
-  /** Bytes from row to row, and of the whole. */
+  /** Bytes from one row to the next, and in total. */
   readonly pitch: number;
   readonly size: number;
 }
 
 /**
- * The GEM handles of one device. The kernel gives the same dma-buf the same handle however often
- * it is imported, and one close ends it for all: so uses are counted here, and the last closes.
+ * The GEM handles of one device. The kernel returns the same handle for the same dma-buf however
+ * often it is imported, and one close closes it for all. So uses are counted here, and the last one
+ * closes the handle.
  */
 export class GemHandles {
   readonly #fd: BorrowedFd;
@@ -28,21 +29,21 @@ export class GemHandles {
     return this.#uses.size;
   }
 
-  /** One more use of the dma-buf's handle; the fd stays the caller's. SysError as the driver says. */
+  /** Adds a use of the dma-buf's handle. The descriptor stays the caller's. SysError from the driver. */
   import(dmabuf: BorrowedFd): GemHandle {
     const argument = drm_prime_handle.encode({ fd: dmabuf.fd });
     ioctl(this.#fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, 'DRM_IOCTL_PRIME_FD_TO_HANDLE', argument);
     return this.#use(drm_prime_handle.decode(argument).handle);
   }
 
-  /** A dma-buf of what is behind a handle: for an import, the very one it came from. The caller owns it. */
+  /** A dma-buf of the memory behind a handle, owned by the caller; for an import the same one that it came from. */
   export(handle: GemHandle): OwnedFd {
     const argument = drm_prime_handle.encode({ handle, flags: DRM_CLOEXEC | DRM_RDWR });
     ioctl(this.#fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, 'DRM_IOCTL_PRIME_HANDLE_TO_FD', argument);
     return OwnedFd.adopt(drm_prime_handle.decode(argument).fd);
   }
 
-  /** New memory that the CPU can write and the device can show. SysError ENOMEM, EINVAL. */
+  /** Allocates memory that the CPU can write and the device can show. SysError ENOMEM, EINVAL. */
   createDumb(width: number, height: number, bpp: number): DumbStorage {
     const argument = drm_mode_create_dumb.encode({ width, height, bpp });
     ioctl(this.#fd, DRM_IOCTL_MODE_CREATE_DUMB, 'DRM_IOCTL_MODE_CREATE_DUMB', argument);
@@ -50,7 +51,7 @@ export class GemHandles {
     return { handle: this.#use(handle), pitch, size };
   }
 
-  /** One use less. */
+  /** Removes one use. */
   release(handle: GemHandle): void {
     const uses = this.#uses.get(handle) ?? 0;
     if (uses > 1) {

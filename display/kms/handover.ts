@@ -18,15 +18,15 @@ interface Saved {
   readonly names: readonly string[];
 }
 
-/** What a card showed before us (a console, a boot splash), to be shown again after us. */
+/** What a card showed before this program (a console, a boot splash), to be restored at its end. */
 export class SavedState implements Disposable {
   readonly #device: KmsDevice;
   readonly #objects: readonly Saved[];
-  /** Copies of the modes' blobs, which go with their last use: by the old blob's id. */
+  /** Copies of the modes' blobs, because a blob disappears with its last use. By the old blob's id. */
   readonly #modes = new Map<number, number>();
   readonly #stack: DisposableStack;
 
-  /** Reads nothing anew: it is as of reading `resources`. */
+  /** The state as of `resources`; nothing is read again. */
   constructor(device: KmsDevice, { connectors, crtcs, planes }: Resources) {
     using stack = new DisposableStack();
     this.#device = device;
@@ -46,7 +46,7 @@ export class SavedState implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Waits until the old picture is back; false where it is gone with its owner, or the card is not ours. */
+  /** Waits until the old picture is back. False if it is gone with its owner, or another program is master. */
   restore(): boolean {
     using request = new AtomicRequest(this.#objects.map(({ id, properties, names }) => ({ id, properties: names.map((name) => properties.id(name)) })));
     const values = this.#objects.flatMap(({ properties, names }) => names.map((name) => this.#value(properties, name)));
@@ -70,24 +70,24 @@ interface Usable {
 }
 
 /**
- * Turns off what others left in the way of `pipes` and no commit of theirs will state: a plane that is not theirs above
- * their picture, a monitor that their CRTC drives beside its own. `resources` are as read since. Where others left
- * things as we do, nothing is sent and no screen goes black.
+ * Turns off what other programs left in the way of `pipes` and their commits will not state: a plane of another pipe
+ * above their picture, or a second monitor on their CRTC. `resources` have been read since. If nothing is in the way,
+ * nothing is sent, and no screen turns black.
  */
 export function disableForeign(device: KmsDevice, { connectors, crtcs, planes }: Resources, pipes: readonly Pipe[]): void {
-  const ours = new Set<number>(pipes.map(({ crtc }) => crtc.id));
+  const used = new Set<number>(pipes.map(({ crtc }) => crtc.id));
   const home = new Map<number, number>();
   for (const { connector, crtc, primary, cursor, overlay } of pipes) {
     for (const part of [connector, primary, cursor, overlay]) if (part) home.set(part.id, crtc.id);
   }
-  const isStray = (part: Usable): boolean => {
+  const isForeign = (part: Usable): boolean => {
     const crtc = crtcOf(part);
-    return crtc !== 0 && crtc !== home.get(part.id) && (ours.has(crtc) || home.has(part.id));
+    return crtc !== 0 && crtc !== home.get(part.id) && (used.has(crtc) || home.has(part.id));
   };
-  const away = connectors.filter(isStray);
-  // A CRTC and its planes are off when the last of its connectors goes.
+  const away = connectors.filter(isForeign);
+  // A CRTC and its planes are turned off with the last of its connectors.
   const off = crtcs.filter(({ id }) => away.some((each) => crtcOf(each) === id) && connectors.every((each) => crtcOf(each) !== id || away.includes(each)));
-  const cleared = planes.filter((plane) => isStray(plane) || off.some(({ id }) => crtcOf(plane) === id));
+  const cleared = planes.filter((plane) => isForeign(plane) || off.some(({ id }) => crtcOf(plane) === id));
   const objects: RequestObject[] = [
     ...away.map((connector) => ({ id: connector.id, properties: [connector.properties.id('CRTC_ID')] })),
     ...off.map((crtc: Crtc) => ({ id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] })),

@@ -1,4 +1,4 @@
-/* Kernel modesetting names everything by a number; these keep them apart. 0 is none. */
+/* Kernel modesetting identifies everything by a number; these types keep them apart. 0 means none. */
 export type CrtcId = number & { readonly __brand: 'CrtcId' };
 export type ConnectorId = number & { readonly __brand: 'ConnectorId' };
 export type PlaneId = number & { readonly __brand: 'PlaneId' };

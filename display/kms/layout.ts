@@ -31,10 +31,11 @@ import type { Pipe, Plane } from './resources.ts';
  *                                         |
  *                    the caller commits the request: accepted() or refused()
  *
- * A driver can only be asked, so the answer is remembered for each kind of frame: formats, tilings, strides and sizes,
- * and whether the cursor is inside the screen. A kind seen before costs one ioctl a frame. The cursor's place is not part
- * of the key, because hardware seldom minds it. Where it does, the commit of a known choice is refused; from then on that
- * kind's choice only holds for the place it was found at, and a cursor that moves is searched for again.
+ * What a driver accepts can only be found by asking, so the answer is remembered for each kind of frame: formats,
+ * tilings, strides and sizes, and whether the cursor is inside the screen. A kind seen before costs one ioctl a
+ * frame. The place of the cursor is not part of the key, because it seldom matters to hardware. Where it does, the
+ * commit of a known choice is refused; from then on the choice of that kind holds only for the place of the cursor
+ * that it was found with, and the driver is asked again when the cursor moves.
  */
 const DIRECT = 0;
 const CURSOR_ON_OVERLAY = 1;
@@ -130,7 +131,10 @@ export class Layout {
     return this.#search(frame, picture, pointer, isEnabled);
   }
 
-  /** The frame laid last cannot be shown as it was laid: the next best way, null if there is none. Arguments as of `lay`. */
+  /**
+   * The frame laid last cannot be shown as it was laid: the next best way, null if there is none. Arguments
+   * as of `lay`.
+   */
   refused(frame: Frame, picture: KmsBuffer, cursor: KmsBuffer | null, isEnabled: boolean): Assignment | null {
     if (this.#isKnown) this.#isPlaceBound[this.#entry] = 1;
     return this.#search(frame, picture, this.#place(frame, cursor), isEnabled);
@@ -289,7 +293,10 @@ export class Layout {
   }
 }
 
-/** Puts `canvas` into the middle of `screen`: pixel for pixel if it fits, else as large as fits with its aspect kept. */
+/**
+ * Puts `canvas` into the middle of `screen`: pixel for pixel if it fits, else as large as fits with its
+ * aspect kept.
+ */
 export function place(canvas: Size, screen: Size, into: MutableRect): void {
   const shrink = Math.min(1, screen.width / canvas.width, screen.height / canvas.height);
   const width = Math.max(1, Math.round(canvas.width * shrink));

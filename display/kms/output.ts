@@ -237,7 +237,10 @@ export class KmsOutput implements Output {
     return !this.#isPaused && !this.#isBarred;
   }
 
-  /** A frame that no listener waits for is tried until it succeeds, because a buffer must not be freed while it is on screen. */
+  /**
+   * A frame that no listener waits for is tried until it succeeds, because a buffer must not be freed while
+   * it is on screen.
+   */
   get #mayRetry(): boolean {
     return this.#timers.mayRetry || (this.#timers.isBusy && !this.#owed);
   }
@@ -256,8 +259,8 @@ export class KmsOutput implements Output {
   }
 
   /**
-   * Drops the frame in flight if the kernel does not have it: it waits for a fence, for a busy CRTC, or for a tick because
-   * the screen is off. True if the kernel has it, so that nothing can be committed before its event.
+   * Drops the frame in flight if the kernel does not have it: it waits for a fence, for a busy CRTC, or for a tick
+   * because the screen is off. True if the kernel has it, so that nothing can be committed before its event.
    */
   #takeBackUncommitted(): boolean {
     if (!this.#buffers.isInFlight) return false;
@@ -337,7 +340,10 @@ export class KmsOutput implements Output {
     this.#timers.startTick();
   }
 
-  /** What follows a commit: its event, another attempt, or the next tick, because a refused frame is no reason to hold up the guest. */
+  /**
+   * What follows a commit: its event, another attempt, or the next tick, because a refused frame is no reason
+   * to hold up the guest.
+   */
   #follow(result: number): void {
     if (isForbidden(result)) this.#bar();
     else this.#isBarred = false;
@@ -353,9 +359,12 @@ export class KmsOutput implements Output {
     this.#awaitTick();
   }
 
-  /** Another program became master of the card, and the seat did not say so: tries again once a second, unless the seat says more. */
+  /**
+   * Another program became master of the card, and the seat did not say so: tries again once a second, unless
+   * the seat says more.
+   */
   #bar(): void {
-    if (!this.#isBarred) this.#log('warn', `${this.name}: another program is master of the card; the guest runs on and is shown again when the card is free`);
+    if (!this.#isBarred) this.#log('warn', `${this.name}: another program is master of the card; the guest continues to run and is shown again when the card is free`);
     this.#isBarred = true;
     this.#planes!.invalidate();
     this.#timers.startTimeout();
@@ -394,7 +403,8 @@ export class KmsOutput implements Output {
     if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; continuing without it (see the kernel log)`);
     this.#hasGivenUp = true;
     this.#awaited = NO_EVENT;
-    // Setting the mode would block until the fence has signalled. Flips are refused until then, and work again afterwards.
+    // Setting the mode would block until the fence has signalled. Flips are refused until then, and work
+    // again afterwards.
     if (!this.#isFenced) this.#planes?.invalidate();
     this.#completeHidden();
   }
@@ -420,13 +430,16 @@ export class KmsOutput implements Output {
   }
 }
 
-/** What of pixels an output takes, whichever of the planes that can reach its connector it will get. */
+/** The pixels that an output accepts, whichever planes of its connector it gets. */
 export interface OutputFormats {
-  /** Whatever some plane shows as it is, or without its alpha. */
+  /** What some plane shows, as it is or without its alpha. */
   readonly imports: FormatSet;
   /** What primary planes show. */
   readonly primary: FormatSet;
-  /** What the CPU can draw, the screen's own format first; with alpha for cursors, which are composed where no plane takes them. */
+  /**
+   * What the CPU can draw, the screen's format first, and one with alpha for cursors, which are composed if
+   * no plane takes them.
+   */
   readonly shadows: readonly Fourcc[];
 }
 

@@ -54,18 +54,18 @@ export interface Mode {
   /** Vertical refresh in millihertz. */
   readonly refreshMhz: number;
   readonly isPreferred: boolean;
-  /** struct drm_mode_modeinfo, as the kernel said it. */
+  /** struct drm_mode_modeinfo, as read from the kernel. */
   readonly info: Uint8Array;
 }
 
-/** A mode somebody asked for; any refresh if none is said. */
+/** A mode that the user asked for; with any refresh rate if `refreshMhz` is absent. */
 export interface WantedMode {
   readonly width: number;
   readonly height: number;
   readonly refreshMhz?: number;
 }
 
-/** Monitors say 59.94 Hz where people say 60. */
+/** Monitors report 59.94 Hz where people say 60. */
 const REFRESH_TOLERANCE_MHZ = 1000;
 
 export function readMode(info: Uint8Array): Mode {
@@ -82,8 +82,8 @@ function refresh(m: ValueOf<typeof drm_mode_modeinfo>): number {
 }
 
 /**
- * The modes to try, best first: those asked for, the nearest refresh before others; or the
- * monitor's preferred one, then larger and faster ones before others.
+ * The modes to try, best first: those that match `wanted`, nearest refresh rate first; or, without
+ * a wish, the monitor's preferred one, then larger and faster ones first.
  */
 export function rankModes(modes: readonly Mode[], wanted: WantedMode | null): Mode[] {
   if (!wanted) {
@@ -102,8 +102,8 @@ export function describeMode({ width, height, refreshMhz }: WantedMode): string 
 }
 
 /**
- * What a plane scans out: its IN_FORMATS blob, or without one every listed format, linear.
- * A buffer whose modifier nobody told is taken too, as the driver always did.
+ * What a plane scans out: its IN_FORMATS blob, or without one every listed format, linear. Buffers
+ * without a modifier are accepted, too, with the layout that the driver assumes.
  */
 export function planeFormats(listed: readonly number[], inFormats: Uint8Array | null): FormatSet {
   const pairs: (readonly [Fourcc, Modifier])[] = inFormats
@@ -126,13 +126,13 @@ function readInFormats(blob: Uint8Array): (readonly [Fourcc, Modifier])[] {
   return pairs;
 }
 
-/** C's idea of a text: up to the first zero. */
+/** A C string: up to the first zero. */
 function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
   return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
 }
 
-/** The properties of one object (CRTC, connector, plane), names looked up once, values as of reading. */
+/** The properties of one object (CRTC, connector, plane). Names are looked up once; values are as of reading. */
 export class Properties {
   readonly #byName: ReadonlyMap<string, { readonly id: PropertyId; readonly value: bigint }>;
 
@@ -150,12 +150,12 @@ export class Properties {
     return new Properties(new Map(u32List(lists[0]!).map((id, i) => [propertyName(device, id), { id: id as PropertyId, value: values.getBigUint64(i * 8, true) }])));
   }
 
-  /** 0: the object has no such property. */
+  /** 0 if the object has no such property. */
   id(name: string): PropertyId {
     return this.#byName.get(name)?.id ?? (0 as PropertyId);
   }
 
-  /** Signed, as positions are; 0 for one it does not have. */
+  /** The value as a signed number, because positions are; 0 if the object has no such property. */
   value(name: string): number {
     return Number(BigInt.asIntN(64, this.#byName.get(name)?.value ?? 0n));
   }
@@ -167,7 +167,7 @@ function propertyName(device: KmsDevice, id: number): string {
   return textOf(drm_mode_get_property.decode(argument).name);
 }
 
-/** The bytes of a blob property; null for blob 0, which is none. */
+/** The bytes of a blob; null for blob 0, which means none. */
 export function readBlob(device: KmsDevice, id: number): Uint8Array | null {
   if (id === 0) return null;
   const { lists } = queryLists(
@@ -177,7 +177,7 @@ export function readBlob(device: KmsDevice, id: number): Uint8Array | null {
   return lists[0]!;
 }
 
-/** The kernel copies the bytes. Once no commit will name it again the blob may be destroyed: states keep it alive. */
+/** The kernel copies the bytes. The blob may be destroyed once no commit will name it again: states keep it alive. */
 export function createBlob(device: KmsDevice, bytes: Uint8Array): BlobId {
   using copy = NativeBuffer.allocate(bytes.length);
   copy.bytes.set(bytes);
@@ -190,7 +190,7 @@ export function destroyBlob(device: KmsDevice, id: BlobId): void {
   device.ioctl(DRM_IOCTL_MODE_DESTROYPROPBLOB, 'DRM_IOCTL_MODE_DESTROYPROPBLOB', drm_mode_destroy_blob.encode({ blob_id: id }));
 }
 
-/** What turns a picture into a signal. `mask` is its bit in the others' `possibleCrtcs`. */
+/** Sends a picture to a connector. `mask` is its bit in `possibleCrtcs` of planes and connectors. */
 export interface Crtc {
   readonly id: CrtcId;
   readonly mask: number;
@@ -211,18 +211,18 @@ export interface Connector {
   readonly properties: Properties;
 }
 
-/** Whether the same monitor is plugged in, or still none. */
+/** Whether the same monitor is plugged in, or none in both. */
 export function sameConnector(a: Connector, b: Connector): boolean {
   const bytes = ({ edid, modes }: Connector): Uint8Array[] => [edid ?? new Uint8Array(0), ...modes.map(({ info }) => info)];
   return a.isConnected === b.isConnected && a.modes.length === b.modes.length && Buffer.compare(Buffer.concat(bytes(a)), Buffer.concat(bytes(b))) === 0;
 }
 
-/** The monitor plugged in, shown in one of its modes. */
+/** The monitor that is plugged in, in one of its modes. */
 export function monitorOf({ name, widthMm, heightMm, edid }: Connector, { width, height, refreshMhz }: Mode): Monitor {
   return { name, width, height, refreshMhz, widthMm, heightMm, ...(edid && { edid }) };
 }
 
-/** What lays one framebuffer into the picture. `type` is DRM_PLANE_TYPE_*. */
+/** Shows one framebuffer on a CRTC. `type` is DRM_PLANE_TYPE_*. */
 export interface Plane {
   readonly id: PlaneId;
   readonly type: number;
@@ -237,7 +237,7 @@ export interface Resources {
   readonly planes: readonly Plane[];
 }
 
-/** Everything the device has. Asks the monitors anew, which takes the time of reading their EDIDs. */
+/** Everything that the device has. Probes the monitors, which takes as long as reading their EDIDs. */
 export function readResources(device: KmsDevice): Resources {
   const { lists } = queryLists(device.fd, DRM_IOCTL_MODE_GETRESOURCES, 'DRM_IOCTL_MODE_GETRESOURCES', drm_mode_card_res, {}, [
     { pointer: 'crtc_id_ptr', count: 'count_crtcs', elementSize: 4 },
@@ -298,20 +298,21 @@ function readPlanes(device: KmsDevice): Plane[] {
   });
 }
 
-/** One screen's share of the device. */
+/** The parts of a card that drive one monitor. */
 export interface Pipe {
   readonly connector: Connector;
   readonly crtc: Crtc;
   readonly primary: Plane;
   readonly cursor: Plane | null;
-  /** Above the primary, as far as the driver tells. */
+  /** Above the primary plane, as far as the driver reports it. */
   readonly overlay: Plane | null;
 }
 
 /**
- * A CRTC and planes for each connector, of those that `taken` leaves; connectors that get none are
- * left out. A connector keeps the CRTC that drives it if it can, which saves a modeset, and makes
- * way where another has no choice (augmenting paths of bipartite matching).
+ * Assigns a CRTC and planes to each connector, out of those that `taken` leaves. Connectors for which
+ * there are none are left out. A connector keeps the CRTC that drives it if possible, which saves a
+ * modeset, and moves to another one if a later connector has no choice (augmenting paths of
+ * bipartite matching).
  */
 export function assignPipes(resources: Resources, connectors: readonly Connector[], taken: readonly Pipe[] = []): Pipe[] {
   const used = new Set<number | undefined>(taken.flatMap(({ crtc, primary, cursor, overlay }) => [crtc.id, primary.id, cursor?.id, overlay?.id]));
@@ -349,7 +350,7 @@ function claim(connector: Connector, crtcs: readonly Crtc[], owner: Map<Crtc, Co
   return false;
 }
 
-/** The plane on this CRTC now, before one of another or of none. */
+/** Prefers the plane that is on this CRTC now. */
 function takePlane(free: Set<Plane>, crtc: Crtc, type: number, isFit: (plane: Plane) => boolean = () => true): Plane | null {
   const fitting = [...free].filter((plane) => plane.type === type && (plane.possibleCrtcs & crtc.mask) !== 0 && isFit(plane));
   const plane = fitting.find(({ properties }) => properties.value('CRTC_ID') === crtc.id) ?? fitting[0] ?? null;

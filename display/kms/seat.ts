@@ -7,31 +7,37 @@ import { ioctl } from '../../src/sys/ioctl.ts';
 import { SeatSession, type SeatSessionListener } from '../../src/sys/lib/libseat.ts';
 import { KmsError } from './errors.ts';
 
-/** What a seat tells those who opened cards on it. */
+/** Events of a seat for programs that opened cards on it. */
 export interface LoginSeatListener {
-  /** The cards are about to be somebody else's (another virtual terminal): after this returns, no ioctl on them that needs mastership. */
+  /**
+   * Another program gets the cards (another virtual terminal is in front). After this returns, make no ioctl
+   * on them that needs mastership.
+   */
   paused(): void;
-  /** The cards are ours again, in whatever state the others left them. */
+  /** This program has the cards again, in the state that the other one left. */
   resumed(): void;
 }
 
-/** An open /dev/dri/card* whose master this process is while its seat is active. Dispose gives it back and closes it. */
+/**
+ * An open /dev/dri/card*. This process is its master while the seat is active. Dispose returns it to the seat
+ * and closes it.
+ */
 export interface KmsCard extends Disposable {
   readonly fd: BorrowedFd;
 }
 
-/** Who hands out the screens of this machine. Dispose after the cards. */
+/** Hands out the graphics cards of this machine. Dispose it after the cards. */
 export interface LoginSeat extends Disposable {
-  /** For logs: `none`, or the name libseat gives, for example `seat0`. */
+  /** For logs: `none`, or libseat's name for it, for example `seat0`. */
   readonly name: string;
   readonly isActive: boolean;
-  /** Non-blocking. KmsError `card-missing`, `card-forbidden`, `not-master`. */
+  /** Opens a card, non-blocking. KmsError `card-missing`, `card-forbidden`, `not-master`. */
   openCard(path: string): KmsCard;
-  /** Tells `listener` from now on, beside those told already. */
+  /** Notifies `listener`, too, from now on. */
   listen(listener: LoginSeatListener): void;
 }
 
-/** No seat at all: the process opens the node and becomes DRM master by itself, and nobody asks it to make way. */
+/** No seat manager: the process opens the card and becomes DRM master by itself, and never has to give it up. */
 export class PlainSeat implements LoginSeat {
   readonly name = 'none';
   readonly isActive = true;
@@ -42,18 +48,18 @@ export class PlainSeat implements LoginSeat {
       ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
     } catch (cause) {
       fd[Symbol.dispose]();
-      throw new KmsError('not-master', `${path} is in use: stop the display server that has it, or switch to a free virtual terminal (${String(cause)})`, { cause });
+      throw new KmsError('not-master', `${path} is in use: stop the display server that uses it, or switch to a free virtual terminal (${String(cause)})`, { cause });
     }
-    // With the last descriptor mastership ends, and the kernel shows its console again.
+    // Mastership ends with the last descriptor, and the kernel shows its console again.
     return { fd, [Symbol.dispose]: () => fd[Symbol.dispose]() };
   }
 
   listen(): void {
-    // It has nothing to tell.
+    // It is always active.
   }
 
   [Symbol.dispose](): void {
-    // Nothing of its own.
+    // It owns nothing.
   }
 }
 
@@ -63,22 +69,26 @@ function openNode(path: string): OwnedFd {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EACCES' || code === 'EPERM') {
-      throw new KmsError('card-forbidden', `${path} may not be opened: join the group that owns it (usually video)`, { cause });
+      throw new KmsError('card-forbidden', `no permission to open ${path}: join the group that owns it (usually video)`, { cause });
     }
     throw new KmsError('card-missing', `${path} cannot be opened: ${String(cause)}`, { cause });
   }
 }
 
-/** For a switch of virtual terminals that is under way; longer than that, somebody else is in front. */
+/** Time for a switch of virtual terminals that is under way. After that, another session is in front. */
 const PATIENCE_MS = 1000;
-/** No seatd, no logind, no session at it, a libseat without it: a machine without that seat manager. */
+/**
+ * This machine does not have that seat manager: no seatd, no logind, no session in it, or a libseat built
+ * without it.
+ */
 const ABSENT = ['ENOENT', 'ECONNREFUSED', 'ENODATA', 'ENXIO', 'EINVAL', 'ENOSYS'];
 const GONE = ['ENOTCONN', 'EPIPE', 'ECONNRESET', 'EIO'];
 
 /**
- * The seat of seatd or logind, so that no root is needed and virtual terminals can be switched;
- * $LIBSEAT_BACKEND names another. Null where libseat is not installed or no seat manager has a
- * seat for us: then there is `PlainSeat`.
+ * Joins the seat of seatd or logind, or of the backend in $LIBSEAT_BACKEND. With it a program does
+ * not need root, and virtual terminals can be switched. The caller disposes it. Resolves with null if
+ * libseat is not installed or no seat manager has a seat for this program; use `PlainSeat` then. May
+ * take a second if another session is in front.
  */
 export async function openLibseatSeat(log: Log = () => undefined): Promise<LoginSeat | null> {
   const chosen = process.env['LIBSEAT_BACKEND'];
@@ -89,7 +99,7 @@ export async function openLibseatSeat(log: Log = () => undefined): Promise<Login
         if (chosen !== undefined) log('warn', `LIBSEAT_BACKEND=${chosen} has no effect without libseat.so.1: install libseat1`);
         return null;
       }
-      log('info', `${session.name} of ${backend}${session.isActive ? '' : ': somebody else is in front of it'}`);
+      log('info', `${session.name} of ${backend}${session.isActive ? '' : ': another session is in front'}`);
       return new LibseatSeat(session, log);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
@@ -100,7 +110,7 @@ export async function openLibseatSeat(log: Log = () => undefined): Promise<Login
 }
 
 function refusal(backend: string, { code, message }: SysError): string {
-  const remedy = code === 'EACCES' ? 'join the group that owns its socket (usually video or seat)' : 'is it running, and is this terminal free?';
+  const remedy = code === 'EACCES' ? 'join the group that owns its socket (usually video or seat)' : 'check that it runs and that this terminal is free';
   return `no seat from ${backend}: ${message}; ${remedy}`;
 }
 
@@ -147,7 +157,7 @@ class LibseatSeat implements LoginSeat, SeatSessionListener {
   }
 
   lost({ message }: SysError): void {
-    this.#log('error', `${this.name}: its seat manager is gone (${message}): start it again, then this program`);
+    this.#log('error', `${this.name}: its seat manager is gone (${message}): restart it, then this program`);
   }
 
   [Symbol.dispose](): void {
@@ -156,10 +166,10 @@ class LibseatSeat implements LoginSeat, SeatSessionListener {
 
   #refused(path: string, cause: SysError): KmsError {
     const { name } = this;
-    if (cause.code === 'ENOENT') return new KmsError('card-missing', `${path} is no card that ${name} could open (${cause.message})`, { cause });
-    if (GONE.includes(cause.code)) return new KmsError('not-master', `${path}: the seat manager of ${name} is gone (${cause.message}): start it again, then this program`, { cause });
-    // seatd answers EPERM; its news that the seat is somebody else's may still be on the way.
-    if (!this.isActive || cause.code === 'EPERM') return new KmsError('not-master', `${path}: somebody else is in front of ${name}: switch to this program's virtual terminal (${cause.message})`, { cause });
-    return new KmsError('card-forbidden', `${path}: ${name} does not give it to us (${cause.message}): is it a card of this seat? See loginctl seat-status, or the log of seatd`, { cause });
+    if (cause.code === 'ENOENT') return new KmsError('card-missing', `${path} is not a card that ${name} can open (${cause.message})`, { cause });
+    if (GONE.includes(cause.code)) return new KmsError('not-master', `${path}: the seat manager of ${name} is gone (${cause.message}): restart it, then this program`, { cause });
+    // seatd answers EPERM, and its message that the seat is disabled may still be on the way.
+    if (!this.isActive || cause.code === 'EPERM') return new KmsError('not-master', `${path}: another session is in front on ${name}: switch to this program's virtual terminal (${cause.message})`, { cause });
+    return new KmsError('card-forbidden', `${path}: ${name} does not hand it out (${cause.message}): check that it belongs to this seat, with loginctl seat-status or in the log of seatd`, { cause });
   }
 }

@@ -18,24 +18,25 @@ export interface VmmDisplayOptions {
   readonly socket: OwnedFd;
   /** Default: nothing is logged. */
   readonly log?: Log;
-  /** Consoles to show, 1 to 16: as many as the guest has scanouts. */
+  /** Number of consoles to show, 1 to 16: as many as the guest has scanouts. */
   readonly scanouts: number;
   /**
-   * Pass dma-bufs instead of pixels. Default false, because nothing tells whether it works: QEMU
-   * offers DMABUF2 always, and on a console without GL (VNC, GTK with gl=off, none) it shows
-   * nothing, complains in its own log and answers each update as if it had. Set it for a QEMU
-   * started with `-display gtk,gl=on`, `-display egl-headless` or SPICE with gl=on.
+   * Pass dma-bufs instead of pixels. Default: false, because nothing reports whether it works. QEMU
+   * always offers DMABUF2, and on a console without GL (VNC, GTK with gl=off, none) it shows
+   * nothing, writes a complaint to its own log and answers each update as if it had been shown. Set
+   * it for a QEMU that was started with `-display gtk,gl=on`, `-display egl-headless` or SPICE with
+   * gl=on.
    */
   readonly dmabuf?: boolean;
-  /** Paces the guest instead of the refresh the VMM wishes for, in millihertz. */
+  /** In millihertz. Paces the guest instead of the refresh rate that the VMM asks for. */
   readonly refreshMhz?: number;
 }
 
 /**
  * The VMM's own display (QEMU's GTK, VNC, SPICE...), over the socket it hands out with
  * VHOST_USER_GPU_SET_SOCKET (QEMU: docs/interop/vhost-user-gpu.rst). One socket serves all
- * consoles; each is an output. QEMU opens a new one whenever the guest's driver starts, so a
- * display ends (`closed` of every output) and the next one is opened with the next socket.
+ * consoles; each is an output. QEMU hands out a new socket whenever the guest's driver starts. Then
+ * this display ends (`closed` of every output), and the next one is opened with the next socket.
  */
 export class VmmDisplay implements Disposable {
   /** One for each console. They stay the display's. */
@@ -56,9 +57,9 @@ export class VmmDisplay implements Disposable {
   }
 
   /**
-   * Resolves when the VMM has told its monitors, which it does only
-   * after the vhost-user request that brought the socket is answered: never await this in its
-   * handler. Rejects with VmmDisplayError `closed` or `protocol`; SysError if the socket cannot
+   * Resolves when the VMM has reported its monitors. It does that only after the vhost-user
+   * request that brought the socket has been answered, so never await this in the handler of that
+   * request. Rejects with VmmDisplayError `closed` or `protocol`; SysError if the socket cannot
    * be polled.
    */
   static async open(options: VmmDisplayOptions): Promise<VmmDisplay> {
@@ -70,7 +71,7 @@ export class VmmDisplay implements Disposable {
       const features = offered & (dmabuf === true ? EDID | DMABUF2 : EDID);
       socket.send(setProtocolFeatures(features));
       const monitors = await askMonitors(socket, scanouts, features, refreshMhz);
-      // The last reply may have come together with the end.
+      // The last reply may have arrived together with the end of the stream.
       if (socket.error) throw socket.error;
       return new VmmDisplay(socket, features, monitors, options);
     } catch (error) {
@@ -80,9 +81,10 @@ export class VmmDisplay implements Disposable {
   }
 
   /**
-   * Asks for the monitors again; what changed reaches the outputs' `resized` before this resolves.
-   * The VMM does not announce a change here: it tells the guest, who then sends GET_DISPLAY_INFO
-   * and GET_EDID. Call it then, and answer the guest afterwards. Rejects like `open`.
+   * Asks for the monitors again; the outputs report what changed by `resized` before this resolves.
+   * The VMM does not announce changes on this socket. It notifies the guest, which then sends
+   * GET_DISPLAY_INFO and GET_EDID: call this then, and answer the guest afterwards. Rejects as
+   * `open` does.
    */
   async refresh(): Promise<void> {
     const { scanouts, refreshMhz } = this.#options;
@@ -90,7 +92,7 @@ export class VmmDisplay implements Disposable {
     monitors.forEach((monitor, id) => this.#outputs[id]!.setMonitor(monitor));
   }
 
-  /** Turns the consoles off as far as the socket takes it, and ends. Outputs tell nobody. */
+  /** Turns the consoles off, as far as the socket takes the messages, and closes it. Listeners are not notified. */
   [Symbol.dispose](): void {
     for (const output of this.#outputs) output[Symbol.dispose]();
     this.#socket[Symbol.dispose]();

@@ -1,7 +1,7 @@
 import { ScanoutError } from '../../src/sys/errors.ts';
 
 /**
- * The VMM's display cannot be used: `closed`, its socket ended; `protocol`, it said something the
- * protocol does not allow; `size`, a picture larger than it can show.
+ * The VMM's display cannot be used: `closed`, its socket ended; `protocol`, it violated the
+ * protocol; `size`, a picture is larger than it can show.
  */
 export class VmmDisplayError extends ScanoutError<'closed' | 'protocol' | 'size'> {}

@@ -6,16 +6,16 @@ import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { VmmDisplayError } from './errors.ts';
 
-/** The protocol has XRGB8888 only; the alpha of a primary plane is looked at by nobody. */
+/** The protocol has XRGB8888 only; the alpha of a primary plane is ignored. */
 export const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
 export const BYTES_PER_PIXEL = 4;
 
 /** QEMU composes with pixman, whose coordinates are 16 bits. */
 const MAX_SIDE = 32767;
-/** What may wait for a VMM that does not read, per scanout: an 8K picture. */
+/** The most that waits for a VMM that does not read, per scanout: an 8K picture. */
 const MAX_PICTURE_BYTES = 128 * 2 ** 20;
 
-/** A buffer of this output. */
+/** A buffer of a VmmOutput. */
 abstract class VmmHandle implements Handle {
   /** The attachment that presented it, while it is held. */
   holder: object | null = null;
@@ -36,7 +36,10 @@ abstract class VmmHandle implements Handle {
     this.free();
   }
 
-  /** Called once. The VMM has copies of the pixels, or a descriptor of its own, so this does not wait until it is not held. */
+  /**
+   * Called once. The VMM has copies of the pixels, or a descriptor of its own, so this does not wait until it
+   * is not held.
+   */
   protected abstract free(): void;
 }
 
@@ -71,11 +74,11 @@ export class VmmShadow extends VmmHandle implements Shadow, Readable {
   }
 
   beginWrite(): void {
-    // Ordinary memory, read by this process.
+    // It is ordinary memory that this process reads.
   }
 
   endWrite(): void {
-    // Ordinary memory, read by this process.
+    // It is ordinary memory that this process reads.
   }
 
   protected free(): void {
@@ -83,7 +86,7 @@ export class VmmShadow extends VmmHandle implements Shadow, Readable {
   }
 }
 
-/** Guest pages, read while `present` runs. Owns nothing. */
+/** Guest pages, which `present` reads. Owns nothing. */
 export class PagesHandle extends VmmHandle implements Readable {
   readonly format: Fourcc;
   readonly width: number;
@@ -110,7 +113,7 @@ export class PagesHandle extends VmmHandle implements Readable {
     const { offset, stride } = planes[0]!;
     try {
       const end = offset + stride * (height - 1) + width * BYTES_PER_PIXEL;
-      if (end > backing.pixels().length) return new DmabufImportRefused('resources', `vmm: a picture of ${end} bytes in ${backing.pixels().length}`);
+      if (end > backing.pixels().length) return new DmabufImportRefused('resources', `vmm: a picture of ${end} bytes does not fit into ${backing.pixels().length} bytes of pages`);
     } catch (cause) {
       return new DmabufImportRefused('resources', `vmm: cannot read the guest's pages: ${String(cause)}`, { cause });
     }
@@ -122,11 +125,11 @@ export class PagesHandle extends VmmHandle implements Readable {
   }
 
   protected free(): void {
-    // The pages and their mapping are the source's.
+    // The pages and their mapping belong to the source.
   }
 }
 
-/** A dma-buf the VMM reads itself; owns a descriptor of it. */
+/** A dma-buf that the VMM reads itself. Owns a descriptor of it. */
 export class DmabufHandle extends VmmHandle {
   readonly framebuffer: Framebuffer;
   readonly fd: OwnedFd;
@@ -140,9 +143,9 @@ export class DmabufHandle extends VmmHandle {
   static import(framebuffer: Framebuffer, dmabuf: BorrowedFd): DmabufHandle | DmabufImportRefused {
     const refusal = refusalOf(framebuffer);
     if (refusal) return refusal;
-    // A cursor goes as pixels, which a shadow has at hand.
+    // A cursor is sent as pixels, which a shadow has.
     if (isCursorSized(framebuffer)) return new DmabufImportRefused('resources', 'vmm: a picture of a cursor\'s size is sent as pixels');
-    // The messages have a stride and no offset.
+    // The messages have a stride but no offset.
     if (framebuffer.planes[0]!.offset !== 0) return new DmabufImportRefused('resources', 'vmm: the picture does not start where the dma-buf does');
     try {
       return new DmabufHandle(framebuffer, dupFd(dmabuf));
@@ -162,9 +165,9 @@ export function readable(handle: Handle | null): Readable | null {
 }
 
 function refusalOf({ format, modifier, width, height }: Framebuffer): DmabufImportRefused | null {
-  if (!FORMATS.includes(format)) return new DmabufImportRefused('format', `vmm: shows XRGB8888 and ARGB8888, not ${formatName(format)}`);
-  if (modifier !== DRM_FORMAT_MOD_LINEAR) return new DmabufImportRefused('modifier', 'vmm: shows linear buffers only');
-  // Not lasting: the next picture of this format may be smaller.
+  if (!FORMATS.includes(format)) return new DmabufImportRefused('format', `vmm: XRGB8888 and ARGB8888 are shown, not ${formatName(format)}`);
+  if (modifier !== DRM_FORMAT_MOD_LINEAR) return new DmabufImportRefused('modifier', 'vmm: only linear buffers are shown');
+  // Not permanent: the next picture of this format may be smaller.
   if (isTooLarge(width, height)) return new DmabufImportRefused('resources', `vmm: a picture of ${width}x${height} is too large`);
   return null;
 }

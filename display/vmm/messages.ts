@@ -1,6 +1,7 @@
 /**
- * The messages we send, laid out once and refilled: a function's result is valid until the next
- * call of the same function. Signed coordinates go as their 32 bits, as QEMU reads them.
+ * The messages that are sent to the VMM. Each is laid out once and refilled, so the result of a
+ * function is valid until its next call. Signed coordinates are sent as their 32 bits, as QEMU reads
+ * them.
  */
 import * as wire from '../../protocols/vhost-user-gpu.ts';
 
@@ -46,7 +47,7 @@ export function scanout(id: number, width: number, height: number): Uint8Array {
 
 const updateMessage = newMessage(VHOST_USER_GPU.UPDATE, wire.VhostUserGpuUpdate.size);
 
-/** All but the pixels, which must follow. */
+/** Everything but the pixels, which must follow. */
 export function update(id: number, x: number, y: number, width: number, height: number): Uint8Array {
   wire.VhostUserGpuHeader.field.size.set(updateMessage.view, 0, wire.VhostUserGpuUpdate.size + width * height * 4);
   return setUpdate(updateMessage, id, x, y, width, height);
@@ -70,7 +71,7 @@ function setUpdate({ bytes, view }: Message, id: number, x: number, y: number, w
 
 export type DmabufScanout = Parameters<typeof wire.VhostUserGpuDMABUFScanout.set>[2];
 
-/** With a modifier if the VMM knows DMABUF_SCANOUT2. */
+/** DMABUF_SCANOUT2 with a modifier, or DMABUF_SCANOUT. */
 export function dmabufScanout(value: DmabufScanout, modifier: bigint | null): Uint8Array {
   if (modifier === null) {
     const { bytes, view } = newMessage(VHOST_USER_GPU.DMABUF_SCANOUT, wire.VhostUserGpuDMABUFScanout.size);
@@ -82,7 +83,7 @@ export function dmabufScanout(value: DmabufScanout, modifier: bigint | null): Ui
   return bytes;
 }
 
-/** Takes the dma-buf away: goes without a descriptor. */
+/** Takes the dma-buf away. It is sent without a descriptor. */
 export function dmabufScanoutOff(id: number): Uint8Array {
   const { bytes, view } = newMessage(VHOST_USER_GPU.DMABUF_SCANOUT, wire.VhostUserGpuDMABUFScanout.size);
   wire.VhostUserGpuDMABUFScanout.field.scanout_id.set(view, HEADER_SIZE, id);
@@ -99,7 +100,6 @@ export function cursorPos(id: number, x: number, y: number): Uint8Array {
 export function cursorHide(id: number, x: number, y: number): Uint8Array {
   return setCursorPos(cursorHideMessage, id, x, y);
 }
-
 
 const CURSOR_IMAGE_OFFSET = HEADER_SIZE + wire.VhostUserGpuCursorUpdate.offset.data;
 

@@ -11,12 +11,12 @@ const DEFAULT_REFRESH_MHZ = 60_000;
 const MIN_REFRESH_MHZ = 1000;
 const MAX_SIDE = 0xffff;
 
-/** Of a console nobody looks at; a screen needs some mode. */
+/** For a console without a viewer, because a screen needs some mode. */
 export const DEFAULT_MONITOR = virtualMonitor(NAME, 1280, 800, DEFAULT_REFRESH_MHZ);
 
 /**
- * The monitors of the first `count` scanouts as the VMM would have them; null is unplugged.
- * `refreshMhz` replaces what the EDID says, and then the EDID is not passed on. Rejects with
+ * The monitors that the VMM wants for the first `count` scanouts; null means unplugged. `refreshMhz`
+ * replaces the refresh rate of the EDID, and then the EDID is not passed on. Rejects with
  * VmmDisplayError when the socket ends.
  */
 export async function askMonitors(socket: VmmSocket, count: number, features: bigint, refreshMhz: number | undefined): Promise<(Monitor | null)[]> {
@@ -25,7 +25,7 @@ export async function askMonitors(socket: VmmSocket, count: number, features: bi
   return Promise.all(
     modes.map(async (mode, id) => {
       if (!mode) return null;
-      // Asked of enabled scanouts only: QEMU does not answer for a scanout it does not have.
+      // Only enabled scanouts are asked for: QEMU does not answer for a scanout that it does not have.
       const edid = hasEdid ? parseEdid(await socket.ask(getEdid(id))) : null;
       return monitorOf(mode, edid, refreshMhz);
     }),
@@ -40,7 +40,7 @@ function parseDisplayInfo(payload: Uint8Array): (Size | null)[] {
   });
 }
 
-/** The EDID without padding, base block first; null if it is none. */
+/** The EDID without padding, base block first; null if it is not valid. */
 function parseEdid(payload: Uint8Array): Uint8Array | null {
   const { hdr, size, edid } = virtio_gpu_resp_edid.decode(payload);
   if (hdr.type !== VIRTIO_GPU_RESP.OK_EDID) return null;
@@ -57,7 +57,7 @@ function monitorOf(mode: Size, edid: Uint8Array | null, refreshMhz: number | und
   return edid && refreshMhz === undefined ? { ...sized, edid } : sized;
 }
 
-/** First detailed timing descriptor (E-EDID 3.10.2), the preferred mode; null if there is none. */
+/** The first detailed timing descriptor (E-EDID 3.10.2), which is the preferred mode; null if there is none. */
 function readTiming(edid: Uint8Array): { refreshMhz: number; widthMm: number; heightMm: number } | null {
   const at = (index: number): number => edid[54 + index]!;
   const clock10kHz = at(0) | (at(1) << 8);

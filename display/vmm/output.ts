@@ -244,19 +244,19 @@ function hold(buffer: Readable | null, holder: Attachment): Readable | null {
   return buffer;
 }
 
-/** How dma-bufs go to the VMM: not at all, as DMABUF_SCANOUT, or with the modifier too. */
+/** How dma-bufs are passed to the VMM: not at all, as DMABUF_SCANOUT, or as DMABUF_SCANOUT2 with the modifier. */
 export type DmabufMode = 'off' | 'plain' | 'modifier';
 
-/** The primary plane of one console: pixels sent, or a dma-buf passed. */
+/** The primary plane of one console: pixels that are sent, or a dma-buf that is passed. */
 export class VmmPicture {
   readonly #socket: VmmSocket;
   readonly #id: number;
   readonly #dmabufMode: DmabufMode;
   readonly #onReply: () => void;
   readonly #damage = new Damage();
-  /** The part of the buffer shown last. */
+  /** The part of the buffer that was shown last. */
   readonly #bounds = new MutableRect();
-  /** 0x0 is off. */
+  /** 0x0 while the console is off. */
   #width = 0;
   #height = 0;
   /** Null while pixels are shown. */
@@ -282,11 +282,14 @@ export class VmmPicture {
     return this.#dmabuf !== null;
   }
 
-  /** The dma-bufs that were replaced are no longer held. Returns the one that `holder` presented, if any: its frames are shown one by one. */
+  /**
+   * The dma-bufs that were replaced are no longer held. Returns the one that `holder` presented, if any: its
+   * frames are shown one by one.
+   */
   releaseReplaced(holder: object | null): DmabufHandle | null {
     let own: DmabufHandle | null = null;
     for (let handle = this.#replaced.pop(); handle; handle = this.#replaced.pop()) {
-      // Shown again meanwhile.
+      // It is shown again.
       if (handle === this.#dmabuf) continue;
       if (handle.holder === holder) own = handle;
       handle.holder = null;
@@ -333,7 +336,7 @@ export class VmmPicture {
   #showPixels(picture: Readable, isNewSize: boolean, src: Rect, width: number, height: number, damage: Damage): void {
     const isNew = isNewSize || this.#dmabuf !== null;
     if (this.#dmabuf) this.#withdrawDmabuf(this.#dmabuf);
-    // QEMU makes a surface of every SCANOUT and shows it at the UPDATE that must follow.
+    // QEMU makes a surface for every SCANOUT and shows it at the UPDATE that must follow.
     if (isNew) this.#socket.send(scanout(this.#id, width, height));
     this.#width = width;
     this.#height = height;
@@ -389,7 +392,7 @@ export class VmmPicture {
     });
   }
 
-  /** What to send of `src`, in the buffer's pixels; one rectangle if that is no more bytes. */
+  /** The part of `src` to send, in the buffer's pixels; one rectangle if that is not more bytes. */
   #clip(damage: Damage, isWhole: boolean, src: Rect, width: number, height: number): Damage {
     const area = this.#damage;
     const bounds = this.#bounds;
@@ -416,7 +419,7 @@ const SIDE = VHOST_USER_GPU_CURSOR_SIZE;
 const STRIDE = SIDE * BYTES_PER_PIXEL;
 const OPAQUE = 0xff00_0000;
 
-/** The pointer of one scanout. The image goes out only when its pixels changed. */
+/** The cursor of one console. Its image is sent only when its pixels or hotspot changed. */
 export class VmmCursor implements Disposable {
   readonly #socket: VmmSocket;
   readonly #id: number;
@@ -435,7 +438,7 @@ export class VmmCursor implements Disposable {
     this.#id = id;
   }
 
-  /** `src` of the picture at `x`, `y` of the scanout; the hotspot is inside the image. */
+  /** Shows `src` of the picture at `x`, `y` of the scanout. The hotspot is inside the image. */
   show(picture: Readable, src: Rect, x: number, y: number, hotX: number, hotY: number): void {
     this.#read(picture, src);
     const next = this.#next.bytes;

@@ -18,9 +18,9 @@ const NO_FDS: readonly BorrowedFd[] = [];
 const READ: PollEvents = { readable: true };
 const READ_AND_WRITE: PollEvents = { readable: true, writable: true };
 
-/** What the display hears of its socket; never while one of the socket's methods runs. */
+/** Events of the socket; never emitted from inside one of its methods. */
 export interface VmmSocketListener {
-  /** `sentBytes` grew. */
+  /** `sentBytes` has grown. */
   progressed(): void;
   /** The socket ended and is disposed. */
   closed(error: VmmDisplayError): void;
@@ -40,10 +40,11 @@ interface QueuedFd {
 
 /**
  * The vhost-user-gpu socket. Sending never blocks and never throws: what the kernel does not take
- * waits in memory of ours and goes out as the VMM reads, which tells `progressed`. Replies come in
- * the order of the requests.
+ * waits in a Backlog and is sent as the VMM reads, which `progressed` reports. Replies arrive in the
+ * order of the requests.
  *
- * UnixConnection's own queue is not used: it allocates per message and does not tell when it is empty.
+ * UnixConnection's own queue is not used, because it allocates for each message and does not report
+ * when it is empty.
  */
 export class VmmSocket implements Disposable {
   listener: VmmSocketListener | null = null;
@@ -76,7 +77,7 @@ export class VmmSocket implements Disposable {
     }
   }
 
-  /** Bytes given to `send` and `sendRows` so far. */
+  /** Number of bytes given to `send` and `sendRows` so far. */
   get acceptedBytes(): number {
     return this.#acceptedBytes;
   }
@@ -86,7 +87,7 @@ export class VmmSocket implements Disposable {
     return this.#sentBytes;
   }
 
-  /** Why nothing is sent any more; null while the socket works. */
+  /** Why nothing is sent any longer; null while the socket works. */
   get error(): VmmDisplayError | null {
     return this.#error;
   }
@@ -108,8 +109,8 @@ export class VmmSocket implements Disposable {
   }
 
   /**
-   * Sends `header` and `rows` rows of `rowBytes` bytes, tightly packed. The pixels have been read
-   * when this returns: straight into the socket if they are contiguous and it takes them, else
+   * Sends `header` and `rows` rows of `rowBytes` bytes, tightly packed. When this returns the pixels
+   * have been read: straight into the socket if they are contiguous and it takes them, otherwise
    * into the backlog.
    */
   sendRows(header: Uint8Array, pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
@@ -132,7 +133,7 @@ export class VmmSocket implements Disposable {
     }
   }
 
-  /** Sends a request; `onReply` gets the payload, valid during the call, unless the socket ends first. */
+  /** Sends a request. Calls `onReply` with the payload, valid during the call, unless the socket ends first. */
   request(message: Uint8Array, onReply: (payload: Uint8Array) => void): void {
     this.#expect(message, onReply, () => undefined);
   }
@@ -168,7 +169,7 @@ export class VmmSocket implements Disposable {
     return at;
   }
 
-  /** Bytes the kernel took, head first. */
+  /** Returns how many bytes the kernel took, head first. */
   #transmit(head: Uint8Array, address: number, length: number, fds: readonly BorrowedFd[]): number {
     let sent = 0;
     while (sent < head.length + length) {
@@ -185,7 +186,7 @@ export class VmmSocket implements Disposable {
     while (backlog.length > 0) {
       const first = this.#queuedFds[0];
       const isDue = first?.at === this.#sentBytes;
-      // A descriptor goes with the first byte of its own message, so a call ends before the next one's.
+      // A descriptor is sent with the first byte of its own message, so a call ends before the next such message.
       const next = isDue ? this.#queuedFds[1] : first;
       const length = next ? Math.min(backlog.length, next.at - this.#sentBytes) : backlog.length;
       const taken = transmit(this.#connection.fd, NO_BYTES, 0, backlog.address, length, isDue ? [first.fd] : NO_FDS);
@@ -226,7 +227,7 @@ export class VmmSocket implements Disposable {
       const count = this.#connection.recv(this.#chunk, 0, CHUNK);
       if (count < 0) return;
       if (count === 0) throw new VmmDisplayError('closed', 'the VMM closed its display socket');
-      // No reply carries one.
+      // No reply carries a descriptor.
       while (this.#connection.fds.length > 0) this.#connection.fds.pop()![Symbol.dispose]();
       this.#replies.push(this.#chunk.subarray(0, count), this.#onReply);
     }
@@ -235,12 +236,12 @@ export class VmmSocket implements Disposable {
   readonly #onReply = (request: number, payload: Uint8Array): void => {
     if (this.#isOver) return;
     const expected = this.#expected[0];
-    if (expected?.request !== request) throw new VmmDisplayError('protocol', `reply to request ${request} where ${expected ? `one to ${expected.request}` : 'none'} was due`);
+    if (expected?.request !== request) throw new VmmDisplayError('protocol', `reply to request ${request}, expected ${expected ? `one to ${expected.request}` : 'none'}`);
     this.#expected.shift();
     expected.resolve(payload);
   };
 
-  /** The owner may be in the middle of a frame: he hears of it afterwards. */
+  /** The owner may be in the middle of a frame, so it is told afterwards. */
   #fail(cause: unknown): void {
     const error = asDisplayError(cause);
     this.#error = error;
@@ -273,8 +274,8 @@ function asDisplayError(error: unknown): VmmDisplayError {
 const MIN_CAPACITY = 256 * 1024;
 
 /**
- * Bytes that wait for the socket, first in, first out. The memory grows to the largest backlog
- * there was and is then reused; who appends bounds it (SysError ENOMEM).
+ * Bytes that wait for the socket, first in, first out. The memory grows to the largest backlog so
+ * far and is reused. The caller bounds what it appends. SysError ENOMEM.
  */
 export class Backlog implements Disposable {
   #memory: Mapping | null = null;
@@ -285,7 +286,7 @@ export class Backlog implements Disposable {
     return this.#end - this.#start;
   }
 
-  /** Of the first byte; only while there is one. */
+  /** Address of the first byte; only while there is one. */
   get address(): number {
     return this.#memory!.address + this.#start;
   }
@@ -296,14 +297,14 @@ export class Backlog implements Disposable {
     this.#end += bytes.length;
   }
 
-  /** `rows` rows of `rowBytes` bytes, tightly packed. */
+  /** Appends `rows` rows of `rowBytes` bytes, tightly packed. */
   appendRows(pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
     const memory = this.#reserve(rowBytes * rows);
     copyRect(memory, this.#end, rowBytes, pixels, offset, stride, rowBytes, rows);
     this.#end += rowBytes * rows;
   }
 
-  /** The first `count` bytes have gone. */
+  /** Removes the first `count` bytes. */
   consume(count: number): void {
     this.#start += count;
     if (this.#start < this.#end) return;
@@ -336,7 +337,7 @@ export class Backlog implements Disposable {
   }
 }
 
-/** Payload bytes of every reply there is. */
+/** Payload size of each kind of reply, in bytes. */
 const REPLY_SIZE: ReadonlyMap<number, number> = new Map([
   [VHOST_USER_GPU.GET_PROTOCOL_FEATURES, VhostUserGpuU64.size],
   [VHOST_USER_GPU.GET_DISPLAY_INFO, virtio_gpu_resp_display_info.size],
@@ -347,17 +348,17 @@ const REPLY_SIZE: ReadonlyMap<number, number> = new Map([
 const HEADER_SIZE = VhostUserGpuHeader.size;
 const MAX_SIZE = HEADER_SIZE + Math.max(...REPLY_SIZE.values());
 
-/** Cuts a byte stream into replies, wherever the stream is cut into chunks. Memory is fixed. */
+/** Splits a byte stream into replies, wherever the chunks begin and end. Its memory has a fixed size. */
 export class ReplyReader {
   readonly #bytes = new Uint8Array(MAX_SIZE);
   readonly #view = new DataView(this.#bytes.buffer);
   #length = 0;
-  /** Of the message being read; the header's size until the header is there. */
+  /** Size of the message being read; the header's size until the header is complete. */
   #wanted = HEADER_SIZE;
 
   /**
-   * Calls `onReply` for each reply that ends in `chunk`; `payload` is valid during the call.
-   * VmmDisplayError `protocol` for what is no reply; the stream is of no use after that.
+   * Calls `onReply` for each reply that ends in `chunk`; `payload` is valid during the call. Throws
+   * VmmDisplayError `protocol` for anything but a reply; the stream cannot be used after that.
    */
   push(chunk: Uint8Array, onReply: (request: number, payload: Uint8Array) => void): void {
     for (let at = 0; at < chunk.length; ) {
@@ -378,7 +379,7 @@ export class ReplyReader {
     const { request, flags, size } = VhostUserGpuHeader.get(this.#view, 0);
     const expected = REPLY_SIZE.get(request);
     if (expected === undefined || (flags & VHOST_USER_GPU_MSG_FLAG_REPLY) === 0) {
-      throw new VmmDisplayError('protocol', `message ${request} with flags 0x${flags.toString(16)} is no vhost-user-gpu reply`);
+      throw new VmmDisplayError('protocol', `message ${request} with flags 0x${flags.toString(16)} is not a vhost-user-gpu reply`);
     }
     if (size !== expected) throw new VmmDisplayError('protocol', `vhost-user-gpu reply ${request} has ${size} bytes instead of ${expected}`);
     return size;

@@ -18,12 +18,12 @@ import { expectNothingLeft } from './machine.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
-/** What vkms has not. */
+/** vkms has none. */
 const X_TILED = modifierCode('INTEL', 1n);
 const plain = { width: 64, height: 48, format: DRM_FORMAT.XRGB8888, usage: GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR };
 const whole = { x: 0, y: 0, width: 64, height: 48 };
 
-/** The card, opened for itself, and libgbm's device of it. */
+/** The card and libgbm's device of it. */
 class Opened implements Disposable {
   readonly fd = OwnedFd.adopt(openSync(card, 'r+'));
   readonly device: GbmDevice;
@@ -58,7 +58,7 @@ function paint(buffer: GbmBuffer, rect: typeof whole, value: number): void {
   for (let y = 0; y < rect.height; y++) for (let x = 0; x < rect.width; x++) mapping.view.setUint32(y * mapping.stride + x * 4, value, true);
 }
 
-/** The pixels as the kernel has them, past libgbm. */
+/** The pixels as the kernel has them, read without libgbm. */
 function pixelsOf(buffer: GbmBuffer): number[] {
   using dmabuf = buffer.exportPlane(0);
   const { offset, stride } = buffer.planes[0]!;
@@ -68,7 +68,7 @@ function pixelsOf(buffer: GbmBuffer): number[] {
   );
 }
 
-describe.skipIf(isSkipped)('a buffer', () => {
+describe.skipIf(isSkipped)('GbmBuffer', () => {
   expectNothingLeft();
 
   test('is as large as asked for, whatever the format', () => {
@@ -81,7 +81,7 @@ describe.skipIf(isSkipped)('a buffer', () => {
     }
   });
 
-  test('has in its dma-buf what was written through a mapping, and nothing else is touched', () => {
+  test('has in its dma-buf what was written through a mapping, and leaves the rest unchanged', () => {
     using opened = new Opened();
     using buffer = opened.device.createBuffer(plain);
     paint(buffer, whole, 0x111111);
@@ -95,7 +95,7 @@ describe.skipIf(isSkipped)('a buffer', () => {
     expect([read.bytes.length, read.view.getUint32(0, true), read.view.getUint32(4, true)]).toEqual([8, 0xabcdef, 0x111111]);
   });
 
-  test('made for the CPU to write can be mapped, twice at once', () => {
+  test('made for the CPU to write can be mapped twice at a time', () => {
     using opened = new Opened();
     using buffer = opened.device.createBuffer({ ...plain, usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_WRITE });
     paint(buffer, whole, 0x222222);
@@ -105,7 +105,7 @@ describe.skipIf(isSkipped)('a buffer', () => {
     expect(second.view.getUint32(0, true)).toBe(0x333333);
   });
 
-  test('keeps its device, a mapping its buffer: the order of disposal is free', () => {
+  test('keeps its device alive, and a mapping keeps its buffer, so that they may be disposed in any order', () => {
     using fd = OwnedFd.adopt(openSync(card, 'r+'));
     const device = GbmDevice.open(fd) as GbmDevice;
     fd[Symbol.dispose]();
@@ -121,7 +121,7 @@ describe.skipIf(isSkipped)('a buffer', () => {
     for (const each of [mapping, buffer, device]) each[Symbol.dispose]();
   });
 
-  test('and its device refuse to be used after dispose, but say what the buffer was', () => {
+  test('throws after dispose, as its device does, but still has its size and format', () => {
     using opened = new Opened();
     const buffer = opened.device.createBuffer(plain);
     const mapping = buffer.map(whole, 'read');
@@ -146,15 +146,15 @@ describe.skipIf(isSkipped)('a buffer', () => {
   });
 });
 
-describe.skipIf(isSkipped)('modifiers', () => {
+describe.skipIf(isSkipped)('GbmDevice: modifiers', () => {
   expectNothingLeft();
   const loaded = loadGbm() as GbmLibrary;
   const libraries: [string, GbmLibrary][] = [
-    ['this libgbm', loaded],
-    ['one of 2020', { ...loaded, createWithModifiers2: null, fdForPlane: null, modifierPlaneCount: null }],
+    ['the installed libgbm', loaded],
+    ['a libgbm of 2020', { ...loaded, createWithModifiers2: null, fdForPlane: null, modifierPlaneCount: null }],
   ];
 
-  test.each(isSkipped ? [] : libraries)('of %s make a buffer with one of them, or none', (_, library) => {
+  test.each(isSkipped ? [] : libraries)('of %s make a buffer with one of them, or with none', (_, library) => {
     using opened = new Opened(library);
     const options = { ...plain, usage: GBM_BO_USE_SCANOUT };
     for (const modifiers of [[DRM_FORMAT_MOD_LINEAR], [DRM_FORMAT_MOD_INVALID], [X_TILED, DRM_FORMAT_MOD_LINEAR]]) {
@@ -167,7 +167,7 @@ describe.skipIf(isSkipped)('modifiers', () => {
     expect(() => opened.device.createBuffer({ ...options, modifiers: [X_TILED] })).toThrow(code('buffer-refused'));
   });
 
-  test('say how many planes they have, where the library can tell', () => {
+  test('report their number of planes if the library does', () => {
     using opened = new Opened();
     using old = new Opened(libraries[1]![1]);
     const counts = [opened, old].map(({ device }) => device.planeCount(DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR));
@@ -176,7 +176,7 @@ describe.skipIf(isSkipped)('modifiers', () => {
   });
 });
 
-describe.skipIf(isSkipped)('an import', () => {
+describe.skipIf(isSkipped)('GbmDevice: an import', () => {
   expectNothingLeft();
 
   function describePlane(buffer: GbmBuffer, fd: OwnedFd): GbmImportOptions {
@@ -184,20 +184,20 @@ describe.skipIf(isSkipped)('an import', () => {
     return { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ fd, ...buffer.planes[0]! }] };
   }
 
-  test('of another device\'s buffer is the same memory, and lives on without it', () => {
+  test('of another device\'s buffer shares its memory, and outlives it', () => {
     using theirs = new Opened();
-    using ours = new Opened();
+    using own = new Opened();
     const original = theirs.device.createBuffer(plain);
     paint(original, whole, 0x555555);
     const dmabuf = original.exportPlane(0);
-    using buffer = ours.device.import(describePlane(original, dmabuf), 0);
+    using buffer = own.device.import(describePlane(original, dmabuf), 0);
     for (const each of [dmabuf, original]) each[Symbol.dispose]();
     expect(buffer).toMatchObject({ width: 64, height: 48, format: DRM_FORMAT.XRGB8888, planes: original.planes });
     using mapping = buffer.map({ x: 5, y: 6, width: 1, height: 1 }, 'read');
     expect(mapping.view.getUint32(0, true)).toBe(0x555555);
   });
 
-  test('of guest pages is taken, though the card cannot map them', () => {
+  test('of guest pages succeeds, although the card cannot map them', () => {
     using opened = new Opened();
     using udmabuf = openUdmabuf();
     using picture = new ScatteredPicture(udmabuf, 64, 48).fillNoise(1);
@@ -212,7 +212,7 @@ describe.skipIf(isSkipped)('an import', () => {
     expect(() => buffer.map(whole, 'read')).toThrow(code('map-refused'));
   });
 
-  test('of what is no dma-buf, or reaches beyond it, is refused', () => {
+  test('of a file that is not a dma-buf, or beyond its end, is refused', () => {
     using opened = new Opened();
     using buffer = opened.device.createBuffer(plain);
     using dmabuf = buffer.exportPlane(0);
@@ -223,10 +223,10 @@ describe.skipIf(isSkipped)('an import', () => {
   });
 });
 
-describe.skipIf(isSkipped)('wrong use', () => {
+describe.skipIf(isSkipped)('GbmDevice: wrong use', () => {
   expectNothingLeft();
 
-  test('arguments that can never be right are a RangeError', () => {
+  test('with impossible arguments throws a RangeError', () => {
     using opened = new Opened();
     using buffer = opened.device.createBuffer(plain);
     const wrong = {
@@ -240,14 +240,14 @@ describe.skipIf(isSkipped)('wrong use', () => {
     for (const [name, use] of Object.entries(wrong)) expect(use, name).toThrow(RangeError);
   });
 
-  test('what the driver cannot do is a GbmError', () => {
+  test('beyond what the driver can do throws a GbmError', () => {
     using opened = new Opened();
     expect(() => opened.device.createBuffer({ ...plain, format: DRM_FORMAT.NV12 })).toThrow(code('buffer-refused'));
     using written = opened.device.createBuffer({ ...plain, usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_WRITE });
     expect(() => written.exportPlane(0)).toThrow(code('export-refused'));
   });
 
-  test('a device that is none, and no library, are a reason and no exception', () => {
+  test('opening a file that is not a device, or without libgbm, returns the reason', () => {
     // Mesa tries its luck with any device; a file is none.
     using file = OwnedFd.adopt(openSync('/etc/passwd', 'r'));
     expect(GbmDevice.open(file)).toEqual(code('device-refused'));
@@ -255,7 +255,7 @@ describe.skipIf(isSkipped)('wrong use', () => {
   });
 });
 
-test.skipIf(isSkipped)('the example in the documentation runs', { timeout: 180_000 }, () => {
+test.skipIf(isSkipped)('GbmDevice: the example in the documentation runs', { timeout: 180_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'gbm-'));
   try {
     const source = readFileSync(join(ROOT, 'src/sys/lib/gbm.ts'), 'utf8');

@@ -18,8 +18,8 @@ const CURSOR_ADDRESS = RAM + 2 * 2 ** 20;
 const REPLY = 24;
 
 /**
- * A VMM and a guest that draws a picture, with QEMU 10's manners: it tells of a reset only when the
- * driver starts again. Disposed, it is gone as by a crash.
+ * A VMM and a guest that draws a picture. Like QEMU 10 it reports a reset only when the driver starts
+ * again. Dispose ends it as a crash would.
  */
 export class FakeVmm implements Disposable {
   readonly #frontEnd: FrontEnd;

@@ -17,7 +17,7 @@ const ROOT = join(import.meta.dirname, '../..');
 const UNIT = 'scanout-kiosk.service';
 /** vkms's. */
 const PREFERRED = [1024, 768] as const;
-/** systemd on an emulated processor. */
+/** systemd runs on an emulated processor. */
 const PATIENCE = { timeout: 180_000 };
 const SOCKET = '/run/scanout/gpu.sock';
 
@@ -60,18 +60,18 @@ class Systemd implements AsyncDisposable {
     return `/proc/${this.pid}/root${path}`;
   }
 
-  /** Runs a command inside; what it prints. */
+  /** Runs a command inside and returns what it prints. */
   async run(...command: readonly string[]): Promise<string> {
     return (await run('nsenter', this.#inside(command))).stdout;
   }
 
-  /** Resolves when the service has said, in all its lives together, that often that it listens. */
+  /** Resolves when the service has logged, over all its starts, `times` times that it listens. */
   async listened(times: number): Promise<void> {
     const journal = spawn('nsenter', this.#inside(['journalctl', `--unit=${UNIT}`, '--follow', '--lines=all', '--output=cat']), { stdio: ['ignore', 'pipe', 'inherit'] });
     let left = times;
     for await (const line of createInterface(journal.stdout)) {
       if (!line.startsWith('listening on') || --left > 0) continue;
-      // It ends when it writes the next line at the latest, and with its systemd.
+      // The process ends with its next line, or with its systemd.
       journal.stdout.destroy();
       return;
     }
@@ -97,7 +97,7 @@ class Systemd implements AsyncDisposable {
   }
 }
 
-describe.skipIf(skipWithoutVkms())('the unit of docs/kiosk.md, run by systemd,', () => {
+describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
   const card = vkmsCard() ?? '';
   let pictures: Pictures;
   let framebuffers: number;
@@ -114,7 +114,7 @@ describe.skipIf(skipWithoutVkms())('the unit of docs/kiosk.md, run by systemd,',
     pictures[Symbol.dispose]();
   });
 
-  /** A guest of the service's so-manieth life that shows a picture, which is then in the middle of the mode the monitor prefers. */
+  /** A guest of the service's start number `life`. Resolves when its picture is shown, centred in the monitor's preferred mode. */
   async function guest(life: number, picture: ScatteredPicture): Promise<FakeVmm> {
     await systemd.listened(life);
     const vmm = await FakeVmm.connect(systemd.path(SOCKET));
@@ -130,14 +130,14 @@ describe.skipIf(skipWithoutVkms())('the unit of docs/kiosk.md, run by systemd,',
     expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toContain("by rung 'udmabuf'");
   });
 
-  test('is started again when it was killed', PATIENCE, async () => {
+  test('is started again after it was killed', PATIENCE, async () => {
     using _first = await guest(1, pictures.two);
     await systemd.run('systemctl', 'kill', '--signal=SIGKILL', UNIT);
     using _second = await guest(2, pictures.one);
     expect(await systemd.show('ActiveState', 'NRestarts')).toEqual(['ActiveState=active', 'NRestarts=1']);
   });
 
-  test('stops when told to, and leaves nothing behind', PATIENCE, async () => {
+  test('stops on systemctl stop, and leaves nothing behind', PATIENCE, async () => {
     using _vmm = await guest(2, pictures.two);
     await systemd.run('systemctl', 'stop', UNIT);
     expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual(['ActiveState=inactive', 'ExecMainStatus=0', 'Result=success']);

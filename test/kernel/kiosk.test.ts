@@ -12,7 +12,7 @@ const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
 const COLOUR = 0x20304f;
 
-describe.skipIf(isSkipped)('a kiosk', () => {
+describe.skipIf(isSkipped)('scanout run as a kiosk', () => {
   let directory: string;
   let socket: string;
   let pictures: Pictures;
@@ -41,7 +41,7 @@ describe.skipIf(isSkipped)('a kiosk', () => {
   const start = (whenOff: string): Promise<ScanoutRun> =>
     ScanoutRun.start('--guest', `vhost-user:${socket}`, '--output', `kms:${card},mode=${WIDTH}x${HEIGHT}`, '--when-off', whenOff, '--control', join(directory, 'control.sock'));
 
-  test('keeps the last picture over a reset of the guest and the end of the VMM', async () => {
+  test('keeps the last picture when the guest is reset and when the VMM ends', async () => {
     const { framebuffers } = kernelObjects(card);
     await using kiosk = await start('last');
     using crc = new CrtcCrc(card);
@@ -79,7 +79,7 @@ describe.skipIf(isSkipped)('a kiosk', () => {
     await vmm.show(pictures.one, pictures.cursor);
     await crc.until(seen.oneAndCursor);
 
-    // Nobody knows of the reset before the driver starts again. The hardware reads the guest's memory until the copy is on screen.
+    // The reset is not known before the driver starts again. The hardware reads the guest's memory until the copy is on screen.
     await vmm.reset();
     expect((await crc.during(30)).at(-1)).toBe(seen.oneAndCursor);
     expect(await crc.during(10)).toEqual([seen.oneAndCursor]);
@@ -96,7 +96,7 @@ describe.skipIf(isSkipped)('a kiosk', () => {
     expect(await kiosk.end('SIGTERM')).toBe(0);
   });
 
-  test('killed and started again under the same socket shows the next guest', async () => {
+  test('shows the next guest after it was killed and started again with the same socket', async () => {
     await using first = await start('last');
     using vmm = await FakeVmm.connect(socket);
     await vmm.show(pictures.one);

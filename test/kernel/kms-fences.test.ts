@@ -15,12 +15,12 @@ import { expectNothingLeft } from './machine.ts';
 
 const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
-/** Vertical blanks in which a flip that does not wait would be over. */
+/** Vertical blanks after which a flip that does not wait would have completed. */
 const LONG = 4;
 
 let gpu: Vgem;
 
-/** The hardware as its driver were older than fences. */
+/** Hides the fence properties, as with a driver from before fences. */
 function withoutFences(pipe: Pipe): Pipe {
   const without = <T extends { readonly properties: Properties }>(object: T): T => {
     const { properties } = object;
@@ -30,7 +30,7 @@ function withoutFences(pipe: Pipe): Pipe {
   return { ...pipe, crtc: without(pipe.crtc), primary: without(pipe.primary), overlay: pipe.overlay && without(pipe.overlay) };
 }
 
-/** A screen that shows one picture, and another one for the frame after. */
+/** A screen that shows one picture, and a second one for the next frame. */
 class Stage implements Disposable {
   readonly #stack = new DisposableStack();
   readonly screen = this.#stack.use(new TestScreen());
@@ -62,7 +62,7 @@ class Stage implements Disposable {
   }
 }
 
-describe.skipIf(isSkipped)('fences of a screen', () => {
+describe.skipIf(isSkipped)('KmsOutput: fences:', () => {
   beforeAll(() => {
     gpu = new Vgem();
   });
@@ -90,7 +90,7 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
     expectSamePicture(await screen.writeback.take(), second.onScreen(640, 480), 'kms-fence');
   });
 
-  test('the fence given back signals with the flip', async () => {
+  test('the release fence signals with the flip', async () => {
     using stage = new Stage(3);
     using work = gpu.begin();
     const { screen } = stage;
@@ -126,7 +126,7 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
     expectSamePicture(await screen.writeback.take(), grey.onScreen(640, 480), 'kms-fence-composed');
   });
 
-  test('a fence that does not signal costs its own frame, and those after it are shown once it has', async () => {
+  test('a fence that does not signal costs only its own frame, and later frames are shown once it has', async () => {
     using stage = new Stage(6);
     using stuck = gpu.begin();
     const { screen, first } = stage;
@@ -149,8 +149,8 @@ describe.skipIf(isSkipped)('fences of a screen', () => {
   test.each([
     ['udmabuf', 'auto', 'fences in the driver', 1],
     ['shadow', 'off', 'fences in the driver', 1],
-    ['udmabuf', 'auto', 'none in the driver', 0],
-  ] as const)('a guest with fences is shown by rung %s when they have signalled (zero copy %s, %s)', async (rung, zeroCopy, _, fences) => {
+    ['udmabuf', 'auto', 'no fences in the driver', 0],
+  ] as const)('a picture of a guest with fences is shown by rung %s when they have signalled (zero copy %s, %s)', async (rung, zeroCopy, _, fences) => {
     using screen = new TestScreen(fences === 0 ? { change: withoutFences } : {});
     using guest = new FlippingGuest();
     using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);

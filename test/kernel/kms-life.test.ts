@@ -42,10 +42,10 @@ function setWhole(screen: HeardScreen, handle: Handle): void {
   setPicture(screen.frame, handle, 640, 480);
 }
 
-describe.skipIf(isSkipped)('a monitor', () => {
+describe.skipIf(isSkipped)('KmsDisplay: a monitor', () => {
   expectNoObjectsLeft(() => card);
 
-  test('unplugged leaves the guest running; plugged in again it shows the newest picture', async () => {
+  test('that is unplugged leaves the guest running, and shows the newest picture when it is plugged in again', async () => {
     using display = new TestDisplay({ card, mode: MODE });
     using guest = new FlippingGuest();
     using udmabuf = openUdmabuf();
@@ -73,14 +73,14 @@ describe.skipIf(isSkipped)('a monitor', () => {
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-replugged-flip');
   });
 
-  test('that is not there at the start is waited for, and shows the background until the guest shows something', async () => {
+  test('that is plugged in after the start shows the background until the guest shows something', async () => {
     using udmabuf = openUdmabuf();
     using plain = new ScatteredPicture(udmabuf, 640, 480).fill(() => 0x336699);
     using plug = new Plug(card, CONNECTOR, 'off');
     using display = new TestDisplay({ card, mode: MODE, background: 0x336699 });
     const screen = display.screens[0]!;
     expect(screen.output.monitor).toBeNull();
-    expect(display.log.filter((line) => line.includes('waiting for a monitor'))).toHaveLength(1);
+    expect(display.log.filter((line) => line.includes('waits for a monitor'))).toHaveLength(1);
     expect(await screen.show()).toBe(PresentedFlags.HIDDEN);
 
     const plugged = screen.resize();
@@ -91,7 +91,7 @@ describe.skipIf(isSkipped)('a monitor', () => {
   });
 });
 
-/** Hands the card over and takes it back when told, as libseat's daemon does. */
+/** Hands the card over and takes it back when a test says so, as a seat manager does. */
 class FakeSeat implements LoginSeat {
   readonly name = 'fake';
   readonly isActive = true;
@@ -120,14 +120,14 @@ class FakeSeat implements LoginSeat {
   }
 
   [Symbol.dispose](): void {
-    // The card is its opener's.
+    // The card belongs to its opener.
   }
 }
 
-describe.skipIf(isSkipped)('a card that others want too', () => {
+describe.skipIf(isSkipped)('KmsDisplay: a card', () => {
   expectNoObjectsLeft(() => card);
 
-  test('is left alone while the seat is paused, and shows the newest picture when it resumes, whatever they left on the planes', async () => {
+  test('is left alone while the seat is paused, and shows the newest picture on resume, whatever another program left', async () => {
     using seat = new FakeSeat();
     using display = new TestDisplay({ card, mode: MODE, seat });
     using udmabuf = openUdmabuf();
@@ -139,7 +139,7 @@ describe.skipIf(isSkipped)('a card that others want too', () => {
     setWhole(screen, handleA);
     expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
 
-    // They leave a cursor on a plane that we do not use.
+    // The other program leaves a cursor on a plane that this one does not use.
     const overlay = readResources(display.display.device).planes.findLast(({ type }) => type === DRM_PLANE_TYPE_OVERLAY)!;
     expect(overlay.id).not.toBe(screen.output.pipe!.overlay!.id);
     seat.pause();
@@ -162,7 +162,7 @@ describe.skipIf(isSkipped)('a card that others want too', () => {
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-resumed-flip');
   });
 
-  test('and got without a word is tried again until it is ours', async () => {
+  test('that another program took without the seat is tried again until it is free', async () => {
     using display = new TestDisplay({ card, mode: MODE });
     using udmabuf = openUdmabuf();
     using a = noise(udmabuf, 6);
@@ -180,10 +180,10 @@ describe.skipIf(isSkipped)('a card that others want too', () => {
   });
 });
 
-describe.skipIf(isSkipped)('a driver', () => {
+describe.skipIf(isSkipped)('KmsOutput: a driver', () => {
   expectNoObjectsLeft(() => card);
 
-  test('that does not say when a frame is on screen holds nobody up, is told on once, and forgiven', async () => {
+  test('that reports no flips does not hold up the guest, is logged once, and may recover', async () => {
     using display = new TestDisplay({ card, mode: MODE });
     using udmabuf = openUdmabuf();
     using a = noise(udmabuf, 7);
@@ -198,11 +198,11 @@ describe.skipIf(isSkipped)('a driver', () => {
     device.listen(crtc, listener);
     expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
     using writeback = new Writeback(device, MODE);
-    expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-forgiven');
+    expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-recovered');
   });
 
   // Two processes start here, one of them traced.
-  test('interrupted by a signal at every other ioctl opens, lights and gives back the card', { timeout: 300_000 }, async () => {
+  test('interrupted by a signal at every other ioctl is opened, enabled and given back', { timeout: 300_000 }, async () => {
     const strace = ['-f', '--seccomp-bpf', '-o', '/dev/null', '-e', 'trace=ioctl', '-e', 'inject=ioctl:error=EINTR:when=2+2'];
     const child = spawn('strace', [...strace, process.execPath, '--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], { stdio: ['pipe', 'pipe', 'pipe'] });
     let complaint = '';
@@ -217,7 +217,7 @@ describe.skipIf(isSkipped)('a driver', () => {
   });
 });
 
-describe.skipIf(isSkipped)('a card with two connectors', () => {
+describe.skipIf(isSkipped)('KmsDisplay: a card with two connectors', () => {
   const heads = twoHeadsCard() ?? '';
   const [left = '', right = ''] = isSkipped ? [] : connectorsOf(heads);
   expectNoObjectsLeft(() => heads);
@@ -251,7 +251,7 @@ describe.skipIf(isSkipped)('a card with two connectors', () => {
     expectSamePicture(qemu.screendump('two-heads', 1), b.onScreen(sizes[1]!.width, sizes[1]!.height), 'life-right');
   });
 
-  test('mirrors one monitor of a guest, which is the other\'s when the first is unplugged, and another\'s when that is replaced', async () => {
+  test('mirrors a monitor of the guest, which follows the screen that remains, and the next one that is plugged in', async () => {
     using qemu = new InnerQmp();
     using plug = new Plug(heads, right, 'on');
     using display = new TestDisplay({ card: heads });
@@ -273,7 +273,7 @@ describe.skipIf(isSkipped)('a card with two connectors', () => {
     await handedOver;
     await guest.flip(b.asPages);
     expectSamePicture(qemu.screendump('two-heads', 1), b.onScreen(sizes[1]!.width, sizes[1]!.height), 'life-mirror-alone');
-    // The driver forgot the EDID when it was told of no monitor: what is plugged in now is another one.
+    // The driver discarded the EDID with the monitor, so a different one is plugged in now.
     const back = guest.replug();
     firstPlug.set('detect');
     await back;

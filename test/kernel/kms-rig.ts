@@ -26,7 +26,7 @@ import { Writeback } from '../rig/writeback.ts';
 
 const DRI = '/sys/class/drm';
 
-/** The path of the card whose device the kernel describes so; null where there is none. */
+/** The path of the card with this device in its uevent; null if there is none. */
 function cardOf(device: string): string | null {
   if (!existsSync(DRI)) return null;
   const card = readdirSync(DRI).find((name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes(device));
@@ -62,7 +62,7 @@ export function connectorsOf(card: string): string[] {
   return readdirSync(DRI).filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)).toSorted();
 }
 
-/** Has the kernel say of a connector what is wanted until dispose, and tell everybody. */
+/** Forces the status of a connector until dispose, and has the kernel announce it. */
 export class Plug implements Disposable {
   readonly #card: string;
   readonly #status: string;
@@ -73,7 +73,7 @@ export class Plug implements Disposable {
     this.set(status);
   }
 
-  /** `detect`: what the hardware says. */
+  /** `detect`: what the hardware reports. */
   set(status: 'on' | 'off' | 'detect'): void {
     writeFileSync(this.#status, status);
     writeFileSync(`${this.#card}/uevent`, 'change');
@@ -84,12 +84,12 @@ export class Plug implements Disposable {
   }
 }
 
-/** How the kernel sees the first memory plane of every framebuffer of the card. */
+/** The first memory plane of every framebuffer of the card, as the kernel has it. */
 export function framebufferLayouts(card: string): { size: string; pitch: number; offset: number }[] {
   return [...debugfs(card, 'framebuffer').matchAll(/\tsize=(\S+)[^]*?pitch\[0\]=(\d+)\s+offset\[0\]=(\d+)/g)].map(([, size, pitch, offset]) => ({ size: size!, pitch: Number(pitch), offset: Number(offset) }));
 }
 
-/** GEM objects and framebuffers of every client of the card. */
+/** Number of GEM objects and framebuffers of all clients of the card. */
 export function kernelObjects(card: string): { framebuffers: number; gemNames: number } {
   return {
     framebuffers: debugfs(card, 'framebuffer').split('\n').filter((line) => line.startsWith('framebuffer[')).length,
@@ -97,7 +97,7 @@ export function kernelObjects(card: string): { framebuffers: number; gemNames: n
   };
 }
 
-/** The share of the card that its first monitor has, and the modes of that. */
+/** The pipe of the card's first monitor, and its modes. */
 export function firstPipe(device: KmsDevice): { pipe: Pipe; offered: readonly Mode[] } {
   const resources = readResources(device);
   const pipe = assignPipes(resources, resources.connectors.filter(({ isConnected }) => isConnected))[0]!;
@@ -118,19 +118,19 @@ export function setPicture(frame: Frame, handle: Handle | null, width: number, h
   frame.damage.addRect(whole);
 }
 
-/** A handle of a picture; throws what the output says if it refuses. */
+/** Imports a picture. Throws if the output refuses it. */
 export function importInto(output: Output, framebuffer: Framebuffer): Handle {
   const handle = output.import(framebuffer);
   if (handle instanceof DmabufImportRefused) throw handle;
   return handle;
 }
 
-/** An output of which one can tell when it rests, and how it showed its frames. */
+/** An output that reports when its newest frame is on screen, and how it showed its frames. */
 export class WatchedOutput implements Output {
   readonly #output: Output;
   #isInFlight = false;
   #onIdle: (() => void) | null = null;
-  /** Frames with a picture, and those of them that reached the screen without a copy by output or driver. */
+  /** Number of frames with a picture, and of those that were shown without a copy. */
   frames = 0;
   zeroCopyFrames = 0;
   #hasPicture = false;
@@ -209,13 +209,13 @@ export class WatchedOutput implements Output {
     // It owns nothing.
   }
 
-  /** Unless the listener presented at once what came meanwhile. */
+  /** Unless the listener presented another frame at once. */
   #rest(): void {
     if (!this.#isInFlight) this.#onIdle?.();
   }
 }
 
-/** What an output said about one frame. */
+/** What an output reported about one frame. */
 export interface Shown {
   readonly timeMs: number;
   readonly sequence: number;
@@ -223,7 +223,7 @@ export interface Shown {
   readonly released: readonly Handle[];
 }
 
-/** An open screen, and a way to show frames on it one after the other. */
+/** An enabled screen, which shows frames one after the other. */
 export class TestScreen implements Disposable, ScreenListener {
   readonly scanout = scanoutId(0);
   readonly input = null;
@@ -239,7 +239,7 @@ export class TestScreen implements Disposable, ScreenListener {
   #onShown: ((shown: Shown) => void) | null = null;
   #attachment: Disposable | null = null;
 
-  /** At 640x480 unless told otherwise; `change` takes from the hardware what a test does without. */
+  /** Default: 640x480. `change` removes parts of the hardware. */
   constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe, background = 0 }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe; background?: number } = {}) {
     this.device = KmsDevice.open(card);
     const { pipe: whole, offered } = firstPipe(this.device);
@@ -259,7 +259,7 @@ export class TestScreen implements Disposable, ScreenListener {
     return (this.#writeback ??= new Writeback(this.device, this.size));
   }
 
-  /** A handle of a picture; throws what the output says if it refuses. */
+  /** Imports a picture. Throws if the output refuses it. */
   import(framebuffer: Framebuffer): Handle {
     return importInto(this.output, framebuffer);
   }
@@ -292,11 +292,11 @@ export class TestScreen implements Disposable, ScreenListener {
   }
 
   resized(): void {
-    throw new Error('nobody touched the cable');
+    throw new Error('the monitor changed');
   }
 
   importsChanged(): void {
-    throw new Error('a card imports what it did before');
+    throw new Error('a card never changes what it imports');
   }
 
   closed(reason: string): void {

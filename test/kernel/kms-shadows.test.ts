@@ -25,16 +25,16 @@ function copyInto(shadow: KmsBuffer, picture: ScatteredPicture): void {
   shadow.endWrite();
 }
 
-describe.skipIf(isSkipped)('shadows', () => {
+describe.skipIf(isSkipped)('ShadowMemory: shadows', () => {
   expectNothingLeft();
 
   test.each<[string, Fourcc, ((card: BorrowedFd) => GbmDevice | GbmError) | undefined, RegExp, number]>([
-    ['of GBM\'s', DRM_FORMAT.XRGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
-    ['with alpha of GBM\'s', DRM_FORMAT.ARGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
+    ['from GBM', DRM_FORMAT.XRGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
+    ['with alpha from GBM', DRM_FORMAT.ARGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
     ['in a format GBM does not let the CPU write', DRM_FORMAT.RGB565, undefined, /RGB565 shadows are dumb buffers: .*EINVAL/, 0],
     ['without libgbm', DRM_FORMAT.XRGB8888, (card) => GbmDevice.open(card, new Error('not found')), /shadows are dumb buffers: .*install the package libgbm1/, 0],
-    ['whose dma-buf cannot be had', DRM_FORMAT.XRGB8888, changed({ handle: () => 4242 }), /XRGB8888 shadows are dumb buffers: .*ENOENT/, 0],
-  ])('%s show what was written, and the log says once what they are', async (name, format, open, line, dmabufs) => {
+    ['that GBM cannot export', DRM_FORMAT.XRGB8888, changed({ handle: () => 4242 }), /XRGB8888 shadows are dumb buffers: .*ENOENT/, 0],
+  ])('%s show what was written, and their kind is logged once', async (name, format, open, line, dmabufs) => {
     using screen = new TestScreen();
     using memory = new ShadowMemory(screen.device, open);
     using picture = new ScatteredPicture(screen.udmabuf, 123, 45, { format }).fillNoise(5);
@@ -58,7 +58,7 @@ describe.skipIf(isSkipped)('shadows', () => {
     expect(log).toEqual([expect.stringMatching(line)]);
   });
 
-  test('are asked of libgbm when the first is needed, once', () => {
+  test('open libgbm once, when the first is needed', () => {
     using screen = new TestScreen();
     let opened = 0;
     using memory = new ShadowMemory(screen.device, () => {
@@ -70,7 +70,7 @@ describe.skipIf(isSkipped)('shadows', () => {
     expect(opened).toBe(1);
   });
 
-  test('of an output are GBM buffers', () => {
+  test('of a KmsOutput are GBM buffers', () => {
     using screen = new TestScreen();
     using shadow = screen.output.createShadow(64, 64, DRM_FORMAT.XRGB8888);
     expect(shadow.stride).toBeGreaterThanOrEqual(256);

@@ -34,7 +34,7 @@ import { expectNothingLeft } from './machine.ts';
 const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
 
-/** What a guest of virtio-gpu can ask for and this kernel's vkms scans out. */
+/** The formats that a guest can use and this kernel's vkms scans out. */
 function guestFormats(): [string, Fourcc][] {
   using screen = new TestScreen();
   const named = (['XRGB8888', 'ARGB8888', 'XBGR8888', 'ABGR8888', 'RGB565'] as const).map((name): [string, Fourcc] => [name, DRM_FORMAT[name]]);
@@ -45,13 +45,13 @@ const sizes: [string, number, number, ScatteredOptions][] = [
   ['the whole screen, pages scattered', 640, 480, { order: 'scattered' }],
   ['an odd size, pages reversed', 333, 241, { order: 'reversed' }],
   ['padded rows', 320, 200, { padding: 36, order: 'scattered' }],
-  ['the least vkms takes', 10, 10, { order: 'ascending' }],
+  ['the smallest size of vkms', 10, 10, { order: 'ascending' }],
 ];
 
-describe.skipIf(isSkipped)('pictures on a screen', () => {
+describe.skipIf(isSkipped)('KmsOutput', () => {
   expectNothingLeft();
 
-  describe.each(isSkipped ? [] : guestFormats())('%s', (name, format) => {
+  describe.each(isSkipped ? [] : guestFormats())('shows %s pixel for pixel:', (name, format) => {
     test.each(sizes)('%s', async (_, width, height, options) => {
       using screen = new TestScreen();
       using picture = new ScatteredPicture(screen.udmabuf, width, height, { ...options, format }).fillNoise(width);
@@ -63,7 +63,7 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     });
   });
 
-  test('begin where the framebuffer says', () => {
+  test('makes framebuffers that begin at the offset of the guest\'s', () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 320, 200, { offset: 4096 + 64, padding: 36 });
     using handle = screen.import(picture.framebuffer);
@@ -72,7 +72,7 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     expect(framebufferLayouts(card)).toContainEqual({ size: '320x200', pitch: 320 * 4 + 36, offset: 4096 + 64 });
   });
 
-  test('show what the guest draws into them afterwards', async () => {
+  test('shows what the guest draws into a picture on screen', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 200, 100).fillNoise(1);
     using handle = screen.import(picture.framebuffer);
@@ -83,7 +83,7 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), 'kms-redrawn');
   });
 
-  test('a part of a framebuffer is shown where the guest says', async () => {
+  test('shows the part of a framebuffer that the guest names', async () => {
     using screen = new TestScreen();
     using whole = new ScatteredPicture(screen.udmabuf, 300, 200).fillNoise(3);
     using part = new ScatteredPicture(screen.udmabuf, 101, 51).fill((x, y) => whole.pixels.view.getUint32((y + 33) * 1200 + (x + 77) * 4, true));
@@ -94,7 +94,7 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     expectSamePicture(await screen.writeback.take(), part.onScreen(640, 480), 'kms-part');
   });
 
-  test('nothing is black', async () => {
+  test('is black for a frame without a picture', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(4);
     using black = new ScatteredPicture(screen.udmabuf, 640, 480).fill(() => 0);
@@ -107,7 +107,7 @@ describe.skipIf(isSkipped)('pictures on a screen', () => {
     expect(released).toEqual([handle]);
   });
 
-  test('a shadow shows what was written into it', async () => {
+  test('shows what was written into a shadow', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 123, 45).fillNoise(5);
     using shadow = screen.output.createShadow(123, 45, DRM_FORMAT.XRGB8888);
@@ -141,14 +141,14 @@ function withCursor(picture: ScatteredPicture, cursor: ScatteredPicture, x: numb
   return expected;
 }
 
-describe.skipIf(isSkipped)('a cursor', () => {
+describe.skipIf(isSkipped)('KmsOutput: a cursor', () => {
   expectNothingLeft();
 
   test.each([
-    ['inside', 100, 50],
-    ['over the left and upper edge', -10, -7],
-    ['over the right and lower edge', 620, 470],
-  ])('%s the screen is where it belongs', async (_, x, y) => {
+    ['inside the screen', 100, 50],
+    ['beyond the left and upper edge', -10, -7],
+    ['beyond the right and lower edge', 620, 470],
+  ])('%s is shown at its place', async (_, x, y) => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(6);
     using cursor = cursorPicture(screen, 64, 5);
@@ -161,7 +161,7 @@ describe.skipIf(isSkipped)('a cursor', () => {
     expect(flags & PresentedFlags.ZERO_COPY).not.toBe(0);
   });
 
-  test('that no plane can show is drawn into the picture, follows, and goes', async () => {
+  test('that no plane can show is drawn into the picture, moves, and disappears', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(7);
     using cursor = cursorPicture(screen, 64, 5);
@@ -188,14 +188,14 @@ describe.skipIf(isSkipped)('a cursor', () => {
   });
 });
 
-describe.skipIf(isSkipped)('hardware that lacks something', () => {
+describe.skipIf(isSkipped)('KmsOutput on hardware', () => {
   expectNothingLeft();
   const onlyRgb565 = new FormatSet([[DRM_FORMAT.RGB565, DRM_FORMAT_MOD_LINEAR]]);
 
   test.each<[string, (pipe: Pipe) => Pipe, boolean]>([
-    ['a cursor plane shows it on the overlay', (pipe) => ({ ...pipe, cursor: null }), true],
-    ['cursor and overlay planes draws it into the picture', (pipe) => ({ ...pipe, cursor: null, overlay: null }), false],
-    ['the format on the primary plane shows it on the overlay', (pipe) => ({ ...pipe, primary: { ...pipe.primary, formats: onlyRgb565 } }), true],
+    ['without a cursor plane shows the cursor on the overlay', (pipe) => ({ ...pipe, cursor: null }), true],
+    ['without cursor and overlay planes draws the cursor into the picture', (pipe) => ({ ...pipe, cursor: null, overlay: null }), false],
+    ['whose primary plane lacks the format shows the picture on the overlay', (pipe) => ({ ...pipe, primary: { ...pipe.primary, formats: onlyRgb565 } }), true],
   ])('%s', async (name, change, isZeroCopy) => {
     using screen = new TestScreen({ change });
     using picture = new ScatteredPicture(screen.udmabuf, 301, 201).fillNoise(12);
@@ -213,10 +213,10 @@ describe.skipIf(isSkipped)('hardware that lacks something', () => {
   });
 });
 
-describe.skipIf(isSkipped)('a picture larger than the screen', () => {
+describe.skipIf(isSkipped)('KmsOutput: a picture larger than the screen', () => {
   expectNothingLeft();
 
-  test('is scaled with its aspect kept where no plane scales, and its damage with it', async () => {
+  test('is scaled by the CPU with its aspect ratio kept, and its damage with it', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 1280, 640).fill((x) => (x < 640 ? 0xff0000 : 0x0000ff));
     using handle = screen.import(picture.framebuffer);
@@ -236,10 +236,10 @@ describe.skipIf(isSkipped)('a picture larger than the screen', () => {
   });
 });
 
-describe.skipIf(isSkipped)('frames', () => {
+describe.skipIf(isSkipped)('KmsOutput: frames', () => {
   expectNothingLeft();
 
-  test('come with the time and count of their vertical blank, and free what they replace', async () => {
+  test('report the time and count of their vertical blank, and release what they replace', async () => {
     using screen = new TestScreen();
     using a = new ScatteredPicture(screen.udmabuf, 64, 64).fillNoise(8);
     using b = new ScatteredPicture(screen.udmabuf, 64, 64).fillNoise(9);
@@ -256,7 +256,7 @@ describe.skipIf(isSkipped)('frames', () => {
     expect((second.timeMs - first.timeMs) / (second.sequence - first.sequence)).toBeCloseTo(refreshMs, 0);
   });
 
-  test('wait for a CRTC that is busy with somebody else\'s', async () => {
+  test('wait while the CRTC is busy with a commit of another program', async () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 64, 64).fillNoise(10);
     using handle = screen.import(picture.framebuffer);
@@ -272,7 +272,7 @@ describe.skipIf(isSkipped)('frames', () => {
     expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), 'kms-after-busy');
   });
 
-  test('ten thousand of them make no object the first few did not', { timeout: 300_000 }, async () => {
+  test('make no kernel object after the first few, in ten thousand of them', { timeout: 300_000 }, async () => {
     const before = kernelObjects(card);
     // 320x200 at 500 Hz: the driver is virtual, and so is time spent waiting.
     const fast = readMode(drm_mode_modeinfo.encode({ clock: 50_000, hdisplay: 320, hsync_start: 330, hsync_end: 340, htotal: 400, vdisplay: 200, vsync_start: 210, vsync_end: 220, vtotal: 250, vrefresh: 500 }));
@@ -342,7 +342,7 @@ class FlipLoop implements Disposable {
   }
 }
 
-describe.skipIf(isSkipped)('the screen of before', () => {
+describe.skipIf(isSkipped)('KmsDisplay: the previous screen', () => {
   expectNothingLeft();
 
   function state(): unknown {
@@ -355,7 +355,7 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     };
   }
 
-  test('is back after ours', async () => {
+  test('is restored on dispose', async () => {
     const before = state();
     {
       using display = KmsDisplay.open({ card, log: () => undefined });
@@ -375,9 +375,9 @@ describe.skipIf(isSkipped)('the screen of before', () => {
   });
 
   test.each([
-    ['an exception nobody catches', 'throw'],
+    ['an uncaught exception', 'throw'],
     ['SIGKILL', 'SIGKILL'],
-  ] as const)('is back after %s', async (_, end) => {
+  ] as const)('is restored after %s', async (_, end) => {
     const before = state();
     const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], { stdio: ['pipe', 'pipe', 'ignore'] });
     await once(child.stdout, 'data');
@@ -389,7 +389,7 @@ describe.skipIf(isSkipped)('the screen of before', () => {
     expect(state()).toEqual(before);
   });
 
-  test('stays when the driver refuses every mode, and the next mode is taken when it refuses the first', () => {
+  test('stays if the driver refuses every mode; otherwise the first mode that it accepts is set', () => {
     const before = state();
     const broken = readMode(drm_mode_modeinfo.encode({ clock: 25_000, hdisplay: 640, hsync_start: 600, hsync_end: 590, htotal: 580, vdisplay: 480, vsync_start: 490, vsync_end: 492, vtotal: 525 }));
     using device = KmsDevice.open(card);
@@ -407,7 +407,7 @@ describe.skipIf(isSkipped)('the screen of before', () => {
   });
 });
 
-describe.skipIf(isSkipped)('a bridge', () => {
+describe.skipIf(isSkipped)('Bridge on a KmsOutput', () => {
   expectNothingLeft();
 
   test.each([
@@ -433,19 +433,19 @@ describe.skipIf(isSkipped)('a bridge', () => {
   });
 });
 
-describe.skipIf(isSkipped)('what cannot be opened says why', () => {
+describe.skipIf(isSkipped)('KmsDisplay.open: throws for', () => {
   expectNothingLeft();
   const log = (): void => undefined;
 
   test.each([
-    ['a card that is not there', { card: 'card77' }, 'card-missing'],
-    ['a connector that is not there', { card, connector: 'HDMI-A-9' }, 'connector-missing'],
-    ['a mode the monitor lacks', { card, mode: { width: 123, height: 45 } }, 'mode-missing'],
+    ['a card that does not exist', { card: 'card77' }, 'card-missing'],
+    ['a connector that does not exist', { card, connector: 'HDMI-A-9' }, 'connector-missing'],
+    ['a mode that the monitor lacks', { card, mode: { width: 123, height: 45 } }, 'mode-missing'],
   ])('%s', (_, options, code) => {
     expect(() => KmsDisplay.open({ ...options, log })).toThrow(expect.objectContaining({ code }) as Error);
   });
 
-  test('a card somebody else is master of', () => {
+  test('a card of which another program is master', () => {
     using first = KmsDisplay.open({ card, log });
     expect(first.outputs).toHaveLength(1);
     expect(() => KmsDisplay.open({ card, log })).toThrow(expect.objectContaining({ code: 'not-master' }) as Error);

@@ -35,7 +35,7 @@ export class Seatd implements AsyncDisposable {
     this.#process = process;
   }
 
-  /** Resolves when it answers. Its seat goes with the virtual terminals unless told otherwise. */
+  /** Resolves when it answers. By default its seat is bound to the virtual terminals. */
   static async start({ isVtBound = true } = {}): Promise<Seatd> {
     const child = spawn(SEATD, ['-g', GROUP, '-l', 'silent', '-n', '3'], {
       stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
@@ -45,7 +45,7 @@ export class Seatd implements AsyncDisposable {
     return new Seatd(child);
   }
 
-  /** Rejects if it ended by itself. */
+  /** Ends it. Rejects if it had ended by itself. */
   async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     this.#isEnded = true;
     if (this.#process.exitCode === null && this.#process.signalCode === null) {
@@ -62,7 +62,7 @@ export class Seatd implements AsyncDisposable {
   }
 }
 
-/** A real udevd, which knows nothing of any device yet. */
+/** A real udevd, which knows no devices yet. */
 export class Udevd implements AsyncDisposable {
   readonly #process: ChildProcess;
 
@@ -70,7 +70,7 @@ export class Udevd implements AsyncDisposable {
     this.#process = process;
   }
 
-  /** Resolves when it takes events. */
+  /** Resolves when it accepts events. */
   static async start(): Promise<Udevd> {
     mkdirSync('/run/udev', { recursive: true });
     const watcher = watch('/run/udev');
@@ -93,7 +93,7 @@ export class Udevd implements AsyncDisposable {
   }
 }
 
-/** A user with no right to anything but to talk to seatd, until disposed. */
+/** Makes this process a user who may do nothing but talk to seatd, until disposed. */
 export function seatUser(): Disposable {
   return asNobody(Number(new RegExp(`^${GROUP}:[^:]*:(\\d+)`, 'm').exec(readFileSync('/etc/group', 'utf8'))![1]));
 }
@@ -108,7 +108,7 @@ export function terminalInFront(): string {
   return readFileSync('/sys/class/tty/tty0/active', 'utf8').trim();
 }
 
-/** Puts a virtual terminal in front. seatd's consent is asked for, ours is not. */
+/** Switches to a virtual terminal. The kernel asks seatd for consent. */
 export function switchTo(terminal: string): void {
   using console = OwnedFd.adopt(openSync('/dev/tty0', 'r+'));
   const number = Number(terminal.slice('tty'.length));
@@ -116,31 +116,31 @@ export function switchTo(terminal: string): void {
   ioctl(console, VT_WAITACTIVE, 'VT_WAITACTIVE', number);
 }
 
-/** What a seat says, one after the other. */
-export class SeatNews implements LoginSeatListener {
-  readonly heard: string[] = [];
-  #onNews: (() => void) | null = null;
+/** The events of a seat, one after the other. */
+export class SeatEvents implements LoginSeatListener {
+  readonly events: string[] = [];
+  #onEvent: (() => void) | null = null;
 
   paused(): void {
-    this.#hear('paused');
+    this.#add('paused');
   }
 
   resumed(): void {
-    this.#hear('resumed');
+    this.#add('resumed');
   }
 
   async next(): Promise<string> {
-    while (this.heard.length === 0) await new Promise<void>((resolve) => (this.#onNews = resolve));
-    return this.heard.shift()!;
+    while (this.events.length === 0) await new Promise<void>((resolve) => (this.#onEvent = resolve));
+    return this.events.shift()!;
   }
 
-  #hear(news: string): void {
-    this.heard.push(news);
-    this.#onNews?.();
+  #add(event: string): void {
+    this.events.push(event);
+    this.#onEvent?.();
   }
 }
 
-/** The first monitor's CRTC in a mode of its own, showing nothing: what only the card's master may ask for. */
+/** Sets a mode on the first monitor's CRTC, without a picture, which only the card's master may do. */
 export class Modeset implements Disposable {
   readonly #device: KmsDevice;
   readonly #pipe: Pipe;
@@ -167,7 +167,7 @@ export class Modeset implements Disposable {
     return this.#request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);
   }
 
-  /** The kernel says that the CRTC is on, in our mode. */
+  /** Whether the CRTC is on, in this mode. */
   get isSet(): boolean {
     const crtc = Properties.read(this.#device, this.#pipe.crtc.id, DRM_MODE_OBJECT_CRTC);
     const mode = readBlob(this.#device, crtc.value('MODE_ID'));

@@ -4,7 +4,7 @@ import { KmsDevice } from '../../display/kms/device.ts';
 import { openLibseatSeat, type LoginSeat } from '../../display/kms/seat.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft } from './machine.ts';
-import { asSeatUser, Modeset, Seatd, SeatNews, seatUser, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
+import { asSeatUser, Modeset, Seatd, SeatEvents, seatUser, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
 
 const isSkipped = skipWithoutSeatd();
 const card = vkmsCard() ?? '';
@@ -19,12 +19,12 @@ async function openSeat(): Promise<LoginSeat> {
   return (await openLibseatSeat(log))!;
 }
 
-describe.skipIf(isSkipped)('a seat of seatd', () => {
+describe.skipIf(isSkipped)('openLibseatSeat: a seat of seatd', () => {
   expectNothingLeft();
-  // Where udevd has run, the card is open to the group.
+  // udevd may have opened the card to the group.
   beforeEach(() => chmodSync(card, 0o600));
 
-  test('gives a user without rights the card to set a mode on, and takes it back', async () => {
+  test('lets a user without privileges set a mode, and takes the card back', async () => {
     await using seatd = await Seatd.start();
     expect(() => asSeatUser(() => openSync(card, 'r+'))).toThrow('EACCES');
     {
@@ -36,71 +36,71 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
       expect(asSeatUser(() => modeset.commit())).toBe(0);
       expect(modeset.isSet).toBe(true);
     }
-    // Nobody is master any more.
+    // No program is master any longer.
     KmsDevice.open(card)[Symbol.dispose]();
   });
 
-  test('pauses while another virtual terminal is in front, and has the card back afterwards', async () => {
+  test('is paused while another virtual terminal is in front, and has the card again afterwards', async () => {
     await using seatd = await Seatd.start();
-    const ours = terminalInFront();
-    const other = ours === 'tty2' ? 'tty3' : 'tty2';
+    const own = terminalInFront();
+    const other = own === 'tty2' ? 'tty3' : 'tty2';
     using seat = await openSeat();
-    const news = new SeatNews();
-    seat.listen(news);
+    const events = new SeatEvents();
+    seat.listen(events);
     using device = KmsDevice.open(card, seat);
     using modeset = new Modeset(device);
     expect(modeset.commit()).toBe(0);
 
     for (let round = 0; round < 2; round++) {
       switchTo(other);
-      expect(await news.next()).toBe('paused');
+      expect(await events.next()).toBe('paused');
       expect(terminalInFront()).toBe(other);
       expect(seat.isActive).toBe(false);
       expect(modeset.commit()).toBe(-EACCES);
       expect(() => seat.openCard(card)).toThrow(expect.objectContaining({ code: 'not-master', message: expect.stringContaining('switch to this program') as string }) as Error);
 
-      switchTo(ours);
-      expect(await news.next()).toBe('resumed');
+      switchTo(own);
+      expect(await events.next()).toBe('resumed');
       expect(seat.isActive).toBe(true);
       expect(modeset.commit()).toBe(0);
     }
-    expect(news.heard).toEqual([]);
+    expect(events.events).toEqual([]);
   });
 
-  test('may belong to somebody else at first', async () => {
+  test('may belong to another session at first', async () => {
     await using seatd = await Seatd.start({ isVtBound: false });
     const first = await openSeat();
     using second = await openSeat();
-    const news = new SeatNews();
-    second.listen(news);
+    const events = new SeatEvents();
+    second.listen(events);
     expect(second.isActive).toBe(false);
-    expect(logged).toEqual(['info: seat0 of seatd: somebody else is in front of it']);
+    expect(logged).toEqual(['info: seat0 of seatd: another session is in front']);
     expect(() => second.openCard(card)).toThrow(expect.objectContaining({ code: 'not-master' }) as Error);
 
     first[Symbol.dispose]();
-    expect(await news.next()).toBe('resumed');
+    expect(await events.next()).toBe('resumed');
     using device = KmsDevice.open(card, second);
     using modeset = new Modeset(device);
     expect(modeset.commit()).toBe(0);
   });
 
-  test('says what is wrong with a card', async () => {
+  test('reports what is wrong with a card', async () => {
     await using seatd = await Seatd.start();
     using seat = await openSeat();
     expect(() => seat.openCard('/dev/dri/card99')).toThrow(expect.objectContaining({ code: 'card-missing' }) as Error);
     expect(() => seat.openCard('/dev/null')).toThrow(expect.objectContaining({ code: 'card-missing' }) as Error);
   });
 
-  test('pauses when seatd dies, and gives no card from then on', async () => {
+  test('is paused when seatd dies, and opens no card from then on', async () => {
     await using seatd = await Seatd.start();
     using seat = await openSeat();
-    const news = new SeatNews();
-    seat.listen(news);
+    const events = new SeatEvents();
+    seat.listen(events);
     using opened = seat.openCard(card);
     await seatd.end('SIGKILL');
-    expect(await news.next()).toBe('paused');
+    expect(await events.next()).toBe('paused');
     expect(seat.isActive).toBe(false);
-    expect(logged.at(-1)).toMatch(/^error: seat0: its seat manager is gone .*start it again/);
+    expect(logged.at(-1)).toMatch(/^error: seat0: its seat manager is gone .*restart it/);
     expect(() => seat.openCard(card)).toThrow(expect.objectContaining({ code: 'not-master', message: expect.stringContaining('is gone') as string }) as Error);
     expect(opened.fd.fd).toBeGreaterThan(0);
   });
@@ -119,13 +119,13 @@ describe.skipIf(isSkipped)('a seat of seatd', () => {
         resumed: () => undefined,
       });
     });
-    const ours = terminalInFront();
-    switchTo(ours === 'tty2' ? 'tty3' : 'tty2');
+    const own = terminalInFront();
+    switchTo(own === 'tty2' ? 'tty3' : 'tty2');
     await heard;
-    switchTo(ours);
+    switchTo(own);
   });
 
-  test('is not for those whom seatd does not let in', async () => {
+  test('is refused to a user whom seatd does not admit', async () => {
     await using seatd = await Seatd.start();
     logged.length = 0;
     using _ = asNobody();

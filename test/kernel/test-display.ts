@@ -5,7 +5,7 @@ import type { ScreenListener } from '../../src/core/output.ts';
 import { scanoutId } from '../../src/core/source.ts';
 import { newFrame } from './kms-rig.ts';
 
-/** A card's screens as the command opens them, and what each of their listeners heard. */
+/** A card's screens, opened as the command does. */
 export class TestDisplay implements Disposable {
   readonly display: KmsDisplay;
   readonly log: string[] = [];
@@ -44,7 +44,7 @@ export class HeardScreen implements ScreenListener {
     });
   }
 
-  /** The monitor told of next. */
+  /** Resolves with the next monitor that is reported. */
   resize(): Promise<Monitor | null> {
     this.#attachment ??= this.output.attach(this);
     return new Promise((resolve) => (this.#onResized = resolve));
@@ -61,7 +61,7 @@ export class HeardScreen implements ScreenListener {
   }
 
   released(): void {
-    // Whoever wants to know uses TestScreen.
+    // TestScreen records these.
   }
 
   resized(monitor: Monitor | null): void {
@@ -69,7 +69,7 @@ export class HeardScreen implements ScreenListener {
   }
 
   importsChanged(): void {
-    throw new Error('a card imports what it did before');
+    throw new Error('a card never changes what it imports');
   }
 
   closed(reason: string): void {

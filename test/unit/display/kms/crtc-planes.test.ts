@@ -71,17 +71,17 @@ describe('CrtcPlanes', () => {
     card.flip();
   });
 
-  test('a kind of frame shown before takes one ioctl', () => {
+  test('takes one ioctl for a kind of frame that it has shown before', () => {
     expect(show(200, 20)).toEqual(['commit cursor']);
   });
 
-  test('a known layout that is refused once is not committed again for the same frame', () => {
+  test('does not commit a known layout again after the driver refused it for that place of the cursor', () => {
     card.check = refuseCursorPlaneAtLeft;
     expect(show(10, 10)).toEqual(['commit cursor refused', 'test overlay', 'commit overlay']);
     expect(show(10, 10)).toEqual(['commit overlay']);
   });
 
-  test('a layout that was refused at one place of the cursor is used again where it works', () => {
+  test('goes on using a layout where it works, although it was refused at another place of the cursor', () => {
     card.check = refuseCursorPlaneAtLeft;
     show(10, 10);
     expect(show(300, 10)).toEqual(['test cursor', 'commit cursor']);

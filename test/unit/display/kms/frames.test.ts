@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { VblankCount } from '../../../../display/kms/frames.ts';
 
-describe('vertical blanks', () => {
-  test('are counted on over the hardware\'s wrap, those nobody counted, and a count that starts anew', () => {
+describe('VblankCount', () => {
+  test('grows over the wrap of the hardware\'s count, over blanks the hardware did not count, and over a reset', () => {
     const vblanks = new VblankCount();
     const counts = [
       () => vblanks.counted(0xffff_fffe),

@@ -9,16 +9,16 @@ import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
 import { MutableRect, type Rect } from '../../../../src/core/geometry.ts';
 import type { Frame } from '../../../../src/core/output.ts';
 
-describe('a picture on a screen', () => {
+describe('place: a picture', () => {
   const screen = { width: 1024, height: 768 };
 
   test.each([
-    ['fills one of its size', 1024, 768, [0, 0, 1024, 768]],
-    ['is in the middle if smaller, pixel for pixel', 640, 481, [192, 143, 640, 481]],
-    ['too wide is made smaller with its aspect kept', 2048, 768, [0, 192, 1024, 384]],
-    ['too high likewise', 512, 1536, [384, 0, 256, 768]],
-    ['too large both ways fits', 4096, 3072, [0, 0, 1024, 768]],
-    ['thin as a hair keeps a pixel', 1, 16384, [511, 0, 1, 768]],
+    ['as large as the screen fills it', 1024, 768, [0, 0, 1024, 768]],
+    ['smaller than the screen is centred, pixel for pixel', 640, 481, [192, 143, 640, 481]],
+    ['wider than the screen is scaled down with its aspect ratio kept', 2048, 768, [0, 192, 1024, 384]],
+    ['higher than the screen is scaled down with its aspect ratio kept', 512, 1536, [384, 0, 256, 768]],
+    ['larger than the screen in both directions is scaled down to fit', 4096, 3072, [0, 0, 1024, 768]],
+    ['one pixel wide is never scaled down to nothing', 1, 16384, [511, 0, 1, 768]],
   ])('%s', (_, width, height, expected) => {
     const at = new MutableRect().set(9, 9, 9, 9);
     place({ width, height }, screen, at);

@@ -116,7 +116,7 @@ class TestFence implements Disposable {
     return this.#ends[0];
   }
 
-  /** Resolves when whoever polls it was told. */
+  /** Resolves when pollers have been called. */
   async signal(): Promise<void> {
     writeSync(this.#ends[1].fd, 'x');
     for (let turns = 0; turns < 3; turns++) await new Promise((resolve) => setImmediate(resolve));
@@ -191,7 +191,7 @@ describe('KmsOutput: detaching its listener', () => {
     expect([listener.events, card.isFlipping]).toEqual([[], false]);
   });
 
-  test('a second time does nothing to the next attachment of the same listener', () => {
+  test('twice does not detach the next attachment of the same listener', () => {
     const handle = importPicture();
     const { listener, attachment } = attachAndShow(handle);
     attachment[Symbol.dispose]();
@@ -231,7 +231,7 @@ describe('KmsOutput: detaching its listener', () => {
     expect([handle.isHeld, card.planes[0] === fb]).toEqual([false, false]);
   });
 
-  test('from inside `released` spares that listener what follows', () => {
+  test('from inside `released` suppresses the `presented` that would follow', () => {
     const [first, second] = [importPicture(), importPicture()];
     const { listener, attachment } = attachAndShow(first);
     const next = new Listener();
@@ -244,7 +244,7 @@ describe('KmsOutput: detaching its listener', () => {
     expect([listener.events, next.events]).toEqual([['released'], []]);
   });
 
-  test('releases the buffers of a screen that is off a refresh later', () => {
+  test('releases the buffers of a disabled screen one refresh later', () => {
     const handle = importPicture();
     const { attachment } = attachAndShow(handle);
     output.disable();
@@ -257,7 +257,7 @@ describe('KmsOutput: detaching its listener', () => {
 describe('KmsOutput: attaching the next listener', () => {
   beforeEach(enable);
 
-  test('is refused while one is attached', () => {
+  test('throws while one is attached', () => {
     using _ = output.attach(new Listener());
     expect(() => output.attach(new Listener())).toThrow('is taken');
   });
@@ -281,7 +281,7 @@ describe('KmsOutput: attaching the next listener', () => {
     expect([before.events, listener.events]).toEqual([[], ['presented']]);
   });
 
-  test('takes its first frame while the background after the one before is in flight', () => {
+  test('takes its first frame while the background that followed the last one is in flight', () => {
     const [old, next] = [importPicture(), importPicture()];
     const { attachment } = attachAndShow(old);
     attachment[Symbol.dispose]();
@@ -327,7 +327,7 @@ describe('KmsOutput: attaching the next listener', () => {
     expect([card.planes[0], card.isFlipping]).toEqual([fbOf(old), false]);
   });
 
-  test('completes its first frame by a timer if the screen was turned off meanwhile', () => {
+  test('completes its first frame by a timer if the screen is disabled before it is committed', () => {
     const [old, next] = [importPicture(), importPicture()];
     const attachment = output.attach(new Listener());
     output.present(frame(old));
@@ -387,7 +387,7 @@ describe('KmsOutput: presenting', () => {
     expect(card.framebuffers.has(fb)).toBe(false);
   });
 
-  test('is refused while nothing is attached', () => {
+  test('throws while nothing is attached', () => {
     expect(() => output.present(frame(null))).toThrow('nothing is attached');
     output.attach(new Listener())[Symbol.dispose]();
     expect(() => output.present(frame(null))).toThrow('nothing is attached');
@@ -404,7 +404,7 @@ describe('KmsOutput: presenting', () => {
     expect(card.commits.slice(before).map(({ isTest, result }) => [isTest, result])).toEqual(Array(4).fill([false, 0]));
   });
 
-  test('a frame that the driver refuses in every way ends a refresh later, unseen', () => {
+  test('completes a frame that the driver refuses in every layout one refresh later, flagged HIDDEN', () => {
     const { listener } = attachAndShow(importPicture());
     card.check = () => -EINVAL;
     output.present(frame(importPicture()));

@@ -34,20 +34,20 @@ function mode(width: number, height: number, refreshMhz: number, isPreferred = f
   return { width, height, refreshMhz, isPreferred, info: new Uint8Array(0) };
 }
 
-describe('a mode', () => {
+describe('modes', () => {
   const fullHd = { clock: 148_500, hdisplay: 1920, htotal: 2200, vdisplay: 1080, vtotal: 1125 };
 
   test.each([
-    ['as the timing says', fullHd, 60_000],
-    ['1/1.001 of it', { ...fullHd, clock: 148_352 }, 59_940],
-    ['twice when interlaced', { ...fullHd, clock: 74_250, flags: DRM_MODE_FLAG_INTERLACE }, 60_000],
-    ['half when lines are doubled', { ...fullHd, flags: DRM_MODE_FLAG_DBLSCAN }, 30_000],
-    ['a third when lines are shown thrice', { ...fullHd, vscan: 3 }, 20_000],
-  ])('refreshes %s', (_, info, refreshMhz) => {
+    ['from the pixel clock and the totals', fullHd, 60_000],
+    ['of 59.94 Hz for a pixel clock divided by 1.001', { ...fullHd, clock: 148_352 }, 59_940],
+    ['doubled when it is interlaced', { ...fullHd, clock: 74_250, flags: DRM_MODE_FLAG_INTERLACE }, 60_000],
+    ['halved when it scans lines twice', { ...fullHd, flags: DRM_MODE_FLAG_DBLSCAN }, 30_000],
+    ['divided by three when vscan is 3', { ...fullHd, vscan: 3 }, 20_000],
+  ])('readMode: a mode has a refresh rate %s', (_, info, refreshMhz) => {
     expect(readMode(drm_mode_modeinfo.encode(info)).refreshMhz).toBe(refreshMhz);
   });
 
-  test('is preferred if the monitor says so', () => {
+  test('readMode: a mode is preferred if its type says so', () => {
     const flags = [0, DRM_MODE_TYPE_PREFERRED].map((type) => readMode(drm_mode_modeinfo.encode({ ...fullHd, type })).isPreferred);
     expect(flags).toEqual([false, true]);
   });
@@ -59,24 +59,24 @@ describe('a mode', () => {
   const all = [large60, large5994, small, large75];
 
   test.each([
-    ['nobody asked for: the preferred, then the largest and fastest', null, [small, large75, large60, large5994]],
-    ['of a size: the fastest first', { width: 1920, height: 1080 }, [large75, large60, large5994]],
-    ['of a size and refresh: the nearest first', { width: 1920, height: 1080, refreshMhz: 60_000 }, [large60, large5994]],
-    ['nobody has', { width: 1920, height: 1080, refreshMhz: 50_000 }, []],
-  ])('%s', (_, wanted, expected) => {
+    ['without a wish puts the preferred mode first, then the largest and fastest', null, [small, large75, large60, large5994]],
+    ['for a size puts the fastest mode first', { width: 1920, height: 1080 }, [large75, large60, large5994]],
+    ['for a size and refresh rate puts the nearest mode first', { width: 1920, height: 1080, refreshMhz: 60_000 }, [large60, large5994]],
+    ['finds none if no mode is near', { width: 1920, height: 1080, refreshMhz: 50_000 }, []],
+  ])('rankModes: %s', (_, wanted, expected) => {
     expect(rankModes(all, wanted)).toEqual(expected);
   });
 });
 
-describe('formats of a plane', () => {
+describe('planeFormats', () => {
   const tiled = 0x0100_0000_0000_0001n as Modifier;
 
-  test('without a blob are linear, or what the driver takes for granted', () => {
+  test('without an IN_FORMATS blob are linear, or without a modifier', () => {
     const formats = planeFormats([DRM_FORMAT.XRGB8888], null);
     expect([...formats.modifiers(DRM_FORMAT.XRGB8888)]).toEqual([DRM_FORMAT_MOD_LINEAR, DRM_FORMAT_MOD_INVALID]);
   });
 
-  test('come from the blob, whose masks count from their offset', () => {
+  test('come from the IN_FORMATS blob, whose masks count from their offset', () => {
     // 70 formats, so that a second mask is needed; XRGB8888 is the last.
     const listed = Array.from({ length: 70 }, (_, i) => (i === 69 ? DRM_FORMAT.XRGB8888 : i === 0 ? DRM_FORMAT.RGB565 : 0x1000 + i));
     const entries = [
@@ -116,20 +116,20 @@ function assigned(connectors: readonly Connector[], planes: readonly Plane[] = p
   return assignPipes({ crtcs, connectors, planes }, connectors).map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id, pipe.overlay?.id]);
 }
 
-describe('each connector gets a CRTC', () => {
-  test('the one that drives it already', () => {
+describe('assignPipes: a connector', () => {
+  test('keeps the CRTC that drives it already', () => {
     expect(assigned([connector('A', 3, 11), connector('B', 3, 10)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
   });
 
-  test('another if a later one has no choice', () => {
+  test('gets another CRTC if a later connector has no choice', () => {
     expect(assigned([connector('A', 3), connector('B', 1)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
   });
 
-  test('none if there are too few', () => {
+  test('is left out if there are too few CRTCs', () => {
     expect(assigned([connector('A', 1), connector('B', 1)]).map(([name]) => name)).toEqual(['A']);
   });
 
-  test('of those that others leave, whose planes are theirs too', () => {
+  test('gets a CRTC and planes that no other pipe has taken', () => {
     const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [connector('A', 3)]);
     const resources = { crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)] };
     const given = assignPipes(resources, [connector('B', 3), connector('C', 3)], [taken!]);
@@ -137,7 +137,7 @@ describe('each connector gets a CRTC', () => {
     expect(given.map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id])).toEqual([['B', 11, 2, 4]]);
   });
 
-  test('and planes: those on it already, an overlay only if it is above the primary', () => {
+  test('keeps the planes on its CRTC, and gets an overlay only if that is above the primary plane', () => {
     const planes = [
       plane(1, DRM_PLANE_TYPE_PRIMARY, 1, { zpos: 1 }),
       plane(2, DRM_PLANE_TYPE_CURSOR, 3),
@@ -149,15 +149,15 @@ describe('each connector gets a CRTC', () => {
   });
 });
 
-describe('what is plugged in', () => {
+describe('sameConnector', () => {
   const plugged = { isConnected: true, edid: Uint8Array.of(1, 2), modes: [{ info: Uint8Array.of(3, 4) }] } as unknown as Connector;
 
   test.each([
-    ['as read before', {}, true],
-    ['unplugged', { isConnected: false }, false],
-    ['with another EDID', { edid: Uint8Array.of(1, 3) }, false],
-    ['with another mode', { modes: [{ info: Uint8Array.of(3, 5) }] }, false],
-    ['with a mode more', { modes: [{ info: Uint8Array.of(3, 4) }, { info: Uint8Array.of() }] }, false],
+    ['is true if nothing changed', {}, true],
+    ['is false after it was unplugged', { isConnected: false }, false],
+    ['is false for another EDID', { edid: Uint8Array.of(1, 3) }, false],
+    ['is false for another mode', { modes: [{ info: Uint8Array.of(3, 5) }] }, false],
+    ['is false for one more mode', { modes: [{ info: Uint8Array.of(3, 4) }, { info: Uint8Array.of() }] }, false],
   ])('%s', (_, change, isSame) => {
     expect(sameConnector(plugged, { ...plugged, ...change } as Connector)).toBe(isSame);
   });

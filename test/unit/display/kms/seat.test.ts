@@ -6,12 +6,12 @@ import { socketPair } from '../../../../src/sys/socket.ts';
 import { SeatSession } from '../../../../src/sys/lib/libseat.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 
-// test/kernel has a real seat manager; here are those parts that do without.
+// test/kernel tests with a real seat manager; these tests need none.
 
 const BACKEND = 'LIBSEAT_BACKEND';
 const log = vi.fn();
 
-describe.skipIf(!(await hasLibseat()))('a seat', () => {
+describe.skipIf(!(await hasLibseat()))('openLibseatSeat, with libseat installed,', () => {
   expectNoLeaks();
   beforeEach(() => {
     vi.stubEnv('SEATD_SOCK', '/scanout-bridge-has-no-such-socket');
@@ -20,19 +20,19 @@ describe.skipIf(!(await hasLibseat()))('a seat', () => {
   });
   afterEach(() => vi.unstubAllEnvs());
 
-  test('without a seat manager says so, and leaves the environment as it was', async () => {
+  test('reports that there is no seat manager, and leaves the environment unchanged', async () => {
     await expect(SeatSession.open('seatd', 0)).rejects.toThrow(new SysError('libseat_open_seat', 'ENOENT', 'seatd'));
     expect(process.env[BACKEND]).toBeUndefined();
   });
 
-  test('of a backend that the user names is the only one tried', async () => {
+  test('tries no other backend than the one in LIBSEAT_BACKEND', async () => {
     vi.stubEnv(BACKEND, 'seatd');
     expect(await openLibseatSeat(log)).toBeNull();
     expect(log.mock.calls).toEqual([['warn', expect.stringMatching(/^no seat from seatd: libseat_open_seat: ENOENT/)]]);
     expect(process.env[BACKEND]).toBe('seatd');
   });
 
-  test('opens devices, gives them back once, and is disposed once', async () => {
+  test('opens devices, and may be disposed twice, before them or after', async () => {
     vi.stubEnv(BACKEND, 'noop');
     const seat = (await openLibseatSeat(log))!;
     const card = seat.openCard('/dev/null');
@@ -47,7 +47,7 @@ describe.skipIf(!(await hasLibseat()))('a seat', () => {
   });
 });
 
-test('without libseat there is no seat, and a backend that was asked for is missed', async () => {
+test('openLibseatSeat: without libseat returns null, and warns if LIBSEAT_BACKEND is set', async () => {
   vi.doMock('koffi', async (original) => {
     const { default: koffi } = await original<{ default: { load(name: string | null): unknown } }>();
     const load = (name: string | null) => {

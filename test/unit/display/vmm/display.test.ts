@@ -11,7 +11,7 @@ useVmm();
 
 const EDID_75HZ = makeEdid({ ...MODE, refreshMhz: 75_000, widthMm: 320, heightMm: 200, name: 'QEMU' });
 
-test('opening asks for features, modes and the EDID of enabled consoles only', async () => {
+test('VmmDisplay: opening asks for features, modes and the EDID of enabled consoles only', async () => {
   const opening = connect({ scanouts: 3 });
   expect(await vmm.take(12)).toEqual(words(1, 0, 0));
   vmm.reply(featuresReply(0b11));
@@ -27,7 +27,7 @@ test('opening asks for features, modes and the EDID of enabled consoles only', a
   expect(third!.monitor!.edid).toBeUndefined();
 });
 
-test('a refresh of the user replaces that of the EDID, which would contradict it', async () => {
+test('VmmDisplay: a refresh rate set by the user replaces the EDID, which would contradict it', async () => {
   const opening = connect({ refreshMhz: 30_000 });
   await answer(0b01, [MODE]);
   await vmm.take(16);
@@ -37,14 +37,14 @@ test('a refresh of the user replaces that of the EDID, which would contradict it
   expect(monitor!.edid).toBeUndefined();
 });
 
-test('a console nobody looks at is reported unplugged to its listener', async () => {
+test('VmmDisplay: a console without a viewer is reported unplugged to its listener', async () => {
   const { outputs } = await open({ scanouts: 2 });
   const listeners = outputs.map((output) => new Listener(output));
   await Promise.resolve();
   expect(listeners.map(({ events }) => events)).toEqual([[], ['unplugged']]);
 });
 
-test('monitors asked again tell the outputs what changed, and nothing else', async () => {
+test('VmmDisplay: refresh reports the monitors that changed, and nothing else', async () => {
   const { outputs } = await open({ scanouts: 2 });
   const listeners = outputs.map((output) => new Listener(output));
   await Promise.resolve();
@@ -55,7 +55,7 @@ test('monitors asked again tell the outputs what changed, and nothing else', asy
   expect(listeners.map(({ events }) => events)).toEqual([[], ['unplugged', 'resized 640x480']]);
 });
 
-test('a VMM that goes away closes every output, once, and drops what waits', async () => {
+test('VmmDisplay: a VMM that goes away closes every output once, and what waits for it is dropped', async () => {
   const { outputs } = await open({ scanouts: 2 });
   const listeners = outputs.map((output) => new Listener(output));
   const handle = importOf(outputs[0]!, guest(1280, 800).framebuffer);
@@ -69,7 +69,7 @@ test('a VMM that goes away closes every output, once, and drops what waits', asy
   expect(listeners[0]!.events).not.toContain('presented');
 });
 
-test('a socket that breaks under a frame closes the output afterwards, not from inside present', async () => {
+test('VmmDisplay: a socket that breaks during present closes the output after present has returned', async () => {
   const output = (await open()).outputs[0]!;
   const listener = new Listener(output);
   const handle = importOf(output, guest(20, 10).framebuffer);
@@ -81,7 +81,7 @@ test('a socket that breaks under a frame closes the output afterwards, not from 
   expect(listener.events[0]).toMatch(/^closed: .*EPIPE/);
 });
 
-test('whoever listens to a display that is gone already is told', async () => {
+test('VmmDisplay: a listener attached after the socket has ended is told `closed`', async () => {
   const { outputs } = await open({ scanouts: 2 });
   const heard = new Listener(outputs[1]!).next();
   vmm[Symbol.dispose]();
@@ -93,18 +93,18 @@ test('whoever listens to a display that is gone already is told', async () => {
 
 const MALFORMED: [string, Buffer][] = [
   ['an unknown request', words(99, 4, 0)],
-  ['a message that is no reply', words(3, 0, 408)],
+  ['a message that is not a reply', words(3, 0, 408)],
   ['a payload of the wrong size', words(3, 4, 0xffff_ffff)],
-  ['a reply nobody asked for', words(10, 4, 0)],
+  ['a reply to no request', words(10, 4, 0)],
 ];
 
-test.each(MALFORMED)('%s, while opening, rejects', async (_, bytes) => {
+test.each(MALFORMED)('VmmDisplay: opening rejects on %s', async (_, bytes) => {
   const opening = connect();
   vmm.reply(bytes);
   await expect(opening).rejects.toMatchObject({ name: 'VmmDisplayError', code: 'protocol' });
 });
 
-test.each(MALFORMED)('%s, later, closes the outputs with a log line', async (_, bytes) => {
+test.each(MALFORMED)('VmmDisplay: %s closes the outputs and is logged once', async (_, bytes) => {
   const output = (await open()).outputs[0]!;
   const listener = new Listener(output);
   const closed = listener.next();
@@ -114,7 +114,7 @@ test.each(MALFORMED)('%s, later, closes the outputs with a log line', async (_, 
   expect(log).toHaveLength(1);
 });
 
-test('a VMM that ends while it is asked rejects, even if the last answer came with the end', async () => {
+test('VmmDisplay: opening rejects if the VMM ends first, even right after its last answer', async () => {
   const early = connect();
   vmm[Symbol.dispose]();
   await expect(early).rejects.toMatchObject({ code: 'closed' });
@@ -124,12 +124,12 @@ test('a VMM that ends while it is asked rejects, even if the last answer came wi
   await expect(late).rejects.toMatchObject({ code: 'closed' });
 });
 
-test('scanouts out of range are refused and the socket is closed', async () => {
+test('VmmDisplay: more scanouts than possible throw a RangeError, and the socket is closed', async () => {
   await expect(connect({ scanouts: 17 })).rejects.toThrow(RangeError);
   expect(await vmm.take(1)).toHaveLength(0);
 });
 
-test('disposing turns the consoles off and tells nobody', async () => {
+test('VmmDisplay: disposing turns the consoles off and notifies no listener', async () => {
   const output = (await open()).outputs[0]!;
   const listener = new Listener(output);
   const cursor: Cursor = { handle: importOf(output, guest(8, 8, DRM_FORMAT.ARGB8888).framebuffer), at: [2, 3, 8, 8] };
@@ -140,7 +140,7 @@ test('disposing turns the consoles off and tells nobody', async () => {
   expect(listener.events).toHaveLength(before);
 });
 
-test('descriptors a VMM sends for no reason are closed at once', async () => {
+test('VmmDisplay: descriptors that the VMM sends without a reason are closed at once', async () => {
   const asking = (await open()).refresh();
   await vmm.take(12);
   const before = openFds().size;

@@ -4,7 +4,7 @@ import { UnixConnection } from '../../../../src/sys/socket.ts';
 
 const CHUNK = 65536;
 
-/** Little-endian words, as they lie on the wire. */
+/** Little-endian words, as on the wire. */
 export function words(...values: number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
   values.forEach((value, i) => bytes.writeUInt32LE(value >>> 0, i * 4));
@@ -32,7 +32,7 @@ export function edidReply(edid: Uint8Array): Buffer {
   return Buffer.concat([words(11, 4, 1056), words(0x1104, 0, 0, 0, 0, 0), words(1024, 0), blob]);
 }
 
-/** The other end of the socket: reads when told to, says what it is told to. */
+/** The other end of the socket: reads and replies when a test says so. */
 export class FakeVmm implements Disposable {
   readonly connection: UnixConnection;
   readonly #chunk = new Uint8Array(CHUNK);
@@ -46,7 +46,7 @@ export class FakeVmm implements Disposable {
     this.connection.send(Buffer.concat(bytes));
   }
 
-  /** The next `length` bytes, read as they come; fewer if the stream ends before. */
+  /** The next `length` bytes, read as they arrive; fewer if the stream ends first. */
   async take(length: number): Promise<Buffer> {
     if (this.#pending.length < length) await this.#readUntil(length);
     const taken = this.#pending.subarray(0, length);
@@ -54,7 +54,7 @@ export class FakeVmm implements Disposable {
     return taken;
   }
 
-  /** What is there now. */
+  /** Everything that has arrived. */
   takeNow(): Buffer {
     const parts = [this.#pending];
     this.#drain(parts);

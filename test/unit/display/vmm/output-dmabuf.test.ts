@@ -11,12 +11,12 @@ useVmm();
 
 const DMABUF2 = 0b10;
 
-test('dma-bufs are passed only if asked for, as nothing tells whether the VMM can show them', async () => {
+test('VmmOutput: passes dma-bufs only if the user asks for it', async () => {
   const careful = (await open({}, DMABUF2)).outputs[0]!;
   expect([careful.imports.isEmpty, careful.readsPages]).toEqual([true, true]);
 });
 
-test('a dma-buf goes with its modifier, is presented when the VMM says so, and is released when replaced', async () => {
+test('VmmOutput: sends a dma-buf with its modifier, presents it when the VMM answers, releases it when it is replaced', async () => {
   const output = (await open({ dmabuf: true }, DMABUF2)).outputs[0]!;
   expect([output.imports.has(DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR), output.readsPages]).toEqual([true, false]);
   const [one, two] = [guest(100, 80), guest(100, 80)];
@@ -47,7 +47,7 @@ test('a dma-buf goes with its modifier, is presented when the VMM says so, and i
   expect(listener.events).toEqual(['presented', 'presented', 'released 0', 'presented']);
 });
 
-test('from a dma-buf to pixels the dma-buf is taken away first', async () => {
+test('VmmOutput: takes a dma-buf away before it sends pixels', async () => {
   const output = (await open({ dmabuf: true })).outputs[0]!;
   const picture = guest(100, 80);
   const handle = importOf(output, picture.asDmabuf);
@@ -67,7 +67,7 @@ test('from a dma-buf to pixels the dma-buf is taken away first', async () => {
   expect(listener.events).toEqual(['presented', 'released 1', 'released 0', 'presented']);
 });
 
-test('a dma-buf behind a waiting frame arrives with its own message', async () => {
+test('VmmOutput: sends a dma-buf with its own message, behind a frame that waits', async () => {
   const { outputs } = await open({ dmabuf: true, scanouts: 2 }, DMABUF2, [MODE, MODE]);
   const [large, small] = [guest(1280, 800), guest(100, 80)];
   outputs.forEach((output) => new Listener(output));
@@ -80,7 +80,7 @@ test('a dma-buf behind a waiting frame arrives with its own message', async () =
   expect(vmm.takeFd()).toBeUndefined();
 });
 
-test('a dma-buf of a cursor, or one that does not start with the picture, is refused', async () => {
+test('VmmOutput: refuses a dma-buf of the size of a cursor, and one that does not start with the picture', async () => {
   const output = (await open({ dmabuf: true }, DMABUF2)).outputs[0]!;
   expect(output.import(guest(64, 64, DRM_FORMAT.ARGB8888).asDmabuf)).toMatchObject({ code: 'resources' });
   expect(output.import({ ...guest(100, 80).asDmabuf, planes: [{ offset: 4096, stride: 400 }] })).toMatchObject({ code: 'resources' });

@@ -11,14 +11,14 @@ import type { GuestPicture } from '../../bridge/fakes.ts';
 expectNoLeaks();
 useVmm();
 
-test('the first frame sets the size and sends every pixel of the scattered pages', async () => {
+test('VmmOutput: sends the size and every pixel of scattered pages with the first frame', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(40, 30);
   const bytes = show(output, frame(importOf(output, picture.framebuffer), [0, 0, 40, 30]));
   expect(bytes).toEqual(Buffer.concat([scanout(0, 40, 30), update(0, [0, 0, 40, 30], picture.read())]));
 });
 
-test('later frames send the damage alone: whole rows as they lie, part of rows packed', async () => {
+test('VmmOutput: sends only the damage of later frames, parts of rows packed', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(40, 30);
   const handle = importOf(output, picture.framebuffer);
@@ -28,7 +28,7 @@ test('later frames send the damage alone: whole rows as they lie, part of rows p
   expect(bytes).toEqual(Buffer.concat([update(0, [0, 3, 40, 2], picture.read(0, 3, 40, 2)), update(0, [5, 10, 7, 9], picture.read(5, 10, 7, 9))]));
 });
 
-test('a flip between buffers of one size sends its damage; a frame without damage sends nothing', async () => {
+test('VmmOutput: sends the damage of a flip between buffers of one size, and nothing without damage', async () => {
   const output = (await open()).outputs[0]!;
   const [one, two] = [guest(40, 30), guest(40, 30)];
   show(output, frame(importOf(output, one.framebuffer), [0, 0, 40, 30]));
@@ -37,7 +37,7 @@ test('a flip between buffers of one size sends its damage; a frame without damag
   expect(show(output, frame(second, [0, 0, 40, 30], []))).toEqual(Buffer.alloc(0));
 });
 
-test('a picture that is part of a larger buffer is placed at the corner, its damage cut', async () => {
+test('VmmOutput: shows a part of a larger buffer at the corner, and clips its damage', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(40, 30);
   const handle = importOf(output, picture.framebuffer);
@@ -46,7 +46,7 @@ test('a picture that is part of a larger buffer is placed at the corner, its dam
   expect(show(output, frame(handle, src, [[0, 0, 10, 6]]))).toEqual(update(0, [0, 0, 2, 2], picture.read(8, 4, 2, 2)));
 });
 
-test('overlapping damage of more bytes than the picture goes as one rectangle', async () => {
+test('VmmOutput: sends overlapping damage as one rectangle if that is fewer bytes', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(40, 30);
   const handle = importOf(output, picture.framebuffer);
@@ -54,7 +54,7 @@ test('overlapping damage of more bytes than the picture goes as one rectangle', 
   expect(show(output, frame(handle, [0, 0, 40, 30], [[0, 0, 39, 30], [1, 0, 39, 30]]))).toEqual(update(0, [0, 0, 40, 30], picture.read()));
 });
 
-test('another size is announced again, no picture turns the console off once, and coming back is a new start', async () => {
+test('VmmOutput: announces a new size, turns the console off once without a picture, and starts again after it', async () => {
   const output = (await open()).outputs[0]!;
   const [small, large] = [guest(20, 10), guest(40, 30)];
   const smallHandle = importOf(output, small.framebuffer);
@@ -66,7 +66,7 @@ test('another size is announced again, no picture turns the console off once, an
   expect(show(output, frame(smallHandle, [0, 0, 20, 10], []))).toEqual(whole);
 });
 
-test('a frame is presented at the beat of the refresh, its buffer released before, however fast frames come', async () => {
+test('VmmOutput: presents frames at the refresh rate, each after its buffer was released', async () => {
   const output = (await open({ refreshMhz: 50_000 })).outputs[0]!;
   const handle = importOf(output, guest(20, 10).framebuffer);
   const listener = new Listener(output);
@@ -83,7 +83,7 @@ test('a frame is presented at the beat of the refresh, its buffer released befor
   expect(listener.flags).toBe(0);
 });
 
-test('a frame in flight is presented in time when the monitor changes to a slower refresh', async () => {
+test('VmmOutput: presents a frame in flight in time when the refresh rate becomes slower', async () => {
   const output = (await open()).outputs[0]!;
   const listener = new Listener(output);
   // Blanks are counted from the machine's start, an hour ago.
@@ -95,7 +95,7 @@ test('a frame in flight is presented in time when the monitor changes to a slowe
   expect(listener.events).toEqual([`resized ${MODE.width}x${MODE.height}`, 'released 0', 'presented']);
 });
 
-test('a VMM that does not read holds the frame back; it gets the pixels of the time they were presented', async () => {
+test('VmmOutput: waits for a VMM that does not read, and sends the pixels as they were in present', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(1280, 800);
   const before = picture.read();
@@ -111,7 +111,7 @@ test('a VMM that does not read holds the frame back; it gets the pixels of the t
   expect(listener.events).toEqual(['released 0', 'presented']);
 });
 
-test('frames of several consoles wait in one line, each presented when it is out', async () => {
+test('VmmOutput: sends the frames of several consoles in order, and presents each when it is sent', async () => {
   const { outputs } = await open({ scanouts: 2 }, 0, [MODE, MODE]);
   const [large, small] = [guest(1280, 800), guest(30, 20)];
   const listeners = outputs.map((output) => new Listener(output));
@@ -132,7 +132,7 @@ test('frames of several consoles wait in one line, each presented when it is out
   ]);
 });
 
-test('other formats are refused and shown through a shadow', async () => {
+test('VmmOutput: refuses other formats, which are shown through a shadow', async () => {
   const output = (await open()).outputs[0]!;
   const refusal = output.import(guest(20, 10, DRM_FORMAT.ABGR8888).framebuffer);
   expect(refusal).toMatchObject({ code: 'format', isLasting: true });
@@ -144,7 +144,7 @@ test('other formats are refused and shown through a shadow', async () => {
   expect(listener.events).toEqual(['released 0', 'presented']);
 });
 
-test('pictures the VMM cannot compose are refused, for now and not for their format', async () => {
+test('VmmOutput: refuses pictures that are too large, but not their format', async () => {
   const output = (await open()).outputs[0]!;
   const { framebuffer } = guest(20, 10);
   expect(output.import({ ...framebuffer, width: 32_768 })).toMatchObject({ code: 'resources', isLasting: false });
@@ -165,7 +165,7 @@ function cursorImage(picture: GuestPicture, alpha = 0): Buffer {
 
 const cursorUpdate = (x: number, y: number, hotX: number, hotY: number, image: Buffer): Buffer => Buffer.concat([words(6, 0, 16_404, 0, x, y, hotX, hotY), image]);
 
-test('the cursor image goes out when its pixels or hotspot change, its place when that changes', async () => {
+test('VmmOutput: sends the cursor image when its pixels or hotspot change, otherwise only its place', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(32, 24, DRM_FORMAT.ARGB8888);
   const handle = importOf(output, picture.framebuffer);
@@ -181,7 +181,7 @@ test('the cursor image goes out when its pixels or hotspot change, its place whe
   expect(show(output, at(9, 8, [0, 0]))).toEqual(words(4, 0, 12, 0, 9, 8));
 });
 
-test('a cursor without alpha is opaque, a shadow works as well, a large one is cut and leaves nothing behind', async () => {
+test('VmmOutput: shows a cursor without alpha opaque, and cuts a large one', async () => {
   const output = (await open()).outputs[0]!;
   const listener = new Listener(output);
   const picture = guest(16, 16, DRM_FORMAT.XRGB8888);

@@ -13,14 +13,14 @@ import { FakeVmm, type Mode, displayInfoReply, featuresReply, words } from './fa
 export const ONE_SECOND = 1000;
 export const MODE: Mode = { width: 1280, height: 800 };
 
-/** What a test made, disposed after it. `vmm` is the other end of the last display connected. */
+/** What a test made; disposed after it. `vmm` is the other end of the display connected last. */
 export let vmm: FakeVmm;
 export let display: VmmDisplay | null = null;
 export const handles: Handle[] = [];
 export const log: string[] = [];
 let undo: Disposable[] = [];
 
-/** Each test of the file begins without a display and with a clock that stands still. */
+/** Each test of the file begins without a display, and with a clock that only the test advances. */
 export function useVmm(): void {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -37,7 +37,7 @@ export function useVmm(): void {
   });
 }
 
-/** A display whose questions are to be answered. */
+/** Opens a display whose questions the test answers. */
 export async function connect(options: Partial<VmmDisplayOptions> = {}): Promise<VmmDisplay> {
   const [near, far] = socketPair();
   vmm = new FakeVmm(far);
@@ -46,7 +46,7 @@ export async function connect(options: Partial<VmmDisplayOptions> = {}): Promise
   return display;
 }
 
-/** Answers the first two questions, each when it has come. */
+/** Answers the first two questions, each when it has arrived. */
 export async function answer(features: number, modes: (Mode | null)[]): Promise<void> {
   await vmm.take(12);
   vmm.reply(featuresReply(features));
@@ -82,15 +82,15 @@ export class Listener implements ScreenListener {
 
   presented(_time: number, _refresh: number, _sequence: number, flags: number): void {
     this.flags = flags;
-    this.#tell('presented');
+    this.#add('presented');
   }
 
   importsChanged(): void {
-    throw new Error('a VMM imports what it did before');
+    throw new Error('a VMM never changes what it imports');
   }
 
   closed(reason: string): void {
-    this.#tell(`closed: ${reason}`);
+    this.#add(`closed: ${reason}`);
   }
 
   /** Resolves at the next `presented` or `closed`. */
@@ -98,7 +98,7 @@ export class Listener implements ScreenListener {
     return new Promise((resolve) => (this.#wake = resolve));
   }
 
-  #tell(event: string): void {
+  #add(event: string): void {
     this.events.push(event);
     this.#wake?.();
   }

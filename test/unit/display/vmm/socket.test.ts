@@ -17,7 +17,7 @@ function take(backlog: Backlog, count: number): Buffer {
 const KIB = 1024;
 const step = fc.record({ append: fc.integer({ min: 1, max: 200 * KIB }), take: fc.integer({ min: 1, max: 200 * KIB }) });
 
-test('bytes come out in the order they went in, whether the rest is moved to the front or to larger memory', () => {
+test('Backlog: keeps the order of bytes when it moves them to the front or to larger memory', () => {
   const moveThenGrow = [
     { append: 200 * KIB, take: 150 * KIB },
     { append: 150 * KIB, take: 1 },
@@ -58,13 +58,13 @@ function read(stream: Buffer, cuts: readonly number[]): Buffer[] {
   return replies;
 }
 
-test('replies are the same wherever the stream is cut', () => {
+test('ReplyReader: reads the same replies wherever the stream is cut', () => {
   fc.assert(fc.property(fc.array(anyReply, { maxLength: 5 }), fc.array(fc.nat(), { maxLength: 20 }), (replies, cuts) => {
     expect(Buffer.concat(read(Buffer.concat(replies), cuts)).equals(Buffer.concat(replies))).toBe(true);
   }));
 });
 
-test('bytes that are no replies end in a protocol error or nothing, never in another', () => {
+test('ReplyReader: throws a protocol error, or nothing, for bytes that are not replies', () => {
   const almost = fc.tuple(fc.constantFrom(1, 2, 3, 10, 11, 12), fc.constantFrom(0, 4, 5), fc.constantFrom(0, 8, 408, 1056, 0xffff_ffff), fc.uint8Array()).map(([request, flags, size, rest]) => Buffer.concat([words(request, flags, size), rest]));
   fc.assert(fc.property(fc.oneof(almost, fc.uint8Array({ maxLength: 4096 }).map((bytes) => Buffer.from(bytes))), (bytes) => {
     try {
