@@ -1,5 +1,6 @@
 import { Bag } from '../core/bag.ts';
 import type { Damage } from '../core/damage.ts';
+import { UsageError } from '../core/errors.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { MutableRect, type Rect } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
@@ -14,6 +15,9 @@ import { Screen, type ScreenOwner, type ScreenStats } from './screen.ts';
 
 /** Refresh of a scanout without a screen, so that a guest that waits for its flips keeps an even pace. */
 const UNSEEN_REFRESH_MS = 1000 / 60;
+
+/** The sources of all bridges that are not disposed. A second bridge would silently take over the first one's source. */
+const bridged = new WeakSet<Source>();
 
 export interface BridgeOptions {
   readonly log?: Log;
@@ -94,8 +98,9 @@ export class Bridge implements Disposable {
   #unseenTimer: NodeJS.Timeout | null = null;
   #isDisposed = false;
 
-  /** Connects to `source`, which must have no other bridge. */
+  /** Connects to `source`. Throws UsageError while another bridge is connected to it. */
   constructor(source: Source, options: BridgeOptions = {}) {
+    if (bridged.has(source)) throw new UsageError('Bridge: this source already has a bridge; dispose that bridge first');
     this.input = options.input ?? null;
     this.#source = source;
     this.#context = {
@@ -133,6 +138,7 @@ export class Bridge implements Disposable {
       halted: () => this.#halt(),
       destroyed: (framebuffer) => this.#destroy(framebuffer),
     });
+    bridged.add(source);
   }
 
   /**
@@ -176,6 +182,7 @@ export class Bridge implements Disposable {
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
+    bridged.delete(this.#source);
     for (const { screens } of this.#scanouts) for (const screen of screens.splice(0)) screen[Symbol.dispose]();
     if (this.#unseenTimer) clearTimeout(this.#unseenTimer);
     this.#finishUnseen();

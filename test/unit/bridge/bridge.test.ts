@@ -273,6 +273,7 @@ describe('a scanout', () => {
 test("Bridge: charges shadows to the source's budget and returns it on dispose", () => {
   const budget = new MemoryBudget(64 * 48 * 4 * 8);
   source.budget = budget;
+  bridge[Symbol.dispose]();
   using bounded = new Bridge(source, { zeroCopy: 'off' });
   bounded.show(FIRST, output);
   const a = picture();

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { decodePng } from '../../../display/picture/png.ts';
+import { Bridge } from '../../../src/bridge/bridge.ts';
 import { FrontEnd } from '../../rig/front-end.ts';
 import { Replay } from '../../../src/guest/replay/replay.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
@@ -59,6 +60,18 @@ test("openDisplay: shows a VMM that connects to a vhost-user socket", async () =
   expect(await still).toMatchObject({ width: WIDTH, height: HEIGHT });
   await expect(display.type('x')).rejects.toMatchObject({ code: 'input' });
   await expect(display.click(1, 1)).rejects.toMatchObject({ code: 'input' });
+});
+
+test('openDisplay: refuses a guest that another bridge shows, which keeps it', () => {
+  const guest = new FakeGuest();
+  using bridge = new Bridge(guest);
+  const { sink } = guest;
+
+  expect(() => openDisplay({ guest })).toThrow(expect.objectContaining({ code: 'usage', message: expect.stringContaining('already has a bridge') as string }));
+
+  expect(guest.sink).toBe(sink);
+  bridge[Symbol.dispose]();
+  openDisplay({ guest })[Symbol.dispose]();
 });
 
 test('openDisplay: disposing the display leaves the given source open for another display', async () => {
