@@ -13,12 +13,13 @@
  *
  * @module
  */
-export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
+export { type CompareOptions, comparePictures, type Comparison, diffPicture } from '../../display/picture/compare.ts';
 export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
 export type { FrameTime } from '../../display/picture/frame-history.ts';
-export type { MatchStatus } from '../../display/picture/report.ts';
+export { decodePng, encodePng, PngError, writePng } from '../../display/picture/png.ts';
 export type { ResultsFolder } from '../../display/picture/results.ts';
 export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';
+export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';
 export { type Accelerator, type LaunchedGuest, launchGuest, type LaunchOptions } from './launch-guest.ts';
 export {
   assertScreenshot,
