@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 describe('scanout --help', () => {
-  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args'])('of %s ends with an example', async (name) => {
+  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args', 'completions'])('of %s ends with an example', async (name) => {
     const { code, stdout } = await scanout(name, '--help');
 
     expect(code).toBe(0);
@@ -26,7 +26,7 @@ describe('scanout --help', () => {
     const { code, stdout } = await scanout('--help');
 
     expect(code).toBe(0);
-    for (const name of ['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args']) expect(stdout).toContain(`\n  ${name} `);
+    for (const name of ['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args', 'completions']) expect(stdout).toContain(`\n  ${name} `);
     expect((await scanout('help', 'stats')).stdout).toBe((await scanout('stats', '--help')).stdout);
   });
 

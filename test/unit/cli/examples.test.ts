@@ -73,6 +73,7 @@ test.each([
   ['compare', 'diff.png'],
   ['doctor', null],
   ['qemu-args', null],
+  ['completions', null],
 ])('scanout %s: the example exits with 0', async (command, file) => {
   expect(await runExample(command)).toMatchObject({ code: 0, stderr: expect.not.stringContaining('scanout:') as string });
   if (file !== null) expect(existsSync(join(directory, file))).toBe(true);
