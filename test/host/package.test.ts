@@ -79,8 +79,12 @@ describe('examples', () => {
     expect(lit).toEqual(Array.from({ length: 16 }, (_, i) => 59 * 4 + i));
   });
 
-  test('guest-screen passes under vitest, also in CI', async () => {
-    expect(await run('npx', ['vitest', 'run'], { CI: 'true' })).toMatch(/2 passed \| 1 skipped/);
+  test('guest-screen and the suite over own-output pass under vitest, also in CI', async () => {
+    const output = await run('npx', ['vitest', 'run', '--reporter', 'verbose'], { CI: 'true' });
+
+    expect(output).toMatch(/Test Files +2 passed/);
+    expect(output).toMatch(/passed \| 1 skipped/);
+    expect(output).toContain('PpmOutput: presents each frame once');
   });
 });
 
