@@ -4,8 +4,9 @@ import { KmsDevice, probeCard } from '../../display/kms/device.ts';
 import type { Prospect } from '../../src/cli/doctor.ts';
 import { type Card, type Check, readCards } from '../../src/cli/machine.ts';
 import { expectSamePicture } from '../rig/picture.ts';
+import { startScanout } from '../rig/scanout-run.ts';
 import { ScatteredPicture } from '../rig/scattered-picture.ts';
-import { scanout } from '../unit/cli/scanout.ts';
+import { ended } from '../unit/cli/scanout.ts';
 import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 
@@ -16,7 +17,7 @@ describe.skipIf(skipWithoutVkms())('doctor', () => {
   expectNothingLeft();
 
   test('reports the driver, abilities and connectors of a real card, and the rung it would get', async () => {
-    const { code, stdout } = await scanout('doctor', '--json');
+    const { code, stdout } = await ended(startScanout(['doctor', '--json']));
 
     const { checks, cards, rungs } = JSON.parse(stdout) as { checks: Check[]; cards: Card[]; rungs: Prospect[] };
     expect(code).toBe(0);

@@ -24,9 +24,10 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 import { centred, expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
+import { startScanout } from '../rig/scanout-run.ts';
 import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
-import { scanout, start } from '../unit/cli/scanout.ts';
+import { ended } from '../unit/cli/scanout.ts';
 import { play } from '../unit/guest/replay/play.ts';
 import { BLOB_SIZE, createBlob, HEIGHT, picture, scatter, scatteredPages, showBlob, unref, WIDTH } from '../unit/guest/replay/synthetic-guest.ts';
 import { CrtcCrc } from './crtc-crc.ts';
@@ -275,7 +276,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
       using crc = new CrtcCrc(card);
       const others = (await crc.during(3)).at(-1)!;
       ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
-      const child = start(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
+      const child = startScanout(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
       const closed = once(child, 'close');
       // A failed test must not leave it to the next one's leak check.
       onTestFinished(async () => {
@@ -298,7 +299,7 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
   test('writes the PNG of a headless output next to the monitor', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const png = join(directory, 'last.png');
-    const { code, stdout, stderr } = await scanout('replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png);
+    const { code, stdout, stderr } = await ended(startScanout(['replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png]));
     expect({ code, stderr }).toMatchObject({ code: 0 });
     expect(stdout).toMatch(/ flushes, 0 refused/);
     expectSamePicture(centred(decodePng(readFileSync(png)), MODE.width, MODE.height), await lastPicture('blobs'), 'kms-replay-command');

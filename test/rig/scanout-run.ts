@@ -4,6 +4,11 @@ import { join } from 'node:path';
 
 const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
 
+/** Starts the built command (dist/ must exist). Unit tests start it with tsx, which takes a minute to compile it in an emulated VM. */
+export function startScanout(args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
 /** A process of the built `scanout run` (dist/ must exist). It is killed when this process ends. */
 export class ScanoutRun implements AsyncDisposable {
   readonly #child: ChildProcess;
