@@ -8,7 +8,6 @@ import { UsageError } from '../core/errors.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
-import { scanoutId } from '../core/source.ts';
 import { Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { endSignal, hasTrueColour, logLevelOption, Progress, renderPicture, stderrLog } from './terminal.ts';
@@ -92,8 +91,8 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   let last: Picture | null = null;
   const first = screens.headless[0];
   first?.onBlank(() => (last = first.capture()));
-  for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanoutId(scanout), output);
-  windows?.openOutputs(source.scanouts).forEach((output, index) => bridge.show(scanoutId(index), output, { keepLast: index === 0 }));
+  for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanout, output);
+  windows?.openOutputs(source.scanouts).forEach((output, index) => bridge.show(index, output, { keepLast: index === 0 }));
   const outcome = await Promise.race([source.finished, ending]);
   if (typeof outcome === 'string') return { endedBy: outcome };
   await Promise.all(screens.headless.map((output) => output.settled()));
@@ -108,7 +107,7 @@ async function openScreens(source: Replay, specs: readonly OutputSpec[] | null, 
   const headless = specs?.filter(({ kind }) => kind === 'headless').length ?? 0;
   if (headless > source.scanouts) throw new UsageError(`--output: ${headless} headless outputs for a recording of ${source.scanouts} monitors`);
   const recorded = Array.from({ length: source.scanouts }, (_, index): OutputSpec => {
-    const { width, height, refreshMhz } = source.monitors.get(scanoutId(index)) ?? MODE_IF_UNKNOWN;
+    const { width, height, refreshMhz } = source.monitors.get(index) ?? MODE_IF_UNKNOWN;
     return { kind: 'headless', width, height, refreshMhz };
   });
   return Screens.open(specs ?? recorded, log);

@@ -6,7 +6,6 @@ import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
-import { scanoutId } from '../core/source.ts';
 import { Recorder } from '../guest/replay/recorder.ts';
 import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/guest.ts';
 import { VhostUserInput } from '../guest/vhost-user/input.ts';
@@ -80,10 +79,10 @@ export class Session implements Disposable {
     const input = openInput(options.inputs ?? [], log, stack);
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
     this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, ...(input && { input }) }));
-    for (const { output, scanout } of shown) this.#bridge.show(scanoutId(scanout), output);
+    for (const { output, scanout } of shown) this.#bridge.show(scanout, output);
     // The first window stays open; the others close when the guest turns their scanouts off.
     const { keepLast = false, windowKeepsLast = keepLast } = options;
-    options.windows?.openOutputs(scanouts).forEach((output, index) => this.#bridge.show(scanoutId(index), output, { keepLast: index === 0 && windowKeepsLast }));
+    options.windows?.openOutputs(scanouts).forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && windowKeepsLast }));
     this.#stack = stack.move();
   }
 
@@ -140,7 +139,7 @@ export class Session implements Disposable {
       this.#vmm?.outputs.forEach((output) => this.#bridge.hide(output));
       this.#vmm?.[Symbol.dispose]();
       this.#vmm = display;
-      display.outputs.forEach((output, index) => this.#bridge.show(scanoutId(index), output));
+      display.outputs.forEach((output, index) => this.#bridge.show(index, output));
       log('info', "the guest is shown on the VMM's own display");
     } catch (error) {
       log('warn', `the VMM's own display cannot be used: ${error instanceof Error ? error.message : String(error)}`);

@@ -8,13 +8,9 @@ import type { Monitor } from './monitor.ts';
 /** One monitor of the guest, counted from 0. */
 export type ScanoutId = number;
 
-export function scanoutId(index: number): ScanoutId {
-  return index;
-}
-
 /**
- * A guest's request to show what it drew, which waits for an answer. Whoever is given a Flush
- * calls `done` exactly once; src/bridge/pending-flushes.ts states when.
+ * A guest's request to show what it drew, which waits for an answer. The receiver of a Flush calls
+ * `done` exactly once; src/bridge/pending-flushes.ts states when.
  */
 export interface Flush {
   /**

@@ -6,7 +6,6 @@ import { Bridge } from '../bridge/bridge.ts';
 import type { Size } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
-import { scanoutId } from '../core/source.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { type InputKind, VhostUserInput } from '../guest/vhost-user/input.ts';
 import { qemuFlags, qemuValue } from '../qemu/flags.ts';
@@ -90,7 +89,7 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
   for (const kind of kinds) input?.serve(kind, connect());
   const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
   const bridge = owned.use(new Bridge(gpu, { log, ...(input && { input: input.sink }) }));
-  bridge.show(scanoutId(0), output);
+  bridge.show(0, output);
   using ourQmp = connect();
   const qemu = new QemuProcess(program, qemuArgs(options, accel, kinds.length), sockets);
   const qmp = new Socket({ fd: ourQmp.take(), readable: true, writable: true });

@@ -11,7 +11,7 @@ import { UsageError } from '../core/errors.ts';
 import { EMPTY_RECT, type Size } from '../core/geometry.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';
 import type { Picture } from '../core/picture.ts';
-import { scanoutId, type ScanoutId, type Source } from '../core/source.ts';
+import { type ScanoutId, type Source } from '../core/source.ts';
 import { Replay } from '../guest/replay/replay.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { monotonicMs } from '../sys/clock.ts';
@@ -93,7 +93,7 @@ function listenFor(guest: string, scanout: number): VhostUserGuest {
 
 function checkedScanout(index: number, count: number): ScanoutId {
   if (!Number.isInteger(index) || index < 0 || index >= count) throw new UsageError(`openDisplay: scanout ${index} of a guest with ${count}; they count from 0`);
-  return scanoutId(index);
+  return index;
 }
 
 /** Why nothing more comes from a display, with the picture it showed last. */

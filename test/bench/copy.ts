@@ -4,7 +4,7 @@ import { MemoryBudget } from '../../src/core/budget.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
-import { scanoutId, type Source } from '../../src/core/source.ts';
+import { type Source } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
@@ -73,8 +73,8 @@ class OurSide implements Disposable {
     this.#steps = steps;
     this.#sink = sink;
     pictures.forEach(({ framebuffer }, i) => {
-      this.#bridge.show(scanoutId(i), this.#outputs[i]!);
-      sink.scanout(scanoutId(i), framebuffer, WHOLE);
+      this.#bridge.show(i, this.#outputs[i]!);
+      sink.scanout(i, framebuffer, WHOLE);
     });
     // Each shadow starts with the whole picture; after that it gets what changed since its last turn.
     this.run(Math.max(TARGETS, steps.length * SOURCES));
@@ -91,7 +91,7 @@ class OurSide implements Disposable {
       const rects = this.#steps[Math.floor(this.#frame / SOURCES) % this.#steps.length]!;
       this.#damage.clear();
       for (const rect of rects) this.#damage.addRect(rect);
-      this.#sink.flush(scanoutId(picture), this.#damage, null);
+      this.#sink.flush(picture, this.#damage, null);
       this.#outputs[picture]!.vblank();
     }
   }

@@ -1,5 +1,4 @@
 import { Bridge } from '../../src/bridge/bridge.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import type { DriverQueue } from '../../src/guest/replay/driver-queue.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import * as requests from '../unit/guest/virtio-gpu/requests.ts';
@@ -57,7 +56,7 @@ class Loop implements Disposable {
     this.#rig = resources.use(new GpuRig({}, false));
     this.#driver = this.#rig.drivers[0]!;
     this.#output = resources.use(new InstantOutput({ readsPages: true }));
-    resources.use(new Bridge(this.#rig.gpu)).show(scanoutId(0), this.#output);
+    resources.use(new Bridge(this.#rig.gpu)).show(0, this.#output);
     this.#batches = batches;
     for (const id of buffers) {
       this.#rig.send(requests.create2d(id, WIDTH, HEIGHT));

@@ -1,7 +1,7 @@
 import { MemoryBudget } from '../../src/core/budget.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
-import { type Flush, scanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+import { type Flush, type Source, type SourceSink } from '../../src/core/source.ts';
 import { openDisplay } from '../../src/testing/open-display.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { alternate, type Benchmark } from './benchmark.ts';
@@ -26,9 +26,9 @@ class DrawingGuest implements Source {
   connect(sink: SourceSink): void {
     this.#sink = sink;
     const framebuffer: Framebuffer = this.#picture.framebuffer;
-    sink.scanout(scanoutId(0), framebuffer, { x: 0, y: 0, width: WIDTH, height: HEIGHT });
+    sink.scanout(0, framebuffer, { x: 0, y: 0, width: WIDTH, height: HEIGHT });
     this.#damage.add(0, 0, WIDTH, HEIGHT);
-    sink.flush(scanoutId(0), this.#damage, null);
+    sink.flush(0, this.#damage, null);
     this.#damage.clear();
     this.#damage.addRect(WINDOW);
   }
@@ -41,7 +41,7 @@ class DrawingGuest implements Source {
     this.#frames++;
     const { stride } = this.#picture.framebuffer.planes[0]!;
     for (let y = WINDOW.y; y < WINDOW.y + WINDOW.height; y++) this.#picture.pixels.bytes.fill(this.#frames, y * stride + WINDOW.x * 4, y * stride + (WINDOW.x + WINDOW.width) * 4);
-    this.#sink!.flush(scanoutId(0), this.#damage, { isFenced: true, done: () => undefined } satisfies Flush);
+    this.#sink!.flush(0, this.#damage, { isFenced: true, done: () => undefined } satisfies Flush);
   }
 
   [Symbol.dispose](): void {

@@ -5,7 +5,6 @@ import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { GuestInput } from '../../src/core/input.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { openFds } from '../rig/process-resources.ts';
 import { pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
@@ -56,7 +55,7 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandOutput: input on sway at 
     // Attached before the window is mapped, as the command does.
     output = windows.openOutputs(1)[0]!;
     bridge = new Bridge(guest, { zeroCopy: 'off', input: log });
-    bridge.show(scanoutId(0), output);
+    bridge.show(0, output);
     guest.show(picture.framebuffer);
     await guest.flush(0, 0, GUEST_WIDTH, GUEST_HEIGHT);
     await screen((at) => at(320, 240) === GREY && at(1, 1) === BLACK);
@@ -115,10 +114,10 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandOutput: input on sway at 
   test('the pointer has the guest’s cursor as its image, scaled as the picture is, until the guest hides it', async () => {
     person.pointer.moveTo(100, 140, WIDTH, HEIGHT);
     await heard();
-    guest.sink.cursor(scanoutId(0), cursor.framebuffer, 4, 6, 46, 44);
+    guest.sink.cursor(0, cursor.framebuffer, 4, 6, 46, 44);
     // 32x32 with the hotspot at 8, 12.
     await screen((at) => at(92, 128) === RED && at(123, 159) === RED && at(91, 128) === GREY && at(92, 127) === GREY && at(124, 159) === GREY && at(123, 160) === GREY);
-    guest.sink.cursor(scanoutId(0), null, 0, 0, 0, 0);
+    guest.sink.cursor(0, null, 0, 0, 0, 0);
     await screen((at) => at(100, 140) === GREY);
   });
 });

@@ -4,7 +4,6 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
 import type { CursorImage } from '../../display/wayland/seat/attached-surface.ts';
 import { WaylandSeats } from '../../display/wayland/seat/seats.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
 import { openFds } from '../rig/process-resources.ts';
 import { pixel } from '../rig/picture.ts';
@@ -58,7 +57,7 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandSeats on sway at scale %i
     seats = new WaylandSeats(display);
     surface = compositor.createSurface();
     const target = {
-      scanout: scanoutId(0),
+      scanout: 0,
       input: sink,
       toGuest: (x: number, y: number, out: { x: number; y: number }) => void Object.assign(out, { x: (x * scale) / 2, y: (y * scale) / 2 }),
       grabChanged: (isGrabbed: boolean) => void grabs.push(isGrabbed),

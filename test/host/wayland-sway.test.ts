@@ -7,7 +7,6 @@ import { writePng } from '../../display/picture/png.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, isSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
 import { Sway, swayMissing } from '../rig/sway.ts';
@@ -51,7 +50,7 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
     bridge = new Bridge(guest, { zeroCopy: 'off' });
     windows = await WaylandWindows.open({ socket: sway.socket });
     const told = guest.nextMonitor();
-    bridge.show(scanoutId(0), windows.openOutputs(1)[0]!);
+    bridge.show(0, windows.openOutputs(1)[0]!);
     if ((await told)!.width === 1280) await guest.nextMonitor();
     const { width, height } = guest.monitors[0]!;
     shown = new GuestPicture(width, height);

@@ -3,7 +3,6 @@ import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows, type WaylandWindowsOptions } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { centred, expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
@@ -43,7 +42,7 @@ describe.skipIf(skipWithoutWeston())('WaylandOutput on Weston', () => {
     windows = await WaylandWindows.open({ socket: weston.socket, ...options });
     output = windows.openOutputs(1)[0]!;
     const told = guest.nextMonitor();
-    bridge.show(scanoutId(0), output);
+    bridge.show(0, output);
     await told;
     if (guest.monitors[0]!.width === 1280) await guest.nextMonitor();
   }

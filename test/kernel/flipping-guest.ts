@@ -2,7 +2,7 @@ import { MemoryBudget } from '../../src/core/budget.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
-import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
+import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../src/core/source.ts';
 
 /** A guest that shows one framebuffer after another on each of its monitors. */
 export class FlippingGuest implements Source {
@@ -38,8 +38,8 @@ export class FlippingGuest implements Source {
     const whole = { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height };
     this.#damage.clear();
     this.#damage.addRect(whole);
-    this.#sink.scanout(scanoutId(scanout), framebuffer, whole);
-    return new Promise((done) => this.#sink.flush(scanoutId(scanout), this.#damage, { isFenced: true, ...fences, done }));
+    this.#sink.scanout(scanout, framebuffer, whole);
+    return new Promise((done) => this.#sink.flush(scanout, this.#damage, { isFenced: true, ...fences, done }));
   }
 
   destroy(framebuffer: Framebuffer): void {

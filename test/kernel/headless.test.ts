@@ -8,7 +8,7 @@ import type { Rung } from '../../src/bridge/plane-buffers.ts';
 import { Damage } from '../../src/core/damage.ts';
 import { type Framebuffer, newFramebufferId } from '../../src/core/framebuffer.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { type Source, type SourceSink, scanoutId } from '../../src/core/source.ts';
+import { type Source, type SourceSink } from '../../src/core/source.ts';
 import { Replay } from '../../src/guest/replay/replay.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
@@ -16,7 +16,7 @@ import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { asNobody, dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 
 interface Shown {
   readonly picture: Picture;

@@ -6,7 +6,6 @@ import type { ZeroCopy } from '../../src/bridge/dmabuf-pool.ts';
 import type { Rung } from '../../src/bridge/plane-buffers.ts';
 import type { Output } from '../../src/core/output.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
 import { GpuRig, PAGE, RAM_SIZE } from '../unit/guest/virtio-gpu/rig.ts';
@@ -28,7 +27,7 @@ class HugeGuest implements Disposable {
 
   constructor(output: Output, zeroCopy: ZeroCopy) {
     this.bridge = new Bridge(this.rig.gpu, { zeroCopy });
-    this.bridge.show(scanoutId(0), output);
+    this.bridge.show(0, output);
     this.#run(request.create2d(1, WIDTH, HEIGHT), request.attach(1, entries), request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT));
   }
 

@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Pipe, Properties } from '../../display/kms/resources.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { expectSamePicture } from '../rig/picture.ts';
@@ -156,7 +155,7 @@ describe.skipIf(isSkipped)('KmsOutput: fences:', () => {
     using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);
     using b = new ScatteredPicture(screen.udmabuf, 640, 480);
     using bridge = new Bridge(guest, { zeroCopy });
-    bridge.show(scanoutId(0), screen.output);
+    bridge.show(0, screen.output);
     await guest.flip(a.asPages);
     using work = gpu.begin();
     const releases: OwnedFd[] = [];

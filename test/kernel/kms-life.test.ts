@@ -8,7 +8,6 @@ import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm
 import { DRM_PLANE_TYPE_OVERLAY } from '../../protocols/drm-mode.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { type Handle, PresentedFlags } from '../../src/core/output.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { InnerQmp } from '../rig/inner-qmp.ts';
@@ -53,7 +52,7 @@ describe.skipIf(isSkipped)('KmsDisplay: a monitor', () => {
     using b = noise(udmabuf, 2);
     using bridge = new Bridge(guest);
     const output = display.display.outputs[0]!;
-    bridge.show(scanoutId(0), output);
+    bridge.show(0, output);
     const monitor = output.monitor;
     await guest.flip(a.asPages);
     using writeback = new Writeback(display.display.device, MODE);
@@ -244,8 +243,8 @@ describe.skipIf(isSkipped)('KmsDisplay: a card with two connectors', () => {
     using b = new ScatteredPicture(udmabuf, 300, 200).fillNoise(9);
     const sizes = [sizeOf(first), sizeOf(second)];
     using bridge = new Bridge(guest);
-    bridge.show(scanoutId(0), first.output);
-    bridge.show(scanoutId(1), second.output);
+    bridge.show(0, first.output);
+    bridge.show(1, second.output);
     await Promise.all([guest.flip(a.asPages, 0), guest.flip(b.asPages, 1)]);
     expectSamePicture(qemu.screendump('two-heads', 0), a.onScreen(sizes[0]!.width, sizes[0]!.height), 'life-left');
     expectSamePicture(qemu.screendump('two-heads', 1), b.onScreen(sizes[1]!.width, sizes[1]!.height), 'life-right');
@@ -263,8 +262,8 @@ describe.skipIf(isSkipped)('KmsDisplay: a card with two connectors', () => {
     using b = new ScatteredPicture(udmabuf, 320, 240).fillNoise(11);
     const sizes = [sizeOf(first), sizeOf(second)];
     using bridge = new Bridge(guest);
-    bridge.show(scanoutId(0), first.output);
-    bridge.show(scanoutId(0), second.output);
+    bridge.show(0, first.output);
+    bridge.show(0, second.output);
     await guest.flip(a.asPages);
     sizes.forEach(({ width, height }, head) => expectSamePicture(qemu.screendump('two-heads', head), a.onScreen(width, height), `life-mirror-${head}`));
 

@@ -20,7 +20,6 @@ import {
   type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 
@@ -225,7 +224,7 @@ export interface Shown {
 
 /** An enabled screen, which shows frames one after the other. */
 export class TestScreen implements Disposable, ScreenListener {
-  readonly scanout = scanoutId(0);
+  readonly scanout = 0;
   readonly input = null;
   readonly device: KmsDevice;
   readonly output: KmsOutput;

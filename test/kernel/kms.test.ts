@@ -13,7 +13,6 @@ import { DRM_MODE_ATOMIC_NONBLOCK, drm_mode_modeinfo, DRM_MODE_PAGE_FLIP_EVENT }
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { FormatSet } from '../../src/core/framebuffer.ts';
 import { type Handle, PresentedFlags, type ScreenListener } from '../../src/core/output.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, type ScatteredOptions, ScatteredPicture } from '../rig/scattered-picture.ts';
@@ -290,7 +289,7 @@ describe.skipIf(isSkipped)('KmsOutput: frames', () => {
 });
 
 const quiet: ScreenListener = {
-  scanout: scanoutId(0),
+  scanout: 0,
   input: null,
   presented: () => undefined,
   released: () => undefined,
@@ -421,7 +420,7 @@ describe.skipIf(isSkipped)('Bridge on a KmsOutput', () => {
       using a = new ScatteredPicture(screen.udmabuf, 640, 480, { order: 'reversed' }).fillNoise(13);
       using b = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(14);
       using bridge = new Bridge(guest, { zeroCopy });
-      bridge.show(scanoutId(0), screen.output);
+      bridge.show(0, screen.output);
       const buffers = [a.asPages, b.asPages];
       for (let i = 0; i < 20; i++) await guest.flip(buffers[i % 2]!);
       expectSamePicture(await screen.writeback.take(), b.onScreen(640, 480), `kms-bridge-${rung}`);

@@ -3,7 +3,6 @@ import { VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { PlaneStats } from '../../src/bridge/plane-buffers.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { expectSamePicture, pictureOfBgrx } from '../rig/picture.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
@@ -11,7 +10,7 @@ import { GpuRig, HEAP, RAM, RAM_SIZE } from '../unit/guest/virtio-gpu/rig.ts';
 import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard } from './kms-rig.ts';
 import { dmabufCount, expectNothingLeft } from './machine.ts';
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 const OK = VIRTIO_GPU_RESP.OK_NODATA;
 const CAPACITY = 64;
 const WIDTH = 640;

@@ -14,7 +14,7 @@ import type { PlaneStats } from '../../src/bridge/plane-buffers.ts';
 import type { FramebufferId } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { scanoutId, type Source } from '../../src/core/source.ts';
+import { type Source } from '../../src/core/source.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
 import { Replay } from '../../src/guest/replay/replay.ts';
@@ -36,7 +36,7 @@ import { asNobody, driverParameter, expectNothingLeft, withoutDevice } from './m
 
 const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';
-const FIRST = scanoutId(0);
+const FIRST = 0;
 
 /** Large enough for every picture of the recordings. */
 const MODE = { width: 1280, height: 800 };

@@ -2,7 +2,6 @@ import { KmsDisplay, type KmsOptions } from '../../display/kms/display.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type { ScreenListener } from '../../src/core/output.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { newFrame } from './kms-rig.ts';
 
 /** A card's screens, opened as the command does. */
@@ -23,7 +22,7 @@ export class TestDisplay implements Disposable {
 
 /** One screen of a display that comes and goes. */
 export class HeardScreen implements ScreenListener {
-  readonly scanout = scanoutId(0);
+  readonly scanout = 0;
   readonly input = null;
   readonly output: KmsOutput;
   readonly frame = newFrame();

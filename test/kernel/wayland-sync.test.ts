@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import { type Frame, type Handle, PresentedFlags } from '../../src/core/output.ts';
-import { type Flush, scanoutId } from '../../src/core/source.ts';
+import { type Flush } from '../../src/core/source.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { Vgem } from '../rig/vgem.ts';
 import { withFreeFds } from '../unit/sys/few-fds.ts';
@@ -58,7 +58,7 @@ function begin(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'>): { done:
   let isDone = false;
   guest.show(framebuffer);
   const done = new Promise<void>((resolve) =>
-    guest.sink.flush(scanoutId(0), damage, {
+    guest.sink.flush(0, damage, {
       isFenced: true,
       ...fence,
       done() {
@@ -79,7 +79,7 @@ class Screen {
     bridge.hide(output);
     const nothing = () => undefined;
     const presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number) => this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
-    output.attach({ scanout: scanoutId(0), input: null, presented, released: () => this.#hear('released'), resized: nothing, closed: nothing, importsChanged: nothing });
+    output.attach({ scanout: 0, input: null, presented, released: () => this.#hear('released'), resized: nothing, closed: nothing, importsChanged: nothing });
   }
 
   import(): Handle {

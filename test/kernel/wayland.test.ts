@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
@@ -37,7 +36,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('WaylandOutput on a
     guest = new FakeGuest();
     bridge = new Bridge(guest, { log: (_, message) => log.push(message) });
     windows = await WaylandWindows.open({ socket: weston.socket });
-    bridge.show(scanoutId(0), windows.openOutputs(1)[0]!);
+    bridge.show(0, windows.openOutputs(1)[0]!);
   });
   afterEach(() => {
     bridge[Symbol.dispose]();

@@ -5,7 +5,6 @@
 import { BTN, EV, SYN_REPORT } from '../../protocols/input-event-codes.ts';
 import { VHOST_USER } from '../../protocols/vhost-user.ts';
 import { virtio_input_config, virtio_input_event } from '../../protocols/virtio-input.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { FrontEnd } from './front-end.ts';
 import { FrontEndError } from '../../src/guest/replay/front-end-channel.ts';
 import { VhostUserServer } from '../../src/guest/vhost-user/server.ts';
@@ -13,7 +12,7 @@ import { InputDevices } from '../../src/guest/virtio-input/input-devices.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 import type { Random } from './random.ts';
 
-const HERE = scanoutId(0);
+const HERE = 0;
 const KEYS = [1, 30, 31, 42, 88, 248];
 const NOTHING = new Uint8Array(0);
 const MEMORY = [{ guestAddress: 0x10_0000, size: 2 ** 20 }];
@@ -89,7 +88,7 @@ function doSomething(input: InputDevices, random: Random): void {
       input.button(BTN.LEFT + random.below(10), random.chance(0.5));
       break;
     case 3:
-      input.pointerMovedTo(scanoutId(random.below(2)), x, x);
+      input.pointerMovedTo(random.below(2), x, x);
       break;
     case 4:
       input.pointerMovedBy(x, -x / 7);

@@ -9,7 +9,6 @@ import { join } from 'node:path';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { writePng } from '../../display/picture/png.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
-import { scanoutId } from '../../src/core/source.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
 import { VhostUserGuest } from '../../src/guest/vhost-user/guest.ts';
 import { bootGuest, type Guest } from './guest.ts';
@@ -30,7 +29,7 @@ async function record(name: string, size: readonly [number, number], play: (gues
     using guest = VhostUserGuest.open({ socket, tap: recorder.tap });
     using output = HeadlessOutput.open({ width: size[0], height: size[1] });
     using bridge = new Bridge(guest);
-    bridge.show(scanoutId(0), output);
+    bridge.show(0, output);
     await using vm = await bootGuest({ gpu: { kind: options.gpu ?? 'vhost-user', socket }, size, extraQemuArgs: options.append === undefined ? [] : ['-append', options.append] });
     await play(vm);
     await output.settled();

@@ -9,7 +9,7 @@ import { Damage } from '../../core/damage.ts';
 import type { Framebuffer, PixelLayout } from '../../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect, sameRect } from '../../core/geometry.ts';
 import type { Monitor } from '../../core/monitor.ts';
-import { scanoutId, type ScanoutId, type SourceSink } from '../../core/source.ts';
+import { type ScanoutId, type SourceSink } from '../../core/source.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
 import { LinearLayout, type Resource, sameLayout } from './resource.ts';
@@ -59,7 +59,7 @@ export class Scanouts {
 
   constructor(count: number) {
     this.#scanouts = Array.from({ length: count }, (_, index) => ({
-      id: scanoutId(index),
+      id: index,
       resource: null,
       layout: new LinearLayout(),
       framebuffer: null,

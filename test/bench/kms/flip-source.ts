@@ -1,7 +1,7 @@
 import { MemoryBudget } from '../../../src/core/budget.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
-import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { type Flush, type Source, type SourceSink } from '../../../src/core/source.ts';
 
 /** A guest that shows its framebuffers in turn, each damaged as a whole, the next one as soon as a flip is done. */
 export class FlipSource implements Source, Flush {
@@ -14,7 +14,7 @@ export class FlipSource implements Source, Flush {
   #sink: SourceSink | null = null;
   #next = 0;
   #left = 0;
-  #scanout = scanoutId(0);
+  #scanout = 0;
   #onStop: () => void = () => undefined;
 
   /** All framebuffers have the same size and stay the caller's. */
@@ -47,7 +47,7 @@ export class FlipSource implements Source, Flush {
   show(scanout: number): void {
     const framebuffer = this.#framebuffers[this.#next]!;
     this.#next = this.#next + 1 === this.#framebuffers.length ? 0 : this.#next + 1;
-    this.#scanout = scanoutId(scanout);
+    this.#scanout = scanout;
     this.#sink!.scanout(this.#scanout, framebuffer, this.#rect);
     this.#sink!.flush(this.#scanout, this.#damage, this);
   }

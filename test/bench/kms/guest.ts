@@ -2,7 +2,6 @@ import { Bridge } from '../../../src/bridge/bridge.ts';
 import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import { newFramebufferId } from '../../../src/core/framebuffer.ts';
 import type { Size } from '../../../src/core/geometry.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { openUdmabuf, type PageOrder, ScatteredPicture } from '../../rig/scattered-picture.ts';
 import { BareLoop } from './bare-loop.ts';
@@ -61,7 +60,7 @@ export class FlippingGuest implements Disposable {
     watch?.follow(this.screen.output);
     this.source = new FlipSource(framebuffers);
     this.#bridge = stack.use(new Bridge(this.source, { zeroCopy }));
-    this.#bridge.show(scanoutId(0), this.screen.output);
+    this.#bridge.show(0, this.screen.output);
     this.#rung = zeroCopy === 'off' ? 'shadow' : 'udmabuf';
     this.#stack = stack.move();
   }

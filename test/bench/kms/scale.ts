@@ -1,5 +1,4 @@
 import { Bridge } from '../../../src/bridge/bridge.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { alternate, type BenchContext, type Measurement } from '../benchmark.ts';
 import { InstantOutput } from '../instant-output.ts';
 import { FlipSource } from './flip-source.ts';
@@ -37,7 +36,7 @@ class Core implements Disposable {
     this.#source = new FlipSource(pictures.framebuffers(CORE_FRAMEBUFFERS), scanouts);
     this.#bridge = new Bridge(this.#source);
     this.#outputs = Array.from({ length: scanouts }, () => new InstantOutput({ readsPages: true }));
-    this.#outputs.forEach((output, i) => this.#bridge.show(scanoutId(i), output));
+    this.#outputs.forEach((output, i) => this.#bridge.show(i, output));
   }
 
   /** Microseconds per flip. */

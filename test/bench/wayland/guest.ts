@@ -7,13 +7,13 @@ import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import type { Rect, Size } from '../../../src/core/geometry.ts';
 import type { Output } from '../../../src/core/output.ts';
-import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { type Flush, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import type { BorrowedFd } from '../../../src/sys/fd.ts';
 import { EventFd } from '../../../src/sys/eventfd.ts';
 import { Poll } from '../../../src/sys/poll.ts';
 
-const SCANOUT = scanoutId(0);
+const SCANOUT = 0;
 
 export interface WindowGuestOptions {
   /** Path of the compositor's socket. */

@@ -1,10 +1,9 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import type { GuestInput } from '../../../src/core/input.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
 
-const SECOND = scanoutId(1);
+const SECOND = 1;
 
 const source = new FakeSource();
 let told: string[];

@@ -2,11 +2,10 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../../src/core/monitor.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { FakeOutput, type GuestPicture } from './fakes.ts';
 import { bridge, FIRST, logged, output, picture, source, useBridge } from './bridge-rig.ts';
 
-const SECOND = scanoutId(1);
+const SECOND = 1;
 const LINEAR = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]);
 
 useBridge();

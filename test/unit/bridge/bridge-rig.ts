@@ -1,10 +1,9 @@
 import { afterEach, beforeEach } from 'vitest';
 import { DRM_FORMAT } from '../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
 
-export const FIRST = scanoutId(0);
+export const FIRST = 0;
 
 export let source: FakeSource;
 export let output: FakeOutput;

@@ -6,7 +6,7 @@ import { FormatSet, type Framebuffer, newFramebufferId } from '../../../src/core
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
 import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
 import type { Picture } from '../../../src/core/picture.ts';
-import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
@@ -288,7 +288,7 @@ export class FakeOutput implements Output {
   }
 }
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 
 /** A guest that the test controls. */
 export class FakeSource implements Source {

@@ -5,14 +5,14 @@ import { Bridge } from '../../../src/bridge/bridge.ts';
 import { FenceWait } from '../../../src/sys/fence-wait.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet, type Framebuffer } from '../../../src/core/framebuffer.ts';
-import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { type Flush, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { EventFd } from '../../../src/sys/eventfd.ts';
 import { dupFd, type OwnedFd } from '../../../src/sys/fd.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { FakeOutput, GuestPicture } from './fakes.ts';
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 const RED = 0xff0000;
 const BLUE = 0x0000ff;
 const LINEAR = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR]]);

@@ -5,10 +5,10 @@ import { Damage } from '../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../src/core/framebuffer.ts';
 import { EMPTY_RECT } from '../../../src/core/geometry.ts';
 import { MemoryBudget } from '../../../src/core/budget.ts';
-import { type Flush, scanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
+import { type Flush, type Source, type SourceSink } from '../../../src/core/source.ts';
 import { FakeHandle, FakeOutput, GuestPicture } from './fakes.ts';
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 const NEW_COLOUR = 0x22ccff;
 const JUNK = 0xbad0bad;
 

@@ -7,7 +7,6 @@ import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
 import { PlaneCache, type PlaneCacheStats } from '../../../src/bridge/plane-imports.ts';
 import { type FramebufferId, newFramebufferId } from '../../../src/core/framebuffer.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { FrontEnd } from '../../rig/front-end.ts';
 import { VhostUserGuest } from '../../../src/guest/vhost-user/guest.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
@@ -17,7 +16,7 @@ import { GpuRig, HEAP, PAGE, pixelsOf, RAM, RAM_SIZE } from '../guest/virtio-gpu
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { FakeHandle, FakeOutput } from './fakes.ts';
 
-const FIRST = scanoutId(0);
+const FIRST = 0;
 const OK = VIRTIO_GPU_RESP.OK_NODATA;
 /** As many as it keeps. */
 const CAPACITY = 64;

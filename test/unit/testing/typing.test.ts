@@ -4,7 +4,6 @@ import { HeadlessOutput } from '../../../display/headless/output.ts';
 import { DisplayError } from '../../../display/picture/errors.ts';
 import { BTN, KEY, LED } from '../../../protocols/input-event-codes.ts';
 import { Bridge } from '../../../src/bridge/bridge.ts';
-import { scanoutId } from '../../../src/core/source.ts';
 import { InputDevices } from '../../../src/guest/virtio-input/input-devices.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { createDisplay, openDisplay, type TestDisplay } from '../../../src/testing/open-display.ts';
@@ -139,9 +138,9 @@ describe('TestDisplay input', () => {
   test('type rejects with the reason when the guest is gone', async () => {
     using output = HeadlessOutput.open({ width: 64, height: 48 });
     using bridge = new Bridge(new FakeGuest());
-    bridge.show(scanoutId(0), output);
+    bridge.show(0, output);
     const end = new AbortController();
-    using lost = createDisplay({ bridge, output, scanout: scanoutId(0), input: seat, videoSeconds: 0, end, owned: new DisposableStack() });
+    using lost = createDisplay({ bridge, output, scanout: 0, input: seat, videoSeconds: 0, end, owned: new DisposableStack() });
     driver.pause();
     const typing = lost.type('hello');
     end.abort(new DisplayError('closed', 'the guest is gone'));

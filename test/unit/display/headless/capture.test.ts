@@ -7,7 +7,7 @@ import { Damage } from '../../../../src/core/damage.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Frame, Shadow } from '../../../../src/core/output.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
-import { scanoutId, type Source, type SourceSink } from '../../../../src/core/source.ts';
+import { type Source, type SourceSink } from '../../../../src/core/source.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 
@@ -139,12 +139,12 @@ test("HeadlessOutput.capture: is the guest's picture pixel for pixel through a b
   guest.pixels.bytes.forEach((_, i, bytes) => (bytes[i] = i * 7));
   attachment[Symbol.dispose]();
   using bridge = new Bridge(source, { zeroCopy: 'off' });
-  bridge.show(scanoutId(0), output);
+  bridge.show(0, output);
   const damage = new Damage();
   damage.add(0, 0, 70, 30);
 
-  sink.scanout(scanoutId(0), guest.framebuffer, rect(0, 0, 70, 30));
-  sink.flush(scanoutId(0), damage, null);
+  sink.scanout(0, guest.framebuffer, rect(0, 0, 70, 30));
+  sink.flush(0, damage, null);
   vi.advanceTimersToNextTimer();
 
   const expected = Array.from({ length: 30 }, (_, y) => Array.from({ length: 70 }, (_, x) => guest.pixels.view.getUint32((y * 70 + x) * 4, true) & 0xffffff));

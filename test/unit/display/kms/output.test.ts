@@ -8,7 +8,6 @@ import { Damage } from '../../../../src/core/damage.ts';
 import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
 import { type Frame, type Handle, PresentedFlags, type ScreenListener } from '../../../../src/core/output.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import type { OwnedFd } from '../../../../src/sys/fd.ts';
 import { GbmError } from '../../../../src/sys/lib/gbm.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
@@ -77,7 +76,7 @@ function frame(handle: Handle | null, changes: Partial<Frame> = {}): Frame {
 }
 
 class Listener implements ScreenListener {
-  readonly scanout = scanoutId(0);
+  readonly scanout = 0;
   readonly input = null;
   readonly events: string[] = [];
   onEvent: (event: string) => void = () => undefined;

@@ -3,7 +3,6 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HeadlessOutput } from '../../../../display/headless/output.ts';
 import { ScreenCopy } from '../../../../display/picture/screen-copy.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { FakeGuest } from '../wayland/window-rig.ts';
@@ -28,7 +27,7 @@ test('ScreenCopy: equals the screen, whatever was drawn and wherever the cursor 
   cursor.fill(0, 0, 8, 8, 0xff0000);
   using output = HeadlessOutput.open({ width: WIDTH, height: HEIGHT });
   using bridge = new Bridge(guest);
-  bridge.show(scanoutId(0), output);
+  bridge.show(0, output);
   const side = fc.integer({ min: 0, max: 40 });
   const rect = fc.record({ x: side, y: side, width: fc.integer({ min: 1, max: 24 }), height: fc.integer({ min: 1, max: 8 }), colour: fc.integer({ min: 0, max: 3 }), moves: fc.boolean(), together: fc.boolean() });
   guest.show(picture.framebuffer);
@@ -43,7 +42,7 @@ test('ScreenCopy: equals the screen, whatever was drawn and wherever the cursor 
         expect(isEqual(copy.picture!.data, output.capture({ cursor: true })!.data)).toBe(true);
       });
       for (const { x, y, width, height, colour, moves, together } of drawn) {
-        if (moves) guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, x - 4, y + 4);
+        if (moves) guest.sink.cursor(0, cursor.framebuffer, 0, 0, x - 4, y + 4);
         else picture.fill(x, y, width, height, colour);
         if (!moves) void guest.flush(x, y, width, height);
         if (!together) await vi.advanceTimersByTimeAsync(17);

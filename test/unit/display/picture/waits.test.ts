@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Picture } from '../../../../src/core/picture.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import type { DisplayError } from '../../../../display/picture/errors.ts';
 import { openDisplay, type TestDisplay } from '../../../../src/testing/open-display.ts';
 import { pixel } from '../../../rig/picture.ts';
@@ -88,7 +87,7 @@ describe('waitForStable', () => {
     ['a change under a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(12, 10, 2, 8, RED)],
     ['a change outside of the region', { region: { x: 0, y: 0, width: 10, height: HEIGHT } }, () => draw(12, 10, 2, 8, RED)],
     ["a move of the hardware cursor", {}, async () => {
-      guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
+      guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
       await vi.advanceTimersByTimeAsync(17);
     }],
   ])('is not delayed by %s', async (_what, options, happens) => {
@@ -99,7 +98,7 @@ describe('waitForStable', () => {
     ['one pixel beside a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(10, 10, 9, 1, RED)],
     ['the first pixel of the region', { region: { x: 12, y: 10, width: 10, height: 1 } }, () => draw(4, 4, 9, 9, RED)],
     ['a move of the hardware cursor, if that counts', { cursor: true }, async () => {
-      guest.sink.cursor(scanoutId(0), cursor.framebuffer, 0, 0, 20, 20);
+      guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
       await vi.advanceTimersByTimeAsync(17);
     }],
     ['a new size', {}, async () => {

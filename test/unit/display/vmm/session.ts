@@ -5,7 +5,6 @@ import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
 import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type ScreenListener } from '../../../../src/core/output.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { FakeVmm, type Mode, displayInfoReply, featuresReply, words } from './fake-vmm.ts';
@@ -65,7 +64,7 @@ export async function open(options: Partial<VmmDisplayOptions> = {}, features = 
 const attached = new WeakSet<Output>();
 
 export class Listener implements ScreenListener {
-  readonly scanout = scanoutId(0);
+  readonly scanout = 0;
   readonly input = null;
   readonly events: string[] = [];
   readonly released = (handle: Handle): void => void this.events.push(`released ${handles.indexOf(handle)}`);

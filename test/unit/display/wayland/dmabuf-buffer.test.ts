@@ -2,7 +2,6 @@ import { describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import { type Frame, type Handle, PresentedFlags } from '../../../../src/core/output.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { accept, dmabufHost, type Pairs, sendFeedback } from './dmabuf-host.ts';
@@ -82,10 +81,10 @@ describe('WaylandOutput: dma-bufs', () => {
     await show();
     const cursor = picture(16, 16, ARGB8888).asDmabuf;
     const attached = host.server.next('wl_surface.attach');
-    guest.sink.cursor(scanoutId(0), cursor, 0, 0, 0, 0);
+    guest.sink.cursor(0, cursor, 0, 0, 0, 0);
     const first = await attached;
     const attachedAgain = host.server.next('wl_surface.attach');
-    guest.sink.cursor(scanoutId(0), cursor, 0, 0, 0, 0);
+    guest.sink.cursor(0, cursor, 0, 0, 0, 0);
     const second = await attachedAgain;
     expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({ width: 16, height: 16, format: ARGB8888, flags: 0 });
     expect([second.object, second.args.buffer]).toEqual([first.object, first.args.buffer]);
@@ -120,7 +119,7 @@ describe('WaylandOutput: dma-bufs', () => {
     let present!: (flags: number) => void;
     const presented = new Promise<number>((resolve) => (present = resolve));
     output.attach({
-      scanout: scanoutId(0),
+      scanout: 0,
       input: null,
       presented: (_time, _refresh, _sequence, flags) => present(flags),
       released: vi.fn(),

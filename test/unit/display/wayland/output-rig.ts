@@ -7,7 +7,6 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { InputSink } from '../../../../src/core/input.ts';
 import { type Frame, type Handle, PresentedFlags, type ScreenListener, type Shadow } from '../../../../src/core/output.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import type { BorrowedFd } from '../../../../src/sys/fd.ts';
 import { FakeHost, type FakeHostOptions } from './fake-host.ts';
 import type { FakeObject } from './fake-server.ts';
@@ -16,7 +15,7 @@ export const SIDE = 32;
 
 /** Hears what an output says, in words: `presented`, `hidden`, `released A`, `resized`, `importsChanged`, `closed`. */
 export class Heard implements ScreenListener {
-  readonly scanout = scanoutId(0);
+  readonly scanout = 0;
   readonly input: InputSink | null;
   readonly lines: string[] = [];
   readonly #names: ReadonlyMap<Handle, string>;

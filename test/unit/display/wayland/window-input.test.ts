@@ -5,7 +5,6 @@ import { KEY } from '../../../../protocols/input-event-codes.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { GuestInput } from '../../../../src/core/input.ts';
 import type { Handle } from '../../../../src/core/output.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import type { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import type { FakeObject } from './fake-server.ts';
@@ -122,7 +121,7 @@ describe('WaylandOutput: input', () => {
   test('continues on the next compositor, after what was down on the first was released', async () => {
     await openSeat();
     await show();
-    guest.sink.cursor(scanoutId(0), picture(16, 16, DRM_FORMAT.ARGB8888).framebuffer, 0, 0, 0, 0);
+    guest.sink.cursor(0, picture(16, 16, DRM_FORMAT.ARGB8888).framebuffer, 0, 0, 0, 0);
     enter(1, 1);
     keyboard().send('enter', 1, surface(), new Uint8Array(new Uint32Array([KEY.LEFTCTRL, KEY.LEFTALT]).buffer));
     keyboard().send('key', 2, 0, KEY.G, 1);
@@ -153,7 +152,7 @@ describe('WaylandOutput: the guest’s cursor', () => {
   /** Sets the guest's cursor; resolves when the compositor has it. */
   async function setCursor(cursor: GuestPicture | null): Promise<void> {
     const attached = host.server.next('wl_surface.attach');
-    guest.sink.cursor(scanoutId(0), cursor?.framebuffer ?? null, 5, 7, 0, 0);
+    guest.sink.cursor(0, cursor?.framebuffer ?? null, 5, 7, 0, 0);
     await attached;
     await settle();
   }
@@ -196,7 +195,7 @@ describe('WaylandOutput: the guest’s cursor', () => {
     await setCursor(image(0xff000001));
     await settle();
     const since = host.server.requests.length;
-    for (let i = 0; i < 5; i++) guest.sink.cursorMoved(scanoutId(0), i, i);
+    for (let i = 0; i < 5; i++) guest.sink.cursorMoved(0, i, i);
     await guest.flush(0, 0, 0, 0);
     expect(await asked(since, /^wl_(surface|pointer)/)).toEqual([]);
   });
@@ -240,7 +239,7 @@ describe('WaylandOutput: the guest’s cursor', () => {
     bridge.hide(output);
     const released: Handle[] = [];
     let onPresented = (): void => undefined;
-    output.attach({ scanout: scanoutId(0), input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({ scanout: 0, input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     const present = async (handle: Handle): Promise<void> => {
       const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
       const presented = new Promise<void>((resolve) => (onPresented = resolve));

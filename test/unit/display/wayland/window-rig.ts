@@ -11,7 +11,7 @@ import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { GuestInput } from '../../../../src/core/input.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
-import { type Flush, scanoutId, type ScanoutId, type Source, type SourceSink } from '../../../../src/core/source.ts';
+import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../../../src/core/source.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { FakeHost, type FakeHostOptions } from './fake-host.ts';
 import type { FakeRequest } from './fake-server.ts';
@@ -42,14 +42,14 @@ export class FakeGuest implements Source {
   }
 
   show(framebuffer: Framebuffer, scanout = 0): void {
-    this.sink.scanout(scanoutId(scanout), framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
+    this.sink.scanout(scanout, framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
   }
 
   /** Resolves when the flush is done. */
   flush(x: number, y: number, width: number, height: number, scanout = 0): Promise<void> {
     const damage = new Damage();
     damage.add(x, y, width, height);
-    return new Promise((done) => this.sink.flush(scanoutId(scanout), damage, { isFenced: true, done } satisfies Flush));
+    return new Promise((done) => this.sink.flush(scanout, damage, { isFenced: true, done } satisfies Flush));
   }
 
   [Symbol.dispose](): void {
@@ -97,7 +97,7 @@ export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWi
   guest = new FakeGuest();
   bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
   stack.push(bridge);
-  outputs.forEach((each, index) => bridge.show(scanoutId(index), each, index === 0 ? {} : { keepLast: false }));
+  outputs.forEach((each, index) => bridge.show(index, each, index === 0 ? {} : { keepLast: false }));
   // The first commits, of the configured size.
   await host.server.next('wl_subsurface.set_desync');
   await host.server.next('wl_subsurface.set_desync');

@@ -2,7 +2,6 @@ import { describe, expect, test, vi } from 'vitest';
 import { Damage } from '../../../../src/core/damage.ts';
 import { PresentedFlags } from '../../../../src/core/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { bridge, guest, HEIGHT, host, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
 
@@ -71,7 +70,7 @@ describe('WaylandOutput: a window', () => {
     await open();
     const reported: unknown[] = [];
     bridge.hide(output);
-    output.attach({ scanout: scanoutId(0), input: null, presented: (...values) => reported.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({ scanout: 0, input: null, presented: (...values) => reported.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };

@@ -2,7 +2,6 @@ import { describe, expect, test, vi } from 'vitest';
 import { WlCompositor } from '../../../../display/wayland/client/index.ts';
 import { WaylandWindows } from '../../../../display/wayland/windows.ts';
 import { EMPTY_RECT } from '../../../../src/core/geometry.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
 import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -60,7 +59,7 @@ describe('WaylandWindows: when the compositor exits', () => {
     const shown = picture();
     shown.fill(0, 0, WIDTH, HEIGHT, 0x00405060);
     await show(shown);
-    guest.sink.scanout(scanoutId(0), null, EMPTY_RECT);
+    guest.sink.scanout(0, null, EMPTY_RECT);
     guest.sink.destroyed(shown.framebuffer);
     await nextPicture();
     host.repaint();
@@ -118,7 +117,7 @@ describe('WaylandWindows', () => {
     await show(picture(), 1);
     expect(host.toplevels.length).toBe(2);
     expect(host.last('xdg_toplevel.set_title')).toEqual({ title: 'scanout-bridge 2' });
-    guest.sink.scanout(scanoutId(1), null, EMPTY_RECT);
+    guest.sink.scanout(1, null, EMPTY_RECT);
     await host.server.next('xdg_toplevel.destroy');
     await show(picture(), 1);
     expect(host.toplevels.length).toBe(3);

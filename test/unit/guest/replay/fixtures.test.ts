@@ -5,7 +5,6 @@ import { HeadlessOutput } from '../../../../display/headless/output.ts';
 import { decodePng } from '../../../../display/picture/png.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { Replay, type ReplaySummary } from '../../../../src/guest/replay/replay.ts';
 import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { drawnPicture, withDrawnCursor } from '../../../rig/guest-pictures.ts';
@@ -29,7 +28,7 @@ async function play(name: string): Promise<Played> {
     const picture = output.capture();
     if (picture && sizes.at(-1) !== `${picture.width}x${picture.height}`) sizes.push(`${picture.width}x${picture.height}`);
   });
-  bridge.show(scanoutId(0), output);
+  bridge.show(0, output);
   const summary = await replay.finished;
   await output.settled();
   return { ...summary, picture: output.capture()!, withoutCursor: output.capture({ cursor: false })!, sizes };

@@ -5,7 +5,6 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../../protocols/virtio-ring.ts';
 import { virtualMonitor } from '../../../../src/core/monitor.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { FrontEnd } from '../../../rig/front-end.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
 import { RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
@@ -41,7 +40,7 @@ async function record(steps: readonly Step[], options: { features?: bigint; rese
   using device = new VirtioGpu({ tap: recorder.tap });
   const sink = new PictureSink();
   device.connect(sink);
-  device.setMonitor(scanoutId(0), monitor);
+  device.setMonitor(0, monitor);
   const [ours, theirs] = socketPair();
   using server = VhostUserServer.adopt(theirs, device, { log: () => undefined });
   using frontEnd = FrontEnd.create({ socket: ours, memory: [LOW, HIGH], features: options.features ?? ~0n });

@@ -5,7 +5,6 @@ import { describe, expect, it, vi } from 'vitest';
 import * as p from '../../../../protocols/virtio-gpu.ts';
 import { vring_desc } from '../../../../protocols/virtio-ring.ts';
 import { virtualMonitor } from '../../../../src/core/monitor.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { Chain } from '../../../../src/guest/virtio/chain.ts';
 import type { GpuTap } from '../../../../src/guest/virtio-gpu/tap.ts';
 import * as request from './requests.ts';
@@ -76,7 +75,7 @@ describe('VirtioGpu answers', () => {
     const question = rig.send(request.only(CMD.GET_DISPLAY_INFO));
     const later = rig.send(request.create2d(1, 8, 8));
     expect([asked, rig.answer(question), rig.answer(later)]).toEqual([1, undefined, undefined]);
-    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('late', 800, 600, 60_000));
+    rig.gpu.setMonitor(0, virtualMonitor('late', 800, 600, 60_000));
     settle();
     await new Promise((resolve) => setImmediate(resolve));
     const told = p.virtio_gpu_display_one.decode(rig.answer(question)!.bytes.subarray(p.virtio_gpu_ctrl_hdr.size));
@@ -191,8 +190,8 @@ describe('VirtioGpu monitors', () => {
 
   it('stand side by side, and unplugged ones are disabled', () => {
     using rig = new GpuRig({ scanouts: 3 });
-    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
-    rig.gpu.setMonitor(scanoutId(2), virtualMonitor('b', 640, 480, 60_000));
+    rig.gpu.setMonitor(0, virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(2, virtualMonitor('b', 640, 480, 60_000));
     const off = { r: { x: 0, y: 0, width: 0, height: 0 }, enabled: 0, flags: 0 };
     expect(display(rig).slice(0, 4)).toEqual([
       { r: { x: 0, y: 0, width: 1280, height: 800 }, enabled: 1, flags: 0 },
@@ -205,7 +204,7 @@ describe('VirtioGpu monitors', () => {
   it('raise the display event until the guest clears it', () => {
     using rig = new GpuRig({ scanouts: 2 });
     const config = () => p.virtio_gpu_config.decode(rig.gpu.config);
-    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(0, virtualMonitor('a', 1280, 800, 60_000));
     expect(rig.configChanges).toBe(1);
     expect(config()).toEqual({ events_read: 1, events_clear: 0, num_scanouts: 2, num_capsets: 0 });
     rig.gpu.writeConfig(0, Uint8Array.of(9, 9, 9, 9));
@@ -218,8 +217,8 @@ describe('VirtioGpu monitors', () => {
   it('have a generated EDID, or the one they came with', () => {
     using rig = new GpuRig({ scanouts: 3 });
     const real = Uint8Array.from({ length: 256 }, (_, i) => i);
-    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
-    rig.gpu.setMonitor(scanoutId(1), { ...virtualMonitor('b', 1280, 800, 60_000), edid: real });
+    rig.gpu.setMonitor(0, virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(1, { ...virtualMonitor('b', 1280, 800, 60_000), edid: real });
     const edids = [0, 1, 2].map((id) => p.virtio_gpu_resp_edid.decode(rig.ask(request.getEdid(id))));
     expect(edids.map(({ hdr, size }) => [hdr.type, size])).toEqual([[RESP.OK_EDID, 128], [RESP.OK_EDID, 256], [RESP.OK_EDID, 0]]);
     expect(edids[1]!.edid.subarray(0, 256)).toEqual(real);
@@ -227,7 +226,7 @@ describe('VirtioGpu monitors', () => {
 
   it('stay plugged in through a reset', () => {
     using rig = new GpuRig();
-    rig.gpu.setMonitor(scanoutId(0), virtualMonitor('a', 1280, 800, 60_000));
+    rig.gpu.setMonitor(0, virtualMonitor('a', 1280, 800, 60_000));
     rig.reset();
     expect(display(rig)[0]!.enabled).toBe(1);
   });

@@ -1,13 +1,12 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BTN, LED } from '../../../../protocols/input-event-codes.ts';
-import { scanoutId } from '../../../../src/core/source.ts';
 import { AXIS_MAX } from '../../../../src/guest/virtio-input/keyboard-pointer.ts';
 import { InputDevices } from '../../../../src/guest/virtio-input/input-devices.ts';
 import { InputDriver } from './rig.ts';
 
-const LEFT = scanoutId(0);
-const RIGHT = scanoutId(1);
+const LEFT = 0;
+const RIGHT = 1;
 
 let input: InputDevices;
 let pointer: InputDriver;

@@ -1,5 +1,4 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { scanoutId } from '../../../../../src/core/source.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { KEYBOARD, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
 
@@ -103,7 +102,7 @@ test('Keyboard: attaching a window that has the focus presses the modifiers that
   keyboard.send('key', 2, 0, LEFT_ALT, 1);
   keyboard.send('key', 2, 0, LEFT_CTRL, 0);
   expect(await rig.heard()).toEqual([]);
-  rig.seats.attach(surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+  rig.seats.attach(surface, { scanout: 0, input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
   expect(await rig.heard()).toEqual(['key 56 down', 'frame']);
 });
 
@@ -121,7 +120,7 @@ describe('Keyboard: keys go up when', () => {
   });
 
   test('the window is attached again, and keys pressed after that go down', async () => {
-    rig.seats.attach(window.surface, { scanout: scanoutId(0), input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+    rig.seats.attach(window.surface, { scanout: 0, input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
     seat.keyboard.send('key', 3, 0, S, 1);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
   });

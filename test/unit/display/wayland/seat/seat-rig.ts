@@ -7,7 +7,6 @@ import { SurfaceBuffer } from '../../../../../display/wayland/surface.ts';
 import { Damage } from '../../../../../src/core/damage.ts';
 import { EMPTY_RECT, MutableRect } from '../../../../../src/core/geometry.ts';
 import type { InputSink } from '../../../../../src/core/input.ts';
-import { scanoutId } from '../../../../../src/core/source.ts';
 import { createMemfd } from '../../../../../src/sys/memfd.ts';
 import { type FakeObject, type FakeRequest, FakeServer } from '../fake-server.ts';
 import { SinkLog } from '../sink-log.ts';
@@ -120,7 +119,7 @@ export class SeatRig implements Disposable {
     const surface = this.compositor.createSurface();
     const grabs: boolean[] = [];
     const target: SeatTarget = {
-      scanout: scanoutId(this.#windows.length),
+      scanout: this.#windows.length,
       input,
       toGuest(x, y, out) {
         out.x = (x - 10) / 2;
