@@ -1,5 +1,6 @@
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
+import { noImportCycle } from './eslint-rules/no-import-cycle.js';
 
 /**
  * Imports point one way: protocols <- src/sys <- src/core <- src/bridge, src/guest, and
@@ -35,13 +36,14 @@ const zones = Object.entries(below).flatMap(([target, allowed]) => [
 ]);
 
 export default tseslint.config(
-  { ignores: ['dist', 'docs/api', 'examples', 'node_modules', 'test/output', '*.js'] },
+  { ignores: ['dist', 'docs/api', 'eslint-rules', 'examples', 'node_modules', 'test/output', '*.js'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true } },
-    plugins: { 'import-x': importX },
+    plugins: { 'import-x': importX, own: { rules: { 'no-import-cycle': noImportCycle } } },
     rules: {
       'import-x/no-restricted-paths': ['error', { zones: [...zones, ...top, ...alone] }],
+      'own/no-import-cycle': 'error',
       'no-restricted-imports': ['error', { paths: [{ name: 'koffi', message: 'Only src/sys speaks FFI.' }] }],
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
