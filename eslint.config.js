@@ -31,8 +31,14 @@ const top = [
 ];
 
 const zones = Object.entries(below).flatMap(([target, allowed]) => [
-  { target, from: './src', except: [target, ...allowed].filter((p) => p.startsWith('./src')).map((p) => `.${p.slice('./src'.length)}`) },
-  ...['./protocols', './display'].filter((from) => from !== target && !allowed.includes(from)).map((from) => ({ target, from })),
+  {
+    target,
+    from: './src',
+    except: [target, ...allowed].filter((p) => p.startsWith('./src')).map((p) => `.${p.slice('./src'.length)}`),
+  },
+  ...['./protocols', './display']
+    .filter((from) => from !== target && !allowed.includes(from))
+    .map((from) => ({ target, from })),
 ]);
 
 export default tseslint.config(
@@ -61,10 +67,14 @@ export default tseslint.config(
   {
     files: ['test/**'],
     rules: {
-      'no-restricted-syntax': ['error', {
-        selector: "CallExpression[callee.name='once'] > Literal[value='exit']",
-        message: "Wait for 'close': at 'exit' the pipes to the child may still be open, and a test that counts descriptors fails.",
-      }],
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "CallExpression[callee.name='once'] > Literal[value='exit']",
+          message:
+            "Wait for 'close': at 'exit' the pipes to the child may still be open, and a test that counts descriptors fails.",
+        },
+      ],
     },
   },
 );

@@ -5,11 +5,34 @@ export default defineConfig({
     reporters: ['default', './test/rig/summary-reporter.ts'],
     projects: [
       // Property tests and those that start the command take their time on a busy machine.
-      { test: { name: 'unit', testTimeout: 60_000, include: ['test/unit/**/*.test.ts'], setupFiles: ['test/rig/property-seed.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          testTimeout: 60_000,
+          include: ['test/unit/**/*.test.ts'],
+          setupFiles: ['test/rig/property-seed.ts'],
+        },
+      },
       // Needs /dev/udmabuf and a KMS device of its own: `npm run test:kernel` has a VM with both.
-      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false } },
+      {
+        test: {
+          name: 'kernel',
+          include: ['test/kernel/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
       // Real guests share two cores with the tests that watch them: one file at a time.
-      { test: { name: 'host', include: ['test/host/**/*.test.ts'], testTimeout: 180_000, hookTimeout: 180_000, fileParallelism: false } },
+      {
+        test: {
+          name: 'host',
+          include: ['test/host/**/*.test.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });

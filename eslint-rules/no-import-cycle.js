@@ -16,8 +16,12 @@ function importsOf(path) {
   const { mtimeMs } = statSync(path);
   const entry = known.get(path);
   if (entry?.mtimeMs === mtimeMs) return entry.imports;
-  const specifiers = [...readFileSync(path, 'utf8').matchAll(IMPORT)].map(([, from, dynamic, bare]) => from ?? dynamic ?? bare);
-  const imports = specifiers.map((specifier) => join(dirname(path), /** @type {string} */ (specifier))).filter((file) => existsSync(file));
+  const specifiers = [...readFileSync(path, 'utf8').matchAll(IMPORT)].map(
+    ([, from, dynamic, bare]) => from ?? dynamic ?? bare,
+  );
+  const imports = specifiers
+    .map((specifier) => join(dirname(path), /** @type {string} */ (specifier)))
+    .filter((file) => existsSync(file));
   known.set(path, { mtimeMs, imports });
   return imports;
 }
@@ -52,6 +56,11 @@ export const noImportCycle = {
       const names = [file, ...way].map((path) => relative(context.cwd, path));
       context.report({ node, messageId: 'cycle', data: { route: names.join(' -> ') } });
     };
-    return { ImportDeclaration: check, ExportNamedDeclaration: check, ExportAllDeclaration: check, ImportExpression: check };
+    return {
+      ImportDeclaration: check,
+      ExportNamedDeclaration: check,
+      ExportAllDeclaration: check,
+      ImportExpression: check,
+    };
   },
 };

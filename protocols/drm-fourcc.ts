@@ -20,7 +20,8 @@ export type Fourcc = number & { readonly [fourccBrand]: 'Fourcc' };
 
 /** The code of four ASCII characters: `fourcc('X', 'R', '2', '4')` is XRGB8888. */
 export function fourcc(a: string, b: string, c: string, d: string): Fourcc {
-  return ((a.charCodeAt(0) | (b.charCodeAt(0) << 8) | (c.charCodeAt(0) << 16) | (d.charCodeAt(0) << 24)) >>> 0) as Fourcc;
+  return ((a.charCodeAt(0) | (b.charCodeAt(0) << 8) | (c.charCodeAt(0) << 16) | (d.charCodeAt(0) << 24)) >>>
+    0) as Fourcc;
 }
 
 /** Set in a format whose words are big-endian in memory. */
@@ -465,7 +466,8 @@ const VALUE_BITS = 56;
 
 /** `modifierCode('INTEL', 1n)` is I915_FORMAT_MOD_X_TILED. `value` is truncated to 56 bits. */
 export function modifierCode(vendor: ModifierVendor, value: bigint): Modifier {
-  return ((BigInt(DRM_FORMAT_MOD_VENDOR[vendor]) << BigInt(VALUE_BITS)) | BigInt.asUintN(VALUE_BITS, value)) as Modifier;
+  return ((BigInt(DRM_FORMAT_MOD_VENDOR[vendor]) << BigInt(VALUE_BITS)) |
+    BigInt.asUintN(VALUE_BITS, value)) as Modifier;
 }
 
 /** Rows of pixels one after another. */
@@ -533,7 +535,9 @@ function shortName(macro: string, modifier: Modifier): string {
   return `${vendor} ${name.startsWith(`${vendor}_`) ? name.slice(vendor.length + 1) : name}`;
 }
 
-const modifierNames = new Map<bigint, string>([...NAMED_MODIFIERS].map(([macro, modifier]) => [modifier, shortName(macro, modifier)]));
+const modifierNames = new Map<bigint, string>(
+  [...NAMED_MODIFIERS].map(([macro, modifier]) => [modifier, shortName(macro, modifier)]),
+);
 const modifiersByName = new Map<string, Modifier>(
   [...NAMED_MODIFIERS].flatMap(([macro, modifier]) => [
     [macro, modifier],
@@ -597,15 +601,18 @@ const AMD_TILE_VERSION: Field = {
   values: [undefined, 'GFX9', 'GFX10', 'GFX10_RBPLUS', 'GFX11', 'GFX12'],
 };
 
-const AMD_GFX9_TILES: readonly (string | undefined)[] = Object.assign(new Array<string | undefined>(32).fill(undefined), {
-  9: '64K_S',
-  10: '64K_D',
-  22: '4K_D_X',
-  25: '64K_S_X',
-  26: '64K_D_X',
-  27: '64K_R_X',
-  31: '256K_R_X',
-});
+const AMD_GFX9_TILES: readonly (string | undefined)[] = Object.assign(
+  new Array<string | undefined>(32).fill(undefined),
+  {
+    9: '64K_S',
+    10: '64K_D',
+    22: '4K_D_X',
+    25: '64K_S_X',
+    26: '64K_D_X',
+    27: '64K_R_X',
+    31: '256K_R_X',
+  },
+);
 const AMD_GFX12_TILES: readonly (string | undefined)[] = ['LINEAR', '256B_2D', '4K_2D', '64K_2D', '256K_2D'];
 const AMD_GFX12 = 5;
 

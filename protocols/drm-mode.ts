@@ -18,8 +18,27 @@ export const DRM_MODE_FLAG_DBLSCAN = 1 << 5;
  * drivers/gpu/drm/drm_connector.c).
  */
 export const CONNECTOR_TYPE_NAMES = [
-  'Unknown', 'VGA', 'DVI-I', 'DVI-D', 'DVI-A', 'Composite', 'SVIDEO', 'LVDS', 'Component', 'DIN',
-  'DP', 'HDMI-A', 'HDMI-B', 'TV', 'eDP', 'Virtual', 'DSI', 'DPI', 'Writeback', 'SPI', 'USB',
+  'Unknown',
+  'VGA',
+  'DVI-I',
+  'DVI-D',
+  'DVI-A',
+  'Composite',
+  'SVIDEO',
+  'LVDS',
+  'Component',
+  'DIN',
+  'DP',
+  'HDMI-A',
+  'HDMI-B',
+  'TV',
+  'eDP',
+  'Virtual',
+  'DSI',
+  'DPI',
+  'Writeback',
+  'SPI',
+  'USB',
 ] as const;
 
 /** `drm_mode_get_connector.connection` (enum drm_connector_status, include/drm/drm_connector.h). */
@@ -190,7 +209,12 @@ export const drm_format_modifier_blob = struct('drm_format_modifier_blob', {
 });
 
 /** Bit n of `formats`: the modifier applies to the blob's format number `offset` + n. */
-export const drm_format_modifier = struct('drm_format_modifier', { formats: u64, offset: u32, pad: u32, modifier: u64 });
+export const drm_format_modifier = struct('drm_format_modifier', {
+  formats: u64,
+  offset: u32,
+  pad: u32,
+  modifier: u64,
+});
 
 /** An element of FB_DAMAGE_CLIPS, in pixels of the framebuffer; x2 and y2 are exclusive. */
 export const drm_mode_rect = struct('drm_mode_rect', { x1: i32, y1: i32, x2: i32, y2: i32 });

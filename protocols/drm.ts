@@ -62,7 +62,14 @@ export const drm_event = struct('drm_event', { type: u32, length: u32 });
 export const DRM_EVENT_FLIP_COMPLETE = 0x02;
 
 /** The time is CLOCK_MONOTONIC if DRM_CAP_TIMESTAMP_MONOTONIC says so, as it does for every driver today. */
-export const drm_event_vblank = struct('drm_event_vblank', { base: drm_event, user_data: addr64, tv_sec: u32, tv_usec: u32, sequence: u32, crtc_id: u32 });
+export const drm_event_vblank = struct('drm_event_vblank', {
+  base: drm_event,
+  user_data: addr64,
+  tv_sec: u32,
+  tv_usec: u32,
+  sequence: u32,
+  crtc_id: u32,
+});
 
 /*
  * Synchronisation objects. A handle is valid for the open file it was made on; between processes
@@ -90,13 +97,24 @@ export const drm_syncobj_transfer = struct('drm_syncobj_transfer', {
 });
 
 /** The borrowed eventfd `fd` is signalled when the point signals. The point need not have a fence yet. */
-export const drm_syncobj_eventfd = struct('drm_syncobj_eventfd', { handle: u32, flags: u32, point: addr64, fd: i32, pad: u32 });
+export const drm_syncobj_eventfd = struct('drm_syncobj_eventfd', {
+  handle: u32,
+  flags: u32,
+  point: addr64,
+  fd: i32,
+  pad: u32,
+});
 
 /**
  * `handles` and `points` are addresses of arrays of u32 and u64. A query fills `points` with the
  * last point of each that signalled.
  */
-export const drm_syncobj_timeline_array = struct('drm_syncobj_timeline_array', { handles: addr64, points: addr64, count_handles: u32, flags: u32 });
+export const drm_syncobj_timeline_array = struct('drm_syncobj_timeline_array', {
+  handles: addr64,
+  points: addr64,
+  count_handles: u32,
+  flags: u32,
+});
 
 export const DRM_IOCTL_SYNCOBJ_CREATE = iowr('d', 0xbf, drm_syncobj_create);
 export const DRM_IOCTL_SYNCOBJ_DESTROY = iowr('d', 0xc0, drm_syncobj_destroy);

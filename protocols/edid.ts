@@ -155,11 +155,15 @@ function baseBlock(monitor: EdidMonitor, preferred: Timing, native: Timing, exte
   block[24] = FEATURE_SRGB | (preferred === native ? FEATURE_NATIVE_FIRST : 0);
   block.set(SRGB_CHROMATICITY, 25);
   // 640x480 is always there, as every driver's fallback.
-  const isSmaller = (width: number, height: number) => width <= monitor.width && height <= monitor.height && !(width === monitor.width && height === monitor.height);
+  const isSmaller = (width: number, height: number) =>
+    width <= monitor.width && height <= monitor.height && !(width === monitor.width && height === monitor.height);
   for (const [width, height, at, bit] of ESTABLISHED) if (isSmaller(width, height) || width === 640) block[at]! |= bit;
   block.fill(UNUSED_STANDARD_TIMING, 38, 54);
   const standard = STANDARD.filter(([width, height]) => isSmaller(width, height));
-  block.set(standard.flatMap(([width, , aspect]) => [width / 8 - 31, aspect << 6]), 38);
+  block.set(
+    standard.flatMap(([width, , aspect]) => [width / 8 - 31, aspect << 6]),
+    38,
+  );
   block.set(detailedTiming(preferred, size.widthMm, size.heightMm), 54);
   block.set(nameDescriptor(monitor.name), 72);
   block.set(rangeLimits(preferred, standard.length > 0 ? STANDARD_CLOCK_10MHZ : 0) ?? dummyDescriptor(), 90);
@@ -217,7 +221,9 @@ function nameDescriptor(name: string): Uint8Array {
 /** The monitor's name; null if it has none, or if `edid` is too short to be an EDID. */
 export function monitorName(edid: Uint8Array): string | null {
   if (edid.length < EDID_BLOCK_SIZE) return null;
-  const at = [54, 72, 90, 108].find((start) => edid[start] === 0 && edid[start + 1] === 0 && edid[start + 3] === DESCRIPTOR.NAME);
+  const at = [54, 72, 90, 108].find(
+    (start) => edid[start] === 0 && edid[start + 1] === 0 && edid[start + 3] === DESCRIPTOR.NAME,
+  );
   if (at === undefined) return null;
   const [text = ''] = String.fromCharCode(...edid.subarray(at + 5, at + 18)).split('\n');
   return text.replace(/[^ -~]/g, '?').trim() || null;
@@ -237,9 +243,24 @@ function rangeLimits(t: Timing, leastClock10MHz: number): Uint8Array | null {
   const clock10MHz = Math.max(8, leastClock10MHz, Math.ceil(t.clock10kHz / 1000));
   const NO_FORMULA = 0x01;
   return Uint8Array.of(
-    0, 0, 0, DESCRIPTOR.RANGE_LIMITS, (h.offset << 2) | v.offset,
-    v.min, v.max, h.min, h.max, clock10MHz,
-    NO_FORMULA, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20,
+    0,
+    0,
+    0,
+    DESCRIPTOR.RANGE_LIMITS,
+    (h.offset << 2) | v.offset,
+    v.min,
+    v.max,
+    h.min,
+    h.max,
+    clock10MHz,
+    NO_FORMULA,
+    0x0a,
+    0x20,
+    0x20,
+    0x20,
+    0x20,
+    0x20,
+    0x20,
   );
 }
 
@@ -273,13 +294,34 @@ function displayIdBlock(monitor: EdidMonitor, t: Timing): Uint8Array {
   const clock = t.clock10kHz - 1;
   const name = nameBytes(monitor.name);
   const data = [
-    DATA_BLOCK.PRODUCT_ID, 0, 12 + name.length,
-    ...'SBV'.split('').map((c) => c.charCodeAt(0)), ...u16(PRODUCT_CODE), 0, 0, 0, 0, 0, YEAR_OF_MANUFACTURE - 2000,
-    name.length, ...name,
-    DATA_BLOCK.TYPE_1_TIMING, 1, 20,
-    clock & 0xff, (clock >> 8) & 0xff, clock >> 16, TYPE_1_PREFERRED | TYPE_1_ASPECT_UNDEFINED,
-    ...u16(t.width - 1), ...u16(t.hBlank - 1), ...u16((t.hFront - 1) | TYPE_1_POSITIVE), ...u16(t.hSync - 1),
-    ...u16(t.height - 1), ...u16(t.vBlank - 1), ...u16(t.vFront - 1), ...u16(t.vSync - 1),
+    DATA_BLOCK.PRODUCT_ID,
+    0,
+    12 + name.length,
+    ...'SBV'.split('').map((c) => c.charCodeAt(0)),
+    ...u16(PRODUCT_CODE),
+    0,
+    0,
+    0,
+    0,
+    0,
+    YEAR_OF_MANUFACTURE - 2000,
+    name.length,
+    ...name,
+    DATA_BLOCK.TYPE_1_TIMING,
+    1,
+    20,
+    clock & 0xff,
+    (clock >> 8) & 0xff,
+    clock >> 16,
+    TYPE_1_PREFERRED | TYPE_1_ASPECT_UNDEFINED,
+    ...u16(t.width - 1),
+    ...u16(t.hBlank - 1),
+    ...u16((t.hFront - 1) | TYPE_1_POSITIVE),
+    ...u16(t.hSync - 1),
+    ...u16(t.height - 1),
+    ...u16(t.vBlank - 1),
+    ...u16(t.vFront - 1),
+    ...u16(t.vSync - 1),
   ];
   const section = checksummed(Uint8Array.of(DISPLAY_ID_1_3, data.length, PRODUCT_TYPE_TEST, 0, ...data, 0));
   const block = new Uint8Array(EDID_BLOCK_SIZE);

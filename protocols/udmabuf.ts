@@ -7,7 +7,12 @@ import { addr64, iow, struct, u32 } from './layout.ts';
 
 export const UDMABUF_FLAGS_CLOEXEC = 0x01;
 
-export const udmabuf_create_item = struct('udmabuf_create_item', { memfd: u32, __pad: u32, offset: addr64, size: addr64 });
+export const udmabuf_create_item = struct('udmabuf_create_item', {
+  memfd: u32,
+  __pad: u32,
+  offset: addr64,
+  size: addr64,
+});
 
 /** Head of UDMABUF_CREATE_LIST's argument; `count` udmabuf_create_item follow. */
 export const udmabuf_create_list = struct('udmabuf_create_list', { flags: u32, count: u32 });

@@ -56,7 +56,13 @@ export const VhostUserGpuCursorUpdate = struct('VhostUserGpuCursorUpdate', {
 export const VhostUserGpuScanout = struct('VhostUserGpuScanout', { scanout_id: u32, width: u32, height: u32 });
 
 /** UPDATE: `width * height` pixels in DRM_FORMAT_XRGB8888 follow. DMABUF_UPDATE: nothing follows. */
-export const VhostUserGpuUpdate = struct('VhostUserGpuUpdate', { scanout_id: u32, x: u32, y: u32, width: u32, height: u32 });
+export const VhostUserGpuUpdate = struct('VhostUserGpuUpdate', {
+  scanout_id: u32,
+  x: u32,
+  y: u32,
+  width: u32,
+  height: u32,
+});
 
 /** Sent with the dma-buf as ancillary data. Without one, and with width and height 0, it disables the scanout. */
 export const VhostUserGpuDMABUFScanout = struct('VhostUserGpuDMABUFScanout', {

@@ -7,7 +7,14 @@ import { DRM_FORMAT, type Fourcc } from './drm-fourcc.ts';
 import { addr64, array, bytes, struct, u32, u64, u8 } from './layout.ts';
 
 /** VIRTIO_GPU_F_*, as bit numbers. */
-export const VIRTIO_GPU_F = { VIRGL: 0, EDID: 1, RESOURCE_UUID: 2, RESOURCE_BLOB: 3, CONTEXT_INIT: 4, BLOB_ALIGNMENT: 5 } as const;
+export const VIRTIO_GPU_F = {
+  VIRGL: 0,
+  EDID: 1,
+  RESOURCE_UUID: 2,
+  RESOURCE_BLOB: 3,
+  CONTEXT_INIT: 4,
+  BLOB_ALIGNMENT: 5,
+} as const;
 
 /** VIRTIO_GPU_CMD_* */
 export const VIRTIO_GPU_CMD = {
@@ -132,7 +139,11 @@ export const virtio_gpu_config = struct('virtio_gpu_config', {
 
 /* Display and EDID. */
 
-export const virtio_gpu_display_one = struct('virtio_gpu_display_one', { r: virtio_gpu_rect, enabled: u32, flags: u32 });
+export const virtio_gpu_display_one = struct('virtio_gpu_display_one', {
+  r: virtio_gpu_rect,
+  enabled: u32,
+  flags: u32,
+});
 
 export const virtio_gpu_resp_display_info = struct('virtio_gpu_resp_display_info', {
   hdr,
@@ -155,9 +166,19 @@ export const virtio_gpu_resource_create_2d = struct('virtio_gpu_resource_create_
 
 export const virtio_gpu_resource_unref = struct('virtio_gpu_resource_unref', { hdr, resource_id: u32, padding: u32 });
 
-export const virtio_gpu_set_scanout = struct('virtio_gpu_set_scanout', { hdr, r: virtio_gpu_rect, scanout_id: u32, resource_id: u32 });
+export const virtio_gpu_set_scanout = struct('virtio_gpu_set_scanout', {
+  hdr,
+  r: virtio_gpu_rect,
+  scanout_id: u32,
+  resource_id: u32,
+});
 
-export const virtio_gpu_resource_flush = struct('virtio_gpu_resource_flush', { hdr, r: virtio_gpu_rect, resource_id: u32, padding: u32 });
+export const virtio_gpu_resource_flush = struct('virtio_gpu_resource_flush', {
+  hdr,
+  r: virtio_gpu_rect,
+  resource_id: u32,
+  padding: u32,
+});
 
 /** `offset` is the position of the rectangle's first pixel in the backing, in bytes. */
 export const virtio_gpu_transfer_to_host_2d = struct('virtio_gpu_transfer_to_host_2d', {
@@ -178,11 +199,19 @@ export const virtio_gpu_resource_attach_backing = struct('virtio_gpu_resource_at
   nr_entries: u32,
 });
 
-export const virtio_gpu_resource_detach_backing = struct('virtio_gpu_resource_detach_backing', { hdr, resource_id: u32, padding: u32 });
+export const virtio_gpu_resource_detach_backing = struct('virtio_gpu_resource_detach_backing', {
+  hdr,
+  resource_id: u32,
+  padding: u32,
+});
 
 /* UUIDs and blobs. */
 
-export const virtio_gpu_resource_assign_uuid = struct('virtio_gpu_resource_assign_uuid', { hdr, resource_id: u32, padding: u32 });
+export const virtio_gpu_resource_assign_uuid = struct('virtio_gpu_resource_assign_uuid', {
+  hdr,
+  resource_id: u32,
+  padding: u32,
+});
 
 export const virtio_gpu_resp_resource_uuid = struct('virtio_gpu_resp_resource_uuid', { hdr, uuid: bytes(16) });
 
@@ -213,7 +242,11 @@ export const virtio_gpu_set_scanout_blob = struct('virtio_gpu_set_scanout_blob',
 
 /* Capability sets. */
 
-export const virtio_gpu_get_capset_info = struct('virtio_gpu_get_capset_info', { hdr, capset_index: u32, padding: u32 });
+export const virtio_gpu_get_capset_info = struct('virtio_gpu_get_capset_info', {
+  hdr,
+  capset_index: u32,
+  padding: u32,
+});
 
 export const virtio_gpu_resp_capset_info = struct('virtio_gpu_resp_capset_info', {
   hdr,

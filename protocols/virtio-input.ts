@@ -17,11 +17,28 @@ export const VIRTIO_INPUT_CFG_EV_BITS = 0x11;
 export const VIRTIO_INPUT_CFG_ABS_INFO = 0x12;
 
 /** The driver writes `select` and `subsel`. The answer is the first `size` bytes of `u`; 0 if there is none. */
-export const virtio_input_config = struct('virtio_input_config', { select: u8, subsel: u8, size: u8, reserved: bytes(5), u: bytes(128) });
+export const virtio_input_config = struct('virtio_input_config', {
+  select: u8,
+  subsel: u8,
+  size: u8,
+  reserved: bytes(5),
+  u: bytes(128),
+});
 
-export const virtio_input_absinfo = struct('virtio_input_absinfo', { min: u32, max: u32, fuzz: u32, flat: u32, res: u32 });
+export const virtio_input_absinfo = struct('virtio_input_absinfo', {
+  min: u32,
+  max: u32,
+  fuzz: u32,
+  flat: u32,
+  res: u32,
+});
 
-export const virtio_input_devids = struct('virtio_input_devids', { bustype: u16, vendor: u16, product: u16, version: u16 });
+export const virtio_input_devids = struct('virtio_input_devids', {
+  bustype: u16,
+  vendor: u16,
+  product: u16,
+  version: u16,
+});
 
 /** A buffer of either queue holds one. */
 export const virtio_input_event = struct('virtio_input_event', { type: u16, code: u16, value: u32 });

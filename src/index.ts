@@ -57,12 +57,7 @@ export type { Picture } from './core/picture.ts';
 export type { Flush, ScanoutId, Source, SourceSink } from './core/source.ts';
 export { RecordingError } from './guest/replay/format.ts';
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';
-export {
-  Replay,
-  type ReplayOptions,
-  type ReplayProgress,
-  type ReplaySummary,
-} from './guest/replay/replay.ts';
+export { Replay, type ReplayOptions, type ReplayProgress, type ReplaySummary } from './guest/replay/replay.ts';
 export type { RecordingInput } from './guest/replay/recording-reader.ts';
 export type { GpuStats } from './guest/virtio-gpu/device.ts';
 export { VhostUserGuest, type VhostUserGuestOptions } from './guest/vhost-user/guest.ts';

@@ -22,7 +22,14 @@ export class HeadlessBuffer implements Shadow {
   #users = 0;
   #isDisposed = false;
 
-  private constructor(width: number, height: number, format: Fourcc, plane: MemoryPlane, pixels: Mapping, dmabuf: OwnedFd | null) {
+  private constructor(
+    width: number,
+    height: number,
+    format: Fourcc,
+    plane: MemoryPlane,
+    pixels: Mapping,
+    dmabuf: OwnedFd | null,
+  ) {
     this.width = width;
     this.height = height;
     this.format = format;
@@ -43,7 +50,10 @@ export class HeadlessBuffer implements Shadow {
     const { width, height, format } = framebuffer;
     const plane = framebuffer.planes[0];
     if (!plane || plane.stride < width * BYTES_PER_PIXEL) {
-      return new DmabufImportRefused('size', `headless: rows of ${width} pixels do not fit a stride of ${plane?.stride ?? 0} bytes`);
+      return new DmabufImportRefused(
+        'size',
+        `headless: rows of ${width} pixels do not fit a stride of ${plane?.stride ?? 0} bytes`,
+      );
     }
     let fd: OwnedFd | null = null;
     try {

@@ -74,7 +74,9 @@ export class HeadlessOutput implements Output {
       throw new UsageError(`headless: ${width}x${height} is not a screen size; each side is 1 to ${MAX_SIDE} pixels`);
     }
     if (!isWithin(refreshMhz, MAX_REFRESH_MHZ)) {
-      throw new UsageError(`headless: a refresh of ${refreshMhz / 1000} Hz is not possible; it is above 0 and at most ${MAX_REFRESH_MHZ / 1000}`);
+      throw new UsageError(
+        `headless: a refresh of ${refreshMhz / 1000} Hz is not possible; it is above 0 and at most ${MAX_REFRESH_MHZ / 1000}`,
+      );
     }
     return new HeadlessOutput(name, virtualMonitor(name, width, height, refreshMhz));
   }
@@ -94,9 +96,12 @@ export class HeadlessOutput implements Output {
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
-    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', 'headless: imports dma-bufs, not guest pages');
-    if (!FORMATS.includes(format)) return new DmabufImportRefused('format', 'headless: imports XRGB8888 and ARGB8888 only');
-    if (modifier !== DRM_FORMAT_MOD_LINEAR) return new DmabufImportRefused('modifier', 'headless: imports linear buffers only');
+    if (backing.kind !== 'dmabuf')
+      return new DmabufImportRefused('format', 'headless: imports dma-bufs, not guest pages');
+    if (!FORMATS.includes(format))
+      return new DmabufImportRefused('format', 'headless: imports XRGB8888 and ARGB8888 only');
+    if (modifier !== DRM_FORMAT_MOD_LINEAR)
+      return new DmabufImportRefused('modifier', 'headless: imports linear buffers only');
     return HeadlessBuffer.import(framebuffer, backing.dmabuf);
   }
 
@@ -106,7 +111,8 @@ export class HeadlessOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (!this.#listener) throw new Error(`${this.name}: present ${this.#disposed ? 'after dispose' : 'while nothing is attached'}`);
+    if (!this.#listener)
+      throw new Error(`${this.name}: present ${this.#disposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
     const primary = usable(frame.primary.handle);
     const cursor = usable(frame.cursor.handle);
@@ -124,7 +130,9 @@ export class HeadlessOutput implements Output {
    */
   capture({ cursor = true, region }: { readonly cursor?: boolean; readonly region?: Rect } = {}): Picture | null {
     const shown = this.#shown;
-    return shown.isDark ? null : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
+    return shown.isDark
+      ? null
+      : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
   }
 
   /** Calls `listener` after each frame that comes on screen, until the returned function is called. */

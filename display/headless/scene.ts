@@ -70,7 +70,8 @@ export class Scene implements ShownFrame {
     this.damage.addAll(frame.damage, this.primary.dstX - this.primary.srcX, this.primary.dstY - this.primary.srcY);
     this.cursorDamage.clear();
     const old = before.cursor;
-    if (!frame.isCursorNew && cursor === old.buffer && this.cursor.dstX === old.dstX && this.cursor.dstY === old.dstY) return;
+    if (!frame.isCursorNew && cursor === old.buffer && this.cursor.dstX === old.dstX && this.cursor.dstY === old.dstY)
+      return;
     if (old.buffer) this.cursorDamage.add(old.dstX, old.dstY, old.dstWidth, old.dstHeight);
     if (cursor) this.cursorDamage.addRect(frame.cursor.dst);
   }
@@ -105,7 +106,8 @@ function paint(data: Uint8Array, region: Rect, layer: Layer): void {
     return;
   }
   const columns = new Int32Array(right - left);
-  for (let x = left; x < right; x++) columns[x - left] = source(x - layer.dstX, layer.dstWidth, layer.srcX, layer.srcWidth, buffer.width);
+  for (let x = left; x < right; x++)
+    columns[x - left] = source(x - layer.dstX, layer.dstWidth, layer.srcX, layer.srcWidth, buffer.width);
   buffer.read((memory) => {
     for (let y = top; y < bottom; y++) {
       const row = source(y - layer.dstY, layer.dstHeight, layer.srcY, layer.srcHeight, buffer.height);
@@ -115,7 +117,14 @@ function paint(data: Uint8Array, region: Rect, layer: Layer): void {
 }
 
 function isUnscaled({ srcX, srcY, srcWidth, srcHeight, dstWidth, dstHeight, buffer }: Layer): boolean {
-  return srcWidth === dstWidth && srcHeight === dstHeight && srcX >= 0 && srcY >= 0 && srcX + srcWidth <= buffer!.width && srcY + srcHeight <= buffer!.height;
+  return (
+    srcWidth === dstWidth &&
+    srcHeight === dstHeight &&
+    srcX >= 0 &&
+    srcY >= 0 &&
+    srcX + srcWidth <= buffer!.width &&
+    srcY + srcHeight <= buffer!.height
+  );
 }
 
 function isAligned({ offset, stride }: HeadlessBuffer): boolean {
@@ -123,7 +132,17 @@ function isAligned({ offset, stride }: HeadlessBuffer): boolean {
 }
 
 /** The common case: opaque, unscaled pixels, copied a word at a time. */
-function copyRows(data: Uint8Array, region: Rect, layer: Layer, buffer: HeadlessBuffer, memory: Uint8Array, left: number, top: number, right: number, bottom: number): void {
+function copyRows(
+  data: Uint8Array,
+  region: Rect,
+  layer: Layer,
+  buffer: HeadlessBuffer,
+  memory: Uint8Array,
+  left: number,
+  top: number,
+  right: number,
+  bottom: number,
+): void {
   const to = new Uint32Array(data.buffer);
   const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
   for (let y = top; y < bottom; y++) {
@@ -143,7 +162,14 @@ function source(at: number, dstLength: number, srcStart: number, srcLength: numb
 }
 
 /** Premultiplied OVER an opaque row. The bytes of [AX]RGB8888 in memory are B, G, R, A. */
-function paintRow(data: Uint8Array, start: number, memory: Uint8Array, buffer: HeadlessBuffer, row: number, columns: Int32Array): void {
+function paintRow(
+  data: Uint8Array,
+  start: number,
+  memory: Uint8Array,
+  buffer: HeadlessBuffer,
+  row: number,
+  columns: Int32Array,
+): void {
   const rowStart = buffer.offset + row * buffer.stride;
   const opaque = buffer.isOpaque;
   let to = start;

@@ -101,7 +101,11 @@ export class AtomicRequest implements Disposable {
     const { view } = this.#buffer;
     view.setInt32(this.#values + slot * 8, value | 0, true);
     // Until the function is compiled a quotient is allocated on the heap, and nearly all values are small.
-    view.setInt32(this.#values + slot * 8 + 4, value === (value | 0) ? value >> 31 : Math.floor(value / TWO_POW_32), true);
+    view.setInt32(
+      this.#values + slot * 8 + 4,
+      value === (value | 0) ? value >> 31 : Math.floor(value / TWO_POW_32),
+      true,
+    );
   }
 
   /**
@@ -122,7 +126,18 @@ export class AtomicRequest implements Disposable {
 }
 
 /** The properties that every atomic plane has. */
-export const PLANE_PROPERTIES = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H'];
+export const PLANE_PROPERTIES = [
+  'FB_ID',
+  'CRTC_ID',
+  'SRC_X',
+  'SRC_Y',
+  'SRC_W',
+  'SRC_H',
+  'CRTC_X',
+  'CRTC_Y',
+  'CRTC_W',
+  'CRTC_H',
+];
 const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
 const FIXED_POINT = 0x1_0000;
 const ABSENT = -1;
@@ -134,7 +149,12 @@ const NO_FENCE = -1;
  */
 export function planeObject(plane: Plane): RequestObject {
   const { properties } = plane;
-  return { id: plane.id, properties: [...PLANE_PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) => properties.id(name)) };
+  return {
+    id: plane.id,
+    properties: [...PLANE_PROPERTIES, ...OPTIONAL.filter((name) => properties.id(name) !== 0)].map((name) =>
+      properties.id(name),
+    ),
+  };
 }
 
 /** One plane's slots in a request, which begin at `first`. */
@@ -344,7 +364,8 @@ export class DamageClips implements Disposable {
 
   /** Returns a blob, or 0 for everything. The caller drops it after the commit. */
   make(damage: Damage, src: Rect): number {
-    if (damage.count === 0 || damage.count > MAX_CLIPS || damage.area > src.width * src.height * WORTHWHILE_SHARE) return 0;
+    if (damage.count === 0 || damage.count > MAX_CLIPS || damage.area > src.width * src.height * WORTHWHILE_SHARE)
+      return 0;
     const { view } = this.#rects;
     for (let i = 0; i < damage.count; i++) {
       const at = i * drm_mode_rect.size;

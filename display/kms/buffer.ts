@@ -65,7 +65,13 @@ export class KmsBuffer implements Shadow {
   #isDisposed = false;
   #isFreed = false;
 
-  private constructor(device: KmsDevice, handle: GemHandle, memory: Disposable, layout: PixelLayout, isImport: boolean) {
+  private constructor(
+    device: KmsDevice,
+    handle: GemHandle,
+    memory: Disposable,
+    layout: PixelLayout,
+    isImport: boolean,
+  ) {
     this.#device = device;
     this.#handle = handle;
     this.#memory = memory;
@@ -79,7 +85,12 @@ export class KmsBuffer implements Shadow {
    * The dma-buf stays the caller's; the handle keeps its memory alive. `as` is the format in which the first
    * plane to show it reads it.
    */
-  static import(device: KmsDevice, framebuffer: Framebuffer, dmabuf: BorrowedFd, as: Fourcc): KmsBuffer | DmabufImportRefused {
+  static import(
+    device: KmsDevice,
+    framebuffer: Framebuffer,
+    dmabuf: BorrowedFd,
+    as: Fourcc,
+  ): KmsBuffer | DmabufImportRefused {
     const what = `${framebuffer.width}x${framebuffer.height} ${formatName(framebuffer.format)}`;
     let handle: GemHandle;
     try {
@@ -87,7 +98,11 @@ export class KmsBuffer implements Shadow {
     } catch (cause) {
       // The driver maps the pages here. It refuses pages in too many pieces or out of its reach, or every
       // import (ENODEV).
-      return new DmabufImportRefused(refusal(cause, 'contiguity'), `${device.name} (${device.driver}) refuses this dma-buf of ${what}: ${String(cause)}`, { cause });
+      return new DmabufImportRefused(
+        refusal(cause, 'contiguity'),
+        `${device.name} (${device.driver}) refuses this dma-buf of ${what}: ${String(cause)}`,
+        { cause },
+      );
     }
     try {
       const buffer = new KmsBuffer(device, handle, counted(device, handle), framebuffer, true);
@@ -95,7 +110,11 @@ export class KmsBuffer implements Shadow {
       return buffer;
     } catch (cause) {
       device.gem.release(handle);
-      return new DmabufImportRefused(refusal(cause, 'size'), `${device.name} (${device.driver}) makes no framebuffer of ${what}, strides ${framebuffer.planes.map(({ stride }) => stride).join(', ')}: ${String(cause)}`, { cause });
+      return new DmabufImportRefused(
+        refusal(cause, 'size'),
+        `${device.name} (${device.driver}) makes no framebuffer of ${what}, strides ${framebuffer.planes.map(({ stride }) => stride).join(', ')}: ${String(cause)}`,
+        { cause },
+      );
     }
   }
 
@@ -108,14 +127,24 @@ export class KmsBuffer implements Shadow {
       const memory = stack.use(counted(device, handle));
       const argument = drm_mode_map_dumb.encode({ handle });
       device.ioctl(DRM_IOCTL_MODE_MAP_DUMB, 'DRM_IOCTL_MODE_MAP_DUMB', argument);
-      const buffer = new KmsBuffer(device, handle, memory, { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] }, false);
+      const buffer = new KmsBuffer(
+        device,
+        handle,
+        memory,
+        { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] },
+        false,
+      );
       buffer.#pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
       // Not every driver hands out zeroed memory.
       buffer.#pixels.bytes.fill(0);
       stack.move();
       return buffer;
     } catch (cause) {
-      throw new KmsError('no-buffer', `${device.name} (${device.driver}) has no dumb buffer of ${width}x${height} ${formatName(format)}: ${String(cause)}`, { cause });
+      throw new KmsError(
+        'no-buffer',
+        `${device.name} (${device.driver}) has no dumb buffer of ${width}x${height} ${formatName(format)}: ${String(cause)}`,
+        { cause },
+      );
     }
   }
 
@@ -127,12 +156,25 @@ export class KmsBuffer implements Shadow {
   static gbm(device: KmsDevice, gbm: GbmDevice, width: number, height: number, format: Fourcc): KmsBuffer {
     using stack = new DisposableStack();
     const cursor = formatInfo(format)?.hasAlpha === true ? GBM_BO_USE_CURSOR : 0;
-    const memory = stack.use(gbm.createBuffer({ width, height, format, usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_LINEAR | GBM_BO_USE_WRITE | cursor }));
+    const memory = stack.use(
+      gbm.createBuffer({
+        width,
+        height,
+        format,
+        usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_LINEAR | GBM_BO_USE_WRITE | cursor,
+      }),
+    );
     // libgbm uses the same open file, so its handle is valid here. Mesa itself would export for reading only.
     const handle = memory.gemHandle(0);
     const dmabuf = stack.use(device.gem.export(handle));
     const pixels = stack.use(Mapping.file(dmabuf, 0, memory.planes[0]!.stride * height, 'read-write'));
-    const buffer = new KmsBuffer(device, handle, memory, { width, height, format, modifier: memory.modifier, planes: memory.planes }, false);
+    const buffer = new KmsBuffer(
+      device,
+      handle,
+      memory,
+      { width, height, format, modifier: memory.modifier, planes: memory.planes },
+      false,
+    );
     buffer.#pixels = pixels;
     buffer.#dmabuf = dmabuf;
     buffer.beginWrite();
@@ -235,13 +277,24 @@ export class KmsBuffer implements Shadow {
     const { modifier, format, planes, width, height } = this.layout;
     const info = formatInfo(format);
     const isLinear = modifier === DRM_FORMAT_MOD_LINEAR || modifier === DRM_FORMAT_MOD_INVALID;
-    if (!isLinear || planes.length !== 1 || !info) throw new KmsError('cannot-compose', `a ${formatName(format)} picture that is tiled or has several planes cannot be read by the CPU`);
+    if (!isLinear || planes.length !== 1 || !info)
+      throw new KmsError(
+        'cannot-compose',
+        `a ${formatName(format)} picture that is tiled or has several planes cannot be read by the CPU`,
+      );
     // A later attempt to map reuses the descriptor.
     this.#dmabuf ??= this.#device.gem.export(this.#handle);
     try {
-      return Mapping.file(this.#dmabuf, 0, planes[0]!.offset + minPlaneSize(info, 0, planes[0]!.stride, width, height), 'read');
+      return Mapping.file(
+        this.#dmabuf,
+        0,
+        planes[0]!.offset + minPlaneSize(info, 0, planes[0]!.stride, width, height),
+        'read',
+      );
     } catch (cause) {
-      throw new KmsError('cannot-compose', `the guest's dma-buf cannot be mapped for reading: ${String(cause)}`, { cause });
+      throw new KmsError('cannot-compose', `the guest's dma-buf cannot be mapped for reading: ${String(cause)}`, {
+        cause,
+      });
     }
   }
 

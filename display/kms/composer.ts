@@ -74,7 +74,11 @@ export class Composer implements Disposable {
   compose(picture: ComposedPicture, cursor: ComposedPicture | null, damage: Damage): void {
     const targets = this.#ready();
     const pixman = loadPixman();
-    if (!pixman) throw new KmsError('cannot-compose', 'scaling and drawing need libpixman-1.so.0: install the package libpixman-1-0');
+    if (!pixman)
+      throw new KmsError(
+        'cannot-compose',
+        'scaling and drawing need libpixman-1.so.0: install the package libpixman-1-0',
+      );
     const source = bitsOf(picture.buffer);
     const image = cursor && bitsOf(cursor.buffer);
     this.#collect(picture, cursor, damage);
@@ -128,7 +132,13 @@ export class Composer implements Disposable {
   }
 
   /** Draws the stale parts of a picture: over what is there, or in its place with black around. */
-  #draw(pixman: Pixman, { stale, bits }: Target, { buffer, from, to }: ComposedPicture, source: PixmanBits, over: boolean): void {
+  #draw(
+    pixman: Pixman,
+    { stale, bits }: Target,
+    { buffer, from, to }: ComposedPicture,
+    source: PixmanBits,
+    over: boolean,
+  ): void {
     const area = this.#area;
     buffer.beginRead();
     try {
@@ -153,19 +163,34 @@ export class Composer implements Disposable {
 }
 
 function contains(outer: Rect, inner: Rect): boolean {
-  return inner.x >= outer.x && inner.y >= outer.y && inner.x + inner.width <= outer.x + outer.width && inner.y + inner.height <= outer.y + outer.height;
+  return (
+    inner.x >= outer.x &&
+    inner.y >= outer.y &&
+    inner.x + inner.width <= outer.x + outer.width &&
+    inner.y + inner.height <= outer.y + outer.height
+  );
 }
 
 function bitsOf(buffer: KmsBuffer): PixmanBits {
   const format = pixmanFormat(buffer.format);
   if (format === null) throw new KmsError('cannot-compose', `pixman does not draw ${formatName(buffer.format)}`);
-  return { address: buffer.pixels.address + buffer.layout.planes[0]!.offset, stride: buffer.stride, format, width: buffer.width, height: buffer.height };
+  return {
+    address: buffer.pixels.address + buffer.layout.planes[0]!.offset,
+    stride: buffer.stride,
+    format,
+    width: buffer.width,
+    height: buffer.height,
+  };
 }
 
 /** The format of buffers that fill the screen: one that the CPU draws, and nearly every plane shows. */
 export function composedFormat(plane: Plane): Fourcc {
   const offered = [...plane.formats.formats()];
-  return [DRM_FORMAT.XRGB8888, DRM_FORMAT.XBGR8888, DRM_FORMAT.ARGB8888, DRM_FORMAT.RGB565].find((format) => offered.includes(format)) ?? DRM_FORMAT.XRGB8888;
+  return (
+    [DRM_FORMAT.XRGB8888, DRM_FORMAT.XBGR8888, DRM_FORMAT.ARGB8888, DRM_FORMAT.RGB565].find((format) =>
+      offered.includes(format),
+    ) ?? DRM_FORMAT.XRGB8888
+  );
 }
 
 /** Fills a buffer, whose format is one of `composedFormat`, with one colour (0xRRGGBB). Returns it. */
@@ -174,10 +199,14 @@ export function fillPlain(buffer: KmsBuffer, colour: number): KmsBuffer {
   const { bytes } = buffer.pixels;
   switch (buffer.format) {
     case DRM_FORMAT.RGB565:
-      new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 1).fill(((red >>> 3) << 11) | ((green >>> 2) << 5) | (blue >>> 3));
+      new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 1).fill(
+        ((red >>> 3) << 11) | ((green >>> 2) << 5) | (blue >>> 3),
+      );
       break;
     case DRM_FORMAT.XBGR8888:
-      new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2).fill(((blue << 16) | (green << 8) | red | 0xff000000) >>> 0);
+      new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2).fill(
+        ((blue << 16) | (green << 8) | red | 0xff000000) >>> 0,
+      );
       break;
     default:
       new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2).fill((colour | 0xff000000) >>> 0);

@@ -48,9 +48,14 @@ export class CrtcPlanes implements Disposable {
   /** The log says that a frame cannot be shown. */
   #isHopeless = false;
 
-  private constructor(device: KmsDevice, { pipe, mode, shadows, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
+  private constructor(
+    device: KmsDevice,
+    { pipe, mode, shadows, background, log }: CrtcPlanesOptions,
+    stack: DisposableStack,
+  ) {
     const { width, height } = mode;
-    const plain = (colour: number): KmsBuffer => fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
+    const plain = (colour: number): KmsBuffer =>
+      fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
     const whole = plain(background);
     this.#name = `${device.name}:${pipe.connector.name}`;
     this.#logOnce = logOnce(log);
@@ -134,10 +139,12 @@ export class CrtcPlanes implements Disposable {
       if (assignment.isComposed && !this.#compose(frame, picture, assignment.composedCursor)) continue;
       const result = this.#send(assignment, frame, picture);
       if (isRefused(result)) continue;
-      if (layout.accepted() && assignment.isComposed) this.#logOnce('info', `${this.#name}: the planes cannot show this picture as it is, so it is drawn by the CPU`);
+      if (layout.accepted() && assignment.isComposed)
+        this.#logOnce('info', `${this.#name}: the planes cannot show this picture as it is, so it is drawn by the CPU`);
       return result;
     }
-    if (!this.#isHopeless) this.#logOnce('warn', `${this.#name} cannot show this picture in any way and keeps what it shows`);
+    if (!this.#isHopeless)
+      this.#logOnce('warn', `${this.#name} cannot show this picture in any way and keeps what it shows`);
     this.#isHopeless = true;
     return -EINVAL;
   }
@@ -171,7 +178,11 @@ export class CrtcPlanes implements Disposable {
   #compose(frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): boolean {
     const cursor = pointer && { buffer: pointer, from: frame.cursor.src, to: this.#layout.cursor };
     try {
-      this.#composer.compose({ buffer: picture, from: frame.primary.src, to: this.#layout.picture }, cursor, frame.damage);
+      this.#composer.compose(
+        { buffer: picture, from: frame.primary.src, to: this.#layout.picture },
+        cursor,
+        frame.damage,
+      );
       return true;
     } catch (error) {
       this.#cannotCompose(error);
@@ -186,7 +197,11 @@ export class CrtcPlanes implements Disposable {
     return null;
   }
 
-  #send({ choice, isComposed, slots, planes }: Assignment, { damage, primary, acquire, release }: Frame, picture: KmsBuffer): number {
+  #send(
+    { choice, isComposed, slots, planes }: Assignment,
+    { damage, primary, acquire, release }: Frame,
+    picture: KmsBuffer,
+  ): number {
     this.#isComposed = isComposed;
     this.#isZeroCopy = picture.isImport && !isComposed;
     if (!isComposed) this.#composer.skip();

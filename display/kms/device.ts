@@ -66,9 +66,20 @@ export class KmsDevice implements Disposable {
     this.#events = events;
     this.driver = driverName(fd);
     for (const capability of [DRM_CLIENT_CAP_UNIVERSAL_PLANES, DRM_CLIENT_CAP_ATOMIC]) {
-      this.#require(() => ioctl(fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability, value: 1 })));
+      this.#require(() =>
+        ioctl(
+          fd,
+          DRM_IOCTL_SET_CLIENT_CAP,
+          'DRM_IOCTL_SET_CLIENT_CAP',
+          drm_set_client_cap.encode({ capability, value: 1 }),
+        ),
+      );
     }
-    if (capability(fd, DRM_CAP_DUMB_BUFFER) === 0 || capability(fd, DRM_CAP_CRTC_IN_VBLANK_EVENT) === 0 || capability(fd, DRM_CAP_TIMESTAMP_MONOTONIC) === 0) {
+    if (
+      capability(fd, DRM_CAP_DUMB_BUFFER) === 0 ||
+      capability(fd, DRM_CAP_CRTC_IN_VBLANK_EVENT) === 0 ||
+      capability(fd, DRM_CAP_TIMESTAMP_MONOTONIC) === 0
+    ) {
       throw this.#notCapable();
     }
     this.hasModifiers = capability(fd, DRM_CAP_ADDFB2_MODIFIERS) !== 0;
@@ -127,7 +138,7 @@ export class KmsDevice implements Disposable {
       return;
     }
     // A listener may dispose us.
-    for (let next = 0; next + drm_event.size <= length && !this.#isDisposed; ) {
+    for (let next = 0; next + drm_event.size <= length && !this.#isDisposed;) {
       const at = next;
       next += drm_event.field.length.get(view, at);
       if (drm_event.field.type.get(view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
@@ -146,7 +157,11 @@ export class KmsDevice implements Disposable {
   }
 
   #notCapable(cause?: unknown): KmsError {
-    return new KmsError('not-capable', `${this.path} (${this.driver}) has no atomic modesetting with dumb buffers; try another card with kms:cardN`, { cause });
+    return new KmsError(
+      'not-capable',
+      `${this.path} (${this.driver}) has no atomic modesetting with dumb buffers; try another card with kms:cardN`,
+      { cause },
+    );
   }
 }
 
@@ -162,7 +177,9 @@ export function capability(fd: BorrowedFd, which: number): number {
 }
 
 export function driverName(fd: BorrowedFd): string {
-  const { lists } = queryLists(fd, DRM_IOCTL_VERSION, 'DRM_IOCTL_VERSION', drm_version, {}, [{ pointer: 'name', count: 'name_len', elementSize: 1 }]);
+  const { lists } = queryLists(fd, DRM_IOCTL_VERSION, 'DRM_IOCTL_VERSION', drm_version, {}, [
+    { pointer: 'name', count: 'name_len', elementSize: 1 },
+  ]);
   return Buffer.from(lists[0]!).toString('latin1');
 }
 
@@ -216,19 +233,36 @@ export interface ListFields<F> {
  * has grown in between. Returns the lists in the order of `wanted`, as bytes that the caller owns.
  */
 export function queryLists<F extends Fields>(
-  fd: BorrowedFd, request: number, name: string, type: Struct<F>, given: Partial<Values<F>>, wanted: readonly ListFields<F>[],
+  fd: BorrowedFd,
+  request: number,
+  name: string,
+  type: Struct<F>,
+  given: Partial<Values<F>>,
+  wanted: readonly ListFields<F>[],
 ): { value: Values<F>; lists: Uint8Array[] } {
   let room = wanted.map(() => 0);
   for (;;) {
     using stack = new DisposableStack();
-    const arrays = wanted.map(({ elementSize }, i) => (room[i]! > 0 ? stack.use(NativeBuffer.allocate(room[i]! * elementSize)) : null));
-    const places = Object.fromEntries(wanted.flatMap(({ pointer, count }, i) => [[pointer, arrays[i]?.address ?? 0], [count, room[i]!]]));
+    const arrays = wanted.map(({ elementSize }, i) =>
+      room[i]! > 0 ? stack.use(NativeBuffer.allocate(room[i]! * elementSize)) : null,
+    );
+    const places = Object.fromEntries(
+      wanted.flatMap(({ pointer, count }, i) => [
+        [pointer, arrays[i]?.address ?? 0],
+        [count, room[i]!],
+      ]),
+    );
     const argument = type.encode({ ...given, ...(places as Partial<Values<F>>) });
     ioctl(fd, request, name, argument);
     const value = type.decode(argument);
     const counts = wanted.map(({ count }) => value[count] as number);
     if (counts.every((count, i) => count <= room[i]!)) {
-      return { value, lists: arrays.map((array, i) => array?.bytes.slice(0, counts[i]! * wanted[i]!.elementSize) ?? new Uint8Array(0)) };
+      return {
+        value,
+        lists: arrays.map(
+          (array, i) => array?.bytes.slice(0, counts[i]! * wanted[i]!.elementSize) ?? new Uint8Array(0),
+        ),
+      };
     }
     room = counts;
   }

@@ -79,7 +79,8 @@ export class KmsDisplay implements Disposable {
     const resources = readResources(device);
     const connectors = chooseConnectors(device, resources, options.connector);
     const plugged = connectors.filter(({ isConnected }) => isConnected);
-    if (mode && plugged.length > 0 && plugged.every(({ modes }) => rankModes(modes, mode).length === 0)) throw noMode(device, plugged, mode);
+    if (mode && plugged.length > 0 && plugged.every(({ modes }) => rankModes(modes, mode).length === 0))
+      throw noMode(device, plugged, mode);
     // While the seat is not active, another program shows something, which is not this display's to restore.
     const saved = this.#isPaused ? null : stack.use(new SavedState(device, resources));
     this.#ports = connectors.map((connector) => ({
@@ -95,7 +96,11 @@ export class KmsDisplay implements Disposable {
         throw error;
       });
     }
-    if (plugged.length === 0) log('info', `${device.name}: nothing is plugged in (${connectors.map(({ name }) => name).join(', ') || 'no connectors'}), so it waits for a monitor`);
+    if (plugged.length === 0)
+      log(
+        'info',
+        `${device.name}: nothing is plugged in (${connectors.map(({ name }) => name).join(', ') || 'no connectors'}), so it waits for a monitor`,
+      );
     seat.listen({ paused: () => this.#seatPaused(), resumed: () => this.#seatResumed() });
     process.once('exit', this.#onExit);
     stack.defer(() => process.off('exit', this.#onExit));
@@ -105,7 +110,10 @@ export class KmsDisplay implements Disposable {
   /** Throws KmsError, with nothing changed. */
   static open(options: KmsOptions): KmsDisplay {
     const { seat = new PlainSeat() } = options;
-    const cards = options.card === undefined ? allCards() : [options.card.includes('/') ? options.card : `${CARDS}/${options.card}`];
+    const cards =
+      options.card === undefined
+        ? allCards()
+        : [options.card.includes('/') ? options.card : `${CARDS}/${options.card}`];
     let first: Error | null = null;
     let unplugged: string | null = null;
     for (const card of cards) {
@@ -120,14 +128,21 @@ export class KmsDisplay implements Disposable {
     }
     const display = unplugged === null ? null : KmsDisplay.#openCard(unplugged, options, seat, true);
     if (display) return display;
-    throw first ?? new KmsError('card-missing', `there is no card in ${CARDS}: load the graphics driver, or use another output`);
+    throw (
+      first ??
+      new KmsError('card-missing', `there is no card in ${CARDS}: load the graphics driver, or use another output`)
+    );
   }
 
   /** Null if it has no monitor, unless `anyway`. */
   static #openCard(card: string, options: KmsOptions, seat: LoginSeat, anyway: boolean): KmsDisplay | null {
     using stack = new DisposableStack();
     const device = stack.use(KmsDevice.open(card, seat));
-    if (!anyway && !chooseConnectors(device, readResources(device), options.connector).some(({ isConnected }) => isConnected)) return null;
+    if (
+      !anyway &&
+      !chooseConnectors(device, readResources(device), options.connector).some(({ isConnected }) => isConnected)
+    )
+      return null;
     return new KmsDisplay(device, options, seat, stack);
   }
 
@@ -171,7 +186,11 @@ export class KmsDisplay implements Disposable {
     const stale = this.#ports.filter((port) => this.#update(port, resources) || isForeign);
     const plugged = this.#ports.filter(({ connector }) => connector.isConnected);
     const kept = plugged.flatMap(({ output }) => output.pipe ?? []);
-    const added = assignPipes(resources, plugged.filter(({ output }) => !output.pipe).map(({ connector }) => connector), kept);
+    const added = assignPipes(
+      resources,
+      plugged.filter(({ output }) => !output.pipe).map(({ connector }) => connector),
+      kept,
+    );
     disableForeign(this.device, resources, [...kept, ...added]);
     for (const port of plugged) {
       if (port.output.pipe && !stale.includes(port)) continue;
@@ -226,7 +245,11 @@ export class KmsDisplay implements Disposable {
       const udev = UdevMonitor.open('drm', ({ action, sysName }) => {
         if (action === 'overrun' || (action === 'change' && sysName === name)) this.#refresh(false);
       });
-      if (!udev) this.#log('warn', `${name}: without libudev.so.1 monitors are detected only at start and when the seat is resumed: install libudev1`);
+      if (!udev)
+        this.#log(
+          'warn',
+          `${name}: without libudev.so.1 monitors are detected only at start and when the seat is resumed: install libudev1`,
+        );
       return udev;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
@@ -243,7 +266,10 @@ export class KmsDisplay implements Disposable {
 
 function allCards(): string[] {
   try {
-    return readdirSync(CARDS).filter((name) => name.startsWith('card')).toSorted().map((name) => `${CARDS}/${name}`);
+    return readdirSync(CARDS)
+      .filter((name) => name.startsWith('card'))
+      .toSorted()
+      .map((name) => `${CARDS}/${name}`);
   } catch {
     return [];
   }
@@ -252,11 +278,16 @@ function allCards(): string[] {
 function chooseConnectors(device: KmsDevice, { connectors }: Resources, wanted: string | undefined): Connector[] {
   const chosen = connectors.filter(({ name }) => wanted === undefined || name === wanted);
   if (chosen.length > 0 || wanted === undefined) return chosen;
-  const there = connectors.map(({ name, isConnected }) => `${name} (${isConnected ? 'connected' : 'nothing plugged in'})`).join(', ');
+  const there = connectors
+    .map(({ name, isConnected }) => `${name} (${isConnected ? 'connected' : 'nothing plugged in'})`)
+    .join(', ');
   throw new KmsError('connector-missing', `${device.name} has no connector ${wanted}; it has ${there || 'none'}`);
 }
 
 function noMode(device: KmsDevice, connectors: readonly Connector[], wanted: WantedMode): KmsError {
   const there = [...new Set(connectors.flatMap(({ modes }) => modes.map(describeMode)))].join(', ');
-  return new KmsError('mode-missing', `${device.name}:${connectors.map(({ name }) => name).join(', ')} has no mode ${describeMode(wanted)}; it has ${there || 'none'}`);
+  return new KmsError(
+    'mode-missing',
+    `${device.name}:${connectors.map(({ name }) => name).join(', ')} has no mode ${describeMode(wanted)}; it has ${there || 'none'}`,
+  );
 }

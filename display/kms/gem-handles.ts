@@ -1,4 +1,12 @@
-import { DRM_CLOEXEC, drm_gem_close, DRM_IOCTL_GEM_CLOSE, DRM_IOCTL_PRIME_FD_TO_HANDLE, DRM_IOCTL_PRIME_HANDLE_TO_FD, drm_prime_handle, DRM_RDWR } from '../../protocols/drm.ts';
+import {
+  DRM_CLOEXEC,
+  drm_gem_close,
+  DRM_IOCTL_GEM_CLOSE,
+  DRM_IOCTL_PRIME_FD_TO_HANDLE,
+  DRM_IOCTL_PRIME_HANDLE_TO_FD,
+  drm_prime_handle,
+  DRM_RDWR,
+} from '../../protocols/drm.ts';
 import { drm_mode_create_dumb, DRM_IOCTL_MODE_CREATE_DUMB } from '../../protocols/drm-mode.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';

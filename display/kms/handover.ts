@@ -48,7 +48,9 @@ export class SavedState implements Disposable {
 
   /** Waits until the old picture is back. False if it is gone with its owner, or another program is master. */
   restore(): boolean {
-    using request = new AtomicRequest(this.#objects.map(({ id, properties, names }) => ({ id, properties: names.map((name) => properties.id(name)) })));
+    using request = new AtomicRequest(
+      this.#objects.map(({ id, properties, names }) => ({ id, properties: names.map((name) => properties.id(name)) })),
+    );
     const values = this.#objects.flatMap(({ properties, names }) => names.map((name) => this.#value(properties, name)));
     values.forEach((value, slot) => request.set(slot, value));
     return request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET) === 0;
@@ -74,7 +76,11 @@ interface Usable {
  * above their picture, or a second monitor on their CRTC. `resources` have been read since. If nothing is in the way,
  * nothing is sent, and no screen turns black.
  */
-export function disableForeign(device: KmsDevice, { connectors, crtcs, planes }: Resources, pipes: readonly Pipe[]): void {
+export function disableForeign(
+  device: KmsDevice,
+  { connectors, crtcs, planes }: Resources,
+  pipes: readonly Pipe[],
+): void {
   const used = new Set<number>(pipes.map(({ crtc }) => crtc.id));
   const home = new Map<number, number>();
   for (const { connector, crtc, primary, cursor, overlay } of pipes) {
@@ -86,12 +92,22 @@ export function disableForeign(device: KmsDevice, { connectors, crtcs, planes }:
   };
   const away = connectors.filter(isForeign);
   // A CRTC and its planes are turned off with the last of its connectors.
-  const off = crtcs.filter(({ id }) => away.some((each) => crtcOf(each) === id) && connectors.every((each) => crtcOf(each) !== id || away.includes(each)));
+  const off = crtcs.filter(
+    ({ id }) =>
+      away.some((each) => crtcOf(each) === id) &&
+      connectors.every((each) => crtcOf(each) !== id || away.includes(each)),
+  );
   const cleared = planes.filter((plane) => isForeign(plane) || off.some(({ id }) => crtcOf(plane) === id));
   const objects: RequestObject[] = [
     ...away.map((connector) => ({ id: connector.id, properties: [connector.properties.id('CRTC_ID')] })),
-    ...off.map((crtc: Crtc) => ({ id: crtc.id, properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')] })),
-    ...cleared.map((plane) => ({ id: plane.id, properties: [plane.properties.id('FB_ID'), plane.properties.id('CRTC_ID')] })),
+    ...off.map((crtc: Crtc) => ({
+      id: crtc.id,
+      properties: [crtc.properties.id('MODE_ID'), crtc.properties.id('ACTIVE')],
+    })),
+    ...cleared.map((plane) => ({
+      id: plane.id,
+      properties: [plane.properties.id('FB_ID'), plane.properties.id('CRTC_ID')],
+    })),
   ];
   if (objects.length === 0) return;
   using request = new AtomicRequest(objects);

@@ -113,7 +113,13 @@ export class Layout {
     this.#background = background;
     this.#black = black;
     this.#composed = composed;
-    this.#assignment = { choice: NOTHING_WORKS, isComposed: false, composedCursor: null, slots: request.primary, planes: 1 };
+    this.#assignment = {
+      choice: NOTHING_WORKS,
+      isComposed: false,
+      composedCursor: null,
+      slots: request.primary,
+      planes: 1,
+    };
   }
 
   /**
@@ -185,7 +191,8 @@ export class Layout {
   #place({ cursor: { dst, src }, canvas, hotspotX, hotspotY }: Frame, cursor: KmsBuffer | null): KmsBuffer | null {
     const at = this.picture;
     place(canvas, this.screen, at);
-    const isOutside = dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0;
+    const isOutside =
+      dst.x >= canvas.width || dst.y >= canvas.height || dst.x + dst.width <= 0 || dst.y + dst.height <= 0;
     if (!cursor || isOutside) {
       this.cursor.set(0, 0, 0, 0);
       return null;
@@ -205,7 +212,8 @@ export class Layout {
     cursor?.hide();
     if (choice !== PICTURE_ON_OVERLAY) overlay?.hide();
     if (choice === ALL_COMPOSED) return pointer !== null;
-    if (choice === CURSOR_ON_OVERLAY) return pointer !== null && this.#writeCursor(overlay, this.#pipe.overlay, frame, pointer);
+    if (choice === CURSOR_ON_OVERLAY)
+      return pointer !== null && this.#writeCursor(overlay, this.#pipe.overlay, frame, pointer);
     return pointer === null || this.#writeCursor(cursor, this.#pipe.cursor, frame, pointer);
   }
 
@@ -241,7 +249,8 @@ export class Layout {
   /** The key of the frame just placed. */
   #describe({ primary: { src }, cursor }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
     const at = this.cursor;
-    const isInside = at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
+    const isInside =
+      at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
     const key = this.#key;
     key[0] = picture.format;
     key[1] = picture.modifierHigh;

@@ -91,11 +91,16 @@ export class KmsOutput implements Output {
     flipped: (timeMs, sequence, serial) => this.#flipped(timeMs, sequence, serial),
     deviceLost: (reason) => this.#deviceLost(reason),
   };
-  readonly #timers = new FlipTimers(() => this.#onTick(), () => this.#onTimeout());
+  readonly #timers = new FlipTimers(
+    () => this.#onTick(),
+    () => this.#onTimeout(),
+  );
 
   /** Off. The device stays the caller's. */
   constructor(device: KmsDevice, { connector, planes, shadows, background, log }: KmsOutputOptions) {
-    const formats = outputFormats(planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0));
+    const formats = outputFormats(
+      planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0),
+    );
     this.#device = device;
     this.#primaryFormats = formats.primary;
     this.#shadows = shadows;
@@ -135,9 +140,19 @@ export class KmsOutput implements Output {
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
-    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
-    if (!this.imports.has(format, modifier)) return new DmabufImportRefused('modifier', `${this.name}: no plane shows ${formatName(format)} with this modifier`);
-    return KmsBuffer.import(this.#device, framebuffer, backing.dmabuf, opaqueFor(format, this.#primaryFormats, modifier));
+    if (backing.kind !== 'dmabuf')
+      return new DmabufImportRefused('format', `${this.name} imports dma-bufs, not guest pages`);
+    if (!this.imports.has(format, modifier))
+      return new DmabufImportRefused(
+        'modifier',
+        `${this.name}: no plane shows ${formatName(format)} with this modifier`,
+      );
+    return KmsBuffer.import(
+      this.#device,
+      framebuffer,
+      backing.dmabuf,
+      opaqueFor(format, this.#primaryFormats, modifier),
+    );
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
@@ -145,7 +160,8 @@ export class KmsOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (!this.#attachment) throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
+    if (!this.#attachment)
+      throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#owed) throw new Error(`${this.name}: present while a frame is in flight`);
     this.#owed = this.#attachment;
     const isCrtcTaken = this.#takeBackUncommitted();
@@ -178,7 +194,13 @@ export class KmsOutput implements Output {
   enable(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
     let refused = 0;
     for (const mode of modes) {
-      const planes = CrtcPlanes.open(this.#device, { pipe, mode, shadows: this.#shadows, background: this.#background, log: this.#log });
+      const planes = CrtcPlanes.open(this.#device, {
+        pipe,
+        mode,
+        shadows: this.#shadows,
+        background: this.#background,
+        log: this.#log,
+      });
       const result = planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);
@@ -190,7 +212,10 @@ export class KmsOutput implements Output {
       planes[Symbol.dispose]();
     }
     if (modes.length === 0) throw new KmsError('mode-missing', `${this.name}: its monitor offers no mode`);
-    throw new KmsError('modeset-refused', `${this.name}: the driver refuses ${modes.map(describeMode).join(', ')} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`);
+    throw new KmsError(
+      'modeset-refused',
+      `${this.name}: the driver refuses ${modes.map(describeMode).join(', ')} (errno ${-refused}); ask for another mode with mode=WIDTHxHEIGHT`,
+    );
   }
 
   /** Turns the CRTC off and gives it back. The newest frame is kept for the next `enable`. */
@@ -364,7 +389,11 @@ export class KmsOutput implements Output {
    * the seat says more.
    */
   #bar(): void {
-    if (!this.#isBarred) this.#log('warn', `${this.name}: another program is master of the card; the guest continues to run and is shown again when the card is free`);
+    if (!this.#isBarred)
+      this.#log(
+        'warn',
+        `${this.name}: another program is master of the card; the guest continues to run and is shown again when the card is free`,
+      );
     this.#isBarred = true;
     this.#planes!.invalidate();
     this.#timers.startTimeout();
@@ -399,7 +428,9 @@ export class KmsOutput implements Output {
   }
 
   #giveUp(): void {
-    const complaint = this.#isFenced ? 'the fence of a picture does not signal' : 'the driver did not say that a frame is on screen';
+    const complaint = this.#isFenced
+      ? 'the fence of a picture does not signal'
+      : 'the driver did not say that a frame is on screen';
     if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; continuing without it (see the kernel log)`);
     this.#hasGivenUp = true;
     this.#awaited = NO_EVENT;
@@ -426,7 +457,8 @@ export class KmsOutput implements Output {
     this.#newest.settle();
     // Each call of a listener may detach it, or dispose this output.
     this.#buffers.land();
-    if (owed && owed === this.#attachment) owed.listener.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
+    if (owed && owed === this.#attachment)
+      owed.listener.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
   }
 }
 
@@ -448,7 +480,9 @@ export function outputFormats(planes: readonly Plane[]): OutputFormats {
   const primary = new FormatSet(primaries.flatMap(pairsOf));
   const opaques = Object.values(DRM_FORMAT).flatMap((format): Pair[] => {
     const opaque = opaqueOf(format);
-    return opaque === null || opaque === format ? [] : [...primary.modifiers(opaque)].map((modifier) => [format, modifier]);
+    return opaque === null || opaque === format
+      ? []
+      : [...primary.modifiers(opaque)].map((modifier) => [format, modifier]);
   });
   const drawn = [...primary.formats()].filter((format) => pixmanFormat(format) !== null);
   return {
@@ -461,5 +495,7 @@ export function outputFormats(planes: readonly Plane[]): OutputFormats {
 type Pair = readonly [Fourcc, Modifier];
 
 function pairsOf({ formats }: Plane): Pair[] {
-  return [...formats.formats()].flatMap((format) => [...formats.modifiers(format)].map((modifier): Pair => [format, modifier]));
+  return [...formats.formats()].flatMap((format) =>
+    [...formats.modifiers(format)].map((modifier): Pair => [format, modifier]),
+  );
 }

@@ -70,7 +70,13 @@ const REFRESH_TOLERANCE_MHZ = 1000;
 
 export function readMode(info: Uint8Array): Mode {
   const m = drm_mode_modeinfo.decode(info);
-  return { width: m.hdisplay, height: m.vdisplay, refreshMhz: refresh(m), isPreferred: (m.type & DRM_MODE_TYPE_PREFERRED) !== 0, info };
+  return {
+    width: m.hdisplay,
+    height: m.vdisplay,
+    refreshMhz: refresh(m),
+    isPreferred: (m.type & DRM_MODE_TYPE_PREFERRED) !== 0,
+    info,
+  };
 }
 
 function refresh(m: ValueOf<typeof drm_mode_modeinfo>): number {
@@ -87,7 +93,12 @@ function refresh(m: ValueOf<typeof drm_mode_modeinfo>): number {
  */
 export function rankModes(modes: readonly Mode[], wanted: WantedMode | null): Mode[] {
   if (!wanted) {
-    return modes.toSorted((a, b) => Number(b.isPreferred) - Number(a.isPreferred) || b.width * b.height - a.width * a.height || b.refreshMhz - a.refreshMhz);
+    return modes.toSorted(
+      (a, b) =>
+        Number(b.isPreferred) - Number(a.isPreferred) ||
+        b.width * b.height - a.width * a.height ||
+        b.refreshMhz - a.refreshMhz,
+    );
   }
   const { refreshMhz } = wanted;
   const fitting = modes.filter((m) => m.width === wanted.width && m.height === wanted.height);
@@ -117,7 +128,10 @@ function readInFormats(blob: Uint8Array): (readonly [Fourcc, Modifier])[] {
   const head = drm_format_modifier_blob.get(view, 0);
   const pairs: (readonly [Fourcc, Modifier])[] = [];
   for (let m = 0; m < head.count_modifiers; m++) {
-    const { formats, offset, modifier } = drm_format_modifier.get(view, head.modifiers_offset + m * drm_format_modifier.size);
+    const { formats, offset, modifier } = drm_format_modifier.get(
+      view,
+      head.modifiers_offset + m * drm_format_modifier.size,
+    );
     for (let bit = 0; bit < 64 && offset + bit < head.count_formats; bit++) {
       if (((formats >> BigInt(bit)) & 1n) === 0n) continue;
       pairs.push([view.getUint32(head.formats_offset + (offset + bit) * 4, true) as Fourcc, modifier as Modifier]);
@@ -142,12 +156,25 @@ export class Properties {
 
   static read(device: KmsDevice, objectId: number, objectType: number): Properties {
     const { lists } = queryLists(
-      device.fd, DRM_IOCTL_MODE_OBJ_GETPROPERTIES, 'DRM_IOCTL_MODE_OBJ_GETPROPERTIES', drm_mode_obj_get_properties,
+      device.fd,
+      DRM_IOCTL_MODE_OBJ_GETPROPERTIES,
+      'DRM_IOCTL_MODE_OBJ_GETPROPERTIES',
+      drm_mode_obj_get_properties,
       { obj_id: objectId, obj_type: objectType },
-      [{ pointer: 'props_ptr', count: 'count_props', elementSize: 4 }, { pointer: 'prop_values_ptr', count: 'count_props', elementSize: 8 }],
+      [
+        { pointer: 'props_ptr', count: 'count_props', elementSize: 4 },
+        { pointer: 'prop_values_ptr', count: 'count_props', elementSize: 8 },
+      ],
     );
     const values = new DataView(lists[1]!.buffer);
-    return new Properties(new Map(u32List(lists[0]!).map((id, i) => [propertyName(device, id), { id: id as PropertyId, value: values.getBigUint64(i * 8, true) }])));
+    return new Properties(
+      new Map(
+        u32List(lists[0]!).map((id, i) => [
+          propertyName(device, id),
+          { id: id as PropertyId, value: values.getBigUint64(i * 8, true) },
+        ]),
+      ),
+    );
   }
 
   /** 0 if the object has no such property. */
@@ -171,8 +198,12 @@ function propertyName(device: KmsDevice, id: number): string {
 export function readBlob(device: KmsDevice, id: number): Uint8Array | null {
   if (id === 0) return null;
   const { lists } = queryLists(
-    device.fd, DRM_IOCTL_MODE_GETPROPBLOB, 'DRM_IOCTL_MODE_GETPROPBLOB', drm_mode_get_blob,
-    { blob_id: id }, [{ pointer: 'data', count: 'length', elementSize: 1 }],
+    device.fd,
+    DRM_IOCTL_MODE_GETPROPBLOB,
+    'DRM_IOCTL_MODE_GETPROPBLOB',
+    drm_mode_get_blob,
+    { blob_id: id },
+    [{ pointer: 'data', count: 'length', elementSize: 1 }],
   );
   return lists[0]!;
 }
@@ -187,7 +218,11 @@ export function createBlob(device: KmsDevice, bytes: Uint8Array): BlobId {
 }
 
 export function destroyBlob(device: KmsDevice, id: BlobId): void {
-  device.ioctl(DRM_IOCTL_MODE_DESTROYPROPBLOB, 'DRM_IOCTL_MODE_DESTROYPROPBLOB', drm_mode_destroy_blob.encode({ blob_id: id }));
+  device.ioctl(
+    DRM_IOCTL_MODE_DESTROYPROPBLOB,
+    'DRM_IOCTL_MODE_DESTROYPROPBLOB',
+    drm_mode_destroy_blob.encode({ blob_id: id }),
+  );
 }
 
 /** Sends a picture to a connector. `mask` is its bit in `possibleCrtcs` of planes and connectors. */
@@ -213,8 +248,15 @@ export interface Connector {
 
 /** Whether the same monitor is plugged in, or none in both. */
 export function sameConnector(a: Connector, b: Connector): boolean {
-  const bytes = ({ edid, modes }: Connector): Uint8Array[] => [edid ?? new Uint8Array(0), ...modes.map(({ info }) => info)];
-  return a.isConnected === b.isConnected && a.modes.length === b.modes.length && Buffer.compare(Buffer.concat(bytes(a)), Buffer.concat(bytes(b))) === 0;
+  const bytes = ({ edid, modes }: Connector): Uint8Array[] => [
+    edid ?? new Uint8Array(0),
+    ...modes.map(({ info }) => info),
+  ];
+  return (
+    a.isConnected === b.isConnected &&
+    a.modes.length === b.modes.length &&
+    Buffer.compare(Buffer.concat(bytes(a)), Buffer.concat(bytes(b))) === 0
+  );
 }
 
 /** The monitor that is plugged in, in one of its modes. */
@@ -239,15 +281,26 @@ export interface Resources {
 
 /** Everything that the device has. Probes the monitors, which takes as long as reading their EDIDs. */
 export function readResources(device: KmsDevice): Resources {
-  const { lists } = queryLists(device.fd, DRM_IOCTL_MODE_GETRESOURCES, 'DRM_IOCTL_MODE_GETRESOURCES', drm_mode_card_res, {}, [
-    { pointer: 'crtc_id_ptr', count: 'count_crtcs', elementSize: 4 },
-    { pointer: 'connector_id_ptr', count: 'count_connectors', elementSize: 4 },
-    { pointer: 'encoder_id_ptr', count: 'count_encoders', elementSize: 4 },
-  ]);
+  const { lists } = queryLists(
+    device.fd,
+    DRM_IOCTL_MODE_GETRESOURCES,
+    'DRM_IOCTL_MODE_GETRESOURCES',
+    drm_mode_card_res,
+    {},
+    [
+      { pointer: 'crtc_id_ptr', count: 'count_crtcs', elementSize: 4 },
+      { pointer: 'connector_id_ptr', count: 'count_connectors', elementSize: 4 },
+      { pointer: 'encoder_id_ptr', count: 'count_encoders', elementSize: 4 },
+    ],
+  );
   const [crtcs, connectors, encoders] = lists.map(u32List) as [number[], number[], number[]];
   const encoderCrtcs = new Map(encoders.map((id) => [id, readPossibleCrtcs(device, id)]));
   return {
-    crtcs: crtcs.map((id, index) => ({ id: id as CrtcId, mask: 1 << index, properties: Properties.read(device, id, DRM_MODE_OBJECT_CRTC) })),
+    crtcs: crtcs.map((id, index) => ({
+      id: id as CrtcId,
+      mask: 1 << index,
+      properties: Properties.read(device, id, DRM_MODE_OBJECT_CRTC),
+    })),
     connectors: connectors.map((id) => readConnector(device, id, encoderCrtcs)),
     planes: readPlanes(device),
   };
@@ -260,17 +313,26 @@ function readPossibleCrtcs(device: KmsDevice, encoder: number): number {
 }
 
 function readConnector(device: KmsDevice, id: number, encoderCrtcs: ReadonlyMap<number, number>): Connector {
-  const { value, lists } = queryLists(device.fd, DRM_IOCTL_MODE_GETCONNECTOR, 'DRM_IOCTL_MODE_GETCONNECTOR', drm_mode_get_connector, { connector_id: id }, [
-    { pointer: 'encoders_ptr', count: 'count_encoders', elementSize: 4 },
-    { pointer: 'modes_ptr', count: 'count_modes', elementSize: drm_mode_modeinfo.size },
-  ]);
+  const { value, lists } = queryLists(
+    device.fd,
+    DRM_IOCTL_MODE_GETCONNECTOR,
+    'DRM_IOCTL_MODE_GETCONNECTOR',
+    drm_mode_get_connector,
+    { connector_id: id },
+    [
+      { pointer: 'encoders_ptr', count: 'count_encoders', elementSize: 4 },
+      { pointer: 'modes_ptr', count: 'count_modes', elementSize: drm_mode_modeinfo.size },
+    ],
+  );
   const modes = lists[1]!;
   const properties = Properties.read(device, id, DRM_MODE_OBJECT_CONNECTOR);
   return {
     id: id as ConnectorId,
     name: `${CONNECTOR_TYPE_NAMES[value.connector_type] ?? 'Unknown'}-${value.connector_type_id}`,
     isConnected: value.connection === CONNECTOR_STATUS_CONNECTED,
-    modes: Array.from({ length: value.count_modes }, (_, i) => readMode(modes.slice(i * drm_mode_modeinfo.size, (i + 1) * drm_mode_modeinfo.size))),
+    modes: Array.from({ length: value.count_modes }, (_, i) =>
+      readMode(modes.slice(i * drm_mode_modeinfo.size, (i + 1) * drm_mode_modeinfo.size)),
+    ),
     possibleCrtcs: u32List(lists[0]!).reduce((mask, encoder) => mask | (encoderCrtcs.get(encoder) ?? 0), 0),
     widthMm: value.mm_width,
     heightMm: value.mm_height,
@@ -280,13 +342,23 @@ function readConnector(device: KmsDevice, id: number, encoderCrtcs: ReadonlyMap<
 }
 
 function readPlanes(device: KmsDevice): Plane[] {
-  const { lists } = queryLists(device.fd, DRM_IOCTL_MODE_GETPLANERESOURCES, 'DRM_IOCTL_MODE_GETPLANERESOURCES', drm_mode_get_plane_res, {}, [
-    { pointer: 'plane_id_ptr', count: 'count_planes', elementSize: 4 },
-  ]);
+  const { lists } = queryLists(
+    device.fd,
+    DRM_IOCTL_MODE_GETPLANERESOURCES,
+    'DRM_IOCTL_MODE_GETPLANERESOURCES',
+    drm_mode_get_plane_res,
+    {},
+    [{ pointer: 'plane_id_ptr', count: 'count_planes', elementSize: 4 }],
+  );
   return u32List(lists[0]!).map((id) => {
-    const plane = queryLists(device.fd, DRM_IOCTL_MODE_GETPLANE, 'DRM_IOCTL_MODE_GETPLANE', drm_mode_get_plane, { plane_id: id }, [
-      { pointer: 'format_type_ptr', count: 'count_format_types', elementSize: 4 },
-    ]);
+    const plane = queryLists(
+      device.fd,
+      DRM_IOCTL_MODE_GETPLANE,
+      'DRM_IOCTL_MODE_GETPLANE',
+      drm_mode_get_plane,
+      { plane_id: id },
+      [{ pointer: 'format_type_ptr', count: 'count_format_types', elementSize: 4 }],
+    );
     const properties = Properties.read(device, id, DRM_MODE_OBJECT_PLANE);
     return {
       id: id as PlaneId,
@@ -314,8 +386,14 @@ export interface Pipe {
  * modeset, and moves to another one if a later connector has no choice (augmenting paths of
  * bipartite matching).
  */
-export function assignPipes(resources: Resources, connectors: readonly Connector[], taken: readonly Pipe[] = []): Pipe[] {
-  const used = new Set<number | undefined>(taken.flatMap(({ crtc, primary, cursor, overlay }) => [crtc.id, primary.id, cursor?.id, overlay?.id]));
+export function assignPipes(
+  resources: Resources,
+  connectors: readonly Connector[],
+  taken: readonly Pipe[] = [],
+): Pipe[] {
+  const used = new Set<number | undefined>(
+    taken.flatMap(({ crtc, primary, cursor, overlay }) => [crtc.id, primary.id, cursor?.id, overlay?.id]),
+  );
   const crtcs = resources.crtcs.filter(({ id }) => !used.has(id));
   const owner = new Map<Crtc, Connector>();
   for (const connector of connectors) claim(connector, crtcs, owner, new Set());
@@ -324,7 +402,8 @@ export function assignPipes(resources: Resources, connectors: readonly Connector
   for (const [crtc, connector] of owner) {
     const primary = takePlane(free, crtc, DRM_PLANE_TYPE_PRIMARY);
     if (!primary) continue;
-    const isAbove = ({ properties }: Plane): boolean => properties.id('zpos') === 0 || properties.value('zpos') > primary.properties.value('zpos');
+    const isAbove = ({ properties }: Plane): boolean =>
+      properties.id('zpos') === 0 || properties.value('zpos') > primary.properties.value('zpos');
     pipes.push({
       connector,
       crtc,
@@ -338,7 +417,9 @@ export function assignPipes(resources: Resources, connectors: readonly Connector
 
 function claim(connector: Connector, crtcs: readonly Crtc[], owner: Map<Crtc, Connector>, asked: Set<Crtc>): boolean {
   const current = connector.properties.value('CRTC_ID');
-  const possible = crtcs.filter(({ mask }) => (connector.possibleCrtcs & mask) !== 0).toSorted((a, b) => Number(b.id === current) - Number(a.id === current));
+  const possible = crtcs
+    .filter(({ mask }) => (connector.possibleCrtcs & mask) !== 0)
+    .toSorted((a, b) => Number(b.id === current) - Number(a.id === current));
   for (const crtc of possible) {
     if (asked.has(crtc)) continue;
     asked.add(crtc);
@@ -351,8 +432,15 @@ function claim(connector: Connector, crtcs: readonly Crtc[], owner: Map<Crtc, Co
 }
 
 /** Prefers the plane that is on this CRTC now. */
-function takePlane(free: Set<Plane>, crtc: Crtc, type: number, isFit: (plane: Plane) => boolean = () => true): Plane | null {
-  const fitting = [...free].filter((plane) => plane.type === type && (plane.possibleCrtcs & crtc.mask) !== 0 && isFit(plane));
+function takePlane(
+  free: Set<Plane>,
+  crtc: Crtc,
+  type: number,
+  isFit: (plane: Plane) => boolean = () => true,
+): Plane | null {
+  const fitting = [...free].filter(
+    (plane) => plane.type === type && (plane.possibleCrtcs & crtc.mask) !== 0 && isFit(plane),
+  );
   const plane = fitting.find(({ properties }) => properties.value('CRTC_ID') === crtc.id) ?? fitting[0] ?? null;
   if (plane) free.delete(plane);
   return plane;

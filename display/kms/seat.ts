@@ -48,7 +48,11 @@ export class PlainSeat implements LoginSeat {
       ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
     } catch (cause) {
       fd[Symbol.dispose]();
-      throw new KmsError('not-master', `${path} is in use: stop the display server that uses it, or switch to a free virtual terminal (${String(cause)})`, { cause });
+      throw new KmsError(
+        'not-master',
+        `${path} is in use: stop the display server that uses it, or switch to a free virtual terminal (${String(cause)})`,
+        { cause },
+      );
     }
     // Mastership ends with the last descriptor, and the kernel shows its console again.
     return { fd, [Symbol.dispose]: () => fd[Symbol.dispose]() };
@@ -69,7 +73,11 @@ function openNode(path: string): OwnedFd {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EACCES' || code === 'EPERM') {
-      throw new KmsError('card-forbidden', `no permission to open ${path}: join the group that owns it (usually video)`, { cause });
+      throw new KmsError(
+        'card-forbidden',
+        `no permission to open ${path}: join the group that owns it (usually video)`,
+        { cause },
+      );
     }
     throw new KmsError('card-missing', `${path} cannot be opened: ${String(cause)}`, { cause });
   }
@@ -96,7 +104,8 @@ export async function openLibseatSeat(log: Log = () => undefined): Promise<Login
     try {
       const session = await SeatSession.open(backend, PATIENCE_MS);
       if (session === null) {
-        if (chosen !== undefined) log('warn', `LIBSEAT_BACKEND=${chosen} has no effect without libseat.so.1: install libseat1`);
+        if (chosen !== undefined)
+          log('warn', `LIBSEAT_BACKEND=${chosen} has no effect without libseat.so.1: install libseat1`);
         return null;
       }
       log('info', `${session.name} of ${backend}${session.isActive ? '' : ': another session is in front'}`);
@@ -110,7 +119,10 @@ export async function openLibseatSeat(log: Log = () => undefined): Promise<Login
 }
 
 function refusal(backend: string, { code, message }: SysError): string {
-  const remedy = code === 'EACCES' ? 'join the group that owns its socket (usually video or seat)' : 'check that it runs and that this terminal is free';
+  const remedy =
+    code === 'EACCES'
+      ? 'join the group that owns its socket (usually video or seat)'
+      : 'check that it runs and that this terminal is free';
   return `no seat from ${backend}: ${message}; ${remedy}`;
 }
 
@@ -166,10 +178,25 @@ class LibseatSeat implements LoginSeat, SeatSessionListener {
 
   #refused(path: string, cause: SysError): KmsError {
     const { name } = this;
-    if (cause.code === 'ENOENT') return new KmsError('card-missing', `${path} is not a card that ${name} can open (${cause.message})`, { cause });
-    if (GONE.includes(cause.code)) return new KmsError('not-master', `${path}: the seat manager of ${name} is gone (${cause.message}): restart it, then this program`, { cause });
+    if (cause.code === 'ENOENT')
+      return new KmsError('card-missing', `${path} is not a card that ${name} can open (${cause.message})`, { cause });
+    if (GONE.includes(cause.code))
+      return new KmsError(
+        'not-master',
+        `${path}: the seat manager of ${name} is gone (${cause.message}): restart it, then this program`,
+        { cause },
+      );
     // seatd answers EPERM, and its message that the seat is disabled may still be on the way.
-    if (!this.isActive || cause.code === 'EPERM') return new KmsError('not-master', `${path}: another session is in front on ${name}: switch to this program's virtual terminal (${cause.message})`, { cause });
-    return new KmsError('card-forbidden', `${path}: ${name} does not hand it out (${cause.message}): check that it belongs to this seat, with loginctl seat-status or in the log of seatd`, { cause });
+    if (!this.isActive || cause.code === 'EPERM')
+      return new KmsError(
+        'not-master',
+        `${path}: another session is in front on ${name}: switch to this program's virtual terminal (${cause.message})`,
+        { cause },
+      );
+    return new KmsError(
+      'card-forbidden',
+      `${path}: ${name} does not hand it out (${cause.message}): check that it belongs to this seat, with loginctl seat-status or in the log of seatd`,
+      { cause },
+    );
   }
 }

@@ -49,7 +49,9 @@ export function comparePictures(expected: Picture, actual: Picture, options: Com
   const allowed = allowedPixels(options.allowed ?? 0, area);
   const found = findDifference(expected, actual, area, measure);
   if (found === null) return comparison(true, 0, area.pixels, null, () => '');
-  return comparison(found.count <= allowed, found.count, area.pixels, found.box, () => diagnose(expected, actual, area, found));
+  return comparison(found.count <= allowed, found.count, area.pixels, found.box, () =>
+    diagnose(expected, actual, area, found),
+  );
 }
 
 /**
@@ -60,10 +62,21 @@ export function diffPicture(expected: Picture, actual: Picture, options: Compare
   checkPicture(expected);
   checkPicture(actual);
   const measure = measureOf(options);
-  return drawDifference(expected, actual, isSameSize(expected, actual) ? comparedArea(expected, options) : null, measure);
+  return drawDifference(
+    expected,
+    actual,
+    isSameSize(expected, actual) ? comparedArea(expected, options) : null,
+    measure,
+  );
 }
 
-function comparison(matches: boolean, differentPixels: number, comparedPixels: number, box: Rect | null, explain: () => string): Comparison {
+function comparison(
+  matches: boolean,
+  differentPixels: number,
+  comparedPixels: number,
+  box: Rect | null,
+  explain: () => string,
+): Comparison {
   let explanation: string | null = null;
   return {
     matches,
@@ -83,15 +96,18 @@ function isSameSize(a: Picture, b: Picture): boolean {
 
 function checkPicture({ width, height, data }: Picture): void {
   if (!(width >= 1 && height >= 1)) throw new RangeError(`a ${width}x${height} picture has no pixels`);
-  if (data.length !== width * height * 4) throw new RangeError(`a ${width}x${height} picture has ${width * height * 4} bytes, not ${data.length}`);
+  if (data.length !== width * height * 4)
+    throw new RangeError(`a ${width}x${height} picture has ${width * height * 4} bytes, not ${data.length}`);
 }
 
 function measureOf({ threshold = 0, ignoreAntialiasing = false }: CompareOptions): Measure {
-  if (!(threshold >= 0 && threshold <= 1)) throw new UsageError(`threshold ${threshold}: give a number from 0 (exact) to 1`);
+  if (!(threshold >= 0 && threshold <= 1))
+    throw new UsageError(`threshold ${threshold}: give a number from 0 (exact) to 1`);
   return { threshold, ignoreAntialiasing };
 }
 
 function allowedPixels(allowed: number, { pixels }: ComparedArea): number {
-  if (!(allowed >= 0)) throw new UsageError(`allowed ${allowed}: give a number of pixels, or a share of them that is less than 1`);
+  if (!(allowed >= 0))
+    throw new UsageError(`allowed ${allowed}: give a number of pixels, or a share of them that is less than 1`);
   return allowed < 1 ? allowed * pixels : allowed;
 }

@@ -1,6 +1,14 @@
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { type ComparedArea, crop, type Difference, formatRect, formatSize, intersection, wordsOf } from './difference.ts';
+import {
+  type ComparedArea,
+  crop,
+  type Difference,
+  formatRect,
+  formatSize,
+  intersection,
+  wordsOf,
+} from './difference.ts';
 
 /**
  * Describes a difference between pictures of one size in a sentence: how many pixels differ, where, and what it looks
@@ -21,8 +29,10 @@ export function diagnose(expected: Picture, actual: Picture, area: ComparedArea,
 
 /** Where pixels differ; empty if everywhere in the region. */
 function place(box: Rect, region: Rect): string {
-  if (box.height === 1 && region.height > 1) return `, all in row ${box.y}${box.width === region.width ? '' : `, columns ${box.x} to ${box.x + box.width - 1}`}`;
-  if (box.width === 1 && region.width > 1) return `, all in column ${box.x}${box.height === region.height ? '' : `, rows ${box.y} to ${box.y + box.height - 1}`}`;
+  if (box.height === 1 && region.height > 1)
+    return `, all in row ${box.y}${box.width === region.width ? '' : `, columns ${box.x} to ${box.x + box.width - 1}`}`;
+  if (box.width === 1 && region.width > 1)
+    return `, all in column ${box.x}${box.height === region.height ? '' : `, rows ${box.y} to ${box.y + box.height - 1}`}`;
   return box.width === region.width && box.height === region.height ? '' : `, all within ${formatRect(box)}`;
 }
 
@@ -97,7 +107,12 @@ function regionWords(picture: Picture, { region, masks }: ComparedArea): Uint32A
 }
 
 /** How many pixels of `box` differ, and the largest difference of a channel. */
-function measureDifference(a: Uint32Array, b: Uint32Array, stride: number, box: Rect): { count: number; levels: number } {
+function measureDifference(
+  a: Uint32Array,
+  b: Uint32Array,
+  stride: number,
+  box: Rect,
+): { count: number; levels: number } {
   let count = 0;
   let levels = 0;
   for (let y = box.y; y < box.y + box.height; y++) {
@@ -107,7 +122,8 @@ function measureDifference(a: Uint32Array, b: Uint32Array, stride: number, box: 
       if (from === to) continue;
       count++;
       if (levels === 255) continue;
-      for (let shift = 0; shift < 24; shift += 8) levels = Math.max(levels, Math.abs(((from >> shift) & 255) - ((to >> shift) & 255)));
+      for (let shift = 0; shift < 24; shift += 8)
+        levels = Math.max(levels, Math.abs(((from >> shift) & 255) - ((to >> shift) & 255)));
     }
   }
   return { count, levels };
@@ -143,7 +159,16 @@ const FEW_LEVELS = 8;
 
 /** Describes a change of all colours, such as `looks like red and blue are swapped`; null if no known change fits. */
 function colourChange(evidence: Evidence): string | null {
-  return oneColour(evidence) ?? permutation(evidence) ?? inversion(evidence) ?? replacement(evidence) ?? offset(evidence) ?? scale(evidence) ?? alpha(evidence) ?? fewLevels(evidence);
+  return (
+    oneColour(evidence) ??
+    permutation(evidence) ??
+    inversion(evidence) ??
+    replacement(evidence) ??
+    offset(evidence) ??
+    scale(evidence) ??
+    alpha(evidence) ??
+    fewLevels(evidence)
+  );
 }
 
 function formatColour(word: number): string {
@@ -168,7 +193,8 @@ function becomes(evidence: Evidence, predict: (word: number) => number): boolean
 function oneColour({ expected, actual }: Evidence): string | null {
   const is = onlyColour(actual);
   const was = onlyColour(expected);
-  if (is !== null) return `looks ${formatColour(is)} everywhere${was === null ? '' : ` instead of ${formatColour(was)}`}`;
+  if (is !== null)
+    return `looks ${formatColour(is)} everywhere${was === null ? '' : ` instead of ${formatColour(was)}`}`;
   return was === null ? null : `the expected picture is ${formatColour(was)} everywhere`;
 }
 
@@ -250,7 +276,9 @@ function scale(evidence: Evidence): string | null {
   if (from === 0) return null;
   const factor = to / from;
   const isNear = (is: number, was: number): boolean => Math.abs(is - Math.min(255, was * factor)) <= 1;
-  const holds = explains(evidence, (i) => (expected[i] === 0 ? null : channels.every((channel) => isNear(channel(actual[i]!), channel(expected[i]!)))));
+  const holds = explains(evidence, (i) =>
+    expected[i] === 0 ? null : channels.every((channel) => isNear(channel(actual[i]!), channel(expected[i]!))),
+  );
   return holds ? `looks ${factor < 1 ? 'dimmed' : 'brightened'} to ${Math.round(factor * 100)} %` : null;
 }
 
@@ -372,7 +400,8 @@ function shift(evidence: Evidence, to: number, from: number): string | null {
  */
 function stride(evidence: Evidence, to: number, from: number): string | null {
   const { width } = evidence;
-  const text = (held: number, read: number): string => `looks like rows of ${held} pixels were read as ${read}: wrong stride`;
+  const text = (held: number, read: number): string =>
+    `looks like rows of ${held} pixels were read as ${read}: wrong stride`;
 
   // Rows in memory are longer than those of the picture; their ends are unknown.
   const held = (to - (from % width)) / Math.floor(from / width);
@@ -402,7 +431,10 @@ function pieces(evidence: Evidence): number[] {
     for (let j = start + 1; j < start + length; j++) if (actual[j] !== actual[j - 1]) changes++;
     if (changes > 0) candidates.push({ start, changes });
   }
-  return candidates.sort((a, b) => b.changes - a.changes).slice(0, MAX_PIECES).map(({ start }) => start);
+  return candidates
+    .sort((a, b) => b.changes - a.changes)
+    .slice(0, MAX_PIECES)
+    .map(({ start }) => start);
 }
 
 /** Short enough that most pieces of a row stay whole in rows of another length. */
@@ -443,13 +475,20 @@ const MAX_MATCHES = 64;
 /** Describes pictures of different sizes, and what they have in common. */
 export function diagnoseSizes(expected: Picture, actual: Picture): string {
   const sizes = `the picture is ${formatSize(actual)} instead of ${formatSize(expected)}`;
-  const relation = sharedCorner(expected, actual) ?? otherRows(expected, actual) ?? contained(expected, actual) ?? enlarged(expected, actual) ?? turned(expected, actual);
+  const relation =
+    sharedCorner(expected, actual) ??
+    otherRows(expected, actual) ??
+    contained(expected, actual) ??
+    enlarged(expected, actual) ??
+    turned(expected, actual);
   return relation === null ? sizes : `${sizes}; ${relation}`;
 }
 
 function sharedCorner(expected: Picture, actual: Picture): string | null {
   const shared = { width: Math.min(expected.width, actual.width), height: Math.min(expected.height, actual.height) };
-  return isPartAt(crop(expected, { x: 0, y: 0, ...shared }), actual, 0, 0) ? `the top left ${formatSize(shared)} are the same` : null;
+  return isPartAt(crop(expected, { x: 0, y: 0, ...shared }), actual, 0, 0)
+    ? `the top left ${formatSize(shared)} are the same`
+    : null;
 }
 
 function otherRows({ width, data }: Picture, actual: Picture): string | null {
@@ -473,7 +512,11 @@ function partOf(part: Picture, whole: Picture): { x: number; y: number } | null 
   const length = Math.min(PIECE_PIXELS, part.width);
   const needle = part.data.subarray(piece * 4, (piece + length) * 4);
   const haystack = Buffer.from(whole.data.buffer, whole.data.byteOffset, whole.data.length);
-  for (let finds = 0, at = haystack.indexOf(needle); at >= 0 && finds < MAX_MATCHES; finds++, at = haystack.indexOf(needle, at + 1)) {
+  for (
+    let finds = 0, at = haystack.indexOf(needle);
+    at >= 0 && finds < MAX_MATCHES;
+    finds++, at = haystack.indexOf(needle, at + 1)
+  ) {
     if (at % 4 !== 0) continue;
     const x = ((at / 4) % whole.width) - (piece % part.width);
     const y = Math.floor(at / 4 / whole.width) - Math.floor(piece / part.width);
@@ -525,8 +568,11 @@ function enlargement(small: Picture, large: Picture): number | null {
 function turned(expected: Picture, actual: Picture): string | null {
   const { width, height } = expected;
   if (actual.width !== height || actual.height !== width) return null;
-  if (isMapped(actual, expected, (x, y) => (height - 1 - x) * width + y)) return 'it is the expected picture turned clockwise';
-  return isMapped(actual, expected, (x, y) => x * width + width - 1 - y) ? 'it is the expected picture turned counter-clockwise' : null;
+  if (isMapped(actual, expected, (x, y) => (height - 1 - x) * width + y))
+    return 'it is the expected picture turned clockwise';
+  return isMapped(actual, expected, (x, y) => x * width + width - 1 - y)
+    ? 'it is the expected picture turned counter-clockwise'
+    : null;
 }
 
 /** Whether each pixel of `to` is the pixel of `from` at the index that `origin` returns. */

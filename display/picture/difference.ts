@@ -14,20 +14,27 @@ export interface ComparedArea {
 }
 
 /** Throws UsageError if nothing is left to compare, or the region is not wholly inside the picture. */
-export function comparedArea({ width, height }: Size, { region, masks = [] }: { readonly region?: Rect; readonly masks?: readonly Rect[] }): ComparedArea {
+export function comparedArea(
+  { width, height }: Size,
+  { region, masks = [] }: { readonly region?: Rect; readonly masks?: readonly Rect[] },
+): ComparedArea {
   for (const rect of region ? [region, ...masks] : masks) {
     const isWhole = [rect.x, rect.y, rect.width, rect.height].every(Number.isInteger);
-    if (!isWhole || rect.width < 0 || rect.height < 0) throw new UsageError(`${formatRect(rect)} is not a rectangle of whole pixels`);
+    if (!isWhole || rect.width < 0 || rect.height < 0)
+      throw new UsageError(`${formatRect(rect)} is not a rectangle of whole pixels`);
   }
   const whole = { x: 0, y: 0, width, height };
   const inside = region ?? whole;
   if (areaOf(intersection(inside, whole)) !== areaOf(inside)) {
-    throw new UsageError(`region ${formatRect(inside)} reaches beyond the ${width}x${height} picture; give one inside it`);
+    throw new UsageError(
+      `region ${formatRect(inside)} reaches beyond the ${width}x${height} picture; give one inside it`,
+    );
   }
   const parts: Rect[] = [];
   for (const mask of masks) addDisjoint(parts, intersection(mask, inside));
   const pixels = parts.reduce((left, part) => left - areaOf(part), areaOf(inside));
-  if (pixels === 0) throw new UsageError(`nothing is left to compare of ${formatRect(inside)}: give a larger region or smaller masks`);
+  if (pixels === 0)
+    throw new UsageError(`nothing is left to compare of ${formatRect(inside)}: give a larger region or smaller masks`);
   return { region: inside, masks: parts, pixels };
 }
 
@@ -112,7 +119,12 @@ const ANTIALIASING_REACH = 2;
  * The difference between pictures of equal size; null if there is none. Equal pictures cost one memcmp, and equal rows
  * one each; pixelmatch is run only from the first differing row to the last.
  */
-export function findDifference(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Difference | null {
+export function findDifference(
+  expected: Picture,
+  actual: Picture,
+  area: ComparedArea,
+  measure: Measure,
+): Difference | null {
   const isWhole = area.region.width === expected.width && area.region.height === expected.height;
   if (isWhole && Buffer.compare(expected.data, actual.data) === 0) return null;
   const rows = differingRows(expected, actual, area.region);
@@ -195,7 +207,10 @@ function markDifference(expected: Picture, actual: Picture, rows: Rect, area: Co
   const reach = measure.ignoreAntialiasing ? ANTIALIASING_REACH : 0;
   const bounds = intersection(area.region, { ...rows, y: rows.y - reach, height: rows.height + 2 * reach });
   const a = crop(expected, bounds);
-  const b = area.masks.length === 0 ? crop(actual, bounds) : copyMasked(crop(expected, bounds), crop(actual, bounds), bounds, area);
+  const b =
+    area.masks.length === 0
+      ? crop(actual, bounds)
+      : copyMasked(crop(expected, bounds), crop(actual, bounds), bounds, area);
   const words = new Uint32Array(bounds.width * bounds.height);
   if (isExact(measure)) {
     const [from, to] = [wordsOf(a), wordsOf(b)];
@@ -203,7 +218,11 @@ function markDifference(expected: Picture, actual: Picture, rows: Rect, area: Co
   } else {
     const output = new Uint8Array(words.buffer);
     const [from, to] = [aligned(a), aligned(b)];
-    pixelmatch(from, to, output, bounds.width, bounds.height, { threshold: measure.threshold, includeAA: !measure.ignoreAntialiasing, diffMask: true });
+    pixelmatch(from, to, output, bounds.width, bounds.height, {
+      threshold: measure.threshold,
+      includeAA: !measure.ignoreAntialiasing,
+      diffMask: true,
+    });
   }
   return { bounds, words };
 }
@@ -276,7 +295,12 @@ const HATCH_LIGHT = 0xffd8d0c8;
 const PALE = 0.3;
 
 /** See `diffPicture`. `area` is null if the sizes differ. */
-export function drawDifference(expected: Picture, actual: Picture, area: ComparedArea | null, measure: Measure): Picture {
+export function drawDifference(
+  expected: Picture,
+  actual: Picture,
+  area: ComparedArea | null,
+  measure: Measure,
+): Picture {
   return area === null ? drawSizes(expected, actual) : drawMarks(expected, actual, area, measure);
 }
 
@@ -288,7 +312,8 @@ function drawMarks(expected: Picture, actual: Picture, area: ComparedArea, measu
   for (let y = 0, i = 0; y < height; y++) {
     const isRow = y >= region.y && y < region.y + region.height;
     for (let x = 0; x < width; x++, i++) {
-      const isCompared = isRow && x >= region.x && x < region.x + region.width && (masks.length === 0 || !isMasked(area, x, y));
+      const isCompared =
+        isRow && x >= region.x && x < region.x + region.width && (masks.length === 0 || !isMasked(area, x, y));
       words[i] = isCompared ? pale(from[i]!) : (x + y) & 4 ? HATCH_DARK : HATCH_LIGHT;
     }
   }

@@ -18,7 +18,11 @@ export class DisplayError extends ScanoutError<DisplayErrorCode> {
   /** The picture on screen at that time; null if there was none. */
   readonly picture: Picture | null;
 
-  constructor(code: DisplayErrorCode, message: string, { picture = null, cause }: { picture?: Picture | null; cause?: unknown } = {}) {
+  constructor(
+    code: DisplayErrorCode,
+    message: string,
+    { picture = null, cause }: { picture?: Picture | null; cause?: unknown } = {},
+  ) {
     super(code, message, { cause });
     this.picture = picture;
   }

@@ -50,7 +50,9 @@ export class FrameHistory {
       this.#right = 0;
       this.#note(0, 0, size.width, size.height);
     }
-    for (const damage of damages) for (let i = 0; i < damage.count; i++) this.#note(damage.x(i), damage.y(i), damage.x(i) + damage.width(i), damage.y(i) + damage.height(i));
+    for (const damage of damages)
+      for (let i = 0; i < damage.count; i++)
+        this.#note(damage.x(i), damage.y(i), damage.x(i) + damage.width(i), damage.y(i) + damage.height(i));
     this.#notedMs = timeMs;
     const last = this.#changes.at(-1);
     if (isWhole || !last || timeMs - last.timeMs >= MIN_STEP_MS) this.#copy();
@@ -72,7 +74,12 @@ export class FrameHistory {
   }
 
   #note(x1: number, y1: number, x2: number, y2: number): void {
-    const [left, top, right, bottom] = [Math.max(x1, 0), Math.max(y1, 0), Math.min(x2, this.#size.width), Math.min(y2, this.#size.height)];
+    const [left, top, right, bottom] = [
+      Math.max(x1, 0),
+      Math.max(y1, 0),
+      Math.min(x2, this.#size.width),
+      Math.min(y2, this.#size.height),
+    ];
     if (left >= right || top >= bottom) return;
     const isFirst = this.#right === 0;
     this.#left = isFirst ? left : Math.min(this.#left, left);
@@ -99,7 +106,11 @@ export class FrameHistory {
     const newestMs = this.#changes.at(-1)!.timeMs;
     let [base] = this.#changes;
     let count = 0;
-    for (let next = this.#changes[1]; next && (newestMs - next.timeMs >= this.#lengthMs || this.#bytes > MAX_BYTES); next = this.#changes[count + 1]) {
+    for (
+      let next = this.#changes[1];
+      next && (newestMs - next.timeMs >= this.#lengthMs || this.#bytes > MAX_BYTES);
+      next = this.#changes[count + 1]
+    ) {
       count++;
       this.#bytes -= next.isWhole ? base!.patch.data.length : next.patch.data.length;
       if (!next.isWhole) paste(base!.patch, next);

@@ -10,7 +10,8 @@ import type { Picture } from '../../src/core/picture.ts';
 export function encodePng(picture: Picture): Uint8Array {
   const { width, height, data } = picture;
   const pixels = width * height;
-  if (data.length !== pixels * 4) throw new RangeError(`a ${width}x${height} picture has ${pixels * 4} bytes, not ${data.length}`);
+  if (data.length !== pixels * 4)
+    throw new RangeError(`a ${width}x${height} picture has ${pixels * 4} bytes, not ${data.length}`);
   const rgb = new Uint8Array(pixels * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
     rgb[to] = data[from]!;
@@ -31,7 +32,11 @@ export function decodePng(bytes: Uint8Array): Picture {
   try {
     png = decode(essential, { checkCrc: true });
   } catch (cause) {
-    throw new PngError('format', `a PNG that cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new PngError(
+      'format',
+      `a PNG that cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
   }
   return { width: header.width, height: header.height, data: shownPixels(header, png) };
 }
@@ -77,7 +82,15 @@ const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 /** A monitor of 8192x8192; 256 MiB as a picture. */
 const MAX_PIXELS = 2 ** 26;
 /** The passes of an interlaced picture (Adam7): x, y of the first pixel, and the steps to the next. */
-const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]] as const;
+const PASSES = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+] as const;
 
 /**
  * Checks everything that determines how much a decoder allocates, before one runs: the size, and that the compressed
@@ -85,7 +98,8 @@ const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2
  * profiles and texts are compressed and could expand to anything. Throws PngError.
  */
 function checkPng(bytes: Uint8Array): { readonly header: PngHeader; readonly essential: Uint8Array } {
-  if (!SIGNATURE.every((byte, i) => bytes[i] === byte)) throw new PngError('format', 'not a PNG: it does not begin with the PNG signature');
+  if (!SIGNATURE.every((byte, i) => bytes[i] === byte))
+    throw new PngError('format', 'not a PNG: it does not begin with the PNG signature');
   const kept: Uint8Array[] = [bytes.subarray(0, SIGNATURE.length)];
   const rows: Uint8Array[] = [];
   let header: PngHeader | null = null;
@@ -113,9 +127,10 @@ interface Chunk {
 /** All chunks up to IEND; at least one. */
 function* chunks(bytes: Uint8Array): Generator<Chunk> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let at = SIGNATURE.length, type = ''; type !== 'IEND'; ) {
+  for (let at = SIGNATURE.length, type = ''; type !== 'IEND';) {
     const end = at + 12 <= bytes.length ? at + 12 + view.getUint32(at) : Infinity;
-    if (end > bytes.length) throw new PngError('format', `a truncated PNG: its ${bytes.length} bytes end inside a chunk`);
+    if (end > bytes.length)
+      throw new PngError('format', `a truncated PNG: its ${bytes.length} bytes end inside a chunk`);
     type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     yield { type, content: bytes.subarray(at + 8, end - 4), whole: bytes.subarray(at, end) };
     at = end;
@@ -123,7 +138,8 @@ function* chunks(bytes: Uint8Array): Generator<Chunk> {
 }
 
 function readHeader(type: string, content: Uint8Array): PngHeader {
-  if (type !== 'IHDR' || content.length !== 13) throw new PngError('format', 'not a PNG: its first chunk is not a header');
+  if (type !== 'IHDR' || content.length !== 13)
+    throw new PngError('format', 'not a PNG: its first chunk is not a header');
   const view = new DataView(content.buffer, content.byteOffset, content.length);
   const [width, height] = [view.getUint32(0), view.getUint32(4)];
   const [depth, colourType, , , interlace] = content.subarray(8) as unknown as [number, number, number, number, number];
@@ -131,10 +147,14 @@ function readHeader(type: string, content: Uint8Array): PngHeader {
     throw new PngError('format', `a PNG of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
   }
   if (!COLOUR_TYPES[colourType]?.depths.includes(depth) || interlace > 1) {
-    throw new PngError('format', `a PNG of colour type ${colourType}, ${depth} bits and interlace method ${interlace}, which the format does not define`);
+    throw new PngError(
+      'format',
+      `a PNG of colour type ${colourType}, ${depth} bits and interlace method ${interlace}, which the format does not define`,
+    );
   }
   const isInterlaced = interlace === 1;
-  if (isInterlaced && depth < 8) throw new PngError('format', `an interlaced PNG of ${depth} bits: save it without interlacing`);
+  if (isInterlaced && depth < 8)
+    throw new PngError('format', `an interlaced PNG of ${depth} bits: save it without interlacing`);
   return { width, height, depth, colourType, isInterlaced };
 }
 
@@ -146,7 +166,11 @@ function checkRows(header: PngHeader, compressed: Uint8Array): void {
     length = inflateSync(compressed, { maxOutputLength: wanted }).length;
   } catch (cause) {
     const isTooMuch = cause instanceof RangeError;
-    throw new PngError('format', `a PNG whose pixels ${isTooMuch ? 'exceed the size in its header' : 'cannot be decompressed: the file is damaged or truncated'}`, { cause });
+    throw new PngError(
+      'format',
+      `a PNG whose pixels ${isTooMuch ? 'exceed the size in its header' : 'cannot be decompressed: the file is damaged or truncated'}`,
+      { cause },
+    );
   }
   if (length !== wanted) throw new PngError('format', `a truncated PNG: ${length} of ${wanted} bytes of pixels`);
 }
@@ -154,9 +178,13 @@ function checkRows(header: PngHeader, compressed: Uint8Array): void {
 /** The decompressed size; each row begins with a byte for its filter. */
 function rowBytes({ width, height, depth, colourType, isInterlaced }: PngHeader): number {
   const bits = depth * COLOUR_TYPES[colourType]!.channels;
-  const bytesOf = (columns: number, rows: number): number => (columns > 0 ? rows * (1 + Math.ceil((columns * bits) / 8)) : 0);
+  const bytesOf = (columns: number, rows: number): number =>
+    columns > 0 ? rows * (1 + Math.ceil((columns * bits) / 8)) : 0;
   if (!isInterlaced) return bytesOf(width, height);
-  return PASSES.reduce((sum, [x, y, dx, dy]) => sum + bytesOf(Math.ceil((width - x) / dx), Math.max(0, Math.ceil((height - y) / dy))), 0);
+  return PASSES.reduce(
+    (sum, [x, y, dx, dy]) => sum + bytesOf(Math.ceil((width - x) / dx), Math.max(0, Math.ceil((height - y) / dy))),
+    0,
+  );
 }
 
 const INDEXED = 3;
@@ -180,9 +208,14 @@ function shownPixels(header: PngHeader, png: DecodedPng): Uint8Array {
   const unit = 255 / (2 ** depth - 1);
   const transparent = png.transparency ?? [];
   for (let from = 0, to = 0; to < shown.length; from += channels, to += 4) {
-    const [red, green, blue] = isGrey ? [samples[from]!, samples[from]!, samples[from]!] : [samples[from]!, samples[from + 1]!, samples[from + 2]!];
-    const isHole = transparent.length > 0 && red === transparent[0] && (isGrey || (green === transparent[1] && blue === transparent[2]));
-    const alpha = isHole ? 0 : hasAlpha ? samples[from + channels - 1]! * unit / 255 : 1;
+    const [red, green, blue] = isGrey
+      ? [samples[from]!, samples[from]!, samples[from]!]
+      : [samples[from]!, samples[from + 1]!, samples[from + 2]!];
+    const isHole =
+      transparent.length > 0 &&
+      red === transparent[0] &&
+      (isGrey || (green === transparent[1] && blue === transparent[2]));
+    const alpha = isHole ? 0 : hasAlpha ? (samples[from + channels - 1]! * unit) / 255 : 1;
     shown[to] = Math.round(red * unit * alpha);
     shown[to + 1] = Math.round(green * unit * alpha);
     shown[to + 2] = Math.round(blue * unit * alpha);
@@ -247,7 +280,11 @@ export function encodeApng(frames: readonly AnimationFrame[]): Uint8Array {
     }
     const png = encodePng(patch);
     if (index === 0) {
-      chunks.push(png.subarray(0, SIGNATURE.length), chunk('IHDR', [...contents(png, 'IHDR')][0]!), chunk('acTL', u32(frames.length, 0)));
+      chunks.push(
+        png.subarray(0, SIGNATURE.length),
+        chunk('IHDR', [...contents(png, 'IHDR')][0]!),
+        chunk('acTL', u32(frames.length, 0)),
+      );
     }
     chunks.push(chunk('fcTL', frameControl(sequence++, frame)));
     for (const data of contents(png, 'IDAT')) {

@@ -88,12 +88,20 @@ function isFailure({ status, isNegated = false }: ReportEntry): boolean {
 function badge({ status, isNegated = false }: ReportEntry): string {
   if (!isNegated || status === 'missing') return `<span class="status ${status}">${status}</span>`;
   // The colours are those of the outcome: a difference was wanted.
-  return status === 'different' ? '<span class="status matched">not matched</span>' : '<span class="status different">matched</span>';
+  return status === 'different'
+    ? '<span class="status matched">not matched</span>'
+    : '<span class="status different">matched</span>';
 }
 
 function modes(index: number, hasBoth: boolean): string {
-  const radio = (value: string, label: string, checked = '') => `<label><input type="radio" name="mode${index}" value="${value}"${checked}> ${label}</label>`;
-  const choice = hasBoth ? radio('side', 'side by side', ' checked') + radio('slider', 'slider') + radio('blink', 'blink') + radio('diff', 'differences') : '';
+  const radio = (value: string, label: string, checked = '') =>
+    `<label><input type="radio" name="mode${index}" value="${value}"${checked}> ${label}</label>`;
+  const choice = hasBoth
+    ? radio('side', 'side by side', ' checked') +
+      radio('slider', 'slider') +
+      radio('blink', 'blink') +
+      radio('diff', 'differences')
+    : '';
   return `<fieldset class="modes"><legend>View</legend>${choice}<label><input type="checkbox" value="pixels"> pixel for pixel</label></fieldset>`;
 }
 
@@ -119,7 +127,12 @@ function timeLine(frames: readonly ReportFrame[]): string {
 
 function facts(rung: string | null, frames: readonly ReportFrame[]): string {
   const last = frames.at(-1);
-  return [rung === null ? '' : `shown by rung ${rung}`, last ? `${frames.length} frames in ${(last.timeMs / 1000).toFixed(1)} s` : ''].filter(Boolean).join(', ');
+  return [
+    rung === null ? '' : `shown by rung ${rung}`,
+    last ? `${frames.length} frames in ${(last.timeMs / 1000).toFixed(1)} s` : '',
+  ]
+    .filter(Boolean)
+    .join(', ');
 }
 
 function escape(text: string): string {

@@ -62,7 +62,8 @@ export class ComparisonFolder {
   static async open({ directory, test, attempt = 0 }: ResultsFolder, goldenPath: string): Promise<ComparisonFolder> {
     const folder = join(directory, `${nameFor(test)}-${createHash('sha256').update(test).digest('hex').slice(0, 10)}`);
     let used = testFolders.get(folder);
-    if (!used) testFolders.set(folder, (used = { ready: clearResults(folder), comparisons: 0, attempt, ofAttempt: [] }));
+    if (!used)
+      testFolders.set(folder, (used = { ready: clearResults(folder), comparisons: 0, attempt, ofAttempt: [] }));
     if (attempt !== used.attempt) {
       // A lower number is that of another test with the same name.
       const replaced = attempt > used.attempt ? used.ofAttempt : [];
@@ -87,9 +88,18 @@ export class ComparisonFolder {
   }
 
   /** Writes the record, which makes the comparison a part of the report. */
-  async record(outcome: Pick<ReportEntry, 'status' | 'isNegated' | 'explanation' | 'rung' | 'frames'>, hasGolden: boolean): Promise<void> {
+  async record(
+    outcome: Pick<ReportEntry, 'status' | 'isNegated' | 'explanation' | 'rung' | 'frames'>,
+    hasGolden: boolean,
+  ): Promise<void> {
     const expected = hasGolden ? relative(this.#path, this.#goldenPath) : null;
-    const record: MatchRecord = { test: this.#test, name: basename(this.#goldenPath), ...outcome, expected, ...this.#kept };
+    const record: MatchRecord = {
+      test: this.#test,
+      name: basename(this.#goldenPath),
+      ...outcome,
+      expected,
+      ...this.#kept,
+    };
     await mkdir(this.#path, { recursive: true });
     await writeFile(join(this.#path, RECORD), JSON.stringify(record));
   }
@@ -124,8 +134,14 @@ async function recordsIn(directory: string): Promise<string[]> {
 
 async function readEntry(path: string): Promise<ReportEntry> {
   const record = JSON.parse(await readFile(path, 'utf8')) as MatchRecord;
-  const picture = (file: string | null): Promise<Uint8Array> | null => (file === null ? null : readFile(join(dirname(path), file)));
-  const [expected, actual, diff, video] = await Promise.all([picture(record.expected), picture(record.actual), picture(record.diff), picture(record.video)]);
+  const picture = (file: string | null): Promise<Uint8Array> | null =>
+    file === null ? null : readFile(join(dirname(path), file));
+  const [expected, actual, diff, video] = await Promise.all([
+    picture(record.expected),
+    picture(record.actual),
+    picture(record.diff),
+    picture(record.video),
+  ]);
   return { ...record, expected, actual, diff, video };
 }
 
@@ -133,7 +149,8 @@ async function readEntry(path: string): Promise<ReportEntry> {
 async function removeComparison(folder: string): Promise<void> {
   const record = await readRecord(join(folder, RECORD));
   if (record === null) return;
-  for (const kind of EVIDENCE) if (record[kind] === `${kind}.png`) await rm(join(folder, `${kind}.png`), { force: true });
+  for (const kind of EVIDENCE)
+    if (record[kind] === `${kind}.png`) await rm(join(folder, `${kind}.png`), { force: true });
   await rm(join(folder, RECORD), { force: true });
   await removeIfEmpty(folder);
   await removeIfEmpty(dirname(folder));

@@ -40,16 +40,23 @@ interface Goal {
 }
 
 /** Resolves with the picture once no pixel that counts has changed for `quietMs`. DisplayError `timeout` describes what kept changing. */
-export function waitUntilStable(output: WatchedScreen, { quietMs = DEFAULT_QUIET_MS, ...options }: WaitForStableOptions = {}, rung: Rung = noRung): Promise<Picture> {
+export function waitUntilStable(
+  output: WatchedScreen,
+  { quietMs = DEFAULT_QUIET_MS, ...options }: WaitForStableOptions = {},
+  rung: Rung = noRung,
+): Promise<Picture> {
   let quiet: NodeJS.Timeout | undefined;
   const goal: Goal = {
     look(picture, sinceMs, end) {
       clearTimeout(quiet);
       if (!picture) return;
-      quiet = setTimeout(() => {
-        // Timers run before sockets are read: commands of the guest may still be waiting for this process.
-        setImmediate(() => void output.settled().then(() => end(picture)));
-      }, quietMs - (monotonicMs() - sinceMs));
+      quiet = setTimeout(
+        () => {
+          // Timers run before sockets are read: commands of the guest may still be waiting for this process.
+          setImmediate(() => void output.settled().then(() => end(picture)));
+        },
+        quietMs - (monotonicMs() - sinceMs),
+      );
     },
     missed: (picture) => (picture ? `did not stand still for ${quietMs} ms` : 'showed nothing'),
   };
@@ -57,7 +64,12 @@ export function waitUntilStable(output: WatchedScreen, { quietMs = DEFAULT_QUIET
 }
 
 /** Resolves with the first picture, now or later, that matches. DisplayError `timeout` describes how the last one differed. */
-export function waitUntilMatch(output: WatchedScreen, expected: Picture, options: WaitForMatchOptions = {}, rung: Rung = noRung): Promise<Picture> {
+export function waitUntilMatch(
+  output: WatchedScreen,
+  expected: Picture,
+  options: WaitForMatchOptions = {},
+  rung: Rung = noRung,
+): Promise<Picture> {
   const { at } = options;
   const place = at && { ...at, width: expected.width, height: expected.height };
   let comparison: Comparison | null = null;
@@ -86,7 +98,12 @@ function onScreen({ masks = [] }: WaitForMatchOptions, place: Rect): Attention {
   return { region: place, masks: masks.map((mask) => ({ ...mask, x: mask.x + place.x, y: mask.y + place.y })) };
 }
 
-function wait(output: WatchedScreen, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...attention }: WaitOptions, rung: Rung, goal: Goal): Promise<Picture> {
+function wait(
+  output: WatchedScreen,
+  { timeoutMs = DEFAULT_TIMEOUT_MS, signal, ...attention }: WaitOptions,
+  rung: Rung,
+  goal: Goal,
+): Promise<Picture> {
   return new Promise((resolve, reject) => {
     const screen = new ScreenCopy(output, attention);
     const changes = new ChangeLog();
@@ -126,7 +143,13 @@ function wait(output: WatchedScreen, { timeoutMs = DEFAULT_TIMEOUT_MS, signal, .
     );
     const deadline = setTimeout(() => {
       const { picture } = screen;
-      fail(new DisplayError('timeout', `${output.name} ${goal.missed(picture)} within ${timeoutMs} ms. ${changes.advice(picture, rung())}`, { picture }));
+      fail(
+        new DisplayError(
+          'timeout',
+          `${output.name} ${goal.missed(picture)} within ${timeoutMs} ms. ${changes.advice(picture, rung())}`,
+          { picture },
+        ),
+      );
     }, timeoutMs);
     if (signal?.aborted) aborted();
     else {
@@ -179,14 +202,21 @@ class ChangeLog {
     if (box.width > CURSOR_SIDE || box.height > CURSOR_SIDE) return [];
     const { x, y, width, height } = box;
     const mask = `{ x: ${x}, y: ${y}, width: ${width}, height: ${height} }`;
-    return [`That looks like a blinking cursor: turn it off in the guest (Linux console: vt.global_cursor_default=0 on the kernel command line), or exclude it with masks: [${mask}].`];
+    return [
+      `That looks like a blinking cursor: turn it off in the guest (Linux console: vt.global_cursor_default=0 on the kernel command line), or exclude it with masks: [${mask}].`,
+    ];
   }
 
   #box(): Rect {
     const boxes = this.#newest.map(({ box }) => box);
     const x = Math.min(...boxes.map((box) => box.x));
     const y = Math.min(...boxes.map((box) => box.y));
-    return { x, y, width: Math.max(...boxes.map((box) => box.x + box.width)) - x, height: Math.max(...boxes.map((box) => box.y + box.height)) - y };
+    return {
+      x,
+      y,
+      width: Math.max(...boxes.map((box) => box.x + box.width)) - x,
+      height: Math.max(...boxes.map((box) => box.y + box.height)) - y,
+    };
   }
 }
 

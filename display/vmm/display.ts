@@ -46,7 +46,12 @@ export class VmmDisplay implements Disposable {
   readonly #features: bigint;
   readonly #options: VmmDisplayOptions;
 
-  private constructor(socket: VmmSocket, features: bigint, monitors: readonly (Monitor | null)[], options: VmmDisplayOptions) {
+  private constructor(
+    socket: VmmSocket,
+    features: bigint,
+    monitors: readonly (Monitor | null)[],
+    options: VmmDisplayOptions,
+  ) {
     const dmabuf: DmabufMode = options.dmabuf !== true ? 'off' : (features & DMABUF2) !== 0n ? 'modifier' : 'plain';
     this.#socket = socket;
     this.#features = features;
@@ -66,7 +71,8 @@ export class VmmDisplay implements Disposable {
     const { scanouts, refreshMhz, dmabuf } = options;
     const socket = VmmSocket.open(options.socket);
     try {
-      if (!(Number.isInteger(scanouts) && scanouts >= 1 && scanouts <= VIRTIO_GPU_MAX_SCANOUTS)) throw new RangeError(`vmm: ${scanouts} scanouts; 1 to ${VIRTIO_GPU_MAX_SCANOUTS} are possible`);
+      if (!(Number.isInteger(scanouts) && scanouts >= 1 && scanouts <= VIRTIO_GPU_MAX_SCANOUTS))
+        throw new RangeError(`vmm: ${scanouts} scanouts; 1 to ${VIRTIO_GPU_MAX_SCANOUTS} are possible`);
       const offered = VhostUserGpuU64.decode(await socket.ask(GET_PROTOCOL_FEATURES)).u64;
       const features = offered & (dmabuf === true ? EDID | DMABUF2 : EDID);
       socket.send(setProtocolFeatures(features));

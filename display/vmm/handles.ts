@@ -64,8 +64,10 @@ export class VmmShadow extends VmmHandle implements Shadow, Readable {
   /** SysError ENOMEM; VmmDisplayError `size`. */
   constructor(width: number, height: number, format: Fourcc) {
     super();
-    if (!FORMATS.includes(format)) throw new TypeError(`vmm: shadows are XRGB8888 or ARGB8888, not ${formatName(format)}`);
-    if (isTooLarge(width, height)) throw new VmmDisplayError('size', `vmm: a picture of ${width}x${height} is too large`);
+    if (!FORMATS.includes(format))
+      throw new TypeError(`vmm: shadows are XRGB8888 or ARGB8888, not ${formatName(format)}`);
+    if (isTooLarge(width, height))
+      throw new VmmDisplayError('size', `vmm: a picture of ${width}x${height} is too large`);
     this.format = format;
     this.width = width;
     this.height = height;
@@ -113,7 +115,11 @@ export class PagesHandle extends VmmHandle implements Readable {
     const { offset, stride } = planes[0]!;
     try {
       const end = offset + stride * (height - 1) + width * BYTES_PER_PIXEL;
-      if (end > backing.pixels().length) return new DmabufImportRefused('resources', `vmm: a picture of ${end} bytes does not fit into ${backing.pixels().length} bytes of pages`);
+      if (end > backing.pixels().length)
+        return new DmabufImportRefused(
+          'resources',
+          `vmm: a picture of ${end} bytes does not fit into ${backing.pixels().length} bytes of pages`,
+        );
     } catch (cause) {
       return new DmabufImportRefused('resources', `vmm: cannot read the guest's pages: ${String(cause)}`, { cause });
     }
@@ -144,9 +150,11 @@ export class DmabufHandle extends VmmHandle {
     const refusal = refusalOf(framebuffer);
     if (refusal) return refusal;
     // A cursor is sent as pixels, which a shadow has.
-    if (isCursorSized(framebuffer)) return new DmabufImportRefused('resources', 'vmm: a picture of a cursor\'s size is sent as pixels');
+    if (isCursorSized(framebuffer))
+      return new DmabufImportRefused('resources', "vmm: a picture of a cursor's size is sent as pixels");
     // The messages have a stride but no offset.
-    if (framebuffer.planes[0]!.offset !== 0) return new DmabufImportRefused('resources', 'vmm: the picture does not start where the dma-buf does');
+    if (framebuffer.planes[0]!.offset !== 0)
+      return new DmabufImportRefused('resources', 'vmm: the picture does not start where the dma-buf does');
     try {
       return new DmabufHandle(framebuffer, dupFd(dmabuf));
     } catch (cause) {
@@ -165,10 +173,13 @@ export function readable(handle: Handle | null): Readable | null {
 }
 
 function refusalOf({ format, modifier, width, height }: Framebuffer): DmabufImportRefused | null {
-  if (!FORMATS.includes(format)) return new DmabufImportRefused('format', `vmm: XRGB8888 and ARGB8888 are shown, not ${formatName(format)}`);
-  if (modifier !== DRM_FORMAT_MOD_LINEAR) return new DmabufImportRefused('modifier', 'vmm: only linear buffers are shown');
+  if (!FORMATS.includes(format))
+    return new DmabufImportRefused('format', `vmm: XRGB8888 and ARGB8888 are shown, not ${formatName(format)}`);
+  if (modifier !== DRM_FORMAT_MOD_LINEAR)
+    return new DmabufImportRefused('modifier', 'vmm: only linear buffers are shown');
   // Not permanent: the next picture of this format may be smaller.
-  if (isTooLarge(width, height)) return new DmabufImportRefused('resources', `vmm: a picture of ${width}x${height} is too large`);
+  if (isTooLarge(width, height))
+    return new DmabufImportRefused('resources', `vmm: a picture of ${width}x${height} is too large`);
   return null;
 }
 

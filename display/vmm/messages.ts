@@ -59,7 +59,14 @@ export function dmabufUpdate(id: number, x: number, y: number, width: number, he
   return setUpdate(dmabufUpdateMessage, id, x, y, width, height);
 }
 
-function setUpdate({ bytes, view }: Message, id: number, x: number, y: number, width: number, height: number): Uint8Array {
+function setUpdate(
+  { bytes, view }: Message,
+  id: number,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+): Uint8Array {
   const { field } = wire.VhostUserGpuUpdate;
   field.scanout_id.set(view, HEADER_SIZE, id);
   field.x.set(view, HEADER_SIZE, x);
@@ -106,7 +113,14 @@ const CURSOR_IMAGE_OFFSET = HEADER_SIZE + wire.VhostUserGpuCursorUpdate.offset.d
 const cursorUpdateMessage = newMessage(VHOST_USER_GPU.CURSOR_UPDATE, wire.VhostUserGpuCursorUpdate.size);
 
 /** `image` is 64 x 64 pixels ARGB8888. */
-export function cursorUpdate(id: number, x: number, y: number, hotX: number, hotY: number, image: Uint8Array): Uint8Array {
+export function cursorUpdate(
+  id: number,
+  x: number,
+  y: number,
+  hotX: number,
+  hotY: number,
+  image: Uint8Array,
+): Uint8Array {
   const { bytes, view } = cursorUpdateMessage;
   const { field } = wire.VhostUserGpuCursorUpdate;
   setCursorPos(cursorUpdateMessage, id, x, y);

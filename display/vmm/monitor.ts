@@ -19,7 +19,12 @@ export const DEFAULT_MONITOR = virtualMonitor(NAME, 1280, 800, DEFAULT_REFRESH_M
  * replaces the refresh rate of the EDID, and then the EDID is not passed on. Rejects with
  * VmmDisplayError when the socket ends.
  */
-export async function askMonitors(socket: VmmSocket, count: number, features: bigint, refreshMhz: number | undefined): Promise<(Monitor | null)[]> {
+export async function askMonitors(
+  socket: VmmSocket,
+  count: number,
+  features: bigint,
+  refreshMhz: number | undefined,
+): Promise<(Monitor | null)[]> {
   const modes = parseDisplayInfo(await socket.ask(GET_DISPLAY_INFO)).slice(0, count);
   const hasEdid = (features & (1n << BigInt(VHOST_USER_GPU_PROTOCOL_F.EDID))) !== 0n;
   return Promise.all(
@@ -35,7 +40,8 @@ export async function askMonitors(socket: VmmSocket, count: number, features: bi
 function parseDisplayInfo(payload: Uint8Array): (Size | null)[] {
   const { hdr, pmodes } = virtio_gpu_resp_display_info.decode(payload);
   return pmodes.map(({ r, enabled }) => {
-    const isUsable = hdr.type === VIRTIO_GPU_RESP.OK_DISPLAY_INFO && enabled !== 0 && isSide(r.width) && isSide(r.height);
+    const isUsable =
+      hdr.type === VIRTIO_GPU_RESP.OK_DISPLAY_INFO && enabled !== 0 && isSide(r.width) && isSide(r.height);
     return isUsable ? { width: r.width, height: r.height } : null;
   });
 }
@@ -52,7 +58,12 @@ function parseEdid(payload: Uint8Array): Uint8Array | null {
 
 function monitorOf(mode: Size, edid: Uint8Array | null, refreshMhz: number | undefined): Monitor {
   const timing = edid ? readTiming(edid) : null;
-  const monitor = virtualMonitor(NAME, mode.width, mode.height, refreshMhz ?? timing?.refreshMhz ?? DEFAULT_REFRESH_MHZ);
+  const monitor = virtualMonitor(
+    NAME,
+    mode.width,
+    mode.height,
+    refreshMhz ?? timing?.refreshMhz ?? DEFAULT_REFRESH_MHZ,
+  );
   const sized = timing ? { ...monitor, widthMm: timing.widthMm, heightMm: timing.heightMm } : monitor;
   return edid && refreshMhz === undefined ? { ...sized, edid } : sized;
 }

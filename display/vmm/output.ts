@@ -109,7 +109,9 @@ export class VmmOutput implements Output {
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing } = framebuffer;
-    return backing.kind === 'pages' ? PagesHandle.import(framebuffer, backing) : DmabufHandle.import(framebuffer, backing.dmabuf);
+    return backing.kind === 'pages'
+      ? PagesHandle.import(framebuffer, backing)
+      : DmabufHandle.import(framebuffer, backing.dmabuf);
   }
 
   /** Throws SysError ENOMEM; VmmDisplayError `size` beyond 32767 pixels a side or 128 MiB. */
@@ -119,7 +121,8 @@ export class VmmOutput implements Output {
 
   present(frame: Frame): void {
     const attachment = this.#attachment;
-    if (!attachment) throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
+    if (!attachment)
+      throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#owed) throw new Error(`${this.name}: present while a frame is in flight`);
     // The listener is about to be told `closed`.
     if (this.#socket.error) return;
@@ -207,7 +210,8 @@ export class VmmOutput implements Output {
   }
 
   #finish(): void {
-    if (!this.#isInFlight || !this.#isDue || this.#picture.awaitsReply || this.#socket.sentBytes < this.#endOfFrame) return;
+    if (!this.#isInFlight || !this.#isDue || this.#picture.awaitsReply || this.#socket.sentBytes < this.#endOfFrame)
+      return;
     this.#isInFlight = false;
     const now = monotonicMs();
     const owed = this.#owed;
@@ -221,7 +225,8 @@ export class VmmOutput implements Output {
     if (cursor && cursor !== primary && owed && owed === this.#attachment) owed.listener.released(cursor);
     if (replaced && owed && owed === this.#attachment) owed.listener.released(replaced);
     if (owed && owed === this.#attachment) {
-      const flags = (this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0) | (this.#isPlugged ? 0 : PresentedFlags.HIDDEN);
+      const flags =
+        (this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0) | (this.#isPlugged ? 0 : PresentedFlags.HIDDEN);
       owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), flags);
     }
   }
@@ -351,7 +356,14 @@ export class VmmPicture {
     }
   }
 
-  #showDmabuf(handle: DmabufHandle, isNewSize: boolean, src: Rect, width: number, height: number, damage: Damage): void {
+  #showDmabuf(
+    handle: DmabufHandle,
+    isNewSize: boolean,
+    src: Rect,
+    width: number,
+    height: number,
+    damage: Damage,
+  ): void {
     const isNew = isNewSize || handle !== this.#dmabuf || src.x !== this.#bounds.x || src.y !== this.#bounds.y;
     if (isNew) {
       const { framebuffer } = handle;
@@ -442,7 +454,8 @@ export class VmmCursor implements Disposable {
   show(picture: Readable, src: Rect, x: number, y: number, hotX: number, hotY: number): void {
     this.#read(picture, src);
     const next = this.#next.bytes;
-    const isNew = !this.#hasImage || hotX !== this.#hotX || hotY !== this.#hotY || Buffer.compare(next, this.#sent) !== 0;
+    const isNew =
+      !this.#hasImage || hotX !== this.#hotX || hotY !== this.#hotY || Buffer.compare(next, this.#sent) !== 0;
     const isMoved = !this.#isShown || x !== this.#x || y !== this.#y;
     this.#x = x;
     this.#y = y;

@@ -119,7 +119,8 @@ export class VmmSocket implements Disposable {
       const length = rowBytes * rows;
       this.#accept(header.length + length);
       const isContiguous = stride === rowBytes || rows === 1;
-      const sent = this.#backlog.length > 0 || !isContiguous ? 0 : this.#transmit(header, pixels.address + offset, length, NO_FDS);
+      const sent =
+        this.#backlog.length > 0 || !isContiguous ? 0 : this.#transmit(header, pixels.address + offset, length, NO_FDS);
       if (sent === header.length + length) return;
       const wasIdle = this.#backlog.length === 0;
       const intoRows = Math.max(sent - header.length, 0);
@@ -236,7 +237,11 @@ export class VmmSocket implements Disposable {
   readonly #onReply = (request: number, payload: Uint8Array): void => {
     if (this.#isOver) return;
     const expected = this.#expected[0];
-    if (expected?.request !== request) throw new VmmDisplayError('protocol', `reply to request ${request}, expected ${expected ? `one to ${expected.request}` : 'none'}`);
+    if (expected?.request !== request)
+      throw new VmmDisplayError(
+        'protocol',
+        `reply to request ${request}, expected ${expected ? `one to ${expected.request}` : 'none'}`,
+      );
     this.#expected.shift();
     expected.resolve(payload);
   };
@@ -361,7 +366,7 @@ export class ReplyReader {
    * VmmDisplayError `protocol` for anything but a reply; the stream cannot be used after that.
    */
   push(chunk: Uint8Array, onReply: (request: number, payload: Uint8Array) => void): void {
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < chunk.length;) {
       const count = Math.min(this.#wanted - this.#length, chunk.length - at);
       this.#bytes.set(chunk.subarray(at, at + count), this.#length);
       this.#length += count;
@@ -379,9 +384,13 @@ export class ReplyReader {
     const { request, flags, size } = VhostUserGpuHeader.get(this.#view, 0);
     const expected = REPLY_SIZE.get(request);
     if (expected === undefined || (flags & VHOST_USER_GPU_MSG_FLAG_REPLY) === 0) {
-      throw new VmmDisplayError('protocol', `message ${request} with flags 0x${flags.toString(16)} is not a vhost-user-gpu reply`);
+      throw new VmmDisplayError(
+        'protocol',
+        `message ${request} with flags 0x${flags.toString(16)} is not a vhost-user-gpu reply`,
+      );
     }
-    if (size !== expected) throw new VmmDisplayError('protocol', `vhost-user-gpu reply ${request} has ${size} bytes instead of ${expected}`);
+    if (size !== expected)
+      throw new VmmDisplayError('protocol', `vhost-user-gpu reply ${request} has ${size} bytes instead of ${expected}`);
     return size;
   }
 }

@@ -90,7 +90,8 @@ export class Compositor implements Disposable {
     this.tearing = display.bind(WpTearingControlManagerV1, 1);
     this.shm.listener = { format: (format) => this.#shmFormats.add(fromShmFormat(format)) };
     this.shell.listener = { ping: (serial) => this.shell.pong(serial) };
-    if (this.presentation) this.presentation.listener = { clockId: (clock) => (this.#isMonotonic = clock === CLOCK_MONOTONIC) };
+    if (this.presentation)
+      this.presentation.listener = { clockId: (clock) => (this.#isMonotonic = clock === CLOCK_MONOTONIC) };
     if (this.dmabuf && this.dmabuf.version < 4) this.#dmabufFormats.watchGlobal(this.dmabuf);
     else if (this.dmabuf) this.#dmabufFormats.watch(this.dmabuf.getDefaultFeedback());
   }
@@ -119,7 +120,9 @@ export class Compositor implements Disposable {
 
   /** The wl_shm formats that the CPU can draw into, best first. */
   get shadowFormats(): Fourcc[] {
-    const others = [...this.#shmFormats].filter((format) => formatInfo(format)?.planes.length === 1 && pixmanFormat(format) !== null);
+    const others = [...this.#shmFormats].filter(
+      (format) => formatInfo(format)?.planes.length === 1 && pixmanFormat(format) !== null,
+    );
     return [...new Set([DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888, ...others])];
   }
 
@@ -228,6 +231,7 @@ export class HostMonitors {
 
 function required<T extends WaylandObject>(display: WaylandDisplay, type: WaylandClass<T>, version: number): T {
   const bound = display.bind(type, version);
-  if (!bound) throw new WaylandOutputError('missing', `the compositor has no ${type.interface.name}, which windows need`);
+  if (!bound)
+    throw new WaylandOutputError('missing', `the compositor has no ${type.interface.name}, which windows need`);
   return bound;
 }

@@ -19,7 +19,12 @@ export class DmabufBuffer extends SurfaceBuffer {
   readonly #dmabuf: OwnedFd;
   #points: BufferPoints | null = null;
 
-  private constructor(imports: DmabufImports, framebuffer: Framebuffer, dmabuf: OwnedFd, onUnlocked: (buffer: SurfaceBuffer) => void) {
+  private constructor(
+    imports: DmabufImports,
+    framebuffer: Framebuffer,
+    dmabuf: OwnedFd,
+    onUnlocked: (buffer: SurfaceBuffer) => void,
+  ) {
     super(framebuffer.width, framebuffer.height, onUnlocked);
     this.#framebuffer = framebuffer;
     this.#imports = imports;
@@ -30,10 +35,20 @@ export class DmabufBuffer extends SurfaceBuffer {
    * Duplicates the framebuffer's descriptor. `output` names the output in messages. `onUnlocked` as
    * for SurfaceBuffer.
    */
-  static import(output: string, imports: DmabufImports, framebuffer: Framebuffer, onUnlocked: (buffer: SurfaceBuffer) => void): DmabufBuffer | DmabufImportRefused {
+  static import(
+    output: string,
+    imports: DmabufImports,
+    framebuffer: Framebuffer,
+    onUnlocked: (buffer: SurfaceBuffer) => void,
+  ): DmabufBuffer | DmabufImportRefused {
     const { backing, format, modifier } = framebuffer;
-    if (backing.kind !== 'dmabuf') return new DmabufImportRefused('format', `${output} imports dma-bufs, not guest pages`);
-    if (!imports.formats.has(format, modifier)) return new DmabufImportRefused('modifier', `${output}: the compositor does not import ${formatName(format)} with this modifier`);
+    if (backing.kind !== 'dmabuf')
+      return new DmabufImportRefused('format', `${output} imports dma-bufs, not guest pages`);
+    if (!imports.formats.has(format, modifier))
+      return new DmabufImportRefused(
+        'modifier',
+        `${output}: the compositor does not import ${formatName(format)} with this modifier`,
+      );
     try {
       return new DmabufBuffer(imports, framebuffer, dupFd(backing.dmabuf), onUnlocked);
     } catch (cause) {
@@ -56,7 +71,9 @@ export class DmabufBuffer extends SurfaceBuffer {
     if (!name) return;
     const [shown, layout] = name;
     const params = compositor.dmabuf.createParams();
-    planes.forEach(({ offset, stride }, index) => params.add(this.#dmabuf, index, offset, stride, Number(layout >> 32n), Number(layout & 0xffff_ffffn)));
+    planes.forEach(({ offset, stride }, index) =>
+      params.add(this.#dmabuf, index, offset, stride, Number(layout >> 32n), Number(layout & 0xffff_ffffn)),
+    );
     params.listener = {
       created: (wlBuffer) => {
         params[Symbol.dispose]();

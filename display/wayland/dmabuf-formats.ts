@@ -1,5 +1,11 @@
 import { readSync } from 'node:fs';
-import { DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR, type Fourcc, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
+import {
+  DRM_FORMAT_MOD_INVALID,
+  DRM_FORMAT_MOD_LINEAR,
+  type Fourcc,
+  type Modifier,
+  opaqueOf,
+} from '../../protocols/drm-fourcc.ts';
 import { FormatSet } from '../../src/core/framebuffer.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import type { ZwpLinuxDmabufFeedbackV1, ZwpLinuxDmabufV1 } from './client/index.ts';
@@ -147,7 +153,8 @@ export class DmabufImports {
   #bestName(format: Fourcc, modifier: Modifier): FormatPair | null {
     for (const tranche of this.#tranches) {
       if (this.#takes(tranche, format, modifier)) return [format, modifier];
-      if (modifier === DRM_FORMAT_MOD_LINEAR && this.#takes(tranche, format, DRM_FORMAT_MOD_INVALID)) return [format, DRM_FORMAT_MOD_INVALID];
+      if (modifier === DRM_FORMAT_MOD_LINEAR && this.#takes(tranche, format, DRM_FORMAT_MOD_INVALID))
+        return [format, DRM_FORMAT_MOD_INVALID];
     }
     return null;
   }
@@ -157,8 +164,12 @@ export class DmabufImports {
   }
 
   #update(): void {
-    const offered = this.#tranches.flatMap((tranche) => [...pairsOf(tranche)]).filter((pair) => !this.#refused.has(keyOf(...pair)));
-    const linear = offered.filter(([, modifier]) => modifier === DRM_FORMAT_MOD_INVALID).map(([format]) => [format, DRM_FORMAT_MOD_LINEAR] as const);
+    const offered = this.#tranches
+      .flatMap((tranche) => [...pairsOf(tranche)])
+      .filter((pair) => !this.#refused.has(keyOf(...pair)));
+    const linear = offered
+      .filter(([, modifier]) => modifier === DRM_FORMAT_MOD_INVALID)
+      .map(([format]) => [format, DRM_FORMAT_MOD_LINEAR] as const);
     this.#formats = new FormatSet([...offered, ...linear]);
   }
 

@@ -26,7 +26,12 @@ import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl, tryIoctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { Poll } from '../../src/sys/poll.ts';
-import { type WaylandDisplay, WpLinuxDrmSyncobjManagerV1, type WpLinuxDrmSyncobjSurfaceV1, type WpLinuxDrmSyncobjTimelineV1 } from './client/index.ts';
+import {
+  type WaylandDisplay,
+  WpLinuxDrmSyncobjManagerV1,
+  type WpLinuxDrmSyncobjSurfaceV1,
+  type WpLinuxDrmSyncobjTimelineV1,
+} from './client/index.ts';
 
 /** A timeline that is shared with the compositor. */
 interface SharedTimeline {
@@ -131,7 +136,8 @@ export class ExplicitSync implements Disposable {
 
   #readReleases(): void {
     this.#event.consume();
-    for (let each = this.#waiting.pop(); each; each = this.#waiting.pop()) (each.isReleased ? this.#released : this.#stillWaiting).add(each);
+    for (let each = this.#waiting.pop(); each; each = this.#waiting.pop())
+      (each.isReleased ? this.#released : this.#stillWaiting).add(each);
     const waiting = this.#stillWaiting;
     this.#stillWaiting = this.#waiting;
     this.#waiting = waiting;
@@ -208,7 +214,12 @@ export class BufferPoints implements Disposable {
   }
 }
 
-function setPoint(surface: WpLinuxDrmSyncobjSurfaceV1, request: 'setAcquirePoint' | 'setReleasePoint', timeline: WpLinuxDrmSyncobjTimelineV1, point: number): void {
+function setPoint(
+  surface: WpLinuxDrmSyncobjSurfaceV1,
+  request: 'setAcquirePoint' | 'setReleasePoint',
+  timeline: WpLinuxDrmSyncobjTimelineV1,
+  point: number,
+): void {
   surface[request](timeline, Math.floor(point / 2 ** 32), point >>> 0);
 }
 
@@ -273,7 +284,12 @@ class SyncDevice implements Disposable {
     const { view } = this.#arguments;
     u32.set(view, HANDLE_AT, timeline);
     addr64.set(view, POINT_AT, point);
-    ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, 'DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL', this.#arguments.address + ARRAY_AT);
+    ioctl(
+      this.#fd,
+      DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL,
+      'DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL',
+      this.#arguments.address + ARRAY_AT,
+    );
   }
 
   /** Makes the point signal when `fence` does, a sync_file that stays the caller's. SysError EINVAL, ENOMEM. */
@@ -310,7 +326,12 @@ class SyncDevice implements Disposable {
   /** Frees the handle of this device; the compositor keeps its own. Does nothing once the device is closed. */
   destroy(timeline: Timeline): void {
     if (this.#fd.closed) return;
-    ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_DESTROY, 'DRM_IOCTL_SYNCOBJ_DESTROY', drm_syncobj_destroy.encode({ handle: timeline }));
+    ioctl(
+      this.#fd,
+      DRM_IOCTL_SYNCOBJ_DESTROY,
+      'DRM_IOCTL_SYNCOBJ_DESTROY',
+      drm_syncobj_destroy.encode({ handle: timeline }),
+    );
   }
 
   [Symbol.dispose](): void {

@@ -22,8 +22,15 @@ export class FramePacer implements Disposable {
   readonly #timer = new VblankTimer(() => this.#timedOut());
   readonly #frameListener = { done: () => this.#frameDone() };
   readonly #feedbackListener = {
-    presented: (secHigh: number, secLow: number, nsec: number, refresh: number, seqHigh: number, seqLow: number, flags: number) =>
-      this.#presented((secHigh * 2 ** 32 + secLow) * 1000 + nsec / 1e6, refresh, seqHigh * 2 ** 32 + seqLow, flags),
+    presented: (
+      secHigh: number,
+      secLow: number,
+      nsec: number,
+      refresh: number,
+      seqHigh: number,
+      seqLow: number,
+      flags: number,
+    ) => this.#presented((secHigh * 2 ** 32 + secLow) * 1000 + nsec / 1e6, refresh, seqHigh * 2 ** 32 + seqLow, flags),
     discarded: () => this.#discarded(),
   };
   #clock = new VblankClock(DEFAULT_REFRESH_MHZ);
@@ -133,7 +140,8 @@ export class FramePacer implements Disposable {
     this.#callback = null;
     this.#isHidden = false;
     // If a presentation feedback is outstanding, the frame ends with that.
-    if (!this.#feedback && (wasHidden || !this.#isTimed)) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
+    if (!this.#feedback && (wasHidden || !this.#isTimed))
+      this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
   }
 
   #presented(timeMs: number, refreshNs: number, sequence: number, flags: number): void {

@@ -6,7 +6,16 @@ import type { FormatSet, Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
-import { type AttachOptions, type DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener, type Shadow } from '../../src/core/output.ts';
+import {
+  type AttachOptions,
+  type DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  PresentedFlags,
+  type ScreenListener,
+  type Shadow,
+} from '../../src/core/output.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer } from './dmabuf-buffer.ts';
@@ -48,7 +57,9 @@ export class WaylandOutput implements Output {
   readonly #options: WaylandOutputOptions;
   readonly #imports = new DmabufImports((pair) => this.#importFailed(pair));
   readonly #pools = new ShmPools();
-  readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags));
+  readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) =>
+    this.#frameShown(timeMs, refreshMhz, sequence, flags),
+  );
   readonly #cursor = new GuestCursor();
   #listener: ScreenListener | null = null;
   #compositor: Compositor | null = null;
@@ -85,10 +96,16 @@ export class WaylandOutput implements Output {
   }
 
   /** The output and how to tell it what comes after `compositor`, which is connected already. */
-  static create(compositor: Compositor, options: WaylandOutputOptions): { output: WaylandOutput; listener: CompositorListener } {
+  static create(
+    compositor: Compositor,
+    options: WaylandOutputOptions,
+  ): { output: WaylandOutput; listener: CompositorListener } {
     const output = new WaylandOutput(compositor, options);
     output.#connected(compositor);
-    const listener = { connected: (next: Compositor) => output.#connected(next), disconnected: () => output.#disconnected() };
+    const listener = {
+      connected: (next: Compositor) => output.#connected(next),
+      disconnected: () => output.#disconnected(),
+    };
     return { output, listener };
   }
 
@@ -189,7 +206,7 @@ export class WaylandOutput implements Output {
     this.#window?.detachInput();
     this.#cursor.reset();
     this.#pacer.abandon();
-    for (let buffer = this.#unused.pop(); buffer; ) buffer = this.#unused.pop();
+    for (let buffer = this.#unused.pop(); buffer;) buffer = this.#unused.pop();
     if (keepLast) {
       this.#isKept = true;
       this.#lock(this.#picture);
@@ -328,7 +345,10 @@ export class WaylandOutput implements Output {
   };
 
   #importFailed([format]: FormatPair): void {
-    this.#options.log('info', `${this.name}: the compositor offers ${formatName(format)} but failed to import it: copying instead`);
+    this.#options.log(
+      'info',
+      `${this.name}: the compositor offers ${formatName(format)} but failed to import it: copying instead`,
+    );
     // The buffer that the frame in flight waits for will not come.
     if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
     this.#listener?.importsChanged();

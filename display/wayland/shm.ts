@@ -18,7 +18,13 @@ export class ShmBuffer extends SurfaceBuffer implements Shadow {
   readonly stride: number;
   readonly #slot: ShmSlot;
 
-  private constructor(slot: ShmSlot, width: number, height: number, format: Fourcc, onUnlocked?: (buffer: SurfaceBuffer) => void) {
+  private constructor(
+    slot: ShmSlot,
+    width: number,
+    height: number,
+    format: Fourcc,
+    onUnlocked?: (buffer: SurfaceBuffer) => void,
+  ) {
     super(width, height, onUnlocked);
     this.format = format;
     this.stride = strideOf(width, format);
@@ -29,7 +35,13 @@ export class ShmBuffer extends SurfaceBuffer implements Shadow {
    * A zeroed buffer. `onUnlocked` as for SurfaceBuffer. Throws SysError ENOMEM, ENOSPC, EMFILE;
    * RangeError if it is too large.
    */
-  static create(pools: ShmPools, width: number, height: number, format: Fourcc, onUnlocked?: (buffer: SurfaceBuffer) => void): ShmBuffer {
+  static create(
+    pools: ShmPools,
+    width: number,
+    height: number,
+    format: Fourcc,
+    onUnlocked?: (buffer: SurfaceBuffer) => void,
+  ): ShmBuffer {
     return new ShmBuffer(pools.take(strideOf(width, format) * height), width, height, format, onUnlocked);
   }
 
@@ -54,7 +66,12 @@ export class ShmBuffer extends SurfaceBuffer implements Shadow {
     const format = opaque !== null && compositor.shmFormats.has(opaque) ? opaque : this.format;
     // The next compositor may have fewer formats than the one the buffer was made for.
     if (!compositor.shmFormats.has(format)) return;
-    this.adopt(compositor, this.#slot.pool.wlPool(compositor).createBuffer(this.#slot.offset, this.width, this.height, this.stride, toShmFormat(format)));
+    this.adopt(
+      compositor,
+      this.#slot.pool
+        .wlPool(compositor)
+        .createBuffer(this.#slot.offset, this.width, this.height, this.stride, toShmFormat(format)),
+    );
   }
 
   protected override free(): void {
@@ -127,7 +144,10 @@ class ShmPool {
     const free = this.#free.at(-1);
     const offset = free ?? this.#size;
     const end = offset + this.#slotSize;
-    if (end > MAX_POOL_SIZE) throw new RangeError(`a picture of ${this.#slotSize} bytes does not fit into a wl_shm_pool, which has at most ${MAX_POOL_SIZE} bytes for all of its pictures`);
+    if (end > MAX_POOL_SIZE)
+      throw new RangeError(
+        `a picture of ${this.#slotSize} bytes does not fit into a wl_shm_pool, which has at most ${MAX_POOL_SIZE} bytes for all of its pictures`,
+      );
     if (free === undefined) growMemfd(this.#fd, end);
     const pixels = Mapping.file(this.#fd, offset, this.#slotSize, 'read-write');
     if (free === undefined) this.#size = end;

@@ -144,7 +144,8 @@ export class Surface implements Disposable {
     } else if (!damage) {
       wl.damageBuffer(0, 0, EVERYWHERE, EVERYWHERE);
     } else {
-      for (let i = 0; i < damage.count; i++) wl.damageBuffer(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
+      for (let i = 0; i < damage.count; i++)
+        wl.damageBuffer(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
     }
   }
 

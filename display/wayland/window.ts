@@ -4,7 +4,14 @@ import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geom
 import type { ScreenListener } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
-import { type WlOutput, type WlSurface, WpTearingControlV1PresentationHint, type WpViewport, XdgToplevelState, ZxdgToplevelDecorationV1Mode } from './client/index.ts';
+import {
+  type WlOutput,
+  type WlSurface,
+  WpTearingControlV1PresentationHint,
+  type WpViewport,
+  XdgToplevelState,
+  ZxdgToplevelDecorationV1Mode,
+} from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
 import { GRAB_SHORTCUT } from './seat/keyboard.ts';
@@ -18,7 +25,12 @@ const SETTLED_AFTER_MS = 200;
 /** The states in which the compositor decides the window's size. */
 const FIXED_STATES: ReadonlySet<number> = new Set([
   ...[XdgToplevelState.maximized, XdgToplevelState.fullscreen],
-  ...[XdgToplevelState.tiled_left, XdgToplevelState.tiled_right, XdgToplevelState.tiled_top, XdgToplevelState.tiled_bottom],
+  ...[
+    XdgToplevelState.tiled_left,
+    XdgToplevelState.tiled_right,
+    XdgToplevelState.tiled_top,
+    XdgToplevelState.tiled_bottom,
+  ],
 ]);
 
 export interface WindowOptions {
@@ -100,7 +112,9 @@ export class Window implements Disposable {
     this.canvas = { ...canvas };
     const stack = this.#stack;
     this.#backdrop = stack.use(new Backdrop(compositor));
-    this.picture = stack.use(new Surface(compositor, { isOpaque: true, sync: compositor.sync, onReady: () => listener.bufferReady() }));
+    this.picture = stack.use(
+      new Surface(compositor, { isOpaque: true, sync: compositor.sync, onReady: () => listener.bufferReady() }),
+    );
     this.#subsurface = stack.use(compositor.subsurfaces.getSubsurface(this.picture.wl, this.surface));
     this.#subsurface.setDesync();
     this.#viewport = compositor.viewporter && stack.use(compositor.viewporter.getViewport(this.picture.wl));
@@ -206,8 +220,14 @@ export class Window implements Disposable {
     this.#toplevel.setAppId(APP_ID);
     this.#toplevel.setMinSize(MIN_SIDE, MIN_SIDE);
     if (fullscreen) this.#toplevel.setFullscreen(null);
-    if (decoration) this.#stack.use(decoration.getToplevelDecoration(this.#toplevel)).setMode(ZxdgToplevelDecorationV1Mode.server_side);
-    if (tearing && tearingControl) this.#stack.use(tearingControl.getTearingControl(this.picture.wl)).setPresentationHint(WpTearingControlV1PresentationHint.async);
+    if (decoration)
+      this.#stack
+        .use(decoration.getToplevelDecoration(this.#toplevel))
+        .setMode(ZxdgToplevelDecorationV1Mode.server_side);
+    if (tearing && tearingControl)
+      this.#stack
+        .use(tearingControl.getTearingControl(this.picture.wl))
+        .setPresentationHint(WpTearingControlV1PresentationHint.async);
     if (dmabuf && dmabuf.version >= 4) {
       const formats = new DmabufFormats(() => this.#listener.formatsChanged(formats.tranches));
       formats.watch(this.#stack.use(dmabuf.getSurfaceFeedback(this.picture.wl)));
@@ -457,7 +477,11 @@ export function pictureFor(window: Size, { hostScale, zoom }: Scaling): Size {
 
 /** Shrinks `size` into `bounds`, keeping its aspect ratio; a bound of 0 does not limit it. */
 export function within(size: Size, bounds: Size): Size {
-  const factor = Math.min(1, bounds.width > 0 ? bounds.width / size.width : 1, bounds.height > 0 ? bounds.height / size.height : 1);
+  const factor = Math.min(
+    1,
+    bounds.width > 0 ? bounds.width / size.width : 1,
+    bounds.height > 0 ? bounds.height / size.height : 1,
+  );
   return { width: Math.max(1, Math.floor(size.width * factor)), height: Math.max(1, Math.floor(size.height * factor)) };
 }
 

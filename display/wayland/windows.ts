@@ -68,7 +68,8 @@ export class WaylandWindows implements Disposable {
   openOutputs(scanouts: number): readonly WaylandOutput[] {
     const { title = 'scanout-bridge', fullscreen = false, zoom = 1, tearing = false } = this.#options;
     const compositor = this.#compositor;
-    if (!compositor) throw new Error('openOutputs: the connection to the compositor is lost; call it right after WaylandWindows.open');
+    if (!compositor)
+      throw new Error('openOutputs: the connection to the compositor is lost; call it right after WaylandWindows.open');
     this.#outputs = Array.from({ length: scanouts }, (_, scanout) => {
       const { output, listener } = WaylandOutput.create(compositor, {
         ...{ scanout, fullscreen, zoom, tearing, log: this.#log },
@@ -104,7 +105,12 @@ export class WaylandWindows implements Disposable {
     const { socket } = this.#options;
     const { signal } = this.#ending;
     const uses = { useDmabufs: this.#useDmabufs, useExplicitSync: this.#useExplicitSync };
-    const compositor = await Compositor.connect({ signal, log: this.#log, ...uses, ...(socket !== undefined && { socket }) });
+    const compositor = await Compositor.connect({
+      signal,
+      log: this.#log,
+      ...uses,
+      ...(socket !== undefined && { socket }),
+    });
     if (signal.aborted) {
       compositor[Symbol.dispose]();
       return;

@@ -100,7 +100,8 @@ export class Bridge implements Disposable {
 
   /** Connects to `source`. Throws UsageError while another bridge is connected to it. */
   constructor(source: Source, options: BridgeOptions = {}) {
-    if (bridged.has(source)) throw new UsageError('Bridge: this source already has a bridge; dispose that bridge first');
+    if (bridged.has(source))
+      throw new UsageError('Bridge: this source already has a bridge; dispose that bridge first');
     this.input = options.input ?? null;
     this.#source = source;
     this.#context = {
@@ -156,7 +157,8 @@ export class Bridge implements Disposable {
       screen.setScanout(scanout.framebuffer, scanout.rect);
       screen.refresh();
     }
-    if (scanout.cursor) screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
+    if (scanout.cursor)
+      screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
   }
 
   /**
@@ -213,12 +215,23 @@ export class Bridge implements Disposable {
     for (let i = 0; i < screens.length; i++) if (screens[i]!.output.monitor) lit++;
     // The timer of a screen without a monitor must not slow the guest down on the others.
     const waited = lit > 0 ? lit : screens.length;
-    const each = flush && waited > 1 ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited) : flush;
+    const each =
+      flush && waited > 1
+        ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited)
+        : flush;
     const acquire = flush?.acquire ?? null;
-    for (let i = 0; i < screens.length; i++) screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null, acquire);
+    for (let i = 0; i < screens.length; i++)
+      screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null, acquire);
   }
 
-  #setCursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+  #setCursor(
+    id: ScanoutId,
+    framebuffer: Framebuffer | null,
+    hotspotX: number,
+    hotspotY: number,
+    x: number,
+    y: number,
+  ): void {
     const scanout = this.#scanouts[id]!;
     scanout.cursor = framebuffer;
     scanout.hotspotX = hotspotX;

@@ -23,7 +23,8 @@ export function chooseShadowFormat(format: Fourcc, offered: readonly Fourcc[], k
   const fits = offered.find((o) => o === format) ?? (keepAlpha ? undefined : offered.find((o) => sameBytes(o, format)));
   if (fits !== undefined) return fits;
   const fallback = keepAlpha ? offered.find((o) => formatInfo(o)?.hasAlpha) : offered[0];
-  if (fallback === undefined) throw new CopyError('format', `the output has no shadow format for ${formatName(format)}`);
+  if (fallback === undefined)
+    throw new CopyError('format', `the output has no shadow format for ${formatName(format)}`);
   return fallback;
 }
 
@@ -32,7 +33,13 @@ export function chooseShadowFormat(format: Fourcc, offered: readonly Fourcc[], k
  * into a shadow. Converts through pixman if the formats differ; throws CopyError if that is not
  * installed, SysError if the pages cannot be mapped.
  */
-export function copyPixels(framebuffer: Framebuffer, backing: PagesBacking, rect: Rect, shadow: Shadow, area: Damage): void {
+export function copyPixels(
+  framebuffer: Framebuffer,
+  backing: PagesBacking,
+  rect: Rect,
+  shadow: Shadow,
+  area: Damage,
+): void {
   const pixels = backing.pixels();
   const { offset, stride } = framebuffer.planes[0]!;
   const cpp = formatInfo(framebuffer.format)!.planes[0]!.bytesPerBlock;
@@ -62,11 +69,24 @@ function convert(framebuffer: Framebuffer, address: number, rect: Rect, shadow: 
   const to = pixmanFormat(shadow.format);
   if (!pixman || from === null || to === null) {
     const what = `showing ${formatName(framebuffer.format)} as ${formatName(shadow.format)}`;
-    if (!pixman) throw new CopyError('pixman-missing', `${what} needs libpixman-1.so.0; install the package libpixman-1-0`);
+    if (!pixman)
+      throw new CopyError('pixman-missing', `${what} needs libpixman-1.so.0; install the package libpixman-1-0`);
     throw new CopyError('format', `${what} is a conversion that pixman does not have`);
   }
-  const source = { address, stride: framebuffer.planes[0]!.stride, format: from, width: framebuffer.width, height: framebuffer.height };
-  const target = { address: shadow.pixels.address, stride: shadow.stride, format: to, width: shadow.width, height: shadow.height };
+  const source = {
+    address,
+    stride: framebuffer.planes[0]!.stride,
+    format: from,
+    width: framebuffer.width,
+    height: framebuffer.height,
+  };
+  const target = {
+    address: shadow.pixels.address,
+    stride: shadow.stride,
+    format: to,
+    width: shadow.width,
+    height: shadow.height,
+  };
   for (let i = 0; i < area.count; i++) {
     const x = area.x(i);
     const y = area.y(i);

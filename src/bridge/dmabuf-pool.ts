@@ -57,7 +57,11 @@ export class DmabufPool implements Disposable {
   }
 }
 
-function share(framebuffer: Framebuffer, { ranges }: PagesBacking, driver: UdmabufDriver): SharedFramebuffer | UdmabufError {
+function share(
+  framebuffer: Framebuffer,
+  { ranges }: PagesBacking,
+  driver: UdmabufDriver,
+): SharedFramebuffer | UdmabufError {
   try {
     return { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: driver.create(ranges) } };
   } catch (error) {

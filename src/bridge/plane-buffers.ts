@@ -91,7 +91,12 @@ export class PlaneBuffers implements Disposable {
   }
 
   get stats(): PlaneStats {
-    return { ...this.#imports.stats, rung: this.#rung, copiedBytes: this.#copiedBytes, shadowBytes: this.#chain?.byteLength ?? 0 };
+    return {
+      ...this.#imports.stats,
+      rung: this.#rung,
+      copiedBytes: this.#copiedBytes,
+      shadowBytes: this.#chain?.byteLength ?? 0,
+    };
   }
 
   get isStill(): boolean {
@@ -244,11 +249,19 @@ export class PlaneBuffers implements Disposable {
       const result = chain.stage(this.#write);
       if (result === 'no-memory') {
         const why = chain.refusal ?? `limit ${this.#context.budget.limit} bytes, raise --max-guest-memory`;
-        this.#context.logOnce('warn', `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (${why})`, 'no memory');
+        this.#context.logOnce(
+          'warn',
+          `${this.#output.name}: no memory for a shadow of ${chain.width}x${chain.height} (${why})`,
+          'no memory',
+        );
       }
       return result !== 'busy';
     } catch (error) {
-      this.#context.logOnce('warn', `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`, 'copy failed');
+      this.#context.logOnce(
+        'warn',
+        `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`,
+        'copy failed',
+      );
       return true;
     }
   }
@@ -272,7 +285,11 @@ export class PlaneBuffers implements Disposable {
       return chooseShadowFormat(format, this.#output.shadowFormats, this.#use === 'cursor');
     } catch (error) {
       if (!(error instanceof CopyError)) throw error;
-      this.#context.logOnce('warn', `${this.#output.name}: the ${this.#use} plane shows nothing: ${error.message}`, 'no shadow format');
+      this.#context.logOnce(
+        'warn',
+        `${this.#output.name}: the ${this.#use} plane shows nothing: ${error.message}`,
+        'no shadow format',
+      );
       return null;
     }
   }
@@ -285,7 +302,8 @@ export class PlaneBuffers implements Disposable {
   #useRung(rung: Rung): void {
     if (rung === this.#rung) return;
     this.#rung = rung;
-    if (this.#use === 'primary') this.#context.logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
+    if (this.#use === 'primary')
+      this.#context.logOnce('info', `${this.#output.name} shows the guest by rung '${rung}'`);
   }
 }
 

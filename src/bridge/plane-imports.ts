@@ -141,7 +141,11 @@ export class PlaneImports implements Disposable {
       if (handle.isLasting) this.#copied.add(framebuffer.id);
       // One picture of the wrong size says nothing about the next.
       if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
-      this.#logOnce('info', `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`, `refused ${pair} ${handle.code}`);
+      this.#logOnce(
+        'info',
+        `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`,
+        `refused ${pair} ${handle.code}`,
+      );
       return null;
     }
     this.#cache.add(framebuffer.id, handle, pinnedBytes(framebuffer));
@@ -167,5 +171,8 @@ export class PlaneImports implements Disposable {
 function pinnedBytes({ backing, planes, format, height }: Framebuffer): number {
   if (backing.kind === 'pages') return backing.ranges.reduce((sum, { length }) => sum + length, 0);
   const info = formatInfo(format);
-  return planes.reduce((sum, { stride }, i) => sum + (info?.planes[i] ? planeSize(info, i, stride, height) : stride * height), 0);
+  return planes.reduce(
+    (sum, { stride }, i) => sum + (info?.planes[i] ? planeSize(info, i, stride, height) : stride * height),
+    0,
+  );
 }

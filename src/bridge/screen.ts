@@ -138,7 +138,8 @@ export class Screen implements ScreenListener, Disposable {
     this.#damage.addAll(damage);
     this.#isDirty = true;
     const isCopied = this.#mayRead() && this.#primary.stage() && this.#primary.isCopied;
-    const end = flush && flushEnd(flush.isFenced, acquire !== null || this.#primary.framebuffer !== this.#shown, isCopied);
+    const end =
+      flush && flushEnd(flush.isFenced, acquire !== null || this.#primary.framebuffer !== this.#shown, isCopied);
     if (flush && end && end !== 'now') this.#flushes.add(flush, end);
     this.#commit();
     if (flush && end === 'now') flush.done();
@@ -240,7 +241,15 @@ export class Screen implements ScreenListener, Disposable {
     this.#attachment[Symbol.dispose]();
     this.#isInFlight = false;
     const { scanout } = this;
-    const silent = { scanout, input: null, presented: IGNORE, released: IGNORE, resized: IGNORE, importsChanged: IGNORE, closed: IGNORE };
+    const silent = {
+      scanout,
+      input: null,
+      presented: IGNORE,
+      released: IGNORE,
+      resized: IGNORE,
+      importsChanged: IGNORE,
+      closed: IGNORE,
+    };
     this.#attachment = this.output.attach(silent, { keepLast: true });
     this.#commit();
   }

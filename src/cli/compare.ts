@@ -39,11 +39,23 @@ export function command(): Command {
     .option('--diff <out.png>', 'write a picture of the differences: red on a pale copy of the actual picture')
     .option('--json', 'print the result as JSON')
     .option('--threshold <number>', 'how far a colour may be off, from 0 (exact) to 1', parseNumber, 0)
-    .option('--allowed <number>', 'how many pixels may differ; a number below 1 is a share of those compared', parseNumber, 0)
+    .option(
+      '--allowed <number>',
+      'how many pixels may differ; a number below 1 is a share of those compared',
+      parseNumber,
+      0,
+    )
     .option('--ignore-antialiasing', 'ignore pixels that look like anti-aliasing')
     .option('--region <rect>', 'compare only this rectangle, WIDTHxHEIGHT+X+Y', parseRect)
-    .option('--mask <rect>', 'do not compare this rectangle, WIDTHxHEIGHT+X+Y; may be repeated', (text: string, before?: Rect[]) => [...(before ?? []), parseRect(text)])
-    .addHelpText('after', `\nThe exit code is 0 if the pictures match, 1 if they differ, 2 if they could not be compared.\n\nExample:\n  $ scanout compare ${picture} ${picture} --mask 200x16+1080+0 --diff /tmp/diff.png`)
+    .option(
+      '--mask <rect>',
+      'do not compare this rectangle, WIDTHxHEIGHT+X+Y; may be repeated',
+      (text: string, before?: Rect[]) => [...(before ?? []), parseRect(text)],
+    )
+    .addHelpText(
+      'after',
+      `\nThe exit code is 0 if the pictures match, 1 if they differ, 2 if they could not be compared.\n\nExample:\n  $ scanout compare ${picture} ${picture} --mask 200x16+1080+0 --diff /tmp/diff.png`,
+    )
     .action(run);
 }
 
@@ -56,9 +68,19 @@ async function run(expectedPath: string, actualPath: string, options: Options): 
   if (options.diff !== undefined) await writeDiff(options.diff, diffPicture(expected, actual, compareOptions));
   const { matches, comparedPixels, explanation } = comparison;
   if (options.json) {
-    console.log(JSON.stringify({ expected: expectedPath, actual: actualPath, diff: options.diff ?? null, ...comparison }, null, 2));
+    console.log(
+      JSON.stringify(
+        { expected: expectedPath, actual: actualPath, diff: options.diff ?? null, ...comparison },
+        null,
+        2,
+      ),
+    );
   } else {
-    const verdict = matches ? (explanation === '' ? `${comparedPixels} pixels are equal` : `within the allowance: ${explanation}`) : explanation;
+    const verdict = matches
+      ? explanation === ''
+        ? `${comparedPixels} pixels are equal`
+        : `within the allowance: ${explanation}`
+      : explanation;
     console.log(`${actualPath}: ${verdict}`);
   }
   if (!matches) process.exitCode = EXIT_DIFFERENT;

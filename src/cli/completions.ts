@@ -55,9 +55,15 @@ function takesValue({ required, optional }: Option): boolean {
 function bashScript(program: Command): string {
   const commands = completed(program);
   const names = commands.map(({ name }) => name);
-  const candidates = (words: readonly string[]): string => `mapfile -t COMPREPLY < <(compgen -W ${quote(words.join(' '))} -- "$current")`;
+  const candidates = (words: readonly string[]): string =>
+    `mapfile -t COMPREPLY < <(compgen -W ${quote(words.join(' '))} -- "$current")`;
   const values = ({ options }: Completed): string[] =>
-    options.filter(takesValue).map((option) => `        ${flagsOf(option).join('|')}) ${option.argChoices ? candidates(option.argChoices) : ':'} ;;`);
+    options
+      .filter(takesValue)
+      .map(
+        (option) =>
+          `        ${flagsOf(option).join('|')}) ${option.argChoices ? candidates(option.argChoices) : ':'} ;;`,
+      );
   const cases = commands.map((command) =>
     [
       `    ${command.name})`,
@@ -85,8 +91,12 @@ complete -o default -F _scanout scanout`;
 function zshScript(program: Command): string {
   const commands = completed(program);
   const text = (words: string): string => words.replace(/[[\]:\\]/g, '\\$&');
-  const value = (option: Option): string => (takesValue(option) ? `:${text(option.attributeName())}:${option.argChoices ? `(${option.argChoices.join(' ')})` : '_files'}` : '');
-  const specs = (option: Option): string[] => flagsOf(option).map((flag) => quote(`*${flag}[${text(option.description)}]${value(option)}`));
+  const value = (option: Option): string =>
+    takesValue(option)
+      ? `:${text(option.attributeName())}:${option.argChoices ? `(${option.argChoices.join(' ')})` : '_files'}`
+      : '';
+  const specs = (option: Option): string[] =>
+    flagsOf(option).map((flag) => quote(`*${flag}[${text(option.description)}]${value(option)}`));
   const cases = commands.map(
     ({ name, options, choices }) =>
       `    ${name}) _arguments -S ${options.flatMap(specs).join(' ')} ${quote(choices.length > 0 ? `*:argument:(${choices.join(' ')})` : '*:file:_files')} ;;`,
@@ -113,8 +123,10 @@ if [[ $funcstack[1] == _scanout ]]; then _scanout "$@"; else compdef _scanout sc
 function fishScript(program: Command): string {
   const commands = completed(program);
   const line = (condition: string, rest: string): string => `complete -c scanout -n ${quote(condition)} ${rest}`;
-  const value = (option: Option): string => (option.argChoices ? ` -x -a ${quote(option.argChoices.join(' '))}` : takesValue(option) ? ' -r' : '');
-  const flags = ({ short, long }: Option): string => [short && `-s ${short.slice(1)}`, long && `-l ${long.slice(2)}`].filter(Boolean).join(' ');
+  const value = (option: Option): string =>
+    option.argChoices ? ` -x -a ${quote(option.argChoices.join(' '))}` : takesValue(option) ? ' -r' : '';
+  const flags = ({ short, long }: Option): string =>
+    [short && `-s ${short.slice(1)}`, long && `-l ${long.slice(2)}`].filter(Boolean).join(' ');
   return [
     '# fish completion for scanout, made by `scanout completions fish`',
     ...commands.map(({ name, summary }) => line('__fish_use_subcommand', `-f -a ${name} -d ${quote(summary)}`)),

@@ -50,7 +50,11 @@ export class ControlServer implements Disposable {
       listener = listenUnix(path);
     } catch (error) {
       if (!(error instanceof SysError && error.code === 'EADDRINUSE')) throw error;
-      throw new ControlError('in-use', `${path} belongs to another running bridge, or is not a socket: give --control another path`, { cause: error });
+      throw new ControlError(
+        'in-use',
+        `${path} belongs to another running bridge, or is not a socket: give --control another path`,
+        { cause: error },
+      );
     }
     return new ControlServer(path, handlers, listener);
   }
@@ -68,7 +72,10 @@ function prepareDirectory(directory: string): void {
   // Another user may have created this directory in /tmp first.
   const found = lstatSync(directory);
   if (!found.isDirectory() || found.uid !== process.getuid!() || (found.mode & 0o077) !== 0) {
-    throw new ControlError('unsafe-directory', `${directory} must be a directory that only this user can access: remove it or give --control another path`);
+    throw new ControlError(
+      'unsafe-directory',
+      `${directory} must be a directory that only this user can access: remove it or give --control another path`,
+    );
   }
 }
 
@@ -92,7 +99,11 @@ async function serve(client: Socket, handlers: ControlHandlers): Promise<void> {
 }
 
 /** The reply to a request. Throws ControlError `malformed`, after which the client is disconnected. */
-async function answer(line: string, handlers: ControlHandlers, signal: AbortSignal): Promise<[head: object, body: Uint8Array | null]> {
+async function answer(
+  line: string,
+  handlers: ControlHandlers,
+  signal: AbortSignal,
+): Promise<[head: object, body: Uint8Array | null]> {
   const request = parseRequest(line);
   try {
     if (request.command === 'stats') return [{ ok: true, stats: handlers.stats() }, null];
@@ -118,7 +129,8 @@ async function* requestLines(client: Socket): AsyncGenerator<string> {
       yield rest.toString('utf8', 0, end);
       rest = rest.subarray(end + 1);
     }
-    if (rest.length > MAX_REQUEST) throw new ControlError('malformed', `a request may have at most ${MAX_REQUEST} bytes`);
+    if (rest.length > MAX_REQUEST)
+      throw new ControlError('malformed', `a request may have at most ${MAX_REQUEST} bytes`);
   }
 }
 

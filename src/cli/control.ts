@@ -15,7 +15,16 @@ import type { Picture } from '../core/picture.ts';
  * Pixels are sent raw and the client encodes the PNG, so that the bridge drops no frames.
  */
 
-export type ControlErrorCode = 'malformed' | 'no-scanout' | 'no-picture' | 'timeout' | 'unreachable' | 'in-use' | 'unsafe-directory' | 'protocol' | 'internal';
+export type ControlErrorCode =
+  | 'malformed'
+  | 'no-scanout'
+  | 'no-picture'
+  | 'timeout'
+  | 'unreachable'
+  | 'in-use'
+  | 'unsafe-directory'
+  | 'protocol'
+  | 'internal';
 
 /** A request that failed, on either side of the control socket. */
 export class ControlError extends ScanoutError<ControlErrorCode> {}
@@ -49,7 +58,8 @@ export function parseRequest(line: string): ControlRequest {
   } catch (cause) {
     throw new ControlError('malformed', 'the request is not one line of JSON', { cause });
   }
-  if (typeof request !== 'object' || request === null || !('command' in request)) throw new ControlError('malformed', 'the request has no "command"');
+  if (typeof request !== 'object' || request === null || !('command' in request))
+    throw new ControlError('malformed', 'the request has no "command"');
   if (request.command === 'stats') return { command: 'stats' };
   if (request.command === 'screenshot') return parseScreenshot(request);
   throw new ControlError('malformed', 'the commands are "stats" and "screenshot"');
@@ -57,10 +67,15 @@ export function parseRequest(line: string): ControlRequest {
 
 function parseScreenshot(request: object): ControlRequest {
   const { scanout = 0, cursor = true, quietMs, timeoutMs } = request as Readonly<Record<string, unknown>>;
-  if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0) throw new ControlError('malformed', '"scanout" must be a whole number, 0 or more');
+  if (typeof scanout !== 'number' || !Number.isInteger(scanout) || scanout < 0)
+    throw new ControlError('malformed', '"scanout" must be a whole number, 0 or more');
   if (typeof cursor !== 'boolean') throw new ControlError('malformed', '"cursor" must be true or false');
   if (quietMs === undefined && timeoutMs === undefined) return { command: 'screenshot', scanout, cursor };
-  if (!isWait(quietMs) || !isWait(timeoutMs)) throw new ControlError('malformed', `give "quietMs" and "timeoutMs" together, as whole numbers from 0 to ${MAX_WAIT_MS}`);
+  if (!isWait(quietMs) || !isWait(timeoutMs))
+    throw new ControlError(
+      'malformed',
+      `give "quietMs" and "timeoutMs" together, as whole numbers from 0 to ${MAX_WAIT_MS}`,
+    );
   return { command: 'screenshot', scanout, cursor, still: { quietMs, timeoutMs } };
 }
 
@@ -71,7 +86,9 @@ function isWait(value: unknown): value is number {
 /** Where a bridge listens, and clients connect, without `--control`. */
 export function defaultControlPath(env: NodeJS.ProcessEnv = process.env): string {
   const runtime = env['XDG_RUNTIME_DIR'];
-  return runtime ? join(runtime, 'scanout-bridge.sock') : join(`/tmp/scanout-bridge-${process.getuid!()}`, 'control.sock');
+  return runtime
+    ? join(runtime, 'scanout-bridge.sock')
+    : join(`/tmp/scanout-bridge-${process.getuid!()}`, 'control.sock');
 }
 
 const TIMEOUT_MS = 30_000;
@@ -95,7 +112,10 @@ export async function requestScreenshot(path: string, { still, ...what }: Screen
   const { head, body } = await request(path, { command: 'screenshot', ...what, ...still }, still?.timeoutMs);
   const { width, height } = head;
   if (typeof width !== 'number' || typeof height !== 'number' || width * height * 4 !== body.length) {
-    throw new ControlError('protocol', `${path} answered with ${body.length} bytes for a picture of ${String(width)}x${String(height)}`);
+    throw new ControlError(
+      'protocol',
+      `${path} answered with ${body.length} bytes for a picture of ${String(width)}x${String(height)}`,
+    );
   }
   return { width, height, data: body };
 }
@@ -112,7 +132,13 @@ async function request(path: string, what: object, answerMs = 0): Promise<Reply>
     if (cause instanceof ControlError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
     const isAbsent = code === 'ENOENT' || code === 'ECONNREFUSED';
-    throw new ControlError('unreachable', isAbsent ? `no bridge answers at ${path}: start \`scanout run\`, or give the path of its control socket with --control` : `${path}: ${message}`, { cause });
+    throw new ControlError(
+      'unreachable',
+      isAbsent
+        ? `no bridge answers at ${path}: start \`scanout run\`, or give the path of its control socket with --control`
+        : `${path}: ${message}`,
+      { cause },
+    );
   } finally {
     socket.destroy();
   }
@@ -149,7 +175,8 @@ function parseHead(line: string, path: string): Readonly<Record<string, unknown>
   } catch (cause) {
     throw new ControlError('protocol', `${path}: the answer is not that of a bridge`, { cause });
   }
-  if (typeof head !== 'object' || head === null) throw new ControlError('protocol', `${path}: the answer is not that of a bridge`);
+  if (typeof head !== 'object' || head === null)
+    throw new ControlError('protocol', `${path}: the answer is not that of a bridge`);
   const { ok, code, message } = head as Record<string, unknown>;
   if (ok !== true) throw new ControlError((code ?? 'protocol') as ControlErrorCode, String(message));
   return head as Record<string, unknown>;

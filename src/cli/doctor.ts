@@ -1,7 +1,20 @@
 import { Command } from 'commander';
 import type { Rung } from '../bridge/plane-buffers.ts';
 import type { UdmabufError } from '../sys/udmabuf.ts';
-import { type Card, type Check, checkCards, checkDrm, checkKmsLibraries, checkMaxMapCount, checkMemfd, checkPixman, checkQemu, checkUdmabuf, checkWayland, readCards } from './machine.ts';
+import {
+  type Card,
+  type Check,
+  checkCards,
+  checkDrm,
+  checkKmsLibraries,
+  checkMaxMapCount,
+  checkMemfd,
+  checkPixman,
+  checkQemu,
+  checkUdmabuf,
+  checkWayland,
+  readCards,
+} from './machine.ts';
 
 /** How pictures of a guest would reach an output on this machine; rung `none` if the output is unavailable. */
 export interface Prospect {
@@ -22,7 +35,9 @@ export function command(): Command {
       const compositor = await checkWayland();
       const checks = [...own, checkDrm(), ...checkCards(cards), ...checkKmsLibraries(), compositor, await checkQemu()];
       const rungs = prospects(reason, cards, compositor);
-      console.log(json ? JSON.stringify({ checks, cards, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`);
+      console.log(
+        json ? JSON.stringify({ checks, cards, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`,
+      );
     });
 }
 
@@ -34,9 +49,18 @@ export function prospects(reason: UdmabufError | null, cards: readonly Card[], c
     todo: 'make udmabuf work, see above',
   };
   return [
-    { output: 'headless', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the output maps; formats other than XRGB8888 and ARGB8888 are copied' }) },
+    {
+      output: 'headless',
+      ...(copied ?? {
+        rung: 'udmabuf',
+        why: 'guest pages become a dma-buf, which the output maps; formats other than XRGB8888 and ARGB8888 are copied',
+      }),
+    },
     { output: 'vmm', rung: 'direct', why: "changed pixels are written from the guest's pages to the VMM's socket" },
-    { output: 'vmm:dmabuf', ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }) },
+    {
+      output: 'vmm:dmabuf',
+      ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }),
+    },
     { output: 'wayland', ...(compositor.ok ? (copied ?? IN_A_WINDOW) : { rung: 'none', why: compositor.detail }) },
     ...cards.map((card): Prospect => ({ output: `kms:${card.name}`, ...(cardProspect(card) ?? copied ?? ON_A_PLANE) })),
   ];
@@ -49,22 +73,37 @@ const ON_A_PLANE = {
 } as const;
 
 /** Which dma-bufs the compositor accepts is known only once a window is open. */
-const IN_A_WINDOW = { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the compositor shows if it supports linux-dmabuf and the format; else changed pixels are copied' } as const;
+const IN_A_WINDOW = {
+  rung: 'udmabuf',
+  why: 'guest pages become a dma-buf, which the compositor shows if it supports linux-dmabuf and the format; else changed pixels are copied',
+} as const;
 
 /** What the card alone determines; null if nothing. */
 function cardProspect({ abilities }: Card): Omit<Prospect, 'output'> | null {
   if ('problem' in abilities) return { rung: 'none', why: abilities.problem, todo: abilities.todo };
   const { driver, isAtomic, importsDmabufs } = abilities;
   if (!isAtomic) return { rung: 'none', why: `${driver} has no atomic modesetting` };
-  return importsDmabufs ? null : { rung: 'shadow', why: `${driver} imports no dma-bufs: changed pixels are copied once` };
+  return importsDmabufs
+    ? null
+    : { rung: 'shadow', why: `${driver} imports no dma-bufs: changed pixels are copied once` };
 }
 
 function checksText(checks: readonly Check[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length));
-  return checks.map(({ name, ok, detail, todo }) => `${ok ? 'yes' : 'no '}  ${name.padEnd(width)}  ${detail}${todo === undefined ? '' : `\n${' '.repeat(width + 7)}-> ${todo}`}`).join('\n');
+  return checks
+    .map(
+      ({ name, ok, detail, todo }) =>
+        `${ok ? 'yes' : 'no '}  ${name.padEnd(width)}  ${detail}${todo === undefined ? '' : `\n${' '.repeat(width + 7)}-> ${todo}`}`,
+    )
+    .join('\n');
 }
 
 function prospectsText(rows: readonly Prospect[]): string {
   const line = (output: string, rung: string, why: string): string => `${output.padEnd(12)}${rung.padEnd(9)}${why}`;
-  return [line('output', 'rung', 'why'), ...rows.map(({ output, rung, why, todo }) => line(output, rung, `${why}${todo === undefined ? '' : ` -> ${todo}`}`))].join('\n');
+  return [
+    line('output', 'rung', 'why'),
+    ...rows.map(({ output, rung, why, todo }) =>
+      line(output, rung, `${why}${todo === undefined ? '' : ` -> ${todo}`}`),
+    ),
+  ].join('\n');
 }

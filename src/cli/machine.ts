@@ -28,7 +28,10 @@ export function checkUdmabuf(): Check & { readonly reason: UdmabufError | null }
   const name = 'udmabuf';
   const driver = UdmabufDriver.open();
   if (driver instanceof UdmabufError) {
-    const todo = driver.code === 'driver-forbidden' ? 'join the group that owns /dev/udmabuf (often kvm), then log in again' : 'modprobe udmabuf (the kernel needs CONFIG_UDMABUF)';
+    const todo =
+      driver.code === 'driver-forbidden'
+        ? 'join the group that owns /dev/udmabuf (often kvm), then log in again'
+        : 'modprobe udmabuf (the kernel needs CONFIG_UDMABUF)';
     return { name, ok: false, detail: driver.message, todo, reason: driver };
   }
   try {
@@ -49,7 +52,11 @@ export function checkMemfd(): Check {
   try {
     using memfd = createMemfd('scanout-doctor', PAGE_SIZE);
     const isSealed = (getSeals(memfd) & F_SEAL_SHRINK) !== 0;
-    return { name, ok: isSealed, detail: isSealed ? 'memory files with seals' : 'memory files, but a seal was not kept' };
+    return {
+      name,
+      ok: isSealed,
+      detail: isSealed ? 'memory files with seals' : 'memory files, but a seal was not kept',
+    };
   } catch (error) {
     return { name, ok: false, detail: String(error), todo: 'use a kernel with CONFIG_MEMFD_CREATE' };
   }
@@ -58,8 +65,19 @@ export function checkMemfd(): Check {
 export function checkDrm(directory = '/dev/dri'): Check {
   const name = 'DRM devices';
   const devices = list(directory).filter((entry) => /^(card|renderD)\d+$/.test(entry));
-  if (devices.length === 0) return { name, ok: false, detail: `none in ${directory}`, todo: 'needed only to show frames on a monitor of this machine' };
-  const detail = devices.map((device) => `${device} (${driverOf(`/sys/class/drm/${device}`)}${mayOpen(join(directory, device)) ? '' : ', no permission'})`).join(', ');
+  if (devices.length === 0)
+    return {
+      name,
+      ok: false,
+      detail: `none in ${directory}`,
+      todo: 'needed only to show frames on a monitor of this machine',
+    };
+  const detail = devices
+    .map(
+      (device) =>
+        `${device} (${driverOf(`/sys/class/drm/${device}`)}${mayOpen(join(directory, device)) ? '' : ', no permission'})`,
+    )
+    .join(', ');
   return { name, ok: true, detail };
 }
 
@@ -67,7 +85,8 @@ export function checkDrm(directory = '/dev/dri'): Check {
 export async function checkWayland(env: NodeJS.ProcessEnv = process.env): Promise<Check> {
   const name = 'Wayland compositor';
   const display = env['WAYLAND_DISPLAY'];
-  if (!display) return { name, ok: false, detail: 'WAYLAND_DISPLAY is not set', todo: 'needed only to show frames in a window' };
+  if (!display)
+    return { name, ok: false, detail: 'WAYLAND_DISPLAY is not set', todo: 'needed only to show frames in a window' };
   const path = display.startsWith('/') ? display : join(env['XDG_RUNTIME_DIR'] ?? '', display);
   const failure = await tryConnect(path);
   if (failure === null) return { name, ok: true, detail: path };
@@ -89,7 +108,12 @@ export function checkPixman(): Check {
   const name = 'pixman';
   return ok
     ? { name, ok, detail: 'copies rectangles and converts pixel formats' }
-    : { name, ok, detail: 'libpixman-1.so.0 is missing: copies are slower, and formats that an output lacks cannot be shown', todo: 'install libpixman-1-0' };
+    : {
+        name,
+        ok,
+        detail: 'libpixman-1.so.0 is missing: copies are slower, and formats that an output lacks cannot be shown',
+        todo: 'install libpixman-1-0',
+      };
 }
 
 export function checkMaxMapCount(path = '/proc/sys/vm/max_map_count'): Check {
@@ -103,15 +127,22 @@ export function checkMaxMapCount(path = '/proc/sys/vm/max_map_count'): Check {
 /** Finds the QEMU programs on PATH that have a vhost-user GPU, and their versions. */
 export async function checkQemu(env: NodeJS.ProcessEnv = process.env): Promise<Check> {
   const name = 'QEMU with vhost-user-gpu';
-  const binaries = (env['PATH'] ?? '')
-    .split(delimiter)
-    .flatMap((directory) => list(directory).filter((file) => /^qemu-system-(x86_64|aarch64|riscv64)$/.test(file)).map((file) => join(directory, file)));
+  const binaries = (env['PATH'] ?? '').split(delimiter).flatMap((directory) =>
+    list(directory)
+      .filter((file) => /^qemu-system-(x86_64|aarch64|riscv64)$/.test(file))
+      .map((file) => join(directory, file)),
+  );
   // /bin is often a link to /usr/bin.
   const distinct = [...new Set(binaries.map((binary) => realpathSync(binary)))];
   const found = (await Promise.all(distinct.map(describeQemu))).filter((text) => text !== null);
   if (found.length > 0) return { name, ok: true, detail: found.join(', ') };
   const detail = binaries.length === 0 ? 'no qemu-system-* on PATH' : `${binaries.join(', ')}: no such device`;
-  return { name, ok: false, detail, todo: 'install QEMU with vhost-user-gpu-pci (Debian: qemu-system-x86 and qemu-system-gui)' };
+  return {
+    name,
+    ok: false,
+    detail,
+    todo: 'install QEMU with vhost-user-gpu-pci (Debian: qemu-system-x86 and qemu-system-gui)',
+  };
 }
 
 async function describeQemu(binary: string): Promise<string | null> {
@@ -164,9 +195,27 @@ export interface CardProblem {
 }
 
 const LIBRARIES = [
-  { soname: 'libgbm.so.1', name: 'libgbm', debian: 'libgbm1', with: 'allocates buffers in the layout the graphics card prefers', without: 'copies go to dumb buffers' },
-  { soname: 'libseat.so.1', name: 'libseat', debian: 'libseat1', with: 'shares the screen between virtual terminals without root', without: 'the bridge must become DRM master itself' },
-  { soname: 'libudev.so.1', name: 'libudev', debian: 'libudev1', with: 'reports monitors that are plugged in and out', without: 'monitors that are plugged in or out are not noticed' },
+  {
+    soname: 'libgbm.so.1',
+    name: 'libgbm',
+    debian: 'libgbm1',
+    with: 'allocates buffers in the layout the graphics card prefers',
+    without: 'copies go to dumb buffers',
+  },
+  {
+    soname: 'libseat.so.1',
+    name: 'libseat',
+    debian: 'libseat1',
+    with: 'shares the screen between virtual terminals without root',
+    without: 'the bridge must become DRM master itself',
+  },
+  {
+    soname: 'libudev.so.1',
+    name: 'libudev',
+    debian: 'libudev1',
+    with: 'reports monitors that are plugged in and out',
+    without: 'monitors that are plugged in or out are not noticed',
+  },
 ] as const;
 
 /** Checks the optional libraries that `--output kms` uses. */
@@ -179,7 +228,11 @@ export function checkKmsLibraries(isThere: (soname: string) => boolean = hasLibr
 }
 
 /** Reads cards and monitors from sysfs as the kernel last saw them, without probing the hardware. */
-export function readCards(sysfs = '/sys/class/drm', devices = '/dev/dri', probe: (path: string) => CardAbilities = probeCard): Card[] {
+export function readCards(
+  sysfs = '/sys/class/drm',
+  devices = '/dev/dri',
+  probe: (path: string) => CardAbilities = probeCard,
+): Card[] {
   const entries = list(sysfs);
   return entries
     .filter((entry) => /^card\d+$/.test(entry))
@@ -198,7 +251,12 @@ function readConnector(directory: string, name: string): CardConnector {
   if (!isConnected) return { name, isConnected, monitor: null, preferredMode: null };
   // The kernel sorts the mode a monitor prefers to the front.
   const [preferredMode] = readFileSync(join(directory, 'modes'), 'latin1').split('\n');
-  return { name, isConnected, monitor: monitorName(readFileSync(join(directory, 'edid'))), preferredMode: preferredMode || null };
+  return {
+    name,
+    isConnected,
+    monitor: monitorName(readFileSync(join(directory, 'edid'))),
+    preferredMode: preferredMode || null,
+  };
 }
 
 function abilitiesOf(path: string, sysfs: string, probe: (path: string) => CardAbilities): CardAbilities | CardProblem {
@@ -207,8 +265,18 @@ function abilitiesOf(path: string, sysfs: string, probe: (path: string) => CardA
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const driver = driverOf(sysfs);
-    if (code === 'EACCES') return { driver, problem: `no permission to open ${path}`, todo: 'join the group that owns it (often video), then log in again' };
-    if (code === 'EPERM') return { driver, problem: `this sandbox does not allow ${path} to be opened`, todo: 'allow the device in the sandbox' };
+    if (code === 'EACCES')
+      return {
+        driver,
+        problem: `no permission to open ${path}`,
+        todo: 'join the group that owns it (often video), then log in again',
+      };
+    if (code === 'EPERM')
+      return {
+        driver,
+        problem: `this sandbox does not allow ${path} to be opened`,
+        todo: 'allow the device in the sandbox',
+      };
     return { driver, problem: message, todo: 'check the kernel log for errors of the driver' };
   }
 }
@@ -225,13 +293,21 @@ function driverOf(directory: string): string {
 /** Checks for each card whether `--output kms` can use it now. */
 export function checkCards(cards: readonly Card[]): Check[] {
   if (cards.length > 0) return cards.map(checkCard);
-  return [{ name: 'KMS', ok: false, detail: 'no graphics card', todo: 'needed only to show frames on a monitor of this machine' }];
+  return [
+    {
+      name: 'KMS',
+      ok: false,
+      detail: 'no graphics card',
+      todo: 'needed only to show frames on a monitor of this machine',
+    },
+  ];
 }
 
 function checkCard({ name: card, connectors, abilities }: Card): Check {
   const name = `KMS ${card}`;
   const monitors = connectors.map(describeConnector).join(', ') || 'no connectors';
-  if ('problem' in abilities) return { name, ok: false, detail: `${abilities.driver}: ${abilities.problem}; ${monitors}`, todo: abilities.todo };
+  if ('problem' in abilities)
+    return { name, ok: false, detail: `${abilities.driver}: ${abilities.problem}; ${monitors}`, todo: abilities.todo };
   const { driver, isAtomic, importsDmabufs, isFree } = abilities;
   const detail = [
     `${driver}: ${isAtomic ? 'atomic modesetting' : 'no atomic modesetting'}`,

@@ -9,11 +9,17 @@ const EXIT_USAGE = 2;
 /** Prints an error and returns the exit code: 2 for an invalid command line, 1 for any other failure. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) {
-    const isAnswer = error.code === 'commander.helpDisplayed' || error.code === 'commander.version' || (error.code === 'commander.help' && error.exitCode === 0);
+    const isAnswer =
+      error.code === 'commander.helpDisplayed' ||
+      error.code === 'commander.version' ||
+      (error.code === 'commander.help' && error.exitCode === 0);
     return isAnswer ? 0 : EXIT_USAGE;
   }
-  const isForeseen = error instanceof Error && 'code' in error && !(error instanceof TypeError || error instanceof RangeError);
-  console.error(`scanout: ${isForeseen ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  const isForeseen =
+    error instanceof Error && 'code' in error && !(error instanceof TypeError || error instanceof RangeError);
+  console.error(
+    `scanout: ${isForeseen ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+  );
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
 }
 

@@ -17,7 +17,10 @@ const STATUS: readonly (readonly [code: string, meaning: string])[] = [
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ['SCANOUT_RESULTS', 'The folder of the screenshots that a test run compared (default: test-results/scanout).'],
   ['WAYLAND_DISPLAY', 'The compositor for --output wayland.'],
-  ['XDG_RUNTIME_DIR', 'The directory of the default control socket, scanout-bridge.sock; without it, /tmp/scanout-bridge-UID/control.sock.'],
+  [
+    'XDG_RUNTIME_DIR',
+    'The directory of the default control socket, scanout-bridge.sock; without it, /tmp/scanout-bridge-UID/control.sock.',
+  ],
 ];
 
 /** The manual page in the man macros of roff, man(7). It does not depend on the machine or environment that makes it. */
@@ -50,7 +53,9 @@ function render(program: Command): string {
     '.I command',
     '.RI [ options ]',
     '.SH DESCRIPTION',
-    line('scanout is the GPU of a virtual machine. It turns the memory that holds the picture of the guest into a buffer that a screen can show, and copies only what a screen cannot show directly.'),
+    line(
+      'scanout is the GPU of a virtual machine. It turns the memory that holds the picture of the guest into a buffer that a screen can show, and copies only what a screen cannot show directly.',
+    ),
     '.SH COMMANDS',
     ...commands.map(commandSection),
     '.SH EXIT STATUS',

@@ -13,11 +13,23 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
   record: { summary: "act as a guest's GPU and record its session to a file", load: () => import('./record.ts') },
   screenshot: { summary: 'save the picture of a running bridge as a PNG', load: () => import('./screenshot.ts') },
   compare: { summary: 'compare two pictures and describe the difference', load: () => import('./compare.ts') },
-  report: { summary: 'write an HTML report of the screenshots that a test run compared', load: () => import('./report.ts') },
+  report: {
+    summary: 'write an HTML report of the screenshots that a test run compared',
+    load: () => import('./report.ts'),
+  },
   stats: { summary: 'show statistics of a running bridge', load: () => import('./stats.ts') },
-  doctor: { summary: 'check this machine and show which display path frames will use', load: () => import('./doctor.ts') },
-  'qemu-args': { summary: 'print the QEMU flags that connect a guest to a bridge', load: () => import('./qemu-args.ts') },
-  completions: { summary: 'print a script that completes this command in a shell', load: () => import('./completions.ts') },
+  doctor: {
+    summary: 'check this machine and show which display path frames will use',
+    load: () => import('./doctor.ts'),
+  },
+  'qemu-args': {
+    summary: 'print the QEMU flags that connect a guest to a bridge',
+    load: () => import('./qemu-args.ts'),
+  },
+  completions: {
+    summary: 'print a script that completes this command in a shell',
+    load: () => import('./completions.ts'),
+  },
 };
 
 /**
@@ -30,10 +42,18 @@ export async function createProgram(wanted: readonly string[] = Object.keys(COMM
     .version(version())
     .exitOverride()
     .showHelpAfterError('(run with --help for the options and an example)')
-    .addHelpText('after', '\nExamples:\n  $ scanout replay\n  $ scanout run --guest vhost-user:/tmp/gpu.sock --output headless:1280x800');
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ scanout replay\n  $ scanout run --guest vhost-user:/tmp/gpu.sock --output headless:1280x800',
+    );
   for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
     const command = wanted.includes(name) ? (await load()).command(createProgram) : new Command(name);
-    program.addCommand(command.summary(summary).description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`).copyInheritedSettings(program));
+    program.addCommand(
+      command
+        .summary(summary)
+        .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
+        .copyInheritedSettings(program),
+    );
   }
   return program;
 }

@@ -48,13 +48,20 @@ export function command(): Command {
 async function replay(file: string | undefined, options: Options): Promise<void> {
   const log = stderrLog(options.logLevel);
   const specs = options.output?.map(parseOutputSpec) ?? null;
-  if (specs?.some(({ kind }) => kind === 'vmm')) throw new UsageError('--output vmm: a recording has no VMM; use headless:WIDTHxHEIGHT[@HZ], wayland or kms');
+  if (specs?.some(({ kind }) => kind === 'vmm'))
+    throw new UsageError('--output vmm: a recording has no VMM; use headless:WIDTHxHEIGHT[@HZ], wayland or kms');
   if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
-    throw new UsageError('--png: needs a headless output; add --output headless:WIDTHxHEIGHT, which can be combined with other outputs');
+    throw new UsageError(
+      '--png: needs a headless output; add --output headless:WIDTHxHEIGHT, which can be combined with other outputs',
+    );
   }
   // Without a file this is a demonstration, which always writes a picture.
   const input = file ?? packageFile(EMBEDDED);
-  const png = options.png ?? (file === undefined ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`) : null);
+  const png =
+    options.png ??
+    (file === undefined
+      ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`)
+      : null);
   const played = await play(input, specs, options.fast ?? file === undefined, log);
   if ('endedBy' in played) {
     // The caller should see that the recording was not played to its end.
@@ -63,10 +70,12 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   }
   const { picture } = played;
   if (!picture) {
-    if (options.png !== undefined) throw new NoPictureError('no-picture', 'the recorded guest never showed a picture: no PNG was written');
+    if (options.png !== undefined)
+      throw new NoPictureError('no-picture', 'the recorded guest never showed a picture: no PNG was written');
     return;
   }
-  if (process.stdout.isTTY) process.stdout.write(renderPicture(picture, process.stdout.columns, hasTrueColour(process.env)));
+  if (process.stdout.isTTY)
+    process.stdout.write(renderPicture(picture, process.stdout.columns, hasTrueColour(process.env)));
   if (png === null) return;
   mkdirSync(dirname(png), { recursive: true });
   await writePng(png, picture);
@@ -77,7 +86,12 @@ async function replay(file: string | undefined, options: Options): Promise<void>
  * Plays a recording until its end, a signal, or the user closes the window. The picture is the last one of the first
  * headless output, even if the guest then turned it off. All screens are restored before this resolves.
  */
-async function play(file: string, specs: readonly OutputSpec[] | null, fast: boolean, log: Log): Promise<{ picture: Picture | null } | { endedBy: NodeJS.Signals | 'window' }> {
+async function play(
+  file: string,
+  specs: readonly OutputSpec[] | null,
+  fast: boolean,
+  log: Log,
+): Promise<{ picture: Picture | null } | { endedBy: NodeJS.Signals | 'window' }> {
   using stack = new DisposableStack();
   let close = (): void => undefined;
   const closed = new Promise<'window'>((resolve) => (close = () => resolve('window')));
@@ -85,27 +99,39 @@ async function play(file: string, specs: readonly OutputSpec[] | null, fast: boo
   const windows = window && stack.use(await openWindows(window, log, () => close()));
   const ending = Promise.race([endSignal(), closed]);
   const progress = stack.use(new Progress(process.stderr));
-  const source = stack.use(Replay.open({ file, speed: fast ? 'fast' : 'recorded', log, onProgress: ({ fraction }) => progress.show(fraction) }));
+  const source = stack.use(
+    Replay.open({
+      file,
+      speed: fast ? 'fast' : 'recorded',
+      log,
+      onProgress: ({ fraction }) => progress.show(fraction),
+    }),
+  );
   const screens = stack.use(await openScreens(source, specs, log));
   const bridge = stack.use(new Bridge(source, { log }));
   let last: Picture | null = null;
   const first = screens.headless[0];
   first?.onBlank(() => (last = first.capture()));
   for (const { output, scanout } of screens.assign(source.scanouts)) bridge.show(scanout, output);
-  windows?.openOutputs(source.scanouts).forEach((output, index) => bridge.show(index, output, { keepLast: index === 0 }));
+  windows
+    ?.openOutputs(source.scanouts)
+    .forEach((output, index) => bridge.show(index, output, { keepLast: index === 0 }));
   const outcome = await Promise.race([source.finished, ending]);
   if (typeof outcome === 'string') return { endedBy: outcome };
   await Promise.all(screens.headless.map((output) => output.settled()));
   const { commands, flushes, errors, durationMs } = outcome;
   progress[Symbol.dispose]();
-  console.log(`played ${basename(file)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`);
+  console.log(
+    `played ${basename(file)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`,
+  );
   if (windows) await ending;
   return { picture: first?.capture() ?? last };
 }
 
 async function openScreens(source: Replay, specs: readonly OutputSpec[] | null, log: Log): Promise<Screens> {
   const headless = specs?.filter(({ kind }) => kind === 'headless').length ?? 0;
-  if (headless > source.scanouts) throw new UsageError(`--output: ${headless} headless outputs for a recording of ${source.scanouts} monitors`);
+  if (headless > source.scanouts)
+    throw new UsageError(`--output: ${headless} headless outputs for a recording of ${source.scanouts} monitors`);
   const recorded = Array.from({ length: source.scanouts }, (_, index): OutputSpec => {
     const { width, height, refreshMhz } = source.monitors.get(index) ?? MODE_IF_UNKNOWN;
     return { kind: 'headless', width, height, refreshMhz };

@@ -22,17 +22,24 @@ export class Screens implements Disposable {
   private constructor(specs: readonly OutputSpec[], seat: LoginSeat | null, log: Log, stack: DisposableStack) {
     const modes = specs.filter((spec) => spec.kind === 'headless');
     const cards = specs.filter((spec) => spec.kind === 'kms');
-    this.headless = modes.map((mode, index) => stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })));
-    this.monitors = cards.flatMap((card) => stack.use(KmsDisplay.open({ ...card, ...(seat && { seat }), log })).outputs);
+    this.headless = modes.map((mode, index) =>
+      stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })),
+    );
+    this.monitors = cards.flatMap(
+      (card) => stack.use(KmsDisplay.open({ ...card, ...(seat && { seat }), log })).outputs,
+    );
     this.#stack = stack.move();
   }
 
   /** Rejects with UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
   static async open(specs: readonly OutputSpec[], log: Log): Promise<Screens> {
-    if (specs.filter(({ kind }) => kind === 'vmm').length > 1) throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
+    if (specs.filter(({ kind }) => kind === 'vmm').length > 1)
+      throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
     const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
     if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
-      throw new UsageError('--output kms: give a card once, it is shown on all its monitors; with several cards name each, as in kms:card1');
+      throw new UsageError(
+        '--output kms: give a card once, it is shown on all its monitors; with several cards name each, as in kms:card1',
+      );
     }
     using stack = new DisposableStack();
     const seat = cards.length > 0 ? stack.use((await openLibseatSeat(log)) ?? new PlainSeat()) : null;
@@ -59,7 +66,10 @@ export class Screens implements Disposable {
  * all of them if none are left: first the monitors that are plugged in, then connectors without one.
  */
 export function assignScanouts(headless: readonly Output[], monitors: readonly Output[], scanouts: number): Assigned[] {
-  if (headless.length > scanouts) throw new UsageError(`${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or remove outputs`);
+  if (headless.length > scanouts)
+    throw new UsageError(
+      `${headless.length} headless outputs for ${scanouts} scanouts: raise --scanouts or remove outputs`,
+    );
   const first = headless.length < scanouts ? headless.length : 0;
   const connectedFirst = [...monitors.filter(hasMonitor), ...monitors.filter((output) => !hasMonitor(output))];
   return [
@@ -73,6 +83,16 @@ function hasMonitor({ monitor }: Output): boolean {
 }
 
 /** Opens the windows that `spec` asks for. The caller owns them. Rejects as `WaylandWindows.open` does. */
-export function openWindows({ display, scale = 1, ...spec }: WaylandSpec, log: Log, onClosed: () => void): Promise<WaylandWindows> {
-  return WaylandWindows.open({ ...spec, zoom: scale, log, onClosed, ...(display !== undefined && { socket: display }) });
+export function openWindows(
+  { display, scale = 1, ...spec }: WaylandSpec,
+  log: Log,
+  onClosed: () => void,
+): Promise<WaylandWindows> {
+  return WaylandWindows.open({
+    ...spec,
+    zoom: scale,
+    log,
+    onClosed,
+    ...(display !== undefined && { socket: display }),
+  });
 }

@@ -30,12 +30,35 @@ export function command(): Command {
     .option('--scanout <number>', "which of the guest's monitors, counted from 0", parseIndex, 0)
     .option('--no-cursor', 'omit the hardware cursor')
     .option('--wait-stable', 'wait until the picture stands still')
-    .addOption(new Option('--quiet-ms <ms>', `how long nothing may change (default: ${DEFAULT_QUIET_MS})`).argParser(parseMs).implies({ waitStable: true }))
-    .addOption(new Option('--timeout-ms <ms>', `how long to wait before failing with a description of what keeps changing (default: ${DEFAULT_TIMEOUT_MS})`).argParser(parseMs).implies({ waitStable: true }))
-    .addHelpText('after', '\nThe bridge is a running `scanout run` or `scanout record` with a headless output.\n\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png')
-    .action(async (path: string, { control, scanout, cursor, waitStable, quietMs = DEFAULT_QUIET_MS, timeoutMs = DEFAULT_TIMEOUT_MS }: Options) => {
-      const picture = await requestScreenshot(control, { scanout, cursor, ...(waitStable && { still: { quietMs, timeoutMs } }) });
-      await writePng(path, picture);
-      console.log(`${path}: ${picture.width}x${picture.height}`);
-    });
+    .addOption(
+      new Option('--quiet-ms <ms>', `how long nothing may change (default: ${DEFAULT_QUIET_MS})`)
+        .argParser(parseMs)
+        .implies({ waitStable: true }),
+    )
+    .addOption(
+      new Option(
+        '--timeout-ms <ms>',
+        `how long to wait before failing with a description of what keeps changing (default: ${DEFAULT_TIMEOUT_MS})`,
+      )
+        .argParser(parseMs)
+        .implies({ waitStable: true }),
+    )
+    .addHelpText(
+      'after',
+      '\nThe bridge is a running `scanout run` or `scanout record` with a headless output.\n\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png',
+    )
+    .action(
+      async (
+        path: string,
+        { control, scanout, cursor, waitStable, quietMs = DEFAULT_QUIET_MS, timeoutMs = DEFAULT_TIMEOUT_MS }: Options,
+      ) => {
+        const picture = await requestScreenshot(control, {
+          scanout,
+          cursor,
+          ...(waitStable && { still: { quietMs, timeoutMs } }),
+        });
+        await writePng(path, picture);
+        console.log(`${path}: ${picture.width}x${picture.height}`);
+      },
+    );
 }

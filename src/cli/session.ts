@@ -75,14 +75,25 @@ export class Session implements Disposable {
     const onFailed = (error: Error): void => log('error', `the recording stopped: ${error.message}`);
     const recorder = record === undefined ? null : stack.use(Recorder.open({ file: record, scanouts, onFailed }));
     const device = { scanouts, maxGuestMemory, log, ...(recorder && { tap: recorder.tap }), ...this.#vmmHooks() };
-    this.#guest = stack.use(withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })));
+    this.#guest = stack.use(
+      withSocket('--guest', options.guest, (socket) => VhostUserGuest.open({ ...device, socket })),
+    );
     const input = openInput(options.inputs ?? [], log, stack);
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
-    this.#bridge = stack.use(new Bridge(this.#guest, { log, zeroCopy: options.zeroCopy, keepLast: options.keepLast ?? false, ...(input && { input }) }));
+    this.#bridge = stack.use(
+      new Bridge(this.#guest, {
+        log,
+        zeroCopy: options.zeroCopy,
+        keepLast: options.keepLast ?? false,
+        ...(input && { input }),
+      }),
+    );
     for (const { output, scanout } of shown) this.#bridge.show(scanout, output);
     // The first window stays open; the others close when the guest turns their scanouts off.
     const { keepLast = false, windowKeepsLast = keepLast } = options;
-    options.windows?.openOutputs(scanouts).forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && windowKeepsLast }));
+    options.windows
+      ?.openOutputs(scanouts)
+      .forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && windowKeepsLast }));
     this.#stack = stack.move();
   }
 
@@ -100,7 +111,11 @@ export class Session implements Disposable {
   /** Rejects with ControlError `no-scanout`, `no-picture`, `timeout`, or the reason of the signal. */
   async screenshot({ scanout, cursor, still }: ScreenshotRequest, signal?: AbortSignal): Promise<Picture> {
     const output = this.headless[scanout];
-    if (!output) throw new ControlError('no-scanout', `scanout ${scanout} has no headless output to take a screenshot of; scanouts with one: ${this.headless.length}`);
+    if (!output)
+      throw new ControlError(
+        'no-scanout',
+        `scanout ${scanout} has no headless output to take a screenshot of; scanouts with one: ${this.headless.length}`,
+      );
     if (still) return stillPicture(output, { cursor, ...still, ...(signal && { signal }) });
     const picture = output.capture({ cursor });
     if (!picture) throw new ControlError('no-picture', `scanout ${scanout} is off: the guest shows nothing yet`);
@@ -170,6 +185,8 @@ function withSocket<T>(option: string, spec: GuestSpec, use: (socket: string | O
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     const what = 'socket' in spec ? `listen on ${spec.socket}` : `use the inherited descriptor ${spec.fd}`;
-    throw new GuestSocketError(error.code, `${option}: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, { cause: error });
+    throw new GuestSocketError(error.code, `${option}: cannot ${what}: ${REMEDIES[error.code] ?? error.message}`, {
+      cause: error,
+    });
   }
 }

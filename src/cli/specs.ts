@@ -7,7 +7,10 @@ const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 *
 /** Parses `512M` or `2G` to a positive number of bytes. Throws UsageError with the name of the option, `what`. */
 export function parseByteSize(text: string, what: string): number {
   const match = /^([1-9]\d{0,6})([KMGT])i?B?$/i.exec(text);
-  if (!match) throw new UsageError(`${what}: '${text}' is not a size; write a whole number followed by K, M, G or T, such as 512M or 2G`);
+  if (!match)
+    throw new UsageError(
+      `${what}: '${text}' is not a size; write a whole number followed by K, M, G or T, such as 512M or 2G`,
+    );
   return Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
 }
 
@@ -31,7 +34,9 @@ function parseSocket(option: string, text: string, forms: string): GuestSpec {
   if (!text.startsWith('fd=')) return { socket: text };
   const fd = /^fd=(\d{1,7})$/.exec(text)?.[1];
   if (fd === undefined || Number(fd) < FIRST_AFTER_STDIO) {
-    throw new UsageError(`${option}: '${text}' is not an inherited descriptor, which has a number of ${FIRST_AFTER_STDIO} or more; write ${forms}`);
+    throw new UsageError(
+      `${option}: '${text}' is not an inherited descriptor, which has a number of ${FIRST_AFTER_STDIO} or more; write ${forms}`,
+    );
   }
   return { fd: Number(fd) };
 }
@@ -48,14 +53,16 @@ export const INPUT_FORMS =
 /** Throws UsageError. */
 export function parseInputSpec(text: string): InputSpec {
   const [, socket, kind = 'keyboard-pointer'] = /^vhost-user:(?!,kind=)(.+?)(?:,kind=([^,/]*))?$/s.exec(text) ?? [];
-  if (socket === undefined || !isKind(kind)) throw new UsageError(`--input: cannot use '${text}'; write ${INPUT_FORMS}`);
+  if (socket === undefined || !isKind(kind))
+    throw new UsageError(`--input: cannot use '${text}'; write ${INPUT_FORMS}`);
   return { kind, from: parseSocket('--input', socket, INPUT_FORMS) };
 }
 
 /** Throws UsageError, also if a kind of device is given twice. */
 export function parseInputSpecs(texts: readonly string[]): readonly InputSpec[] {
   const specs = texts.map(parseInputSpec);
-  if (new Set(specs.map(({ kind }) => kind)).size < specs.length) throw new UsageError('--input: a guest has at most one keyboard with pointer and one touchscreen');
+  if (new Set(specs.map(({ kind }) => kind)).size < specs.length)
+    throw new UsageError('--input: a guest has at most one keyboard with pointer and one touchscreen');
   return specs;
 }
 
@@ -122,7 +129,13 @@ export type OutputSpec =
   | WaylandSpec
   | { readonly kind: 'headless'; readonly width: number; readonly height: number; readonly refreshMhz: number }
   | { readonly kind: 'vmm'; readonly dmabuf: boolean }
-  | { readonly kind: 'kms'; readonly card?: string; readonly connector?: string; readonly mode?: WantedMode; readonly background?: number };
+  | {
+      readonly kind: 'kms';
+      readonly card?: string;
+      readonly connector?: string;
+      readonly mode?: WantedMode;
+      readonly background?: number;
+    };
 
 /** What a screen shows while the guest shows nothing: the last picture, or a colour 0xRRGGBB. */
 export type WhenOff = 'last' | number;
@@ -133,13 +146,23 @@ interface Form {
 }
 
 const HEADLESS_FORM = { form: 'headless:WIDTHxHEIGHT[@HZ]', what: 'no screen, for screenshots (headless:1280x800@60)' };
-const WAYLAND_FORM = { form: 'wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT]', what: 'windows (wayland:wayland-1,scale=2)' };
-const KMS_FORM = { form: 'kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]]', what: 'the monitors of this machine (kms:card0,connector=HDMI-A-1)' };
+const WAYLAND_FORM = {
+  form: 'wayland[:DISPLAY][,fullscreen][,scale=N][,tearing][,title=TEXT]',
+  what: 'windows (wayland:wayland-1,scale=2)',
+};
+const KMS_FORM = {
+  form: 'kms[:CARD][,connector=NAME][,mode=WIDTHxHEIGHT[@HZ]]',
+  what: 'the monitors of this machine (kms:card0,connector=HDMI-A-1)',
+};
 
 /** The outputs that a recording can be replayed to. */
 export const REPLAY_OUTPUTS: readonly Form[] = [HEADLESS_FORM, WAYLAND_FORM, KMS_FORM];
 
-export const OUTPUTS: readonly Form[] = [...REPLAY_OUTPUTS, { form: 'vmm', what: "the VMM's own display" }, { form: 'vmm:dmabuf', what: 'the same, if the VMM draws with GL' }];
+export const OUTPUTS: readonly Form[] = [
+  ...REPLAY_OUTPUTS,
+  { form: 'vmm', what: "the VMM's own display" },
+  { form: 'vmm:dmabuf', what: 'the same, if the VMM draws with GL' },
+];
 
 /** A section for the help of a command. */
 export function formsHelp(title: string, forms: readonly Form[]): string {
@@ -156,7 +179,12 @@ const DEFAULT_REFRESH_HZ = 60;
 export function parseOutputSpec(text: string): OutputSpec {
   if (text === 'vmm' || text === 'vmm:dmabuf') return { kind: 'vmm', dmabuf: text === 'vmm:dmabuf' };
   const kms = /^kms(?::([^,=]+))?((?:,[^,]+)*)$/.exec(text);
-  if (kms) return { kind: 'kms', ...(kms[1] !== undefined && { card: kms[1] }), ...kmsChoices(kms[2]!.split(',').slice(1), text) };
+  if (kms)
+    return {
+      kind: 'kms',
+      ...(kms[1] !== undefined && { card: kms[1] }),
+      ...kmsChoices(kms[2]!.split(',').slice(1), text),
+    };
   const wayland = parseWaylandSpec(text);
   if (wayland) return wayland;
   const mode = text.startsWith('headless:') ? parseMode(text.slice('headless:'.length)) : null;
@@ -175,7 +203,10 @@ export function parseWhenOff(text: string): WhenOff {
 /** Adds the colour to show while the guest shows nothing to the outputs. Throws UsageError if none of them can show it. */
 export function withBackground(specs: readonly OutputSpec[], whenOff: WhenOff): readonly OutputSpec[] {
   if (whenOff === 'last' || whenOff === BLACK) return specs;
-  if (!specs.some(({ kind }) => kind === 'kms')) throw new UsageError('--when-off: a colour works only with --output kms; `last` and `black` work with every output');
+  if (!specs.some(({ kind }) => kind === 'kms'))
+    throw new UsageError(
+      '--when-off: a colour works only with --output kms; `last` and `black` work with every output',
+    );
   return specs.map((spec) => (spec.kind === 'kms' ? { ...spec, background: whenOff } : spec));
 }
 
@@ -198,9 +229,15 @@ function parseMode(text: string): WantedMode | null {
   const match = MODE.exec(text);
   if (!match) return null;
   const [, width, height, hz] = match;
-  return { width: Number(width), height: Number(height), ...(hz !== undefined && { refreshMhz: Math.round(Number(hz) * 1000) }) };
+  return {
+    width: Number(width),
+    height: Number(height),
+    ...(hz !== undefined && { refreshMhz: Math.round(Number(hz) * 1000) }),
+  };
 }
 
 function unusable(text: string): UsageError {
-  return new UsageError(`--output: cannot use '${text}'; write one of ${OUTPUTS.map(({ form, what }) => `${form}: ${what}`).join('; ')}`);
+  return new UsageError(
+    `--output: cannot use '${text}'; write one of ${OUTPUTS.map(({ form, what }) => `${form}: ${what}`).join('; ')}`,
+  );
 }

@@ -12,7 +12,10 @@ export function command(): Command {
   return new Command('stats')
     .option('--control <socket>', 'control socket of the bridge', defaultControlPath())
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nThe bridge is a running `scanout run` or `scanout record`.\n\nExample:\n  $ scanout stats --json')
+    .addHelpText(
+      'after',
+      '\nThe bridge is a running `scanout run` or `scanout record`.\n\nExample:\n  $ scanout stats --json',
+    )
     .action(async ({ control, json }: Options) => {
       const stats = await requestStats(control);
       console.log(json ? JSON.stringify(stats, null, 2) : statsText(stats as SessionStats));
@@ -25,7 +28,11 @@ function statsText({ guest, scanouts }: SessionStats): string {
     `guest: ${connected ? 'connected' : 'not connected'}, ${commands} commands (${errors} refused), ${flushes} flushes, ${transfers} transfers, ${resources} resources, ${mebibytes(storeBytes)} saved from detached backings`,
     ...scanouts.flatMap(({ scanout, picture, screens }) => [
       `scanout ${scanout}: ${picture ?? 'off'}`,
-      ...screens.flatMap(({ output, frames, primary, cursor }) => [`  ${output}: ${frames} frames`, `    primary ${planeText(primary)}`, `    cursor  ${planeText(cursor)}`]),
+      ...screens.flatMap(({ output, frames, primary, cursor }) => [
+        `  ${output}: ${frames} frames`,
+        `    primary ${planeText(primary)}`,
+        `    cursor  ${planeText(cursor)}`,
+      ]),
     ]),
   ].join('\n');
 }

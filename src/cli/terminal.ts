@@ -5,7 +5,9 @@ import type { Picture } from '../core/picture.ts';
 const LEVELS: readonly LogLevel[] = ['info', 'warn', 'error'];
 
 export function logLevelOption(): Option {
-  return new Option('--log-level <level>', 'least important messages to print on stderr').choices(LEVELS).default('info');
+  return new Option('--log-level <level>', 'least important messages to print on stderr')
+    .choices(LEVELS)
+    .default('info');
 }
 
 /** Prints each message as a line on stderr. Control characters from a guest or peer are replaced. */
@@ -137,5 +139,8 @@ function nearestOf256([red, green, blue]: Colour): number {
 }
 
 function nearestIndex(values: readonly number[], wanted: number): number {
-  return values.reduce((best, value, index) => (Math.abs(value - wanted) < Math.abs(values[best]! - wanted) ? index : best), 0);
+  return values.reduce(
+    (best, value, index) => (Math.abs(value - wanted) < Math.abs(values[best]! - wanted) ? index : best),
+    0,
+  );
 }

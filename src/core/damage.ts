@@ -62,7 +62,8 @@ export class Damage {
   addAll(other: Damage, dx = 0, dy = 0): void {
     const from = other.#edges;
     if (this.#count > 0) {
-      for (let i = 0; i < other.#count; i++) this.#insert(from[i * 4]! + dx, from[i * 4 + 1]! + dy, from[i * 4 + 2]! + dx, from[i * 4 + 3]! + dy);
+      for (let i = 0; i < other.#count; i++)
+        this.#insert(from[i * 4]! + dx, from[i * 4 + 1]! + dy, from[i * 4 + 2]! + dx, from[i * 4 + 3]! + dy);
       return;
     }
     this.#count = other.#count;

@@ -23,7 +23,6 @@ export interface PixelLayout {
   readonly planes: readonly MemoryPlane[];
 }
 
-
 /** Pixels in pages of memfds (guest RAM, or memory allocated for the guest), in the order of the picture. */
 export interface PagesBacking {
   readonly kind: 'pages';

@@ -33,5 +33,12 @@ export const MAX_REFRESH_MHZ = 1_000_000;
 
 /** A monitor of 96 dots per inch, for outputs without a physical size. */
 export function virtualMonitor(name: string, width: number, height: number, refreshMhz: number): Monitor {
-  return { name, width, height, refreshMhz, widthMm: Math.round((width * 25.4) / 96), heightMm: Math.round((height * 25.4) / 96) };
+  return {
+    name,
+    width,
+    height,
+    refreshMhz,
+    widthMm: Math.round((width * 25.4) / 96),
+    heightMm: Math.round((height * 25.4) / 96),
+  };
 }

@@ -61,7 +61,14 @@ export interface SourceSink {
    * x, y is the image's top left corner in scanout pixels and may be outside; the hotspot is
    * inside the image.
    */
-  cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void;
+  cursor(
+    id: ScanoutId,
+    framebuffer: Framebuffer | null,
+    hotspotX: number,
+    hotspotY: number,
+    x: number,
+    y: number,
+  ): void;
   cursorMoved(id: ScanoutId, x: number, y: number): void;
   /**
    * The guest's driver has stopped: paused or reset, which may be told apart only when it resumes.

@@ -53,7 +53,10 @@ export class MemoryRegion implements Disposable {
     const { size, blksize } = fstatSync(fd.fd);
     const fileEnd = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
     if (description.mmapOffset + description.size > size) {
-      throw new GuestMemoryError('memory', `memory region ${describe(description)} reaches past the end of its file of ${size} bytes`);
+      throw new GuestMemoryError(
+        'memory',
+        `memory region ${describe(description)} reaches past the end of its file of ${size} bytes`,
+      );
     }
     this.guestAddress = description.guestAddress;
     this.guestEnd = description.guestAddress + description.size;
@@ -86,7 +89,9 @@ export class MemoryRegion implements Disposable {
       return region;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      throw new GuestMemoryError('memory', `cannot map memory region ${describe(description)}: ${error.message}`, { cause: error });
+      throw new GuestMemoryError('memory', `cannot map memory region ${describe(description)}: ${error.message}`, {
+        cause: error,
+      });
     }
   }
 
@@ -98,7 +103,11 @@ export class MemoryRegion implements Disposable {
 
   /** Whether the two addresses and the size are those of `description`. */
   is(description: RegionDescription): boolean {
-    return description.guestAddress === this.guestAddress && description.userAddress === this.#userAddress && description.size === this.guestEnd - this.guestAddress;
+    return (
+      description.guestAddress === this.guestAddress &&
+      description.userAddress === this.#userAddress &&
+      description.size === this.guestEnd - this.guestAddress
+    );
   }
 
   /** Copies up to the end of a window; returns the number of bytes. */
@@ -119,7 +128,10 @@ export class MemoryRegion implements Disposable {
     const offset = this.fileOffset + (userAddress - this.#userAddress);
     const start = alignDown(offset, this.#align);
     const mapping = Mapping.file(this.fd, start, this.#alignUp(offset + length) - start, 'read-write');
-    return { bytes: mapping.bytes.subarray(offset - start, offset - start + length), [Symbol.dispose]: () => mapping[Symbol.dispose]() };
+    return {
+      bytes: mapping.bytes.subarray(offset - start, offset - start + length),
+      [Symbol.dispose]: () => mapping[Symbol.dispose](),
+    };
   }
 
   retain(): void {
@@ -180,7 +192,11 @@ export class GuestMemory implements Disposable {
   static map(descriptions: readonly RegionDescription[], fds: readonly OwnedFd[]): GuestMemory {
     using stack = new DisposableStack();
     for (const fd of fds) stack.use(fd);
-    if (fds.length !== descriptions.length) throw new GuestMemoryError('memory', `${descriptions.length} memory regions came with ${fds.length} file descriptors`);
+    if (fds.length !== descriptions.length)
+      throw new GuestMemoryError(
+        'memory',
+        `${descriptions.length} memory regions came with ${fds.length} file descriptors`,
+      );
     const regions = descriptions.map((description, i) => stack.use(MemoryRegion.map(description, fds[i]!)));
     const memory = new GuestMemory(sorted(regions));
     stack.move();
@@ -210,7 +226,8 @@ export class GuestMemory implements Disposable {
   /** A table without the region of these two addresses and this size. GuestMemoryError `memory` if there is none. */
   without(description: RegionDescription): GuestMemory {
     const removed = this.#regions.find((region) => region.is(description));
-    if (removed === undefined) throw new GuestMemoryError('memory', `no memory region ${describe(description)} to remove`);
+    if (removed === undefined)
+      throw new GuestMemoryError('memory', `no memory region ${describe(description)} to remove`);
     const kept = this.#regions.filter((region) => region !== removed);
     for (const region of kept) region.retain();
     return new GuestMemory(kept);
@@ -225,7 +242,7 @@ export class GuestMemory implements Disposable {
   /** `covers` without an allocation. Leaves `address` undefined. */
   coversAt(address: AddressCell, length: number): boolean {
     // Counts down instead of up to an end, because a sum above 2^53 rounds.
-    for (let left = length; left > 0; ) {
+    for (let left = length; left > 0;) {
       const region = this.#find(address);
       if (region === undefined) return false;
       left -= region.guestEnd - address[0]!;
@@ -270,7 +287,8 @@ export class GuestMemory implements Disposable {
    */
   ring(userAddress: number, length: number): RingArea {
     const region = this.#regions.find((candidate) => candidate.holdsUser(userAddress, length));
-    if (region === undefined) throw new GuestMemoryError('ring', `ring area ${hex(userAddress)}+${hex(length)} is not in guest memory`);
+    if (region === undefined)
+      throw new GuestMemoryError('ring', `ring area ${hex(userAddress)}+${hex(length)} is not in guest memory`);
     return region.mapUser(userAddress, length);
   }
 
@@ -288,7 +306,7 @@ export class GuestMemory implements Disposable {
       this.#ahead[0] = address[0]!;
       if (!this.coversAt(this.#ahead, length)) return false;
     }
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const count = this.#find(address)!.copy(address, length - done, bytes, at + done, toGuest);
       address[0]! += count;
       done += count;

@@ -28,7 +28,8 @@ const GENERIC_DEVICE = `vhost-user-test-device-pci,virtio-id=${VIRTIO_ID_GPU},nu
 export function qemuFlags({ socket, inputs = [], memoryBytes, generic }: QemuSetup): [flag: string, value: string][] {
   checkPath('--socket', socket);
   for (const input of inputs) checkPath('--input', input);
-  if (memoryBytes % MIB !== 0) throw new UsageError("--memory: give the guest's memory in whole megabytes, such as 512M or 2G");
+  if (memoryBytes % MIB !== 0)
+    throw new UsageError("--memory: give the guest's memory in whole megabytes, such as 512M or 2G");
   const mib = memoryBytes / MIB;
   const size = mib % 1024 === 0 ? `${mib / 1024}G` : `${mib}M`;
   return [

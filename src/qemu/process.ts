@@ -35,7 +35,10 @@ export class QemuProcess {
     this.#program = program;
     try {
       const setpriv = findProgram('setpriv', 'install util-linux; it lets QEMU die with this process');
-      const qemu = findProgram(program, 'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest');
+      const qemu = findProgram(
+        program,
+        'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest',
+      );
       this.#child = spawn(setpriv, ['--pdeathsig', 'KILL', qemu, ...args], {
         stdio: ['ignore', 'pipe', 'pipe', ...sockets.map((socket) => socket.fd)],
       });
@@ -52,7 +55,9 @@ export class QemuProcess {
         resolve();
       };
       this.#child.on('error', (error) => ended(`could not be started: ${error.message}`));
-      this.#child.on('close', (code, signal) => ended(signal === null ? `exited with code ${code ?? '?'}` : `was killed by ${signal}`));
+      this.#child.on('close', (code, signal) =>
+        ended(signal === null ? `exited with code ${code ?? '?'}` : `was killed by ${signal}`),
+      );
     });
   }
 
@@ -90,7 +95,9 @@ export class QemuProcess {
 
 /** Finds a program as a shell does. Throws LaunchError `missing`. */
 function findProgram(name: string, advice: string): string {
-  const paths = name.includes('/') ? [name] : (process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, name));
+  const paths = name.includes('/')
+    ? [name]
+    : (process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, name));
   const found = paths.find(isExecutable);
   if (found === undefined) throw new LaunchError('missing', `launchGuest: program ${name} not found: ${advice}`);
   return found;

@@ -10,9 +10,15 @@ import { type Pixman, loadPixman } from './lib/pixman.ts';
  * Not a method of Mapping, so that mapping memory does not load pixman.
  */
 export function copyRect(
-  dst: Mapping, dstOffset: number, dstStride: number,
-  src: Mapping, srcOffset: number, srcStride: number,
-  rowBytes: number, rows: number, pixman: Pixman | null = loadPixman(),
+  dst: Mapping,
+  dstOffset: number,
+  dstStride: number,
+  src: Mapping,
+  srcOffset: number,
+  srcStride: number,
+  rowBytes: number,
+  rows: number,
+  pixman: Pixman | null = loadPixman(),
 ): void {
   if (!(rowBytes >= 0 && rows >= 0)) throw new RangeError(`rectangle of ${rows} rows of ${rowBytes} bytes`);
   if (rowBytes === 0 || rows === 0) return;
@@ -24,14 +30,37 @@ export function copyRect(
     memcpy(to, from, rowBytes * rows);
     return;
   }
-  if (pixman?.copyRows(src.address, src.length, srcOffset, srcStride, dst.address, dst.length, dstOffset, dstStride, rowBytes, rows) === true) return;
+  if (
+    pixman?.copyRows(
+      src.address,
+      src.length,
+      srcOffset,
+      srcStride,
+      dst.address,
+      dst.length,
+      dstOffset,
+      dstStride,
+      rowBytes,
+      rows,
+    ) === true
+  )
+    return;
   for (let row = 0; row < rows; row++) memcpy(to + row * dstStride, from + row * srcStride, rowBytes);
 }
 
-function checkInside(side: string, length: number, offset: number, stride: number, rowBytes: number, rows: number): void {
+function checkInside(
+  side: string,
+  length: number,
+  offset: number,
+  stride: number,
+  rowBytes: number,
+  rows: number,
+): void {
   const end = offset + stride * (rows - 1) + rowBytes;
   // Written so that NaN is refused.
   if (!(offset >= 0 && (rows === 1 || stride >= rowBytes) && end <= length)) {
-    throw new RangeError(`${side} rectangle (offset ${offset}, stride ${stride}, ${rows} rows of ${rowBytes} bytes) does not fit in ${length} bytes`);
+    throw new RangeError(
+      `${side} rectangle (offset ${offset}, stride ${stride}, ${rows} rows of ${rowBytes} bytes) does not fit in ${length} bytes`,
+    );
   }
 }

@@ -48,7 +48,8 @@ export class DisposableStack implements Disposable {
     }
     const [first, ...others] = failures;
     if (failures.length === 0) return;
-    if (others.length > 0 && first instanceof Error) Object.defineProperty(first, 'suppressed', { value: others, configurable: true });
+    if (others.length > 0 && first instanceof Error)
+      Object.defineProperty(first, 'suppressed', { value: others, configurable: true });
     throw first;
   }
 }

@@ -11,7 +11,7 @@ const MAX_AGAIN = 100;
  */
 export function tryIoctl(fd: BorrowedFd, request: number, address: number): number {
   const number = fd.fd;
-  for (let again = 0; ; ) {
+  for (let again = 0; ;) {
     const result = ioctlAt(number, request, address);
     if (result >= 0) return result;
     const failure = errno();
@@ -32,7 +32,7 @@ export function ioctl(fd: BorrowedFd, request: number, name: string, argument: U
 }
 
 function tryIoctlBytes(fd: BorrowedFd, request: number, bytes: Uint8Array): number {
-  for (let again = 0; ; ) {
+  for (let again = 0; ;) {
     const result = ioctlBytes(fd.fd, request, bytes);
     if (result >= 0) return result;
     const failure = errno();

@@ -49,7 +49,8 @@ export class Mapping implements Disposable {
    */
   static file(fd: BorrowedFd, offset: number, length: number, access: Access): Mapping {
     checkLength(length);
-    if (!(offset >= 0 && offset + length <= mappableEnd(fd))) throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
+    if (!(offset >= 0 && offset + length <= mappableEnd(fd)))
+      throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
     const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
     if (address === -1) throw SysError.fromErrno('mmap');
     return new Mapping(address, length);

@@ -105,7 +105,8 @@ export class Poll implements Disposable {
  * Node's own step after each callback of a handle: it runs process.nextTick callbacks and microtasks. Deprecated without
  * a successor (DEP0134), so a Node that drops it is provided for.
  */
-const runTicksAndMicrotasks = (process as { _tickCallback?: () => void })._tickCallback ?? (() => void setImmediate(() => undefined));
+const runTicksAndMicrotasks =
+  (process as { _tickCallback?: () => void })._tickCallback ?? (() => void setImmediate(() => undefined));
 
 /**
  * Runs what a callback queued: ticks, promise reactions, and what those queue in turn.

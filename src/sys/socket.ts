@@ -80,9 +80,14 @@ function openStream(): OwnedFd {
 
 function encodeAddress(syscall: string, path: string): Uint8Array {
   const encoded = Buffer.from(path);
-  if (encoded.length === 0 || encoded.includes(0)) throw new SysError(syscall, 'EINVAL', 'a socket path must not be empty or contain a zero byte');
+  if (encoded.length === 0 || encoded.includes(0))
+    throw new SysError(syscall, 'EINVAL', 'a socket path must not be empty or contain a zero byte');
   if (encoded.length >= uapi.UNIX_PATH_MAX) {
-    throw new SysError(syscall, 'ENAMETOOLONG', `socket path of ${encoded.length} bytes, at most ${uapi.UNIX_PATH_MAX - 1} fit: ${path}`);
+    throw new SysError(
+      syscall,
+      'ENAMETOOLONG',
+      `socket path of ${encoded.length} bytes, at most ${uapi.UNIX_PATH_MAX - 1} fit: ${path}`,
+    );
   }
   const name = new Uint8Array(uapi.sockaddr_un.size);
   new DataView(name.buffer).setUint16(uapi.sockaddr_un.offset.sun_family, uapi.AF_UNIX, true);
@@ -168,11 +173,12 @@ export function receiveAt(fd: number, target: number, length: number, fds: Owned
 
 function adoptRights(fds: OwnedFd[]): void {
   const end = CONTROL + header.msg_controllen.get(view, HEADER);
-  for (let at = CONTROL; at + uapi.cmsghdr.size <= end; ) {
+  for (let at = CONTROL; at + uapi.cmsghdr.size <= end;) {
     const length = cmsg.cmsg_len.get(view, at);
     if (length < uapi.cmsghdr.size) return;
     if (cmsg.cmsg_level.get(view, at) === uapi.SOL_SOCKET && cmsg.cmsg_type.get(view, at) === uapi.SCM_RIGHTS) {
-      for (let slot = at + uapi.cmsghdr.size; slot + 4 <= at + length; slot += 4) fds.push(OwnedFd.adopt(view.getInt32(slot, true)));
+      for (let slot = at + uapi.cmsghdr.size; slot + 4 <= at + length; slot += 4)
+        fds.push(OwnedFd.adopt(view.getInt32(slot, true)));
     }
     at += Math.ceil(length / 8) * 8;
   }
@@ -183,7 +189,14 @@ function adoptRights(fds: OwnedFd[]): void {
  * `tailAddress`, starting at byte `from` of it, with `fds` attached to the first byte sent. Returns
  * the number of bytes the kernel took; 0 if the socket is full. SysError EPIPE, ETOOMANYREFS, ...
  */
-export function transmit(fd: number, head: Uint8Array, from: number, tailAddress: number, tailLength: number, fds: readonly BorrowedFd[]): number {
+export function transmit(
+  fd: number,
+  head: Uint8Array,
+  from: number,
+  tailAddress: number,
+  tailLength: number,
+  fds: readonly BorrowedFd[],
+): number {
   const headLength = Math.min(Math.max(head.length - from, 0), CHUNK);
   const intoTail = Math.max(from - head.length, 0);
   let pieces = 0;
@@ -192,7 +205,8 @@ export function transmit(fd: number, head: Uint8Array, from: number, tailAddress
     setIov(pieces++, address + DATA, headLength);
   }
   // Send the tail only if this call reaches the end of the head.
-  if (from + headLength >= head.length && tailLength > intoTail) setIov(pieces++, tailAddress + intoTail, tailLength - intoTail);
+  if (from + headLength >= head.length && tailLength > intoTail)
+    setIov(pieces++, tailAddress + intoTail, tailLength - intoTail);
   header.msg_iovlen.set(view, HEADER, pieces);
   setRights(fds);
   for (;;) {
@@ -205,7 +219,12 @@ export function transmit(fd: number, head: Uint8Array, from: number, tailAddress
 }
 
 function setRights(fds: readonly BorrowedFd[]): void {
-  if (fds.length > uapi.SCM_MAX_FD) throw new SysError('sendmsg', 'EINVAL', `${fds.length} file descriptors; one message carries at most ${uapi.SCM_MAX_FD}`);
+  if (fds.length > uapi.SCM_MAX_FD)
+    throw new SysError(
+      'sendmsg',
+      'EINVAL',
+      `${fds.length} file descriptors; one message carries at most ${uapi.SCM_MAX_FD}`,
+    );
   header.msg_control.set(view, HEADER, fds.length === 0 ? 0 : address + CONTROL);
   header.msg_controllen.set(view, HEADER, fds.length === 0 ? 0 : uapi.cmsgSpace(fds.length));
   if (fds.length === 0) return;
@@ -267,7 +286,8 @@ export class UnixConnection implements Disposable {
    * after which the connection is useless.
    */
   recv(into: Uint8Array, offset: number, length: number): number {
-    if (length <= 0 || offset < 0 || offset + length > into.length) throw new RangeError(`recv of ${length} bytes at ${offset} of ${into.length}`);
+    if (length <= 0 || offset < 0 || offset + length > into.length)
+      throw new RangeError(`recv of ${length} bytes at ${offset} of ${into.length}`);
     return receive(this.#fd.fd, into, offset, length, this.fds);
   }
 

@@ -1,5 +1,10 @@
 import { fstatSync, openSync, readFileSync, statSync } from 'node:fs';
-import { udmabuf_create_item, udmabuf_create_list, UDMABUF_CREATE_LIST, UDMABUF_FLAGS_CLOEXEC } from '../../protocols/udmabuf.ts';
+import {
+  udmabuf_create_item,
+  udmabuf_create_list,
+  UDMABUF_CREATE_LIST,
+  UDMABUF_FLAGS_CLOEXEC,
+} from '../../protocols/udmabuf.ts';
 import { type BorrowedFd, OwnedFd } from './fd.ts';
 import { ScanoutError } from './errors.ts';
 import { ioctl } from './ioctl.ts';
@@ -61,8 +66,11 @@ function mergeRanges(ranges: readonly PageRange[]): PageRange[] {
 function remedy(path: string): string {
   try {
     const { gid, mode } = statSync(path);
-    if ((mode & 0o060) !== 0o060) return 'give it a group with access, by the udev rule KERNEL=="udmabuf", GROUP="kvm", MODE="0660"';
-    const entry = readFileSync('/etc/group', 'utf8').split('\n').find((line) => line.split(':')[2] === String(gid));
+    if ((mode & 0o060) !== 0o060)
+      return 'give it a group with access, by the udev rule KERNEL=="udmabuf", GROUP="kvm", MODE="0660"';
+    const entry = readFileSync('/etc/group', 'utf8')
+      .split('\n')
+      .find((line) => line.split(':')[2] === String(gid));
     const group = entry?.split(':')[0] ?? String(gid);
     return `join the group ${group}, which owns it (usermod -aG ${group} USER, then log in again)`;
   } catch {
@@ -85,11 +93,19 @@ export class UdmabufDriver implements Disposable {
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO') {
-        return new UdmabufError('driver-missing', `${path} does not exist: load the udmabuf module (CONFIG_UDMABUF)`, { cause });
+        return new UdmabufError('driver-missing', `${path} does not exist: load the udmabuf module (CONFIG_UDMABUF)`, {
+          cause,
+        });
       }
-      if (code === 'EACCES') return new UdmabufError('driver-forbidden', `${path} may not be opened: ${remedy(path)}`, { cause });
+      if (code === 'EACCES')
+        return new UdmabufError('driver-forbidden', `${path} may not be opened: ${remedy(path)}`, { cause });
       // Permission bits give EACCES. EPERM comes from a container's list of allowed devices.
-      if (code === 'EPERM') return new UdmabufError('driver-forbidden', `${path} may not be opened in this sandbox: add it to the sandbox's allowed devices`, { cause });
+      if (code === 'EPERM')
+        return new UdmabufError(
+          'driver-forbidden',
+          `${path} may not be opened in this sandbox: add it to the sandbox's allowed devices`,
+          { cause },
+        );
       return new UdmabufError('driver-open-failed', `${path} cannot be opened: ${String(cause)}`, { cause });
     }
   }
@@ -114,23 +130,38 @@ export class UdmabufDriver implements Disposable {
     items.forEach(check);
     const { listLimit, sizeLimitBytes } = this;
     if (items.length > listLimit) {
-      throw new UdmabufError('too-many-ranges', `udmabuf of ${items.length} page ranges: the limit is ${listLimit}, raise it: echo ${items.length} >${PARAMETERS}/list_limit`);
+      throw new UdmabufError(
+        'too-many-ranges',
+        `udmabuf of ${items.length} page ranges: the limit is ${listLimit}, raise it: echo ${items.length} >${PARAMETERS}/list_limit`,
+      );
     }
     if (total > sizeLimitBytes) {
-      throw new UdmabufError('too-large', `udmabuf of ${total} bytes: the limit is ${sizeLimitBytes}, raise it: echo ${Math.ceil(total / 2 ** 20)} >${PARAMETERS}/size_limit_mb`);
+      throw new UdmabufError(
+        'too-large',
+        `udmabuf of ${total} bytes: the limit is ${sizeLimitBytes}, raise it: echo ${Math.ceil(total / 2 ** 20)} >${PARAMETERS}/size_limit_mb`,
+      );
     }
     const request = new Uint8Array(udmabuf_create_list.size + items.length * udmabuf_create_item.size);
     const view = new DataView(request.buffer);
     udmabuf_create_list.set(view, 0, { flags: UDMABUF_FLAGS_CLOEXEC, count: items.length });
     items.forEach(({ memfd, offset, length }, i) => {
-      udmabuf_create_item.set(view, udmabuf_create_list.size + i * udmabuf_create_item.size, { memfd: memfd.fd, __pad: 0, offset, size: length });
+      udmabuf_create_item.set(view, udmabuf_create_list.size + i * udmabuf_create_item.size, {
+        memfd: memfd.fd,
+        __pad: 0,
+        offset,
+        size: length,
+      });
     });
     try {
       return OwnedFd.adopt(ioctl(this.#fd, UDMABUF_CREATE_LIST, 'UDMABUF_CREATE_LIST', request));
     } catch (cause) {
       const what = `udmabuf of ${total} bytes in ${items.length} ranges: ${String(cause)}`;
       if (items.some(({ memfd }) => fstatSync(memfd.fd).blksize > PAGE_SIZE)) {
-        throw new UdmabufError('huge-pages', `${what}; guest memory is in huge pages, which not every kernel can share: turn them off (QEMU: memory-backend-memfd with hugetlb=off)`, { cause });
+        throw new UdmabufError(
+          'huge-pages',
+          `${what}; guest memory is in huge pages, which not every kernel can share: turn them off (QEMU: memory-backend-memfd with hugetlb=off)`,
+          { cause },
+        );
       }
       throw new UdmabufError('create-failed', what, { cause });
     }
@@ -144,15 +175,23 @@ export class UdmabufDriver implements Disposable {
 /** Finds out what is wrong with a range; the driver would refuse every mistake with the same EINVAL. */
 function check({ memfd, offset, length }: PageRange): void {
   if (offset % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || length === 0) {
-    throw new UdmabufError('not-page-aligned', `udmabuf of ${length} bytes at offset ${offset}: both must be multiples of ${PAGE_SIZE}`);
+    throw new UdmabufError(
+      'not-page-aligned',
+      `udmabuf of ${length} bytes at offset ${offset}: both must be multiples of ${PAGE_SIZE}`,
+    );
   }
   let seals: number;
   try {
     seals = getSeals(memfd);
   } catch (cause) {
-    throw new UdmabufError('not-a-memfd', 'udmabuf accepts only the pages of memfds (QEMU: memory-backend-memfd)', { cause });
+    throw new UdmabufError('not-a-memfd', 'udmabuf accepts only the pages of memfds (QEMU: memory-backend-memfd)', {
+      cause,
+    });
   }
   if ((seals & F_SEAL_SHRINK) === 0 || (seals & F_SEAL_WRITE) !== 0) {
-    throw new UdmabufError('wrong-seals', 'udmabuf needs guest memory with F_SEAL_SHRINK and without F_SEAL_WRITE (QEMU: memory-backend-memfd with seal=on)');
+    throw new UdmabufError(
+      'wrong-seals',
+      'udmabuf needs guest memory with F_SEAL_SHRINK and without F_SEAL_WRITE (QEMU: memory-backend-memfd with seal=on)',
+    );
   }
 }

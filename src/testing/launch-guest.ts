@@ -73,9 +73,17 @@ export async function launchGuest(options: LaunchOptions): Promise<LaunchedGuest
 }
 
 async function start(options: LaunchOptions, accel: Accelerator, log: Log): Promise<LaunchedGuest> {
-  const { size = { width: 1280, height: 800 }, qemu: program = 'qemu-system-x86_64', timeoutMs = 120_000, signal } = options;
+  const {
+    size = { width: 1280, height: 800 },
+    qemu: program = 'qemu-system-x86_64',
+    timeoutMs = 120_000,
+    signal,
+  } = options;
   signal?.throwIfAborted();
-  const kinds: InputKind[] = [...(options.input === false ? [] : ['keyboard-pointer' as const]), ...(options.touch ? ['touch' as const] : [])];
+  const kinds: InputKind[] = [
+    ...(options.input === false ? [] : ['keyboard-pointer' as const]),
+    ...(options.touch ? ['touch' as const] : []),
+  ];
   using owned = new DisposableStack();
   using theirs = new DisposableStack();
   const sockets: OwnedFd[] = [];
@@ -104,9 +112,18 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
 }
 
 /** Uses the sockets in the order of QEMU's descriptors: GPU, input devices, QMP. */
-function qemuArgs({ kernel, initrd, append = DEFAULT_APPEND, disk, memoryMiB = 1024, args = [] }: LaunchOptions, accel: Accelerator, inputs: number): string[] {
+function qemuArgs(
+  { kernel, initrd, append = DEFAULT_APPEND, disk, memoryMiB = 1024, args = [] }: LaunchOptions,
+  accel: Accelerator,
+  inputs: number,
+): string[] {
   const socket = (index: number): number => QemuProcess.descriptorOf(index);
-  const flags = qemuFlags({ socket: socket(0), inputs: Array.from({ length: inputs }, (_, index) => socket(1 + index)), memoryBytes: memoryMiB * MIB, generic: false });
+  const flags = qemuFlags({
+    socket: socket(0),
+    inputs: Array.from({ length: inputs }, (_, index) => socket(1 + index)),
+    memoryBytes: memoryMiB * MIB,
+    generic: false,
+  });
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
     // With a single processor TCG omits the memory barriers that rings in shared memory need.
@@ -131,16 +148,32 @@ function canOpenKvm(): boolean {
 }
 
 /** Resolves when the guest's driver shows a picture. Rejects with LaunchError, or the reason of the signal. */
-async function firstPicture(guest: LaunchedGuest, gpu: VhostUserGuest, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+async function firstPicture(
+  guest: LaunchedGuest,
+  gpu: VhostUserGuest,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   let stop = (): void => undefined;
   let aborted = (): void => undefined;
   let timer: NodeJS.Timeout | undefined;
   try {
     await Promise.race([
       new Promise<void>((resolve) => (stop = guest.output.onFrame((frame) => !frame.isDark && resolve()))),
-      guest.exited.then(() => Promise.reject(new LaunchError('exited', `the guest showed nothing: ${guest.exitReason}`))),
+      guest.exited.then(() =>
+        Promise.reject(new LaunchError('exited', `the guest showed nothing: ${guest.exitReason}`)),
+      ),
       new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new LaunchError('timeout', `the guest showed nothing for ${timeoutMs / 1000} s: ${adviceFor(gpu)}\n${guest.exitReason}`)), timeoutMs);
+        timer = setTimeout(
+          () =>
+            reject(
+              new LaunchError(
+                'timeout',
+                `the guest showed nothing for ${timeoutMs / 1000} s: ${adviceFor(gpu)}\n${guest.exitReason}`,
+              ),
+            ),
+          timeoutMs,
+        );
         aborted = () => reject(signal!.reason as Error);
         signal?.throwIfAborted();
         signal?.addEventListener('abort', aborted);
@@ -155,7 +188,8 @@ async function firstPicture(guest: LaunchedGuest, gpu: VhostUserGuest, timeoutMs
 
 /** How far the guest's driver came shows what is missing. */
 function adviceFor(gpu: VhostUserGuest): string {
-  if (gpu.stats.commands === 0) return 'its virtio-gpu driver did not start; on Linux that is CONFIG_DRM_VIRTIO_GPU, and a module (virtio-gpu.ko) has to be in the initrd or on the disk';
+  if (gpu.stats.commands === 0)
+    return 'its virtio-gpu driver did not start; on Linux that is CONFIG_DRM_VIRTIO_GPU, and a module (virtio-gpu.ko) has to be in the initrd or on the disk';
   return 'its virtio-gpu driver runs but has set no picture; on Linux a console (CONFIG_DRM_FBDEV_EMULATION) or a compositor does that';
 }
 
@@ -227,7 +261,9 @@ export class LaunchedGuest implements AsyncDisposable {
    * refuses, and with LaunchError `exited` when QEMU is gone.
    */
   async qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
-    const gone = this.exited.then(() => Promise.reject(new LaunchError('exited', `QMP ${command}: ${this.exitReason}`)));
+    const gone = this.exited.then(() =>
+      Promise.reject(new LaunchError('exited', `QMP ${command}: ${this.exitReason}`)),
+    );
     return Promise.race([gone, this.#qmp.then((qmp) => qmp.command(command, args))]);
   }
 

@@ -55,7 +55,11 @@ export class ScreenshotMismatch extends ScanoutError<'different' | 'missing'> {
  *
  *     await assertScreenshot(display, 'golden/login.png', { allowed: 20 });
  */
-export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<void> {
+export async function assertScreenshot(
+  shown: TestDisplay | Picture,
+  goldenPath: string,
+  options: ScreenshotOptions = {},
+): Promise<void> {
   const match = await matchScreenshot(shown, goldenPath, options);
   if (!match.passes) throw new ScreenshotMismatch(match, goldenPath);
 }
@@ -67,13 +71,24 @@ export async function assertScreenshot(shown: TestDisplay | Picture, goldenPath:
  * Rejects with DisplayError `timeout` if a display does not stand still to make a golden picture of, DisplayError
  * `closed` if it or its guest is gone, PngError for an invalid golden picture, and errors of the file system.
  */
-export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: ScreenshotOptions = {}): Promise<Match> {
+export async function matchScreenshot(
+  shown: TestDisplay | Picture,
+  goldenPath: string,
+  options: ScreenshotOptions = {},
+): Promise<Match> {
   const { update = process.env.CI ? 'none' : 'new' } = options;
   const folder = await openFolder(goldenPath, options);
   const golden = await readGolden(goldenPath);
-  const actual = golden && update !== 'all' ? await matchingOrLast(shown, golden, options) : await still(shown, options);
+  const actual =
+    golden && update !== 'all' ? await matchingOrLast(shown, golden, options) : await still(shown, options);
   const found = await judge(shown, golden, actual, goldenPath, folder, update, options);
-  const match = { expectedPath: golden || found.passes ? goldenPath : null, actualPath: null, diffPath: null, videoPath: null, ...found };
+  const match = {
+    expectedPath: golden || found.passes ? goldenPath : null,
+    actualPath: null,
+    diffPath: null,
+    videoPath: null,
+    ...found,
+  };
   await record(folder, shown, match, options);
   return match;
 }
@@ -82,35 +97,62 @@ export async function matchScreenshot(shown: TestDisplay | Picture, goldenPath: 
  * The opposite of `matchScreenshot`: passes if the golden picture exists and a display differs from it once the
  * display stands still. Writes no pictures.
  */
-export async function matchOtherScreenshot(shown: TestDisplay | Picture, goldenPath: string, options: Omit<ScreenshotOptions, 'update'> = {}): Promise<Match> {
+export async function matchOtherScreenshot(
+  shown: TestDisplay | Picture,
+  goldenPath: string,
+  options: Omit<ScreenshotOptions, 'update'> = {},
+): Promise<Match> {
   const folder = await openFolder(goldenPath, options);
   const golden = await readGolden(goldenPath);
   const paths = { expectedPath: golden && goldenPath, actualPath: null, diffPath: null, videoPath: null };
   let match: Match;
   if (golden) {
     const { matches, explanation } = comparePictures(golden, await still(shown, options), options);
-    match = { status: matches ? 'matched' : 'different', passes: !matches, explanation: matches ? 'the display shows it' : explanation, ...paths };
+    match = {
+      status: matches ? 'matched' : 'different',
+      passes: !matches,
+      explanation: matches ? 'the display shows it' : explanation,
+      ...paths,
+    };
   } else {
-    match = { status: 'missing', passes: false, explanation: 'there is no golden picture to differ from: check its name', ...paths };
+    match = {
+      status: 'missing',
+      passes: false,
+      explanation: 'there is no golden picture to differ from: check its name',
+      ...paths,
+    };
   }
   await record(folder, shown, match, options, true);
   return match;
 }
 
-function openFolder(goldenPath: string, { results = { directory: resultsDirectory(), test: goldenPath } }: ScreenshotOptions): Promise<ComparisonFolder> {
+function openFolder(
+  goldenPath: string,
+  { results = { directory: resultsDirectory(), test: goldenPath } }: ScreenshotOptions,
+): Promise<ComparisonFolder> {
   return ComparisonFolder.open(results, goldenPath);
 }
 
-async function record(folder: ComparisonFolder, shown: TestDisplay | Picture, match: Match, { results }: ScreenshotOptions, isNegated = false): Promise<void> {
+async function record(
+  folder: ComparisonFolder,
+  shown: TestDisplay | Picture,
+  match: Match,
+  { results }: ScreenshotOptions,
+  isNegated = false,
+): Promise<void> {
   if (!results && match.passes) return;
   const { status, explanation, expectedPath } = match;
-  const { rung, frames } = shown instanceof TestDisplay ? { rung: shown.rung, frames: reportFrames(shown) } : { rung: null, frames: [] };
+  const { rung, frames } =
+    shown instanceof TestDisplay ? { rung: shown.rung, frames: reportFrames(shown) } : { rung: null, frames: [] };
   await folder.record({ status, ...(isNegated && { isNegated }), explanation, rung, frames }, expectedPath !== null);
 }
 
 function reportFrames({ frames }: TestDisplay): ReportFrame[] {
   const largest = frames.reduce((most, { damagedPixels }) => Math.max(most, damagedPixels), 1);
-  return frames.map(({ timeMs, damagedPixels }) => ({ timeMs: timeMs - frames[0]!.timeMs, changed: damagedPixels / largest }));
+  return frames.map(({ timeMs, damagedPixels }) => ({
+    timeMs: timeMs - frames[0]!.timeMs,
+    changed: damagedPixels / largest,
+  }));
 }
 
 type Verdict = Pick<Match, 'status' | 'passes' | 'explanation'> & Partial<Match>;
@@ -136,7 +178,9 @@ async function judge(
   return {
     status: golden ? 'different' : 'missing',
     passes: false,
-    explanation: golden ? (comparison?.explanation ?? 'the display shows nothing') : 'there is no golden picture, and none is made in CI: run the test without CI in the environment, look at the picture and commit it',
+    explanation: golden
+      ? (comparison?.explanation ?? 'the display shows nothing')
+      : 'there is no golden picture, and none is made in CI: run the test without CI in the environment, look at the picture and commit it',
     actualPath: actual && (await folder.keep('actual', encodePng(actual))),
     diffPath: golden && actual && (await folder.keep('diff', encodePng(diffPicture(golden, actual, options)))),
     videoPath: video && (await folder.keep('video', video)),
@@ -144,9 +188,15 @@ async function judge(
 }
 
 /** Several lines of text: what differs, and the files. */
-export function describeMatch({ status, explanation, expectedPath, actualPath, diffPath, videoPath }: Match, name: string): string {
+export function describeMatch(
+  { status, explanation, expectedPath, actualPath, diffPath, videoPath }: Match,
+  name: string,
+): string {
   const files = Object.entries({ expected: expectedPath, actual: actualPath, diff: diffPath, video: videoPath });
-  return [`${name}: ${explanation || status}`, ...files.filter(([, path]) => path !== null).map(([kind, path]) => `  ${kind.padEnd(8)} ${path}`)].join('\n');
+  return [
+    `${name}: ${explanation || status}`,
+    ...files.filter(([, path]) => path !== null).map(([kind, path]) => `  ${kind.padEnd(8)} ${path}`),
+  ].join('\n');
 }
 
 async function readGolden(path: string): Promise<Picture | null> {
@@ -159,7 +209,11 @@ async function readGolden(path: string): Promise<Picture | null> {
 }
 
 /** The picture that matches, or the last one when time is up; null if nothing was shown. */
-async function matchingOrLast(shown: TestDisplay | Picture, golden: Picture, options: ScreenshotOptions): Promise<Picture | null> {
+async function matchingOrLast(
+  shown: TestDisplay | Picture,
+  golden: Picture,
+  options: ScreenshotOptions,
+): Promise<Picture | null> {
   if (!(shown instanceof TestDisplay)) return shown;
   try {
     return await shown.waitForMatch(golden, options);

@@ -4,7 +4,12 @@ import type { ShownFrame } from '../../display/headless/scene.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { FrameHistory, type FrameTime, FrameTimes } from '../../display/picture/frame-history.ts';
 import { decodePng } from '../../display/picture/png.ts';
-import { type WaitForMatchOptions, type WaitForStableOptions, waitUntilMatch, waitUntilStable } from '../../display/picture/waits.ts';
+import {
+  type WaitForMatchOptions,
+  type WaitForStableOptions,
+  waitUntilMatch,
+  waitUntilStable,
+} from '../../display/picture/waits.ts';
 import { BTN } from '../../protocols/input-event-codes.ts';
 import { Bridge } from '../bridge/bridge.ts';
 import { UsageError } from '../core/errors.ts';
@@ -57,7 +62,9 @@ export function openDisplay(options: DisplayOptions): TestDisplay {
   const replay = typeof guest === 'string' && !guest.startsWith(VHOST_USER) ? owned.use(openRecording(guest)) : null;
   const source = replay ?? (typeof guest === 'string' ? owned.use(listenFor(guest, scanout)) : guest);
   const id = checkedScanout(scanout, source.scanouts);
-  const output = owned.use(HeadlessOutput.open({ ...(options.size ?? replay?.monitors.get(id) ?? DEFAULT_SIZE), name: 'test display' }));
+  const output = owned.use(
+    HeadlessOutput.open({ ...(options.size ?? replay?.monitors.get(id) ?? DEFAULT_SIZE), name: 'test display' }),
+  );
   const input = options.input ?? null;
   const bridge = owned.use(new Bridge(source, input ? { input } : {}));
   bridge.show(id, output);
@@ -66,24 +73,49 @@ export function openDisplay(options: DisplayOptions): TestDisplay {
     const reason = cause instanceof Error ? cause.message : String(cause);
     end.abort(closedError(output, `the recording cannot be played to its end: ${reason}`, cause));
   });
-  return createDisplay({ bridge, output, scanout: id, input, videoSeconds: options.video ?? 0, end, owned: owned.move() });
+  return createDisplay({
+    bridge,
+    output,
+    scanout: id,
+    input,
+    videoSeconds: options.video ?? 0,
+    end,
+    owned: owned.move(),
+  });
 }
 
 /** A launched guest has its bridge, its output and its input devices already. */
-function displayOfLaunched(guest: LaunchedGuest, { size, scanout = 0, input, video = 0 }: DisplayOptions, owned: DisposableStack): TestDisplay {
+function displayOfLaunched(
+  guest: LaunchedGuest,
+  { size, scanout = 0, input, video = 0 }: DisplayOptions,
+  owned: DisposableStack,
+): TestDisplay {
   const { bridge, output } = guest;
   const { width, height } = output.monitor;
   if (size && (size.width !== width || size.height !== height)) {
-    throw new UsageError(`openDisplay: the guest was launched with a monitor of ${width}x${height}; set the size in launchGuest, because QEMU reports monitors only when the guest's driver starts`);
+    throw new UsageError(
+      `openDisplay: the guest was launched with a monitor of ${width}x${height}; set the size in launchGuest, because QEMU reports monitors only when the guest's driver starts`,
+    );
   }
   if (input) throw new UsageError('openDisplay: a launched guest has its own input devices; leave `input` out');
   const end = new AbortController();
   void guest.exited.then(() => end.abort(closedError(output, `the guest is gone: ${guest.exitReason}`)));
-  return createDisplay({ bridge, output, scanout: checkedScanout(scanout, 1), input: guest.input, videoSeconds: video, end, owned: owned.move() });
+  return createDisplay({
+    bridge,
+    output,
+    scanout: checkedScanout(scanout, 1),
+    input: guest.input,
+    videoSeconds: video,
+    end,
+    owned: owned.move(),
+  });
 }
 
 function openRecording(file: string): Replay {
-  if (!file.endsWith('.scanout')) throw new UsageError(`openDisplay: '${file}' is not a guest: give a recording (*.scanout), vhost-user:SOCKET, or the result of launchGuest`);
+  if (!file.endsWith('.scanout'))
+    throw new UsageError(
+      `openDisplay: '${file}' is not a guest: give a recording (*.scanout), vhost-user:SOCKET, or the result of launchGuest`,
+    );
   return Replay.open({ file, speed: 'fast' });
 }
 
@@ -92,7 +124,8 @@ function listenFor(guest: string, scanout: number): VhostUserGuest {
 }
 
 function checkedScanout(index: number, count: number): ScanoutId {
-  if (!Number.isInteger(index) || index < 0 || index >= count) throw new UsageError(`openDisplay: scanout ${index} of a guest with ${count}; they count from 0`);
+  if (!Number.isInteger(index) || index < 0 || index >= count)
+    throw new UsageError(`openDisplay: scanout ${index} of a guest with ${count}; they count from 0`);
   return index;
 }
 
@@ -170,7 +203,11 @@ export class TestDisplay implements Disposable {
   screenshot({ cursor = false }: { readonly cursor?: boolean } = {}): Picture {
     this.#throwIfDisposed();
     const picture = this.#parts.output.capture({ cursor });
-    if (!picture) throw new DisplayError('dark', `${this.#parts.output.name} shows nothing: the guest has not set a picture yet, or turned it off; await waitForStable() or waitForMatch()`);
+    if (!picture)
+      throw new DisplayError(
+        'dark',
+        `${this.#parts.output.name} shows nothing: the guest has not set a picture yet, or turned it off; await waitForStable() or waitForMatch()`,
+      );
     return picture;
   }
 
@@ -219,7 +256,8 @@ export class TestDisplay implements Disposable {
   async click(x: number, y: number, button: MouseButton = 'left'): Promise<void> {
     const input = this.#requireInput();
     const { width, height } = this.screenshot();
-    if (!(x >= 0 && y >= 0 && x < width && y < height)) throw new UsageError(`click: ${x},${y} is not on a screen of ${width}x${height}`);
+    if (!(x >= 0 && y >= 0 && x < width && y < height))
+      throw new UsageError(`click: ${x},${y} is not on a screen of ${width}x${height}`);
     input.pointerMovedTo(this.#parts.scanout, x, y);
     for (const isPressed of [true, false]) {
       input.button(BUTTONS[button], isPressed);
@@ -253,7 +291,11 @@ export class TestDisplay implements Disposable {
   #requireInput(): GuestInput {
     this.#throwIfDisposed();
     const { input } = this.#parts;
-    if (!input) throw new DisplayError('input', 'this guest has no input devices: launch it with launchGuest, or give openDisplay its `input`');
+    if (!input)
+      throw new DisplayError(
+        'input',
+        'this guest has no input devices: launch it with launchGuest, or give openDisplay its `input`',
+      );
     return input;
   }
 

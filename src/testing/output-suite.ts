@@ -15,7 +15,15 @@ import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import type { Size } from '../core/geometry.ts';
 import type { Monitor } from '../core/monitor.ts';
-import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, PresentedFlags, type ScreenListener } from '../core/output.ts';
+import {
+  type AttachOptions,
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  PresentedFlags,
+  type ScreenListener,
+} from '../core/output.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 
 /** The part of a test runner that the suite uses. */
@@ -65,7 +73,12 @@ const DEFAULT_SIZE: Size = { width: 64, height: 48 };
 const POLL_MS = 10;
 
 /** Defines the suite's cases for outputs that `open` makes, with the cases for what they `can` do. */
-export function outputSuite(name: string, { describe, test }: TestRunner, open: Open, can: readonly Capability[] = []): void {
+export function outputSuite(
+  name: string,
+  { describe, test }: TestRunner,
+  open: Open,
+  can: readonly Capability[] = [],
+): void {
   const run: Run = (title, body, ...needs) => {
     if (!needs.every((need) => can.includes(need))) return;
     test(`${name}: ${title}`, async () => {
@@ -143,22 +156,26 @@ function presenting(run: Run): void {
 
 function holding(run: Run): void {
   for (const kind of ['shadow', 'import'] as const) {
-    run(`holds each ${kind} from present until it has left the screen`, async (stage) => {
-      const listener = stage.attach();
-      const [first, second] = [stage.handle(kind), stage.handle(kind)];
-      assert.deepEqual([first.isHeld, second.isHeld], [false, false]);
-      stage.present(first);
-      assert.equal(first.isHeld, true);
-      await stage.until(() => listener.presentedCount === 1);
-      stage.present(second);
-      assert.equal(second.isHeld, true);
-      await stage.until(() => listener.presentedCount === 2 && !first.isHeld);
-      await stage.until(() => listener.releases.includes(first));
-      assert.deepEqual(listener.releasedWhileHeld, [], 'released was called while isHeld was true');
-      await stage.show(listener, null);
-      await stage.until(() => !second.isHeld);
-      assert.equal(listener.releases.filter((handle) => handle === first).length, 1);
-    }, ...(kind === 'import' ? (['import'] as const) : []));
+    run(
+      `holds each ${kind} from present until it has left the screen`,
+      async (stage) => {
+        const listener = stage.attach();
+        const [first, second] = [stage.handle(kind), stage.handle(kind)];
+        assert.deepEqual([first.isHeld, second.isHeld], [false, false]);
+        stage.present(first);
+        assert.equal(first.isHeld, true);
+        await stage.until(() => listener.presentedCount === 1);
+        stage.present(second);
+        assert.equal(second.isHeld, true);
+        await stage.until(() => listener.presentedCount === 2 && !first.isHeld);
+        await stage.until(() => listener.releases.includes(first));
+        assert.deepEqual(listener.releasedWhileHeld, [], 'released was called while isHeld was true');
+        await stage.show(listener, null);
+        await stage.until(() => !second.isHeld);
+        assert.equal(listener.releases.filter((handle) => handle === first).length, 1);
+      },
+      ...(kind === 'import' ? (['import'] as const) : []),
+    );
   }
 
   run('releases no handle that is presented again', async (stage) => {
@@ -269,7 +286,10 @@ function leaving(run: Run): void {
     await stage.rest();
     assert.deepEqual([first.presentedCount, second.presentedCount], [0, 1]);
     // An output that has copied the pixels releases `next` as soon as it is shown.
-    assert.deepEqual(second.releases.filter((handle) => handle !== old && handle.isHeld), []);
+    assert.deepEqual(
+      second.releases.filter((handle) => handle !== old && handle.isHeld),
+      [],
+    );
     if (stage.rig.isDark) assert.equal(await stage.rig.isDark(), false);
   });
 
@@ -300,74 +320,100 @@ function leaving(run: Run): void {
 }
 
 function importing(run: Run): void {
-  run('refuses what it does not import with a lasting reason', async (stage) => {
-    const answer = stage.output.import(stage.rig.refused!());
-    assert.ok(answer instanceof DmabufImportRefused);
-    assert.equal(answer.isLasting, true);
-    await stage.show(stage.attach(), stage.shadow());
-  }, 'refuse');
+  run(
+    'refuses what it does not import with a lasting reason',
+    async (stage) => {
+      const answer = stage.output.import(stage.rig.refused!());
+      assert.ok(answer instanceof DmabufImportRefused);
+      assert.equal(answer.isLasting, true);
+      await stage.show(stage.attach(), stage.shadow());
+    },
+    'refuse',
+  );
 
-  run('says so when an import fails later, and completes the frame that waited for it', async (stage) => {
-    const listener = stage.attach();
-    stage.rig.failImport!();
-    stage.present(stage.handle('import'));
-    await stage.until(() => listener.importsChangedCount > 0);
-    await stage.until(() => listener.presentedCount === 1);
-    await stage.show(listener, stage.shadow());
-  }, 'import', 'fail-import');
+  run(
+    'says so when an import fails later, and completes the frame that waited for it',
+    async (stage) => {
+      const listener = stage.attach();
+      stage.rig.failImport!();
+      stage.present(stage.handle('import'));
+      await stage.until(() => listener.importsChangedCount > 0);
+      await stage.until(() => listener.presentedCount === 1);
+      await stage.show(listener, stage.shadow());
+    },
+    'import',
+    'fail-import',
+  );
 }
 
 function vanishing(run: Run): void {
-  run('completes frames by a timer while it is hidden', async (stage) => {
-    const listener = stage.attach();
-    await stage.show(listener, stage.shadow());
-    await stage.rig.hide!();
-    stage.present(stage.shadow());
-    await stage.until(() => listener.presentedCount === 2);
-    assert.equal((listener.flags & PresentedFlags.HIDDEN) !== 0, true);
-  }, 'hide');
+  run(
+    'completes frames by a timer while it is hidden',
+    async (stage) => {
+      const listener = stage.attach();
+      await stage.show(listener, stage.shadow());
+      await stage.rig.hide!();
+      stage.present(stage.shadow());
+      await stage.until(() => listener.presentedCount === 2);
+      assert.equal((listener.flags & PresentedFlags.HIDDEN) !== 0, true);
+    },
+    'hide',
+  );
 
-  run('completes frames while unplugged, and shows the newest on the next monitor', async (stage) => {
-    const listener = stage.attach();
-    await stage.show(listener, stage.shadow());
-    await stage.rig.unplug!();
-    await stage.until(() => listener.monitors.at(-1) === null);
-    assert.equal(stage.output.monitor, null);
-    assert.equal(stage.output.takesFences, false);
-    stage.present(stage.shadow());
-    await stage.until(() => listener.presentedCount === 2);
-    assert.equal((listener.flags & PresentedFlags.HIDDEN) !== 0, true);
-    await stage.rig.plug!();
-    await stage.until(() => listener.monitors.at(-1) !== null);
-    assert.notEqual(stage.output.monitor, null);
-    if (stage.rig.isDark) assert.equal(await stage.rig.isDark(), false);
-  }, 'unplug');
+  run(
+    'completes frames while unplugged, and shows the newest on the next monitor',
+    async (stage) => {
+      const listener = stage.attach();
+      await stage.show(listener, stage.shadow());
+      await stage.rig.unplug!();
+      await stage.until(() => listener.monitors.at(-1) === null);
+      assert.equal(stage.output.monitor, null);
+      assert.equal(stage.output.takesFences, false);
+      stage.present(stage.shadow());
+      await stage.until(() => listener.presentedCount === 2);
+      assert.equal((listener.flags & PresentedFlags.HIDDEN) !== 0, true);
+      await stage.rig.plug!();
+      await stage.until(() => listener.monitors.at(-1) !== null);
+      assert.notEqual(stage.output.monitor, null);
+      if (stage.rig.isDark) assert.equal(await stage.rig.isDark(), false);
+    },
+    'unplug',
+  );
 
-  run('says once that it is lost, and nothing after it', async (stage) => {
-    const listener = stage.attach();
-    await stage.show(listener, stage.shadow());
-    stage.present(stage.shadow());
-    await stage.rig.lose!();
-    await stage.until(() => listener.events.includes('closed'));
-    assert.equal(listener.events.at(-1), 'closed');
-    listener.detach();
-    await stage.rest();
-    assert.equal(listener.events.filter((event) => event === 'closed').length, 1);
-  }, 'lose');
+  run(
+    'says once that it is lost, and nothing after it',
+    async (stage) => {
+      const listener = stage.attach();
+      await stage.show(listener, stage.shadow());
+      stage.present(stage.shadow());
+      await stage.rig.lose!();
+      await stage.until(() => listener.events.includes('closed'));
+      assert.equal(listener.events.at(-1), 'closed');
+      listener.detach();
+      await stage.rest();
+      assert.equal(listener.events.filter((event) => event === 'closed').length, 1);
+    },
+    'lose',
+  );
 }
 
 function fencing(run: Run): void {
-  run('shows no frame before its acquire fence has signalled', async (stage) => {
-    const listener = stage.attach();
-    await stage.show(listener, stage.handle('import'));
-    assert.equal(stage.output.takesFences, true);
-    const fence = stage.rig.fence!();
-    stage.present(stage.handle('import'), { acquire: fence.fd });
-    await stage.rest();
-    assert.equal(listener.presentedCount, 1);
-    fence.signal();
-    await stage.until(() => listener.presentedCount === 2);
-  }, 'import', 'fence');
+  run(
+    'shows no frame before its acquire fence has signalled',
+    async (stage) => {
+      const listener = stage.attach();
+      await stage.show(listener, stage.handle('import'));
+      assert.equal(stage.output.takesFences, true);
+      const fence = stage.rig.fence!();
+      stage.present(stage.handle('import'), { acquire: fence.fd });
+      await stage.rest();
+      assert.equal(listener.presentedCount, 1);
+      fence.signal();
+      await stage.until(() => listener.presentedCount === 2);
+    },
+    'import',
+    'fence',
+  );
 }
 
 /** Records an output's events. */

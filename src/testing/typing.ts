@@ -7,9 +7,35 @@ export type Chord = readonly number[];
 
 /** Rows of keys: their characters without and with Shift, and their codes. */
 const CHARACTERS: readonly (readonly [plain: string, shifted: string, codes: readonly number[]])[] = [
-  ['`1234567890-=', '~!@#$%^&*()_+', [KEY.GRAVE, KEY[1], KEY[2], KEY[3], KEY[4], KEY[5], KEY[6], KEY[7], KEY[8], KEY[9], KEY[0], KEY.MINUS, KEY.EQUAL]],
-  ['qwertyuiop[]\\', 'QWERTYUIOP{}|', [KEY.Q, KEY.W, KEY.E, KEY.R, KEY.T, KEY.Y, KEY.U, KEY.I, KEY.O, KEY.P, KEY.LEFTBRACE, KEY.RIGHTBRACE, KEY.BACKSLASH]],
-  ["asdfghjkl;'", 'ASDFGHJKL:"', [KEY.A, KEY.S, KEY.D, KEY.F, KEY.G, KEY.H, KEY.J, KEY.K, KEY.L, KEY.SEMICOLON, KEY.APOSTROPHE]],
+  [
+    '`1234567890-=',
+    '~!@#$%^&*()_+',
+    [KEY.GRAVE, KEY[1], KEY[2], KEY[3], KEY[4], KEY[5], KEY[6], KEY[7], KEY[8], KEY[9], KEY[0], KEY.MINUS, KEY.EQUAL],
+  ],
+  [
+    'qwertyuiop[]\\',
+    'QWERTYUIOP{}|',
+    [
+      KEY.Q,
+      KEY.W,
+      KEY.E,
+      KEY.R,
+      KEY.T,
+      KEY.Y,
+      KEY.U,
+      KEY.I,
+      KEY.O,
+      KEY.P,
+      KEY.LEFTBRACE,
+      KEY.RIGHTBRACE,
+      KEY.BACKSLASH,
+    ],
+  ],
+  [
+    "asdfghjkl;'",
+    'ASDFGHJKL:"',
+    [KEY.A, KEY.S, KEY.D, KEY.F, KEY.G, KEY.H, KEY.J, KEY.K, KEY.L, KEY.SEMICOLON, KEY.APOSTROPHE],
+  ],
   ['zxcvbnm,./', 'ZXCVBNM<>?', [KEY.Z, KEY.X, KEY.C, KEY.V, KEY.B, KEY.N, KEY.M, KEY.COMMA, KEY.DOT, KEY.SLASH]],
   [' \n\t\b\x1b', '', [KEY.SPACE, KEY.ENTER, KEY.TAB, KEY.BACKSPACE, KEY.ESC]],
 ];
@@ -52,7 +78,11 @@ export function chordsOf(text: string, leds = 0): Chord[] {
   return Array.from(text, (character, index) => {
     const typed = isCaps && /^[a-z]$/i.test(character) ? otherCase(character) : character;
     const chord = CHORDS.get(typed);
-    if (!chord) throw new DisplayError('key', `no key of a US keyboard types ${JSON.stringify(character)} (character ${index + 1} of the text); use ASCII, \\n, \\t, \\b and \\x1b`);
+    if (!chord)
+      throw new DisplayError(
+        'key',
+        `no key of a US keyboard types ${JSON.stringify(character)} (character ${index + 1} of the text); use ASCII, \\n, \\t, \\b and \\x1b`,
+      );
     return chord;
   });
 }
@@ -69,8 +99,13 @@ function chordOf(name: string, keys: string): Chord {
   if (code !== undefined) return [code];
   const chord = CHORDS.get(name);
   if (chord) return chord;
-  const near = [...NAMES.keys()].filter((known) => name.length > 1 && distance(known, name.toUpperCase()) <= MAX_TYPOS).map((known) => known.toLowerCase());
-  const advice = near.length > 0 ? `did you mean ${near.slice(0, 4).join(', ')}?` : 'names are those of linux/input-event-codes.h without KEY_, such as enter, f2, pageup, leftctrl; or one character';
+  const near = [...NAMES.keys()]
+    .filter((known) => name.length > 1 && distance(known, name.toUpperCase()) <= MAX_TYPOS)
+    .map((known) => known.toLowerCase());
+  const advice =
+    near.length > 0
+      ? `did you mean ${near.slice(0, 4).join(', ')}?`
+      : 'names are those of linux/input-event-codes.h without KEY_, such as enter, f2, pageup, leftctrl; or one character';
   throw new DisplayError('key', `press '${keys}': no key is called '${name}': ${advice}`);
 }
 
@@ -84,7 +119,8 @@ function distance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const above = row;
     row = [i];
-    for (let j = 1; j <= b.length; j++) row.push(Math.min(above[j]! + 1, row[j - 1]! + 1, above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    for (let j = 1; j <= b.length; j++)
+      row.push(Math.min(above[j]! + 1, row[j - 1]! + 1, above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
   }
   return row[b.length]!;
 }

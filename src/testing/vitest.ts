@@ -33,12 +33,19 @@ const WRITING_MS = 2000;
 
 expect.extend({
   async toMatchScreenshot(shown: unknown, name: string, options: Omit<ScreenshotOptions, 'update' | 'results'> = {}) {
-    if (!(shown instanceof TestDisplay) && !isPicture(shown)) throw new UsageError('toMatchScreenshot: expects the result of openDisplay, or a picture');
-    if (!/^\w[\w. -]*\.png$/.test(name)) throw new UsageError(`toMatchScreenshot: '${name}' cannot name a golden picture: use letters, digits, spaces, '_', '.' and '-', end with .png, and leave folders out`);
+    if (!(shown instanceof TestDisplay) && !isPicture(shown))
+      throw new UsageError('toMatchScreenshot: expects the result of openDisplay, or a picture');
+    if (!/^\w[\w. -]*\.png$/.test(name))
+      throw new UsageError(
+        `toMatchScreenshot: '${name}' cannot name a golden picture: use letters, digits, spaces, '_', '.' and '-', end with .png, and leave folders out`,
+      );
     const { testPath, currentTestName = '', snapshotState, task, isNot } = this;
     if (!testPath) throw new UsageError('toMatchScreenshot: call it inside a test');
     const file = basename(testPath);
-    const left = task?.result?.startTime === undefined ? undefined : Math.max(task.timeout - (Date.now() - task.result.startTime) - WRITING_MS, 0);
+    const left =
+      task?.result?.startTime === undefined
+        ? undefined
+        : Math.max(task.timeout - (Date.now() - task.result.startTime) - WRITING_MS, 0);
     const goldenPath = join(dirname(testPath), '__screenshots__', file, name);
     const repeat = task?.result?.repeatCount ?? 0;
     const results = {
@@ -52,7 +59,10 @@ expect.extend({
       return { pass: !match.passes, message: () => describeMatch(match, name) };
     }
     const match = await matchScreenshot(shown, goldenPath, { ...all, update: snapshotState.snapshotUpdateState });
-    return { pass: match.passes, message: () => `${describeMatch(match, name)}\n  vitest -u replaces the golden picture by the actual one` };
+    return {
+      pass: match.passes,
+      message: () => `${describeMatch(match, name)}\n  vitest -u replaces the golden picture by the actual one`,
+    };
   },
 });
 

@@ -28,7 +28,8 @@ function screen({ width, height }: Size): Picture {
   const data = new Uint8Array(width * height * 4);
   for (let y = 0; y < height; y++) {
     const row = tile.data.subarray((y % tile.height) * tile.width * 4, ((y % tile.height) + 1) * tile.width * 4);
-    for (let x = 0; x < width; x += tile.width) data.set(row.subarray(0, Math.min(tile.width, width - x) * 4), (y * width + x) * 4);
+    for (let x = 0; x < width; x += tile.width)
+      data.set(row.subarray(0, Math.min(tile.width, width - x) * 4), (y * width + x) * 4);
   }
   return { width, height, data };
 }
@@ -41,9 +42,18 @@ function changed(picture: Picture, change: (bytes: Uint8Array, stride: number) =
 
 const CASES: readonly (readonly [string, (picture: Picture) => Picture])[] = [
   ['same', (picture) => changed(picture, () => undefined)],
-  ['5 pixels', (picture) => changed(picture, (bytes, stride) => [100, 101, 102, 500, 900].forEach((y) => (bytes[y * stride + 4 * y]! ^= 255)))],
+  [
+    '5 pixels',
+    (picture) =>
+      changed(picture, (bytes, stride) =>
+        [100, 101, 102, 500, 900].forEach((y) => (bytes[y * stride + 4 * y]! ^= 255)),
+      ),
+  ],
   ['a line of text', (picture) => changed(picture, (bytes, stride) => bytes.copyWithin(16 * stride, 0, 16 * stride))],
-  ['all', (picture) => changed(picture, (bytes) => bytes.forEach((value, i) => (bytes[i] = i % 4 === 3 ? 255 : 255 - value)))],
+  [
+    'all',
+    (picture) => changed(picture, (bytes) => bytes.forEach((value, i) => (bytes[i] = i % 4 === 3 ? 255 : 255 - value))),
+  ],
 ];
 
 interface Pair {
@@ -58,9 +68,26 @@ function milliseconds(run: () => void): number {
   return (performance.now() - started) / REPEATS;
 }
 
-async function against(name: string, peer: string, goal: number | null, ours: () => void, theirs: () => void): Promise<Measurement> {
-  const samples = await alternate(ROUNDS, () => milliseconds(ours), () => milliseconds(theirs));
-  return { name: `compare-pictures/${name}, ${peer}`, unit: 'ms', better: 'less', ours: samples.ours, peer: { name: peer, samples: samples.peer }, goal };
+async function against(
+  name: string,
+  peer: string,
+  goal: number | null,
+  ours: () => void,
+  theirs: () => void,
+): Promise<Measurement> {
+  const samples = await alternate(
+    ROUNDS,
+    () => milliseconds(ours),
+    () => milliseconds(theirs),
+  );
+  return {
+    name: `compare-pictures/${name}, ${peer}`,
+    unit: 'ms',
+    better: 'less',
+    ours: samples.ours,
+    peer: { name: peer, samples: samples.peer },
+    goal,
+  };
 }
 
 /** Compares pixels in memory, against a library that reads all of them. */
@@ -69,9 +96,19 @@ async function inMemory({ name, expected, actual }: Pair): Promise<Measurement[]
   const perceptual: CompareOptions = { threshold: 0.1, ignoreAntialiasing: true };
   const compare = (options?: CompareOptions) => () => comparePictures(expected, actual, options);
   return [
-    await against(`${name}, exact`, 'pixelmatch', 1, compare(), () => pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0, includeAA: true })),
-    await against(`${name}, perceptual`, 'pixelmatch', 1.1, compare(perceptual), () => pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0.1 })),
-    await against(`${name}, explained`, 'comparing alone', null, () => comparePictures(expected, actual).explanation, compare()),
+    await against(`${name}, exact`, 'pixelmatch', 1, compare(), () =>
+      pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0, includeAA: true }),
+    ),
+    await against(`${name}, perceptual`, 'pixelmatch', 1.1, compare(perceptual), () =>
+      pixelmatch(expected.data, actual.data, undefined, width, height, { threshold: 0.1 }),
+    ),
+    await against(
+      `${name}, explained`,
+      'comparing alone',
+      null,
+      () => comparePictures(expected, actual).explanation,
+      compare(),
+    ),
   ];
 }
 
@@ -80,16 +117,27 @@ async function onFiles({ name, expected, actual }: Pair, directory: string): Pro
   const [a, b] = [join(directory, 'expected.png'), join(directory, 'actual.png')];
   writeFileSync(a, encodePng(expected));
   writeFileSync(b, encodePng(actual));
-  const command = (program: string, ...args: string[]) => (): number => {
-    const started = performance.now();
-    const { error, signal } = spawnSync(program, args, { stdio: 'ignore' });
-    if (error ?? signal) throw error ?? new Error(`${program} ended by ${signal}`);
-    return performance.now() - started;
-  };
+  const command =
+    (program: string, ...args: string[]) =>
+    (): number => {
+      const started = performance.now();
+      const { error, signal } = spawnSync(program, args, { stdio: 'ignore' });
+      if (error ?? signal) throw error ?? new Error(`${program} ended by ${signal}`);
+      return performance.now() - started;
+    };
   const ours = command(process.execPath, SCANOUT, 'compare', a, b);
   const peer = "ImageMagick's compare -metric AE";
   const samples = await alternate(FILE_ROUNDS, ours, command('compare', '-metric', 'AE', a, b, 'null:'));
-  return [{ name: `compare-pictures/${name}, command, ${peer}`, unit: 'ms', better: 'less', ours: samples.ours, peer: { name: peer, samples: samples.peer }, goal: null }];
+  return [
+    {
+      name: `compare-pictures/${name}, command, ${peer}`,
+      unit: 'ms',
+      better: 'less',
+      ours: samples.ours,
+      peer: { name: peer, samples: samples.peer },
+      goal: null,
+    },
+  ];
 }
 
 async function run({ progress }: BenchContext): Promise<readonly Measurement[]> {

@@ -33,7 +33,12 @@ interface Case {
 /** Cuts the picture into cells of this size, row by row, without partial cells. */
 function cells(width: number, height: number): Rect[] {
   const columns = Math.floor(WIDTH / width);
-  return Array.from({ length: columns * Math.floor(HEIGHT / height) }, (_, i) => ({ x: (i % columns) * width, y: Math.floor(i / columns) * height, width, height }));
+  return Array.from({ length: columns * Math.floor(HEIGHT / height) }, (_, i) => ({
+    x: (i % columns) * width,
+    y: Math.floor(i / columns) * height,
+    width,
+    height,
+  }));
 }
 
 /** `count` cells per step, far apart. Each moves by one cell per step; together they cover the whole picture. */
@@ -67,7 +72,13 @@ class OurSide implements Disposable {
   constructor(pictures: readonly GuestPicture[], steps: readonly (readonly Rect[])[]) {
     using resources = new DisposableStack();
     let sink!: SourceSink;
-    const source: Source = { scanouts: pictures.length, budget: new MemoryBudget(Infinity), connect: (given) => (sink = given), setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
+    const source: Source = {
+      scanouts: pictures.length,
+      budget: new MemoryBudget(Infinity),
+      connect: (given) => (sink = given),
+      setMonitor: () => undefined,
+      [Symbol.dispose]: () => undefined,
+    };
     this.#outputs = pictures.map(() => resources.use(new InstantOutput({ readsPages: false })));
     this.#bridge = resources.use(new Bridge(source, { zeroCopy: 'off' }));
     this.#steps = steps;
@@ -139,12 +150,21 @@ async function measure({ name, steps }: Case): Promise<Measurement> {
     () => {
       const before = side.copiedBytes;
       const seconds = time(() => side.run(frames));
-      if (side.copiedBytes - before !== sampleBytes) throw new Error(`${name}: ${side.copiedBytes - before} bytes copied, expected ${sampleBytes}`);
+      if (side.copiedBytes - before !== sampleBytes)
+        throw new Error(`${name}: ${side.copiedBytes - before} bytes copied, expected ${sampleBytes}`);
       return sampleBytes / seconds / 1e9;
     },
-    () => sampleBytes / time(() => copyFrames(to, TARGETS, from, SOURCES, STRIDE, rects, starts, cycle, 0, frames)) / 1e9,
+    () =>
+      sampleBytes / time(() => copyFrames(to, TARGETS, from, SOURCES, STRIDE, rects, starts, cycle, 0, frames)) / 1e9,
   );
-  return { name: `copy/${name}`, unit: 'GB/s', better: 'more', ours: samples.ours, peer: { name: 'memcpy in C, contiguous memory', samples: samples.peer }, goal: 0.9 };
+  return {
+    name: `copy/${name}`,
+    unit: 'GB/s',
+    better: 'more',
+    ours: samples.ours,
+    peer: { name: 'memcpy in C, contiguous memory', samples: samples.peer },
+    goal: 0.9,
+  };
 }
 
 /** Memory with allocated pages and random content. */

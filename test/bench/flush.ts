@@ -106,7 +106,8 @@ class Loop implements Disposable {
     if (this.#driver.inFlight > 0) throw new Error(`${this.#driver.inFlight} commands were not answered`);
     const { errors, storeBytes } = this.#rig.gpu.stats;
     if (errors > 0 || storeBytes > 0) throw new Error(`${errors} commands failed, ${storeBytes} bytes were copied`);
-    if (this.#output.frames !== this.#flushes) throw new Error(`${this.#flushes} flushes showed ${this.#output.frames} frames`);
+    if (this.#output.frames !== this.#flushes)
+      throw new Error(`${this.#flushes} flushes showed ${this.#output.frames} frames`);
   }
 }
 
@@ -146,7 +147,8 @@ function measure(one: Case): Measurement[] {
 
 export const flush: Benchmark = {
   name: 'flush',
-  about: 'one flush without a copy, from the ring to the screen and back: ring, device and bridge, without the driver and the wake-up by a kick',
+  about:
+    'one flush without a copy, from the ring to the screen and back: ring, device and bridge, without the driver and the wake-up by a kick',
   missing: () => null,
   async run({ progress }) {
     const measurements: Measurement[] = [];

@@ -38,10 +38,26 @@ async function startOurs(output: string): Promise<Backend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-bench-'));
   const socket = join(dir, 'socket');
   const control = join(dir, 'control');
-  const args = [PROGRAM, 'run', '--guest', `vhost-user:${socket}`, '--output', output, '--control', control, '--log-level', 'error'];
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const args = [
+    PROGRAM,
+    'run',
+    '--guest',
+    `vhost-user:${socket}`,
+    '--output',
+    output,
+    '--control',
+    control,
+    '--log-level',
+    'error',
+  ];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const ended = once(child, 'close');
-  await Promise.race([once(child.stdout, 'data'), ended.then(() => Promise.reject(new Error(`${args.join(' ')} exited before it was listening`)))]);
+  await Promise.race([
+    once(child.stdout, 'data'),
+    ended.then(() => Promise.reject(new Error(`${args.join(' ')} exited before it was listening`))),
+  ]);
   return {
     socket,
     pid: child.pid!,
@@ -91,7 +107,9 @@ class Side implements AsyncDisposable {
   static async boot(name: string, backend: Backend, [width, height]: readonly [number, number]): Promise<Side> {
     await using stack = new AsyncStack();
     stack.use(backend);
-    const guest = stack.use(await bootGuest({ gpu: { kind: 'vhost-user', socket: backend.socket }, size: [width, height] }));
+    const guest = stack.use(
+      await bootGuest({ gpu: { kind: 'vhost-user', socket: backend.socket }, size: [width, height] }),
+    );
     const draw = await startDrawing(guest);
     await draw(`mode ${width} ${height}`);
     stack.keep();
@@ -165,7 +183,13 @@ async function measure(size: readonly [number, number], progress: BenchContext['
 }
 
 function rows(mode: string, side: Side, peer: Side): Measurement[] {
-  const row = (what: string, unit: string, better: 'more' | 'less', goal: number | null, of: (side: Side) => number[]): Measurement => ({
+  const row = (
+    what: string,
+    unit: string,
+    better: 'more' | 'less',
+    goal: number | null,
+    of: (side: Side) => number[],
+  ): Measurement => ({
     name: `guest-flips/${mode} ${side.name} ${what}`,
     unit,
     better,

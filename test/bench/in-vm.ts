@@ -42,7 +42,9 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
       const command = ['node', '--import', 'tsx', main, name, flips, program()];
       try {
         // Twice the time on an idle machine, and five minutes.
-        return JSON.parse(await vm.run(`${QUIETLY} && ${command.join(' ')} 2>>${log}`, (2 * minutes + 5) * 60_000)) as Measurement[];
+        return JSON.parse(
+          await vm.run(`${QUIETLY} && ${command.join(' ')} 2>>${log}`, (2 * minutes + 5) * 60_000),
+        ) as Measurement[];
       } catch (error) {
         throw new Error(readFileSync(log, 'utf8'), { cause: error });
       }

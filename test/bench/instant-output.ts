@@ -1,7 +1,14 @@
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../src/core/monitor.ts';
-import { DmabufImportRefused, type Frame, type Handle, type Output, type OutputListener, type Shadow } from '../../src/core/output.ts';
+import {
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type OutputListener,
+  type Shadow,
+} from '../../src/core/output.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 
 interface BenchHandle extends Handle {
@@ -33,13 +40,24 @@ export class InstantOutput implements Output {
   }
 
   import({ backing }: Framebuffer): Handle | DmabufImportRefused {
-    if (!this.readsPages || backing.kind !== 'pages') return new DmabufImportRefused('format', 'the instant output imports no dma-bufs');
+    if (!this.readsPages || backing.kind !== 'pages')
+      return new DmabufImportRefused('format', 'the instant output imports no dma-bufs');
     return { isHeld: false, [Symbol.dispose]: () => undefined };
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
     const pixels = Mapping.anonymous(width * height * 4);
-    return { isHeld: false, format, width, height, stride: width * 4, pixels, beginWrite: () => undefined, endWrite: () => undefined, [Symbol.dispose]: () => pixels[Symbol.dispose]() };
+    return {
+      isHeld: false,
+      format,
+      width,
+      height,
+      stride: width * 4,
+      pixels,
+      beginWrite: () => undefined,
+      endWrite: () => undefined,
+      [Symbol.dispose]: () => pixels[Symbol.dispose](),
+    };
   }
 
   present(frame: Frame): void {

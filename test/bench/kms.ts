@@ -6,8 +6,16 @@ function onKms(name: string, about: string, minutes: number): Benchmark {
   return inVm({ name, about, minutes, main: 'test/bench/kms/main.ts', program: flipLoopProgram });
 }
 
-export const kmsFlips = onKms('kms-flips', 'page flips on a KMS plane, from the guest to the screen and back: CPU, system calls and heap against bare loops of the same ioctl', 4);
+export const kmsFlips = onKms(
+  'kms-flips',
+  'page flips on a KMS plane, from the guest to the screen and back: CPU, system calls and heap against bare loops of the same ioctl',
+  4,
+);
 export const kmsVblanks = onKms('kms-vblanks', 'vertical blanks missed by flips at 60 Hz (--flips N)', 7);
-export const kmsFirstShow = onKms('kms-first-show', 'the first flip to pages that were not shown before: udmabuf, import and commit against a copy', 4);
+export const kmsFirstShow = onKms(
+  'kms-first-show',
+  'the first flip to pages that were not shown before: udmabuf, import and commit against a copy',
+  4,
+);
 export const kmsZeroCopy = onKms('kms-zero-copy', 'CPU of a flip without a copy against the copy rung', 3);
 export const kmsScale = onKms('kms-scale', 'CPU of a flip with many scanouts and many framebuffers against few', 3);

@@ -71,7 +71,12 @@ async function runAll(chosen: readonly Benchmark[], flips: number, json: string 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { json: { type: 'string' }, flips: { type: 'string', default: String(FLIPS) }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      json: { type: 'string' },
+      flips: { type: 'string', default: String(FLIPS) },
+      list: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
   if (values.help) {
     console.log(USAGE);

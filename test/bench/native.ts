@@ -14,12 +14,31 @@ const WAYLAND_PROTOCOLS = ['stable/xdg-shell/xdg-shell.xml', 'stable/linux-dmabu
  * `cycle` + 1 entries. Arguments are not checked.
  */
 export type CopyFrames = (
-  to: BigUint64Array, targets: number, from: BigUint64Array, sources: number, stride: number,
-  rects: Int32Array, starts: Uint32Array, cycle: number, first: number, frames: number,
+  to: BigUint64Array,
+  targets: number,
+  from: BigUint64Array,
+  sources: number,
+  stride: number,
+  rects: Int32Array,
+  starts: Uint32Array,
+  cycle: number,
+  first: number,
+  frames: number,
 ) => void;
 
 export function loadCopyFrames(): CopyFrames {
-  const arguments_ = ['void *', 'uint32_t', 'void *', 'uint32_t', 'uint32_t', 'void *', 'void *', 'uint32_t', 'uint32_t', 'uint32_t'];
+  const arguments_ = [
+    'void *',
+    'uint32_t',
+    'void *',
+    'uint32_t',
+    'uint32_t',
+    'void *',
+    'void *',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+  ];
   return koffi.load(benchProgram('copy.c', '-shared', '-fPIC')).func('copy_frames', 'void', arguments_) as CopyFrames;
 }
 
@@ -43,7 +62,11 @@ export function waylandClientProgram(): string {
 
 /** What to install if client.c cannot be built; null if it can. */
 export function missingWayland(): string | null {
-  const needed = ['/usr/bin/wayland-scanner', '/usr/include/wayland-client.h', ...WAYLAND_PROTOCOLS.map((path) => join(WAYLAND_PROTOCOLS_DIR, path))];
+  const needed = [
+    '/usr/bin/wayland-scanner',
+    '/usr/include/wayland-client.h',
+    ...WAYLAND_PROTOCOLS.map((path) => join(WAYLAND_PROTOCOLS_DIR, path)),
+  ];
   const absent = needed.find((path) => !existsSync(path));
   return absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`;
 }

@@ -30,7 +30,10 @@ export function table(measurements: readonly Measurement[]): string {
   const widths = HEAD.map((head, column) => Math.max(head.length, ...lines.map((line) => line[column]!.length)));
   const numeric = (column: number): boolean => column >= 2 && column <= 8;
   const text = [HEAD, ...lines].map((line) =>
-    line.map((cell, column) => (numeric(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))).join('  ').trimEnd(),
+    line
+      .map((cell, column) => (numeric(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd(),
   );
   const peers = [...new Set(measurements.map(({ peer }) => peer?.name).filter((name) => name !== undefined))];
   return [...text, ...peers.map((name) => `peer: ${name}`)].join('\n');

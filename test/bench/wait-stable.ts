@@ -40,7 +40,12 @@ class DrawingGuest implements Source {
   draw(): void {
     this.#frames++;
     const { stride } = this.#picture.framebuffer.planes[0]!;
-    for (let y = WINDOW.y; y < WINDOW.y + WINDOW.height; y++) this.#picture.pixels.bytes.fill(this.#frames, y * stride + WINDOW.x * 4, y * stride + (WINDOW.x + WINDOW.width) * 4);
+    for (let y = WINDOW.y; y < WINDOW.y + WINDOW.height; y++)
+      this.#picture.pixels.bytes.fill(
+        this.#frames,
+        y * stride + WINDOW.x * 4,
+        y * stride + (WINDOW.x + WINDOW.width) * 4,
+      );
     this.#sink!.flush(0, this.#damage, { isFenced: true, done: () => undefined } satisfies Flush);
   }
 
@@ -90,7 +95,8 @@ function nextFrame(display: ReturnType<typeof openDisplay>): Promise<void> {
 
 export const waitStable: Benchmark = {
   name: 'wait-stable',
-  about: 'waitForStable on a test display of 1920x1080: its delay beyond the quiet time, and the CPU it costs per frame',
+  about:
+    'waitForStable on a test display of 1920x1080: its delay beyond the quiet time, and the CPU it costs per frame',
   missing: () => null,
   async run({ progress }) {
     progress('overhead');
@@ -98,11 +104,22 @@ export const waitStable: Benchmark = {
     const overheads: number[] = [];
     for (let round = 0; round < ROUNDS; round++) overheads.push(await overhead());
     progress('CPU');
-    const { ours, peer } = await alternate(ROUNDS, () => cpuPerFrame(true), () => cpuPerFrame(false));
+    const { ours, peer } = await alternate(
+      ROUNDS,
+      () => cpuPerFrame(true),
+      () => cpuPerFrame(false),
+    );
     return [
       // The guest draws after a frame was shown, so it takes one refresh until the result is on screen, and a millisecond per timer.
       { name: 'wait-stable/overhead', unit: 'ms', better: 'less', ours: overheads, peer: null, goal: 20 },
-      { name: 'wait-stable/CPU a frame', unit: 'ms', better: 'less', ours, peer: { name: 'not watched', samples: peer }, goal: null },
+      {
+        name: 'wait-stable/CPU a frame',
+        unit: 'ms',
+        better: 'less',
+        ours,
+        peer: { name: 'not watched', samples: peer },
+        goal: null,
+      },
     ];
   },
 };

@@ -8,12 +8,15 @@ import { SIMPLE_SHM, simpleShm } from './wayland/simple-shm.ts';
 
 function missing(...programs: readonly string[]): string | null {
   const absent = programs.find((program) => spawnSync(program, ['--version']).error);
-  return missingCompiler() ?? missingWayland() ?? (absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`);
+  return (
+    missingCompiler() ?? missingWayland() ?? (absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`)
+  );
 }
 
 export const waylandShm: Benchmark = {
   name: 'wayland-shm',
-  about: 'frames of 1920x1080 in a window by wl_shm: CPU, latency and system calls against a minimal client in C, on Weston',
+  about:
+    'frames of 1920x1080 in a window by wl_shm: CPU, latency and system calls against a minimal client in C, on Weston',
   missing: () => missing('weston', 'strace'),
   run: ({ progress }) => shm(waylandClientProgram(), progress),
 };
@@ -21,13 +24,15 @@ export const waylandShm: Benchmark = {
 export const waylandSimpleShm: Benchmark = {
   name: 'wayland-simple-shm',
   about: 'the same at 250x250 against weston-simple-shm, which paints what we copy',
-  missing: () => missing('weston', 'strace') ?? (existsSync(SIMPLE_SHM) ? null : `no ${SIMPLE_SHM}: sh test/rig/install.sh`),
+  missing: () =>
+    missing('weston', 'strace') ?? (existsSync(SIMPLE_SHM) ? null : `no ${SIMPLE_SHM}: sh test/rig/install.sh`),
   run: ({ progress }) => simpleShm(progress),
 };
 
 export const waylandDmabuf: Benchmark = inVm({
   name: 'wayland-dmabuf',
-  about: 'frames of 1920x1080 in a window by linux-dmabuf: CPU, latency and system calls against a minimal client in C, on Weston',
+  about:
+    'frames of 1920x1080 in a window by linux-dmabuf: CPU, latency and system calls against a minimal client in C, on Weston',
   minutes: 5,
   main: 'test/bench/wayland/main.ts',
   program: waylandClientProgram,

@@ -3,7 +3,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { VIRTIO_GPU_CMD, virtio_gpu_resource_create_blob, virtio_gpu_set_scanout } from '../../protocols/virtio-gpu.ts';
 import type { GpuTap } from '../../src/guest/virtio-gpu/tap.ts';
 import { newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
-import { type Draw, drawnPicture, drawPart, isWholeText, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
+import {
+  type Draw,
+  drawnPicture,
+  drawPart,
+  isWholeText,
+  showModetestPattern,
+  showText,
+  startDrawing,
+  withDrawnCursor,
+} from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectShown, OurGpu, pictureShownWhen, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
@@ -86,10 +95,20 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
       await draw('quit');
     });
 
-    test.each([[1024, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('in a mode of %i x %i creates three blobs of that size and shows them', async (width, height) => {
+    test.each([
+      [1024, 768],
+      [801, 601],
+      [1920, 1080],
+      [33, 35],
+      [1280, 800],
+    ] as const)('in a mode of %i x %i creates three blobs of that size and shows them', async (width, height) => {
       tap.clear();
       await draw(`mode ${width} ${height}`);
-      expectSamePicture(await settledPicture(ours.output), drawnPicture(width, height, 0), `blob-mode-${width}x${height}`);
+      expectSamePicture(
+        await settledPicture(ours.output),
+        drawnPicture(width, height, 0),
+        `blob-mode-${width}x${height}`,
+      );
       // Whole pages.
       expect(tap.blobs).toEqual(Array.from({ length: 3 }, () => Math.ceil((width * height * 4) / 4096) * 4096));
       expect(tap.count(SET_SCANOUT_BLOB)).toBeGreaterThan(0);
@@ -108,7 +127,11 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     test('shows changes of parts of the picture', async () => {
       await draw('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
-      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
+      for (const [seed, x, y, width, height] of [
+        [1, 0, 0, 1, 1],
+        [2, 999, 300, 2, 33],
+        [3, 333, 1, 500, 200],
+      ] as const) {
         await draw(`damage ${seed} ${x} ${y} ${width} ${height}`);
         drawPart(expected, seed, x, y, width, height);
       }
@@ -131,7 +154,9 @@ describe.skipIf(skipWithoutGuest(newerQemu))('a guest with blobs', () => {
     const asked = new Promise<void>((resolve) => (tap.onAsked = resolve));
     ours.plug(1024, 768);
     await asked;
-    await (await startDrawing(guest))('quit');
+    await (
+      await startDrawing(guest)
+    )('quit');
     expect(await guest.run('modetest -M virtio_gpu -c')).toMatch(/#0 1024x768 .*preferred/);
   });
 

@@ -37,8 +37,21 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
   beforeAll(async () => {
     execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
     dir = mkdtempSync(join(tmpdir(), 'scanout-command-'));
-    const options = ['--output', 'headless:1280x800', '--output', 'vmm', '--control', file('control'), '--record', file('session')];
-    bridge = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, main, 'run', '--guest', `vhost-user:${file('gpu')}`, ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const options = [
+      '--output',
+      'headless:1280x800',
+      '--output',
+      'vmm',
+      '--control',
+      file('control'),
+      '--record',
+      file('session'),
+    ];
+    bridge = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', process.execPath, main, 'run', '--guest', `vhost-user:${file('gpu')}`, ...options],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     bridge.stderr!.setEncoding('utf8').on('data', (text: string) => (said += text));
     await once(bridge.stdout!, 'data');
     guest = await bootGuest({ gpu: { kind: 'none' }, extraQemuArgs: await deviceFlags() });
@@ -51,13 +64,21 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
 
   /** The flags of the device from `scanout qemu-args`; the rig sets the machine and its memory. */
   async function deviceFlags(): Promise<string[]> {
-    const flags = JSON.parse(await scanout('qemu-args', '--socket', file('gpu'), '--memory', '512M', '--json')) as string[];
-    return flags.flatMap((flag, i) => (flag === '-chardev' ? [flag, flags[i + 1]!] : flag === '-device' ? [flag, `${flags[i + 1]!},id=gpu`] : []));
+    const flags = JSON.parse(
+      await scanout('qemu-args', '--socket', file('gpu'), '--memory', '512M', '--json'),
+    ) as string[];
+    return flags.flatMap((flag, i) =>
+      flag === '-chardev' ? [flag, flags[i + 1]!] : flag === '-device' ? [flag, `${flags[i + 1]!},id=gpu`] : [],
+    );
   }
 
   test("scanout screenshot saves the same picture of the console as QEMU's screendump", async () => {
     await showText(guest);
-    expectSamePicture(await pictureWhen(() => screenshot(), isWholeText), await pictureWhen(() => guest.screendump(), isWholeText), 'command-text');
+    expectSamePicture(
+      await pictureWhen(() => screenshot(), isWholeText),
+      await pictureWhen(() => guest.screendump(), isWholeText),
+      'command-text',
+    );
   });
 
   test('scanout screenshot includes the cursor unless told otherwise', async () => {
@@ -66,7 +87,10 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
     await draw('pattern 2');
     await draw('cursor 1 300 200 0 0');
     const bare = drawnPicture(1024, 768, 2);
-    const picture = await pictureWhen(() => screenshot(), (shown) => !isSamePicture(shown, bare));
+    const picture = await pictureWhen(
+      () => screenshot(),
+      (shown) => !isSamePicture(shown, bare),
+    );
     expectSamePicture(await screenshot('--no-cursor'), bare, 'command-no-cursor');
     expect([picture.width, picture.height]).toEqual([1024, 768]);
   });
@@ -74,7 +98,9 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
   test('scanout stats prints the guest and its scanouts, also as JSON', async () => {
     const stats = JSON.parse(await scanout('stats', '--control', file('control'), '--json')) as SessionStats;
     expect(stats.guest).toMatchObject({ connected: true, errors: 0 });
-    expect(stats.scanouts).toMatchObject([{ scanout: 0, picture: '1024x768', screens: [{ output: 'headless' }, { output: 'vmm:0' }] }]);
+    expect(stats.scanouts).toMatchObject([
+      { scanout: 0, picture: '1024x768', screens: [{ output: 'headless' }, { output: 'vmm:0' }] },
+    ]);
     expect(await scanout('stats', '--control', file('control'))).toContain('scanout 0: 1024x768');
   });
 

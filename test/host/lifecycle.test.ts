@@ -20,7 +20,16 @@ import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { listening } from '../rig/listening.ts';
-import { expectShown, OurGpu, pictureShownWhen, rebindDriver, resources, resourcesBefore, settledPicture, shownWhen } from '../rig/our-gpu.ts';
+import {
+  expectShown,
+  OurGpu,
+  pictureShownWhen,
+  rebindDriver,
+  resources,
+  resourcesBefore,
+  settledPicture,
+  shownWhen,
+} from '../rig/our-gpu.ts';
 import { expectSamePicture } from '../rig/picture.ts';
 
 async function textShown(guest: Guest, ours: OurGpu): Promise<Picture> {
@@ -137,7 +146,12 @@ describe.skipIf(skipWithoutGuest())('a GPU that replaces another one under a run
     const booting = bootGuest({
       gpu: { kind: 'none' },
       memoryMiB: 4096,
-      extraQemuArgs: ['-chardev', `socket,id=vhost,path=${socket},server=on,wait=on`, '-device', 'vhost-user-gpu-pci,chardev=vhost,id=gpu'],
+      extraQemuArgs: [
+        '-chardev',
+        `socket,id=vhost,path=${socket},server=on,wait=on`,
+        '-device',
+        'vhost-user-gpu-pci,chardev=vhost,id=gpu',
+      ],
     });
     await listening(socket, booting);
     ours = next();

@@ -17,7 +17,9 @@ let tarball: string;
 
 /** Runs a program in the project as a user's shell does, without the environment of the vitest that runs this file. */
 function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
-  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV$|TEST$|CI$|npm_(package|lifecycle))/.test(name)));
+  const clean = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV$|TEST$|CI$|npm_(package|lifecycle))/.test(name)),
+  );
   return new Promise((resolve, reject) => {
     execFile(program, args, { cwd: project, env: { ...clean, NO_COLOR: '1', ...env } }, (error, stdout, stderr) => {
       if (error) reject(new Error(`${program} ${args.join(' ')}\n${stdout}${stderr}`, { cause: error }));
@@ -31,7 +33,10 @@ beforeAll(async () => {
   cpSync(join(ROOT, 'examples'), project, { recursive: true });
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }');
   await run('npm', ['pack', '--silent', '--pack-destination', project, ROOT]);
-  tarball = join(project, readdirSync(project).find((name) => name.endsWith('.tgz'))!);
+  tarball = join(
+    project,
+    readdirSync(project).find((name) => name.endsWith('.tgz'))!,
+  );
   await run('npm', ['install', '--save-dev', tarball, 'vitest@4', '--prefer-offline', '--no-audit', '--no-fund']);
 });
 afterAll(() => rmSync(project, { recursive: true }));
@@ -46,15 +51,22 @@ describe('the packed package', () => {
   });
 
   test('can be loaded at every entry that needs no test runner', async () => {
-    const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { exports: Record<string, unknown> };
-    const entries = Object.keys(exports).filter((name) => !/vitest|json/.test(name)).map((name) => name.replace('.', 'scanout-bridge'));
+    const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      exports: Record<string, unknown>;
+    };
+    const entries = Object.keys(exports)
+      .filter((name) => !/vitest|json/.test(name))
+      .map((name) => name.replace('.', 'scanout-bridge'));
     const program = `for (const entry of ${JSON.stringify(entries)}) if (Object.keys(await import(entry)).length === 0) throw new Error(entry);`;
 
     await run(process.execPath, ['--input-type=module', '--eval', program]);
   });
 
   test('has declarations that the strict type checker takes without skipping any of ours', async () => {
-    writeFileSync(join(project, 'entries.ts'), "export * from 'scanout-bridge';\nexport * as kms from 'scanout-bridge/kms';\nexport * as wayland from 'scanout-bridge/wayland';\nexport * as client from 'scanout-bridge/wayland-client';\nexport * as testing from 'scanout-bridge/testing';\nexport * as gbm from 'scanout-bridge/gbm';\nexport * as fourcc from 'scanout-bridge/drm-fourcc';\n");
+    writeFileSync(
+      join(project, 'entries.ts'),
+      "export * from 'scanout-bridge';\nexport * as kms from 'scanout-bridge/kms';\nexport * as wayland from 'scanout-bridge/wayland';\nexport * as client from 'scanout-bridge/wayland-client';\nexport * as testing from 'scanout-bridge/testing';\nexport * as gbm from 'scanout-bridge/gbm';\nexport * as fourcc from 'scanout-bridge/drm-fourcc';\n",
+    );
     await tsc('--noEmit', '--skipLibCheck', 'false', 'entries.ts');
     rmSync(join(project, 'entries.ts'));
   });
@@ -64,7 +76,11 @@ describe('examples', () => {
   beforeAll(() => tsc('--project', '.'));
 
   test('own-output writes pictures that together are what the recorded guest shows', async () => {
-    const output = await run(process.execPath, ['build/own-output.js', 'node_modules/scanout-bridge/fixtures/console-boot.scanout', 'frames']);
+    const output = await run(process.execPath, [
+      'build/own-output.js',
+      'node_modules/scanout-bridge/fixtures/console-boot.scanout',
+      'frames',
+    ]);
 
     expect(output).toMatch(/^\d+ commands, \d+ frames in frames\n$/);
     const shown = layered(join(project, 'frames'), 1280, 800);
@@ -90,7 +106,22 @@ describe('examples', () => {
 
 function tsc(...args: readonly string[]): Promise<string> {
   const own = ['--typeRoots', join(ROOT, 'node_modules/@types')];
-  const flags = args[0] === '--project' ? own : [...own, '--ignoreConfig', '--strict', '--target', 'es2022', '--lib', 'es2023,esnext.disposable', '--module', 'nodenext', '--types', 'node'];
+  const flags =
+    args[0] === '--project'
+      ? own
+      : [
+          ...own,
+          '--ignoreConfig',
+          '--strict',
+          '--target',
+          'es2022',
+          '--lib',
+          'es2023,esnext.disposable',
+          '--module',
+          'nodenext',
+          '--types',
+          'node',
+        ];
   return run(join(BIN, 'tsc'), [...args, ...flags]);
 }
 

@@ -3,7 +3,17 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
-import { type Draw, drawnPicture, drawPart, isWholeText, flipWithModetest, showModetestPattern, showText, startDrawing, withDrawnCursor } from '../rig/guest-pictures.ts';
+import {
+  type Draw,
+  drawnPicture,
+  drawPart,
+  isWholeText,
+  flipWithModetest,
+  showModetestPattern,
+  showText,
+  startDrawing,
+  withDrawnCursor,
+} from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectShown, OurGpu, rebindDriver, resources, resourcesBefore, settledPicture } from '../rig/our-gpu.ts';
 import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
@@ -40,7 +50,11 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
     await expectShown(ours.display, await pictureWhen(() => builtin.screendump(), isWholeText), 'text');
   });
 
-  test.each([[1024, 768], [1920, 1080], [1280, 800]] as const)("shows modetest's pattern at %i x %i as QEMU's own GPU does", async (width, height) => {
+  test.each([
+    [1024, 768],
+    [1920, 1080],
+    [1280, 800],
+  ] as const)("shows modetest's pattern at %i x %i as QEMU's own GPU does", async (width, height) => {
     ours.plug(width, height);
     await rebindDriver(guest);
     const stop = await showModetestPattern(guest, width, height);
@@ -87,7 +101,14 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
       await drawBuiltin(command);
     }
 
-    test.each([[1024, 768], [1366, 768], [801, 601], [1920, 1080], [33, 35], [1280, 800]] as const)('shows its picture in a mode of %i x %i', async (width, height) => {
+    test.each([
+      [1024, 768],
+      [1366, 768],
+      [801, 601],
+      [1920, 1080],
+      [33, 35],
+      [1280, 800],
+    ] as const)('shows its picture in a mode of %i x %i', async (width, height) => {
       await both(`mode ${width} ${height}`);
       await expectOnBoth(drawnPicture(width, height, 0), `mode-${width}x${height}`);
       await both('pattern 5');
@@ -97,7 +118,12 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
     test('shows changes of parts of the picture', async () => {
       await both('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
-      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200], [4, 400, 100, 17, 3]] as const) {
+      for (const [seed, x, y, width, height] of [
+        [1, 0, 0, 1, 1],
+        [2, 999, 300, 2, 33],
+        [3, 333, 1, 500, 200],
+        [4, 400, 100, 17, 3],
+      ] as const) {
         await both(`damage ${seed} ${x} ${y} ${width} ${height}`);
         drawPart(expected, seed, x, y, width, height);
       }
@@ -124,7 +150,8 @@ describe.skipIf(skipWithoutGuest())('a guest on our GPU', () => {
     test('shows its cursor over the picture wherever it moves', async () => {
       const background = drawnPicture(1024, 768, 0);
       // Commands of the cursor queue have no answer to wait for.
-      const expectCursor = (seed: number, x: number, y: number, name: string) => expectShown(ours.display, withDrawnCursor(background, seed, x, y), name, { cursor: true });
+      const expectCursor = (seed: number, x: number, y: number, name: string) =>
+        expectShown(ours.display, withDrawnCursor(background, seed, x, y), name, { cursor: true });
       await both('mode 1024 768');
       await draw('cursor 3 100 200 0 0');
       await expectCursor(3, 100, 200, 'cursor');

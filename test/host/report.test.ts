@@ -48,10 +48,23 @@ function solid(colour: number, width = WIDTH, height = HEIGHT): Picture {
 const png = (colour: number): Uint8Array => encodePng(solid(colour));
 
 function entry(name: string, fields: Partial<ReportEntry> = {}): ReportEntry {
-  return { test: 'login.test.ts > the prompt appears', name, status: 'matched', explanation: '', rung: 'shadow', frames: [], expected: png(RED), actual: null, diff: null, video: null, ...fields };
+  return {
+    test: 'login.test.ts > the prompt appears',
+    name,
+    status: 'matched',
+    explanation: '',
+    rung: 'shadow',
+    frames: [],
+    expected: png(RED),
+    actual: null,
+    diff: null,
+    video: null,
+    ...fields,
+  };
 }
 
-const different = (name: string): ReportEntry => entry(name, { status: 'different', explanation: 'all of it is blue', actual: png(BLUE), diff: png(GREEN) });
+const different = (name: string): ReportEntry =>
+  entry(name, { status: 'different', explanation: 'all of it is blue', actual: png(BLUE), diff: png(GREEN) });
 
 async function open(...entries: ReportEntry[]): Promise<void> {
   const file = join(directory, 'report.html');
@@ -71,12 +84,16 @@ const views = (): Locator => page.locator('details[open] .views').first();
 test('report: shows pictures pixel for pixel and requests nothing from the network', async () => {
   const picture = solid(RED);
   for (let at = 0; at < picture.data.length; at += 4) picture.data[at] = (at * 31) >> 3;
-  await open(entry('noise.png', { status: 'different', expected: encodePng(picture), actual: png(BLUE), diff: png(GREEN) }));
+  await open(
+    entry('noise.png', { status: 'different', expected: encodePng(picture), actual: png(BLUE), diff: png(GREEN) }),
+  );
 
   await page.getByLabel('pixel for pixel').check();
   // The browser rounds a position between two pixels.
   const box = (await page.locator('.expected img').boundingBox())!;
-  const shown = decodePng(await page.screenshot({ clip: { x: Math.round(box.x), y: Math.round(box.y), width: WIDTH, height: HEIGHT } }));
+  const shown = decodePng(
+    await page.screenshot({ clip: { x: Math.round(box.x), y: Math.round(box.y), width: WIDTH, height: HEIGHT } }),
+  );
 
   expect(isSamePicture(shown, picture)).toBe(true);
   expect(requests.filter((url) => !url.startsWith('file:') && !url.startsWith('data:'))).toEqual([]);
@@ -85,8 +102,13 @@ test('report: shows pictures pixel for pixel and requests nothing from the netwo
 test('report: lists failures first and open, and matches closed', async () => {
   await open(entry('good.png'), different('bad.png'));
 
-  expect(await page.locator('h2').allInnerTexts()).toEqual(['login.test.ts > the prompt appears: bad.png', 'login.test.ts > the prompt appears: good.png']);
-  expect(await page.locator('details').evaluateAll((all) => all.map((each) => (each as unknown as { open: boolean }).open))).toEqual([true, false]);
+  expect(await page.locator('h2').allInnerTexts()).toEqual([
+    'login.test.ts > the prompt appears: bad.png',
+    'login.test.ts > the prompt appears: good.png',
+  ]);
+  expect(
+    await page.locator('details').evaluateAll((all) => all.map((each) => (each as unknown as { open: boolean }).open)),
+  ).toEqual([true, false]);
   expect(await page.title()).toBe('1 failed: A run');
   await page.screenshot({ path: join(outputDir, 'report.png'), fullPage: true });
 });
@@ -120,7 +142,10 @@ test('report: shows only the differences on key 4', async () => {
 test('report: blinks between the expected and the actual picture', async () => {
   await open(different('one.png'));
   await page.keyboard.press('3');
-  const at = (ms: number) => page.evaluate(`for (const each of document.querySelector('.actual').getAnimations()) { each.pause(); each.currentTime = ${ms}; }`);
+  const at = (ms: number) =>
+    page.evaluate(
+      `for (const each of document.querySelector('.actual').getAnimations()) { each.pause(); each.currentTime = ${ms}; }`,
+    );
 
   await at(200);
   const before = pixel(await shot(views()), 50, 50);
@@ -144,7 +169,8 @@ test('report: the browser plays the video with the frames and durations of the s
   const shown: number[][] = [];
   const draw = (timeMs: number, area: Rect, colour: number): void => {
     for (let y = area.y; y < area.y + area.height; y++) {
-      for (let x = area.x; x < area.x + area.width; x++) screen.data.set([colour >> 16, (colour >> 8) & 255, colour & 255, 255], (y * screen.width + x) * 4);
+      for (let x = area.x; x < area.x + area.width; x++)
+        screen.data.set([colour >> 16, (colour >> 8) & 255, colour & 255, 255], (y * screen.width + x) * 4);
     }
     const damage = new Damage();
     damage.addRect(area);
@@ -178,6 +204,8 @@ test('report: the browser plays the video with the frames and durations of the s
 });
 
 function cut({ data, width }: Picture, area: Rect): Picture {
-  const rows = Array.from({ length: area.height }, (_, y) => data.subarray(((area.y + y) * width + area.x) * 4, ((area.y + y) * width + area.x + area.width) * 4));
+  const rows = Array.from({ length: area.height }, (_, y) =>
+    data.subarray(((area.y + y) * width + area.x) * 4, ((area.y + y) * width + area.x + area.width) * 4),
+  );
   return { width: area.width, height: area.height, data: Buffer.concat(rows) };
 }

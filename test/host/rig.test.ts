@@ -77,6 +77,8 @@ describe.skipIf(skipWithoutGuest())('a test guest', () => {
   });
 
   test("reports QEMU's error message if QEMU does not start", async () => {
-    await expect(bootGuest({ gpu: { kind: 'vhost-user', socket: '/nonexistent' } })).rejects.toThrow(/No such file or directory/);
+    await expect(bootGuest({ gpu: { kind: 'vhost-user', socket: '/nonexistent' } })).rejects.toThrow(
+      /No such file or directory/,
+    );
   });
 });

@@ -32,7 +32,13 @@ describe.skipIf(skipWithoutGuest())('a guest of 5 GiB with two monitors', () => 
 
   beforeAll(async () => {
     before = await resourcesBefore();
-    ours = OurGpu.open({ sizes: [[1280, 800], [1024, 768]], tap });
+    ours = OurGpu.open({
+      sizes: [
+        [1280, 800],
+        [1024, 768],
+      ],
+      tap,
+    });
     guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: ours.socket }, memoryMiB: 5120, maxOutputs: 2 });
   });
   afterAll(async () => {

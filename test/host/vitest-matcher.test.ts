@@ -1,5 +1,14 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -29,7 +38,11 @@ function picture(grey: number): Picture {
 }
 
 /** The source of a test that compares a grey picture. `expected` is the function that makes the assertion. */
-function spec(title: string, grey: number | string, { expected = 'expect', not = '', golden = 'login.png', options = '' } = {}): string {
+function spec(
+  title: string,
+  grey: number | string,
+  { expected = 'expect', not = '', golden = 'login.png', options = '' } = {},
+): string {
   return `test(${JSON.stringify(title)}, ${options && `${options}, `}async () => {
       const data = new Uint8Array(8 * 4 * 4).fill(${grey});
       for (let at = 3; at < data.length; at += 4) data[at] = 255;
@@ -38,21 +51,42 @@ function spec(title: string, grey: number | string, { expected = 'expect', not =
 }
 
 /** Runs test files, each of which has the `spec`s given, by a vitest of its own. */
-async function runFiles(sources: Record<string, readonly string[]>, { args = [], env = {} }: { args?: string[]; env?: NodeJS.ProcessEnv } = {}): Promise<{ passed: boolean; output: string }> {
+async function runFiles(
+  sources: Record<string, readonly string[]>,
+  { args = [], env = {} }: { args?: string[]; env?: NodeJS.ProcessEnv } = {},
+): Promise<{ passed: boolean; output: string }> {
   for (const [name, specs] of Object.entries(sources)) {
     mkdirSync(dirname(join(project, name)), { recursive: true });
-    writeFileSync(join(project, name), `import '${root}/src/testing/vitest.ts';\nimport { expect, test } from 'vitest';\n${specs.join('\n')}`);
+    writeFileSync(
+      join(project, name),
+      `import '${root}/src/testing/vitest.ts';\nimport { expect, test } from 'vitest';\n${specs.join('\n')}`,
+    );
   }
   return new Promise((resolve) => {
     // The variables of the vitest that runs this file would change how the inner one behaves.
-    const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST') && name !== 'CI'));
-    execFile(join(root, 'node_modules/.bin/vitest'), ['run', '--no-color', ...args], { cwd: project, env: { ...clean, CI: '', ...env } }, (error, stdout, stderr) => {
-      resolve({ passed: error === null, output: stdout + stderr });
-    });
+    const clean = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST') && name !== 'CI'),
+    );
+    execFile(
+      join(root, 'node_modules/.bin/vitest'),
+      ['run', '--no-color', ...args],
+      { cwd: project, env: { ...clean, CI: '', ...env } },
+      (error, stdout, stderr) => {
+        resolve({ passed: error === null, output: stdout + stderr });
+      },
+    );
   });
 }
 
-function run(grey: number, { args = [], env = {}, not = '', golden }: { args?: string[]; env?: NodeJS.ProcessEnv; not?: string; golden?: string } = {}): Promise<{ passed: boolean; output: string }> {
+function run(
+  grey: number,
+  {
+    args = [],
+    env = {},
+    not = '',
+    golden,
+  }: { args?: string[]; env?: NodeJS.ProcessEnv; not?: string; golden?: string } = {},
+): Promise<{ passed: boolean; output: string }> {
   return runFiles({ 'login.spec.mjs': [spec('it boots', grey, { not, ...(golden && { golden }) })] }, { args, env });
 }
 
@@ -61,7 +95,10 @@ function records(): { folder: string; test: string; status: string }[] {
   const results = join(project, 'test-results/scanout');
   return readdirSync(results, { recursive: true, encoding: 'utf8' })
     .filter((name) => basename(name) === 'match.json')
-    .map((name) => ({ folder: join(results, dirname(name)), ...(JSON.parse(readFileSync(join(results, name), 'utf8')) as { test: string; status: string }) }))
+    .map((name) => ({
+      folder: join(results, dirname(name)),
+      ...(JSON.parse(readFileSync(join(results, name), 'utf8')) as { test: string; status: string }),
+    }))
     .sort((a, b) => a.test.localeCompare(b.test) || a.folder.localeCompare(b.folder));
 }
 
@@ -79,7 +116,9 @@ test('toMatchScreenshot: makes a golden picture, then fails for a different one 
   expect(record).toMatchObject({ test: 'login.spec.mjs > it boots', status: 'different' });
   expect(readdirSync(record!.folder).sort()).toEqual(['actual.png', 'diff.png', 'match.json']);
   expect(decodePng(readFileSync(join(record!.folder, 'actual.png')))).toEqual(picture(20));
-  expect(readFileSync(join(results, 'report.html'), 'utf8')).toContain(Buffer.from(encodePng(picture(20))).toString('base64'));
+  expect(readFileSync(join(results, 'report.html'), 'utf8')).toContain(
+    Buffer.from(encodePng(picture(20))).toString('base64'),
+  );
   expect(decodePng(readFileSync(golden()))).toEqual(picture(10));
 });
 
@@ -104,14 +143,18 @@ describe('not.toMatchScreenshot', () => {
 
     expect((await run(20, { not: '.not' })).passed).toBe(true);
     expect(records().map(({ folder }) => readdirSync(folder))).toEqual([['match.json']]);
-    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain('1 compared, <span class="matched">0 failed');
+    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain(
+      '1 compared, <span class="matched">0 failed',
+    );
   });
 
   test('fails for a picture that matches the golden one, and the report shows the failure', async () => {
     await run(10);
 
     expect((await run(10, { not: '.not' })).passed).toBe(false);
-    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain('1 compared, <span class="different">1 failed');
+    expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain(
+      '1 compared, <span class="different">1 failed',
+    );
   });
 
   test('fails when the golden picture does not exist, and makes none', async () => {
@@ -126,14 +169,19 @@ describe('not.toMatchScreenshot', () => {
 describe('the evidence of a failed toMatchScreenshot', () => {
   test('survives other tests: in files of the same name, with titles that are not ASCII or are too long for a file name', async () => {
     const titles = ['it boots', '日本語', '中文', 'x'.repeat(320)];
-    const files = (grey: number) => ({ 'bios/boot.spec.mjs': titles.map((title) => spec(title, grey)), 'uefi/boot.spec.mjs': titles.map((title) => spec(title, 10)) });
+    const files = (grey: number) => ({
+      'bios/boot.spec.mjs': titles.map((title) => spec(title, grey)),
+      'uefi/boot.spec.mjs': titles.map((title) => spec(title, 10)),
+    });
     await runFiles(files(10));
 
     const { output } = await runFiles(files(20));
 
     expect(records().map(({ test, status, folder }) => [test, status, existsSync(join(folder, 'actual.png'))])).toEqual(
-      [...titles.map((title) => [`bios/boot.spec.mjs > ${title}`, 'different', true]), ...titles.map((title) => [`uefi/boot.spec.mjs > ${title}`, 'matched', false])]
-        .sort(([a], [b]) => (a as string).localeCompare(b as string)),
+      [
+        ...titles.map((title) => [`bios/boot.spec.mjs > ${title}`, 'different', true]),
+        ...titles.map((title) => [`uefi/boot.spec.mjs > ${title}`, 'matched', false]),
+      ].sort(([a], [b]) => (a as string).localeCompare(b as string)),
     );
     expect(output).toContain('8 screenshots compared');
   });
@@ -141,17 +189,29 @@ describe('the evidence of a failed toMatchScreenshot', () => {
   test('survives another comparison with the same golden picture in the test', async () => {
     await run(10);
 
-    await runFiles({ 'login.spec.mjs': [`${spec('it boots', 20, { expected: 'expect.soft' }).slice(0, -'});'.length)}
+    await runFiles({
+      'login.spec.mjs': [
+        `${spec('it boots', 20, { expected: 'expect.soft' }).slice(0, -'});'.length)}
       await expect({ width: 8, height: 4, data: data.map((value, at) => (at % 4 === 3 ? 255 : 10)) }).toMatchScreenshot('login.png');
-    });`] });
+    });`,
+      ],
+    });
 
-    expect(records().map(({ status, folder }) => [status, existsSync(join(folder, 'actual.png'))])).toEqual([['different', true], ['matched', false]]);
+    expect(records().map(({ status, folder }) => [status, existsSync(join(folder, 'actual.png'))])).toEqual([
+      ['different', true],
+      ['matched', false],
+    ]);
   });
 
   test('comes from the last attempt of a retried test', async () => {
     await run(10);
 
-    const { passed } = await runFiles({ 'login.spec.mjs': ['let attempts = 0;', spec('it boots', '(attempts++ === 0 ? 20 : 10)', { options: '{ retry: 1 }' })] });
+    const { passed } = await runFiles({
+      'login.spec.mjs': [
+        'let attempts = 0;',
+        spec('it boots', '(attempts++ === 0 ? 20 : 10)', { options: '{ retry: 1 }' }),
+      ],
+    });
 
     expect(passed).toBe(true);
     expect(records().map(({ status }) => status)).toEqual(['matched']);
@@ -160,8 +220,16 @@ describe('the evidence of a failed toMatchScreenshot', () => {
   test('is kept for each repetition of a test', async () => {
     await run(10);
 
-    await runFiles({ 'login.spec.mjs': ['let times = 0;', spec('it boots', '(times++ === 0 ? 20 : 10)', { options: '{ repeats: 1 }' })] });
+    await runFiles({
+      'login.spec.mjs': [
+        'let times = 0;',
+        spec('it boots', '(times++ === 0 ? 20 : 10)', { options: '{ repeats: 1 }' }),
+      ],
+    });
 
-    expect(records().map(({ test, status }) => [test, status])).toEqual([['login.spec.mjs > it boots', 'different'], ['login.spec.mjs > it boots (repeat 1)', 'matched']]);
+    expect(records().map(({ test, status }) => [test, status])).toEqual([
+      ['login.spec.mjs > it boots', 'different'],
+      ['login.spec.mjs > it boots (repeat 1)', 'matched'],
+    ]);
   });
 });

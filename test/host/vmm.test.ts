@@ -25,7 +25,13 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
   const log: string[] = [];
 
   const open = (outputs: Parameters<typeof Session.open>[0]['outputs']) =>
-    Session.open({ guest: { socket }, outputs, maxGuestMemory: 2 ** 29, zeroCopy: 'auto', log: (level, message) => void log.push(`${level}: ${message}`) });
+    Session.open({
+      guest: { socket },
+      outputs,
+      maxGuestMemory: 2 ** 29,
+      zeroCopy: 'auto',
+      log: (level, message) => void log.push(`${level}: ${message}`),
+    });
 
   beforeAll(async () => {
     before = await resourcesBefore();
@@ -67,7 +73,11 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       await draw('mode 1001 333');
       const expected = drawnPicture(1001, 333, 0);
       await expectOnBoth(expected, 'vmm-mode');
-      for (const [seed, x, y, width, height] of [[1, 0, 0, 1, 1], [2, 999, 300, 2, 33], [3, 333, 1, 500, 200]] as const) {
+      for (const [seed, x, y, width, height] of [
+        [1, 0, 0, 1, 1],
+        [2, 999, 300, 2, 33],
+        [3, 333, 1, 500, 200],
+      ] as const) {
         await draw(`damage ${seed} ${x} ${y} ${width} ${height}`);
         drawPart(expected, seed, x, y, width, height);
         await expectOnBoth(expected, `vmm-damage-${seed}`);

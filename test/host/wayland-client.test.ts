@@ -4,7 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createMemfd, Mapping, WaylandDisplay, type WlBuffer, WlCompositor, WlOutput, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
+import {
+  createMemfd,
+  Mapping,
+  WaylandDisplay,
+  type WlBuffer,
+  WlCompositor,
+  WlOutput,
+  WlShm,
+  WlShmFormat,
+  type WlSurface,
+  XdgWmBase,
+} from '../../display/wayland/client/index.ts';
 import { openFds } from '../rig/process-resources.ts';
 import { pixel } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
@@ -55,7 +66,9 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const { stdout } = await run('wayland-info', { env: weston.env });
     const theirs = [...stdout.matchAll(/interface: '(\w+)',\s+version:\s+(\d+), name:\s+(\d+)/g)];
-    expect([...display.globals.values()]).toEqual(theirs.map(([, type, version, name]) => ({ name: Number(name), interface: type, version: Number(version) })));
+    expect([...display.globals.values()]).toEqual(
+      theirs.map(([, type, version, name]) => ({ name: Number(name), interface: type, version: Number(version) })),
+    );
     expect(theirs.length).toBeGreaterThan(10);
   });
 
@@ -86,14 +99,18 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
       words.subarray(0, size / 4).forEach((_, i, picture) => (picture[i] = (i * 2654435761) & 0xffffff));
       words.fill(0x123456, size / 4);
       using pool = display.bind(WlShm, 1)!.createPool(memory, 2 * size);
-      const [noise, plain] = [0, size].map((offset) => pool.createBuffer(offset, WIDTH, HEIGHT, WIDTH * 4, WlShmFormat.xrgb8888)) as [WlBuffer, WlBuffer];
+      const [noise, plain] = [0, size].map((offset) =>
+        pool.createBuffer(offset, WIDTH, HEIGHT, WIDTH * 4, WlShmFormat.xrgb8888),
+      ) as [WlBuffer, WlBuffer];
       const released = new Promise<void>((resolve) => (noise.listener = { release: resolve }));
       await window.configured;
 
       await window.show(noise);
       const picture = await weston.screenshot();
       expect([picture.width, picture.height]).toEqual([WIDTH, HEIGHT]);
-      const wrong = Array.from({ length: WIDTH * HEIGHT }, (_, i) => i).filter((i) => pixel(picture, i % WIDTH, Math.floor(i / WIDTH)) !== words[i]);
+      const wrong = Array.from({ length: WIDTH * HEIGHT }, (_, i) => i).filter(
+        (i) => pixel(picture, i % WIDTH, Math.floor(i / WIDTH)) !== words[i],
+      );
       expect(wrong).toEqual([]);
 
       await window.show(plain);
@@ -107,7 +124,12 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const surface = display.bind(WlCompositor, 4)!.createSurface();
     surface.setBufferScale(-1);
-    await expect(display.roundtrip()).rejects.toMatchObject({ code: 'refused', interface: 'wl_surface', errorName: 'invalid_scale', request: 'set_buffer_scale' });
+    await expect(display.roundtrip()).rejects.toMatchObject({
+      code: 'refused',
+      interface: 'wl_surface',
+      errorName: 'invalid_scale',
+      request: 'set_buffer_scale',
+    });
   });
 
   test('run the example of the entry module', async () => {
@@ -115,7 +137,10 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     try {
       const example = /```ts\n(.*?)```/s.exec(readFileSync(ENTRY, 'utf8'))![1]!.replaceAll(/^ \* ?/gm, '');
       writeFileSync(join(directory, 'example.mts'), example.replace("'scanout-bridge/wayland-client'", `'${ENTRY}'`));
-      const { stdout } = await run(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, env: weston.env });
+      const { stdout } = await run(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], {
+        cwd: directory,
+        env: weston.env,
+      });
       expect(stdout).toMatch(/^1 wl_compositor \d+\n/);
     } finally {
       rmSync(directory, { recursive: true });

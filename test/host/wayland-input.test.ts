@@ -73,7 +73,10 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandOutput: input on sway at 
 
   /** Resolves when a screenshot by the compositor satisfies `isSo`. */
   const screen = (isSo: (at: (x: number, y: number) => number) => boolean) =>
-    pictureWhen(() => roundtrip().then(() => sway.screenshot()), (taken) => isSo((x, y) => pixel(taken, x, y)));
+    pictureWhen(
+      () => roundtrip().then(() => sway.screenshot()),
+      (taken) => isSo((x, y) => pixel(taken, x, y)),
+    );
 
   function roundtrip(): Promise<void> {
     return windows.roundtrip();
@@ -116,7 +119,15 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandOutput: input on sway at 
     await heard();
     guest.sink.cursor(0, cursor.framebuffer, 4, 6, 46, 44);
     // 32x32 with the hotspot at 8, 12.
-    await screen((at) => at(92, 128) === RED && at(123, 159) === RED && at(91, 128) === GREY && at(92, 127) === GREY && at(124, 159) === GREY && at(123, 160) === GREY);
+    await screen(
+      (at) =>
+        at(92, 128) === RED &&
+        at(123, 159) === RED &&
+        at(91, 128) === GREY &&
+        at(92, 127) === GREY &&
+        at(124, 159) === GREY &&
+        at(123, 160) === GREY,
+    );
     guest.sink.cursor(0, null, 0, 0, 0, 0);
     await screen((at) => at(100, 140) === GREY);
   });

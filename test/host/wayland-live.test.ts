@@ -38,7 +38,16 @@ describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland 
     dir = mkdtempSync(join(tmpdir(), 'scanout-live-'));
     weston = await startWeston({ size: [WIDTH, HEIGHT] });
     // QEMU's own display runs beside the window: its picture is compared with the window's.
-    run = await ScanoutRun.start('--guest', `vhost-user:${join(dir, 'gpu')}`, '--output', `wayland:${weston.socket}`, '--output', 'vmm', '--control', join(dir, 'control'));
+    run = await ScanoutRun.start(
+      '--guest',
+      `vhost-user:${join(dir, 'gpu')}`,
+      '--output',
+      `wayland:${weston.socket}`,
+      '--output',
+      'vmm',
+      '--control',
+      join(dir, 'control'),
+    );
     guest = await boot();
   });
   afterAll(async () => {
@@ -52,7 +61,10 @@ describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland 
 
   async function screenShows(seed: number): Promise<void> {
     const expected = drawnPicture(WIDTH, HEIGHT, seed);
-    await pictureWhen(() => weston.screenshot(), (taken) => isSamePicture(taken, expected));
+    await pictureWhen(
+      () => weston.screenshot(),
+      (taken) => isSamePicture(taken, expected),
+    );
   }
 
   test('has a mode of the window’s size, and its console looks as in QEMU', async () => {
@@ -124,8 +136,25 @@ describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on 
     const socket = (name: string) => join(dir, name);
     sway = await Sway.start(WIDTH, HEIGHT, 'seat * pointer_constraint enable');
     const inputs = ['--input', `vhost-user:${socket('input')}`, '--input', `vhost-user:${socket('touch')},kind=touch`];
-    run = await ScanoutRun.start('--guest', `vhost-user:${socket('gpu')}`, ...inputs, '--output', `wayland:${sway.socket}`, '--title', TITLE, '--control', socket('control'));
-    const devices = qemuFlags({ socket: 'elsewhere', inputs: [socket('input'), socket('touch')], memoryBytes: 2 ** 30, generic: false }).slice(-4).flat();
+    run = await ScanoutRun.start(
+      '--guest',
+      `vhost-user:${socket('gpu')}`,
+      ...inputs,
+      '--output',
+      `wayland:${sway.socket}`,
+      '--title',
+      TITLE,
+      '--control',
+      socket('control'),
+    );
+    const devices = qemuFlags({
+      socket: 'elsewhere',
+      inputs: [socket('input'), socket('touch')],
+      memoryBytes: 2 ** 30,
+      generic: false,
+    })
+      .slice(-4)
+      .flat();
     guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: socket('gpu') }, extraQemuArgs: devices });
     draw = await startDrawing(guest);
   });
@@ -165,7 +194,8 @@ describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on 
     await listenToKernel(guest, KEYBOARD);
     const printed: string[] = [];
     // One after the other, because a slow guest gets events that are close together as one group.
-    const arrived = async (event: string, value: number) => printed.push(await guest.run(readUntil(`(${event})`, `value ${value}`)));
+    const arrived = async (event: string, value: number) =>
+      printed.push(await guest.run(readUntil(`(${event})`, `value ${value}`)));
     tap(KEY_A);
     await arrived('KEY_A', 0);
     person.pointer.moveTo(512, 208, WIDTH, HEIGHT);
@@ -185,7 +215,10 @@ describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on 
     tap(KEY_F12);
     printed.push(await heard(guest));
 
-    const at = (x: number, y: number) => [`EV_ABS ABS_X ${axis(x, GUEST_WIDTH)}`, `EV_ABS ABS_Y ${axis(y, GUEST_HEIGHT)}`];
+    const at = (x: number, y: number) => [
+      `EV_ABS ABS_X ${axis(x, GUEST_WIDTH)}`,
+      `EV_ABS ABS_Y ${axis(y, GUEST_HEIGHT)}`,
+    ];
     expect(groups(printed.join(''))).toEqual([
       ['EV_KEY KEY_A 1'],
       ['EV_KEY KEY_A 0'],
@@ -208,7 +241,11 @@ describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on 
     shortcut();
     await titled('Ctrl+Alt+G to grab');
     tap(KEY_F12);
-    const modifiers = [['EV_KEY KEY_LEFTCTRL 1'], ['EV_KEY KEY_LEFTALT 1'], ['EV_KEY KEY_LEFTCTRL 0', 'EV_KEY KEY_LEFTALT 0']];
+    const modifiers = [
+      ['EV_KEY KEY_LEFTCTRL 1'],
+      ['EV_KEY KEY_LEFTALT 1'],
+      ['EV_KEY KEY_LEFTCTRL 0', 'EV_KEY KEY_LEFTALT 0'],
+    ];
     expect(groups(await heard(guest))).toEqual([...modifiers, ['EV_REL REL_X -2000', 'EV_REL REL_Y 3'], ...modifiers]);
   });
 
@@ -216,7 +253,10 @@ describe.skipIf(isSkipped || missing !== null)('scanout run --output wayland on 
     await listenToKernel(guest, KEYBOARD);
     person.keyboard.key(KEY_A, true);
     await person.sent();
-    const other = spawn('weston-simple-shm', { env: { ...process.env, WAYLAND_DISPLAY: sway.socket }, stdio: 'ignore' });
+    const other = spawn('weston-simple-shm', {
+      env: { ...process.env, WAYLAND_DISPLAY: sway.socket },
+      stdio: 'ignore',
+    });
     const printed = await heard(guest, 'KEY_A', 'value 0');
     other.kill();
     await once(other, 'close');
@@ -239,7 +279,14 @@ describe.skipIf(missing !== null)('scanout run --output wayland: closing the las
     const dir = mkdtempSync(join(tmpdir(), 'scanout-closed-'));
     try {
       await using sway = await Sway.start(WIDTH, HEIGHT, '');
-      await using run = await ScanoutRun.start('--guest', `vhost-user:${join(dir, 'gpu')}`, '--output', `wayland:${sway.socket}`, '--control', join(dir, 'control'));
+      await using run = await ScanoutRun.start(
+        '--guest',
+        `vhost-user:${join(dir, 'gpu')}`,
+        '--output',
+        `wayland:${sway.socket}`,
+        '--control',
+        join(dir, 'control'),
+      );
       while (sway.titles().length === 0) await setImmediate();
       const exit = run.exited();
 

@@ -31,19 +31,30 @@ describe.skipIf(skipWithoutWeston())('scanout replay --output wayland', () => {
       child.stdout!.on('data', (text: Buffer) => String(text).includes('played console-boot.scanout') && resolve());
       void outcome.then(({ stderr }) => reject(new Error(stderr)));
     });
-    const shown = await pictureWhen(() => weston.screenshot(), (picture) => isSamePicture(picture, golden));
+    const shown = await pictureWhen(
+      () => weston.screenshot(),
+      (picture) => isSamePicture(picture, golden),
+    );
     expectSamePicture(shown, golden, 'wayland-replay');
     child.kill('SIGTERM');
     const { code, stdout } = await outcome;
-    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^played console-boot.scanout: \d+ commands, \d+ flushes, 0 refused/) as string });
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^played console-boot.scanout: \d+ commands, \d+ flushes, 0 refused/) as string,
+    });
   });
 
   test.each(['SIGINT', 'SIGTERM'] as const)('closes its window on %s and dies of that signal', async (signal) => {
     const child = start(['replay', BOOT, '--output', `wayland:${weston.socket}`, '--log-level', 'info']);
     const closed = once(child, 'close');
-    await new Promise<void>((resolve) => child.stderr!.on('data', (text: Buffer) => String(text).includes('shows the guest by rung') && resolve()));
+    await new Promise<void>((resolve) =>
+      child.stderr!.on('data', (text: Buffer) => String(text).includes('shows the guest by rung') && resolve()),
+    );
     child.kill(signal);
     expect(await closed).toEqual([null, signal]);
-    await pictureWhen(() => weston.screenshot(), (picture) => isSamePicture(picture, empty));
+    await pictureWhen(
+      () => weston.screenshot(),
+      (picture) => isSamePicture(picture, empty),
+    );
   });
 });

@@ -1,7 +1,15 @@
 /** The seats of sway, with a virtual keyboard and a virtual pointer. */
 import { writeSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { WaylandDisplay, type WlBuffer, WlCompositor, WlShm, WlShmFormat, type WlSurface, XdgWmBase } from '../../display/wayland/client/index.ts';
+import {
+  WaylandDisplay,
+  type WlBuffer,
+  WlCompositor,
+  WlShm,
+  WlShmFormat,
+  type WlSurface,
+  XdgWmBase,
+} from '../../display/wayland/client/index.ts';
 import type { CursorImage } from '../../display/wayland/seat/attached-surface.ts';
 import { WaylandSeats } from '../../display/wayland/seat/seats.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
@@ -59,7 +67,8 @@ describe.skipIf(missing !== null).each([1, 2])('WaylandSeats on sway at scale %i
     const target = {
       scanout: 0,
       input: sink,
-      toGuest: (x: number, y: number, out: { x: number; y: number }) => void Object.assign(out, { x: (x * scale) / 2, y: (y * scale) / 2 }),
+      toGuest: (x: number, y: number, out: { x: number; y: number }) =>
+        void Object.assign(out, { x: (x * scale) / 2, y: (y * scale) / 2 }),
       grabChanged: (isGrabbed: boolean) => void grabs.push(isGrabbed),
     };
     seats.attach(surface, target);

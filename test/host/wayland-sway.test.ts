@@ -58,7 +58,11 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
     guest.show(shown.framebuffer);
     await guest.flush(0, 0, width, height);
     // In pieces, at odd places.
-    for (const [x, y, w, h] of [[11, 7, 101, 53], [300, 201, 33, 77], [width - 9, height - 5, 9, 5]] as const) {
+    for (const [x, y, w, h] of [
+      [11, 7, 101, 53],
+      [300, 201, 33, 77],
+      [width - 9, height - 5, 9, 5],
+    ] as const) {
       shown.fill(x, y, w, h, LAST);
       await guest.flush(x, y, w, h);
     }
@@ -71,7 +75,8 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
   }
 
   /** The screen when it shows the piece that was drawn last. */
-  const lastPicture = (): Promise<Picture> => pictureWhen(screenshot, (picture) => pixel(picture, WIDTH - 1, HEIGHT - 1) === LAST);
+  const lastPicture = (): Promise<Picture> =>
+    pictureWhen(screenshot, (picture) => pixel(picture, WIDTH - 1, HEIGHT - 1) === LAST);
 
   test.each([1, 2])('shows each guest pixel as one screen pixel at scale %i', async (scale) => {
     await open(scale);
@@ -95,7 +100,10 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
     let looks = 0;
     const file = `${sway.socket}.png`;
     await writePng(file, picture);
-    const child = spawn('swaybg', ['-i', file, '-m', 'stretch'], { env: { ...process.env, WAYLAND_DISPLAY: sway.socket }, stdio: 'ignore' });
+    const child = spawn('swaybg', ['-i', file, '-m', 'stretch'], {
+      env: { ...process.env, WAYLAND_DISPLAY: sway.socket },
+      stdio: 'ignore',
+    });
     const ended = once(child, 'close');
     try {
       return await pictureWhen(screenshot, (taken) => isSamePicture(taken, expected) || ++looks === 50);

@@ -33,11 +33,14 @@ describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('WaylandOutput: syst
     await weston[Symbol.asyncDispose]();
   });
 
-  test.each(['called', 'kicked'] as const)('are one sendmsg a frame, without a descriptor or new memory, when the guest is %s', async (pace) => {
-    const calls = await ownSystemCalls(() => guest.frames(FRAMES, pace));
-    const sent = calls.filter((call) => call.startsWith('sendmsg('));
-    expect(sent).toHaveLength(FRAMES);
-    expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
-    expect(calls.filter((call) => /^(memfd_create|ftruncate|ioctl|dup3?|fcntl|close)\(/.test(call))).toEqual([]);
-  });
+  test.each(['called', 'kicked'] as const)(
+    'are one sendmsg a frame, without a descriptor or new memory, when the guest is %s',
+    async (pace) => {
+      const calls = await ownSystemCalls(() => guest.frames(FRAMES, pace));
+      const sent = calls.filter((call) => call.startsWith('sendmsg('));
+      expect(sent).toHaveLength(FRAMES);
+      expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
+      expect(calls.filter((call) => /^(memfd_create|ftruncate|ioctl|dup3?|fcntl|close)\(/.test(call))).toEqual([]);
+    },
+  );
 });

@@ -65,12 +65,15 @@ describe.skipIf(skipWithoutWeston())('WaylandOutput on Weston', () => {
   test.each([
     ['at scale 1', { size: [WIDTH, HEIGHT] }],
     ['at scale 2', { size: [WIDTH / 2, HEIGHT / 2], scale: 2 }],
-  ] satisfies [string, WestonOptions][])('shows each guest pixel as one screen pixel %s, and gives the guest the window’s size', async (scale, options) => {
-    await open(options);
-    expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT, refreshMhz: 60_000 });
-    const expected = await show(picture(WIDTH, HEIGHT));
-    expectSamePicture(await weston.screenshot(), expected, `wayland ${scale}`);
-  });
+  ] satisfies [string, WestonOptions][])(
+    'shows each guest pixel as one screen pixel %s, and gives the guest the window’s size',
+    async (scale, options) => {
+      await open(options);
+      expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT, refreshMhz: 60_000 });
+      const expected = await show(picture(WIDTH, HEIGHT));
+      expectSamePicture(await weston.screenshot(), expected, `wayland ${scale}`);
+    },
+  );
 
   test('shows the damage of a redraw and nothing else', async () => {
     await open({ size: [WIDTH, HEIGHT] });

@@ -57,7 +57,7 @@ export class CrtcCrc implements Disposable {
 
   /** Resolves with the checksums of the pictures shown during the next `count` frames. */
   async during(count: number): Promise<string[]> {
-    for (const end = this.#frames + count; this.#frames < end; ) await this.#frame();
+    for (const end = this.#frames + count; this.#frames < end;) await this.#frame();
     return this.#take(this.#seen.length);
   }
 

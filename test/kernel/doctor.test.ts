@@ -26,7 +26,10 @@ describe.skipIf(skipWithoutVkms())('doctor', () => {
       abilities: { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true },
       connectors: [{ name: 'Virtual-1', isConnected: true, monitor: null, preferredMode: '1024x768' }],
     });
-    expect(checks.find((check) => check.name === `KMS ${name}`)).toMatchObject({ ok: true, detail: expect.stringContaining('Virtual-1 (') as string });
+    expect(checks.find((check) => check.name === `KMS ${name}`)).toMatchObject({
+      ok: true,
+      detail: expect.stringContaining('Virtual-1 (') as string,
+    });
     expect(rungs.find(({ output }) => output === `kms:${name}`)).toMatchObject({ rung: 'udmabuf' });
   });
 

@@ -8,7 +8,16 @@ import { GemHandles } from '../../display/kms/gem-handles.ts';
 import { withCpuAccess } from '../../src/sys/dma-buf.ts';
 import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
-import { GBM_BO_USE_LINEAR, GBM_BO_USE_RENDERING, GBM_BO_USE_SCANOUT, GBM_BO_USE_WRITE, GbmDevice, GbmError, type GbmBuffer, type GbmImportOptions } from '../../src/sys/lib/gbm.ts';
+import {
+  GBM_BO_USE_LINEAR,
+  GBM_BO_USE_RENDERING,
+  GBM_BO_USE_SCANOUT,
+  GBM_BO_USE_WRITE,
+  GbmDevice,
+  GbmError,
+  type GbmBuffer,
+  type GbmImportOptions,
+} from '../../src/sys/lib/gbm.ts';
 import { type GbmLibrary, loadGbm } from '../../src/sys/lib/gbm-library.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
@@ -55,7 +64,8 @@ function code(expected: string): Error {
 /** Fills a rectangle with one 32-bit value. */
 function paint(buffer: GbmBuffer, rect: typeof whole, value: number): void {
   using mapping = buffer.map(rect, 'write');
-  for (let y = 0; y < rect.height; y++) for (let x = 0; x < rect.width; x++) mapping.view.setUint32(y * mapping.stride + x * 4, value, true);
+  for (let y = 0; y < rect.height; y++)
+    for (let x = 0; x < rect.width; x++) mapping.view.setUint32(y * mapping.stride + x * 4, value, true);
 }
 
 /** The pixels as the kernel has them, read without libgbm. */
@@ -64,7 +74,9 @@ function pixelsOf(buffer: GbmBuffer): number[] {
   const { offset, stride } = buffer.planes[0]!;
   using mapping = Mapping.file(dmabuf, 0, offset + stride * buffer.height, 'read');
   return withCpuAccess(dmabuf, DMA_BUF_SYNC_READ, () =>
-    Array.from({ length: buffer.width * buffer.height }, (_, i) => mapping.view.getUint32(offset + Math.floor(i / buffer.width) * stride + (i % buffer.width) * 4, true)),
+    Array.from({ length: buffer.width * buffer.height }, (_, i) =>
+      mapping.view.getUint32(offset + Math.floor(i / buffer.width) * stride + (i % buffer.width) * 4, true),
+    ),
   );
 }
 
@@ -73,10 +85,16 @@ describe.skipIf(isSkipped)('GbmBuffer', () => {
 
   test('is as large as asked for, whatever the format', () => {
     using opened = new Opened();
-    for (const [format, bytesPerPixel] of [[DRM_FORMAT.XRGB8888, 4], [DRM_FORMAT.ARGB8888, 4], [DRM_FORMAT.RGB565, 2]] as const) {
+    for (const [format, bytesPerPixel] of [
+      [DRM_FORMAT.XRGB8888, 4],
+      [DRM_FORMAT.ARGB8888, 4],
+      [DRM_FORMAT.RGB565, 2],
+    ] as const) {
       using buffer = opened.device.createBuffer({ ...plain, format });
       expect(buffer).toMatchObject({ width: 64, height: 48, format });
-      expect(buffer.planes).toEqual([{ offset: 0, stride: expect.toSatisfy((stride: number) => stride >= 64 * bytesPerPixel) as number }]);
+      expect(buffer.planes).toEqual([
+        { offset: 0, stride: expect.toSatisfy((stride: number) => stride >= 64 * bytesPerPixel) as number },
+      ]);
       expect(buffer.gemHandle(0)).toBeGreaterThan(0);
     }
   });
@@ -92,7 +110,9 @@ describe.skipIf(isSkipped)('GbmBuffer', () => {
     });
     expect(pixelsOf(buffer)).toEqual(expected);
     using read = buffer.map({ x: 9, y: 8, width: 2, height: 1 }, 'read');
-    expect([read.bytes.length, read.view.getUint32(0, true), read.view.getUint32(4, true)]).toEqual([8, 0xabcdef, 0x111111]);
+    expect([read.bytes.length, read.view.getUint32(0, true), read.view.getUint32(4, true)]).toEqual([
+      8, 0xabcdef, 0x111111,
+    ]);
   });
 
   test('made for the CPU to write can be mapped twice at a time', () => {
@@ -126,7 +146,15 @@ describe.skipIf(isSkipped)('GbmBuffer', () => {
     const buffer = opened.device.createBuffer(plain);
     const mapping = buffer.map(whole, 'read');
     for (const each of [mapping, buffer, opened.device]) each[Symbol.dispose]();
-    for (const use of [() => mapping.bytes, () => mapping.view, () => buffer.map(whole, 'read'), () => buffer.exportPlane(0), () => buffer.gemHandle(0), () => opened.device.backendName, () => opened.device.createBuffer(plain)]) {
+    for (const use of [
+      () => mapping.bytes,
+      () => mapping.view,
+      () => buffer.map(whole, 'read'),
+      () => buffer.exportPlane(0),
+      () => buffer.gemHandle(0),
+      () => opened.device.backendName,
+      () => opened.device.createBuffer(plain),
+    ]) {
       expect(use).toThrow(/after dispose/);
     }
     expect(buffer).toMatchObject({ width: 64, height: 48, format: DRM_FORMAT.XRGB8888 });
@@ -172,7 +200,9 @@ describe.skipIf(isSkipped)('GbmDevice: modifiers', () => {
     using old = new Opened(libraries[1]![1]);
     const counts = [opened, old].map(({ device }) => device.planeCount(DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR));
     expect(counts).toEqual([1, null]);
-    expect([DRM_FORMAT.XRGB8888, DRM_FORMAT.NV12].map((format) => opened.device.supports(format, GBM_BO_USE_SCANOUT))).toEqual([true, false]);
+    expect(
+      [DRM_FORMAT.XRGB8888, DRM_FORMAT.NV12].map((format) => opened.device.supports(format, GBM_BO_USE_SCANOUT)),
+    ).toEqual([true, false]);
   });
 });
 
@@ -184,7 +214,7 @@ describe.skipIf(isSkipped)('GbmDevice: an import', () => {
     return { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ fd, ...buffer.planes[0]! }] };
   }
 
-  test('of another device\'s buffer shares its memory, and outlives it', () => {
+  test("of another device's buffer shares its memory, and outlives it", () => {
     using theirs = new Opened();
     using own = new Opened();
     const original = theirs.device.createBuffer(plain);
@@ -217,7 +247,9 @@ describe.skipIf(isSkipped)('GbmDevice: an import', () => {
     using buffer = opened.device.createBuffer(plain);
     using dmabuf = buffer.exportPlane(0);
     const options = describePlane(buffer, dmabuf);
-    expect(() => opened.device.import({ ...options, planes: [{ fd: opened.fd, offset: 0, stride: 256 }] }, 0)).toThrow(code('import-refused'));
+    expect(() => opened.device.import({ ...options, planes: [{ fd: opened.fd, offset: 0, stride: 256 }] }, 0)).toThrow(
+      code('import-refused'),
+    );
     expect(() => opened.device.import({ ...options, height: 4800 }, 0)).toThrow(code('import-refused'));
     expect(() => opened.device.import({ ...options, planes: [] }, 0)).toThrow(RangeError);
   });
@@ -260,9 +292,14 @@ test.skipIf(isSkipped)('GbmDevice: the example in the documentation runs', { tim
   try {
     const source = readFileSync(join(ROOT, 'src/sys/lib/gbm.ts'), 'utf8');
     const example = [...source.matchAll(/^ \* {5}(.*)$/gm)].map(([, line]) => line!).join('\n');
-    const program = example.replace('scanout-bridge/drm-fourcc', join(ROOT, 'protocols/drm-fourcc.ts')).replace('scanout-bridge/gbm', join(ROOT, 'src/sys/lib/gbm.ts'));
+    const program = example
+      .replace('scanout-bridge/drm-fourcc', join(ROOT, 'protocols/drm-fourcc.ts'))
+      .replace('scanout-bridge/gbm', join(ROOT, 'src/sys/lib/gbm.ts'));
     writeFileSync(join(directory, 'example.mts'), program);
-    const printed = execFileSync(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts', card], { cwd: directory, encoding: 'utf8' });
+    const printed = execFileSync(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts', card], {
+      cwd: directory,
+      encoding: 'utf8',
+    });
     expect(printed).toMatch(/^XRGB8888 \[ \{ offset: 0, stride: \d+ \} \]\n$/);
   } finally {
     rmSync(directory, { recursive: true });

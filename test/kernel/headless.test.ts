@@ -14,7 +14,14 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
-import { asNobody, dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
+import {
+  asNobody,
+  dmabufCount,
+  driverParameter,
+  expectNothingLeft,
+  skipWithoutUdmabuf,
+  withoutDevice,
+} from './machine.ts';
 
 const FIRST = 0;
 
@@ -42,19 +49,26 @@ async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () 
 describe.skipIf(skipWithoutUdmabuf())('a recorded guest on a headless output', () => {
   expectNothingLeft();
 
-  test.each(['console-boot', 'page-flips', 'cursor', 'mode-change'])('looks the same without a copy as with one: %s', async (session) => {
-    const shared = await replayed(session, 'auto');
-    const copied = await replayed(session, 'off');
-    expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0 });
-    expect(copied).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
-    expectSamePicture(shared.picture, copied.picture, `kernel-${session}`);
-  });
+  test.each(['console-boot', 'page-flips', 'cursor', 'mode-change'])(
+    'looks the same without a copy as with one: %s',
+    async (session) => {
+      const shared = await replayed(session, 'auto');
+      const copied = await replayed(session, 'off');
+      expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0 });
+      expect(copied).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
+      expectSamePicture(shared.picture, copied.picture, `kernel-${session}`);
+    },
+  );
 
   test.each<[string, () => Disposable, RegExp]>([
     ['is missing', withoutDevice, /does not exist: load the udmabuf module/],
     ['may not be opened', asNobody, /may not be opened: give it a group/],
     ['accepts no ranges', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
-    ['accepts too few bytes', () => driverParameter('size_limit_mb', 1), /the limit is 1048576, raise it: echo \d+ >.*size_limit_mb/],
+    [
+      'accepts too few bytes',
+      () => driverParameter('size_limit_mb', 1),
+      /the limit is 1048576, raise it: echo \d+ >.*size_limit_mb/,
+    ],
   ])('is shown by copies when the driver %s, and the log gives the reason once', async (_, circumstances, why) => {
     const shown = await replayed('mode-change', 'auto', circumstances);
     const copied = await replayed('mode-change', 'off');
@@ -119,30 +133,40 @@ const colourOf = (output: HeadlessOutput): number => pixel(output.capture()!, WI
 describe.skipIf(skipWithoutUdmabuf())('a flipping guest on a headless output', () => {
   expectNothingLeft();
 
-  test.each([2, 3, 5])('with %i framebuffers needs one import of each in 10,000 flips, and no kernel objects beyond the first round', { timeout: 180_000 }, async (count) => {
-    using stack = new DisposableStack();
-    const colours = Array.from({ length: count }, (_, i) => 0x102030 * (i + 1));
-    const pictures = colours.map((colour) => stack.use(filled(colour)).framebuffer);
-    const source = stack.use(new Flipper());
-    const output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT, refreshMhz: 1_000_000 }));
-    const bridge = stack.use(new Bridge(source));
-    bridge.show(FIRST, output);
-    const before = dmabufCount();
-    for (const framebuffer of pictures) await source.flip(framebuffer);
-    const [dmabufs, fds, mappings] = [dmabufCount(), openFds().size, mappingCount()];
+  test.each([2, 3, 5])(
+    'with %i framebuffers needs one import of each in 10,000 flips, and no kernel objects beyond the first round',
+    { timeout: 180_000 },
+    async (count) => {
+      using stack = new DisposableStack();
+      const colours = Array.from({ length: count }, (_, i) => 0x102030 * (i + 1));
+      const pictures = colours.map((colour) => stack.use(filled(colour)).framebuffer);
+      const source = stack.use(new Flipper());
+      const output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT, refreshMhz: 1_000_000 }));
+      const bridge = stack.use(new Bridge(source));
+      bridge.show(FIRST, output);
+      const before = dmabufCount();
+      for (const framebuffer of pictures) await source.flip(framebuffer);
+      const [dmabufs, fds, mappings] = [dmabufCount(), openFds().size, mappingCount()];
 
-    for (let flip = count; flip < FLIPS; flip++) {
-      await source.flip(pictures[flip % count]!);
-      if (flip % 997 === 0) expect(colourOf(output)).toBe(colours[flip % count]);
-    }
+      for (let flip = count; flip < FLIPS; flip++) {
+        await source.flip(pictures[flip % count]!);
+        if (flip % 997 === 0) expect(colourOf(output)).toBe(colours[flip % count]);
+      }
 
-    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'udmabuf', imports: count, hits: FLIPS - count, evictions: 0, copiedBytes: 0 });
-    expect(dmabufs).toBe(before + count);
-    expect([dmabufCount(), openFds().size, mappingCount()]).toEqual([dmabufs, fds, mappings]);
-    for (const framebuffer of pictures) source.destroy(framebuffer);
-    await output.settled();
-    expect(dmabufCount()).toBe(before);
-  });
+      expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({
+        rung: 'udmabuf',
+        imports: count,
+        hits: FLIPS - count,
+        evictions: 0,
+        copiedBytes: 0,
+      });
+      expect(dmabufs).toBe(before + count);
+      expect([dmabufCount(), openFds().size, mappingCount()]).toEqual([dmabufs, fds, mappings]);
+      for (const framebuffer of pictures) source.destroy(framebuffer);
+      await output.settled();
+      expect(dmabufCount()).toBe(before);
+    },
+  );
 
   test('changes the screen when it draws into the picture shown', async () => {
     using stack = new DisposableStack();
@@ -175,6 +199,8 @@ describe.skipIf(skipWithoutUdmabuf())('a flipping guest on a headless output', (
       return bridge.stats[0]!.screens[0]!.primary.rung;
     };
     expect(await rungOf(framebuffer)).toBe(plain);
-    expect(await rungOf({ ...framebuffer, id: newFramebufferId(), backing: { ...framebuffer.backing, isBlob: true } })).toBe(blobs);
+    expect(
+      await rungOf({ ...framebuffer, id: newFramebufferId(), backing: { ...framebuffer.backing, isBlob: true } }),
+    ).toBe(blobs);
   });
 });

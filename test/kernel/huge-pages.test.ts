@@ -28,7 +28,11 @@ class HugeGuest implements Disposable {
   constructor(output: Output, zeroCopy: ZeroCopy) {
     this.bridge = new Bridge(this.rig.gpu, { zeroCopy });
     this.bridge.show(0, output);
-    this.#run(request.create2d(1, WIDTH, HEIGHT), request.attach(1, entries), request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT));
+    this.#run(
+      request.create2d(1, WIDTH, HEIGHT),
+      request.attach(1, entries),
+      request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
+    );
   }
 
   /** Draws a picture; returns what the screen must show. */

@@ -19,7 +19,11 @@ export class InputDriver implements Disposable {
   #onGroup: (() => void) | null = null;
 
   private constructor(socket: string) {
-    this.#frontEnd = FrontEnd.create({ socket: connectUnix(socket), memory: [RAM], queueSizes: [QUEUE_SIZE, QUEUE_SIZE] });
+    this.#frontEnd = FrontEnd.create({
+      socket: connectUnix(socket),
+      memory: [RAM],
+      queueSizes: [QUEUE_SIZE, QUEUE_SIZE],
+    });
   }
 
   static async connect(socket: string): Promise<InputDriver> {

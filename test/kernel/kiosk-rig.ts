@@ -26,7 +26,11 @@ export class FakeVmm implements Disposable {
 
   private constructor(socket: string) {
     const protocolFeatures = ~(1n << BigInt(VHOST_USER_PROTOCOL_F.RESET_DEVICE));
-    this.#frontEnd = FrontEnd.create({ socket: connectUnix(socket), memory: [{ guestAddress: RAM, size: 4 * 2 ** 20 }], protocolFeatures });
+    this.#frontEnd = FrontEnd.create({
+      socket: connectUnix(socket),
+      memory: [{ guestAddress: RAM, size: 4 * 2 ** 20 }],
+      protocolFeatures,
+    });
   }
 
   static async connect(socket: string): Promise<FakeVmm> {
@@ -89,7 +93,11 @@ export class Pictures implements Disposable {
     this.one = this.#stack.use(new ScatteredPicture(udmabuf, WIDTH, HEIGHT).fillNoise(1));
     this.two = this.#stack.use(new ScatteredPicture(udmabuf, WIDTH, HEIGHT).fillNoise(2));
     const format = DRM_FORMAT.ARGB8888;
-    this.cursor = this.#stack.use(new ScatteredPicture(udmabuf, CURSOR_SIDE, CURSOR_SIDE, { format }).fill((x, y) => 0xff000000 + x * 0x30000 + y * 0x300));
+    this.cursor = this.#stack.use(
+      new ScatteredPicture(udmabuf, CURSOR_SIDE, CURSOR_SIDE, { format }).fill(
+        (x, y) => 0xff000000 + x * 0x30000 + y * 0x300,
+      ),
+    );
   }
 
   [Symbol.dispose](): void {
@@ -102,7 +110,8 @@ export function withCursor(picture: ScatteredPicture, cursor: ScatteredPicture):
   const screen = picture.onScreen(WIDTH, HEIGHT);
   const { data } = cursor.onScreen(CURSOR_SIDE, CURSOR_SIDE);
   const row = CURSOR_SIDE * 4;
-  for (let y = 0; y < CURSOR_SIDE; y++) screen.data.set(data.subarray(y * row, (y + 1) * row), ((CURSOR_AT[1] + y) * WIDTH + CURSOR_AT[0]) * 4);
+  for (let y = 0; y < CURSOR_SIDE; y++)
+    screen.data.set(data.subarray(y * row, (y + 1) * row), ((CURSOR_AT[1] + y) * WIDTH + CURSOR_AT[0]) * 4);
   return screen;
 }
 

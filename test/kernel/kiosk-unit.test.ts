@@ -23,7 +23,10 @@ const SOCKET = '/run/scanout/gpu.sock';
 
 /** The unit of docs/kiosk.md and the commands that install it. */
 function fromDocument(): { unit: string; install: string } {
-  const [, unit, install] = /```ini\n(# \/etc\/systemd\/system\/scanout-kiosk\.service\n.*?)```.*?```sh\n(.*?)```/s.exec(readFileSync(join(ROOT, 'docs/kiosk.md'), 'utf8'))!;
+  const [, unit, install] =
+    /```ini\n(# \/etc\/systemd\/system\/scanout-kiosk\.service\n.*?)```.*?```sh\n(.*?)```/s.exec(
+      readFileSync(join(ROOT, 'docs/kiosk.md'), 'utf8'),
+    )!;
   return { unit: unit!, install: install! };
 }
 
@@ -49,8 +52,12 @@ class Systemd implements AsyncDisposable {
     writeFileSync(join(directory, 'install'), install);
     execFileSync('mkfifo', [join(directory, 'up')]);
     const namespaces = ['--mount', '--pid', '--uts', '--fork', '--mount-proc', '--kill-child'];
-    const unshare = spawn('unshare', [...namespaces, 'sh', join(ROOT, 'test/rig/systemd.sh'), ROOT, directory], { stdio: ['ignore', 'inherit', 'inherit'] });
-    const gone = once(unshare, 'close').then(([code]) => Promise.reject(new Error(`systemd ended with ${String(code)}`)));
+    const unshare = spawn('unshare', [...namespaces, 'sh', join(ROOT, 'test/rig/systemd.sh'), ROOT, directory], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
+    const gone = once(unshare, 'close').then(([code]) =>
+      Promise.reject(new Error(`systemd ended with ${String(code)}`)),
+    );
     gone.catch(() => undefined);
     await Promise.race([readFile(join(directory, 'up')), gone]);
     return new Systemd(unshare, directory);
@@ -67,7 +74,11 @@ class Systemd implements AsyncDisposable {
 
   /** Resolves when the service has logged, over all its starts, `times` times that it listens. */
   async listened(times: number): Promise<void> {
-    const journal = spawn('nsenter', this.#inside(['journalctl', `--unit=${UNIT}`, '--follow', '--lines=all', '--output=cat']), { stdio: ['ignore', 'pipe', 'inherit'] });
+    const journal = spawn(
+      'nsenter',
+      this.#inside(['journalctl', `--unit=${UNIT}`, '--follow', '--lines=all', '--output=cat']),
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
     let left = times;
     for await (const line of createInterface(journal.stdout)) {
       if (!line.startsWith('listening on') || --left > 0) continue;
@@ -80,7 +91,10 @@ class Systemd implements AsyncDisposable {
 
   /** Properties of the service, as `NAME=VALUE` lines in the order of systemd. */
   async show(...names: readonly string[]): Promise<string[]> {
-    return (await this.run('systemctl', 'show', UNIT, ...names.map((name) => `--property=${name}`))).trim().split('\n').toSorted();
+    return (await this.run('systemctl', 'show', UNIT, ...names.map((name) => `--property=${name}`)))
+      .trim()
+      .split('\n')
+      .toSorted();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -126,7 +140,11 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
 
   test('starts at boot and shows a guest', PATIENCE, async () => {
     using _vmm = await guest(1, pictures.one);
-    expect(await systemd.show('ActiveState', 'NRestarts', 'User')).toEqual(['ActiveState=active', 'NRestarts=0', 'User=kiosk']);
+    expect(await systemd.show('ActiveState', 'NRestarts', 'User')).toEqual([
+      'ActiveState=active',
+      'NRestarts=0',
+      'User=kiosk',
+    ]);
     expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toContain("by rung 'udmabuf'");
   });
 
@@ -140,7 +158,11 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
   test('stops on systemctl stop, and leaves nothing behind', PATIENCE, async () => {
     using _vmm = await guest(2, pictures.two);
     await systemd.run('systemctl', 'stop', UNIT);
-    expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual(['ActiveState=inactive', 'ExecMainStatus=0', 'Result=success']);
+    expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual([
+      'ActiveState=inactive',
+      'ExecMainStatus=0',
+      'Result=success',
+    ]);
     expect(existsSync(systemd.path(SOCKET))).toBe(false);
     expect(kernelObjects(card).framebuffers).toBe(framebuffers);
   });

@@ -39,7 +39,16 @@ describe.skipIf(isSkipped)('scanout run as a kiosk', () => {
   expectNothingLeft();
 
   const start = (whenOff: string): Promise<ScanoutRun> =>
-    ScanoutRun.start('--guest', `vhost-user:${socket}`, '--output', `kms:${card},mode=${WIDTH}x${HEIGHT}`, '--when-off', whenOff, '--control', join(directory, 'control.sock'));
+    ScanoutRun.start(
+      '--guest',
+      `vhost-user:${socket}`,
+      '--output',
+      `kms:${card},mode=${WIDTH}x${HEIGHT}`,
+      '--when-off',
+      whenOff,
+      '--control',
+      join(directory, 'control.sock'),
+    );
 
   test('keeps the last picture when the guest is reset and when the VMM ends', async () => {
     const { framebuffers } = kernelObjects(card);

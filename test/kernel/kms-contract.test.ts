@@ -40,7 +40,9 @@ function open(): OutputRig {
     output,
     size: SIZE,
     // The background is as large as the screen.
-    isDark: () => !output.pipe || Properties.read(display.device, output.pipe.primary.id, DRM_MODE_OBJECT_PLANE).value('CRTC_W') !== SIZE.width,
+    isDark: () =>
+      !output.pipe ||
+      Properties.read(display.device, output.pipe.primary.id, DRM_MODE_OBJECT_PLANE).value('CRTC_W') !== SIZE.width,
     framebuffer: () => picture().framebuffer,
     refused: () => ({ ...picture().framebuffer, modifier: X_TILED }),
     unplug: () => void (plug = stack.use(new Plug(card, CONNECTOR, 'off'))),

@@ -23,10 +23,18 @@ let gpu: Vgem;
 function withoutFences(pipe: Pipe): Pipe {
   const without = <T extends { readonly properties: Properties }>(object: T): T => {
     const { properties } = object;
-    const fewer = { id: (name: string) => (name.includes('FENCE') ? 0 : properties.id(name)), value: (name: string) => properties.value(name) };
+    const fewer = {
+      id: (name: string) => (name.includes('FENCE') ? 0 : properties.id(name)),
+      value: (name: string) => properties.value(name),
+    };
     return { ...object, properties: fewer as unknown as Properties };
   };
-  return { ...pipe, crtc: without(pipe.crtc), primary: without(pipe.primary), overlay: pipe.overlay && without(pipe.overlay) };
+  return {
+    ...pipe,
+    crtc: without(pipe.crtc),
+    primary: without(pipe.primary),
+    overlay: pipe.overlay && without(pipe.overlay),
+  };
 }
 
 /** A screen that shows one picture, and a second one for the next frame. */
@@ -39,7 +47,8 @@ class Stage implements Disposable {
   readonly secondHandle: Handle;
 
   constructor(seed: number, width = 640, height = 480) {
-    const picture = (w: number, h: number, noise: number) => this.#stack.use(new ScatteredPicture(this.screen.udmabuf, w, h, { order: 'ascending' }).fillNoise(noise));
+    const picture = (w: number, h: number, noise: number) =>
+      this.#stack.use(new ScatteredPicture(this.screen.udmabuf, w, h, { order: 'ascending' }).fillNoise(noise));
     this.first = picture(640, 480, seed);
     this.second = picture(width, height, seed + 1);
     this.firstHandle = this.#stack.use(this.screen.import(this.first.framebuffer));
@@ -149,25 +158,28 @@ describe.skipIf(isSkipped)('KmsOutput: fences:', () => {
     ['udmabuf', 'auto', 'fences in the driver', 1],
     ['shadow', 'off', 'fences in the driver', 1],
     ['udmabuf', 'auto', 'no fences in the driver', 0],
-  ] as const)('a picture of a guest with fences is shown by rung %s when they have signalled (zero copy %s, %s)', async (rung, zeroCopy, _, fences) => {
-    using screen = new TestScreen(fences === 0 ? { change: withoutFences } : {});
-    using guest = new FlippingGuest();
-    using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);
-    using b = new ScatteredPicture(screen.udmabuf, 640, 480);
-    using bridge = new Bridge(guest, { zeroCopy });
-    bridge.show(0, screen.output);
-    await guest.flip(a.asPages);
-    using work = gpu.begin();
-    const releases: OwnedFd[] = [];
-    const done = guest.flip(b.asPages, 0, { acquire: work.fence, release: (fence) => releases.push(fence) });
-    b.pixels.bytes.fill(0x5a);
-    work.end();
-    await done;
-    const statuses = releases.map((fence) => fenceInfo(fence).status);
-    for (const fence of releases) fence[Symbol.dispose]();
-    expect(statuses).toEqual(Array(fences).fill(1));
-    expect(screen.output.takesFences).toBe(fences > 0);
-    expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe(rung);
-    expectSamePicture(await screen.writeback.take(), b.onScreen(640, 480), `kms-fence-${rung}`);
-  });
+  ] as const)(
+    'a picture of a guest with fences is shown by rung %s when they have signalled (zero copy %s, %s)',
+    async (rung, zeroCopy, _, fences) => {
+      using screen = new TestScreen(fences === 0 ? { change: withoutFences } : {});
+      using guest = new FlippingGuest();
+      using a = new ScatteredPicture(screen.udmabuf, 640, 480).fillNoise(8);
+      using b = new ScatteredPicture(screen.udmabuf, 640, 480);
+      using bridge = new Bridge(guest, { zeroCopy });
+      bridge.show(0, screen.output);
+      await guest.flip(a.asPages);
+      using work = gpu.begin();
+      const releases: OwnedFd[] = [];
+      const done = guest.flip(b.asPages, 0, { acquire: work.fence, release: (fence) => releases.push(fence) });
+      b.pixels.bytes.fill(0x5a);
+      work.end();
+      await done;
+      const statuses = releases.map((fence) => fenceInfo(fence).status);
+      for (const fence of releases) fence[Symbol.dispose]();
+      expect(statuses).toEqual(Array(fences).fill(1));
+      expect(screen.output.takesFences).toBe(fences > 0);
+      expect(bridge.stats[0]!.screens[0]!.primary.rung).toBe(rung);
+      expectSamePicture(await screen.writeback.take(), b.onScreen(640, 480), `kms-fence-${rung}`);
+    },
+  );
 });

@@ -15,7 +15,17 @@ import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 import { FlippingGuest } from './flipping-guest.ts';
-import { connectorsOf, importInto, kernelObjects, Plug, setPicture, skipWithoutVkms, TestScreen, twoHeadsCard, vkmsCard } from './kms-rig.ts';
+import {
+  connectorsOf,
+  importInto,
+  kernelObjects,
+  Plug,
+  setPicture,
+  skipWithoutVkms,
+  TestScreen,
+  twoHeadsCard,
+  vkmsCard,
+} from './kms-rig.ts';
 import { expectNothingLeft } from './machine.ts';
 import { type HeardScreen, TestDisplay } from './test-display.ts';
 
@@ -136,10 +146,12 @@ describe.skipIf(isSkipped)('KmsDisplay: a card', () => {
     using handleA = importInto(screen.output, a.framebuffer);
     using handleB = importInto(screen.output, b.framebuffer);
     setWhole(screen, handleA);
-    expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
+    expect((await screen.show()) & PresentedFlags.VSYNC).not.toBe(0);
 
     // The other program leaves a cursor on a plane that this one does not use.
-    const overlay = readResources(display.display.device).planes.findLast(({ type }) => type === DRM_PLANE_TYPE_OVERLAY)!;
+    const overlay = readResources(display.display.device).planes.findLast(
+      ({ type }) => type === DRM_PLANE_TYPE_OVERLAY,
+    )!;
     expect(overlay.id).not.toBe(screen.output.pipe!.overlay!.id);
     seat.pause();
     using other = new TestScreen({ change: (pipe) => ({ ...pipe, cursor: null, overlay }) });
@@ -157,7 +169,7 @@ describe.skipIf(isSkipped)('KmsDisplay: a card', () => {
     using writeback = new Writeback(display.display.device, MODE);
     expectSamePicture(await writeback.take(), b.onScreen(640, 480), 'life-resumed');
     setWhole(screen, handleA);
-    expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
+    expect((await screen.show()) & PresentedFlags.VSYNC).not.toBe(0);
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-resumed-flip');
   });
 
@@ -173,7 +185,7 @@ describe.skipIf(isSkipped)('KmsDisplay: a card', () => {
     expect([await screen.show(), await screen.show()]).toEqual([PresentedFlags.HIDDEN, PresentedFlags.HIDDEN]);
     expect(display.log.filter((line) => line.includes('another program is master'))).toHaveLength(1);
     ioctl(fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
-    while (await screen.show() === PresentedFlags.HIDDEN);
+    while ((await screen.show()) === PresentedFlags.HIDDEN);
     using writeback = new Writeback(display.display.device, MODE);
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-mastered');
   });
@@ -195,25 +207,44 @@ describe.skipIf(isSkipped)('KmsOutput: a driver', () => {
     expect([await screen.show(), await screen.show()]).toEqual([PresentedFlags.HIDDEN, PresentedFlags.HIDDEN]);
     expect(display.log.filter((line) => line.includes('did not say'))).toHaveLength(1);
     device.listen(crtc, listener);
-    expect(await screen.show() & PresentedFlags.VSYNC).not.toBe(0);
+    expect((await screen.show()) & PresentedFlags.VSYNC).not.toBe(0);
     using writeback = new Writeback(device, MODE);
     expectSamePicture(await writeback.take(), a.onScreen(640, 480), 'life-recovered');
   });
 
   // Two processes start here, one of them traced.
-  test('interrupted by a signal at every other ioctl is opened, enabled and given back', { timeout: 300_000 }, async () => {
-    const strace = ['-f', '--seccomp-bpf', '-o', '/dev/null', '-e', 'trace=ioctl', '-e', 'inject=ioctl:error=EINTR:when=2+2'];
-    const child = spawn('strace', [...strace, process.execPath, '--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], { stdio: ['pipe', 'pipe', 'pipe'] });
-    let complaint = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
-    const ended = once(child, 'close');
-    const [outputs] = (await Promise.race([once(child.stdout, 'data'), ended.then(() => [complaint])])) as [Buffer | string];
-    expect(String(outputs)).toBe('1\n');
-    child.stdin.write('throw');
-    await ended;
-    expect(complaint).toContain('told to fail');
-    expect(complaint).not.toContain('EINTR');
-  });
+  test(
+    'interrupted by a signal at every other ioctl is opened, enabled and given back',
+    { timeout: 300_000 },
+    async () => {
+      const strace = [
+        '-f',
+        '--seccomp-bpf',
+        '-o',
+        '/dev/null',
+        '-e',
+        'trace=ioctl',
+        '-e',
+        'inject=ioctl:error=EINTR:when=2+2',
+      ];
+      const child = spawn(
+        'strace',
+        [...strace, process.execPath, '--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card],
+        { stdio: ['pipe', 'pipe', 'pipe'] },
+      );
+      let complaint = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
+      const ended = once(child, 'close');
+      const [outputs] = (await Promise.race([once(child.stdout, 'data'), ended.then(() => [complaint])])) as [
+        Buffer | string,
+      ];
+      expect(String(outputs)).toBe('1\n');
+      child.stdin.write('throw');
+      await ended;
+      expect(complaint).toContain('told to fail');
+      expect(complaint).not.toContain('EINTR');
+    },
+  );
 });
 
 describe.skipIf(isSkipped)('KmsDisplay: a card with two connectors', () => {
@@ -265,13 +296,19 @@ describe.skipIf(isSkipped)('KmsDisplay: a card with two connectors', () => {
     bridge.show(0, first.output);
     bridge.show(0, second.output);
     await guest.flip(a.asPages);
-    sizes.forEach(({ width, height }, head) => expectSamePicture(qemu.screendump('two-heads', head), a.onScreen(width, height), `life-mirror-${head}`));
+    sizes.forEach(({ width, height }, head) =>
+      expectSamePicture(qemu.screendump('two-heads', head), a.onScreen(width, height), `life-mirror-${head}`),
+    );
 
     const handedOver = guest.replug();
     using firstPlug = new Plug(heads, left, 'off');
     await handedOver;
     await guest.flip(b.asPages);
-    expectSamePicture(qemu.screendump('two-heads', 1), b.onScreen(sizes[1]!.width, sizes[1]!.height), 'life-mirror-alone');
+    expectSamePicture(
+      qemu.screendump('two-heads', 1),
+      b.onScreen(sizes[1]!.width, sizes[1]!.height),
+      'life-mirror-alone',
+    );
     // The driver discarded the EDID with the monitor, so a different one is plugged in now.
     const back = guest.replug();
     firstPlug.set('detect');

@@ -28,7 +28,9 @@ const DRI = '/sys/class/drm';
 /** The path of the card with this device in its uevent; null if there is none. */
 function cardOf(device: string): string | null {
   if (!existsSync(DRI)) return null;
-  const card = readdirSync(DRI).find((name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes(device));
+  const card = readdirSync(DRI).find(
+    (name) => /^card\d+$/.test(name) && readFileSync(`${DRI}/${name}/device/uevent`, 'utf8').includes(device),
+  );
   return card === undefined ? null : `/dev/dri/${card}`;
 }
 
@@ -58,7 +60,10 @@ function debugfs(card: string, file: string): string {
 /** Their names; the kernel counts them over all cards. */
 export function connectorsOf(card: string): string[] {
   const prefix = `${basename(card)}-`;
-  return readdirSync(DRI).filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)).toSorted();
+  return readdirSync(DRI)
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => name.slice(prefix.length))
+    .toSorted();
 }
 
 /** Forces the status of a connector until dispose, and has the kernel announce it. */
@@ -85,13 +90,17 @@ export class Plug implements Disposable {
 
 /** The first memory plane of every framebuffer of the card, as the kernel has it. */
 export function framebufferLayouts(card: string): { size: string; pitch: number; offset: number }[] {
-  return [...debugfs(card, 'framebuffer').matchAll(/\tsize=(\S+)[^]*?pitch\[0\]=(\d+)\s+offset\[0\]=(\d+)/g)].map(([, size, pitch, offset]) => ({ size: size!, pitch: Number(pitch), offset: Number(offset) }));
+  return [...debugfs(card, 'framebuffer').matchAll(/\tsize=(\S+)[^]*?pitch\[0\]=(\d+)\s+offset\[0\]=(\d+)/g)].map(
+    ([, size, pitch, offset]) => ({ size: size!, pitch: Number(pitch), offset: Number(offset) }),
+  );
 }
 
 /** Number of GEM objects and framebuffers of all clients of the card. */
 export function kernelObjects(card: string): { framebuffers: number; gemNames: number } {
   return {
-    framebuffers: debugfs(card, 'framebuffer').split('\n').filter((line) => line.startsWith('framebuffer[')).length,
+    framebuffers: debugfs(card, 'framebuffer')
+      .split('\n')
+      .filter((line) => line.startsWith('framebuffer[')).length,
     gemNames: debugfs(card, 'gem_names').trim().split('\n').length,
   };
 }
@@ -99,13 +108,26 @@ export function kernelObjects(card: string): { framebuffers: number; gemNames: n
 /** The pipe of the card's first monitor, and its modes. */
 export function firstPipe(device: KmsDevice): { pipe: Pipe; offered: readonly Mode[] } {
   const resources = readResources(device);
-  const pipe = assignPipes(resources, resources.connectors.filter(({ isConnected }) => isConnected))[0]!;
+  const pipe = assignPipes(
+    resources,
+    resources.connectors.filter(({ isConnected }) => isConnected),
+  )[0]!;
   return { pipe, offered: pipe.connector.modes };
 }
 
 export function newFrame(): Frame {
   const plane = (): PlaneState => ({ handle: null, src: EMPTY_RECT, dst: EMPTY_RECT });
-  return { canvas: EMPTY_RECT, primary: plane(), cursor: plane(), hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
+  return {
+    canvas: EMPTY_RECT,
+    primary: plane(),
+    cursor: plane(),
+    hotspotX: 0,
+    hotspotY: 0,
+    isCursorNew: false,
+    damage: new Damage(),
+    acquire: null,
+    release: null,
+  };
 }
 
 /** The whole of a picture as a frame's primary. */
@@ -173,21 +195,24 @@ export class WatchedOutput implements Output {
   }
 
   attach(listener: ScreenListener, options?: AttachOptions): Disposable {
-    return this.#output.attach({
-      scanout: listener.scanout,
-      input: listener.input,
-      presented: (timeMs, refreshMhz, sequence, flags) => {
-        this.#isInFlight = false;
-        if (this.#hasPicture) this.frames++;
-        if (this.#hasPicture && (flags & PresentedFlags.ZERO_COPY) !== 0) this.zeroCopyFrames++;
-        listener.presented(timeMs, refreshMhz, sequence, flags);
-        this.#rest();
+    return this.#output.attach(
+      {
+        scanout: listener.scanout,
+        input: listener.input,
+        presented: (timeMs, refreshMhz, sequence, flags) => {
+          this.#isInFlight = false;
+          if (this.#hasPicture) this.frames++;
+          if (this.#hasPicture && (flags & PresentedFlags.ZERO_COPY) !== 0) this.zeroCopyFrames++;
+          listener.presented(timeMs, refreshMhz, sequence, flags);
+          this.#rest();
+        },
+        released: (handle) => listener.released(handle),
+        resized: (monitor) => listener.resized(monitor),
+        closed: (reason) => listener.closed(reason),
+        importsChanged: () => listener.importsChanged(),
       },
-      released: (handle) => listener.released(handle),
-      resized: (monitor) => listener.resized(monitor),
-      closed: (reason) => listener.closed(reason),
-      importsChanged: () => listener.importsChanged(),
-    }, options);
+      options,
+    );
   }
 
   import(framebuffer: Framebuffer): ReturnType<Output['import']> {
@@ -239,13 +264,24 @@ export class TestScreen implements Disposable, ScreenListener {
   #attachment: Disposable | null = null;
 
   /** Default: 640x480. `change` removes parts of the hardware. */
-  constructor({ card = vkmsCard()!, modes, change = (pipe) => pipe, background = 0 }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe; background?: number } = {}) {
+  constructor({
+    card = vkmsCard()!,
+    modes,
+    change = (pipe) => pipe,
+    background = 0,
+  }: { card?: string; modes?: readonly Mode[]; change?: (pipe: Pipe) => Pipe; background?: number } = {}) {
     this.device = KmsDevice.open(card);
     const { pipe: whole, offered } = firstPipe(this.device);
     const pipe = change(whole);
     const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
     this.shadows = new ShadowMemory(this.device);
-    this.output = new KmsOutput(this.device, { connector: pipe.connector, planes, shadows: this.shadows, background, log: (_level, message) => void this.log.push(message) });
+    this.output = new KmsOutput(this.device, {
+      connector: pipe.connector,
+      planes,
+      shadows: this.shadows,
+      background,
+      log: (_level, message) => void this.log.push(message),
+    });
     this.output.enable(pipe.connector, pipe, modes ?? offered.filter(({ width }) => width === 640));
     this.monitor = this.output.monitor!;
   }

@@ -21,7 +21,8 @@ function copyInto(shadow: KmsBuffer, picture: ScatteredPicture): void {
   const rowBytes = width * formatInfo(format)!.planes[0]!.bytesPerBlock;
   const { stride } = planes[0]!;
   shadow.beginWrite();
-  for (let y = 0; y < height; y++) shadow.pixels.bytes.set(picture.pixels.bytes.subarray(y * stride, y * stride + rowBytes), y * shadow.stride);
+  for (let y = 0; y < height; y++)
+    shadow.pixels.bytes.set(picture.pixels.bytes.subarray(y * stride, y * stride + rowBytes), y * shadow.stride);
   shadow.endWrite();
 }
 
@@ -31,9 +32,27 @@ describe.skipIf(isSkipped)('ShadowMemory: shadows', () => {
   test.each<[string, Fourcc, ((card: BorrowedFd) => GbmDevice | GbmError) | undefined, RegExp, number]>([
     ['from GBM', DRM_FORMAT.XRGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
     ['with alpha from GBM', DRM_FORMAT.ARGB8888, undefined, /shadows are GBM buffers \(drm\)/, 1],
-    ['in a format GBM does not let the CPU write', DRM_FORMAT.RGB565, undefined, /RGB565 shadows are dumb buffers: .*EINVAL/, 0],
-    ['without libgbm', DRM_FORMAT.XRGB8888, (card) => GbmDevice.open(card, new Error('not found')), /shadows are dumb buffers: .*install the package libgbm1/, 0],
-    ['that GBM cannot export', DRM_FORMAT.XRGB8888, changed({ handle: () => 4242 }), /XRGB8888 shadows are dumb buffers: .*ENOENT/, 0],
+    [
+      'in a format GBM does not let the CPU write',
+      DRM_FORMAT.RGB565,
+      undefined,
+      /RGB565 shadows are dumb buffers: .*EINVAL/,
+      0,
+    ],
+    [
+      'without libgbm',
+      DRM_FORMAT.XRGB8888,
+      (card) => GbmDevice.open(card, new Error('not found')),
+      /shadows are dumb buffers: .*install the package libgbm1/,
+      0,
+    ],
+    [
+      'that GBM cannot export',
+      DRM_FORMAT.XRGB8888,
+      changed({ handle: () => 4242 }),
+      /XRGB8888 shadows are dumb buffers: .*ENOENT/,
+      0,
+    ],
   ])('%s show what was written, and their kind is logged once', async (name, format, open, line, dmabufs) => {
     using screen = new TestScreen();
     using memory = new ShadowMemory(screen.device, open);
@@ -49,12 +68,20 @@ describe.skipIf(isSkipped)('ShadowMemory: shadows', () => {
     copyInto(first, picture);
     screen.setPicture(first, 123, 45);
     await screen.show();
-    expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), `kms-shadows-${name.replaceAll(/\W/g, '-')}`);
+    expectSamePicture(
+      await screen.writeback.take(),
+      picture.onScreen(640, 480),
+      `kms-shadows-${name.replaceAll(/\W/g, '-')}`,
+    );
     picture.fillNoise(6);
     copyInto(second, picture);
     screen.setPicture(second, 123, 45);
     await screen.show();
-    expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), `kms-shadows-${name.replaceAll(/\W/g, '-')}-second`);
+    expectSamePicture(
+      await screen.writeback.take(),
+      picture.onScreen(640, 480),
+      `kms-shadows-${name.replaceAll(/\W/g, '-')}-second`,
+    );
     expect(log).toEqual([expect.stringMatching(line)]);
   });
 

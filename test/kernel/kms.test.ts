@@ -36,7 +36,10 @@ const card = vkmsCard() ?? '';
 /** The formats that a guest can use and this kernel's vkms scans out. */
 function guestFormats(): [string, Fourcc][] {
   using screen = new TestScreen();
-  const named = (['XRGB8888', 'ARGB8888', 'XBGR8888', 'ABGR8888', 'RGB565'] as const).map((name): [string, Fourcc] => [name, DRM_FORMAT[name]]);
+  const named = (['XRGB8888', 'ARGB8888', 'XBGR8888', 'ABGR8888', 'RGB565'] as const).map((name): [string, Fourcc] => [
+    name,
+    DRM_FORMAT[name],
+  ]);
   return named.filter(([, format]) => [...screen.output.imports.formats()].includes(format));
 }
 
@@ -62,7 +65,7 @@ describe.skipIf(isSkipped)('KmsOutput', () => {
     });
   });
 
-  test('makes framebuffers that begin at the offset of the guest\'s', () => {
+  test("makes framebuffers that begin at the offset of the guest's", () => {
     using screen = new TestScreen();
     using picture = new ScatteredPicture(screen.udmabuf, 320, 200, { offset: 4096 + 64, padding: 36 });
     using handle = screen.import(picture.framebuffer);
@@ -85,7 +88,9 @@ describe.skipIf(isSkipped)('KmsOutput', () => {
   test('shows the part of a framebuffer that the guest names', async () => {
     using screen = new TestScreen();
     using whole = new ScatteredPicture(screen.udmabuf, 300, 200).fillNoise(3);
-    using part = new ScatteredPicture(screen.udmabuf, 101, 51).fill((x, y) => whole.pixels.view.getUint32((y + 33) * 1200 + (x + 77) * 4, true));
+    using part = new ScatteredPicture(screen.udmabuf, 101, 51).fill((x, y) =>
+      whole.pixels.view.getUint32((y + 33) * 1200 + (x + 77) * 4, true),
+    );
     using handle = screen.import(whole.framebuffer);
     screen.setPicture(handle, 101, 51);
     screen.frame.primary.src = { x: 77, y: 33, width: 101, height: 51 };
@@ -111,7 +116,8 @@ describe.skipIf(isSkipped)('KmsOutput', () => {
     using picture = new ScatteredPicture(screen.udmabuf, 123, 45).fillNoise(5);
     using shadow = screen.output.createShadow(123, 45, DRM_FORMAT.XRGB8888);
     shadow.beginWrite();
-    for (let y = 0; y < 45; y++) shadow.pixels.bytes.set(picture.pixels.bytes.subarray(y * 492, (y + 1) * 492), y * shadow.stride);
+    for (let y = 0; y < 45; y++)
+      shadow.pixels.bytes.set(picture.pixels.bytes.subarray(y * 492, (y + 1) * 492), y * shadow.stride);
     shadow.endWrite();
     screen.setPicture(shadow, 123, 45);
     const { flags } = await screen.show();
@@ -123,11 +129,18 @@ describe.skipIf(isSkipped)('KmsOutput', () => {
 /** Opaque inside a transparent border of `border` pixels. */
 function cursorPicture(screen: TestScreen, size: number, border: number): ScatteredPicture {
   const isInside = (at: number): boolean => at >= border && at < size - border;
-  return new ScatteredPicture(screen.udmabuf, size, size, { format: DRM_FORMAT.ARGB8888 }).fill((x, y) => (isInside(x) && isInside(y) ? 0xff000000 + x * 0x30000 + y * 0x200 + 0x42 : 0));
+  return new ScatteredPicture(screen.udmabuf, size, size, { format: DRM_FORMAT.ARGB8888 }).fill((x, y) =>
+    isInside(x) && isInside(y) ? 0xff000000 + x * 0x30000 + y * 0x200 + 0x42 : 0,
+  );
 }
 
 /** What the screen is to show: the picture in the middle, the cursor's opaque pixels on top. */
-function withCursor(picture: ScatteredPicture, cursor: ScatteredPicture, x: number, y: number): ReturnType<ScatteredPicture['onScreen']> {
+function withCursor(
+  picture: ScatteredPicture,
+  cursor: ScatteredPicture,
+  x: number,
+  y: number,
+): ReturnType<ScatteredPicture['onScreen']> {
   const expected = picture.onScreen(640, 480);
   const { width, height } = cursor.framebuffer;
   const out = new DataView(expected.data.buffer);
@@ -168,7 +181,8 @@ describe.skipIf(isSkipped)('KmsOutput: a cursor', () => {
     // vkms has no plane for this order of components, which is ARGB's reversed.
     using image = screen.output.createShadow(64, 64, DRM_FORMAT.BGRA8888);
     image.beginWrite();
-    for (let at = 0; at < 64 * 64 * 4; at += 4) image.pixels.view.setUint32(at, cursor.pixels.view.getUint32(at, true), false);
+    for (let at = 0; at < 64 * 64 * 4; at += 4)
+      image.pixels.view.setUint32(at, cursor.pixels.view.getUint32(at, true), false);
     image.endWrite();
     screen.setPicture(handle, 640, 480);
     screen.setCursor(image, 30, 40, 64, 64);
@@ -193,8 +207,16 @@ describe.skipIf(isSkipped)('KmsOutput on hardware', () => {
 
   test.each<[string, (pipe: Pipe) => Pipe, boolean]>([
     ['without a cursor plane shows the cursor on the overlay', (pipe) => ({ ...pipe, cursor: null }), true],
-    ['without cursor and overlay planes draws the cursor into the picture', (pipe) => ({ ...pipe, cursor: null, overlay: null }), false],
-    ['whose primary plane lacks the format shows the picture on the overlay', (pipe) => ({ ...pipe, primary: { ...pipe.primary, formats: onlyRgb565 } }), true],
+    [
+      'without cursor and overlay planes draws the cursor into the picture',
+      (pipe) => ({ ...pipe, cursor: null, overlay: null }),
+      false,
+    ],
+    [
+      'whose primary plane lacks the format shows the picture on the overlay',
+      (pipe) => ({ ...pipe, primary: { ...pipe.primary, formats: onlyRgb565 } }),
+      true,
+    ],
   ])('%s', async (name, change, isZeroCopy) => {
     using screen = new TestScreen({ change });
     using picture = new ScatteredPicture(screen.udmabuf, 301, 201).fillNoise(12);
@@ -204,11 +226,19 @@ describe.skipIf(isSkipped)('KmsOutput on hardware', () => {
     screen.setPicture(handle, 301, 201);
     screen.setCursor(cursorHandle, 20, 30, 32, 32);
     const { flags } = await screen.show();
-    expectSamePicture(await screen.writeback.take(), withCursor(picture, cursor, 169 + 20, 139 + 30), `kms-lacks-${name.replaceAll(' ', '-')}`);
+    expectSamePicture(
+      await screen.writeback.take(),
+      withCursor(picture, cursor, 169 + 20, 139 + 30),
+      `kms-lacks-${name.replaceAll(' ', '-')}`,
+    );
     expect((flags & PresentedFlags.ZERO_COPY) !== 0).toBe(isZeroCopy);
     screen.setCursor(null, 0, 0, 0, 0);
     await screen.show();
-    expectSamePicture(await screen.writeback.take(), picture.onScreen(640, 480), `kms-lacks-${name.replaceAll(' ', '-')}-without`);
+    expectSamePicture(
+      await screen.writeback.take(),
+      picture.onScreen(640, 480),
+      `kms-lacks-${name.replaceAll(' ', '-')}-without`,
+    );
   });
 });
 
@@ -228,7 +258,18 @@ describe.skipIf(isSkipped)('KmsOutput: a picture larger than the screen', () => 
     await screen.show();
     const second = await screen.writeback.take();
     // 640x320, 80 rows of black above and below.
-    expect([first, second].map((shot) => [[10, 79], [10, 80], [310, 200], [330, 200], [630, 399], [630, 400]].map(([x, y]) => pixel(shot, x!, y!)))).toEqual([
+    expect(
+      [first, second].map((shot) =>
+        [
+          [10, 79],
+          [10, 80],
+          [310, 200],
+          [330, 200],
+          [630, 399],
+          [630, 400],
+        ].map(([x, y]) => pixel(shot, x!, y!)),
+      ),
+    ).toEqual([
       [0, 0xff0000, 0xff0000, 0x0000ff, 0x0000ff, 0],
       [0, 0x00ff00, 0x00ff00, 0x0000ff, 0x0000ff, 0],
     ]);
@@ -274,7 +315,20 @@ describe.skipIf(isSkipped)('KmsOutput: frames', () => {
   test('make no kernel object after the first few, in ten thousand of them', { timeout: 300_000 }, async () => {
     const before = kernelObjects(card);
     // 320x200 at 500 Hz: the driver is virtual, and so is time spent waiting.
-    const fast = readMode(drm_mode_modeinfo.encode({ clock: 50_000, hdisplay: 320, hsync_start: 330, hsync_end: 340, htotal: 400, vdisplay: 200, vsync_start: 210, vsync_end: 220, vtotal: 250, vrefresh: 500 }));
+    const fast = readMode(
+      drm_mode_modeinfo.encode({
+        clock: 50_000,
+        hdisplay: 320,
+        hsync_start: 330,
+        hsync_end: 340,
+        htotal: 400,
+        vdisplay: 200,
+        vsync_start: 210,
+        vsync_end: 220,
+        vtotal: 250,
+        vrefresh: 500,
+      }),
+    );
     {
       using screen = new TestScreen({ modes: [fast] });
       using loop = new FlipLoop(screen.output);
@@ -349,7 +403,9 @@ describe.skipIf(isSkipped)('KmsDisplay: the previous screen', () => {
     const { crtcs, planes, connectors } = readResources(device);
     return {
       active: crtcs.map(({ properties }) => properties.value('ACTIVE')),
-      planes: planes.map(({ properties }) => ['FB_ID', 'CRTC_ID', 'SRC_W', 'CRTC_X', 'CRTC_W'].map((name) => properties.value(name))),
+      planes: planes.map(({ properties }) =>
+        ['FB_ID', 'CRTC_ID', 'SRC_W', 'CRTC_X', 'CRTC_W'].map((name) => properties.value(name)),
+      ),
       connectors: connectors.map(({ properties }) => properties.value('CRTC_ID')),
     };
   }
@@ -378,7 +434,9 @@ describe.skipIf(isSkipped)('KmsDisplay: the previous screen', () => {
     ['SIGKILL', 'SIGKILL'],
   ] as const)('is restored after %s', async (_, end) => {
     const before = state();
-    const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
     await once(child.stdout, 'data');
     expect(kernelObjects(card).framebuffers).toBeGreaterThan(0);
     const closed = once(child, 'close');
@@ -390,13 +448,33 @@ describe.skipIf(isSkipped)('KmsDisplay: the previous screen', () => {
 
   test('stays if the driver refuses every mode; otherwise the first mode that it accepts is set', () => {
     const before = state();
-    const broken = readMode(drm_mode_modeinfo.encode({ clock: 25_000, hdisplay: 640, hsync_start: 600, hsync_end: 590, htotal: 580, vdisplay: 480, vsync_start: 490, vsync_end: 492, vtotal: 525 }));
+    const broken = readMode(
+      drm_mode_modeinfo.encode({
+        clock: 25_000,
+        hdisplay: 640,
+        hsync_start: 600,
+        hsync_end: 590,
+        htotal: 580,
+        vdisplay: 480,
+        vsync_start: 490,
+        vsync_end: 492,
+        vtotal: 525,
+      }),
+    );
     using device = KmsDevice.open(card);
     const { pipe, offered } = firstPipe(device);
     const planes = [pipe.primary];
     using shadows = new ShadowMemory(device);
-    using output = new KmsOutput(device, { connector: pipe.connector, planes, shadows, background: 0, log: () => undefined });
-    expect(() => output.enable(pipe.connector, pipe, [broken])).toThrow(expect.objectContaining({ code: 'modeset-refused' }) as Error);
+    using output = new KmsOutput(device, {
+      connector: pipe.connector,
+      planes,
+      shadows,
+      background: 0,
+      log: () => undefined,
+    });
+    expect(() => output.enable(pipe.connector, pipe, [broken])).toThrow(
+      expect.objectContaining({ code: 'modeset-refused' }) as Error,
+    );
     expect(output.monitor).toBeNull();
     output.enable(pipe.connector, pipe, [broken, offered[0]!]);
     expect(output.monitor).toMatchObject({ width: offered[0]!.width });

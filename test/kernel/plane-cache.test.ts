@@ -56,7 +56,11 @@ class Stage implements Disposable {
   /** Kernel objects that exist for the guest's pictures. Valid before the first `expectShown`, which creates its own. */
   get made(): Objects {
     const now = this.#objects();
-    return { dmabufs: now.dmabufs - this.#before.dmabufs, handles: now.handles - this.#before.handles, framebuffers: now.framebuffers - this.#before.framebuffers };
+    return {
+      dmabufs: now.dmabufs - this.#before.dmabufs,
+      handles: now.handles - this.#before.handles,
+      framebuffers: now.framebuffers - this.#before.framebuffers,
+    };
   }
 
   get stats(): PlaneStats {
@@ -104,9 +108,12 @@ class Stage implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
-
   #objects(): Objects {
-    return { dmabufs: dmabufCount(), handles: this.screen.device.gem.count, framebuffers: kernelObjects(card).framebuffers };
+    return {
+      dmabufs: dmabufCount(),
+      handles: this.screen.device.gem.count,
+      framebuffers: kernelObjects(card).framebuffers,
+    };
   }
 }
 
@@ -128,7 +135,14 @@ describe.skipIf(skipWithoutVkms())('kernel objects of pictures on a plane', () =
     await stage.show(3);
 
     expect(stage.made).toEqual(one(1));
-    expect(stage.stats).toMatchObject({ rung: 'udmabuf', hits: 0, imports: 3, evictions: 0, pinnedBytes: BYTES, copiedBytes: 0 });
+    expect(stage.stats).toMatchObject({
+      rung: 'udmabuf',
+      hits: 0,
+      imports: 3,
+      evictions: 0,
+      pinnedBytes: BYTES,
+      copiedBytes: 0,
+    });
     await stage.expectShown(stage.pictureAt(placeOf(3)), 'unref');
   });
 
@@ -209,7 +223,14 @@ describe.skipIf(skipWithoutVkms())('kernel objects of pictures on a plane', () =
     for (let id = 1; id <= count; id++) await stage.show(id, SMALL, SMALL);
 
     expect(stage.made).toEqual(one(CAPACITY));
-    expect(stage.stats).toMatchObject({ rung: 'udmabuf', hits: 0, imports: count, evictions: 6, pinnedBytes: CAPACITY * SMALL * SMALL * 4, copiedBytes: 0 });
+    expect(stage.stats).toMatchObject({
+      rung: 'udmabuf',
+      hits: 0,
+      imports: count,
+      evictions: 6,
+      pinnedBytes: CAPACITY * SMALL * SMALL * 4,
+      copiedBytes: 0,
+    });
     for (let id = 1; id <= count; id++) stage.run(request.unref(id));
     stage.create(100, placeOf(1));
     await stage.show(100);

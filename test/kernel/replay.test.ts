@@ -29,7 +29,17 @@ import { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { Writeback } from '../rig/writeback.ts';
 import { ended } from '../unit/cli/scanout.ts';
 import { play } from '../unit/guest/replay/play.ts';
-import { BLOB_SIZE, createBlob, HEIGHT, picture, scatter, scatteredPages, showBlob, unref, WIDTH } from '../unit/guest/replay/synthetic-guest.ts';
+import {
+  BLOB_SIZE,
+  createBlob,
+  HEIGHT,
+  picture,
+  scatter,
+  scatteredPages,
+  showBlob,
+  unref,
+  WIDTH,
+} from '../unit/guest/replay/synthetic-guest.ts';
 import { CrtcCrc } from './crtc-crc.ts';
 import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard, WatchedOutput } from './kms-rig.ts';
 import { asNobody, driverParameter, expectNothingLeft, withoutDevice } from './machine.ts';
@@ -78,13 +88,22 @@ class OnMonitor implements Disposable {
   readonly #stack: DisposableStack;
 
   /** `circumstances` take effect once the screen is open, and last until dispose. */
-  constructor(source: Source, { mode = MODE, circumstances, ...options }: BridgeOptions & { mode?: Size; circumstances?: (() => Disposable) | undefined } = {}) {
+  constructor(
+    source: Source,
+    {
+      mode = MODE,
+      circumstances,
+      ...options
+    }: BridgeOptions & { mode?: Size; circumstances?: (() => Disposable) | undefined } = {},
+  ) {
     using stack = new DisposableStack();
     this.#mode = mode;
     this.#display = stack.use(KmsDisplay.open({ card, mode, log: () => undefined }));
     this.output = new WatchedOutput(this.#display.outputs[0]!);
     if (circumstances) stack.use(circumstances());
-    this.bridge = stack.use(new Bridge(watched(source, this.framebuffers), { ...options, log: (_, line) => void this.log.push(line) }));
+    this.bridge = stack.use(
+      new Bridge(watched(source, this.framebuffers), { ...options, log: (_, line) => void this.log.push(line) }),
+    );
     this.bridge.show(FIRST, this.output);
     this.#stack = stack.move();
   }
@@ -145,7 +164,13 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
       expectSamePicture(await screen.picture(), await lastPicture(session), `kms-replay-${session}`);
       expect(errors).toBe(0);
       expect(screen.framebuffers.size).toBe(framebuffers);
-      expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: framebuffers, evictions: 0, copiedBytes: 0, shadowBytes: 0 });
+      expect(screen.primary).toMatchObject({
+        rung: 'udmabuf',
+        imports: framebuffers,
+        evictions: 0,
+        copiedBytes: 0,
+        shadowBytes: 0,
+      });
       expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
     }
     expect(kernelObjects(card)).toEqual(before);
@@ -163,7 +188,12 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
       ['zero copy is off', 'off', undefined, null],
       ['/dev/udmabuf is missing', 'auto', withoutDevice, /does not exist: load the udmabuf module/],
       ['/dev/udmabuf may not be opened', 'auto', asNobody, /may not be opened: give it a group/],
-      ['the driver accepts no ranges', 'auto', () => driverParameter('list_limit', 0), /the limit is 0, raise it: echo \d+ >.*list_limit/],
+      [
+        'the driver accepts no ranges',
+        'auto',
+        () => driverParameter('list_limit', 0),
+        /the limit is 0, raise it: echo \d+ >.*list_limit/,
+      ],
       ['the driver accepts no bytes', 'auto', takesNoBytes, /the limit is 0, raise it: echo \d+ >.*size_limit_mb/],
     ])('is copied and looks the same when %s', async (_, zeroCopy, circumstances, why) => {
       const expected = await lastPicture(session);
@@ -189,7 +219,15 @@ class LiveGuest implements Disposable {
     this.device = stack.use(new VirtioGpu(options));
     const [ours, theirs] = socketPair();
     stack.use(VhostUserServer.adopt(theirs, this.device, { log: () => undefined }));
-    this.#frontEnd = stack.use(FrontEnd.create({ socket: ours, memory: [{ guestAddress: 0, size: 2 ** 23 }, { guestAddress: 2 ** 32, size: 2 ** 23 }] }));
+    this.#frontEnd = stack.use(
+      FrontEnd.create({
+        socket: ours,
+        memory: [
+          { guestAddress: 0, size: 2 ** 23 },
+          { guestAddress: 2 ** 32, size: 2 ** 23 },
+        ],
+      }),
+    );
     this.#stack = stack.move();
   }
 
@@ -227,8 +265,18 @@ describe.skipIf(isSkipped)('a live guest on a monitor', () => {
       const ids = Array.from({ length: count }, (_, i) => i + 1);
       await guest.start(ids);
       for (let flip = 0; flip < 4 * count; flip++) await guest.show(ids[flip % count]!);
-      expectSamePicture(await screen.picture(), centred(pictureOfBgrx(WIDTH, HEIGHT, picture(count)), MODE.width, MODE.height), `kms-live-${count}`);
-      expect(screen.primary).toMatchObject({ rung: 'udmabuf', imports: count, hits: 3 * count, evictions: 0, copiedBytes: 0 });
+      expectSamePicture(
+        await screen.picture(),
+        centred(pictureOfBgrx(WIDTH, HEIGHT, picture(count)), MODE.width, MODE.height),
+        `kms-live-${count}`,
+      );
+      expect(screen.primary).toMatchObject({
+        rung: 'udmabuf',
+        imports: count,
+        hits: 3 * count,
+        evictions: 0,
+        copiedBytes: 0,
+      });
       expect(screen.output.zeroCopyFrames).toBe(screen.output.frames);
       expect(guest.device.stats.errors).toBe(0);
       await guest.unref(ids);
@@ -264,45 +312,68 @@ describe.skipIf(isSkipped)('scanout replay --output kms', () => {
     return seen.at(-1)!;
   }
 
-  test('shows the recording on the monitor, and the previous picture again once a signal has ended it', { timeout: 180_000 }, async () => {
-    const before = kernelObjects(card);
-    const expected = await recordLongPicture(join(directory, 'session'));
-    {
-      using other = new TestScreen({ card });
-      using picture = new ScatteredPicture(other.udmabuf, 640, 480).fillNoise(3);
-      using handle = other.import(picture.framebuffer);
-      other.setPicture(handle, 640, 480);
-      await other.show();
-      using crc = new CrtcCrc(card);
-      const others = (await crc.during(3)).at(-1)!;
-      ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
-      const child = startScanout(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
-      const closed = once(child, 'close');
-      // A failed test must not leave it to the next one's leak check.
-      onTestFinished(async () => {
-        child.kill('SIGKILL');
-        await closed;
-      });
-      await new Promise<void>((resolve, reject) => {
-        child.stderr!.on('data', (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve());
-        void closed.then(() => reject(new Error('scanout replay has exited')));
-      });
-      await crc.until(expected);
-      child.kill('SIGINT');
-      expect(await closed).toEqual([null, 'SIGINT']);
-      expect(await crc.until(others)).toContain(others);
-      ioctl(other.device.fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
-    }
-    expect(kernelObjects(card)).toEqual(before);
-  });
+  test(
+    'shows the recording on the monitor, and the previous picture again once a signal has ended it',
+    { timeout: 180_000 },
+    async () => {
+      const before = kernelObjects(card);
+      const expected = await recordLongPicture(join(directory, 'session'));
+      {
+        using other = new TestScreen({ card });
+        using picture = new ScatteredPicture(other.udmabuf, 640, 480).fillNoise(3);
+        using handle = other.import(picture.framebuffer);
+        other.setPicture(handle, 640, 480);
+        await other.show();
+        using crc = new CrtcCrc(card);
+        const others = (await crc.during(3)).at(-1)!;
+        ioctl(other.device.fd, DRM_IOCTL_DROP_MASTER, 'DRM_IOCTL_DROP_MASTER', 0);
+        const child = startScanout(['replay', join(directory, 'session'), '--output', kms, '--log-level', 'info']);
+        const closed = once(child, 'close');
+        // A failed test must not leave it to the next one's leak check.
+        onTestFinished(async () => {
+          child.kill('SIGKILL');
+          await closed;
+        });
+        await new Promise<void>((resolve, reject) => {
+          child.stderr!.on(
+            'data',
+            (text: Buffer) => String(text).includes("shows the guest by rung 'udmabuf'") && resolve(),
+          );
+          void closed.then(() => reject(new Error('scanout replay has exited')));
+        });
+        await crc.until(expected);
+        child.kill('SIGINT');
+        expect(await closed).toEqual([null, 'SIGINT']);
+        expect(await crc.until(others)).toContain(others);
+        ioctl(other.device.fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
+      }
+      expect(kernelObjects(card)).toEqual(before);
+    },
+  );
 
   test('writes the PNG of a headless output next to the monitor', { timeout: 180_000 }, async () => {
     const before = kernelObjects(card);
     const png = join(directory, 'last.png');
-    const { code, stdout, stderr } = await ended(startScanout(['replay', fixture('blobs'), '--fast', '--output', kms, '--output', 'headless:640x480', '--png', png]));
+    const { code, stdout, stderr } = await ended(
+      startScanout([
+        'replay',
+        fixture('blobs'),
+        '--fast',
+        '--output',
+        kms,
+        '--output',
+        'headless:640x480',
+        '--png',
+        png,
+      ]),
+    );
     expect({ code, stderr }).toMatchObject({ code: 0 });
     expect(stdout).toMatch(/ flushes, 0 refused/);
-    expectSamePicture(centred(decodePng(readFileSync(png)), MODE.width, MODE.height), await lastPicture('blobs'), 'kms-replay-command');
+    expectSamePicture(
+      centred(decodePng(readFileSync(png)), MODE.width, MODE.height),
+      await lastPicture('blobs'),
+      'kms-replay-command',
+    );
     expect(kernelObjects(card)).toEqual(before);
   });
 });

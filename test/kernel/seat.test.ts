@@ -4,7 +4,16 @@ import { KmsDevice } from '../../display/kms/device.ts';
 import { openLibseatSeat, type LoginSeat } from '../../display/kms/seat.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { asNobody, expectNothingLeft } from './machine.ts';
-import { asSeatUser, Modeset, Seatd, SeatEvents, seatUser, skipWithoutSeatd, switchTo, terminalInFront } from './seat-rig.ts';
+import {
+  asSeatUser,
+  Modeset,
+  Seatd,
+  SeatEvents,
+  seatUser,
+  skipWithoutSeatd,
+  switchTo,
+  terminalInFront,
+} from './seat-rig.ts';
 
 const isSkipped = skipWithoutSeatd();
 const card = vkmsCard() ?? '';
@@ -57,7 +66,12 @@ describe.skipIf(isSkipped)('openLibseatSeat: a seat of seatd', () => {
       expect(terminalInFront()).toBe(other);
       expect(seat.isActive).toBe(false);
       expect(modeset.commit()).toBe(-EACCES);
-      expect(() => seat.openCard(card)).toThrow(expect.objectContaining({ code: 'not-master', message: expect.stringContaining('switch to this program') as string }) as Error);
+      expect(() => seat.openCard(card)).toThrow(
+        expect.objectContaining({
+          code: 'not-master',
+          message: expect.stringContaining('switch to this program') as string,
+        }) as Error,
+      );
 
       switchTo(own);
       expect(await events.next()).toBe('resumed');
@@ -101,7 +115,9 @@ describe.skipIf(isSkipped)('openLibseatSeat: a seat of seatd', () => {
     expect(await events.next()).toBe('paused');
     expect(seat.isActive).toBe(false);
     expect(logged.at(-1)).toMatch(/^error: seat0: its seat manager is gone .*restart it/);
-    expect(() => seat.openCard(card)).toThrow(expect.objectContaining({ code: 'not-master', message: expect.stringContaining('is gone') as string }) as Error);
+    expect(() => seat.openCard(card)).toThrow(
+      expect.objectContaining({ code: 'not-master', message: expect.stringContaining('is gone') as string }) as Error,
+    );
     expect(opened.fd.fd).toBeGreaterThan(0);
   });
 

@@ -1,6 +1,13 @@
 import { constants, openSync, readdirSync, statSync } from 'node:fs';
 import { capability } from '../../display/kms/device.ts';
-import { DRM_CAP_SYNCOBJ_TIMELINE, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, DRM_IOCTL_SYNCOBJ_QUERY, DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL, drm_syncobj_handle, drm_syncobj_timeline_array } from '../../protocols/drm.ts';
+import {
+  DRM_CAP_SYNCOBJ_TIMELINE,
+  DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE,
+  DRM_IOCTL_SYNCOBJ_QUERY,
+  DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL,
+  drm_syncobj_handle,
+  drm_syncobj_timeline_array,
+} from '../../protocols/drm.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
@@ -36,7 +43,8 @@ export class TimelineReader implements Disposable {
   /** Imports the timelines that are new among `requests` (`import_timeline`). */
   take(requests: readonly FakeRequest[]): void {
     for (const { name, args } of requests) {
-      if (name !== 'wp_linux_drm_syncobj_manager_v1.import_timeline' || this.#handles.has(args.id as FakeObject)) continue;
+      if (name !== 'wp_linux_drm_syncobj_manager_v1.import_timeline' || this.#handles.has(args.id as FakeObject))
+        continue;
       const argument = drm_syncobj_handle.encode({ fd: (args.fd as BorrowedFd).fd });
       ioctl(this.#fd, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, 'DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE', argument);
       this.#handles.set(args.id as FakeObject, drm_syncobj_handle.decode(argument).handle);
@@ -59,7 +67,12 @@ export class TimelineReader implements Disposable {
     using memory = NativeBuffer.allocate(16);
     memory.view.setBigUint64(0, point, true);
     memory.view.setUint32(8, this.#handles.get(timeline)!, true);
-    ioctl(this.#fd, request, 'DRM_IOCTL_SYNCOBJ_*', drm_syncobj_timeline_array.encode({ handles: memory.address + 8, points: memory.address, count_handles: 1 }));
+    ioctl(
+      this.#fd,
+      request,
+      'DRM_IOCTL_SYNCOBJ_*',
+      drm_syncobj_timeline_array.encode({ handles: memory.address + 8, points: memory.address, count_handles: 1 }),
+    );
     return memory.view.getBigUint64(0, true);
   }
 }
@@ -85,7 +98,10 @@ export function commitsOf(surface: FakeObject, requests: readonly FakeRequest[])
   let acquire: Point | null = null;
   let release: Point | null = null;
   for (const { name, object, args } of requests) {
-    const point = (): Point => ({ timeline: args.timeline as FakeObject, point: (args.point_hi as number) * 2 ** 32 + (args.point_lo as number) });
+    const point = (): Point => ({
+      timeline: args.timeline as FakeObject,
+      point: (args.point_hi as number) * 2 ** 32 + (args.point_lo as number),
+    });
     if (name === 'wl_shm_pool.create_buffer') shmBuffers.add(args.id);
     if (name === 'wp_linux_drm_syncobj_manager_v1.get_surface' && args.surface === surface) {
       if (synced) throw new Error('surface_exists');
@@ -95,14 +111,16 @@ export function commitsOf(surface: FakeObject, requests: readonly FakeRequest[])
     if (object === synced && name.endsWith('.set_acquire_point')) acquire = point();
     if (object === synced && name.endsWith('.set_release_point')) release = point();
     if (object !== surface) continue;
-    if (name === 'wl_surface.destroy' && synced) throw new Error('the surface was destroyed before its synchronisation object');
+    if (name === 'wl_surface.destroy' && synced)
+      throw new Error('the surface was destroyed before its synchronisation object');
     if (name === 'wl_surface.attach') buffer = args.buffer as FakeObject | null;
     if (name !== 'wl_surface.commit') continue;
     if (!buffer && (acquire ?? release)) throw new Error('no_buffer');
     if (synced && buffer && !acquire) throw new Error('no_acquire_point');
     if (synced && buffer && !release) throw new Error('no_release_point');
     if (synced && shmBuffers.has(buffer)) throw new Error('unsupported_buffer');
-    if (acquire && acquire.timeline === release?.timeline && acquire.point >= release.point) throw new Error('conflicting_points');
+    if (acquire && acquire.timeline === release?.timeline && acquire.point >= release.point)
+      throw new Error('conflicting_points');
     if (buffer) commits.push({ buffer, acquire, release });
     buffer = acquire = release = null;
   }

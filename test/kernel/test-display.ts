@@ -12,7 +12,9 @@ export class TestDisplay implements Disposable {
 
   constructor(options: Omit<KmsOptions, 'log'>) {
     this.display = KmsDisplay.open({ ...options, log: (_level, message) => void this.log.push(message) });
-    this.screens = this.display.outputs.filter((output) => output instanceof KmsOutput).map((output) => new HeardScreen(output));
+    this.screens = this.display.outputs
+      .filter((output) => output instanceof KmsOutput)
+      .map((output) => new HeardScreen(output));
   }
 
   [Symbol.dispose](): void {

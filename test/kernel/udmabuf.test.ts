@@ -13,7 +13,17 @@ import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE } from '../../src/sys/memfd.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
-import { asNobody, dmabufCount, driverParameter, expectNothingLeft, HUGE_PAGE, hugeMemfd, hugePages, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
+import {
+  asNobody,
+  dmabufCount,
+  driverParameter,
+  expectNothingLeft,
+  HUGE_PAGE,
+  hugeMemfd,
+  hugePages,
+  skipWithoutUdmabuf,
+  withoutDevice,
+} from './machine.ts';
 
 const MIB = 2 ** 20;
 
@@ -29,12 +39,18 @@ function number(memfd: BorrowedFd, pages: number): void {
   for (let page = 0; page < pages; page++) mapping.view.setUint32(page * PAGE_SIZE, page, true);
 }
 
-const page = (memfd: BorrowedFd, index: number, count = 1): PageRange => ({ memfd, offset: index * PAGE_SIZE, length: count * PAGE_SIZE });
+const page = (memfd: BorrowedFd, index: number, count = 1): PageRange => ({
+  memfd,
+  offset: index * PAGE_SIZE,
+  length: count * PAGE_SIZE,
+});
 
 /** The numbers of a dma-buf's pages, in the dma-buf's order. */
 function pageNumbers(dmabuf: BorrowedFd, pages: number): number[] {
   using mapping = Mapping.file(dmabuf, 0, pages * PAGE_SIZE, 'read');
-  return withCpuAccess(dmabuf, DMA_BUF_SYNC_READ, () => Array.from({ length: pages }, (_, i) => mapping.view.getUint32(i * PAGE_SIZE, true)));
+  return withCpuAccess(dmabuf, DMA_BUF_SYNC_READ, () =>
+    Array.from({ length: pages }, (_, i) => mapping.view.getUint32(i * PAGE_SIZE, true)),
+  );
 }
 
 function refusal(ranges: readonly PageRange[]): UdmabufError {
@@ -54,11 +70,24 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   describe('of guest regions at 0x100, 0x1100 and 0x2100', () => {
     function guest(stack: DisposableStack): (addresses: readonly number[]) => OwnedFd | null {
       const memfd = stack.use(numberedMemfd(3));
-      const regions = [0, 1, 2].map((i) => ({ guestAddress: 0x100 + i * 0x1000, size: 0x1000, userAddress: i * 0x1000, mmapOffset: i * 0x1000 }));
-      const memory = stack.use(GuestMemory.map(regions, regions.map(() => memfd.dup())));
+      const regions = [0, 1, 2].map((i) => ({
+        guestAddress: 0x100 + i * 0x1000,
+        size: 0x1000,
+        userAddress: i * 0x1000,
+        mmapOffset: i * 0x1000,
+      }));
+      const memory = stack.use(
+        GuestMemory.map(
+          regions,
+          regions.map(() => memfd.dup()),
+        ),
+      );
       const driver = stack.use(openUdmabuf());
       return (addresses) => {
-        const ranges = new GuestPages(addresses.map((address) => ({ address, length: 0x1000 }))).runs(memory, addresses.length * 0x1000);
+        const ranges = new GuestPages(addresses.map((address) => ({ address, length: 0x1000 }))).runs(
+          memory,
+          addresses.length * 0x1000,
+        );
         return ranges && stack.use(driver.create(ranges));
       };
     }
@@ -137,7 +166,11 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using limit = driverParameter('list_limit', 2);
     using memfd = numberedMemfd(64);
     using driver = openUdmabuf();
-    using dmabuf = driver.create([...Array.from({ length: 32 }, (_, i) => page(memfd, 32 + i)), page(memfd, 4), page(memfd, 5)]);
+    using dmabuf = driver.create([
+      ...Array.from({ length: 32 }, (_, i) => page(memfd, 32 + i)),
+      page(memfd, 4),
+      page(memfd, 5),
+    ]);
     expect(pageNumbers(dmabuf, 34)).toEqual([...Array.from({ length: 32 }, (_, i) => 32 + i), 4, 5]);
   });
 
@@ -148,7 +181,10 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     {
       using limit = driverParameter('list_limit', 3);
       expect(driver.listLimit).toBe(3);
-      expect(refusal(ranges)).toMatchObject({ code: 'too-many-ranges', message: expect.stringContaining('echo 4 >/sys/module/udmabuf/parameters/list_limit') as string });
+      expect(refusal(ranges)).toMatchObject({
+        code: 'too-many-ranges',
+        message: expect.stringContaining('echo 4 >/sys/module/udmabuf/parameters/list_limit') as string,
+      });
     }
     using raised = driverParameter('list_limit', 4);
     using dmabuf = driver.create(ranges);
@@ -163,7 +199,10 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       using limit = driverParameter('size_limit_mb', 2);
       expect(driver.sizeLimitBytes).toBe(2 * MIB);
       driver.create([{ memfd, offset: 0, length: 2 * MIB }])[Symbol.dispose]();
-      expect(refusal(ranges)).toMatchObject({ code: 'too-large', message: expect.stringContaining('echo 3 >/sys/module/udmabuf/parameters/size_limit_mb') as string });
+      expect(refusal(ranges)).toMatchObject({
+        code: 'too-large',
+        message: expect.stringContaining('echo 3 >/sys/module/udmabuf/parameters/size_limit_mb') as string,
+      });
     }
     using raised = driverParameter('size_limit_mb', 3);
     driver.create(ranges)[Symbol.dispose]();
@@ -194,12 +233,18 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   test('of huge pages that the driver does not accept is refused with that reason', () => {
     using pool = hugePages(0);
     using memfd = hugeMemfd(HUGE_PAGE);
-    expect(refusal([page(memfd, 0)])).toMatchObject({ code: 'huge-pages', message: expect.stringContaining('hugetlb=off') as string });
+    expect(refusal([page(memfd, 0)])).toMatchObject({
+      code: 'huge-pages',
+      message: expect.stringContaining('hugetlb=off') as string,
+    });
   });
 
   test('of pages past the end of the memfd is refused with the errno', () => {
     using memfd = numberedMemfd(1);
-    expect(refusal([page(memfd, 5)])).toMatchObject({ code: 'create-failed', message: expect.stringContaining('EINVAL') as string });
+    expect(refusal([page(memfd, 5)])).toMatchObject({
+      code: 'create-failed',
+      message: expect.stringContaining('EINVAL') as string,
+    });
   });
 });
 
@@ -208,12 +253,18 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
 
   test('reports that its device is missing', () => {
     using gone = withoutDevice();
-    expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-missing', message: expect.stringContaining('/dev/udmabuf') as string });
+    expect(UdmabufDriver.open()).toMatchObject({
+      code: 'driver-missing',
+      message: expect.stringContaining('/dev/udmabuf') as string,
+    });
   });
 
   test('reports how to gain permission if only root may open it', () => {
     using nobody = asNobody();
-    expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-forbidden', message: expect.stringContaining('udev rule') as string });
+    expect(UdmabufDriver.open()).toMatchObject({
+      code: 'driver-forbidden',
+      message: expect.stringContaining('udev rule') as string,
+    });
   });
 
   test.each([
@@ -222,13 +273,19 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
   ])('reports the group to join %s', (_, gid, remedy) => {
     using owned = deviceOfGroup(gid);
     using nobody = asNobody();
-    expect(UdmabufDriver.open()).toMatchObject({ code: 'driver-forbidden', message: expect.stringContaining(remedy) as string });
+    expect(UdmabufDriver.open()).toMatchObject({
+      code: 'driver-forbidden',
+      message: expect.stringContaining(remedy) as string,
+    });
   });
 
   test('reports the errno if its path is not a device', () => {
     const directory = mkdtempSync(join(tmpdir(), 'udmabuf-'));
     writeFileSync(join(directory, 'file'), '');
-    expect(UdmabufDriver.open(join(directory, 'file/udmabuf'))).toMatchObject({ code: 'driver-open-failed', message: expect.stringContaining('ENOTDIR') as string });
+    expect(UdmabufDriver.open(join(directory, 'file/udmabuf'))).toMatchObject({
+      code: 'driver-open-failed',
+      message: expect.stringContaining('ENOTDIR') as string,
+    });
     rmSync(directory, { recursive: true });
   });
 });

@@ -8,7 +8,21 @@ import { Vgem } from '../rig/vgem.ts';
 import { withFreeFds } from '../unit/sys/few-fds.ts';
 import { accept, dmabufHost } from '../unit/display/wayland/dmabuf-host.ts';
 import type { FakeHostOptions } from '../unit/display/wayland/fake-host.ts';
-import { bridge, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from '../unit/display/wayland/window-rig.ts';
+import {
+  bridge,
+  guest,
+  HEIGHT,
+  host,
+  listen,
+  log,
+  nextPicture,
+  open,
+  output,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from '../unit/display/wayland/window-rig.ts';
 import { expectNothingLeft, skipWithoutUdmabuf } from './machine.ts';
 import { commitsOf, deviceNumber, type SyncedCommit, syncNodes, TimelineReader } from './sync-host.ts';
 
@@ -43,7 +57,10 @@ function last(): SyncedCommit {
 }
 
 /** Shows a picture; resolves when the compositor has drawn it. `isDone`: the flush is done. */
-async function present(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'> = {}): Promise<{ done: Promise<void>; isDone: () => boolean }> {
+async function present(
+  framebuffer: Framebuffer,
+  fence: Pick<Flush, 'acquire'> = {},
+): Promise<{ done: Promise<void>; isDone: () => boolean }> {
   const commit = nextPicture();
   const flushed = begin(framebuffer, fence);
   await commit;
@@ -52,7 +69,10 @@ async function present(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'> =
   return flushed;
 }
 
-function begin(framebuffer: Framebuffer, fence: Pick<Flush, 'acquire'>): { done: Promise<void>; isDone: () => boolean } {
+function begin(
+  framebuffer: Framebuffer,
+  fence: Pick<Flush, 'acquire'>,
+): { done: Promise<void>; isDone: () => boolean } {
   const damage = new Damage();
   damage.add(0, 0, WIDTH, HEIGHT);
   let isDone = false;
@@ -78,8 +98,17 @@ class Screen {
   constructor() {
     bridge.hide(output);
     const nothing = () => undefined;
-    const presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number) => this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
-    output.attach({ scanout: 0, input: null, presented, released: () => this.#hear('released'), resized: nothing, closed: nothing, importsChanged: nothing });
+    const presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number) =>
+      this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
+    output.attach({
+      scanout: 0,
+      input: null,
+      presented,
+      released: () => this.#hear('released'),
+      resized: nothing,
+      closed: nothing,
+      importsChanged: nothing,
+    });
   }
 
   import(): Handle {
@@ -88,7 +117,17 @@ class Screen {
 
   frame(handle: Handle, acquire: BorrowedFd | null = null): Frame {
     const rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
-    return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire, release: null };
+    return {
+      canvas: rect,
+      primary: { handle, src: rect, dst: rect },
+      cursor: { handle: null, src: rect, dst: rect },
+      hotspotX: 0,
+      hotspotY: 0,
+      isCursorNew: false,
+      damage: new Damage(),
+      acquire,
+      release: null,
+    };
   }
 
   async show(handle: Handle): Promise<void> {
@@ -123,26 +162,31 @@ describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
   });
   afterEach(() => timelines[Symbol.dispose]());
 
-  test.each(['card', 'render'] as const)('sets a signalled acquire point and a release point, with the %s node as main device', async (node) => {
-    await openSynced(nodes[node]);
-    await present(picture().asDmabuf);
-    const { acquire, release } = last();
-    expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual([
-      'wp_linux_drm_syncobj_manager_v1.import_timeline',
-      'wp_linux_drm_syncobj_manager_v1.import_timeline',
-      'wp_linux_drm_syncobj_manager_v1.get_surface',
-      'wp_linux_drm_syncobj_surface_v1.set_acquire_point',
-      'wp_linux_drm_syncobj_surface_v1.set_release_point',
-    ]);
-    expect([acquire, release]).toMatchObject([{ point: 1 }, { point: 1 }]);
-    expect([timelines.hasSignalled(acquire!), timelines.hasSignalled(release!)]).toEqual([true, false]);
-    expect(output.takesFences).toBe(true);
-  });
+  test.each(['card', 'render'] as const)(
+    'sets a signalled acquire point and a release point, with the %s node as main device',
+    async (node) => {
+      await openSynced(nodes[node]);
+      await present(picture().asDmabuf);
+      const { acquire, release } = last();
+      expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual([
+        'wp_linux_drm_syncobj_manager_v1.import_timeline',
+        'wp_linux_drm_syncobj_manager_v1.import_timeline',
+        'wp_linux_drm_syncobj_manager_v1.get_surface',
+        'wp_linux_drm_syncobj_surface_v1.set_acquire_point',
+        'wp_linux_drm_syncobj_surface_v1.set_release_point',
+      ]);
+      expect([acquire, release]).toMatchObject([{ point: 1 }, { point: 1 }]);
+      expect([timelines.hasSignalled(acquire!), timelines.hasSignalled(release!)]).toEqual([true, false]);
+      expect(output.takesFences).toBe(true);
+    },
+  );
 
   test('releases a buffer when its point signals, regardless of wl_buffer.release', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
-    await (await present(a)).done;
+    await (
+      await present(a)
+    ).done;
     const first = last();
     // The compositor sends wl_buffer.release for what this replaces.
     const { done, isDone } = await present(b);
@@ -169,9 +213,13 @@ describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
   test('releases a buffer that was committed twice when the second point signals', async () => {
     await openSynced();
     const [a, b] = [picture().asDmabuf, picture().asDmabuf];
-    await (await present(a)).done;
+    await (
+      await present(a)
+    ).done;
     const first = last();
-    await (await present(a)).done;
+    await (
+      await present(a)
+    ).done;
     const second = last();
     const { done, isDone } = await present(b);
     timelines.signal(first.release!);
@@ -264,12 +312,16 @@ describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
     await commit;
     expect(last()).toMatchObject({ acquire: null, release: null });
     expect(output.takesFences).toBe(false);
-    expect(log).toContain('cannot synchronise explicitly with the compositor any longer: ioctl(DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD): EMFILE');
+    expect(log).toContain(
+      'cannot synchronise explicitly with the compositor any longer: ioctl(DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD): EMFILE',
+    );
   });
 
   test('is used on the next compositor', async () => {
     await openSynced();
-    await (await present(picture().asDmabuf)).done;
+    await (
+      await present(picture().asDmabuf)
+    ).done;
     host[Symbol.dispose]();
     listen(syncHost(nodes.render));
     accept(host);
@@ -284,7 +336,9 @@ describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
 
   test('is not used again when the compositor has ended the connection over it', async () => {
     await openSynced();
-    await (await present(picture().asDmabuf)).done;
+    await (
+      await present(picture().asDmabuf)
+    ).done;
     expect(last().release).not.toBeNull();
     host.server.client.refuse(host.bound('wp_linux_drm_syncobj_manager_v1'), 1, 'told to');
     await host.server.next('xdg_surface.get_toplevel');
@@ -297,9 +351,13 @@ describe.skipIf(isSkipped)('WaylandOutput: explicit synchronisation', () => {
 
   test('is off, with a line in the log, on a device that has no render node', async () => {
     await openSynced(DISPLAY_ONLY);
-    await (await present(picture().asDmabuf)).done;
+    await (
+      await present(picture().asDmabuf)
+    ).done;
     expect(last()).toMatchObject({ acquire: null, release: null });
     expect(output.takesFences).toBe(false);
-    expect(log.filter((line) => line.includes('synchronise explicitly'))).toEqual([expect.stringMatching(/^cannot synchronise explicitly with the compositor: open: ENODEV/)]);
+    expect(log.filter((line) => line.includes('synchronise explicitly'))).toEqual([
+      expect.stringMatching(/^cannot synchronise explicitly with the compositor: open: ENODEV/),
+    ]);
   });
 });

@@ -50,7 +50,9 @@ function run(name: string, node: string, script: string, ...args: string[]): voi
   const env: NodeJS.ProcessEnv = { ...process.env, [COUNTS_FILE]: file };
   if (node !== process.execPath) env['PATH'] = [dirname(node), env['PATH']].join(delimiter);
   const { status } = spawnSync(node, [script, ...args], { cwd: root, stdio: 'inherit', env });
-  const counts = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Counts) : { passed: 0, failed: 0, skipped: 0 };
+  const counts = existsSync(file)
+    ? (JSON.parse(readFileSync(file, 'utf8')) as Counts)
+    : { passed: 0, failed: 0, skipped: 0 };
   if (status !== 0 && counts.failed === 0) counts.failed = 1;
   for (const kind of ['passed', 'failed', 'skipped'] as const) total[kind] += counts[kind];
 }

@@ -58,7 +58,11 @@ export function preprocess(headers: readonly string[], cflags: readonly string[]
   return inFreshDirectory((directory) => {
     const file = join(directory, 'headers.c');
     writeFileSync(file, includes(headers));
-    return execFileSync('cc', ['-E', '-dD', ...cflags, file], { encoding: 'utf8', maxBuffer: 64 << 20, stdio: ['ignore', 'pipe', 'pipe'] });
+    return execFileSync('cc', ['-E', '-dD', ...cflags, file], {
+      encoding: 'utf8',
+      maxBuffer: 64 << 20,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
   });
 }
 
@@ -83,8 +87,14 @@ export function skipWithoutC(headers: readonly string[] = ['stdio.h'], cflags: r
 }
 
 /** Evaluates C integer expressions as unsigned 64-bit numbers. */
-export function evaluate(headers: readonly string[], expressions: readonly string[], cflags: readonly string[] = []): bigint[] {
-  const prints = expressions.map((expression) => `  printf("%llu\\n", (unsigned long long)(${expression}));\n`).join('');
+export function evaluate(
+  headers: readonly string[],
+  expressions: readonly string[],
+  cflags: readonly string[] = [],
+): bigint[] {
+  const prints = expressions
+    .map((expression) => `  printf("%llu\\n", (unsigned long long)(${expression}));\n`)
+    .join('');
   const source = `#include <stddef.h>\n#include <stdio.h>\n${includes(headers)}int main(void) {\n${prints}  return 0;\n}\n`;
   return runC(source, cflags).split('\n').slice(0, expressions.length).map(BigInt);
 }
@@ -112,7 +122,11 @@ export function compareWithHeaders(row: HeaderRow): HeaderComparison {
     else absent.push(name);
   }
 
-  const theirs = evaluate(row.headers, checks.map((check) => check.expression), row.cflags);
+  const theirs = evaluate(
+    row.headers,
+    checks.map((check) => check.expression),
+    row.cflags,
+  );
   const differences = checks.flatMap(({ expression, ours }, i) =>
     theirs[i] === ours ? [] : [`${expression}: ours ${ours.toString()}, header ${String(theirs[i])}`],
   );

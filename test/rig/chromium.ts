@@ -4,12 +4,25 @@ import { join } from 'node:path';
 import { chromium, type Page } from 'playwright-core';
 
 /** Keeps Debian's Chromium from opening connections of its own. Its sandbox does not work as root. */
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 /** Opens a page in a new headless Chromium, which dispose closes: `await using browser = await openBrowser(800, 600)`. */
 export async function openBrowser(width: number, height: number): Promise<{ page: Page } & AsyncDisposable> {
   const profile = mkdtempSync(join(tmpdir(), 'scanout-chromium-'));
-  const context = await chromium.launchPersistentContext(profile, { executablePath: '/usr/bin/chromium', headless: true, args: ARGS, viewport: { width, height } });
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: '/usr/bin/chromium',
+    headless: true,
+    args: ARGS,
+    viewport: { width, height },
+  });
   return {
     page: context.pages()[0]!,
     [Symbol.asyncDispose]: async () => {

@@ -14,7 +14,9 @@ export function compiled(source: string, name: string, ...flags: string[]): stri
   if (!existsSync(result)) {
     mkdirSync(cacheDir, { recursive: true });
     const unfinished = `${result}.${process.pid}`;
-    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-o', unfinished, source, ...flags], { stdio: ['ignore', 'inherit', 'inherit'] });
+    execFileSync('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-o', unfinished, source, ...flags], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
     renameSync(unfinished, result);
   }
   return result;

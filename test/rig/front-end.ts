@@ -14,7 +14,10 @@ const F = wire.VHOST_USER_PROTOCOL_F;
 const HEADER_SIZE = wire.VhostUserHeader.size;
 
 /** All protocol features that a back end of this project offers. */
-const PROTOCOL_FEATURES = [F.MQ, F.REPLY_ACK, F.BACKEND_REQ, F.CONFIG, F.RESET_DEVICE, F.CONFIGURE_MEM_SLOTS].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
+const PROTOCOL_FEATURES = [F.MQ, F.REPLY_ACK, F.BACKEND_REQ, F.CONFIG, F.RESET_DEVICE, F.CONFIGURE_MEM_SLOTS].reduce(
+  (bits, bit) => bits | (1n << BigInt(bit)),
+  0n,
+);
 
 export interface TestFrontEndOptions extends FrontEndOptions {
   /** Virtio features that `start` acknowledges of those offered; default all. */
@@ -55,7 +58,10 @@ export class FrontEnd extends ReplayFrontEnd {
   #slots: readonly DriverRegion[] = [];
 
   private constructor(options: TestFrontEndOptions) {
-    super({ ...options, protocolFeatures: PROTOCOL_FEATURES & (options.protocolFeatures ?? ~0n) }, new RawChannel(options.socket));
+    super(
+      { ...options, protocolFeatures: PROTOCOL_FEATURES & (options.protocolFeatures ?? ~0n) },
+      new RawChannel(options.socket),
+    );
     this.#features = options.features ?? ~0n;
     this.onStopped = (error) => {
       for (const waiter of this.#waiters.values()) waiter.reject(error);
@@ -112,14 +118,22 @@ export class FrontEnd extends ReplayFrontEnd {
 
   /** `length` bytes of the device's config space. Needs the protocol feature CONFIG. */
   async readConfig(offset: number, length: number): Promise<Uint8Array> {
-    const request = Buffer.concat([wire.VhostUserConfig.encode({ offset, size: length, flags: 0 }), new Uint8Array(length)]);
+    const request = Buffer.concat([
+      wire.VhostUserConfig.encode({ offset, size: length, flags: 0 }),
+      new Uint8Array(length),
+    ]);
     const reply = await this.channel.call(wire.VHOST_USER.GET_CONFIG, request);
-    if (reply.length < request.length) throw new FrontEndError('refused', `the back end has no config space of ${length} bytes at ${offset}`);
+    if (reply.length < request.length)
+      throw new FrontEndError('refused', `the back end has no config space of ${length} bytes at ${offset}`);
     return reply.subarray(wire.VhostUserConfig.size);
   }
 
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
-    const head = wire.VhostUserConfig.encode({ offset, size: bytes.length, flags: wire.VHOST_SET_CONFIG_TYPE_FRONTEND });
+    const head = wire.VhostUserConfig.encode({
+      offset,
+      size: bytes.length,
+      flags: wire.VHOST_SET_CONFIG_TYPE_FRONTEND,
+    });
     await this.channel.set(wire.VHOST_USER.SET_CONFIG, Buffer.concat([head, bytes]));
   }
 
@@ -142,9 +156,13 @@ export class FrontEnd extends ReplayFrontEnd {
   /** With memory slots, ADD_MEM_REG and REM_MEM_REG for what changed. */
   protected override async sendMemory(regions: readonly DriverRegion[]): Promise<void> {
     if (!this.has(F.CONFIGURE_MEM_SLOTS)) return super.sendMemory(regions);
-    const isIn = (table: readonly DriverRegion[], { guestAddress, size }: DriverRegion): boolean => table.some((other) => other.guestAddress === guestAddress && other.size === size);
-    for (const region of this.#slots) if (!isIn(regions, region)) await this.channel.set(wire.VHOST_USER.REM_MEM_REG, slot(region));
-    for (const region of regions) if (!isIn(this.#slots, region)) await this.channel.set(wire.VHOST_USER.ADD_MEM_REG, slot(region), [this.fdOf(region)]);
+    const isIn = (table: readonly DriverRegion[], { guestAddress, size }: DriverRegion): boolean =>
+      table.some((other) => other.guestAddress === guestAddress && other.size === size);
+    for (const region of this.#slots)
+      if (!isIn(regions, region)) await this.channel.set(wire.VHOST_USER.REM_MEM_REG, slot(region));
+    for (const region of regions)
+      if (!isIn(this.#slots, region))
+        await this.channel.set(wire.VHOST_USER.ADD_MEM_REG, slot(region), [this.fdOf(region)]);
     this.#slots = regions;
   }
 
@@ -175,7 +193,11 @@ class BackendRequests implements Disposable {
     this.#poll = Poll.readable(this.#connection, () => {
       const count = this.#connection.recv(this.#bytes, 0, HEADER_SIZE);
       if (count === 0) this.#poll[Symbol.dispose]();
-      if (count === HEADER_SIZE && wire.VhostUserHeader.decode(this.#bytes).request === wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG) onConfigChanged();
+      if (
+        count === HEADER_SIZE &&
+        wire.VhostUserHeader.decode(this.#bytes).request === wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG
+      )
+        onConfigChanged();
     });
   }
 
@@ -191,4 +213,3 @@ function slot(region: DriverRegion): Uint8Array {
   payload.set(encodeRegion(region), wire.VhostUserMemRegMsg.offset.region);
   return payload;
 }
-

@@ -47,7 +47,11 @@ async function play(input: InputDevices, random: Random, result: InputFuzzResult
     if (message.includes('broke ring')) result.broken++;
   };
   using server = VhostUserServer.adopt(theirs, device, { log });
-  using frontEnd = FrontEnd.create({ socket: ours, memory: MEMORY, queueSizes: [random.pick([4, 64]), random.pick([4, 64])] });
+  using frontEnd = FrontEnd.create({
+    socket: ours,
+    memory: MEMORY,
+    queueSizes: [random.pick([4, 64]), random.pick([4, 64])],
+  });
   frontEnd.whenUsed(0, (_token, _response, written) => {
     if (written === virtio_input_event.size) result.events++;
     else if (written !== 0) result.faults.push(`an event of ${written} bytes`);
@@ -115,23 +119,41 @@ function doSomething(input: InputDevices, random: Random): void {
 /** Gives the device buffers, mostly of an event's 8 bytes, and status events, mostly for LEDs. */
 function giveBuffers(frontEnd: FrontEnd, random: Random): void {
   for (let i = random.below(6); i > 0; i--) {
-    if (random.chance(0.9)) frontEnd.submit(0, NOTHING, random.chance(0.8) ? virtio_input_event.size : 1 + random.below(20));
+    if (random.chance(0.9))
+      frontEnd.submit(0, NOTHING, random.chance(0.8) ? virtio_input_event.size : 1 + random.below(20));
     else frontEnd.submit(0, random.bytes(1 + random.below(20)), random.below(20));
     const status = virtio_input_event.encode({ type: EV.LED, code: random.below(20), value: random.below(2) });
-    frontEnd.submit(1, random.chance(0.7) ? status : random.bytes(1 + random.below(20)), random.below(2) * random.below(20));
+    frontEnd.submit(
+      1,
+      random.chance(0.7) ? status : random.bytes(1 + random.below(20)),
+      random.below(2) * random.below(20),
+    );
   }
 }
 
 /** Writes into a ring what no honest driver would. */
 function hostileRing(frontEnd: FrontEnd, random: Random): void {
   const ring = frontEnd.ring(random.below(2));
-  for (let i = random.below(ring.size); i >= 0; i--) ring.setDescriptor(random.below(ring.size), random.pick(ADDRESSES), random.below(64), random.below(8), random.below(ring.size * 2));
+  for (let i = random.below(ring.size); i >= 0; i--)
+    ring.setDescriptor(
+      random.below(ring.size),
+      random.pick(ADDRESSES),
+      random.below(64),
+      random.below(8),
+      random.below(ring.size * 2),
+    );
   if (random.chance(0.2)) ring.setAvailIdx(random.below(0x1_0000));
-  for (let i = random.below(4); i >= 0; i--) ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
+  for (let i = random.below(4); i >= 0; i--)
+    ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
 }
 
 /** Checks that the device works for an honest driver: nothing is pressed at first, and events arrive. */
-async function checkWorks(input: InputDevices, device: InputDevices['keyboardPointer'] | InputDevices['touchscreen'], queueSize: number, result: InputFuzzResult): Promise<void> {
+async function checkWorks(
+  input: InputDevices,
+  device: InputDevices['keyboardPointer'] | InputDevices['touchscreen'],
+  queueSize: number,
+  result: InputFuzzResult,
+): Promise<void> {
   const [ours, theirs] = socketPair();
   input.releaseAll();
   using server = VhostUserServer.adopt(theirs, device, { log: () => undefined });
@@ -145,11 +167,14 @@ async function checkWorks(input: InputDevices, device: InputDevices['keyboardPoi
   input.frame();
   const pressed: string[] = [];
   for (;;) {
-    const { type, code, value } = virtio_input_event.decode(await frontEnd.request(0, NOTHING, virtio_input_event.size));
+    const { type, code, value } = virtio_input_event.decode(
+      await frontEnd.request(0, NOTHING, virtio_input_event.size),
+    );
     if (type === EV.SYN && code === SYN_REPORT && pressed.length > 0) break;
     if (type === EV.KEY) pressed.push(`${code} ${value}`);
   }
   const expected = device === input.touchscreen ? `${BTN.TOUCH} 1` : '30 1';
-  if (pressed.join() !== expected) result.faults.push(`an honest driver received ${pressed.join()} instead of ${expected}`);
+  if (pressed.join() !== expected)
+    result.faults.push(`an honest driver received ${pressed.join()} instead of ${expected}`);
   if (!server.connected) result.faults.push('an honest front end was disconnected');
 }

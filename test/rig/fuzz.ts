@@ -3,7 +3,12 @@
  * repeated commands, descriptors that point anywhere, resets, and front ends that vanish. Everything follows from one
  * seed.
  */
-import { virtio_gpu_ctrl_hdr, virtio_gpu_resp_display_info, VIRTIO_GPU_CMD, VIRTIO_GPU_RESP } from '../../protocols/virtio-gpu.ts';
+import {
+  virtio_gpu_ctrl_hdr,
+  virtio_gpu_resp_display_info,
+  VIRTIO_GPU_CMD,
+  VIRTIO_GPU_RESP,
+} from '../../protocols/virtio-gpu.ts';
 import { VHOST_USER } from '../../protocols/vhost-user.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Flush, SourceSink } from '../../src/core/source.ts';
@@ -48,8 +53,23 @@ const BATCH = 32;
 const MAX_GUEST_MEMORY = 64 * 2 ** 20;
 
 /** Numbers near the limits of fields and checks. */
-const INTERESTING = [0, 1, 2, 3, 4, 7, 15, 16, 17, 255, 256, 4095, 4096, 4097, 16384, 16385, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_ffff];
-const ADDRESSES = [0, 1, 0x1000, 0x10_0000, 0xffff_f000, 2 ** 32, 5 * 2 ** 30, 2 ** 46, 2 ** 46 + 2 ** 28 - 8, 2 ** 52, 2 ** 53 - 1];
+const INTERESTING = [
+  0, 1, 2, 3, 4, 7, 15, 16, 17, 255, 256, 4095, 4096, 4097, 16384, 16385, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x4000_0000,
+  0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_ffff,
+];
+const ADDRESSES = [
+  0,
+  1,
+  0x1000,
+  0x10_0000,
+  0xffff_f000,
+  2 ** 32,
+  5 * 2 ** 30,
+  2 ** 46,
+  2 ** 46 + 2 ** 28 - 8,
+  2 ** 52,
+  2 ** 53 - 1,
+];
 
 /** Up to `limit` commands of a recording, and as many memory writes; pixels have no influence on what can break. */
 export function sessionOf(input: RecordingInput, limit: number): FuzzSession {
@@ -60,10 +80,16 @@ export function sessionOf(input: RecordingInput, limit: number): FuzzSession {
   let writes = 0;
   for (let event = reader.next(); event !== null && commands < limit; event = reader.next()) {
     if (event.kind === 'memory') memory = event.regions;
-    if (event.kind === 'write' && writes++ < limit) steps.push({ kind: 'write', address: event.guestAddress, bytes: event.bytes.slice() });
+    if (event.kind === 'write' && writes++ < limit)
+      steps.push({ kind: 'write', address: event.guestAddress, bytes: event.bytes.slice() });
     if (event.kind === 'command') {
       commands++;
-      steps.push({ kind: 'command', queue: event.queue, bytes: event.bytes.slice(), responseSpace: event.responseSpace });
+      steps.push({
+        kind: 'command',
+        queue: event.queue,
+        bytes: event.bytes.slice(),
+        responseSpace: event.responseSpace,
+      });
     }
   }
   return { memory, steps };
@@ -155,7 +181,11 @@ class FuzzedGuest implements Disposable {
     this.#session = session;
     this.#sink = new LazySink(random);
     const scanouts = random.pick([1, 2, 16]);
-    this.device = new VirtioGpu({ scanouts, maxGuestMemory: MAX_GUEST_MEMORY, log: (level, message) => this.#logged(level, message) });
+    this.device = new VirtioGpu({
+      scanouts,
+      maxGuestMemory: MAX_GUEST_MEMORY,
+      log: (level, message) => this.#logged(level, message),
+    });
     this.device.connect(this.#sink);
   }
 
@@ -187,8 +217,9 @@ class FuzzedGuest implements Disposable {
     try {
       await frontEnd.negotiate();
       await frontEnd.start(random.features());
-      for (let at = 0; at < steps.length && server.connected; ) {
-        for (const end = Math.min(at + 1 + random.below(BATCH), steps.length); at < end; at++) this.#step(frontEnd, steps[at]!);
+      for (let at = 0; at < steps.length && server.connected;) {
+        for (const end = Math.min(at + 1 + random.below(BATCH), steps.length); at < end; at++)
+          this.#step(frontEnd, steps[at]!);
         const hostile = random.chance(0.02);
         if (hostile) this.#hostileRing(frontEnd);
         frontEnd.forceKick(0);
@@ -213,7 +244,9 @@ class FuzzedGuest implements Disposable {
   }
 
   #otherMemory(): readonly DriverRegion[] {
-    return this.#random.chance(0.7) ? this.#session.memory : [{ guestAddress: 0x10_0000, size: 4096 * (1 + this.#random.below(64)) }];
+    return this.#random.chance(0.7)
+      ? this.#session.memory
+      : [{ guestAddress: 0x10_0000, size: 4096 * (1 + this.#random.below(64)) }];
   }
 
   #step(frontEnd: FrontEnd, step: FuzzStep): void {
@@ -239,12 +272,20 @@ class FuzzedGuest implements Disposable {
   #hostileRing(frontEnd: FrontEnd): void {
     const random = this.#random;
     const ring = frontEnd.ring(random.below(2));
-    const address = (): number => (random.chance(0.5) ? frontEnd.driver.address + random.below(2 ** 20) : random.pick(ADDRESSES));
+    const address = (): number =>
+      random.chance(0.5) ? frontEnd.driver.address + random.below(2 ** 20) : random.pick(ADDRESSES);
     for (let i = random.below(ring.size); i >= 0; i--) {
-      ring.setDescriptor(random.below(ring.size), address(), random.chance(0.5) ? random.below(8192) : random.pick(INTERESTING), random.below(8), random.below(ring.size * 2));
+      ring.setDescriptor(
+        random.below(ring.size),
+        address(),
+        random.chance(0.5) ? random.below(8192) : random.pick(INTERESTING),
+        random.below(8),
+        random.below(ring.size * 2),
+      );
     }
     if (random.chance(0.2)) ring.setAvailIdx(random.below(0x1_0000));
-    for (let i = random.below(4); i >= 0; i--) ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
+    for (let i = random.below(4); i >= 0; i--)
+      ring.publish(random.chance(0.9) ? random.below(ring.size) : random.below(0x1_0000));
   }
 
   /** Sends a mostly malformed vhost-user message. The back end has to refuse it or close the connection. */
@@ -271,14 +312,16 @@ class FuzzedGuest implements Disposable {
     const request = virtio_gpu_ctrl_hdr.encode({ type: VIRTIO_GPU_CMD.GET_DISPLAY_INFO });
     const response = await frontEnd.request(0, request, virtio_gpu_resp_display_info.size);
     const { hdr } = virtio_gpu_resp_display_info.decode(response);
-    if (hdr.type !== VIRTIO_GPU_RESP.OK_DISPLAY_INFO) this.faults.push(`GET_DISPLAY_INFO answered 0x${hdr.type.toString(16)}`);
+    if (hdr.type !== VIRTIO_GPU_RESP.OK_DISPLAY_INFO)
+      this.faults.push(`GET_DISPLAY_INFO answered 0x${hdr.type.toString(16)}`);
     if (!server.connected) this.faults.push('an honest front end was disconnected');
   }
 
   #expectNothingKept(after: string): void {
     const { resources } = this.device.stats;
     if (resources !== 0) this.faults.push(`${resources} resources after ${after}`);
-    if (this.device.budget.used !== 0) this.faults.push(`${this.device.budget.used} bytes of guest memory after ${after}`);
+    if (this.device.budget.used !== 0)
+      this.faults.push(`${this.device.budget.used} bytes of guest memory after ${after}`);
   }
 
   #logged(level: string, message: string): void {
@@ -335,7 +378,8 @@ function mutateCommand(step: FuzzStep & { kind: 'command' }, random: Random): Fu
         if (bytes.length >= 4) view.setUint32(0, random.pick(Object.values(VIRTIO_GPU_CMD)), true);
         break;
       default:
-        if (bytes.length >= 4) view.setUint32(word, random.chance(0.3) ? random.below(8) : random.pick(INTERESTING), true);
+        if (bytes.length >= 4)
+          view.setUint32(word, random.chance(0.3) ? random.below(8) : random.pick(INTERESTING), true);
     }
   }
   if (random.chance(0.1)) bytes = bytes.slice(0, random.below(bytes.length + 1));

@@ -47,7 +47,15 @@ exec $bb switch_root /new /bin/sh -c '
  * one of the files `alsoNeeded`. Under CI=true it throws instead.
  */
 export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
-  const needed = [...alsoNeeded, join(cacheDir, 'linux/complete'), '/usr/bin/qemu-system-x86_64', '/usr/lib/qemu/vhost-user-gpu', '/bin/busybox', '/usr/bin/modetest', '/usr/include/libdrm/drm.h'];
+  const needed = [
+    ...alsoNeeded,
+    join(cacheDir, 'linux/complete'),
+    '/usr/bin/qemu-system-x86_64',
+    '/usr/lib/qemu/vhost-user-gpu',
+    '/bin/busybox',
+    '/usr/bin/modetest',
+    '/usr/include/libdrm/drm.h',
+  ];
   const missing = needed.filter((path) => !existsSync(path));
   if (missing.length === 0) return false;
   return skipBecause(`no real guest without ${missing.join(', ')}: run sh test/rig/install.sh as root`);
@@ -57,7 +65,11 @@ export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
 export function guestImage(): GuestImage {
   const { kernel, release, modulesDir } = guestKernel();
   const busybox = readFileSync('/bin/busybox');
-  const key = createHash('sha256').update(`${release}\n${wantedModules.join()}\n${init}`).update(busybox).digest('hex').slice(0, 16);
+  const key = createHash('sha256')
+    .update(`${release}\n${wantedModules.join()}\n${init}`)
+    .update(busybox)
+    .digest('hex')
+    .slice(0, 16);
   const initrd = join(cacheDir, `initrd-${key}`);
   if (existsSync(initrd)) return { kernel, initrd, release };
 
@@ -78,7 +90,15 @@ export function guestKernel(): { kernel: string; release: string; modulesDir: st
 }
 
 /** Builds an initramfs with `init` and /bin/busybox. /lib has the modules, and /modules their names in loading order. */
-export function initramfs({ modulesDir, modules, init }: { readonly modulesDir: string; readonly modules: readonly string[]; readonly init: string }): Buffer {
+export function initramfs({
+  modulesDir,
+  modules,
+  init,
+}: {
+  readonly modulesDir: string;
+  readonly modules: readonly string[];
+  readonly init: string;
+}): Buffer {
   const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), modules);
   const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
   return cpio([
@@ -87,7 +107,11 @@ export function initramfs({ modulesDir, modules, init }: { readonly modulesDir: 
     { path: 'bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
     { path: 'init', mode: 0o100755, data: Buffer.from(init) },
     { path: 'modules', mode: 0o100644, data: Buffer.from(names.join('\n')) },
-    ...files.map((file, i) => ({ path: `lib/${names[i]!}`, mode: 0o100644, data: moduleBytes(join(modulesDir, file)) })),
+    ...files.map((file, i) => ({
+      path: `lib/${names[i]!}`,
+      mode: 0o100644,
+      data: moduleBytes(join(modulesDir, file)),
+    })),
   ]);
 }
 
@@ -116,10 +140,12 @@ const directory = (path: string): Entry => ({ path, mode: 0o040755, data: Buffer
 /** Builds the "newc" archive that the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst). */
 function cpio(entries: readonly Entry[]): Buffer {
   const pad = (length: number) => Buffer.alloc(-length & 3);
-  const parts = [...entries, { path: 'TRAILER!!!', mode: 0, data: Buffer.alloc(0) }].flatMap(({ path, mode, data }, i) => {
-    const fields = [i + 1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length + 1, 0];
-    const head = Buffer.from(`070701${fields.map((n) => n.toString(16).padStart(8, '0')).join('')}${path}\0`);
-    return [head, pad(head.length), data, pad(data.length)];
-  });
+  const parts = [...entries, { path: 'TRAILER!!!', mode: 0, data: Buffer.alloc(0) }].flatMap(
+    ({ path, mode, data }, i) => {
+      const fields = [i + 1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length + 1, 0];
+      const head = Buffer.from(`070701${fields.map((n) => n.toString(16).padStart(8, '0')).join('')}${path}\0`);
+      return [head, pad(head.length), data, pad(data.length)];
+    },
+  );
   return Buffer.concat(parts);
 }

@@ -12,10 +12,13 @@ const TEXT_END = 0xff55ff;
  * some time later: a picture is complete once `isWholeText` is true for it.
  */
 export async function showText(guest: Guest): Promise<void> {
-  const line = (n: number) => `\\033[${(n >> 3) % 2};${30 + (n % 8)}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
+  const line = (n: number) =>
+    `\\033[${(n >> 3) % 2};${30 + (n % 8)}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
   const lines = Array.from({ length: 40 }, (_, n) => `printf '${line(n)}' ${n}`).join('; ');
   // The last cell is drawn last and is in the last row, so the damage that shows it has shown the rest.
-  await guest.run(`{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`);
+  await guest.run(
+    `{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`,
+  );
 }
 
 /** True if the picture has all of the text of `showText`. */
@@ -33,7 +36,9 @@ export async function showModetestPattern(guest: Guest, width: number, height: n
     exec 8>/run/stop
     until grep -q '^0 0x0 ' /proc/$modetest/syscall; do [ -d /proc/$modetest ] || { cat /run/modetest.log; false; return; }; done
     ! grep 'failed to find' /run/modetest.log`);
-  await (await startDrawing(guest))('quit');
+  await (
+    await startDrawing(guest)
+  )('quit');
   return async () => {
     await guest.run('exec 8>&-; wait $modetest');
   };
@@ -63,7 +68,9 @@ export type Draw = (command: string) => Promise<string>;
  */
 export async function startDrawing(guest: Guest): Promise<Draw> {
   const program = compiled(join(import.meta.dirname, 'guest-draw.c'), 'guest-draw', '-I/usr/include/libdrm', '-ldrm');
-  await guest.run(`rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${program} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`);
+  await guest.run(
+    `rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${program} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`,
+  );
   return async (command) => {
     if (command === 'quit') return guest.run('exec 6>&- 7<&-; wait $draw');
     const answer = await guest.run(`echo '${command}' >&6; read -r answer <&7; echo "$answer"`);
@@ -88,7 +95,14 @@ export function drawnPicture(width: number, height: number, seed: number): Pictu
 }
 
 /** Changes `picture` as guest-draw's `damage SEED X Y W H` does. */
-export function drawPart({ width, height, data }: Picture, seed: number, x: number, y: number, partWidth: number, partHeight: number): void {
+export function drawPart(
+  { width, height, data }: Picture,
+  seed: number,
+  x: number,
+  y: number,
+  partWidth: number,
+  partHeight: number,
+): void {
   const drawn = drawnPicture(width, height, seed).data;
   for (let row = y; row < y + partHeight; row++) {
     const from = (row * width + x) * 4;
@@ -115,7 +129,8 @@ export function withDrawnCursor({ width, height, data }: Picture, seed: number, 
     for (let column = Math.max(0, -x); column < Math.min(64, width - x); column++) {
       const from = (row * 64 + column) * 4;
       const to = ((y + row) * width + x + column) * 4;
-      for (let c = 0; c < 3; c++) result.data[to + c] = cursor[from + c]! + Math.round((data[to + c]! * (255 - cursor[from + 3]!)) / 255);
+      for (let c = 0; c < 3; c++)
+        result.data[to + c] = cursor[from + c]! + Math.round((data[to + c]! * (255 - cursor[from + 3]!)) / 255);
     }
   }
   return result;

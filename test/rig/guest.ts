@@ -91,28 +91,66 @@ function gpuArgs(gpu: GuestGpu, properties: string): string[] {
     case 'builtin':
       return ['-device', `virtio-gpu-pci,${properties}`];
     case 'vhost-user':
-      return ['-chardev', `socket,id=vhost,path=${gpu.socket}`, '-device', `vhost-user-gpu-pci,chardev=vhost,${properties}`];
+      return [
+        '-chardev',
+        `socket,id=vhost,path=${gpu.socket}`,
+        '-device',
+        `vhost-user-gpu-pci,chardev=vhost,${properties}`,
+      ];
     case 'generic':
       // The documented flags, without those for memory, which every guest has.
-      return qemuFlags({ socket: gpu.socket, memoryBytes: 2 ** 30, generic: true }).slice(-2).flat();
+      return qemuFlags({ socket: gpu.socket, memoryBytes: 2 ** 30, generic: true })
+        .slice(-2)
+        .flat();
     case 'none':
       return [];
   }
 }
 
-function qemuArgs({ gpu, size: [width, height] = [1280, 800], memoryMiB = 512, cpus = 1, maxOutputs = 1, extraQemuArgs = [] }: GuestOptions, dir: string, kernel: string, initrd: string): string[] {
+function qemuArgs(
+  {
+    gpu,
+    size: [width, height] = [1280, 800],
+    memoryMiB = 512,
+    cpus = 1,
+    maxOutputs = 1,
+    extraQemuArgs = [],
+  }: GuestOptions,
+  dir: string,
+  kernel: string,
+  initrd: string,
+): string[] {
   // The console shows only what tests write to it: no kernel messages, no cursor, no blanking.
   const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
   return [
     ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
     // With room for a second processor QEMU keeps the guest's memory barriers, which virtqueues rely on.
     ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus},maxcpus=${Math.max(cpus, 2)}`],
-    ...['-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-machine', 'q35,memory-backend=mem', '-m', `${memoryMiB}M`],
+    ...[
+      '-object',
+      `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`,
+      '-machine',
+      'q35,memory-backend=mem',
+      '-m',
+      `${memoryMiB}M`,
+    ],
     ...['-vga', 'none', '-display', 'none', '-kernel', kernel, '-initrd', initrd, '-append', append],
     ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
     ...['-chardev', `socket,id=qmp,path=${join(dir, 'qmp')}`, '-mon', 'chardev=qmp,mode=control'],
-    ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=port,path=${join(dir, 'port')}`, '-device', 'virtserialport,chardev=port'],
-    ...['-fsdev', 'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap', '-device', 'virtio-9p-pci,fsdev=root,mount_tag=root'],
+    ...[
+      '-device',
+      'virtio-serial-pci',
+      '-chardev',
+      `socket,id=port,path=${join(dir, 'port')}`,
+      '-device',
+      'virtserialport,chardev=port',
+    ],
+    ...[
+      '-fsdev',
+      'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap',
+      '-device',
+      'virtio-9p-pci,fsdev=root,mount_tag=root',
+    ],
     ...gpuArgs(gpu, `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`),
     ...extraQemuArgs,
   ];
@@ -138,7 +176,8 @@ export class Guest implements AsyncDisposable {
     this.#sockets = [qmpSocket, portSocket];
     this.#qmp = qmpSocket.then((socket) => Qmp.open(socket));
     this.#shell = portSocket.then((socket) => new GuestShell(socket));
-    for (const stream of [qemu.stdout!, qemu.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
+    for (const stream of [qemu.stdout!, qemu.stderr!])
+      stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
     this.exited = new Promise((resolve, reject) => qemu.on('error', reject).on('close', (code) => resolve(code ?? -1)));
     void this.#qmp.catch(() => undefined);
   }
@@ -158,11 +197,18 @@ export class Guest implements AsyncDisposable {
    * Resolves with their stdout and stderr; rejects on a non-zero exit status, or after `patienceMs`.
    */
   run(command: string, patienceMs = PATIENCE_MS): Promise<string> {
-    return this.#patiently(`run ${command}`, this.#shell.then((shell) => shell.run(command)), patienceMs);
+    return this.#patiently(
+      `run ${command}`,
+      this.#shell.then((shell) => shell.run(command)),
+      patienceMs,
+    );
   }
 
   qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
-    return this.#patiently(`qmp ${command}`, this.#qmp.then((qmp) => qmp.command(command, args)));
+    return this.#patiently(
+      `qmp ${command}`,
+      this.#qmp.then((qmp) => qmp.command(command, args)),
+    );
   }
 
   /** The picture QEMU shows on output `head`, without the cursor. Rejects if the output has none. */

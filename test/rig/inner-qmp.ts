@@ -58,7 +58,8 @@ export class InnerQmp implements Disposable {
   #line(): string {
     const chunk = Buffer.alloc(CHUNK);
     let end: number;
-    while ((end = this.#unread.indexOf('\n')) < 0) this.#unread += chunk.toString('latin1', 0, readSync(this.#fd, chunk));
+    while ((end = this.#unread.indexOf('\n')) < 0)
+      this.#unread += chunk.toString('latin1', 0, readSync(this.#fd, chunk));
     const line = this.#unread.slice(0, end);
     this.#unread = this.#unread.slice(end + 1);
     return line;

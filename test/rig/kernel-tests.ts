@@ -27,7 +27,10 @@ async function runInGuest(args: readonly string[]): Promise<boolean> {
   rmSync(log, { force: true });
   try {
     await using guest = await bootKernelVm();
-    await guest.run(`${environment()} node_modules/.bin/vitest run --configLoader runner --no-cache --project kernel ${args.map(quote).join(' ')} >${log} 2>&1`, LIMIT_MS);
+    await guest.run(
+      `${environment()} node_modules/.bin/vitest run --configLoader runner --no-cache --project kernel ${args.map(quote).join(' ')} >${log} 2>&1`,
+      LIMIT_MS,
+    );
     return true;
   } catch (error) {
     console.error((error as Error).message);
@@ -39,7 +42,9 @@ async function runInGuest(args: readonly string[]): Promise<boolean> {
 
 /** Shell assignments of the variables that decide how tests run and where their counts go. */
 function environment(): string {
-  return ['CI', COUNTS_FILE].flatMap((name) => (process.env[name] === undefined ? [] : [`${name}=${quote(process.env[name])}`])).join(' ');
+  return ['CI', COUNTS_FILE]
+    .flatMap((name) => (process.env[name] === undefined ? [] : [`${name}=${quote(process.env[name])}`]))
+    .join(' ');
 }
 
 function quote(word: string): string {

@@ -29,7 +29,12 @@ export async function bootKernelVm(): Promise<Guest> {
     memoryMiB: 2048,
     cpus: 2,
     extraQemuArgs: [
-      ...['-fsdev', `local,id=output,path=${output},security_model=none`, '-device', 'virtio-9p-pci,fsdev=output,mount_tag=output'],
+      ...[
+        '-fsdev',
+        `local,id=output,path=${output},security_model=none`,
+        '-device',
+        'virtio-9p-pci,fsdev=output,mount_tag=output',
+      ],
       // A second card with two connectors, one of which is connected.
       ...['-device', 'virtio-gpu-pci,id=two-heads,max_outputs=2,xres=640,yres=480'],
       // Input devices that tests operate through the QEMU monitor.

@@ -32,5 +32,7 @@ export function watchFor(path: string): Disposable & { readonly appeared: Promis
 
 /** In /proc/net/unix, flag 0x10000 marks a socket that accepts connections. */
 function isListening(path: string): boolean {
-  return readFileSync('/proc/net/unix', 'latin1').split('\n').some((line) => line.endsWith(` ${path}`) && line.includes(' 00010000 '));
+  return readFileSync('/proc/net/unix', 'latin1')
+    .split('\n')
+    .some((line) => line.endsWith(` ${path}`) && line.includes(' 00010000 '));
 }

@@ -26,8 +26,21 @@ export function installNode(line: string): string {
     mkdirSync(join(cacheDir, 'node'), { recursive: true });
     const unpacked = mkdtempSync(`${folder}-`);
     try {
-      const args = ['install', '--prefix', unpacked, '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error', `${name}@${line}`];
-      const { status, error, stderr } = spawnSync('npm', args, { cwd: unpacked, encoding: 'utf8', timeout: INSTALL_TIMEOUT_MS });
+      const args = [
+        'install',
+        '--prefix',
+        unpacked,
+        '--no-audit',
+        '--no-fund',
+        '--ignore-scripts',
+        '--loglevel=error',
+        `${name}@${line}`,
+      ];
+      const { status, error, stderr } = spawnSync('npm', args, {
+        cwd: unpacked,
+        encoding: 'utf8',
+        timeout: INSTALL_TIMEOUT_MS,
+      });
       if (status !== 0) throw new Error(`npm cannot install ${name}@${line}: ${error?.message ?? stderr.trim()}`);
       // In one step, so that an interrupted installation is never mistaken for a finished one.
       rmSync(folder, { recursive: true, force: true });
@@ -43,7 +56,9 @@ export function installNode(line: string): string {
 
 /** The line in `engines`, which has the form `>=20.19`. */
 function oldestLine(): string {
-  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly engines: { readonly node: string } };
+  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    readonly engines: { readonly node: string };
+  };
   return engines.node.replace('>=', '');
 }
 

@@ -35,8 +35,12 @@ export class OurGpu implements Disposable {
     stack.defer(() => rmSync(dir, { recursive: true, force: true }));
     const log = (level: string, message: string) => void this.log.push(`${level}: ${message}`);
     this.socket = join(dir, 'socket');
-    this.guest = stack.use(VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }));
-    this.#outputs = sizes.map(([width, height], index) => stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })));
+    this.guest = stack.use(
+      VhostUserGuest.open({ ...options, socket: socket ?? this.socket, scanouts: sizes.length, log }),
+    );
+    this.#outputs = sizes.map(([width, height], index) =>
+      stack.use(HeadlessOutput.open({ width, height, name: `headless-${index}` })),
+    );
     this.bridge = stack.use(new Bridge(this.guest, { log }));
     this.outputs.forEach((output, index) => this.bridge.show(index, output));
     this.#displays = this.outputs.map((output, index) => stack.use(this.#displayOf(output, index)));
@@ -82,7 +86,15 @@ export class OurGpu implements Disposable {
   }
 
   #displayOf(output: HeadlessOutput, index: number): TestDisplay {
-    return createDisplay({ bridge: this.bridge, output, scanout: index, input: null, videoSeconds: 0, end: new AbortController(), owned: new DisposableStack() });
+    return createDisplay({
+      bridge: this.bridge,
+      output,
+      scanout: index,
+      input: null,
+      videoSeconds: 0,
+      end: new AbortController(),
+      owned: new DisposableStack(),
+    });
   }
 }
 
@@ -94,7 +106,12 @@ export async function rebindDriver(guest: Guest, between: () => void | Promise<v
 }
 
 /** Waits until the display shows the picture, now or in a later frame. If it does not, throws as `expectSamePicture` does for the last one. */
-export async function expectShown(display: TestDisplay, expected: Picture, name: string, options?: { readonly cursor?: boolean }): Promise<void> {
+export async function expectShown(
+  display: TestDisplay,
+  expected: Picture,
+  name: string,
+  options?: { readonly cursor?: boolean },
+): Promise<void> {
   try {
     await display.waitForMatch(expected, options);
   } catch (error) {
@@ -112,7 +129,11 @@ export async function settledPicture(output: HeadlessOutput, { cursor = false } 
 }
 
 /** Resolves with the first picture, now or in a later frame, that is accepted. Null stands for a screen that is off. */
-export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | null) => boolean, { cursor = false } = {}): Promise<Picture | null> {
+export function shownWhen(
+  output: HeadlessOutput,
+  accept: (picture: Picture | null) => boolean,
+  { cursor = false } = {},
+): Promise<Picture | null> {
   return new Promise((resolve, reject) => {
     const look = () => {
       try {
@@ -130,7 +151,11 @@ export function shownWhen(output: HeadlessOutput, accept: (picture: Picture | nu
 }
 
 /** As `shownWhen`, ignoring moments when the screen is off. */
-export async function pictureShownWhen(output: HeadlessOutput, accept: (picture: Picture) => boolean, options?: { cursor: boolean }): Promise<Picture> {
+export async function pictureShownWhen(
+  output: HeadlessOutput,
+  accept: (picture: Picture) => boolean,
+  options?: { cursor: boolean },
+): Promise<Picture> {
   return (await shownWhen(output, (picture) => picture !== null && accept(picture), options))!;
 }
 

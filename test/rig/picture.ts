@@ -61,7 +61,11 @@ const LOOKS = 200;
  * when a frame has arrived. Throws after many attempts and writes the last picture to
  * `test/output/NAME-actual.png`.
  */
-export async function pictureWhen(take: () => Promise<Picture>, accept: (picture: Picture) => boolean, name = 'awaited'): Promise<Picture> {
+export async function pictureWhen(
+  take: () => Promise<Picture>,
+  accept: (picture: Picture) => boolean,
+  name = 'awaited',
+): Promise<Picture> {
   const { picture, isAccepted } = await look(take, accept);
   if (isAccepted) return picture;
   keep(name, 'actual', picture);
@@ -74,7 +78,10 @@ export async function expectPictureSoon(take: () => Promise<Picture>, expected: 
   expectSamePicture(picture, expected, name);
 }
 
-async function look(take: () => Promise<Picture>, accept: (picture: Picture) => boolean): Promise<{ picture: Picture; isAccepted: boolean }> {
+async function look(
+  take: () => Promise<Picture>,
+  accept: (picture: Picture) => boolean,
+): Promise<{ picture: Picture; isAccepted: boolean }> {
   for (let looks = 1; ; looks++) {
     const picture = await take();
     const isAccepted = accept(picture);

@@ -16,7 +16,9 @@ export function openFds(): Map<number, string> {
 
 /** Number of mappings of this process whose file matches; by default memfds and dma-bufs. */
 export function mappingCount(file = /\/memfd:|\/dmabuf:/): number {
-  return readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => file.test(line)).length;
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => file.test(line)).length;
 }
 
 /** Size of the file in bytes; 0 for files without a size (devices, sockets, dma-bufs). */

@@ -20,7 +20,9 @@ export interface ReferenceBackend extends AsyncDisposable {
 export async function startReferenceBackend(): Promise<ReferenceBackend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-reference-'));
   const socket = join(dir, 'socket');
-  const backend = spawn('setpriv', ['--pdeathsig', 'KILL', referenceProgram, '--socket-path', socket], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const backend = spawn('setpriv', ['--pdeathsig', 'KILL', referenceProgram, '--socket-path', socket], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let said = '';
   backend.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = once(backend, 'close');
@@ -34,7 +36,10 @@ export async function startReferenceBackend(): Promise<ReferenceBackend> {
     },
   };
   try {
-    await listening(socket, ended.then(() => Promise.reject(new Error(`${referenceProgram} exited before it was listening: ${said}`))));
+    await listening(
+      socket,
+      ended.then(() => Promise.reject(new Error(`${referenceProgram} exited before it was listening: ${said}`))),
+    );
     return reference;
   } catch (error) {
     await reference[Symbol.asyncDispose]();

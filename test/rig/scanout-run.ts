@@ -18,7 +18,9 @@ export class ScanoutRun implements AsyncDisposable {
 
   private constructor(args: readonly string[]) {
     // setpriv has the kernel kill it when the thread that started it ends, for whatever reason.
-    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       this.log += text;
       this.#onLog?.();
@@ -28,7 +30,9 @@ export class ScanoutRun implements AsyncDisposable {
   /** Resolves when it is listening. */
   static async start(...args: readonly string[]): Promise<ScanoutRun> {
     const run = new ScanoutRun(args);
-    const gone = once(run.#child, 'close').then(([code]) => Promise.reject(new Error(`scanout exited with code ${String(code)}\n${run.log}`)));
+    const gone = once(run.#child, 'close').then(([code]) =>
+      Promise.reject(new Error(`scanout exited with code ${String(code)}\n${run.log}`)),
+    );
     await Promise.race([once(run.#child.stdout!, 'data'), gone]);
     gone.catch(() => undefined);
     return run;

@@ -33,15 +33,29 @@ export class ScatteredPicture implements Disposable {
     const memfd = createMemfd('guest', pages * PAGE_SIZE, F_SEAL_SHRINK);
     this.#memfd = memfd;
     this.ranges = pageOrder(pages, order).map((page) => ({ memfd, offset: page * PAGE_SIZE, length: PAGE_SIZE }));
-    this.pixels = Mapping.linear(this.ranges.map((range) => ({ fd: memfd, offset: range.offset, length: range.length })), 'read-write');
+    this.pixels = Mapping.linear(
+      this.ranges.map((range) => ({ fd: memfd, offset: range.offset, length: range.length })),
+      'read-write',
+    );
     this.#dmabuf = driver.create(this.ranges);
     const planes = [{ offset, stride }];
-    this.framebuffer = { id: newFramebufferId(), width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes, backing: { kind: 'dmabuf', dmabuf: this.#dmabuf } };
+    this.framebuffer = {
+      id: newFramebufferId(),
+      width,
+      height,
+      format,
+      modifier: DRM_FORMAT_MOD_LINEAR,
+      planes,
+      backing: { kind: 'dmabuf', dmabuf: this.#dmabuf },
+    };
   }
 
   /** The framebuffer with pages instead of the dma-buf, for a bridge that is to create the dma-buf itself. */
   get asPages(): Framebuffer {
-    return { ...this.framebuffer, backing: { kind: 'pages', isBlob: true, ranges: this.ranges, pixels: () => this.pixels } };
+    return {
+      ...this.framebuffer,
+      backing: { kind: 'pages', isBlob: true, ranges: this.ranges, pixels: () => this.pixels },
+    };
   }
 
   /** Fills it with noise that differs from pixel to pixel, so that a single misplaced pixel is detected. */
@@ -59,7 +73,8 @@ export class ScatteredPicture implements Disposable {
   fill(value: (x: number, y: number) => number): this {
     const { width, height, planes } = this.framebuffer;
     const { offset, stride } = planes[0]!;
-    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) this.pixels.view.setUint32(offset + y * stride + x * 4, value(x, y), true);
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) this.pixels.view.setUint32(offset + y * stride + x * 4, value(x, y), true);
     return this;
   }
 

@@ -57,10 +57,25 @@ export class Sway implements AsyncDisposable {
     const dir = mkdtempSync(join(tmpdir(), 'scanout-sway-'));
     chownSync(dir, NOBODY, NOBODY);
     const file = join(dir, 'config');
-    writeFileSync(file, `xwayland disable\ndefault_border none\noutput * mode ${width}x${height} position 0 0\n${config}\nexec echo "display $WAYLAND_DISPLAY"\n`);
-    const env = { PATH: process.env['PATH'], HOME: dir, XDG_RUNTIME_DIR: dir, WLR_BACKENDS: 'headless', WLR_RENDERER: 'pixman', WLR_LIBINPUT_NO_DEVICES: '1' };
+    writeFileSync(
+      file,
+      `xwayland disable\ndefault_border none\noutput * mode ${width}x${height} position 0 0\n${config}\nexec echo "display $WAYLAND_DISPLAY"\n`,
+    );
+    const env = {
+      PATH: process.env['PATH'],
+      HOME: dir,
+      XDG_RUNTIME_DIR: dir,
+      WLR_BACKENDS: 'headless',
+      WLR_RENDERER: 'pixman',
+      WLR_LIBINPUT_NO_DEVICES: '1',
+    };
     // setpriv has the kernel kill sway when the thread that started it ends, for whatever reason.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'sway', '--config', file], { uid: NOBODY, gid: NOBODY, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'sway', '--config', file], {
+      uid: NOBODY,
+      gid: NOBODY,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let complaints = '';
     child.stderr.on('data', (text) => (complaints += String(text)));
     const sway = new Sway(child, dir);
@@ -104,7 +119,10 @@ export class Sway implements AsyncDisposable {
   }
 
   #message(...args: readonly string[]): string {
-    const socket = join(this.#dir, readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!);
+    const socket = join(
+      this.#dir,
+      readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!,
+    );
     return execFileSync('swaymsg', ['--socket', socket, '--raw', ...args], { encoding: 'utf8' });
   }
 }

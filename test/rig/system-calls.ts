@@ -48,7 +48,9 @@ class Trace implements Disposable {
 
   /** A call that strace split into two lines, because another thread's came between, counts once, where it began. */
   read(): string[] {
-    return readFileSync(this.file, 'utf8').split('\n').flatMap((line) => /^\d+ +(\w+\(.*)/.exec(line)?.[1] ?? []);
+    return readFileSync(this.file, 'utf8')
+      .split('\n')
+      .flatMap((line) => /^\d+ +(\w+\(.*)/.exec(line)?.[1] ?? []);
   }
 
   [Symbol.dispose](): void {

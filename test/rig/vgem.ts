@@ -1,8 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, existsSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { DMA_BUF_IOCTL_EXPORT_SYNC_FILE, dma_buf_export_sync_file, DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
-import { DRM_CLOEXEC, DRM_IOCTL_GEM_CLOSE, DRM_IOCTL_PRIME_HANDLE_TO_FD, drm_gem_close, drm_prime_handle } from '../../protocols/drm.ts';
+import {
+  DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
+  dma_buf_export_sync_file,
+  DMA_BUF_SYNC_READ,
+} from '../../protocols/dma-buf.ts';
+import {
+  DRM_CLOEXEC,
+  DRM_IOCTL_GEM_CLOSE,
+  DRM_IOCTL_PRIME_HANDLE_TO_FD,
+  drm_gem_close,
+  drm_prime_handle,
+} from '../../protocols/drm.ts';
 import { DRM_IOCTL_MODE_CREATE_DUMB, drm_mode_create_dumb } from '../../protocols/drm-mode.ts';
 import { iow, iowr, struct, u32 } from '../../protocols/layout.ts';
 import { SYNC_IOC_FILE_INFO, sync_fence_info, sync_file_info } from '../../protocols/sync-file.ts';
@@ -25,7 +35,12 @@ export class Vgem implements Disposable {
   constructor() {
     execFileSync('modprobe', ['-d', join(cacheDir, 'linux'), 'vgem']);
     const drm = '/sys/class/drm';
-    const card = readdirSync(drm).find((name) => /^card\d+$/.test(name) && existsSync(`${drm}/${name}/device`) && basename(readlinkSync(`${drm}/${name}/device`)) === 'vgem');
+    const card = readdirSync(drm).find(
+      (name) =>
+        /^card\d+$/.test(name) &&
+        existsSync(`${drm}/${name}/device`) &&
+        basename(readlinkSync(`${drm}/${name}/device`)) === 'vgem',
+    );
     if (card === undefined) throw new Error(`vgem is loaded but has no card in ${drm}`);
     this.#fd = OwnedFd.adopt(openSync(`/dev/dri/${card}`, constants.O_RDWR));
   }
@@ -71,7 +86,12 @@ export class GpuWork implements Disposable {
   end(): void {
     if (this.#isDone) return;
     this.#isDone = true;
-    ioctl(this.#device, DRM_IOCTL_VGEM_FENCE_SIGNAL, 'DRM_IOCTL_VGEM_FENCE_SIGNAL', drm_vgem_fence_signal.encode({ fence: this.#number }));
+    ioctl(
+      this.#device,
+      DRM_IOCTL_VGEM_FENCE_SIGNAL,
+      'DRM_IOCTL_VGEM_FENCE_SIGNAL',
+      drm_vgem_fence_signal.encode({ fence: this.#number }),
+    );
   }
 
   [Symbol.dispose](): void {
@@ -84,7 +104,16 @@ export class GpuWork implements Disposable {
 /** Reads the state of a sync_file with one fence. `status` is 1 once it has signalled, at `timeMs` of CLOCK_MONOTONIC; before, 0. */
 export function fenceInfo(fence: BorrowedFd): { driver: string; status: number; timeMs: number } {
   using info = NativeBuffer.allocate(sync_fence_info.size);
-  ioctl(fence, SYNC_IOC_FILE_INFO, 'SYNC_IOC_FILE_INFO', sync_file_info.encode({ num_fences: 1, sync_fence_info: info.address }));
+  ioctl(
+    fence,
+    SYNC_IOC_FILE_INFO,
+    'SYNC_IOC_FILE_INFO',
+    sync_file_info.encode({ num_fences: 1, sync_fence_info: info.address }),
+  );
   const { driver_name, status, timestamp_ns } = sync_fence_info.decode(info.bytes);
-  return { driver: Buffer.from(driver_name).toString('latin1').replace(/\0.*/s, ''), status, timeMs: timestamp_ns / 1e6 };
+  return {
+    driver: Buffer.from(driver_name).toString('latin1').replace(/\0.*/s, ''),
+    status,
+    timeMs: timestamp_ns / 1e6,
+  };
 }

@@ -1,6 +1,12 @@
 import { writeSync } from 'node:fs';
 import type { InterfaceTable } from '../../protocols/wayland/wire.ts';
-import { WaylandDisplay, WaylandObject, WlKeyboardKeymapFormat, WlPointerAxisSource, WlSeat } from '../../display/wayland/client/index.ts';
+import {
+  WaylandDisplay,
+  WaylandObject,
+  WlKeyboardKeymapFormat,
+  WlPointerAxisSource,
+  WlSeat,
+} from '../../display/wayland/client/index.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
 
 const KEYMAP = `xkb_keymap {
@@ -17,7 +23,16 @@ const fixed = (name: string) => ({ name, type: 'fixed' }) as const;
 const zwp_virtual_keyboard_manager_v1: InterfaceTable = {
   name: 'zwp_virtual_keyboard_manager_v1',
   version: 1,
-  requests: [{ name: 'create_virtual_keyboard', since: 1, args: [{ name: 'seat', type: 'object', interface: 'wl_seat' }, { name: 'id', type: 'new_id', interface: 'zwp_virtual_keyboard_v1' }] }],
+  requests: [
+    {
+      name: 'create_virtual_keyboard',
+      since: 1,
+      args: [
+        { name: 'seat', type: 'object', interface: 'wl_seat' },
+        { name: 'id', type: 'new_id', interface: 'zwp_virtual_keyboard_v1' },
+      ],
+    },
+  ],
   events: [],
   errors: { unauthorized: 0 },
 };
@@ -28,7 +43,11 @@ const zwp_virtual_keyboard_v1: InterfaceTable = {
   requests: [
     { name: 'keymap', since: 1, args: [uint('format'), { name: 'fd', type: 'fd' }, uint('size')] },
     { name: 'key', since: 1, args: [uint('time'), uint('key'), uint('state')] },
-    { name: 'modifiers', since: 1, args: [uint('mods_depressed'), uint('mods_latched'), uint('mods_locked'), uint('group')] },
+    {
+      name: 'modifiers',
+      since: 1,
+      args: [uint('mods_depressed'), uint('mods_latched'), uint('mods_locked'), uint('group')],
+    },
     { name: 'destroy', since: 1, destructor: true, args: [] },
   ],
   events: [],
@@ -38,7 +57,16 @@ const zwp_virtual_keyboard_v1: InterfaceTable = {
 const zwlr_virtual_pointer_manager_v1: InterfaceTable = {
   name: 'zwlr_virtual_pointer_manager_v1',
   version: 1,
-  requests: [{ name: 'create_virtual_pointer', since: 1, args: [{ name: 'seat', type: 'object', interface: 'wl_seat', nullable: true }, { name: 'id', type: 'new_id', interface: 'zwlr_virtual_pointer_v1' }] }],
+  requests: [
+    {
+      name: 'create_virtual_pointer',
+      since: 1,
+      args: [
+        { name: 'seat', type: 'object', interface: 'wl_seat', nullable: true },
+        { name: 'id', type: 'new_id', interface: 'zwlr_virtual_pointer_v1' },
+      ],
+    },
+  ],
   events: [],
   errors: {},
 };
@@ -48,13 +76,21 @@ const zwlr_virtual_pointer_v1: InterfaceTable = {
   version: 1,
   requests: [
     { name: 'motion', since: 1, args: [uint('time'), fixed('dx'), fixed('dy')] },
-    { name: 'motion_absolute', since: 1, args: [uint('time'), uint('x'), uint('y'), uint('x_extent'), uint('y_extent')] },
+    {
+      name: 'motion_absolute',
+      since: 1,
+      args: [uint('time'), uint('x'), uint('y'), uint('x_extent'), uint('y_extent')],
+    },
     { name: 'button', since: 1, args: [uint('time'), uint('button'), uint('state')] },
     { name: 'axis', since: 1, args: [uint('time'), uint('axis'), fixed('value')] },
     { name: 'frame', since: 1, args: [] },
     { name: 'axis_source', since: 1, args: [uint('axis_source')] },
     { name: 'axis_stop', since: 1, args: [uint('time'), uint('axis')] },
-    { name: 'axis_discrete', since: 1, args: [uint('time'), uint('axis'), fixed('value'), { name: 'discrete', type: 'int' }] },
+    {
+      name: 'axis_discrete',
+      since: 1,
+      args: [uint('time'), uint('axis'), fixed('value'), { name: 'discrete', type: 'int' }],
+    },
     { name: 'destroy', since: 1, destructor: true, args: [] },
   ],
   events: [],

@@ -81,9 +81,13 @@ export class Weston implements AsyncDisposable {
   async start(): Promise<void> {
     rmSync(this.socket, { force: true });
     // setpriv has the kernel kill Weston when the thread that started it ends, for whatever reason.
-    const weston = spawn('setpriv', ['--pdeathsig', 'KILL', 'weston', ...this.#args()], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const weston = spawn('setpriv', ['--pdeathsig', 'KILL', 'weston', ...this.#args()], {
+      env: this.env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#process = weston;
-    for (const stream of [weston.stdout, weston.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
+    for (const stream of [weston.stdout, weston.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
     this.#exited = new Promise((resolve) => weston.on('error', resolve).on('close', resolve));
     const gone = this.#exited.then(() => Promise.reject(new Error('it has exited')));
     await this.#patiently('start', listening(this.socket, gone));
@@ -121,8 +125,18 @@ export class Weston implements AsyncDisposable {
   }
 
   #args(): string[] {
-    const { renderer = 'pixman', size: [width, height] = [640, 480], scale = 1, shell = 'kiosk', card, extraArgs = [] } = this.#options;
-    const screen = card === undefined ? ['--backend=headless', `--width=${width}`, `--height=${height}`, `--scale=${scale}`] : ['--backend=drm', `--drm-device=${card}`];
+    const {
+      renderer = 'pixman',
+      size: [width, height] = [640, 480],
+      scale = 1,
+      shell = 'kiosk',
+      card,
+      extraArgs = [],
+    } = this.#options;
+    const screen =
+      card === undefined
+        ? ['--backend=headless', `--width=${width}`, `--height=${height}`, `--scale=${scale}`]
+        : ['--backend=drm', `--drm-device=${card}`];
     return [
       ...[...screen, `--renderer=${renderer}`],
       // Without --debug only Weston's own shell may take screenshots. It must never go idle, as tests may be slow.

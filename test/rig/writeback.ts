@@ -31,7 +31,11 @@ export class Writeback implements Disposable {
 
   /** `size` is that of the current mode. */
   constructor(device: KmsDevice, size: Size) {
-    device.ioctl(DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, value: 1 }));
+    device.ioctl(
+      DRM_IOCTL_SET_CLIENT_CAP,
+      'DRM_IOCTL_SET_CLIENT_CAP',
+      drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, value: 1 }),
+    );
     const { connectors, crtcs } = readResources(device);
     const connector = connectors.find(({ name }) => name.startsWith('Writeback-'));
     if (!connector) throw new Error(`${device.name} (${device.driver}) has no writeback connector`);
@@ -43,7 +47,10 @@ export class Writeback implements Disposable {
     this.#buffer = KmsBuffer.dumb(device, size.width, size.height, DRM_FORMAT.XRGB8888);
     const { properties } = connector;
     this.#request = new AtomicRequest([
-      { id: connector.id, properties: ['CRTC_ID', 'WRITEBACK_FB_ID', 'WRITEBACK_OUT_FENCE_PTR'].map((name) => properties.id(name)) },
+      {
+        id: connector.id,
+        properties: ['CRTC_ID', 'WRITEBACK_FB_ID', 'WRITEBACK_OUT_FENCE_PTR'].map((name) => properties.id(name)),
+      },
       { id: this.#monitor.id, properties: [this.#monitor.properties.id('CRTC_ID')] },
     ]);
   }
@@ -84,7 +91,8 @@ export class Writeback implements Disposable {
     const out = new DataView(data.buffer);
     for (let y = 0; y < height; y++) {
       // XRGB8888 in the buffer; R, G, B, A bytes in a picture.
-      for (let x = 0; x < width; x++) out.setUint32((y * width + x) * 4, ((pixels.view.getUint32(y * stride + x * 4, true) << 8) | 255) >>> 0);
+      for (let x = 0; x < width; x++)
+        out.setUint32((y * width + x) * 4, ((pixels.view.getUint32(y * stride + x * 4, true) << 8) | 255) >>> 0);
     }
     return { width, height, data };
   }

@@ -34,22 +34,33 @@ const documents = [
 
 /** The text outside of code, where links are links. */
 function prose(path: string): string {
-  return read(path).replaceAll(/^```.*?^```/gms, '').replaceAll(/`[^`\n]*`/g, '');
+  return read(path)
+    .replaceAll(/^```.*?^```/gms, '')
+    .replaceAll(/`[^`\n]*`/g, '');
 }
 
 /** The code blocks of one language, joined. */
 function code(path: string, language: string): string {
-  return [...read(path).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map(([, text]) => text).join('\n');
+  return [...read(path).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))]
+    .map(([, text]) => text)
+    .join('\n');
 }
 
 /** A heading's anchor, as forges make it. */
 function anchors(path: string): string[] {
-  return [...prose(path).matchAll(/^#+ (.*)$/gm)].map(([, text]) => text!.toLowerCase().replaceAll(/[^\w\- ]/g, '').replaceAll(' ', '-'));
+  return [...prose(path).matchAll(/^#+ (.*)$/gm)].map(([, text]) =>
+    text!
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
 }
 
 describe.each(documents)('%s', (path) => {
   test('every relative link leads to a file, and its anchor to a heading', () => {
-    const links = [...prose(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link!).filter((link) => !/^[a-z]+:/.test(link));
+    const links = [...prose(path).matchAll(/\]\(([^)\s]+)\)/g)]
+      .map(([, link]) => link!)
+      .filter((link) => !/^[a-z]+:/.test(link));
     const broken = links.filter((link) => {
       const [file, anchor] = link.split('#') as [string, string?];
       const target = file === '' ? path : relative(ROOT, join(ROOT, dirname(path), file));
@@ -61,21 +72,30 @@ describe.each(documents)('%s', (path) => {
   });
 
   test('every file and folder of the tree that it names in code exists', () => {
-    const named = [...read(path).matchAll(/`((?:src|display|protocols|test|docs|examples|fixtures|\.ci)\/[\w./-]*)`/g)].map(([, name]) => name!);
+    const named = [
+      ...read(path).matchAll(/`((?:src|display|protocols|test|docs|examples|fixtures|\.ci)\/[\w./-]*)`/g),
+    ].map(([, name]) => name!);
 
     expect(named.filter((name) => name !== 'docs/api' && !existsSync(join(ROOT, name)))).toEqual([]);
   });
 
   test('every npm script that it names exists', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
-    const named = [...read(path).matchAll(/\bnpm (?:run )?(?:-s )?(start|test(?::\w+)?|(?<=run )[\w:]+)/g)].map(([, name]) => name!);
+    const named = [...read(path).matchAll(/\bnpm (?:run )?(?:-s )?(start|test(?::\w+)?|(?<=run )[\w:]+)/g)].map(
+      ([, name]) => name!,
+    );
 
     expect(named.filter((name) => !(name in scripts))).toEqual([]);
   });
 
   test('every benchmark that it names exists', () => {
-    const known = ['benchmark.ts', 'kms.ts', 'wayland.ts', ...readdirSync(join(ROOT, 'test/bench'))].filter((name) => name.endsWith('.ts')).map((name) => read(`test/bench/${name}`)).join('\n');
-    const named = [...read(path).matchAll(/npm run bench -- ([a-z][a-z -]*[a-z])/g)].flatMap(([, names]) => names!.split(' '));
+    const known = ['benchmark.ts', 'kms.ts', 'wayland.ts', ...readdirSync(join(ROOT, 'test/bench'))]
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => read(`test/bench/${name}`))
+      .join('\n');
+    const named = [...read(path).matchAll(/npm run bench -- ([a-z][a-z -]*[a-z])/g)].flatMap(([, names]) =>
+      names!.split(' '),
+    );
 
     expect(named.filter((name) => !known.includes(`'${name}'`))).toEqual([]);
   });
@@ -92,19 +112,29 @@ function help(command: string): Promise<string> {
 
 /** Each scanout command in the shell examples of a document, as words. */
 function commandsIn(path: string): string[][] {
-  const lines = code(path, 'sh').split('\n').map((line) => line.replace(/\s+#.*/, ''));
-  return lines.filter((line) => /^(npx )?scanout /.test(line)).map((line) => line.replace(/^(npx )?scanout /, '').split(/\s+/));
+  const lines = code(path, 'sh')
+    .split('\n')
+    .map((line) => line.replace(/\s+#.*/, ''));
+  return lines
+    .filter((line) => /^(npx )?scanout /.test(line))
+    .map((line) => line.replace(/^(npx )?scanout /, '').split(/\s+/));
 }
 
-test.each(documents.filter((path) => commandsIn(path).length > 0))('%s: every scanout command has the options it is given', async (path) => {
-  for (const [command, ...words] of commandsIn(path)) {
-    const text = await help(command!);
-    const options = words.filter((word) => word.startsWith('--'));
+test.each(documents.filter((path) => commandsIn(path).length > 0))(
+  '%s: every scanout command has the options it is given',
+  async (path) => {
+    for (const [command, ...words] of commandsIn(path)) {
+      const text = await help(command!);
+      const options = words.filter((word) => word.startsWith('--'));
 
-    expect(text).toContain(`Usage: scanout ${command!} `);
-    expect(options.filter((option) => !text.includes(option)), command).toEqual([]);
-  }
-});
+      expect(text).toContain(`Usage: scanout ${command!} `);
+      expect(
+        options.filter((option) => !text.includes(option)),
+        command,
+      ).toEqual([]);
+    }
+  },
+);
 
 describe('README.md', () => {
   test('can be read in five minutes', () => {
@@ -131,14 +161,25 @@ describe('docs/library.md', () => {
   test('its program shows a guest and saves its picture', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'library-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
-    const program = code('docs/library.md', 'ts').replace("'scanout-bridge'", `'${join(ROOT, 'src/index.ts')}'`).replaceAll('/tmp/gpu.sock', join(directory, 'gpu.sock'));
+    const program = code('docs/library.md', 'ts')
+      .replace("'scanout-bridge'", `'${join(ROOT, 'src/index.ts')}'`)
+      .replaceAll('/tmp/gpu.sock', join(directory, 'gpu.sock'));
     writeFileSync(join(directory, 'example.mts'), program);
-    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], { cwd: directory, stdio: 'inherit' });
+    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts'], {
+      cwd: directory,
+      stdio: 'inherit',
+    });
     onTestFinished(() => void child.kill('SIGKILL'));
     const exited = once(child, 'close');
-    await listening(join(directory, 'gpu.sock'), exited.then(() => Promise.reject(new Error('the program ended early'))));
+    await listening(
+      join(directory, 'gpu.sock'),
+      exited.then(() => Promise.reject(new Error('the program ended early'))),
+    );
     {
-      using frontEnd = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [{ guestAddress: RAM, size: 2 ** 20 }] });
+      using frontEnd = FrontEnd.create({
+        socket: connectUnix(join(directory, 'gpu.sock')),
+        memory: [{ guestAddress: RAM, size: 2 ** 20 }],
+      });
       frontEnd.memory.write(RAM, new Uint8Array(SIDE * SIDE * 4).fill(0x5a));
       await frontEnd.connect();
       const commands = [
@@ -152,7 +193,14 @@ describe('docs/library.md', () => {
       expect(await exited).toEqual([0, null]);
     }
     const picture = decodePng(readFileSync(join(directory, 'screen.png')));
-    expect([picture.width, picture.height, ...picture.data.subarray(0, 4)]).toEqual([SIDE, SIDE, 0x5a, 0x5a, 0x5a, 255]);
+    expect([picture.width, picture.height, ...picture.data.subarray(0, 4)]).toEqual([
+      SIDE,
+      SIDE,
+      0x5a,
+      0x5a,
+      0x5a,
+      255,
+    ]);
   });
 });
 

@@ -20,28 +20,39 @@ function sessions(): FuzzSession[] {
   const recorded = existsSync(FIXTURES) ? readdirSync(FIXTURES).filter((name) => name.endsWith('.scanout')) : [];
   return [
     { memory: [LOW, HIGH], steps: syntheticSession(LOW.guestAddress, HIGH.guestAddress, 300) },
-    { memory: [LOW, HIGH], steps: Array.from({ length: 40 }, () => blobSession(LOW.guestAddress, HIGH.guestAddress)).flat() },
+    {
+      memory: [LOW, HIGH],
+      steps: Array.from({ length: 40 }, () => blobSession(LOW.guestAddress, HIGH.guestAddress)).flat(),
+    },
     ...recorded.map((name) => sessionOf({ file: join(FIXTURES, name) }, 2000)),
   ];
 }
 
-test(`VirtioGpu: hostile sessions neither break it nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
-  const result = await fuzz({ seed: SEED, commands: COMMANDS, sessions: sessions() });
-  expect(result.faults).toEqual([]);
-  expect(result.sent).toBeGreaterThanOrEqual(COMMANDS);
-  // Most commands must reach the device, and some must be refused and some accepted, or this proves nothing.
-  expect(result.handled).toBeGreaterThan(result.sent / 2);
-  expect(result.refused).toBeGreaterThan(result.handled / 50);
-  expect(result.refused).toBeLessThan(result.handled * 0.9);
-  console.info(`fuzz: ${JSON.stringify(result)}`);
-});
+test(
+  `VirtioGpu: hostile sessions neither break it nor leave anything behind (FUZZ_SEED=${SEED})`,
+  { timeout: 120_000 },
+  async () => {
+    const result = await fuzz({ seed: SEED, commands: COMMANDS, sessions: sessions() });
+    expect(result.faults).toEqual([]);
+    expect(result.sent).toBeGreaterThanOrEqual(COMMANDS);
+    // Most commands must reach the device, and some must be refused and some accepted, or this proves nothing.
+    expect(result.handled).toBeGreaterThan(result.sent / 2);
+    expect(result.refused).toBeGreaterThan(result.handled / 50);
+    expect(result.refused).toBeLessThan(result.handled * 0.9);
+    console.info(`fuzz: ${JSON.stringify(result)}`);
+  },
+);
 
-test(`InputDevices: hostile drivers neither break them nor leave anything behind (FUZZ_SEED=${SEED})`, { timeout: 120_000 }, async () => {
-  const connections = COMMANDS / 2000;
-  const result = await fuzzInput(new Random(SEED), connections);
-  expect(result.faults).toEqual([]);
-  expect(result.events).toBeGreaterThan(connections * 10);
-  expect(result.leds).toBeGreaterThan(connections);
-  expect(result.broken).toBeGreaterThan(connections / 10);
-  console.info(`fuzz: ${JSON.stringify(result)}`);
-});
+test(
+  `InputDevices: hostile drivers neither break them nor leave anything behind (FUZZ_SEED=${SEED})`,
+  { timeout: 120_000 },
+  async () => {
+    const connections = COMMANDS / 2000;
+    const result = await fuzzInput(new Random(SEED), connections);
+    expect(result.faults).toEqual([]);
+    expect(result.events).toBeGreaterThan(connections * 10);
+    expect(result.leds).toBeGreaterThan(connections);
+    expect(result.broken).toBeGreaterThan(connections / 10);
+    console.info(`fuzz: ${JSON.stringify(result)}`);
+  },
+);

@@ -58,7 +58,9 @@ export class Connection implements ObjectOwner, Disposable {
 
   request(objectId: number, opcode: number, size: number): Outgoing {
     if (size > LIBWAYLAND_MESSAGE_SIZE) {
-      throw new RangeError(`a request of ${size} bytes is too large: compositors read at most ${LIBWAYLAND_MESSAGE_SIZE}`);
+      throw new RangeError(
+        `a request of ${size} bytes is too large: compositors read at most ${LIBWAYLAND_MESSAGE_SIZE}`,
+      );
     }
     if (!this.#out.hasRoom(size)) this.#makeRoom(size);
     if (!this.#isFlushDue && !this.#isWaitingToWrite) {
@@ -103,7 +105,9 @@ export class Connection implements ObjectOwner, Disposable {
   /** The caller may be in the middle of a frame, so the connection ends later; requests until then are dropped. */
   #sendFailed(error: unknown): void {
     this.#out.drop();
-    this.#closeSoon(new WaylandError('gone', `the compositor no longer accepts requests: ${String(error)}`, { cause: error }));
+    this.#closeSoon(
+      new WaylandError('gone', `the compositor no longer accepts requests: ${String(error)}`, { cause: error }),
+    );
   }
 
   #closeSoon(reason: WaylandCloseReason): void {
@@ -119,7 +123,8 @@ export class Connection implements ObjectOwner, Disposable {
   #onReady(ready: PollEvents): void {
     if (ready.writable) this.flush();
     if (ready.readable) this.#receive();
-    else if (!ready.writable) this.#readLast(new WaylandError('gone', 'the compositor closed the connection and left requests unread'));
+    else if (!ready.writable)
+      this.#readLast(new WaylandError('gone', 'the compositor closed the connection and left requests unread'));
   }
 
   /** Reads once and dispatches what arrived; false if nothing did. */
@@ -163,7 +168,11 @@ export class Connection implements ObjectOwner, Disposable {
     const request = object?.lastRequest ?? null;
     const event = `${nameOf(object, objectId)}.${object?.interface.events[opcode]?.name ?? opcode}`;
     const message = `the compositor sent a malformed event ${event}: ${error.message}${lastRequest(request)}`;
-    return new WaylandProtocolError('malformed', message, { interface: object?.interface.name ?? null, objectId, request });
+    return new WaylandProtocolError('malformed', message, {
+      interface: object?.interface.name ?? null,
+      objectId,
+      request,
+    });
   }
 
   #refusal(objectId: number, errorCode: number, text: string): WaylandProtocolError {
@@ -173,7 +182,13 @@ export class Connection implements ObjectOwner, Disposable {
     const errorName = errors.find(([, value]) => value === errorCode)?.[0] ?? null;
     const error = `${nameOf(object, objectId)}: error ${errorName ?? errorCode}: ${text}`;
     const message = `the compositor ended the connection over ${error}${lastRequest(request)}`;
-    return new WaylandProtocolError('refused', message, { interface: object?.interface.name ?? null, objectId, errorCode, errorName, request });
+    return new WaylandProtocolError('refused', message, {
+      interface: object?.interface.name ?? null,
+      objectId,
+      errorCode,
+      errorName,
+      request,
+    });
   }
 
   #close(reason: WaylandCloseReason): void {

@@ -156,8 +156,10 @@ export class WaylandDisplay implements Disposable {
   #add(global: WaylandGlobal): void {
     const { name, interface: interfaceName, version } = global;
     if (version === 0) throw new Malformed(`global ${name} (${interfaceName}) has version 0`);
-    if (this.#globals.has(name)) throw new Malformed(`global ${name} (${interfaceName}) has the name of another global`);
-    if (this.#globals.size >= MAX_GLOBALS) throw new Malformed(`the compositor offers more than ${MAX_GLOBALS} globals`);
+    if (this.#globals.has(name))
+      throw new Malformed(`global ${name} (${interfaceName}) has the name of another global`);
+    if (this.#globals.size >= MAX_GLOBALS)
+      throw new Malformed(`the compositor offers more than ${MAX_GLOBALS} globals`);
     this.#globals.set(global.name, global);
     emit(this.#added, global);
   }
@@ -197,7 +199,9 @@ export function openSocket(name: string | undefined, env: NodeJS.ProcessEnv): Ow
   try {
     return connectUnix(path);
   } catch (error) {
-    throw new WaylandError('connect', `cannot connect to a Wayland compositor at ${path}: ${String(error)}`, { cause: error });
+    throw new WaylandError('connect', `cannot connect to a Wayland compositor at ${path}: ${String(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -209,7 +213,9 @@ function inheritSocket(env: NodeJS.ProcessEnv): OwnedFd {
     if (!/^\d+$/.test(value)) throw new RangeError('it is not a number');
     return OwnedFd.inherit(Number(value));
   } catch (error) {
-    throw new WaylandError('connect', `WAYLAND_SOCKET=${value} is not an open file descriptor: ${String(error)}`, { cause: error });
+    throw new WaylandError('connect', `WAYLAND_SOCKET=${value} is not an open file descriptor: ${String(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -220,7 +226,10 @@ function socketPath(name: string | undefined, env: NodeJS.ProcessEnv): string {
   if (!isAbsolute(directory)) {
     const fault = directory === '' ? 'is not set' : `is not an absolute path (${directory})`;
     const remedy = 'set it, or give the full path of the socket';
-    throw new WaylandError('connect', `cannot look for the Wayland socket ${display}: XDG_RUNTIME_DIR ${fault}; ${remedy}`);
+    throw new WaylandError(
+      'connect',
+      `cannot look for the Wayland socket ${display}: XDG_RUNTIME_DIR ${fault}; ${remedy}`,
+    );
   }
   return join(directory, display);
 }

@@ -51,7 +51,8 @@ export class Incoming implements Disposable {
 
   /** Goes to the next message; false if it has not arrived completely. */
   next(): boolean {
-    if (this.#fds.length > MAX_UNCLAIMED_FDS) throw new Malformed(`${this.#fds.length} file descriptors belong to no message`);
+    if (this.#fds.length > MAX_UNCLAIMED_FDS)
+      throw new Malformed(`${this.#fds.length} file descriptors belong to no message`);
     if (this.#end - this.#start < HEADER_SIZE) return false;
     const word = this.#start >> 2;
     this.objectId = this.#words[word]! >>> 0;
@@ -144,7 +145,8 @@ export class Incoming implements Disposable {
   /** Skips `length` bytes and their padding, and returns where they begin. */
   #skip(length: number): number {
     const from = this.#at << 2;
-    if (length > (this.#limit << 2) - from) throw new Malformed(`a string or array of ${length} bytes runs past the end of the message`);
+    if (length > (this.#limit << 2) - from)
+      throw new Malformed(`a string or array of ${length} bytes runs past the end of the message`);
     this.#at += padded(length) >> 2;
     return from;
   }

@@ -46,7 +46,13 @@ export { Mapping } from '../../../src/sys/mapping.ts';
 export { createMemfd } from '../../../src/sys/memfd.ts';
 export { SysError } from '../../../src/sys/errors.ts';
 export { type ConnectOptions, WaylandDisplay, type WaylandGlobal } from './display.ts';
-export { WaylandError, WaylandProtocolError, WaylandVersionError, type ProtocolErrorDetails, type WaylandCloseReason } from './errors.ts';
+export {
+  WaylandError,
+  WaylandProtocolError,
+  WaylandVersionError,
+  type ProtocolErrorDetails,
+  type WaylandCloseReason,
+} from './errors.ts';
 export { type ObjectMap, type ObjectOwner, type WaylandClass, WaylandObject } from './object.ts';
 export type { Incoming } from './incoming.ts';
 export type { Outgoing } from './outgoing.ts';

@@ -80,7 +80,9 @@ export abstract class WaylandObject implements Disposable {
    */
   [Symbol.dispose](): void {
     if (this.#isDestroyed) return;
-    const opcode = this.interface.requests.findIndex(({ destructor, since, args }) => destructor && since <= this.version && args.length === 0);
+    const opcode = this.interface.requests.findIndex(
+      ({ destructor, since, args }) => destructor && since <= this.version && args.length === 0,
+    );
     if (opcode >= 0) this.request(opcode, 8).end();
     this.retire();
   }
@@ -116,7 +118,8 @@ export abstract class WaylandObject implements Disposable {
     const request = this.interface.requests[opcode]!.name;
     if (!this.#isDestroyed) return new WaylandVersionError(this.interface.name, request, since, this.version);
     const { closeReason } = this.connection;
-    if (!closeReason) return new WaylandError('destroyed', `${String(this)}.${request} was called after the object was destroyed`);
+    if (!closeReason)
+      return new WaylandError('destroyed', `${String(this)}.${request} was called after the object was destroyed`);
     const message = `${String(this)}.${request} was called after the connection ended: ${closeReason.message}`;
     return new WaylandError('closed', message, { cause: closeReason });
   }
@@ -148,7 +151,8 @@ export class ObjectMap {
   idOf(object: WaylandObject | null): number {
     if (object === null) return 0;
     if (object.isDestroyed) throw new RangeError(`${String(object)} cannot be an argument: it is destroyed`);
-    if (this.get(object.id) !== object) throw new RangeError(`${String(object)} cannot be an argument: it belongs to another connection`);
+    if (this.get(object.id) !== object)
+      throw new RangeError(`${String(object)} cannot be an argument: it belongs to another connection`);
     return object.id;
   }
 
@@ -163,8 +167,10 @@ export class ObjectMap {
   /** Creates the object that the compositor has announced as `id`. Malformed if the compositor may not use this id. */
   adopt<T extends WaylandObject>(type: WaylandClass<T>, id: number, version: number): T {
     const index = id - SERVER_ID_START;
-    if (index < 0 || index > this.#server.length || index >= MAX_SERVER_OBJECTS) throw new Malformed(`a new object cannot have id ${id}`);
-    if (this.#server[index]?.isDestroyed === false) throw new Malformed(`a new object has the id of ${String(this.#server[index])}`);
+    if (index < 0 || index > this.#server.length || index >= MAX_SERVER_OBJECTS)
+      throw new Malformed(`a new object cannot have id ${id}`);
+    if (this.#server[index]?.isDestroyed === false)
+      throw new Malformed(`a new object has the id of ${String(this.#server[index])}`);
     const object = new type(this.#connection, id, version);
     this.#server[index] = object;
     return object;

@@ -66,7 +66,8 @@ export class Outgoing implements Disposable {
     this.#bytes.copyWithin(0, sent, this.#end);
     this.#start -= sent;
     this.#end -= sent;
-    if (this.#fds.length < MAX_FDS && this.#end + size > this.#memory.length && this.#memory.length < MAX_CAPACITY) this.#grow();
+    if (this.#fds.length < MAX_FDS && this.#end + size > this.#memory.length && this.#memory.length < MAX_CAPACITY)
+      this.#grow();
     return this.hasRoom(size);
   }
 
@@ -172,7 +173,12 @@ export class Outgoing implements Disposable {
   #observe(observer: RequestObserver): void {
     const word = this.#end >> 2;
     const fds = this.#fds.filter((_, i) => this.#fdPositions[i] === this.#position);
-    observer(this.#words[word]! >>> 0, this.#words[word + 1]! & 0xffff, this.#bytes.subarray(this.#end + HEADER_SIZE, this.#at << 2), fds);
+    observer(
+      this.#words[word]! >>> 0,
+      this.#words[word + 1]! & 0xffff,
+      this.#bytes.subarray(this.#end + HEADER_SIZE, this.#at << 2),
+      fds,
+    );
   }
 
   #pad(from: number, to: number): void {

@@ -39,7 +39,13 @@ export class Trace {
     this.#print(isDiscarded ? 'discarded ' : '', objectId, object?.interface.events[opcode], body, fds);
   }
 
-  #print(prefix: string, objectId: number, message: MessageTable | undefined, body: Uint8Array, fds: readonly BorrowedFd[]): void {
+  #print(
+    prefix: string,
+    objectId: number,
+    message: MessageTable | undefined,
+    body: Uint8Array,
+    fds: readonly BorrowedFd[],
+  ): void {
     if (!message) return;
     const args = new Arguments(body, fds, (id) => this.#nameOf(id)).format(message.args);
     process.stderr.write(`[${timestamp()}] ${prefix}${this.#nameOf(objectId)}.${message.name}(${args})\n`);

@@ -10,7 +10,16 @@ const CTRL = 0x03;
 const ALT = 0x0c;
 
 /** The modifier keys, in the order of their bits. */
-const MODIFIERS = [KEY.LEFTCTRL, KEY.RIGHTCTRL, KEY.LEFTALT, KEY.RIGHTALT, KEY.LEFTSHIFT, KEY.RIGHTSHIFT, KEY.LEFTMETA, KEY.RIGHTMETA];
+const MODIFIERS = [
+  KEY.LEFTCTRL,
+  KEY.RIGHTCTRL,
+  KEY.LEFTALT,
+  KEY.RIGHTALT,
+  KEY.LEFTSHIFT,
+  KEY.RIGHTSHIFT,
+  KEY.LEFTMETA,
+  KEY.RIGHTMETA,
+];
 const MODIFIER_BITS = new Uint8Array(KEY.RIGHTMETA + 1);
 MODIFIERS.forEach((code, bit) => {
   MODIFIER_BITS[code] = 1 << bit;
@@ -76,7 +85,8 @@ export class Keyboard implements Disposable {
   #enter(surface: WlSurface | null, keys: Uint8Array): void {
     this.#leave();
     this.#surface = surface;
-    for (const code of new Uint32Array(keys.buffer, keys.byteOffset, keys.length >> 2)) this.#modifiers |= MODIFIER_BITS[code] ?? 0;
+    for (const code of new Uint32Array(keys.buffer, keys.byteOffset, keys.length >> 2))
+      this.#modifiers |= MODIFIER_BITS[code] ?? 0;
     const at = this.#surfaces.find(surface);
     if (at) this.#focusOn(at);
   }

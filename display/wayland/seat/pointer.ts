@@ -55,10 +55,16 @@ export class Pointer implements Disposable {
   #x = 0;
   #y = 0;
   /** `isActive` once the compositor has locked the pointer, which may be when it comes to the surface. */
-  #lock: { readonly locked: ZwpLockedPointerV1; readonly relative: ZwpRelativePointerV1; isActive: boolean } | null = null;
+  #lock: { readonly locked: ZwpLockedPointerV1; readonly relative: ZwpRelativePointerV1; isActive: boolean } | null =
+    null;
 
   /** Owns `pointer`. */
-  constructor(pointer: WlPointer, surfaces: AttachedSurfaces, globals: SeatGlobals, { holder, onUnlocked }: PointerOptions) {
+  constructor(
+    pointer: WlPointer,
+    surfaces: AttachedSurfaces,
+    globals: SeatGlobals,
+    { holder, onUnlocked }: PointerOptions,
+  ) {
     this.#pointer = pointer;
     this.#surfaces = surfaces;
     this.#globals = globals;
@@ -246,7 +252,12 @@ export class Pointer implements Disposable {
     const isApart = this.#lock?.isActive === true;
     const x = isApart ? Math.round(at.cursorX - this.#x) : 0;
     const y = isApart ? Math.round(at.cursorY - this.#y) : 0;
-    this.#pointer.setCursor(this.#serial, cursor?.surface ?? null, cursor ? cursor.hotspotX - x : 0, cursor ? cursor.hotspotY - y : 0);
+    this.#pointer.setCursor(
+      this.#serial,
+      cursor?.surface ?? null,
+      cursor ? cursor.hotspotX - x : 0,
+      cursor ? cursor.hotspotY - y : 0,
+    );
   }
 }
 

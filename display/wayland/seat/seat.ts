@@ -83,12 +83,19 @@ export class WaylandSeat implements Disposable {
     const hasTouch = (capabilities & WlSeatCapability.touch) !== 0;
     const endGrab = (): void => this.#endGrab();
     this.#pointer = this.#follow(hasPointer, this.#pointer, () => {
-      return new Pointer(this.#seat.getPointer(), this.#surfaces, this.#globals, { holder: pointerOf(this.index), onUnlocked: endGrab });
+      return new Pointer(this.#seat.getPointer(), this.#surfaces, this.#globals, {
+        holder: pointerOf(this.index),
+        onUnlocked: endGrab,
+      });
     });
     if (!hasPointer) this.#endGrab();
     const onShortcut = (at: AttachedSurface): boolean => this.#toggleGrab(at);
     this.#keyboard = this.#follow(hasKeyboard, this.#keyboard, () => {
-      return new Keyboard(this.#seat.getKeyboard(), this.#surfaces, { holder: keyboardOf(this.index), onShortcut, onLeft: endGrab });
+      return new Keyboard(this.#seat.getKeyboard(), this.#surfaces, {
+        holder: keyboardOf(this.index),
+        onShortcut,
+        onLeft: endGrab,
+      });
     });
     this.#touch = this.#follow(hasTouch, this.#touch, () => new Touch(this.#seat.getTouch(), this.#surfaces));
   }

@@ -16,7 +16,11 @@ interface TouchPoint {
 export class Touch implements Disposable {
   readonly #touch: WlTouch;
   readonly #surfaces: AttachedSurfaces;
-  readonly #points: readonly TouchPoint[] = Array.from({ length: MAX_TOUCHES }, () => ({ id: 0, slot: NO_SLOT, at: null }));
+  readonly #points: readonly TouchPoint[] = Array.from({ length: MAX_TOUCHES }, () => ({
+    id: 0,
+    slot: NO_SLOT,
+    at: null,
+  }));
   readonly #guestPoint: Point = { x: 0, y: 0 };
   /** The window whose guest was sent something since the last frame. */
   #touched: AttachedSurface | null = null;

@@ -11,7 +11,8 @@ const INCOMING = '../incoming.ts';
 const OBJECTS = 'this.connection.objects';
 
 /** Besides its use at run time, this makes classes with the same requests different types. */
-const interfaceGetter = (name: string): string => `  override get interface(): typeof ${name} {\n    return ${name};\n  }\n`;
+const interfaceGetter = (name: string): string =>
+  `  override get interface(): typeof ${name} {\n    return ${name};\n  }\n`;
 
 /** Names from all protocols, so that a file can import them from where they are. */
 export interface Known {
@@ -48,7 +49,9 @@ export function emitBindings(protocol: Protocol, header: string, known: Known): 
 /** The enums, exported again, so that users of a protocol need only one module. */
 function emitEnumExports({ name, interfaces }: Protocol): string {
   const types = interfaces.flatMap(({ enums }) => enums.map((each) => enumTypeName(each.name))).sort();
-  return types.length === 0 ? '' : `export { ${types.join(', ')} } from '../../../../protocols/wayland/generated/${name}.ts';\n\n`;
+  return types.length === 0
+    ? ''
+    : `export { ${types.join(', ')} } from '../../../../protocols/wayland/generated/${name}.ts';\n\n`;
 }
 
 class BindingsEmitter {
@@ -67,7 +70,10 @@ class BindingsEmitter {
   interface({ name, requests, events }: InterfaceModel): string {
     const type = className(name);
     this.imports.value(name, this.#tables);
-    const parts = [`  static readonly interface = ${name};\n${events.length > 0 ? `  declare listener: ${type}Listener | null;\n` : ''}`, interfaceGetter(name)];
+    const parts = [
+      `  static readonly interface = ${name};\n${events.length > 0 ? `  declare listener: ${type}Listener | null;\n` : ''}`,
+      interfaceGetter(name),
+    ];
     requests.forEach((request, opcode) => {
       if (this.#isBindable(request)) parts.push(this.#request(request, opcode));
     });
@@ -99,7 +105,8 @@ class BindingsEmitter {
       ...(isDestructor ? ['this.retire();'] : []),
       ...(created ? [`return ${OBJECTS}.create(${isGeneric ? 'type, version' : `${result}, this.version`});`] : []),
     ];
-    if (args.filter((arg) => arg.type === 'fd').length > 1) throw new Error(`${name}: a request with two file descriptors is not supported`);
+    if (args.filter((arg) => arg.type === 'fd').length > 1)
+      throw new Error(`${name}: a request with two file descriptors is not supported`);
     return `${since > 1 ? `  /** Since version ${since}. */\n` : ''}  ${memberName(name)}${isGeneric ? '<T extends WaylandObject>' : ''}(${parameters.join(', ')}): ${result} {\n${body.map((line) => `    ${line}\n`).join('')}  }\n`;
   }
 
@@ -129,14 +136,21 @@ class BindingsEmitter {
 
   #dispatch(events: readonly MessageModel[]): string {
     this.imports.type('Incoming', INCOMING);
-    const cases = events.map((event, opcode) => `      case ${opcode}: {\n${this.#event(event).map((line) => `        ${line}\n`).join('')}        return;\n      }\n`);
+    const cases = events.map(
+      (event, opcode) =>
+        `      case ${opcode}: {\n${this.#event(event)
+          .map((line) => `        ${line}\n`)
+          .join('')}        return;\n      }\n`,
+    );
     return `  override dispatch(opcode: number, event: Incoming): void {\n    switch (opcode) {\n${cases.join('')}      default:\n        super.dispatch(opcode, event);\n    }\n  }\n`;
   }
 
   #event({ name, isDestructor, args }: MessageModel): string[] {
     const method = memberName(name);
     const values = args.map((arg) => parameterName(arg.name)).join(', ');
-    const owned = args.filter((arg) => arg.type === 'fd' || arg.type === 'new_id').map((arg) => parameterName(arg.name));
+    const owned = args
+      .filter((arg) => arg.type === 'fd' || arg.type === 'new_id')
+      .map((arg) => parameterName(arg.name));
     const listener = isDestructor ? 'listener' : 'this.listener';
     return [
       ...args.map((arg) => `const ${parameterName(arg.name)} = ${this.#decode(arg)};`),
@@ -144,7 +158,10 @@ class BindingsEmitter {
       ...(isDestructor ? ['const { listener } = this;', 'this.retire();'] : []),
       ...(owned.length === 0
         ? [`${listener}?.${method}?.(${values});`]
-        : [`if (${listener}?.${method}) ${listener}.${method}(${values});`, `else ${owned.map((value) => `${value}[Symbol.dispose]();`).join(' ')}`]),
+        : [
+            `if (${listener}?.${method}) ${listener}.${method}(${values});`,
+            `else ${owned.map((value) => `${value}[Symbol.dispose]();`).join(' ')}`,
+          ]),
     ];
   }
 
@@ -222,7 +239,10 @@ function encode(arg: ArgumentModel): string[] {
   const name = parameterName(arg.name);
   if (arg.type === 'object') return [`out.uint(${OBJECTS}.idOf(${name}));`];
   if (arg.type !== 'new_id') return [`out.${arg.type}(${name});`];
-  return [...(arg.interface === null ? ['out.string(type.interface.name);', 'out.uint(version);'] : []), `out.uint(${OBJECTS}.nextId);`];
+  return [
+    ...(arg.interface === null ? ['out.string(type.interface.name);', 'out.uint(version);'] : []),
+    `out.uint(${OBJECTS}.nextId);`,
+  ];
 }
 
 /** Collects import declarations while the code that needs them is emitted. */

@@ -14,7 +14,21 @@ export function memberName(name: string): string {
 }
 
 /** Words reserved by TypeScript or used in the generated functions. */
-const TAKEN = new Set(['class', 'default', 'delete', 'enum', 'event', 'interface', 'listener', 'new', 'opcode', 'out', 'this', 'type', 'version']);
+const TAKEN = new Set([
+  'class',
+  'default',
+  'delete',
+  'enum',
+  'event',
+  'interface',
+  'listener',
+  'new',
+  'opcode',
+  'out',
+  'this',
+  'type',
+  'version',
+]);
 
 /** Like `memberName`, but usable as the name of a parameter. */
 export function parameterName(name: string): string {

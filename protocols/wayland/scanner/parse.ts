@@ -16,7 +16,8 @@ export function parseProtocol(name: string, xml: string, versions: Readonly<Reco
   const interfaces = Object.entries(versions).map(([interfaceName, version]) => {
     const element = found.get(interfaceName);
     const theirs = element ? Number(attribute(element, 'version')) : 0;
-    if (!element || theirs < version) throw new OlderXml(`${name}: ${interfaceName} has version ${theirs}, version ${version} is needed`);
+    if (!element || theirs < version)
+      throw new OlderXml(`${name}: ${interfaceName} has version ${theirs}, version ${version} is needed`);
     return parseInterface(element, interfaceName, version);
   });
   return { name, interfaces };
@@ -44,7 +45,8 @@ function parseMessage(element: XmlElement, interfaceName: string): MessageModel 
 
 function parseArgument({ attributes }: XmlElement, interfaceName: string): ArgumentModel {
   const { name, type, enum: enumName } = attributes;
-  if (name === undefined || !isArgumentType(type)) throw new Error(`${interfaceName}: an argument ${String(name)} of type ${String(type)}`);
+  if (name === undefined || !isArgumentType(type))
+    throw new Error(`${interfaceName}: an argument ${String(name)} of type ${String(type)}`);
   return {
     name,
     type,
@@ -83,5 +85,7 @@ function attribute(element: XmlElement, name: string): string {
 }
 
 function childrenOf(element: XmlElement, name: string): XmlElement[] {
-  return element.children.filter((child): child is XmlElement => child.type === 'element' && (child as XmlElement).name === name);
+  return element.children.filter(
+    (child): child is XmlElement => child.type === 'element' && (child as XmlElement).name === name,
+  );
 }

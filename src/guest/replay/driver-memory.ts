@@ -60,7 +60,8 @@ export class SparseMemory implements Disposable {
   /** RangeError if the bytes reach beyond `end`. */
   write(guestAddress: number, bytes: Uint8Array): void {
     this.#check(guestAddress, bytes.length);
-    for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
+    for (let done = 0; done < bytes.length;)
+      done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
   }
 
   [Symbol.dispose](): void {

@@ -174,7 +174,8 @@ export class DriverQueue {
       const next = last ? 0 : indirect ? i + 1 : this.#free[--this.#freeCount]!;
       const at = (indirect ? this.#tableAt[head]! : this.at.desc) + index * desc.size;
       const more = last ? 0 : ring.VRING_DESC_F_NEXT;
-      if (i < readable) this.#write(at, requestAt + i * maxSegment, Math.min(maxSegment, requestLength - i * maxSegment), more, next);
+      if (i < readable)
+        this.#write(at, requestAt + i * maxSegment, Math.min(maxSegment, requestLength - i * maxSegment), more, next);
       else this.#write(at, this.#responseAt[head]!, this.#responseLength[head]!, more | ring.VRING_DESC_F_WRITE, next);
       index = next;
     }

@@ -60,7 +60,13 @@ export type RecordingEvent =
   | { readonly kind: 'features'; readonly features: bigint }
   | { readonly kind: 'monitor'; readonly timeUs: number; readonly scanout: number; readonly monitor: Monitor | null }
   | { readonly kind: 'write'; readonly guestAddress: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'command'; readonly timeUs: number; readonly queue: number; readonly responseSpace: number; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'command';
+      readonly timeUs: number;
+      readonly queue: number;
+      readonly responseSpace: number;
+      readonly bytes: Uint8Array;
+    }
   | { readonly kind: 'reset'; readonly timeUs: number }
   | { readonly kind: 'end'; readonly timeUs: number; readonly commands: number; readonly writes: number };
 

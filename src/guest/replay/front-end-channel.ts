@@ -68,7 +68,8 @@ export class FrontEndChannel implements Disposable {
   /** `call` for requests whose reply is one number. */
   async get(request: number): Promise<bigint> {
     const payload = await this.call(request);
-    if (payload.length !== wire.VhostUserU64.size) throw new FrontEndError('malformed', `${wire.requestName(request)} was answered with ${payload.length} bytes`);
+    if (payload.length !== wire.VhostUserU64.size)
+      throw new FrontEndError('malformed', `${wire.requestName(request)} was answered with ${payload.length} bytes`);
     return wire.VhostUserU64.decode(payload).u64;
   }
 
@@ -80,7 +81,8 @@ export class FrontEndChannel implements Disposable {
     }
     const reply = await this.call(request, payload, fds, wire.VHOST_USER_NEED_REPLY_MASK);
     const result = wire.VhostUserU64.decode(reply).u64;
-    if (result !== 0n) throw new FrontEndError('refused', `the back end refused ${wire.requestName(request)}: ${result.toString()}`);
+    if (result !== 0n)
+      throw new FrontEndError('refused', `the back end refused ${wire.requestName(request)}: ${result.toString()}`);
   }
 
   [Symbol.dispose](): void {
@@ -103,7 +105,11 @@ export class FrontEndChannel implements Disposable {
         if (this.#closed !== null) return;
       }
     } catch (error) {
-      this.#close(error instanceof FrontEndError ? error : new FrontEndError('closed', 'the connection to the back end failed', { cause: error }));
+      this.#close(
+        error instanceof FrontEndError
+          ? error
+          : new FrontEndError('closed', 'the connection to the back end failed', { cause: error }),
+      );
     }
   }
 

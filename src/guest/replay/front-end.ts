@@ -6,7 +6,14 @@ import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Mapping } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
 import { Poll } from '../../sys/poll.ts';
-import { BufferPool, DRIVER_ADDRESS, DRIVER_SIZE, type DriverMemory, type DriverRegion, SparseMemory } from './driver-memory.ts';
+import {
+  BufferPool,
+  DRIVER_ADDRESS,
+  DRIVER_SIZE,
+  type DriverMemory,
+  type DriverRegion,
+  SparseMemory,
+} from './driver-memory.ts';
 import { DriverQueue, type DriverQueueOptions, type UsedCallback } from './driver-queue.ts';
 import { FrontEndChannel, FrontEndError } from './front-end-channel.ts';
 
@@ -167,10 +174,20 @@ export class ReplayFrontEnd implements Disposable {
   protected async sendMemory(regions: readonly DriverRegion[]): Promise<void> {
     const most = wire.VHOST_MEMORY_BASELINE_NREGIONS;
     if (regions.length > most) {
-      throw new FrontEndError('refused', `cannot share ${regions.length} memory regions: one message has room for ${most}`);
+      throw new FrontEndError(
+        'refused',
+        `cannot share ${regions.length} memory regions: one message has room for ${most}`,
+      );
     }
-    const payload = Buffer.concat([wire.VhostUserMemory.encode({ nregions: regions.length }), ...regions.map(encodeRegion)]);
-    await this.channel.set(wire.VHOST_USER.SET_MEM_TABLE, payload, regions.map((region) => this.fdOf(region)));
+    const payload = Buffer.concat([
+      wire.VhostUserMemory.encode({ nregions: regions.length }),
+      ...regions.map(encodeRegion),
+    ]);
+    await this.channel.set(
+      wire.VHOST_USER.SET_MEM_TABLE,
+      payload,
+      regions.map((region) => this.fdOf(region)),
+    );
   }
 
   protected fdOf(region: DriverRegion): BorrowedFd {

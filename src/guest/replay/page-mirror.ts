@@ -32,7 +32,7 @@ export class PageMirror {
    * `source` must not change during the call.
    */
   update(guestAddress: number, source: Buffer, at: number, length: number, changed: ChangeCallback): void {
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const address = guestAddress + done;
       const inPage = address % PAGE;
       const count = Math.min(PAGE - inPage, length - done);
@@ -61,10 +61,18 @@ export class PageMirror {
 }
 
 /** Reports the runs of units in which `fresh` differs from `old`. Runs less than GAP bytes apart are one. */
-function diff(old: Buffer, oldAt: number, fresh: Buffer, freshAt: number, length: number, address: number, changed: ChangeCallback): void {
+function diff(
+  old: Buffer,
+  oldAt: number,
+  fresh: Buffer,
+  freshAt: number,
+  length: number,
+  address: number,
+  changed: ChangeCallback,
+): void {
   let start = -1;
   let end = 0;
-  for (let at = 0; at < length; ) {
+  for (let at = 0; at < length;) {
     const next = Math.min(at + UNIT - ((oldAt + at) % UNIT), length);
     let i = at;
     while (i < next && old[oldAt + i] === fresh[freshAt + i]) i++;

@@ -131,8 +131,9 @@ export class Recorder implements Disposable {
         let entryAt = 0;
         for (let run = 0; run < runs; run++) {
           const end = Math.min(offset + run * stride + length, pixels.length);
-          for (let at = offset + run * stride; at < end; ) {
-            while (entry < entries.length && at >= entryAt + entries[entry]!.length) entryAt += entries[entry++]!.length;
+          for (let at = offset + run * stride; at < end;) {
+            while (entry < entries.length && at >= entryAt + entries[entry]!.length)
+              entryAt += entries[entry++]!.length;
             const backing = entries[entry];
             if (backing === undefined) return;
             const count = Math.min(end - at, entryAt + backing.length - at, this.#copy.length);

@@ -84,22 +84,30 @@ export class RecordingReader implements Disposable {
     const rawLength = view.getUint32(0, true);
     const storedLength = view.getUint32(4, true);
     const sum = view.getUint32(8, true);
-    if (rawLength > MAX_BLOCK || storedLength > MAX_BLOCK) throw new RecordingError('corrupt', `a block of ${rawLength} bytes, stored as ${storedLength}`);
+    if (rawLength > MAX_BLOCK || storedLength > MAX_BLOCK)
+      throw new RecordingError('corrupt', `a block of ${rawLength} bytes, stored as ${storedLength}`);
     const stored = this.#input.read(this.#offset + BLOCK_HEADER_SIZE, storedLength);
     if (stored.length < storedLength) throw truncated();
     this.#offset += BLOCK_HEADER_SIZE + storedLength;
-    if (crc32(stored) !== sum) throw new RecordingError('corrupt', `the block before byte ${this.#offset} does not match its checksum`);
+    if (crc32(stored) !== sum)
+      throw new RecordingError('corrupt', `the block before byte ${this.#offset} does not match its checksum`);
     return decompress(stored, rawLength);
   }
 }
 
 function readHeader(header: Uint8Array): number {
-  if (!MAGIC.every((byte, i) => i >= header.length || header[i] === byte)) throw new RecordingError('magic', 'not a recording of a guest session');
+  if (!MAGIC.every((byte, i) => i >= header.length || header[i] === byte))
+    throw new RecordingError('magic', 'not a recording of a guest session');
   if (header.length < HEADER_SIZE) throw truncated();
   const version = header[8]! | (header[9]! << 8);
-  if (version !== VERSION) throw new RecordingError('version', `a recording of version ${version}; this program reads version ${VERSION}`);
+  if (version !== VERSION)
+    throw new RecordingError('version', `a recording of version ${version}; this program reads version ${VERSION}`);
   const scanouts = header[10]!;
-  if (scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS) throw new RecordingError('malformed', `a recording of ${scanouts} scanouts; there are 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
+  if (scanouts < 1 || scanouts > VIRTIO_GPU_MAX_SCANOUTS)
+    throw new RecordingError(
+      'malformed',
+      `a recording of ${scanouts} scanouts; there are 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`,
+    );
   return scanouts;
 }
 
@@ -110,7 +118,8 @@ function decompress(stored: Uint8Array, rawLength: number): Uint8Array {
   } catch (error) {
     throw new RecordingError('corrupt', 'a block cannot be decompressed', { cause: error });
   }
-  if (raw.length !== rawLength) throw new RecordingError('corrupt', `a block has ${raw.length} bytes instead of ${rawLength}`);
+  if (raw.length !== rawLength)
+    throw new RecordingError('corrupt', `a block has ${raw.length} bytes instead of ${rawLength}`);
   return raw;
 }
 
@@ -119,7 +128,11 @@ function truncated(): RecordingError {
 }
 
 function bytesInput(bytes: Uint8Array): Input {
-  return { length: bytes.length, read: (offset, length) => bytes.subarray(offset, offset + length), [Symbol.dispose]: () => undefined };
+  return {
+    length: bytes.length,
+    read: (offset, length) => bytes.subarray(offset, offset + length),
+    [Symbol.dispose]: () => undefined,
+  };
 }
 
 function fileInput(path: string): Input {
@@ -129,7 +142,8 @@ function fileInput(path: string): Input {
     read(offset, length) {
       const bytes = new Uint8Array(length);
       let done = 0;
-      for (let count = -1; count !== 0 && done < length; done += count) count = readSync(fd, bytes, done, length - done, offset + done);
+      for (let count = -1; count !== 0 && done < length; done += count)
+        count = readSync(fd, bytes, done, length - done, offset + done);
       return bytes.subarray(0, done);
     },
     [Symbol.dispose]() {
@@ -183,7 +197,12 @@ export class RecordDecoder {
         this.#at += 8;
         return { kind: 'features', features: this.#view.getBigUint64(this.#at - 8, true) };
       case KIND.MONITOR:
-        return { kind: 'monitor', timeUs: this.#time(), scanout: this.#below(this.#byte(), VIRTIO_GPU_MAX_SCANOUTS, 'scanout'), monitor: this.#monitor() };
+        return {
+          kind: 'monitor',
+          timeUs: this.#time(),
+          scanout: this.#below(this.#byte(), VIRTIO_GPU_MAX_SCANOUTS, 'scanout'),
+          monitor: this.#monitor(),
+        };
       case KIND.WRITE:
         return this.#write(this.#varint(), this.#run(MAX_WRITE));
       case KIND.PALETTE:
@@ -209,7 +228,9 @@ export class RecordDecoder {
     const commands = this.#varint();
     const writes = this.#varint();
     if (commands !== this.#commands || writes !== this.#writes) {
-      throw malformed(`${this.#commands} commands and ${this.#writes} writes, but the end counts ${commands} and ${writes}`);
+      throw malformed(
+        `${this.#commands} commands and ${this.#writes} writes, but the end counts ${commands} and ${writes}`,
+      );
     }
     if (!this.empty) throw malformed('records after the end');
     this.#ended = true;
@@ -222,17 +243,21 @@ export class RecordDecoder {
     for (let i = 0; i < count; i++) {
       const guestAddress = this.#varint();
       const size = this.#varint();
-      if (size === 0 || guestAddress + size > DRIVER_ADDRESS) throw malformed(`memory region of ${size} bytes at 0x${guestAddress.toString(16)}`);
+      if (size === 0 || guestAddress + size > DRIVER_ADDRESS)
+        throw malformed(`memory region of ${size} bytes at 0x${guestAddress.toString(16)}`);
       regions.push({ guestAddress, size });
     }
     const sorted = regions.toSorted((a, b) => a.guestAddress - b.guestAddress);
-    if (sorted.some((region, i) => i > 0 && sorted[i - 1]!.guestAddress + sorted[i - 1]!.size > region.guestAddress)) throw malformed('memory regions overlap');
+    if (sorted.some((region, i) => i > 0 && sorted[i - 1]!.guestAddress + sorted[i - 1]!.size > region.guestAddress))
+      throw malformed('memory regions overlap');
     return regions;
   }
 
   #monitor(): Monitor | null {
     if (this.#byte() === 0) return null;
-    const [width, height, refreshMhz, widthMm, heightMm] = Array.from({ length: 5 }, () => this.#below(this.#varint(), 2 ** 31, 'size')) as [number, number, number, number, number];
+    const [width, height, refreshMhz, widthMm, heightMm] = Array.from({ length: 5 }, () =>
+      this.#below(this.#varint(), 2 ** 31, 'size'),
+    ) as [number, number, number, number, number];
     const name = new TextDecoder().decode(this.#run(MAX_NAME));
     const edid = this.#run(MAX_EDID).slice();
     const monitor = { width, height, refreshMhz, widthMm, heightMm, name };
@@ -256,7 +281,8 @@ export class RecordDecoder {
     this.#at += count * 4;
     const packed = packedLength(pixels, count);
     this.#need(packed);
-    if (!unpack(this.#bytes.subarray(this.#at, this.#at + packed), colours, this.#pixels, pixels)) throw malformed('a pixel without a colour');
+    if (!unpack(this.#bytes.subarray(this.#at, this.#at + packed), colours, this.#pixels, pixels))
+      throw malformed('a pixel without a colour');
     this.#at += packed;
     return new Uint8Array(this.#pixels.buffer, 0, pixels * 4);
   }

@@ -76,7 +76,8 @@ export class RecordingWriter implements Disposable {
   }
 
   #drain(all: boolean): void {
-    while (this.#fd >= 0 && this.#pending.length > 0 && (all || this.#pending[0]!.stored !== null)) this.#finish(this.#pending.shift()!);
+    while (this.#fd >= 0 && this.#pending.length > 0 && (all || this.#pending[0]!.stored !== null))
+      this.#finish(this.#pending.shift()!);
   }
 
   #finish(block: Block): void {
@@ -90,7 +91,7 @@ export class RecordingWriter implements Disposable {
 
   #append(bytes: Uint8Array): void {
     try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
+      for (let done = 0; done < bytes.length;) done += writeSync(this.#fd, bytes, done);
       this.written += bytes.length;
     } catch (error) {
       this.#pending.length = 0;
@@ -169,7 +170,8 @@ export class RecordEncoder {
     this.#byte(scanout);
     this.#byte(monitor === null ? 0 : 1);
     if (monitor === null) return;
-    for (const value of [monitor.width, monitor.height, monitor.refreshMhz, monitor.widthMm, monitor.heightMm]) this.#varint(value);
+    for (const value of [monitor.width, monitor.height, monitor.refreshMhz, monitor.widthMm, monitor.heightMm])
+      this.#varint(value);
     this.#string(new TextEncoder().encode(monitor.name).subarray(0, MAX_NAME));
     this.#string((monitor.edid ?? new Uint8Array(0)).subarray(0, MAX_EDID));
   }

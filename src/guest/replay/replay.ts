@@ -93,7 +93,9 @@ export class Replay implements Source {
     this.#reader = resources.use(RecordingReader.open(options));
     this.monitors = firstMonitors(options);
     const { scanouts } = this.#reader;
-    this.#gpu = resources.use(new VirtioGpu({ scanouts, log, ...(maxGuestMemory !== undefined && { maxGuestMemory }) }));
+    this.#gpu = resources.use(
+      new VirtioGpu({ scanouts, log, ...(maxGuestMemory !== undefined && { maxGuestMemory }) }),
+    );
     const [ours, theirs] = socketPair();
     this.#frontEnd = resources.use(ReplayFrontEnd.open({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
     resources.use(VhostUserServer.adopt(theirs, this.#gpu, { log }));
@@ -186,7 +188,8 @@ export class Replay implements Source {
       case 'write':
         // The device reads pixels when it handles a command: earlier ones must not see later pixels.
         await this.#handled();
-        if (event.guestAddress + event.bytes.length > this.#frontEnd.memory.end) throw new RecordingError('malformed', 'the recording writes outside guest memory');
+        if (event.guestAddress + event.bytes.length > this.#frontEnd.memory.end)
+          throw new RecordingError('malformed', 'the recording writes outside guest memory');
         this.#frontEnd.memory.write(event.guestAddress, event.bytes);
         return;
       case 'command':

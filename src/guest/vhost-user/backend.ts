@@ -1,5 +1,9 @@
 import * as wire from '../../../protocols/vhost-user.ts';
-import { VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../../protocols/virtio-ring.ts';
+import {
+  VIRTIO_F_VERSION_1,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from '../../../protocols/virtio-ring.ts';
 import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { SysError } from '../../sys/errors.ts';
@@ -193,7 +197,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#setBase(this.#ring(message.ring), message.value);
         return null;
       case VHOST_USER.SET_VRING_ADDR:
-        if (message.flags !== 0) throw new VhostUserError('ring', 'SET_VRING_ADDR asks for logging of ring writes, which was not offered');
+        if (message.flags !== 0)
+          throw new VhostUserError('ring', 'SET_VRING_ADDR asks for logging of ring writes, which was not offered');
         this.#ring(message.ring).setAddresses(message.addresses, this.#memory);
         return null;
       case VHOST_USER.GET_VRING_BASE: {
@@ -282,7 +287,10 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   #addMemory({ region, fd }: { readonly region: RegionDescription; readonly fd: OwnedFd }): void {
     if (this.#memory !== null && this.#memory.regionCount >= wire.VHOST_USER_MAX_RAM_SLOTS) {
       fd[Symbol.dispose]();
-      throw new VhostUserError('memory', `cannot add a memory region: there are ${wire.VHOST_USER_MAX_RAM_SLOTS} already`);
+      throw new VhostUserError(
+        'memory',
+        `cannot add a memory region: there are ${wire.VHOST_USER_MAX_RAM_SLOTS} already`,
+      );
     }
     this.#setMemory(this.#memory === null ? GuestMemory.map([region], [fd]) : this.#memory.with(region, fd));
   }
@@ -336,7 +344,8 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
   }
 
   #start(ring: Ring, features: bigint): void {
-    if (this.#memory === null) throw new VhostUserError('ring', `cannot start ring ${ring.index}: no memory table was sent`);
+    if (this.#memory === null)
+      throw new VhostUserError('ring', `cannot start ring ${ring.index}: no memory table was sent`);
     const queue = ring.start(this.#memory, {
       eventIdx: (features & EVENT_IDX) !== 0n,
       indirect: (features & INDIRECT_DESC) !== 0n,
@@ -364,7 +373,10 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
    */
   #readConfig(offset: number, length: number): Uint8Array {
     if (offset + length > wire.VHOST_USER_MAX_CONFIG_SIZE) {
-      this.#log('warn', `refused to read ${length} bytes at ${offset} of the config space, which has at most ${wire.VHOST_USER_MAX_CONFIG_SIZE}`);
+      this.#log(
+        'warn',
+        `refused to read ${length} bytes at ${offset} of the config space, which has at most ${wire.VHOST_USER_MAX_CONFIG_SIZE}`,
+      );
       return NOTHING;
     }
     const reply = new Uint8Array(wire.VhostUserConfig.size + length);

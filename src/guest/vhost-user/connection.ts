@@ -56,7 +56,8 @@ export class VhostUserConnection implements Disposable {
       this.#ended = count === 0;
       if (count <= 0) return null;
       this.#have += count;
-      if (this.#socket.fds.length > MAX_FDS) throw new VhostUserError('fds', `${this.#socket.fds.length} file descriptors came with one message`);
+      if (this.#socket.fds.length > MAX_FDS)
+        throw new VhostUserError('fds', `${this.#socket.fds.length} file descriptors came with one message`);
       if (this.#have === HEADER_SIZE) {
         const size = header.size.get(this.#view, 0);
         checkHeader(header.request.get(this.#view, 0), header.flags.get(this.#view, 0), size);
@@ -74,7 +75,13 @@ export class VhostUserConnection implements Disposable {
   /** SysError EPIPE when the front end is gone. */
   reply(request: number, payload: Uint8Array): void {
     const message = new Uint8Array(HEADER_SIZE + payload.length);
-    message.set(wire.VhostUserHeader.encode({ request, flags: wire.VHOST_USER_VERSION | wire.VHOST_USER_REPLY_MASK, size: payload.length }));
+    message.set(
+      wire.VhostUserHeader.encode({
+        request,
+        flags: wire.VHOST_USER_VERSION | wire.VHOST_USER_REPLY_MASK,
+        size: payload.length,
+      }),
+    );
     message.set(payload, HEADER_SIZE);
     this.#socket.send(message);
   }

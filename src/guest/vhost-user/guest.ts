@@ -40,7 +40,9 @@ export class VhostUserGuest implements Source {
       throw error;
     }
     this.#server =
-      typeof socket === 'string' ? VhostUserServer.listen(socket, this.#gpu, serverOptions) : VhostUserServer.adopt(socket, this.#gpu, serverOptions);
+      typeof socket === 'string'
+        ? VhostUserServer.listen(socket, this.#gpu, serverOptions)
+        : VhostUserServer.adopt(socket, this.#gpu, serverOptions);
   }
 
   /** SysError EADDRINUSE, EACCES, ENAMETOOLONG... for the socket; UsageError for the options. */

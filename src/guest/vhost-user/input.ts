@@ -52,7 +52,11 @@ export class VhostUserInput implements Disposable {
     }
     const device = kind === 'touch' ? this.#devices.touchscreen : this.#devices.keyboardPointer;
     const options: { log: Log } = { log: (level, message) => this.#log(level, `${kind}: ${message}`) };
-    this.#stack.use(typeof socket === 'string' ? VhostUserServer.listen(socket, device, options) : VhostUserServer.adopt(socket, device, options));
+    this.#stack.use(
+      typeof socket === 'string'
+        ? VhostUserServer.listen(socket, device, options)
+        : VhostUserServer.adopt(socket, device, options),
+    );
     this.#served.add(kind);
   }
 

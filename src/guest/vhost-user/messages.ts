@@ -24,8 +24,15 @@ export type FrontEndMessage =
         | typeof VHOST_USER.RESET_DEVICE
         | typeof VHOST_USER.GET_MAX_MEM_SLOTS;
     }
-  | { readonly request: typeof VHOST_USER.SET_FEATURES | typeof VHOST_USER.SET_PROTOCOL_FEATURES; readonly bits: bigint }
-  | { readonly request: typeof VHOST_USER.SET_MEM_TABLE; readonly regions: readonly RegionDescription[]; readonly fds: readonly OwnedFd[] }
+  | {
+      readonly request: typeof VHOST_USER.SET_FEATURES | typeof VHOST_USER.SET_PROTOCOL_FEATURES;
+      readonly bits: bigint;
+    }
+  | {
+      readonly request: typeof VHOST_USER.SET_MEM_TABLE;
+      readonly regions: readonly RegionDescription[];
+      readonly fds: readonly OwnedFd[];
+    }
   | { readonly request: typeof VHOST_USER.ADD_MEM_REG; readonly region: RegionDescription; readonly fd: OwnedFd }
   | { readonly request: typeof VHOST_USER.REM_MEM_REG; readonly region: RegionDescription }
   | {
@@ -37,9 +44,15 @@ export type FrontEndMessage =
       readonly ring: number;
       readonly value: number;
     }
-  | { readonly request: typeof VHOST_USER.SET_VRING_ADDR; readonly ring: number; readonly flags: number; readonly addresses: RingAddresses }
   | {
-      readonly request: typeof VHOST_USER.SET_VRING_KICK | typeof VHOST_USER.SET_VRING_CALL | typeof VHOST_USER.SET_VRING_ERR;
+      readonly request: typeof VHOST_USER.SET_VRING_ADDR;
+      readonly ring: number;
+      readonly flags: number;
+      readonly addresses: RingAddresses;
+    }
+  | {
+      readonly request:
+        typeof VHOST_USER.SET_VRING_KICK | typeof VHOST_USER.SET_VRING_CALL | typeof VHOST_USER.SET_VRING_ERR;
       readonly ring: number;
       /** Null: no descriptor, and the other side polls. */
       readonly fd: OwnedFd | null;
@@ -62,7 +75,10 @@ function exactly(type: { readonly size: number }): readonly [number, number] {
   return [type.size, type.size];
 }
 
-const MEMORY_SIZE = [wire.VhostUserMemory.size, wire.VhostUserMemory.size + wire.VHOST_MEMORY_BASELINE_NREGIONS * wire.VhostUserMemoryRegion.size] as const;
+const MEMORY_SIZE = [
+  wire.VhostUserMemory.size,
+  wire.VhostUserMemory.size + wire.VHOST_MEMORY_BASELINE_NREGIONS * wire.VhostUserMemoryRegion.size,
+] as const;
 const CONFIG_SIZE = [wire.VhostUserConfig.size, wire.VhostUserConfig.size + wire.VHOST_USER_MAX_CONFIG_SIZE] as const;
 
 /** Every request that is answered. All others were not offered, and end the connection. */
@@ -99,11 +115,17 @@ export const MAX_FDS = Math.max(...[...shapes.values()].map((shape) => shape.fds
 
 /** Refuses a message whose header alone is wrong. VhostUserError `request` or `message`. */
 export function checkHeader(request: number, flags: number, size: number): void {
-  if ((flags & wire.VHOST_USER_VERSION_MASK) !== wire.VHOST_USER_VERSION) throw new VhostUserError('message', `message of protocol version ${flags & wire.VHOST_USER_VERSION_MASK}, not ${wire.VHOST_USER_VERSION}`);
-  if ((flags & wire.VHOST_USER_REPLY_MASK) !== 0) throw new VhostUserError('message', `reply to ${wire.requestName(request)} where a request was expected`);
+  if ((flags & wire.VHOST_USER_VERSION_MASK) !== wire.VHOST_USER_VERSION)
+    throw new VhostUserError(
+      'message',
+      `message of protocol version ${flags & wire.VHOST_USER_VERSION_MASK}, not ${wire.VHOST_USER_VERSION}`,
+    );
+  if ((flags & wire.VHOST_USER_REPLY_MASK) !== 0)
+    throw new VhostUserError('message', `reply to ${wire.requestName(request)} where a request was expected`);
   const shape = shapes.get(request);
   if (shape === undefined) throw new VhostUserError('request', `${wire.requestName(request)} was not offered`);
-  if (size < shape.size[0] || size > shape.size[1]) throw new VhostUserError('message', `${wire.requestName(request)} with a payload of ${size} bytes`);
+  if (size < shape.size[0] || size > shape.size[1])
+    throw new VhostUserError('message', `${wire.requestName(request)} with a payload of ${size} bytes`);
 }
 
 /**
@@ -112,7 +134,8 @@ export function checkHeader(request: number, flags: number, size: number): void 
  */
 export function decode(request: number, payload: DataView, fds: OwnedFd[]): FrontEndMessage {
   const shape = shapes.get(request)!;
-  if (fds.length < shape.fds[0] || fds.length > shape.fds[1]) throw new VhostUserError('fds', `${wire.requestName(request)} with ${fds.length} file descriptors`);
+  if (fds.length < shape.fds[0] || fds.length > shape.fds[1])
+    throw new VhostUserError('fds', `${wire.requestName(request)} with ${fds.length} file descriptors`);
   switch (request) {
     case VHOST_USER.SET_FEATURES:
     case VHOST_USER.SET_PROTOCOL_FEATURES:
@@ -132,14 +155,23 @@ export function decode(request: number, payload: DataView, fds: OwnedFd[]): Fron
     }
     case VHOST_USER.SET_VRING_ADDR: {
       const { index, flags, desc_user_addr, avail_user_addr, used_user_addr } = wire.vhost_vring_addr.get(payload, 0);
-      return { request, ring: index, flags, addresses: { descriptors: desc_user_addr, available: avail_user_addr, used: used_user_addr } };
+      return {
+        request,
+        ring: index,
+        flags,
+        addresses: { descriptors: desc_user_addr, available: avail_user_addr, used: used_user_addr },
+      };
     }
     case VHOST_USER.SET_VRING_KICK:
     case VHOST_USER.SET_VRING_CALL:
     case VHOST_USER.SET_VRING_ERR: {
       const value = Number(wire.VhostUserU64.field.u64.get(payload, 0) & 0xffff_ffffn);
       const expected = (value & wire.VHOST_USER_VRING_NOFD_MASK) === 0 ? 1 : 0;
-      if (fds.length !== expected) throw new VhostUserError('fds', `${wire.requestName(request)} with ${fds.length} file descriptors instead of ${expected}`);
+      if (fds.length !== expected)
+        throw new VhostUserError(
+          'fds',
+          `${wire.requestName(request)} with ${fds.length} file descriptors instead of ${expected}`,
+        );
       return { request, ring: value & wire.VHOST_USER_VRING_IDX_MASK, fd: fds.shift() ?? null };
     }
     case VHOST_USER.GET_CONFIG: {
@@ -148,7 +180,11 @@ export function decode(request: number, payload: DataView, fds: OwnedFd[]): Fron
     }
     case VHOST_USER.SET_CONFIG: {
       const { offset, length } = decodeConfig(request, payload);
-      return { request, offset, bytes: new Uint8Array(payload.buffer, payload.byteOffset + wire.VhostUserConfig.size, length).slice() };
+      return {
+        request,
+        offset,
+        bytes: new Uint8Array(payload.buffer, payload.byteOffset + wire.VhostUserConfig.size, length).slice(),
+      };
     }
     case VHOST_USER.SET_BACKEND_REQ_FD:
     case VHOST_USER.GPU_SET_SOCKET:
@@ -164,8 +200,11 @@ function decodeMemoryTable(payload: DataView, fds: OwnedFd[]): FrontEndMessage {
   if (payload.byteLength !== wire.VhostUserMemory.size + count * wire.VhostUserMemoryRegion.size) {
     throw new VhostUserError('message', `SET_MEM_TABLE of ${count} regions in ${payload.byteLength} bytes`);
   }
-  if (fds.length !== count) throw new VhostUserError('fds', `SET_MEM_TABLE of ${count} regions with ${fds.length} file descriptors`);
-  const regions = Array.from({ length: count }, (_, i) => decodeRegion(payload, wire.VhostUserMemory.size + i * wire.VhostUserMemoryRegion.size));
+  if (fds.length !== count)
+    throw new VhostUserError('fds', `SET_MEM_TABLE of ${count} regions with ${fds.length} file descriptors`);
+  const regions = Array.from({ length: count }, (_, i) =>
+    decodeRegion(payload, wire.VhostUserMemory.size + i * wire.VhostUserMemoryRegion.size),
+  );
   return { request: VHOST_USER.SET_MEM_TABLE, regions, fds: fds.splice(0) };
 }
 
@@ -177,7 +216,10 @@ function decodeRegion(payload: DataView, at: number): RegionDescription {
 function decodeConfig(request: number, payload: DataView): { offset: number; length: number } {
   const { offset, size } = wire.VhostUserConfig.get(payload, 0);
   if (size !== payload.byteLength - wire.VhostUserConfig.size) {
-    throw new VhostUserError('message', `${wire.requestName(request)} of ${size} bytes in a payload of ${payload.byteLength}`);
+    throw new VhostUserError(
+      'message',
+      `${wire.requestName(request)} of ${size} bytes in a payload of ${payload.byteLength}`,
+    );
   }
   return { offset, length: size };
 }

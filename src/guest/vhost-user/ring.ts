@@ -64,19 +64,27 @@ export class Ring implements Disposable {
   setSize(size: number): void {
     this.#mustBeStopped('size');
     if (size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
-      throw new VhostUserError('ring', `ring ${this.index} cannot have ${size} descriptors; powers of two up to ${MAX_QUEUE_SIZE} are supported`);
+      throw new VhostUserError(
+        'ring',
+        `ring ${this.index} cannot have ${size} descriptors; powers of two up to ${MAX_QUEUE_SIZE} are supported`,
+      );
     }
     this.#size = size;
   }
 
   setBase(base: number): void {
     this.#mustBeStopped('base');
-    if (base > 0xffff) throw new VhostUserError('ring', `ring ${this.index} cannot start at index ${base}, which has more than 16 bits`);
+    if (base > 0xffff)
+      throw new VhostUserError('ring', `ring ${this.index} cannot start at index ${base}, which has more than 16 bits`);
     this.#base = base;
   }
 
   setAddresses(addresses: RingAddresses, memory: GuestMemory | null): void {
-    if (addresses.descriptors % VRING_DESC_ALIGN_SIZE !== 0 || addresses.available % VRING_AVAIL_ALIGN_SIZE !== 0 || addresses.used % VRING_USED_ALIGN_SIZE !== 0) {
+    if (
+      addresses.descriptors % VRING_DESC_ALIGN_SIZE !== 0 ||
+      addresses.available % VRING_AVAIL_ALIGN_SIZE !== 0 ||
+      addresses.used % VRING_USED_ALIGN_SIZE !== 0
+    ) {
       throw new VhostUserError('ring', `the addresses of ring ${this.index} are not aligned`);
     }
     if (this.#queue !== null && memory !== null) this.#remap(memory, addresses);
@@ -85,7 +93,8 @@ export class Ring implements Disposable {
 
   /** Consumes `fd`, which must be an eventfd. */
   setKick(fd: OwnedFd | null): void {
-    if (fd === null) throw new VhostUserError('ring', `ring ${this.index} has no kick descriptor; polling a ring is not supported`);
+    if (fd === null)
+      throw new VhostUserError('ring', `ring ${this.index} has no kick descriptor; polling a ring is not supported`);
     const kick = adoptEventFd(fd, this.index);
     this.#dropKick();
     this.#kick = kick;
@@ -111,7 +120,11 @@ export class Ring implements Disposable {
   /** Maps the ring and watches for kicks. VhostUserError `ring` if a setting is missing, GuestMemoryError `ring` if it is not in memory. */
   start(memory: GuestMemory, features: { readonly eventIdx: boolean; readonly indirect: boolean }): Virtqueue {
     const kick = this.#kick;
-    if (kick === null || this.#size === 0 || this.#addresses === null) throw new VhostUserError('ring', `cannot start ring ${this.index}: its kick descriptor, size or addresses were not sent`);
+    if (kick === null || this.#size === 0 || this.#addresses === null)
+      throw new VhostUserError(
+        'ring',
+        `cannot start ring ${this.index}: its kick descriptor, size or addresses were not sent`,
+      );
     using stack = new DisposableStack();
     const bytes = this.#map(memory, this.#addresses, stack);
     const queue = new Virtqueue(
@@ -196,7 +209,8 @@ export class Ring implements Disposable {
   }
 
   #mustBeStopped(what: string): void {
-    if (this.#queue !== null) throw new VhostUserError('ring', `the ${what} of ring ${this.index} cannot change while it runs`);
+    if (this.#queue !== null)
+      throw new VhostUserError('ring', `the ${what} of ring ${this.index} cannot change while it runs`);
   }
 }
 

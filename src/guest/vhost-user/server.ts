@@ -112,7 +112,10 @@ export class VhostUserServer implements Disposable {
       memorySlots: this.#listens,
       onEnded: (reason) => {
         this.#backend = null;
-        this.#log(reason === null ? 'info' : 'error', reason === null ? 'front end disconnected' : `front end disconnected: ${reason}`);
+        this.#log(
+          reason === null ? 'info' : 'error',
+          reason === null ? 'front end disconnected' : `front end disconnected: ${reason}`,
+        );
       },
     });
   }

@@ -69,7 +69,10 @@ function readRect(gpu: GpuState, { view }: Request, at: number): MutableRect {
 function checkInside(rect: Rect, width: number, height: number): void {
   // Sums of two 32-bit numbers are exact.
   if (rect.x + rect.width > width || rect.y + rect.height > height) {
-    throw new VirtioGpuError('invalid-parameter', `rectangle ${rect.width}x${rect.height}+${rect.x}+${rect.y} is not inside ${width}x${height}`);
+    throw new VirtioGpuError(
+      'invalid-parameter',
+      `rectangle ${rect.width}x${rect.height}+${rect.x}+${rect.y} is not inside ${width}x${height}`,
+    );
   }
 }
 
@@ -81,7 +84,10 @@ function checkImage(width: number, height: number, format: number): Fourcc {
   const fourcc = FOURCC_OF_VIRTIO_GPU_FORMAT.get(format);
   if (fourcc === undefined) throw new VirtioGpuError('invalid-parameter', `unknown format ${format}`);
   if (width === 0 || height === 0 || width > MAX_SIDE || height > MAX_SIDE) {
-    throw new VirtioGpuError('invalid-parameter', `an image of ${width}x${height}; sides of 1 to ${MAX_SIDE} are supported`);
+    throw new VirtioGpuError(
+      'invalid-parameter',
+      `an image of ${width}x${height}; sides of 1 to ${MAX_SIDE} are supported`,
+    );
   }
   return fourcc;
 }
@@ -110,7 +116,10 @@ const RESOURCE_ATTACH_BACKING: Command = {
   run({ resources }, request) {
     const { resource_id, nr_entries } = virtio_gpu_resource_attach_backing.field;
     const resource = resources.get(resource_id.get(request.view, 0));
-    resources.attach(resource, request.entries(virtio_gpu_resource_attach_backing.size, nr_entries.get(request.view, 0)));
+    resources.attach(
+      resource,
+      request.entries(virtio_gpu_resource_attach_backing.size, nr_entries.get(request.view, 0)),
+    );
   },
 };
 
@@ -151,12 +160,14 @@ const TRANSFER_TO_HOST_2D: Command = {
   run(gpu, request) {
     const { resource_id, offset } = virtio_gpu_transfer_to_host_2d.field;
     const resource = gpu.resources.get(resource_id.get(request.view, 0));
-    if (!resource.guest) throw new VirtioGpuError('invalid-resource', `resource ${resource.id} has no backing to transfer from`);
+    if (!resource.guest)
+      throw new VirtioGpuError('invalid-resource', `resource ${resource.id} has no backing to transfer from`);
     // Drivers send transfers for blobs too, which need none.
     if (resource.layout) {
       const rect = readRect(gpu, request, virtio_gpu_transfer_to_host_2d.offset.r);
       checkInside(rect, resource.layout.width, resource.layout.height);
-      if (rect.width > 0 && rect.height > 0) transfer(gpu, resource, resource.layout.planes[0]!.stride, rect, offset.get(request.view, 0));
+      if (rect.width > 0 && rect.height > 0)
+        transfer(gpu, resource, resource.layout.planes[0]!.stride, rect, offset.get(request.view, 0));
     }
     gpu.transfers++;
   },
@@ -168,13 +179,17 @@ function transfer(gpu: GpuState, resource: Resource, stride: number, rect: Rect,
   const to = rect.y * stride + rect.x * BYTES_PER_PIXEL;
   const end = from + (rect.height - 1) * stride + rowBytes;
   if (end > resource.guest!.length) {
-    throw new VirtioGpuError('invalid-parameter', `a transfer up to byte ${end} of a backing of ${resource.guest!.length} bytes`);
+    throw new VirtioGpuError(
+      'invalid-parameter',
+      `a transfer up to byte ${end} of a backing of ${resource.guest!.length} bytes`,
+    );
   }
   let { pixels } = resource;
   if (!(pixels instanceof Store) && from !== to) pixels = resources.moveToStore(resource);
   if (gpu.tap) tapPixels(gpu, gpu.tap, resource, from, stride, rowBytes, rect.height);
   if (pixels instanceof Store) {
-    for (let row = 0; row < rect.height; row++) resources.read(resource, from + row * stride, pixels.bytes, to + row * stride, rowBytes);
+    for (let row = 0; row < rect.height; row++)
+      resources.read(resource, from + row * stride, pixels.bytes, to + row * stride, rowBytes);
   }
   resource.isWritten = true;
   scanouts.damage(resource, rect.x, rect.y, rect.width, rect.height);
@@ -211,9 +226,14 @@ const RESOURCE_CREATE_BLOB: Command = {
   run({ resources }, request) {
     const { resource_id, blob_mem, nr_entries, size } = virtio_gpu_resource_create_blob.get(request.view, 0);
     resources.checkNew(resource_id);
-    if (blob_mem !== VIRTIO_GPU_BLOB_MEM_GUEST) throw new VirtioGpuError('invalid-parameter', `blob memory ${blob_mem}; only guest memory is supported`);
-    if (size === 0 || size > MAX_BLOB) throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are supported`);
-    resources.add(new Resource(resource_id, size, null), request.entries(virtio_gpu_resource_create_blob.size, nr_entries));
+    if (blob_mem !== VIRTIO_GPU_BLOB_MEM_GUEST)
+      throw new VirtioGpuError('invalid-parameter', `blob memory ${blob_mem}; only guest memory is supported`);
+    if (size === 0 || size > MAX_BLOB)
+      throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are supported`);
+    resources.add(
+      new Resource(resource_id, size, null),
+      request.entries(virtio_gpu_resource_create_blob.size, nr_entries),
+    );
   },
 };
 
@@ -237,7 +257,13 @@ const SET_SCANOUT_BLOB: Command = {
     const format = field.format.get(view, 0);
     const fourcc = checkImage(width, height, format);
     // All formats have one plane, so only the first stride and offset count.
-    const layout = blobLayout.set(width, height, fourcc, view.getUint32(offset.offsets, true), view.getUint32(offset.strides, true));
+    const layout = blobLayout.set(
+      width,
+      height,
+      fourcc,
+      view.getUint32(offset.offsets, true),
+      view.getUint32(offset.strides, true),
+    );
     checkFits(layout, resource);
     const rect = readRect(gpu, request, offset.r);
     checkScanoutRect(rect, layout);
@@ -251,7 +277,10 @@ function checkFits(layout: PixelLayout, { id, byteLength }: Resource): void {
   // A sum above 2^53 is rounded, and far too large all the same.
   const end = offset + stride * (layout.height - 1) + rowBytes;
   if (stride < rowBytes || stride % BYTES_PER_PIXEL !== 0 || offset % BYTES_PER_PIXEL !== 0 || end > byteLength) {
-    throw new VirtioGpuError('invalid-parameter', `${layout.width}x${layout.height} with stride ${stride} at ${offset} does not fit blob ${id} of ${byteLength} bytes`);
+    throw new VirtioGpuError(
+      'invalid-parameter',
+      `${layout.width}x${layout.height} with stride ${stride} at ${offset} does not fit blob ${id} of ${byteLength} bytes`,
+    );
   }
 }
 
@@ -299,7 +328,8 @@ const UPDATE_CURSOR: Command = {
     const layout = cursorLayout(resource);
     const hotspotX = Math.min(Math.max(view.getInt32(HOT_X, true), 0), layout.width - 1);
     const hotspotY = Math.min(Math.max(view.getInt32(HOT_Y, true), 0), layout.height - 1);
-    if (tap && resource.isBlob) tapPixels(gpu, tap, resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
+    if (tap && resource.isBlob)
+      tapPixels(gpu, tap, resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
     resources.refresh(resource);
     scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x, y);
   },
@@ -307,11 +337,13 @@ const UPDATE_CURSOR: Command = {
 
 function cursorLayout(resource: Resource): PixelLayout {
   if (!resource.layout) {
-    if (resource.byteLength < CURSOR_BLOB_BYTES) throw new VirtioGpuError('invalid-parameter', `a cursor in a blob of ${resource.byteLength} bytes`);
+    if (resource.byteLength < CURSOR_BLOB_BYTES)
+      throw new VirtioGpuError('invalid-parameter', `a cursor in a blob of ${resource.byteLength} bytes`);
     return CURSOR_BLOB;
   }
   const { width, height, format, planes } = resource.layout;
-  if (width > MAX_CURSOR || height > MAX_CURSOR) throw new VirtioGpuError('invalid-parameter', `a cursor of ${width}x${height}`);
+  if (width > MAX_CURSOR || height > MAX_CURSOR)
+    throw new VirtioGpuError('invalid-parameter', `a cursor of ${width}x${height}`);
   return cursorPlane.set(width, height, WITH_ALPHA.get(format) ?? format, 0, planes[0]!.stride);
 }
 
@@ -374,7 +406,15 @@ function randomUuid(): Uint8Array {
  * Shows the tap `rows` rows of `rowBytes`, `stride` apart, from byte `offset` of the resource's backing on: mapped
  * where they are, or copied where they cannot be mapped. Rows that reach beyond the backing are left out.
  */
-function tapPixels({ resources, log }: GpuState, tap: GpuTap, resource: Resource, offset: number, stride: number, rowBytes: number, rows: number): void {
+function tapPixels(
+  { resources, log }: GpuState,
+  tap: GpuTap,
+  resource: Resource,
+  offset: number,
+  stride: number,
+  rowBytes: number,
+  rows: number,
+): void {
   const { guest, pixels } = resource;
   const end = offset + stride * (rows - 1) + rowBytes;
   if (!guest || rows === 0 || rowBytes === 0 || end > guest.length) return;

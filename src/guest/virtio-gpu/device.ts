@@ -92,7 +92,13 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   /** UsageError for a number of scanouts that virtio does not allow. */
   constructor(options: VirtioGpuOptions = {}) {
-    const { scanouts: count = 1, maxGuestMemory = 512 * 2 ** 20, blobs = true, log = () => undefined, tap = null } = options;
+    const {
+      scanouts: count = 1,
+      maxGuestMemory = 512 * 2 ** 20,
+      blobs = true,
+      log = () => undefined,
+      tap = null,
+    } = options;
     if (!Number.isInteger(count) || count < 1 || count > VIRTIO_GPU_MAX_SCANOUTS) {
       throw new UsageError(`cannot offer ${count} scanouts; a virtio GPU has 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
@@ -116,7 +122,14 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   get stats(): GpuStats {
     const { resources, flushes, transfers } = this.#state;
-    return { commands: this.#handled, flushes, transfers, errors: this.#errors, resources: resources.count, storeBytes: resources.storeBytes };
+    return {
+      commands: this.#handled,
+      flushes,
+      transfers,
+      errors: this.#errors,
+      resources: resources.count,
+      storeBytes: resources.storeBytes,
+    };
   }
 
   connect(sink: SourceSink): void {
@@ -125,7 +138,8 @@ export class VirtioGpu implements VirtioDevice, Source {
 
   /** RangeError for a scanout that does not exist. */
   setMonitor(id: ScanoutId, monitor: Monitor | null): void {
-    if (!Number.isInteger(id) || id < 0 || id >= this.scanouts) throw new RangeError(`there is no scanout ${id}; the device has ${this.scanouts}, counted from 0`);
+    if (!Number.isInteger(id) || id < 0 || id >= this.scanouts)
+      throw new RangeError(`there is no scanout ${id}; the device has ${this.scanouts}, counted from 0`);
     this.#tap?.monitorChanged(id, monitor);
     this.#state.scanouts.setMonitor(id, monitor);
     const { events_read } = virtio_gpu_config.field;
@@ -243,7 +257,8 @@ export class VirtioGpu implements VirtioDevice, Source {
     reply.start(request);
     try {
       // Cursor commands need no response and mostly leave no room for one. A control command without room for its response is not run.
-      if (index === CONTROL_QUEUE && chain.writable < virtio_gpu_ctrl_hdr.size) throw new VirtioGpuError('invalid-parameter', 'no room for a response');
+      if (index === CONTROL_QUEUE && chain.writable < virtio_gpu_ctrl_hdr.size)
+        throw new VirtioGpuError('invalid-parameter', 'no room for a response');
       if (!request.hasHeader) throw new VirtioGpuError('unsupported', `a request of ${request.length} bytes`);
       const command = this.#commands[index]!.get(request.type);
       if (!command) throw new VirtioGpuError('unsupported', 'not supported');
@@ -261,7 +276,8 @@ export class VirtioGpu implements VirtioDevice, Source {
     const name = request.hasHeader ? commandName(request.type) : 'request';
     // Command numbers that mean nothing are of one kind: there are 2^32 of them.
     const kind = KNOWN_COMMANDS.has(request.type) ? name : 'unknown';
-    if (error instanceof VirtioGpuError) this.#logOnce('warn', `refused the guest's ${name}: ${error.message}`, `${kind} ${error.code}`);
+    if (error instanceof VirtioGpuError)
+      this.#logOnce('warn', `refused the guest's ${name}: ${error.message}`, `${kind} ${error.code}`);
     else this.#logOnce('error', `the guest's ${name} failed: ${String(error)}`, kind);
   }
 }

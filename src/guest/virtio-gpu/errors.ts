@@ -1,7 +1,8 @@
 import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
 import { ScanoutError, SysError } from '../../sys/errors.ts';
 
-export type VirtioGpuErrorCode = 'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
+export type VirtioGpuErrorCode =
+  'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
 
 /** A guest's command that cannot be run. Nothing has changed when it is thrown. */
 export class VirtioGpuError extends ScanoutError<VirtioGpuErrorCode> {}

@@ -101,7 +101,8 @@ export class Answers {
       this.#push(answer);
     }
     this.#lastFenced = null;
-    for (let answer = this.#inFlight.pop(); answer; answer = this.#inFlight.pop()) if (answer.chain) this.#queue.push(answer.chain, answer.written);
+    for (let answer = this.#inFlight.pop(); answer; answer = this.#inFlight.pop())
+      if (answer.chain) this.#queue.push(answer.chain, answer.written);
     this.#isStopped = true;
   }
 

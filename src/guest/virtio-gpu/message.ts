@@ -45,12 +45,14 @@ export class Request {
 
   /** VirtioGpuError if the request is shorter than its struct. What follows the struct is ignored. */
   needs(size: number): void {
-    if (this.length < size) throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, where ${size} are needed`);
+    if (this.length < size)
+      throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, where ${size} are needed`);
   }
 
   /** The list of `count` virtio_gpu_mem_entry from byte `at` on. VirtioGpuError if it is empty, cut off or too long, or has an empty entry. */
   entries(at: number, count: number): BackingEntry[] {
-    if (count === 0 || count > MAX_ENTRIES) throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are supported`);
+    if (count === 0 || count > MAX_ENTRIES)
+      throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are supported`);
     this.needs(at + count * virtio_gpu_mem_entry.size);
     const { addr, length } = virtio_gpu_mem_entry.field;
     return Array.from({ length: count }, (_, index) => {

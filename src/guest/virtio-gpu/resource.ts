@@ -1,6 +1,12 @@
 import { fstatSync } from 'node:fs';
 import { DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protocols/drm-fourcc.ts';
-import { type Framebuffer, newFramebufferId, type PageRange, type PagesBacking, type PixelLayout } from '../../core/framebuffer.ts';
+import {
+  type Framebuffer,
+  newFramebufferId,
+  type PageRange,
+  type PagesBacking,
+  type PixelLayout,
+} from '../../core/framebuffer.ts';
 import type { MemoryBudget } from '../../core/budget.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../sys/mapping.ts';
@@ -146,7 +152,11 @@ export class Store implements PagesBacking, Disposable {
    */
   static create(budget: MemoryBudget, bytes: number): Store {
     const length = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
-    if (!budget.reserve(length)) throw new VirtioGpuError('out-of-memory', `${length} bytes for a resource, and ${budget.used} of ${budget.limit} are in use`);
+    if (!budget.reserve(length))
+      throw new VirtioGpuError(
+        'out-of-memory',
+        `${length} bytes for a resource, and ${budget.used} of ${budget.limit} are in use`,
+      );
     let memfd: OwnedFd | null = null;
     try {
       memfd = createMemfd('scanout-resource', length);
@@ -240,7 +250,15 @@ export class Resource {
     if (!this.pixels) return null;
     for (const known of this.framebuffers) if (sameLayout(known, layout)) return known;
     const { width, height, format, modifier, planes } = layout;
-    const framebuffer: Framebuffer = { id: newFramebufferId(), width, height, format, modifier, planes: [{ ...planes[0]! }], backing: this.pixels };
+    const framebuffer: Framebuffer = {
+      id: newFramebufferId(),
+      width,
+      height,
+      format,
+      modifier,
+      planes: [{ ...planes[0]! }],
+      backing: this.pixels,
+    };
     this.framebuffers.push(framebuffer);
     return framebuffer;
   }

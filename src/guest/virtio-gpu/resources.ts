@@ -54,7 +54,8 @@ export class Resources {
   checkNew(id: number): void {
     if (id === 0) throw new VirtioGpuError('invalid-resource', 'resource id 0 means no resource');
     if (this.#byId.has(id)) throw new VirtioGpuError('invalid-resource', `resource ${id} exists already`);
-    if (this.#byId.size >= MAX_RESOURCES) throw new VirtioGpuError('out-of-memory', `there are ${MAX_RESOURCES} resources already`);
+    if (this.#byId.size >= MAX_RESOURCES)
+      throw new VirtioGpuError('out-of-memory', `there are ${MAX_RESOURCES} resources already`);
   }
 
   /** Call `checkNew` before. With `entries` the resource gets its backing too, or is not added. */
@@ -81,9 +82,13 @@ export class Resources {
     const memory = this.#memory;
     if (resource.guest) throw new VirtioGpuError('busy', `resource ${resource.id} has a backing already`);
     const guest = new GuestPages(entries);
-    if (!memory || !guest.isInside(memory)) throw new VirtioGpuError('invalid-parameter', 'the backing is not inside guest memory');
+    if (!memory || !guest.isInside(memory))
+      throw new VirtioGpuError('invalid-parameter', 'the backing is not inside guest memory');
     if (resource.isBlob && guest.length < resource.byteLength) {
-      throw new VirtioGpuError('invalid-parameter', `a blob of ${resource.byteLength} bytes with a backing of ${guest.length}`);
+      throw new VirtioGpuError(
+        'invalid-parameter',
+        `a blob of ${resource.byteLength} bytes with a backing of ${guest.length}`,
+      );
     }
     this.#reserve(entries.length * ENTRY_COST);
     try {
@@ -113,7 +118,8 @@ export class Resources {
 
   /** Copies a blob that is in a store again: the guest draws into its own pages. */
   refresh(resource: Resource): void {
-    if (resource.isBlob && resource.guest && resource.pixels instanceof Store) this.#readInto(resource.pixels, resource);
+    if (resource.isBlob && resource.guest && resource.pixels instanceof Store)
+      this.#readInto(resource.pixels, resource);
   }
 
   /** Copies from the attached backing. `at + length` is at most its length. */
@@ -179,10 +185,14 @@ export class Resources {
   }
 
   #reserve(bytes: number): void {
-    if (!this.#budget.reserve(bytes)) throw new VirtioGpuError('out-of-memory', `${this.#budget.used} of ${this.#budget.limit} bytes are in use`);
+    if (!this.#budget.reserve(bytes))
+      throw new VirtioGpuError('out-of-memory', `${this.#budget.used} of ${this.#budget.limit} bytes are in use`);
   }
 }
 
 function sameRanges(a: readonly PageRange[], b: readonly PageRange[]): boolean {
-  return a.length === b.length && a.every((range, i) => range.memfd === b[i]!.memfd && range.offset === b[i]!.offset && range.length === b[i]!.length);
+  return (
+    a.length === b.length &&
+    a.every((range, i) => range.memfd === b[i]!.memfd && range.offset === b[i]!.offset && range.length === b[i]!.length)
+  );
 }

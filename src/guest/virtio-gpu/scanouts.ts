@@ -76,7 +76,11 @@ export class Scanouts {
 
   get(index: number): Scanout {
     const scanout = this.#scanouts[index];
-    if (!scanout) throw new VirtioGpuError('invalid-scanout', `there is no scanout ${index}; the device has ${this.#scanouts.length}, counted from 0`);
+    if (!scanout)
+      throw new VirtioGpuError(
+        'invalid-scanout',
+        `there is no scanout ${index}; the device has ${this.#scanouts.length}, counted from 0`,
+      );
     return scanout;
   }
 
@@ -144,7 +148,15 @@ export class Scanouts {
   }
 
   /** Shows the resource's pixels as they are now. `resource` and `layout` are null to hide the cursor. */
-  setCursor(scanout: Scanout, resource: Resource | null, layout: PixelLayout | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+  setCursor(
+    scanout: Scanout,
+    resource: Resource | null,
+    layout: PixelLayout | null,
+    hotspotX: number,
+    hotspotY: number,
+    x: number,
+    y: number,
+  ): void {
     const { cursor } = scanout;
     cursor.resource = resource;
     cursor.framebuffer = null;
@@ -165,7 +177,8 @@ export class Scanouts {
 
   /** Whether it is on a scanout or is a cursor. */
   isShown(resource: Resource): boolean {
-    for (const { resource: shown, cursor } of this.#scanouts) if (shown === resource || cursor.resource === resource) return true;
+    for (const { resource: shown, cursor } of this.#scanouts)
+      if (shown === resource || cursor.resource === resource) return true;
     return false;
   }
 
@@ -175,7 +188,12 @@ export class Scanouts {
       if (shown !== resource) continue;
       const left = Math.max(x, rect.x);
       const top = Math.max(y, rect.y);
-      pending.add(left, top, Math.min(x + width, rect.x + rect.width) - left, Math.min(y + height, rect.y + rect.height) - top);
+      pending.add(
+        left,
+        top,
+        Math.min(x + width, rect.x + rect.width) - left,
+        Math.min(y + height, rect.y + rect.height) - top,
+      );
     }
   }
 
@@ -222,7 +240,8 @@ export class Scanouts {
   remove(resource: Resource): void {
     for (const scanout of this.#scanouts) {
       if (scanout.resource === resource) this.off(scanout);
-      if (scanout.cursor.resource === resource) this.setCursor(scanout, null, null, 0, 0, scanout.cursor.x, scanout.cursor.y);
+      if (scanout.cursor.resource === resource)
+        this.setCursor(scanout, null, null, 0, 0, scanout.cursor.x, scanout.cursor.y);
     }
     for (const framebuffer of resource.framebuffers) this.#sink?.destroyed(framebuffer);
     resource.framebuffers = [];

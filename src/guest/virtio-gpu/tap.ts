@@ -21,6 +21,13 @@ export interface GpuTap {
    * Guest pixels that the command reported last is about to use: `rows` rows of `rowBytes`, `stride` apart, from
    * `offset` on in `pixels`, which maps `entries` one after another.
    */
-  pixels(entries: readonly BackingEntry[], pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void;
+  pixels(
+    entries: readonly BackingEntry[],
+    pixels: Mapping,
+    offset: number,
+    stride: number,
+    rowBytes: number,
+    rows: number,
+  ): void;
   reset(): void;
 }

@@ -36,7 +36,11 @@ export class ConfigSpace {
     const { name, serial, product, properties, events, axisMax } = description;
     this.#answer(wire.VIRTIO_INPUT_CFG_ID_NAME, 0, Buffer.from(name, 'ascii'));
     this.#answer(wire.VIRTIO_INPUT_CFG_ID_SERIAL, 0, Buffer.from(serial, 'ascii'));
-    this.#answer(wire.VIRTIO_INPUT_CFG_ID_DEVIDS, 0, wire.virtio_input_devids.encode({ bustype: BUS_VIRTUAL, product, version: VERSION }));
+    this.#answer(
+      wire.VIRTIO_INPUT_CFG_ID_DEVIDS,
+      0,
+      wire.virtio_input_devids.encode({ bustype: BUS_VIRTUAL, product, version: VERSION }),
+    );
     this.#answer(wire.VIRTIO_INPUT_CFG_PROP_BITS, 0, bitmap(properties));
     for (const [type, codes] of events) this.#answer(wire.VIRTIO_INPUT_CFG_EV_BITS, type, bitmap(codes));
     for (const axis of events.get(EV.ABS) ?? []) {
@@ -115,7 +119,11 @@ export class EventBacklog {
 
   /** Moves the first event into a buffer of the driver. False if the buffer is too small, and nothing was moved. */
   moveFirst(into: Chain): boolean {
-    if (into.write(0, this.#bytes, this.#first * virtio_input_event.size, virtio_input_event.size) < virtio_input_event.size) return false;
+    if (
+      into.write(0, this.#bytes, this.#first * virtio_input_event.size, virtio_input_event.size) <
+      virtio_input_event.size
+    )
+      return false;
     this.#first = (this.#first + 1) % CAPACITY;
     this.#count--;
     this.#ended--;
@@ -266,7 +274,12 @@ export abstract class VirtioInput implements VirtioDevice {
 
   #collect(): void {
     const backlog = this.#backlog;
-    while (!this.#isOpen && this.hasReport && (backlog.count === 0 || !this.canWait) && backlog.hasRoom(this.maxEvents)) {
+    while (
+      !this.#isOpen &&
+      this.hasReport &&
+      (backlog.count === 0 || !this.canWait) &&
+      backlog.hasRoom(this.maxEvents)
+    ) {
       this.report(backlog);
       backlog.endGroup();
     }

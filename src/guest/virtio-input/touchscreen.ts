@@ -41,7 +41,15 @@ interface Slot {
 
 /** A touchscreen for 16 fingers; the kernel's multi-touch protocol B (Documentation/input/multi-touch-protocol.rst). */
 export class Touchscreen extends VirtioInput {
-  readonly #slots: readonly Slot[] = Array.from({ length: SLOTS }, () => ({ id: UP, x: 0, y: 0, isCancelled: false, reportedId: UP, reportedX: 0, reportedY: 0 }));
+  readonly #slots: readonly Slot[] = Array.from({ length: SLOTS }, () => ({
+    id: UP,
+    x: 0,
+    y: 0,
+    isCancelled: false,
+    reportedId: UP,
+    reportedX: 0,
+    reportedY: 0,
+  }));
   #lastId = -1;
   #reportedSlot = 0;
   #reportedTouch = false;

@@ -1,5 +1,10 @@
 import { addr64 } from '../../../protocols/layout.ts';
-import { VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, vring_desc } from '../../../protocols/virtio-ring.ts';
+import {
+  VRING_DESC_F_INDIRECT,
+  VRING_DESC_F_NEXT,
+  VRING_DESC_F_WRITE,
+  vring_desc,
+} from '../../../protocols/virtio-ring.ts';
 import type { AddressCell, GuestMemory } from '../memory.ts';
 
 const { addr: ADDR, len: LEN, flags: FLAGS, next: NEXT } = vring_desc.offset;
@@ -95,7 +100,8 @@ export class Chain {
         entries = length / vring_desc.size;
         if (entries > MAX_CHAIN) return `an indirect table of more than ${MAX_CHAIN} descriptors`;
         limit = MAX_CHAIN;
-        if (!this.#home.memory.copyOutAt(cell, length, this.#home.scratch, 0)) return 'an indirect table outside memory';
+        if (!this.#home.memory.copyOutAt(cell, length, this.#home.scratch, 0))
+          return 'an indirect table outside memory';
         view = this.#home.scratchView;
         index = 0;
         continue;
@@ -141,7 +147,15 @@ export class Chain {
     this.#lengths = lengths;
   }
 
-  #copy(first: number, end: number, at: number, bytes: Uint8Array, bytesAt: number, length: number, write: boolean): number {
+  #copy(
+    first: number,
+    end: number,
+    at: number,
+    bytes: Uint8Array,
+    bytesAt: number,
+    length: number,
+    write: boolean,
+  ): number {
     const { memory } = this.#home;
     const cell = this.#cell;
     let skip = at;
@@ -154,7 +168,9 @@ export class Chain {
       }
       const count = Math.min(size - skip, length - done);
       cell[0] = this.#addresses[i]! + skip;
-      const ok = write ? memory.copyInAt(cell, bytes, bytesAt + done, count) : memory.copyOutAt(cell, count, bytes, bytesAt + done);
+      const ok = write
+        ? memory.copyInAt(cell, bytes, bytesAt + done, count)
+        : memory.copyOutAt(cell, count, bytes, bytesAt + done);
       // The chain was checked when it was popped, but the VMM may have removed the memory since.
       if (!ok) break;
       done += count;

@@ -129,7 +129,8 @@ export class Virtqueue {
    * asked for that. On a broken or stopped queue it only frees the chain.
    */
   push(chain: Chain, written: number): void {
-    if (this.#chains[chain.head] !== chain || !chain.inFlight) throw new Error(`chain ${chain.head} is not in flight on this queue`);
+    if (this.#chains[chain.head] !== chain || !chain.inFlight)
+      throw new Error(`chain ${chain.head} is not in flight on this queue`);
     chain.release();
     if (this.#broken !== null || this.#stopped) return;
     const published = this.#usedIndex;

@@ -13,7 +13,15 @@ export type GbmBoPointer = number & { readonly __brand: 'gbm_bo *' };
 export type GbmMapData = number & { readonly __brand: 'gbm map_data' };
 
 type PlaneCount = (device: GbmDevicePointer, format: Fourcc, modifier: Modifier) => number;
-type CreateWithModifiers2 = (device: GbmDevicePointer, width: number, height: number, format: Fourcc, modifiers: Uint8Array, count: number, usage: number) => GbmBoPointer;
+type CreateWithModifiers2 = (
+  device: GbmDevicePointer,
+  width: number,
+  height: number,
+  format: Fourcc,
+  modifiers: Uint8Array,
+  count: number,
+  usage: number,
+) => GbmBoPointer;
 type FdForPlane = (bo: GbmBoPointer, plane: number) => number;
 
 export interface GbmLibrary {
@@ -21,7 +29,13 @@ export interface GbmLibrary {
   readonly destroyDevice: (device: GbmDevicePointer) => void;
   readonly backendName: (device: GbmDevicePointer) => string;
   readonly isFormatSupported: (device: GbmDevicePointer, format: Fourcc, usage: number) => number;
-  readonly create: (device: GbmDevicePointer, width: number, height: number, format: Fourcc, usage: number) => GbmBoPointer;
+  readonly create: (
+    device: GbmDevicePointer,
+    width: number,
+    height: number,
+    format: Fourcc,
+    usage: number,
+  ) => GbmBoPointer;
   readonly import: (device: GbmDevicePointer, type: number, data: Uint8Array, usage: number) => GbmBoPointer;
   readonly destroy: (bo: GbmBoPointer) => void;
   readonly width: (bo: GbmBoPointer) => number;
@@ -33,10 +47,26 @@ export interface GbmLibrary {
   readonly stride: (bo: GbmBoPointer, plane: number) => number;
   readonly handle: (bo: GbmBoPointer, plane: number) => number;
   readonly fd: (bo: GbmBoPointer) => number;
-  readonly map: (bo: GbmBoPointer, x: number, y: number, width: number, height: number, flags: number, stride: Uint8Array, mapData: Uint8Array) => number;
+  readonly map: (
+    bo: GbmBoPointer,
+    x: number,
+    y: number,
+    width: number,
+    height: number,
+    flags: number,
+    stride: Uint8Array,
+    mapData: Uint8Array,
+  ) => number;
   readonly unmap: (bo: GbmBoPointer, mapData: GbmMapData) => void;
   /** A buffer to scan out. */
-  readonly createWithModifiers: (device: GbmDevicePointer, width: number, height: number, format: Fourcc, modifiers: Uint8Array, count: number) => GbmBoPointer;
+  readonly createWithModifiers: (
+    device: GbmDevicePointer,
+    width: number,
+    height: number,
+    format: Fourcc,
+    modifiers: Uint8Array,
+    count: number,
+  ) => GbmBoPointer;
   /* Null if the library is too old: the latter two came with Mesa 21, and Debian 11 is older. */
   readonly modifierPlaneCount: PlaneCount | null;
   readonly createWithModifiers2: CreateWithModifiers2 | null;
@@ -74,11 +104,39 @@ function bindLibrary(): GbmLibrary {
     // Returns a 64-bit union in a register; the handle is its lower half.
     handle: bind('gbm_bo_get_handle_for_plane', 'int32_t', ofPlane),
     fd: bind('gbm_bo_get_fd', 'int', ofBo),
-    map: bind('gbm_bo_map', 'uintptr_t', ['uintptr_t', 'uint32_t', 'uint32_t', 'uint32_t', 'uint32_t', 'uint32_t', 'void *', 'void *']),
+    map: bind('gbm_bo_map', 'uintptr_t', [
+      'uintptr_t',
+      'uint32_t',
+      'uint32_t',
+      'uint32_t',
+      'uint32_t',
+      'uint32_t',
+      'void *',
+      'void *',
+    ]),
     unmap: bind('gbm_bo_unmap', 'void', ['uintptr_t', 'uintptr_t']),
-    modifierPlaneCount: optional('gbm_device_get_format_modifier_plane_count', 'int', ['uintptr_t', 'uint32_t', 'uint64_t']),
-    createWithModifiers: bind('gbm_bo_create_with_modifiers', 'uintptr_t', ['uintptr_t', 'uint32_t', 'uint32_t', 'uint32_t', 'void *', 'uint']),
-    createWithModifiers2: optional('gbm_bo_create_with_modifiers2', 'uintptr_t', ['uintptr_t', 'uint32_t', 'uint32_t', 'uint32_t', 'void *', 'uint', 'uint32_t']),
+    modifierPlaneCount: optional('gbm_device_get_format_modifier_plane_count', 'int', [
+      'uintptr_t',
+      'uint32_t',
+      'uint64_t',
+    ]),
+    createWithModifiers: bind('gbm_bo_create_with_modifiers', 'uintptr_t', [
+      'uintptr_t',
+      'uint32_t',
+      'uint32_t',
+      'uint32_t',
+      'void *',
+      'uint',
+    ]),
+    createWithModifiers2: optional('gbm_bo_create_with_modifiers2', 'uintptr_t', [
+      'uintptr_t',
+      'uint32_t',
+      'uint32_t',
+      'uint32_t',
+      'void *',
+      'uint',
+      'uint32_t',
+    ]),
     fdForPlane: optional('gbm_bo_get_fd_for_plane', 'int', ofPlane),
   } as GbmLibrary;
 }

@@ -129,14 +129,22 @@ export class GbmDevice implements Disposable {
    */
   static open(fd: BorrowedFd, library: GbmLibrary | Error = loadGbm()): GbmDevice | GbmError {
     if (library instanceof Error) {
-      return new GbmError('library-missing', `libgbm.so.1 cannot be loaded; install the package libgbm1 (${library.message})`, { cause: library });
+      return new GbmError(
+        'library-missing',
+        `libgbm.so.1 cannot be loaded; install the package libgbm1 (${library.message})`,
+        { cause: library },
+      );
     }
     const own = dupFd(fd);
     const device = library.createDevice(own.fd);
     if (device !== 0) return new GbmDevice(library, device, own);
     const cause = SysError.fromErrno('gbm_create_device');
     own[Symbol.dispose]();
-    return new GbmError('device-refused', `libgbm has no driver for this device: ${cause.message}; install the package libgl1-mesa-dri`, { cause });
+    return new GbmError(
+      'device-refused',
+      `libgbm has no driver for this device: ${cause.message}; install the package libgl1-mesa-dri`,
+      { cause },
+    );
   }
 
   /** `drm` with every driver of Mesa. */
@@ -167,11 +175,17 @@ export class GbmDevice implements Disposable {
     const { width, height, format, usage, modifiers } = options;
     checkSize(width, height);
     const device = this.#pointer;
-    const bo = modifiers ? this.#createWithModifiers(device, options, modifiers) : this.#library.create(device, width, height, format, usage);
+    const bo = modifiers
+      ? this.#createWithModifiers(device, options, modifiers)
+      : this.#library.create(device, width, height, format, usage);
     if (bo !== 0) return this.#adopt(bo);
     const cause = SysError.fromErrno('gbm_bo_create');
     const layouts = modifiers ? `, modifiers ${modifiers.map(describeModifier).join(', ')}` : '';
-    throw new GbmError('buffer-refused', `the driver cannot make a buffer of ${width}x${height} ${formatName(format)}, usage 0x${usage.toString(16)}${layouts}: ${cause.message}`, { cause });
+    throw new GbmError(
+      'buffer-refused',
+      `the driver cannot make a buffer of ${width}x${height} ${formatName(format)}, usage 0x${usage.toString(16)}${layouts}: ${cause.message}`,
+      { cause },
+    );
   }
 
   /**
@@ -181,8 +195,10 @@ export class GbmDevice implements Disposable {
    */
   import({ width, height, format, modifier, planes }: GbmImportOptions, usage: number): GbmBuffer {
     checkSize(width, height);
-    if (planes.length < 1 || planes.length > GBM_MAX_PLANES) throw new RangeError(`a buffer of ${planes.length} planes (1 to ${GBM_MAX_PLANES})`);
-    const upToFour = (value: (plane: GbmImportPlane) => number, none: number): number[] => Array.from({ length: GBM_MAX_PLANES }, (_, i) => (planes[i] ? value(planes[i]) : none));
+    if (planes.length < 1 || planes.length > GBM_MAX_PLANES)
+      throw new RangeError(`a buffer of ${planes.length} planes (1 to ${GBM_MAX_PLANES})`);
+    const upToFour = (value: (plane: GbmImportPlane) => number, none: number): number[] =>
+      Array.from({ length: GBM_MAX_PLANES }, (_, i) => (planes[i] ? value(planes[i]) : none));
     const data = gbm_import_fd_modifier_data.encode({
       width,
       height,
@@ -196,7 +212,11 @@ export class GbmDevice implements Disposable {
     const bo = this.#library.import(this.#pointer, GBM_BO_IMPORT_FD_MODIFIER, data, usage);
     if (bo !== 0) return this.#adopt(bo);
     const cause = SysError.fromErrno('gbm_bo_import');
-    throw new GbmError('import-refused', `the driver cannot import a buffer of ${width}x${height} ${formatName(format)} ${describeModifier(modifier)}, strides ${planes.map(({ stride }) => stride).join(', ')}: ${cause.message}`, { cause });
+    throw new GbmError(
+      'import-refused',
+      `the driver cannot import a buffer of ${width}x${height} ${formatName(format)} ${describeModifier(modifier)}, strides ${planes.map(({ stride }) => stride).join(', ')}: ${cause.message}`,
+      { cause },
+    );
   }
 
   [Symbol.dispose](): void {
@@ -214,7 +234,11 @@ export class GbmDevice implements Disposable {
     return new GbmBuffer(this.#library, this.#device, bo);
   }
 
-  #createWithModifiers(device: GbmDevicePointer, { width, height, format, usage }: GbmBufferOptions, modifiers: readonly Modifier[]): GbmBoPointer {
+  #createWithModifiers(
+    device: GbmDevicePointer,
+    { width, height, format, usage }: GbmBufferOptions,
+    modifiers: readonly Modifier[],
+  ): GbmBoPointer {
     const { createWithModifiers, createWithModifiers2, create } = this.#library;
     const list = new Uint8Array(BigUint64Array.from(modifiers).buffer);
     const bo = createWithModifiers2
@@ -222,7 +246,9 @@ export class GbmDevice implements Disposable {
       : createWithModifiers(device, width, height, format, list, modifiers.length);
     if (bo !== 0) return bo;
     if (modifiers.includes(DRM_FORMAT_MOD_INVALID)) return create(device, width, height, format, usage);
-    return modifiers.includes(DRM_FORMAT_MOD_LINEAR) ? create(device, width, height, format, usage | GBM_BO_USE_LINEAR) : bo;
+    return modifiers.includes(DRM_FORMAT_MOD_LINEAR)
+      ? create(device, width, height, format, usage | GBM_BO_USE_LINEAR)
+      : bo;
   }
 }
 
@@ -267,7 +293,10 @@ class GbmBuffer implements Disposable {
     this.modifier = BigInt(library.modifier(bo)) as Modifier;
     // Some backends return -1 for a buffer of a single plane.
     const count = Math.max(1, library.planeCount(bo));
-    this.planes = Array.from({ length: count }, (_, i) => ({ offset: library.offset(bo, i), stride: library.stride(bo, i) }));
+    this.planes = Array.from({ length: count }, (_, i) => ({
+      offset: library.offset(bo, i),
+      stride: library.stride(bo, i),
+    }));
   }
 
   /**
@@ -279,9 +308,11 @@ class GbmBuffer implements Disposable {
     this.#checkPlane(plane);
     const bo = this.#pointer;
     const { fd, fdForPlane } = this.#library;
-    if (!fdForPlane && plane > 0) throw this.#refusal('export-refused', `this libgbm.so.1 is too old to export plane ${plane}`);
+    if (!fdForPlane && plane > 0)
+      throw this.#refusal('export-refused', `this libgbm.so.1 is too old to export plane ${plane}`);
     const number = fdForPlane ? fdForPlane(bo, plane) : fd(bo);
-    if (number < 0) throw this.#refusal('export-refused', `plane ${plane} cannot be exported`, 'gbm_bo_get_fd_for_plane');
+    if (number < 0)
+      throw this.#refusal('export-refused', `plane ${plane} cannot be exported`, 'gbm_bo_get_fd_for_plane');
     return OwnedFd.adopt(number);
   }
 
@@ -289,7 +320,8 @@ class GbmBuffer implements Disposable {
   gemHandle(plane: number): GemHandle {
     this.#checkPlane(plane);
     const handle = this.#library.handle(this.#pointer, plane);
-    if (handle <= 0) throw this.#refusal('export-refused', `plane ${plane} has no GEM handle`, 'gbm_bo_get_handle_for_plane');
+    if (handle <= 0)
+      throw this.#refusal('export-refused', `plane ${plane} has no GEM handle`, 'gbm_bo_get_handle_for_plane');
     return handle as GemHandle;
   }
 
@@ -300,11 +332,20 @@ class GbmBuffer implements Disposable {
    */
   map(rect: GbmRect, access: GbmAccess): GbmMapping {
     const { x, y, width, height } = rect;
-    const isInside = [x, y, width, height].every(Number.isInteger) && x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= this.width && y + height <= this.height;
-    if (!isInside) throw new RangeError(`${width}x${height} at ${x},${y} exceeds a buffer of ${this.width}x${this.height} pixels`);
+    const isInside =
+      [x, y, width, height].every(Number.isInteger) &&
+      x >= 0 &&
+      y >= 0 &&
+      width > 0 &&
+      height > 0 &&
+      x + width <= this.width &&
+      y + height <= this.height;
+    if (!isInside)
+      throw new RangeError(`${width}x${height} at ${x},${y} exceeds a buffer of ${this.width}x${this.height} pixels`);
     const info = formatInfo(this.format);
     const pixel = info?.planes.length === 1 ? info.planes[0]! : null;
-    if (pixel?.blockWidth !== 1 || pixel.blockHeight !== 1) throw this.#refusal('map-refused', 'only formats with one plane and whole bytes per pixel can be mapped');
+    if (pixel?.blockWidth !== 1 || pixel.blockHeight !== 1)
+      throw this.#refusal('map-refused', 'only formats with one plane and whole bytes per pixel can be mapped');
     this.#checkAlive();
     const mapping = GbmMapping.map(this.#library, this.#bo, rect, width * pixel.bytesPerBlock, access);
     if (mapping) return mapping;
@@ -376,10 +417,25 @@ class GbmMapping implements Disposable {
   }
 
   /** Holds `bo`. Null, with errno set, if it cannot be mapped. Called by GbmBuffer, which has checked the rectangle. */
-  static map(library: GbmLibrary, bo: SharedPointer<GbmBoPointer>, { x, y, width, height }: GbmRect, rowBytes: number, access: GbmAccess): GbmMapping | null {
+  static map(
+    library: GbmLibrary,
+    bo: SharedPointer<GbmBoPointer>,
+    { x, y, width, height }: GbmRect,
+    rowBytes: number,
+    access: GbmAccess,
+  ): GbmMapping | null {
     const stride = new DataView(new ArrayBuffer(u32.size));
     const mapData = new DataView(new ArrayBuffer(addr64.size));
-    const address = library.map(bo.pointer, x, y, width, height, FLAGS[access], new Uint8Array(stride.buffer), new Uint8Array(mapData.buffer));
+    const address = library.map(
+      bo.pointer,
+      x,
+      y,
+      width,
+      height,
+      FLAGS[access],
+      new Uint8Array(stride.buffer),
+      new Uint8Array(mapData.buffer),
+    );
     if (address === 0) return null;
     const cookie = addr64.get(mapData, 0) as GbmMapData;
     const bytesPerRow = u32.get(stride, 0);

@@ -32,7 +32,11 @@ class Libseat {
     this.openSeat = library.func('libseat_open_seat', 'uintptr_t', ['uintptr_t', 'uintptr_t']) as typeof this.openSeat;
     this.closeSeat = library.func('libseat_close_seat', 'int', ['uintptr_t']) as typeof this.closeSeat;
     this.disableSeat = library.func('libseat_disable_seat', 'int', ['uintptr_t']) as typeof this.disableSeat;
-    this.openDevice = library.func('libseat_open_device', 'int', ['uintptr_t', 'str', 'void *']) as typeof this.openDevice;
+    this.openDevice = library.func('libseat_open_device', 'int', [
+      'uintptr_t',
+      'str',
+      'void *',
+    ]) as typeof this.openDevice;
     this.closeDevice = library.func('libseat_close_device', 'int', ['uintptr_t', 'int']) as typeof this.closeDevice;
     this.seatName = library.func('libseat_seat_name', 'str', ['uintptr_t']) as typeof this.seatName;
     this.getFd = library.func('libseat_get_fd', 'int', ['uintptr_t']) as typeof this.getFd;
@@ -189,7 +193,8 @@ export class SeatSession implements Disposable {
   #read({ readable, disconnect }: PollEvents): void {
     this.#dispatch();
     // libseat 0.7 does not distinguish a closed connection from an idle one.
-    if (!this.#stack.disposed && (readable !== true || disconnect === true)) throw new SysError('libseat_dispatch', 'ENOTCONN', this.name);
+    if (!this.#stack.disposed && (readable !== true || disconnect === true))
+      throw new SysError('libseat_dispatch', 'ENOTCONN', this.name);
   }
 
   /** Never blocks. */

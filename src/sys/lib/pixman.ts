@@ -67,8 +67,18 @@ export interface PixmanRect {
 
 type CreateBits = (format: number, width: number, height: number, bits: number, stride: number) => number;
 type Composite = (
-  op: number, src: number, mask: number, dst: number, srcX: number, srcY: number, maskX: number, maskY: number,
-  dstX: number, dstY: number, width: number, height: number,
+  op: number,
+  src: number,
+  mask: number,
+  dst: number,
+  srcX: number,
+  srcY: number,
+  maskX: number,
+  maskY: number,
+  dstX: number,
+  dstY: number,
+  width: number,
+  height: number,
 ) => void;
 type Unref = (image: number) => number;
 type SetTransform = (image: number, matrix: Uint8Array) => number;
@@ -136,11 +146,28 @@ export class Pixman {
   constructor() {
     const library = koffi.load('libpixman-1.so.0');
     const ints = (count: number): string[] => Array.from({ length: count }, () => 'int');
-    this.#createBits = library.func('pixman_image_create_bits_no_clear', 'uintptr_t', ['uint', 'int', 'int', 'uintptr_t', 'int']) as CreateBits;
-    this.#composite = library.func('pixman_image_composite32', 'void', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', ...ints(8)]) as Composite;
+    this.#createBits = library.func('pixman_image_create_bits_no_clear', 'uintptr_t', [
+      'uint',
+      'int',
+      'int',
+      'uintptr_t',
+      'int',
+    ]) as CreateBits;
+    this.#composite = library.func('pixman_image_composite32', 'void', [
+      'int',
+      'uintptr_t',
+      'uintptr_t',
+      'uintptr_t',
+      ...ints(8),
+    ]) as Composite;
     this.#unref = library.func('pixman_image_unref', 'int', ['uintptr_t']) as Unref;
     this.#setTransform = library.func('pixman_image_set_transform', 'int', ['uintptr_t', 'void *']) as SetTransform;
-    this.#setFilter = library.func('pixman_image_set_filter', 'int', ['uintptr_t', 'int', 'uintptr_t', 'int']) as SetFilter;
+    this.#setFilter = library.func('pixman_image_set_filter', 'int', [
+      'uintptr_t',
+      'int',
+      'uintptr_t',
+      'int',
+    ]) as SetFilter;
     this.#setRepeat = library.func('pixman_image_set_repeat', 'void', ['uintptr_t', 'int']) as SetRepeat;
     this.#rowImages = new RowImages(this.#createBits, this.#unref);
   }
@@ -151,9 +178,16 @@ export class Pixman {
    * runs used recently.
    */
   copyRows(
-    src: number, srcLength: number, srcOffset: number, srcStride: number,
-    dst: number, dstLength: number, dstOffset: number, dstStride: number,
-    rowBytes: number, rows: number,
+    src: number,
+    srcLength: number,
+    srcOffset: number,
+    srcStride: number,
+    dst: number,
+    dstLength: number,
+    dstOffset: number,
+    dstStride: number,
+    rowBytes: number,
+    rows: number,
   ): boolean {
     const srcX = srcOffset % srcStride;
     const srcY = Math.floor(srcOffset / srcStride);
@@ -162,7 +196,8 @@ export class Pixman {
     const srcRows = Math.floor(srcLength / srcStride);
     const dstRows = Math.floor(dstLength / dstStride);
     // pixman would silently clip what reaches beyond its image.
-    if (srcX + rowBytes > srcStride || srcY + rows > srcRows || dstX + rowBytes > dstStride || dstY + rows > dstRows) return false;
+    if (srcX + rowBytes > srcStride || srcY + rows > srcRows || dstX + rowBytes > dstStride || dstY + rows > dstRows)
+      return false;
     const from = this.#rowImages.get(src, srcStride, srcRows);
     const to = this.#rowImages.get(dst, dstStride, dstRows);
     if (from === 0 || to === 0) return false;
@@ -174,7 +209,16 @@ export class Pixman {
    * Copies a rectangle and converts its format, clipped to both images. A source without alpha
    * counts as opaque. SysError EINVAL for bits that pixman does not accept.
    */
-  convert(src: PixmanBits, srcX: number, srcY: number, dst: PixmanBits, dstX: number, dstY: number, width: number, height: number): void {
+  convert(
+    src: PixmanBits,
+    srcX: number,
+    srcY: number,
+    dst: PixmanBits,
+    dstX: number,
+    dstY: number,
+    width: number,
+    height: number,
+  ): void {
     const from = this.#create(src);
     try {
       const to = this.#create(dst);
@@ -229,9 +273,14 @@ export class Pixman {
 
   #create({ format, width, height, address, stride }: PixmanBits): number {
     // pixman divides the stride by 4 without checking it.
-    const image = stride % WORD === 0 && address % WORD === 0 ? this.#createBits(format, width, height, address, stride) : 0;
+    const image =
+      stride % WORD === 0 && address % WORD === 0 ? this.#createBits(format, width, height, address, stride) : 0;
     if (image === 0) {
-      throw new SysError('pixman_image_create_bits_no_clear', 'EINVAL', `${width}x${height}, stride ${stride}, format 0x${format.toString(16)}`);
+      throw new SysError(
+        'pixman_image_create_bits_no_clear',
+        'EINVAL',
+        `${width}x${height}, stride ${stride}, format 0x${format.toString(16)}`,
+      );
     }
     return image;
   }

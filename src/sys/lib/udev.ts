@@ -37,12 +37,23 @@ class Udev {
     const library = koffi.load('libudev.so.1');
     this.create = library.func('udev_new', 'uintptr_t', []) as typeof this.create;
     this.unref = library.func('udev_unref', 'uintptr_t', ['uintptr_t']) as typeof this.unref;
-    this.newMonitor = library.func('udev_monitor_new_from_netlink', 'uintptr_t', ['uintptr_t', 'str']) as typeof this.newMonitor;
+    this.newMonitor = library.func('udev_monitor_new_from_netlink', 'uintptr_t', [
+      'uintptr_t',
+      'str',
+    ]) as typeof this.newMonitor;
     this.unrefMonitor = library.func('udev_monitor_unref', 'uintptr_t', ['uintptr_t']) as typeof this.unrefMonitor;
-    this.matchSubsystem = library.func('udev_monitor_filter_add_match_subsystem_devtype', 'int', ['uintptr_t', 'str', 'str']) as typeof this.matchSubsystem;
-    this.enableReceiving = library.func('udev_monitor_enable_receiving', 'int', ['uintptr_t']) as typeof this.enableReceiving;
+    this.matchSubsystem = library.func('udev_monitor_filter_add_match_subsystem_devtype', 'int', [
+      'uintptr_t',
+      'str',
+      'str',
+    ]) as typeof this.matchSubsystem;
+    this.enableReceiving = library.func('udev_monitor_enable_receiving', 'int', [
+      'uintptr_t',
+    ]) as typeof this.enableReceiving;
     this.monitorFd = library.func('udev_monitor_get_fd', 'int', ['uintptr_t']) as typeof this.monitorFd;
-    this.receiveDevice = library.func('udev_monitor_receive_device', 'uintptr_t', ['uintptr_t']) as typeof this.receiveDevice;
+    this.receiveDevice = library.func('udev_monitor_receive_device', 'uintptr_t', [
+      'uintptr_t',
+    ]) as typeof this.receiveDevice;
     this.unrefDevice = library.func('udev_device_unref', 'uintptr_t', ['uintptr_t']) as typeof this.unrefDevice;
     this.action = library.func('udev_device_get_action', 'str', ['uintptr_t']) as typeof this.action;
     this.sysName = library.func('udev_device_get_sysname', 'str', ['uintptr_t']) as typeof this.sysName;

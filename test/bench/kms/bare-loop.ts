@@ -1,6 +1,19 @@
 import { constants, openSync } from 'node:fs';
-import { DRM_CLIENT_CAP_ATOMIC, DRM_EVENT_FLIP_COMPLETE, drm_event, drm_event_vblank, DRM_IOCTL_SET_CLIENT_CAP, DRM_IOCTL_SET_MASTER, drm_set_client_cap } from '../../../protocols/drm.ts';
-import { drm_mode_atomic, DRM_IOCTL_MODE_ATOMIC, DRM_MODE_ATOMIC_NONBLOCK, DRM_MODE_PAGE_FLIP_EVENT } from '../../../protocols/drm-mode.ts';
+import {
+  DRM_CLIENT_CAP_ATOMIC,
+  DRM_EVENT_FLIP_COMPLETE,
+  drm_event,
+  drm_event_vblank,
+  DRM_IOCTL_SET_CLIENT_CAP,
+  DRM_IOCTL_SET_MASTER,
+  drm_set_client_cap,
+} from '../../../protocols/drm.ts';
+import {
+  drm_mode_atomic,
+  DRM_IOCTL_MODE_ATOMIC,
+  DRM_MODE_ATOMIC_NONBLOCK,
+  DRM_MODE_PAGE_FLIP_EVENT,
+} from '../../../protocols/drm-mode.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { OwnedFd, tryRead } from '../../../src/sys/fd.ts';
 import { ioctl, tryIoctl } from '../../../src/sys/ioctl.ts';
@@ -34,7 +47,12 @@ export class BareLoop implements Disposable {
     using stack = new DisposableStack();
     this.#fbs = fbs;
     this.#fd = stack.use(OwnedFd.adopt(openSync(card, constants.O_RDWR | constants.O_NONBLOCK)));
-    ioctl(this.#fd, DRM_IOCTL_SET_CLIENT_CAP, 'DRM_IOCTL_SET_CLIENT_CAP', drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_ATOMIC, value: 1 }));
+    ioctl(
+      this.#fd,
+      DRM_IOCTL_SET_CLIENT_CAP,
+      'DRM_IOCTL_SET_CLIENT_CAP',
+      drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_ATOMIC, value: 1 }),
+    );
     ioctl(this.#fd, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
     const count = 1 + rest.length;
     const counts = drm_mode_atomic.size + 4;
@@ -87,7 +105,8 @@ export class BareLoop implements Disposable {
   #readEvent(): void {
     const length = tryRead(this.#fd, this.#eventsAddress, EVENTS_LENGTH);
     const { view } = this.#events;
-    if (length < drm_event_vblank.size || drm_event.field.type.get(view, 0) !== DRM_EVENT_FLIP_COMPLETE) throw new Error(`expected a page flip event, read ${length} bytes without one`);
+    if (length < drm_event_vblank.size || drm_event.field.type.get(view, 0) !== DRM_EVENT_FLIP_COMPLETE)
+      throw new Error(`expected a page flip event, read ${length} bytes without one`);
     this.sequence = drm_event_vblank.field.sequence.get(view, 0);
     this.#left--;
     if (this.#left > 0) this.#commit();

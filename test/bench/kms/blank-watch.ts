@@ -8,17 +8,20 @@ export class BlankWatch {
   follow(output: Output): void {
     const attach = output.attach.bind(output);
     output.attach = (listener, options) =>
-      attach({
-        scanout: listener.scanout,
-        input: listener.input,
-        presented: (timeMs, refreshMhz, sequence, flags) => {
-          this.sequence = sequence;
-          listener.presented(timeMs, refreshMhz, sequence, flags);
+      attach(
+        {
+          scanout: listener.scanout,
+          input: listener.input,
+          presented: (timeMs, refreshMhz, sequence, flags) => {
+            this.sequence = sequence;
+            listener.presented(timeMs, refreshMhz, sequence, flags);
+          },
+          released: (handle) => listener.released(handle),
+          resized: (monitor) => listener.resized(monitor),
+          importsChanged: () => listener.importsChanged(),
+          closed: (reason) => listener.closed(reason),
         },
-        released: (handle) => listener.released(handle),
-        resized: (monitor) => listener.resized(monitor),
-        importsChanged: () => listener.importsChanged(),
-        closed: (reason) => listener.closed(reason),
-      }, options);
+        options,
+      );
   }
 }

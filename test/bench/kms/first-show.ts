@@ -45,7 +45,14 @@ async function measure(size: Size, order: 'ascending' | 'scattered'): Promise<Me
       copy.push(...copied);
     }
     const pages = order === 'ascending' ? 'in one run' : `in ${ranges} pieces${raised}`;
-    return { name: `kms-first-show/${nameOf(size)} ${pages}`, unit: 'ms', better: 'less', ours, peer: { name: 'a copy of all of it into a shadow, and the commit', samples: copy }, goal: null };
+    return {
+      name: `kms-first-show/${nameOf(size)} ${pages}`,
+      unit: 'ms',
+      better: 'less',
+      ours,
+      peer: { name: 'a copy of all of it into a shadow, and the commit', samples: copy },
+      goal: null,
+    };
   } finally {
     writeFileSync(LIST_LIMIT, String(before));
   }

@@ -63,20 +63,60 @@ export async function flips(program: string, { progress }: BenchContext): Promis
   // modetest sets the mode itself and turns the screen off at its end, so it cannot take turns with the others.
   progress('modetest');
   const modetest: number[] = [];
-  for (let i = 0; i < ROUNDS; i++) modetest.push(await flipWithModetest(connector, `${SIZE.width}x${SIZE.height}`, FLIPS));
+  for (let i = 0; i < ROUNDS; i++)
+    modetest.push(await flipWithModetest(connector, `${SIZE.width}x${SIZE.height}`, FLIPS));
   const cpu = (case_: string, name: string, goal: number | null, samples: readonly number[]): Measurement => ({
-    name: `kms-flips/${case_}`, unit: 'us/flip', better: 'less', ours: rounds.map(({ ours }) => ours.cpuUs), peer: { name, samples }, goal,
+    name: `kms-flips/${case_}`,
+    unit: 'us/flip',
+    better: 'less',
+    ours: rounds.map(({ ours }) => ours.cpuUs),
+    peer: { name, samples },
+    goal,
   });
-  const perFlip = (case_: string, goal: number | null, of: (calls: SystemCalls) => number, peer: boolean): Measurement => ({
-    name: `kms-flips/${case_}`, unit: '1/flip', better: 'less', ours: [of(calls.ours) / TRACED_FLIPS], peer: peer ? { name: BARE, samples: [of(calls.bare) / TRACED_FLIPS] } : null, goal,
+  const perFlip = (
+    case_: string,
+    goal: number | null,
+    of: (calls: SystemCalls) => number,
+    peer: boolean,
+  ): Measurement => ({
+    name: `kms-flips/${case_}`,
+    unit: '1/flip',
+    better: 'less',
+    ours: [of(calls.ours) / TRACED_FLIPS],
+    peer: peer ? { name: BARE, samples: [of(calls.bare) / TRACED_FLIPS] } : null,
+    goal,
   });
   return [
-    cpu('CPU', BARE, 1.25, rounds.map(({ bare }) => bare.cpuUs)),
-    cpu('CPU, C', 'the same loop in C', null, rounds.map(({ c }) => c)),
+    cpu(
+      'CPU',
+      BARE,
+      1.25,
+      rounds.map(({ bare }) => bare.cpuUs),
+    ),
+    cpu(
+      'CPU, C',
+      'the same loop in C',
+      null,
+      rounds.map(({ c }) => c),
+    ),
     cpu('CPU, modetest', 'modetest -v', null, modetest),
     perFlip('ioctls', 1, ({ atomic, otherIoctls }) => atomic + otherIoctls, false),
     perFlip('other system calls', null, ({ others }) => others, true),
-    { name: 'kms-flips/heap', unit: 'bytes', better: 'less', ours: rounds.map(({ ours }) => bytes(ours.heapBytes)), peer: { name: BARE, samples: rounds.map(({ bare }) => bytes(bare.heapBytes)) }, goal: null },
-    { name: "kms-flips/heap beyond the bare loop's", unit: 'bytes', better: 'less', ours: rounds.map(({ ours, bare }) => bytes(ours.heapBytes - bare.heapBytes)), peer: null, goal: 0 },
+    {
+      name: 'kms-flips/heap',
+      unit: 'bytes',
+      better: 'less',
+      ours: rounds.map(({ ours }) => bytes(ours.heapBytes)),
+      peer: { name: BARE, samples: rounds.map(({ bare }) => bytes(bare.heapBytes)) },
+      goal: null,
+    },
+    {
+      name: "kms-flips/heap beyond the bare loop's",
+      unit: 'bytes',
+      better: 'less',
+      ours: rounds.map(({ ours, bare }) => bytes(ours.heapBytes - bare.heapBytes)),
+      peer: null,
+      goal: 0,
+    },
   ];
 }

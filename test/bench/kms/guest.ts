@@ -26,7 +26,9 @@ export class Pictures implements Disposable {
   constructor({ width, height }: Size, count: number, order: PageOrder = 'ascending') {
     using stack = new DisposableStack();
     const driver = stack.use(openUdmabuf());
-    this.#pictures = Array.from({ length: count }, () => stack.use(new ScatteredPicture(driver, width, height, { order })));
+    this.#pictures = Array.from({ length: count }, () =>
+      stack.use(new ScatteredPicture(driver, width, height, { order })),
+    );
     this.#stack = stack.move();
     this.#pictures.forEach(({ pixels }, i) => pixels.bytes.fill(i + 1));
   }
@@ -54,7 +56,10 @@ export class FlippingGuest implements Disposable {
   readonly #rung: string;
 
   /** The pictures belong to the caller and must outlive this object. */
-  constructor(framebuffers: ReturnType<Pictures['framebuffers']>, { size, refreshHz, zeroCopy = 'auto', watch }: GuestOptions) {
+  constructor(
+    framebuffers: ReturnType<Pictures['framebuffers']>,
+    { size, refreshHz, zeroCopy = 'auto', watch }: GuestOptions,
+  ) {
     using stack = new DisposableStack();
     this.screen = stack.use(new BenchScreen(size, refreshHz));
     watch?.follow(this.screen.output);
@@ -87,7 +92,8 @@ export class FlippingGuest implements Disposable {
   /** Throws unless the intended path is measured. */
   check(): void {
     const { rung } = this.#bridge.stats[0]!.screens[0]!.primary;
-    if (rung !== this.#rung) throw new Error(`the pictures were shown by rung '${String(rung)}', expected '${this.#rung}'`);
+    if (rung !== this.#rung)
+      throw new Error(`the pictures were shown by rung '${String(rung)}', expected '${this.#rung}'`);
   }
 
   [Symbol.dispose](): void {

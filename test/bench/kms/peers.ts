@@ -11,16 +11,25 @@ const MODETEST_FLIPS = 60;
 const WARM_UP = 2;
 
 /** Microseconds of processor time per flip of flip-loop.c, on a screen lent to it. */
-export async function flipInC(program: string, { card, state: { plane, fbProperty, rest }, fbs }: Flipped, flips: number): Promise<number> {
+export async function flipInC(
+  program: string,
+  { card, state: { plane, fbProperty, rest }, fbs }: Flipped,
+  flips: number,
+): Promise<number> {
   const assignments = rest.map(([property, value]) => `${property}=${value}`);
-  const { stdout } = await promisify(execFile)(program, [card, ...[WARM_UP, flips, plane, fbs.join(), fbProperty, ...assignments].map(String)]);
+  const { stdout } = await promisify(execFile)(program, [
+    card,
+    ...[WARM_UP, flips, plane, fbs.join(), fbProperty, ...assignments].map(String),
+  ]);
   return Number(stdout) / flips;
 }
 
 /** As `flipInC`, of `modetest -v` (libdrm-tests), which opens the card itself. */
 export async function flipWithModetest(connector: number, mode: string, flips: number): Promise<number> {
   // Its stdin must stay open: modetest exits when it can read from there.
-  const child = spawn('modetest', ['-M', 'vkms', '-s', `${connector}:${mode}`, '-v'], { stdio: ['pipe', 'ignore', 'pipe'] });
+  const child = spawn('modetest', ['-M', 'vkms', '-s', `${connector}:${mode}`, '-v'], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+  });
   const ended = once(child, 'close');
   const lines = createInterface(child.stderr);
   let said = '';

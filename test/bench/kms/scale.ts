@@ -63,17 +63,33 @@ export async function scale({ progress }: BenchContext): Promise<Measurement[]> 
   using one = new Core(pictures, 1);
   using many = new Core(pictures, MANY_SCANOUTS);
   progress('scanouts');
-  const scanouts = await alternate(ROUNDS, () => many.flip(), () => one.flip());
+  const scanouts = await alternate(
+    ROUNDS,
+    () => many.flip(),
+    () => one.flip(),
+  );
   progress('framebuffers');
-  const cached = await alternate(ROUNDS, () => framebuffers(pictures, MANY_FRAMEBUFFERS), () => framebuffers(pictures, FEW_FRAMEBUFFERS));
+  const cached = await alternate(
+    ROUNDS,
+    () => framebuffers(pictures, MANY_FRAMEBUFFERS),
+    () => framebuffers(pictures, FEW_FRAMEBUFFERS),
+  );
   return [
     {
       name: `kms-scale/${MANY_SCANOUTS} scanouts, core without KMS, CPU`,
-      unit: 'us/flip', better: 'less', ours: scanouts.ours, peer: { name: 'ours with 1 scanout', samples: scanouts.peer }, goal: GOAL,
+      unit: 'us/flip',
+      better: 'less',
+      ours: scanouts.ours,
+      peer: { name: 'ours with 1 scanout', samples: scanouts.peer },
+      goal: GOAL,
     },
     {
       name: `kms-scale/${MANY_FRAMEBUFFERS} framebuffers, CPU`,
-      unit: 'us/flip', better: 'less', ours: cached.ours, peer: { name: `ours with ${FEW_FRAMEBUFFERS} framebuffers`, samples: cached.peer }, goal: GOAL,
+      unit: 'us/flip',
+      better: 'less',
+      ours: cached.ours,
+      peer: { name: `ours with ${FEW_FRAMEBUFFERS} framebuffers`, samples: cached.peer },
+      goal: GOAL,
     },
   ];
 }

@@ -43,7 +43,9 @@ export class BenchScreen implements Disposable {
     const { connector, primary, cursor, overlay } = this.#pipe;
     const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
     const shadows = stack.use(new ShadowMemory(this.#device));
-    const output = stack.use(new KmsOutput(this.#device, { connector, planes, shadows, background: 0, log: () => undefined }));
+    const output = stack.use(
+      new KmsOutput(this.#device, { connector, planes, shadows, background: 0, log: () => undefined }),
+    );
     output.enable(connector, this.#pipe, [newMode(size, refreshHz)]);
     this.output = output;
     this.#stack = stack.move();
@@ -58,9 +60,26 @@ export class BenchScreen implements Disposable {
   get planeState(): PlaneState {
     const { id, properties } = planeObject(this.#pipe.primary);
     const now = Properties.read(this.#device, id, DRM_MODE_OBJECT_PLANE);
-    const names = ['FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H', 'FB_DAMAGE_CLIPS'];
+    const names = [
+      'FB_ID',
+      'CRTC_ID',
+      'SRC_X',
+      'SRC_Y',
+      'SRC_W',
+      'SRC_H',
+      'CRTC_X',
+      'CRTC_Y',
+      'CRTC_W',
+      'CRTC_H',
+      'FB_DAMAGE_CLIPS',
+    ];
     const rest = names.slice(1).map((name) => [now.id(name) as number, now.value(name)] as const);
-    return { plane: id, fbProperty: now.id('FB_ID'), fb: now.value('FB_ID'), rest: rest.filter(([property]) => properties.some((each) => each === property)) };
+    return {
+      plane: id,
+      fbProperty: now.id('FB_ID'),
+      fb: now.value('FB_ID'),
+      rest: rest.filter(([property]) => properties.some((each) => each === property)),
+    };
   }
 
   /** Gives up DRM master while `use` runs, so that another open file of the card can take it. The screen stays as it is. */
@@ -82,6 +101,21 @@ export class BenchScreen implements Disposable {
 function newMode({ width, height }: Size, refreshHz: number): Mode {
   const htotal = width + 80;
   const vtotal = height + 20;
-  const timing = { hdisplay: width, hsync_start: width + 16, hsync_end: width + 48, htotal, vdisplay: height, vsync_start: height + 4, vsync_end: height + 8, vtotal };
-  return readMode(drm_mode_modeinfo.encode({ ...timing, clock: Math.round((htotal * vtotal * refreshHz) / 1000), vrefresh: refreshHz }));
+  const timing = {
+    hdisplay: width,
+    hsync_start: width + 16,
+    hsync_end: width + 48,
+    htotal,
+    vdisplay: height,
+    vsync_start: height + 4,
+    vsync_end: height + 8,
+    vtotal,
+  };
+  return readMode(
+    drm_mode_modeinfo.encode({
+      ...timing,
+      clock: Math.round((htotal * vtotal * refreshHz) / 1000),
+      vrefresh: refreshHz,
+    }),
+  );
 }

@@ -31,6 +31,13 @@ export async function vblanks({ flips, progress }: BenchContext): Promise<Measur
     bare += await guest.bare((loop) => missed(loop.flip, perTurn, () => loop.sequence));
   }
   return [
-    { name: `kms-vblanks/missed of ${flips}`, unit: 'blanks', better: 'less', ours: [ours], peer: { name: 'the same ioctl, wake-up and read alone, in Node', samples: [bare] }, goal: 1 },
+    {
+      name: `kms-vblanks/missed of ${flips}`,
+      unit: 'blanks',
+      better: 'less',
+      ours: [ours],
+      peer: { name: 'the same ioctl, wake-up and read alone, in Node', samples: [bare] },
+      goal: 1,
+    },
   ];
 }

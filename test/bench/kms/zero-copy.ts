@@ -19,8 +19,19 @@ async function cpuUs(pictures: Pictures, size: Size, zeroCopy: ZeroCopy): Promis
 /** Measures a guest that redraws everything, with its pages in ascending order. */
 async function measure(size: Size): Promise<Measurement> {
   using pictures = new Pictures(size, 2);
-  const { ours, peer } = await alternate(ROUNDS, () => cpuUs(pictures, size, 'auto'), () => cpuUs(pictures, size, 'off'));
-  return { name: `kms-zero-copy/${nameOf(size)} CPU`, unit: 'us/flip', better: 'less', ours, peer: { name: 'the same flips by the copy rung', samples: peer }, goal: null };
+  const { ours, peer } = await alternate(
+    ROUNDS,
+    () => cpuUs(pictures, size, 'auto'),
+    () => cpuUs(pictures, size, 'off'),
+  );
+  return {
+    name: `kms-zero-copy/${nameOf(size)} CPU`,
+    unit: 'us/flip',
+    better: 'less',
+    ours,
+    peer: { name: 'the same flips by the copy rung', samples: peer },
+    goal: null,
+  };
 }
 
 export async function zeroCopy({ progress }: BenchContext): Promise<Measurement[]> {

@@ -32,7 +32,9 @@ export class BareLoop implements Disposable {
     stack.use(ours);
     const memory = stack.use(NativeBuffer.allocate(CAPACITY));
     using given = theirs;
-    const compositor = spawn(process.execPath, ['-e', COMPOSITOR], { stdio: ['ignore', 'ignore', 'inherit', given.fd] });
+    const compositor = spawn(process.execPath, ['-e', COMPOSITOR], {
+      stdio: ['ignore', 'ignore', 'inherit', given.fd],
+    });
     stack.defer(() => compositor.kill());
     let bytes = 0;
     const wake = (): void => {

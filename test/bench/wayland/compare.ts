@@ -53,7 +53,11 @@ async function measureOurs(guest: WindowGuest): Promise<Round> {
 }
 
 /** Opens a guest on `weston`, after warming up on another compositor with the options `like`, but a fast one. */
-export async function openWarm({ framebuffers, warmUp, warmUpFrames, kind, redraws }: Drawing, like: WestonOptions, weston: Weston): Promise<WindowGuest> {
+export async function openWarm(
+  { framebuffers, warmUp, warmUpFrames, kind, redraws }: Drawing,
+  like: WestonOptions,
+  weston: Weston,
+): Promise<WindowGuest> {
   const options = { zeroCopy: kind === 'shm' ? 'off' : 'auto', redraws } as const;
   await using fast = await startWeston({ ...like, ...FAST });
   using quick = await WindowGuest.open(warmUp, { ...options, socket: fast.socket });
@@ -65,7 +69,12 @@ export async function openWarm({ framebuffers, warmUp, warmUpFrames, kind, redra
 }
 
 /** Measures our window against client.c, built as `program`. Each side has its own compositor with the options `weston`. */
-export async function compare(program: string, one: Case, weston: WestonOptions, progress: (text: string) => void): Promise<Measurement[]> {
+export async function compare(
+  program: string,
+  one: Case,
+  weston: WestonOptions,
+  progress: (text: string) => void,
+): Promise<Measurement[]> {
   await using ourWeston = await startWeston(weston);
   await using peerWeston = await startWeston(weston);
   progress(`${one.name}: warming up`);
@@ -90,7 +99,12 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
   const peerCalls = betweenMarks(await systemCallsWhile(client.pid, () => client.frames(TRACED_FRAMES)));
 
   const row = (what: string, unit: string, goal: number | null, of: (round: Round) => number): Measurement => ({
-    name: `${one.name}, ${what}`, unit, better: 'less', ours: ours.map(of), peer: { name: PEER, samples: peer.map(of) }, goal,
+    name: `${one.name}, ${what}`,
+    unit,
+    better: 'less',
+    ours: ours.map(of),
+    peer: { name: PEER, samples: peer.map(of) },
+    goal,
   });
   const perFrame = (what: string, goal: number | null, isCounted: (call: string) => boolean): Measurement => {
     const of = (calls: readonly string[]): number => calls.filter(isCounted).length / TRACED_FRAMES;
@@ -100,11 +114,22 @@ export async function compare(program: string, one: Case, weston: WestonOptions,
   };
   return [
     row('CPU', 'us/frame', one.goal, ({ cpuUs }) => cpuUs),
-    { name: `${one.name}, CPU against a bare loop`, unit: 'us/frame', better: 'less', ours: ours.map(({ cpuUs }) => cpuUs), peer: { name: BARE, samples: bare }, goal: null },
+    {
+      name: `${one.name}, CPU against a bare loop`,
+      unit: 'us/frame',
+      better: 'less',
+      ours: ours.map(({ cpuUs }) => cpuUs),
+      peer: { name: BARE, samples: bare },
+      goal: null,
+    },
     row('flush to commit, median', 'us', null, ({ medianUs }) => medianUs),
     row('flush to commit, 99th percentile', 'us', null, ({ p99Us }) => p99Us),
     perFrame('system calls', null, () => true),
     perFrame('sendmsg', 1, (call) => call.startsWith('sendmsg(')),
-    perFrame('imports (ioctls, descriptors sent)', 0, (call) => call.startsWith('ioctl(') || call.includes('SCM_RIGHTS')),
+    perFrame(
+      'imports (ioctls, descriptors sent)',
+      0,
+      (call) => call.startsWith('ioctl(') || call.includes('SCM_RIGHTS'),
+    ),
   ];
 }

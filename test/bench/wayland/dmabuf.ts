@@ -14,6 +14,13 @@ export async function dmabuf(program: string, progress: (text: string) => void):
   if (existsSync(CARDS)) execFileSync('mount', ['-t', 'tmpfs', 'none', CARDS]);
   using pictures = new Pictures({ width: 1920, height: 1080 }, 2);
   using small = new Pictures({ width: 64, height: 64 }, 2);
-  const one = { name: 'wayland-dmabuf/1920x1080', kind: 'dmabuf', framebuffers: pictures.framebuffers(), warmUp: small.framebuffers(), warmUpFrames: 400, goal: 1.5 } as const;
+  const one = {
+    name: 'wayland-dmabuf/1920x1080',
+    kind: 'dmabuf',
+    framebuffers: pictures.framebuffers(),
+    warmUp: small.framebuffers(),
+    warmUpFrames: 400,
+    goal: 1.5,
+  } as const;
   return await compare(program, one, { renderer: 'gl', size: SCREEN }, progress);
 }

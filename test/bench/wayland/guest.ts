@@ -55,7 +55,10 @@ export class WindowGuest implements Source, Flush {
   }
 
   /** All framebuffers have the same size and stay the caller's. Resolves when the window shows them. */
-  static async open(framebuffers: readonly Framebuffer[], { socket, zeroCopy, redraws }: WindowGuestOptions): Promise<WindowGuest> {
+  static async open(
+    framebuffers: readonly Framebuffer[],
+    { socket, zeroCopy, redraws }: WindowGuestOptions,
+  ): Promise<WindowGuest> {
     using stack = new DisposableStack();
     const guest = new WindowGuest(framebuffers, redraws);
     stack.use(guest.#kick);
@@ -70,7 +73,8 @@ export class WindowGuest implements Source, Flush {
     guest.#timeSends(stack);
     const { rung } = bridge.stats[0]!.screens[0]!.primary;
     // Makes sure that the intended path is measured.
-    if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf')) throw new Error(`the pictures were shown by rung '${String(rung)}'`);
+    if (rung !== (zeroCopy === 'off' ? 'shadow' : 'udmabuf'))
+      throw new Error(`the pictures were shown by rung '${String(rung)}'`);
     guest.#stack = stack.move();
     return guest;
   }

@@ -24,7 +24,10 @@ export class Peer implements Disposable {
   readonly #answers: AsyncIterator<string, undefined>;
 
   constructor(program: string, { kind, size, damage, env }: PeerOptions) {
-    const child = spawn(program, [kind, ...[size.width, size.height, damage.width, damage.height].map(String)], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(program, [kind, ...[size.width, size.height, damage.width, damage.height].map(String)], {
+      env,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.#child = child;
     this.#answers = createInterface(child.stdout)[Symbol.asyncIterator]();
   }

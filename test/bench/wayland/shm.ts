@@ -20,10 +20,20 @@ export function picturePair(stack: DisposableStack, { width, height }: Size): Fr
 /** Runs on this machine's own kernel: it compares only the copy of the damage and the requests around it. */
 export async function shm(program: string, progress: (text: string) => void): Promise<Measurement[]> {
   using stack = new DisposableStack();
-  const pictures = { kind: 'shm', framebuffers: picturePair(stack, SIZE), warmUp: picturePair(stack, SMALL), warmUpFrames: 3000 } as const;
+  const pictures = {
+    kind: 'shm',
+    framebuffers: picturePair(stack, SIZE),
+    warmUp: picturePair(stack, SMALL),
+    warmUpFrames: 3000,
+  } as const;
   const weston = { size: [SIZE.width, SIZE.height] } as const;
   return [
     ...(await compare(program, { ...pictures, name: 'wayland-shm/all of 1920x1080', goal: 1.1 }, weston, progress)),
-    ...(await compare(program, { ...pictures, name: 'wayland-shm/64x64 of it', redraws: SMALL, goal: null }, weston, progress)),
+    ...(await compare(
+      program,
+      { ...pictures, name: 'wayland-shm/64x64 of it', redraws: SMALL, goal: null },
+      weston,
+      progress,
+    )),
   ];
 }

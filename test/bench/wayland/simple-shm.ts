@@ -26,7 +26,11 @@ export async function simpleShm(progress: (text: string) => void): Promise<Measu
   await using ourWeston = await startWeston(weston);
   await using peerWeston = await startWeston(weston);
   progress('warming up');
-  using guest = await openWarm({ kind: 'shm', framebuffers, warmUp: framebuffers, warmUpFrames: 3000 }, weston, ourWeston);
+  using guest = await openWarm(
+    { kind: 'shm', framebuffers, warmUp: framebuffers, warmUpFrames: 3000 },
+    weston,
+    ourWeston,
+  );
   const simple = spawn(SIMPLE_SHM, { env: peerWeston.env, stdio: 'ignore' });
   const ended = once(simple, 'close');
   stack.defer(() => void simple.kill());
@@ -44,7 +48,19 @@ export async function simpleShm(progress: (text: string) => void): Promise<Measu
   const about = { better: 'less', goal: null } as const;
   const name = 'weston-simple-shm, which paints these pixels where we copy them';
   return [
-    { ...about, name: 'wayland-simple-shm/250x250, CPU', unit: 'us/frame', ours: cpu.ours, peer: { name, samples: cpu.peer } },
-    { ...about, name: 'wayland-simple-shm/250x250, system calls', unit: '1/frame', ours: [calls.length / FRAMES], peer: { name, samples: [perCommit] } },
+    {
+      ...about,
+      name: 'wayland-simple-shm/250x250, CPU',
+      unit: 'us/frame',
+      ours: cpu.ours,
+      peer: { name, samples: cpu.peer },
+    },
+    {
+      ...about,
+      name: 'wayland-simple-shm/250x250, system calls',
+      unit: '1/frame',
+      ours: [calls.length / FRAMES],
+      peer: { name, samples: [perCommit] },
+    },
   ];
 }

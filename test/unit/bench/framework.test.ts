@@ -2,7 +2,14 @@ import { expect, test } from 'vitest';
 import { alternate, median, toRow, type Measurement } from '../../bench/benchmark.ts';
 import { table } from '../../bench/report.ts';
 
-const rate: Measurement = { name: 'copy/window', unit: 'GB/s', better: 'more', ours: [9, 30, 10], peer: { name: 'memcpy', samples: [8, 8, 99] }, goal: 0.9 };
+const rate: Measurement = {
+  name: 'copy/window',
+  unit: 'GB/s',
+  better: 'more',
+  ours: [9, 30, 10],
+  peer: { name: 'memcpy', samples: [8, 8, 99] },
+  goal: 0.9,
+};
 const cost: Measurement = { name: 'flush/flip', unit: 'us', better: 'less', ours: [3, 1], peer: null, goal: null };
 
 test.each([
@@ -19,16 +26,35 @@ test('median: throws a RangeError without values', () => {
 
 test('toRow: has only the medians of both sides, their ratio and whether the goal is met', () => {
   expect(JSON.parse(JSON.stringify(toRow(rate)))).toEqual({
-    name: 'copy/window', unit: 'GB/s', ours: 10, peer: 8, peerName: 'memcpy', ratio: 1.25, goal: 0.9, met: true,
+    name: 'copy/window',
+    unit: 'GB/s',
+    ours: 10,
+    peer: 8,
+    peerName: 'memcpy',
+    ratio: 1.25,
+    goal: 0.9,
+    met: true,
   });
 });
 
 test('toRow: without a peer and a goal, their fields are null', () => {
-  expect(toRow(cost)).toEqual({ name: 'flush/flip', unit: 'us', ours: 2, peer: null, peerName: null, ratio: null, goal: null, met: null });
+  expect(toRow(cost)).toEqual({
+    name: 'flush/flip',
+    unit: 'us',
+    ours: 2,
+    peer: null,
+    peerName: null,
+    ratio: null,
+    goal: null,
+    met: null,
+  });
 });
 
 test('toRow: the ratio is 1 if both medians are 0', () => {
-  expect(toRow({ ...rate, better: 'less', ours: [0], peer: { name: 'bare', samples: [0] }, goal: 1 })).toMatchObject({ ratio: 1, met: true });
+  expect(toRow({ ...rate, better: 'less', ours: [0], peer: { name: 'bare', samples: [0] }, goal: 1 })).toMatchObject({
+    ratio: 1,
+    met: true,
+  });
 });
 
 test.each([
@@ -55,9 +81,23 @@ test('alternate: samples both sides in turn and discards the first sample of eac
 });
 
 test('table: shows the spread of both sides, the goal as a bound, and the name of the peer', () => {
-  const [head, first, second, peer] = table([rate, { ...cost, goal: 1 }]).split('\n').map((line) => line.trim().split(/ {2,}/));
+  const [head, first, second, peer] = table([rate, { ...cost, goal: 1 }])
+    .split('\n')
+    .map((line) => line.trim().split(/ {2,}/));
   expect(head).toEqual(['unit', 'ours', 'min', 'max', 'peer', 'min', 'max', 'ratio', 'goal']);
-  expect(first).toEqual(['copy/window', 'GB/s', '10.00', '9.000', '30.00', '8.000', '8.000', '99.00', '1.25', '>= 0.9', 'met']);
+  expect(first).toEqual([
+    'copy/window',
+    'GB/s',
+    '10.00',
+    '9.000',
+    '30.00',
+    '8.000',
+    '8.000',
+    '99.00',
+    '1.25',
+    '>= 0.9',
+    'met',
+  ]);
   expect(second).toEqual(['flush/flip', 'us', '2.000', '1.000', '3.000', '-', '-', '<= 1', 'missed']);
   expect(peer).toEqual(['peer: memcpy']);
 });

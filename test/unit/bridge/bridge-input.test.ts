@@ -11,7 +11,12 @@ let input: GuestInput;
 
 beforeEach(() => {
   told = [];
-  input = new Proxy({} as GuestInput, { get: (_target, method: string) => (...values: unknown[]) => void told.push([method, ...values].join(' ')) });
+  input = new Proxy({} as GuestInput, {
+    get:
+      (_target, method: string) =>
+      (...values: unknown[]) =>
+        void told.push([method, ...values].join(' ')),
+  });
 });
 
 test("Bridge: gives outputs the guest's input and the scanout they show", () => {
@@ -25,7 +30,7 @@ test("Bridge: gives outputs the guest's input and the scanout they show", () => 
   expect(told).toEqual(['pointerMovedTo 1 3 4', 'frame']);
 });
 
-test('Bridge: tells the guest\'s input the size of each picture and when it is off', () => {
+test("Bridge: tells the guest's input the size of each picture and when it is off", () => {
   using picture = new GuestPicture(64, 48);
   using bridge = new Bridge(source, { input });
   source.sink.scanout(SECOND, picture.framebuffer, { x: 8, y: 0, width: 32, height: 48 });

@@ -34,7 +34,14 @@ describe('outputs that mirror one scanout', () => {
     second.plug(other);
     bridge.show(FIRST, output);
     bridge.show(FIRST, second);
-    const told = ([[output, null], [second, null], [second, other], [output, own]] as const).map(([screen, monitor]) => {
+    const told = (
+      [
+        [output, null],
+        [second, null],
+        [second, other],
+        [output, own],
+      ] as const
+    ).map(([screen, monitor]) => {
       screen.plug(monitor);
       return source.monitors[0];
     });

@@ -99,7 +99,12 @@ describe('a guest that flips between buffers', () => {
       direct.vblank();
     }
     expect(direct.importCount).toBe(3);
-    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'direct', imports: 3, hits: 9997, evictions: 0 });
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({
+      rung: 'direct',
+      imports: 3,
+      hits: 9997,
+      evictions: 0,
+    });
   });
 
   test('faster than the screen, has its newest frame shown and every flush done', () => {

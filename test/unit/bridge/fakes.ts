@@ -4,7 +4,16 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../protoco
 import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet, type Framebuffer, newFramebufferId } from '../../../src/core/framebuffer.ts';
 import { type Monitor, virtualMonitor } from '../../../src/core/monitor.ts';
-import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type RefusalCode, type ScreenListener, type Shadow } from '../../../src/core/output.ts';
+import {
+  type AttachOptions,
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type RefusalCode,
+  type ScreenListener,
+  type Shadow,
+} from '../../../src/core/output.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../../src/core/source.ts';
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
@@ -25,7 +34,10 @@ export class GuestPicture implements Disposable {
     this.#memfd = createMemfd('guest', pages * PAGE, F_SEAL_SHRINK);
     const memfd = this.#memfd;
     const ranges = Array.from({ length: pages }, (_, i) => ({ memfd, offset: (pages - 1 - i) * PAGE, length: PAGE }));
-    this.pixels = Mapping.linear(ranges.map(({ memfd: fd, offset, length }) => ({ fd, offset, length })), 'read-write');
+    this.pixels = Mapping.linear(
+      ranges.map(({ memfd: fd, offset, length }) => ({ fd, offset, length })),
+      'read-write',
+    );
     this.framebuffer = {
       id: newFramebufferId(),
       width,
@@ -45,7 +57,8 @@ export class GuestPicture implements Disposable {
   fill(x: number, y: number, width: number, height: number, value: number): void {
     const { stride } = this.framebuffer.planes[0]!;
     for (let row = y; row < y + height; row++) {
-      for (let column = x; column < x + width; column++) this.pixels.view.setUint32(row * stride + column * 4, value, true);
+      for (let column = x; column < x + width; column++)
+        this.pixels.view.setUint32(row * stride + column * 4, value, true);
     }
   }
 
@@ -58,7 +71,8 @@ export class GuestPicture implements Disposable {
   noise(seed = 1): void {
     let state = seed;
     for (let y = 0; y < this.framebuffer.height; y++) {
-      for (let x = 0; x < this.framebuffer.width; x++) this.fill(x, y, 1, 1, (state = (Math.imul(state, 1103515245) + 12345) & 0xffffff));
+      for (let x = 0; x < this.framebuffer.width; x++)
+        this.fill(x, y, 1, 1, (state = (Math.imul(state, 1103515245) + 12345) & 0xffffff));
     }
   }
 
@@ -67,7 +81,8 @@ export class GuestPicture implements Disposable {
     const { width, height } = this.framebuffer;
     const bytes = this.read();
     const data = new Uint8Array(bytes.length).fill(255);
-    for (let at = 0; at < bytes.length; at += 4) for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
+    for (let at = 0; at < bytes.length; at += 4)
+      for (let channel = 0; channel < 3; channel++) data[at + channel] = bytes[at + 2 - channel]!;
     return { width, height, data };
   }
 
@@ -79,7 +94,8 @@ export class GuestPicture implements Disposable {
 
 function cut(bytes: Uint8Array, stride: number, x: number, y: number, width: number, height: number): Uint8Array {
   const out = new Uint8Array(width * height * 4);
-  for (let row = 0; row < height; row++) out.set(bytes.subarray((y + row) * stride + x * 4, (y + row) * stride + (x + width) * 4), row * width * 4);
+  for (let row = 0; row < height; row++)
+    out.set(bytes.subarray((y + row) * stride + x * 4, (y + row) * stride + (x + width) * 4), row * width * 4);
   return out;
 }
 
@@ -142,7 +158,13 @@ export class FakeOutput implements Output {
   takesFences = false;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
-  readonly presents: { handle: Handle | null; canvas: string; damage: number[][]; cursor: Handle | null; acquire: BorrowedFd | null }[] = [];
+  readonly presents: {
+    handle: Handle | null;
+    canvas: string;
+    damage: number[][];
+    cursor: Handle | null;
+    acquire: BorrowedFd | null;
+  }[] = [];
   /** Every handle ever made, and its framebuffer. */
   readonly imported: { readonly framebuffer: Framebuffer; readonly handle: FakeHandle }[] = [];
   /** Called after each `present` has returned. */
@@ -158,7 +180,15 @@ export class FakeOutput implements Output {
   #cursor: FakeBuffer | null = null;
   #isInFlight = false;
 
-  constructor(options: { name?: string; size?: readonly [width: number, height: number]; readsPages?: boolean; imports?: FormatSet; shadowFormats?: readonly Fourcc[] } = {}) {
+  constructor(
+    options: {
+      name?: string;
+      size?: readonly [width: number, height: number];
+      readsPages?: boolean;
+      imports?: FormatSet;
+      shadowFormats?: readonly Fourcc[];
+    } = {},
+  ) {
     this.imports = options.imports ?? new FormatSet();
     this.name = options.name ?? 'fake';
     this.monitor = virtualMonitor('fake', ...(options.size ?? [64, 48]), 60_000);
@@ -217,7 +247,8 @@ export class FakeOutput implements Output {
     if (!this.#listener) throw new Error(`${this.name}: present while nothing is attached`);
     if (this.#isInFlight) throw new Error(`${this.name}: present while a frame is in flight`);
     for (const { handle } of [frame.primary, frame.cursor]) {
-      if ((handle as FakeBuffer | null)?.isDisposed) throw new Error(`${this.name}: present of a handle that was disposed`);
+      if ((handle as FakeBuffer | null)?.isDisposed)
+        throw new Error(`${this.name}: present of a handle that was disposed`);
     }
     this.#isInFlight = true;
     this.#pending = frame.primary.handle as FakeBuffer | null;
@@ -228,7 +259,12 @@ export class FakeOutput implements Output {
     this.presents.push({
       handle: frame.primary.handle,
       canvas: `${frame.canvas.width}x${frame.canvas.height}`,
-      damage: Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]),
+      damage: Array.from({ length: damage.count }, (_, i) => [
+        damage.x(i),
+        damage.y(i),
+        damage.width(i),
+        damage.height(i),
+      ]),
       cursor: frame.cursor.handle,
       acquire: frame.acquire,
     });
@@ -309,7 +345,13 @@ export class FakeSource implements Source {
     this.sink.scanout(FIRST, framebuffer, { x: 0, y: 0, width: framebuffer.width, height: framebuffer.height });
   }
 
-  flush(x: number, y: number, width: number, height: number, isFenced = true): Flush & { done: ReturnType<typeof vi.fn> } {
+  flush(
+    x: number,
+    y: number,
+    width: number,
+    height: number,
+    isFenced = true,
+  ): Flush & { done: ReturnType<typeof vi.fn> } {
     const damage = new Damage();
     damage.add(x, y, width, height);
     const flush = { isFenced, done: vi.fn() };

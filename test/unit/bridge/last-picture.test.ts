@@ -24,8 +24,18 @@ class Scene implements Disposable {
   constructor(options: { keepLast: boolean; readsPages: boolean; limit?: number }) {
     this.budget = new MemoryBudget(options.limit ?? Infinity);
     this.output = new FakeOutput({ readsPages: options.readsPages });
-    const source: Source = { scanouts: 1, budget: this.budget, connect: (sink) => (this.sink = sink), setMonitor: () => undefined, [Symbol.dispose]: () => undefined };
-    this.bridge = new Bridge(source, { keepLast: options.keepLast, zeroCopy: 'off', log: (_, message) => this.log.push(message) });
+    const source: Source = {
+      scanouts: 1,
+      budget: this.budget,
+      connect: (sink) => (this.sink = sink),
+      setMonitor: () => undefined,
+      [Symbol.dispose]: () => undefined,
+    };
+    this.bridge = new Bridge(source, {
+      keepLast: options.keepLast,
+      zeroCopy: 'off',
+      log: (_, message) => this.log.push(message),
+    });
     this.bridge.show(FIRST, this.output);
   }
 

@@ -24,7 +24,6 @@ const CAPACITY = 64;
 const SIDE = 32;
 
 describe('PlaneCache', () => {
-
   function filled(count: number, isHeld = false): { cache: PlaneCache; ids: FramebufferId[]; handles: FakeHandle[] } {
     const cache = new PlaneCache();
     const handles = Array.from({ length: count }, () => new FakeHandle());
@@ -157,12 +156,15 @@ describe("a screen's handles, when the guest", () => {
   test.each([
     ['on screen', (stage: Stage) => stage.show(1)],
     ['in flight', (stage: Stage) => stage.flip(1)],
-    ['to be shown next', (stage: Stage) => {
-      stage.create(2);
-      stage.flip(2);
-      stage.flip(1);
-      stage.run(request.unref(2));
-    }],
+    [
+      'to be shown next',
+      (stage: Stage) => {
+        stage.create(2);
+        stage.flip(2);
+        stage.flip(1);
+        stage.run(request.unref(2));
+      },
+    ],
   ])('gives up the resource that is %s, go at once, and the screen is blank', (_, arrange) => {
     using stage = new Stage();
     stage.create(1);
@@ -373,8 +375,15 @@ describe('a front end that changes the memory table during a session', () => {
     bridge.show(FIRST, output);
     frontEnd = stack.use(FrontEnd.create({ socket: connectUnix(socket), memory: [LOW, HIGH], protocolFeatures }));
     await frontEnd.connect();
-    for (const [id, addr] of [[2, HIGH.guestAddress], [1, LOW.guestAddress]] as const) {
-      await run(request.create2d(id, SIDE, SIDE), request.attach(id, [{ addr, length: PAGE }]), request.setScanout(0, id, 0, 0, SIDE, SIDE));
+    for (const [id, addr] of [
+      [2, HIGH.guestAddress],
+      [1, LOW.guestAddress],
+    ] as const) {
+      await run(
+        request.create2d(id, SIDE, SIDE),
+        request.attach(id, [{ addr, length: PAGE }]),
+        request.setScanout(0, id, 0, 0, SIDE, SIDE),
+      );
       const flushed = run(request.flush(id, 0, 0, SIDE, SIDE));
       output.onPresent = () => output.vblank();
       await flushed;

@@ -15,7 +15,18 @@ afterEach(() => {
 });
 
 describe('scanout --help', () => {
-  test.each(['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args', 'completions'])('of %s ends with an example', async (name) => {
+  test.each([
+    'run',
+    'replay',
+    'record',
+    'screenshot',
+    'compare',
+    'report',
+    'stats',
+    'doctor',
+    'qemu-args',
+    'completions',
+  ])('of %s ends with an example', async (name) => {
     const { code, stdout } = await scanout(name, '--help');
 
     expect(code).toBe(0);
@@ -26,12 +37,26 @@ describe('scanout --help', () => {
     const { code, stdout } = await scanout('--help');
 
     expect(code).toBe(0);
-    for (const name of ['run', 'replay', 'record', 'screenshot', 'compare', 'report', 'stats', 'doctor', 'qemu-args', 'completions']) expect(stdout).toContain(`\n  ${name} `);
+    for (const name of [
+      'run',
+      'replay',
+      'record',
+      'screenshot',
+      'compare',
+      'report',
+      'stats',
+      'doctor',
+      'qemu-args',
+      'completions',
+    ])
+      expect(stdout).toContain(`\n  ${name} `);
     expect((await scanout('help', 'stats')).stdout).toBe((await scanout('stats', '--help')).stdout);
   });
 
   test('--version prints the version of the package', async () => {
-    const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+    const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+      version: string;
+    };
 
     expect(await scanout('--version')).toMatchObject({ code: 0, stdout: `${version}\n` });
   });
@@ -47,13 +72,43 @@ describe('an invalid command line exits with 2 and says what to do', () => {
     ['an unknown output', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'kms:'], 'headless:WIDTHxHEIGHT'],
     ['an invalid mode', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'headless:0x1'], '1 to 16384'],
     ['an invalid number of monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '17'], '1 to 16'],
-    ['more outputs than monitors', ['run', '--guest', 'vhost-user:/tmp/x', '--scanouts', '1', '--output', 'headless:9x9', '--output', 'headless:9x9'], '--scanouts'],
-    ["the VMM's display twice", ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'vmm', '--output', 'vmm:dmabuf'], 'once'],
-    ['a colour that no output can show', ['run', '--guest', 'vhost-user:/tmp/x', '--when-off', '#203040'], 'works only with --output kms'],
+    [
+      'more outputs than monitors',
+      [
+        'run',
+        '--guest',
+        'vhost-user:/tmp/x',
+        '--scanouts',
+        '1',
+        '--output',
+        'headless:9x9',
+        '--output',
+        'headless:9x9',
+      ],
+      '--scanouts',
+    ],
+    [
+      "the VMM's display twice",
+      ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'vmm', '--output', 'vmm:dmabuf'],
+      'once',
+    ],
+    [
+      'a colour that no output can show',
+      ['run', '--guest', 'vhost-user:/tmp/x', '--when-off', '#203040'],
+      'works only with --output kms',
+    ],
     ['a size without a unit', ['qemu-args', '--socket', '/tmp/x', '--memory', '2048'], '512M or 2G'],
     ['a replay to a VMM', ['replay', '--output', 'vmm'], 'a recording has no VMM'],
-    ['a PNG without a headless output', ['replay', '--output', 'kms', '--png', '/tmp/never.png'], 'add --output headless:WIDTHxHEIGHT'],
-    ['more outputs than the recording has monitors', ['replay', '--output', 'headless:9x9', '--output', 'headless:9x9'], 'a recording of 1 monitors'],
+    [
+      'a PNG without a headless output',
+      ['replay', '--output', 'kms', '--png', '/tmp/never.png'],
+      'add --output headless:WIDTHxHEIGHT',
+    ],
+    [
+      'more outputs than the recording has monitors',
+      ['replay', '--output', 'headless:9x9', '--output', 'headless:9x9'],
+      'a recording of 1 monitors',
+    ],
     ['an unknown log level', ['replay', '--log-level', 'chatty'], 'info, warn, error'],
     ['a folder without comparisons', ['report', '/nonexistent'], 'no comparison is recorded in this folder'],
     ['a surplus argument', ['doctor', 'now'], 'too many arguments'],
@@ -86,14 +141,33 @@ describe('scanout doctor', () => {
   test('prints all checks and the rung of each output, as text and as JSON', async () => {
     const text = await scanout('doctor');
     const json = await scanout('doctor', '--json');
-    const { checks, rungs } = JSON.parse(json.stdout) as { checks: { name: string; ok: boolean; detail: string }[]; rungs: { output: string; rung: string; why: string }[] };
+    const { checks, rungs } = JSON.parse(json.stdout) as {
+      checks: { name: string; ok: boolean; detail: string }[];
+      rungs: { output: string; rung: string; why: string }[];
+    };
 
     expect([text.code, json.code]).toEqual([0, 0]);
     const names = checks.map(({ name }) => name);
-    expect(names.filter((name) => !name.startsWith('KMS'))).toEqual(['udmabuf', 'memfd', 'pixman', 'vm.max_map_count', 'DRM devices', 'libgbm', 'libseat', 'libudev', 'Wayland compositor', 'QEMU with vhost-user-gpu']);
+    expect(names.filter((name) => !name.startsWith('KMS'))).toEqual([
+      'udmabuf',
+      'memfd',
+      'pixman',
+      'vm.max_map_count',
+      'DRM devices',
+      'libgbm',
+      'libseat',
+      'libudev',
+      'Wayland compositor',
+      'QEMU with vhost-user-gpu',
+    ]);
     expect(names).toContainEqual(expect.stringMatching(/^KMS/));
     expect(checks.find(({ name }) => name === 'memfd')!.ok).toBe(true);
-    expect(rungs.map(({ output }) => output).filter((output) => !output.startsWith('kms:'))).toEqual(['headless', 'vmm', 'vmm:dmabuf', 'wayland']);
+    expect(rungs.map(({ output }) => output).filter((output) => !output.startsWith('kms:'))).toEqual([
+      'headless',
+      'vmm',
+      'vmm:dmabuf',
+      'wayland',
+    ]);
     expect(rungs[0]!.rung).toBe(existsSync('/dev/udmabuf') ? 'udmabuf' : 'shadow');
     for (const { detail } of checks) expect(text.stdout).toContain(detail);
     for (const { why } of rungs) expect(text.stdout).toContain(why);
@@ -103,6 +177,8 @@ describe('scanout doctor', () => {
 test('scanout qemu-args: prints shell lines, or a JSON array of arguments', async () => {
   const json = await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G', '--json');
 
-  expect((await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G')).stdout).toContain('-object memory-backend-memfd,id=mem,size=1G,share=on \\\n');
+  expect((await scanout('qemu-args', '--socket', '/tmp/gpu.sock', '--memory', '1G')).stdout).toContain(
+    '-object memory-backend-memfd,id=mem,size=1G,share=on \\\n',
+  );
   expect((JSON.parse(json.stdout) as string[]).slice(-2)).toEqual(['-device', 'vhost-user-gpu-pci,chardev=vg']);
 });

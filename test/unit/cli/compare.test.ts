@@ -32,7 +32,11 @@ test('scanout compare: the example in its help runs', async () => {
   const { stdout } = await scanout('compare', '--help');
   const example = /\$ scanout (compare .*)\n/.exec(stdout)![1]!.replace('/tmp/diff.png', join(directory, 'diff.png'));
 
-  expect(await scanout(...example.split(' '))).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('1020800 pixels are equal') as string });
+  expect(await scanout(...example.split(' '))).toMatchObject({
+    code: 0,
+    stderr: '',
+    stdout: expect.stringContaining('1020800 pixels are equal') as string,
+  });
   expect(readdirSync(directory)).toContain('diff.png');
 });
 
@@ -47,7 +51,20 @@ test('scanout compare: for different pictures exits with 1, describes the differ
 });
 
 test('scanout compare: applies region, masks, threshold and allowance, and prints the whole result as JSON', async () => {
-  const options = ['--region', '20x10+0+0', '--mask', '5x10+0+0', '--mask', '5x10+3+0', '--threshold', '0.02', '--allowed', '0.999', '--ignore-antialiasing', '--json'];
+  const options = [
+    '--region',
+    '20x10+0+0',
+    '--mask',
+    '5x10+0+0',
+    '--mask',
+    '5x10+3+0',
+    '--threshold',
+    '0.02',
+    '--allowed',
+    '0.999',
+    '--ignore-antialiasing',
+    '--json',
+  ];
 
   const { code, stdout } = await scanout('compare', expected, actual, ...options);
   const found = JSON.parse(stdout) as Record<string, unknown>;
@@ -61,13 +78,20 @@ test('scanout compare: applies region, masks, threshold and allowance, and print
 test.each([
   ['a missing file', ['/nonexistent.png', '/nonexistent.png'], 'cannot read /nonexistent.png'],
   ['a file that is not a PNG', ['/etc/passwd', '/etc/passwd'], '/etc/passwd: not a PNG'],
-  ['a diff that cannot be written', ['EXPECTED', 'ACTUAL', '--diff', '/nonexistent/diff.png'], '--diff: cannot write /nonexistent/diff.png'],
+  [
+    'a diff that cannot be written',
+    ['EXPECTED', 'ACTUAL', '--diff', '/nonexistent/diff.png'],
+    '--diff: cannot write /nonexistent/diff.png',
+  ],
   ['a region beyond the picture', ['EXPECTED', 'ACTUAL', '--region', '41x30+0+0'], 'give one inside it'],
   ['an invalid region', ['EXPECTED', 'ACTUAL', '--region', '40x30'], 'WIDTHxHEIGHT+X+Y'],
   ['an invalid threshold', ['EXPECTED', 'ACTUAL', '--threshold', '2'], 'from 0 (exact) to 1'],
   ['a missing argument', ['EXPECTED'], "missing required argument 'actual.png'"],
 ])('scanout compare: exits with 2 for %s', async (_what, args, message) => {
-  const { code, stdout, stderr } = await scanout('compare', ...args.map((arg) => (arg === 'EXPECTED' ? expected : arg === 'ACTUAL' ? actual : arg)));
+  const { code, stdout, stderr } = await scanout(
+    'compare',
+    ...args.map((arg) => (arg === 'EXPECTED' ? expected : arg === 'ACTUAL' ? actual : arg)),
+  );
 
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toContain(message);

@@ -24,7 +24,12 @@ async function completedInBash(line: string): Promise<string> {
   writeFileSync(join(directory, 'completions'), completionScript('bash', await createProgram()));
   // Ctrl-A moves to the start of the completed line, where `echo` turns it into output.
   const typed = `PS1= ; source ./completions\n${line}\t\x01echo "<" \x05">"\nexit\n`;
-  const output = execFileSync('script', ['-qec', 'bash --norc --noprofile', '/dev/null'], { cwd: directory, input: typed, encoding: 'utf8', env: { ...process.env, TERM: 'dumb', INPUTRC: '/dev/null' } });
+  const output = execFileSync('script', ['-qec', 'bash --norc --noprofile', '/dev/null'], {
+    cwd: directory,
+    input: typed,
+    encoding: 'utf8',
+    env: { ...process.env, TERM: 'dumb', INPUTRC: '/dev/null' },
+  });
   return /^< (.*) >\r?$/m.exec(output)![1]!.trim();
 }
 
@@ -58,11 +63,18 @@ test.each(['bash', 'zsh', 'fish'] as const)('completions for %s name every comma
 });
 
 // zsh and fish are optional, in CI too.
-for (const [shell, option] of [['bash', '-n'], ['zsh', '-n'], ['fish', '--no-execute']] as const) {
-  test.skipIf(spawnSync(shell, ['--version']).error !== undefined)(`completions for ${shell} have no syntax error`, async () => {
-    const path = join(directory, 'completions');
-    writeFileSync(path, completionScript(shell, await createProgram()));
+for (const [shell, option] of [
+  ['bash', '-n'],
+  ['zsh', '-n'],
+  ['fish', '--no-execute'],
+] as const) {
+  test.skipIf(spawnSync(shell, ['--version']).error !== undefined)(
+    `completions for ${shell} have no syntax error`,
+    async () => {
+      const path = join(directory, 'completions');
+      writeFileSync(path, completionScript(shell, await createProgram()));
 
-    expect(spawnSync(shell, [option, path], { encoding: 'utf8' }).stderr).toBe('');
-  });
+      expect(spawnSync(shell, [option, path], { encoding: 'utf8' }).stderr).toBe('');
+    },
+  );
 }

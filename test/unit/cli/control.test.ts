@@ -6,7 +6,14 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { ControlError, defaultControlPath, MAX_REQUEST, parseRequest, requestScreenshot, requestStats } from '../../../src/cli/control.ts';
+import {
+  ControlError,
+  defaultControlPath,
+  MAX_REQUEST,
+  parseRequest,
+  requestScreenshot,
+  requestStats,
+} from '../../../src/cli/control.ts';
 import { type ControlHandlers, ControlServer } from '../../../src/cli/control-server.ts';
 import { listenUnix } from '../../../src/sys/socket.ts';
 
@@ -47,7 +54,7 @@ describe('ControlServer socket', () => {
     const umask = process.umask(0);
     try {
       const open = join(directory, 'open.sock');
-      using _other = ControlServer.open(open, handlers);  
+      using _other = ControlServer.open(open, handlers);
       expect(statSync(open).mode & 0o777).toBe(0o600);
     } finally {
       process.umask(umask);
@@ -76,7 +83,7 @@ describe('ControlServer socket', () => {
     const stale = join(directory, 'stale.sock');
     listenUnix(stale)[Symbol.dispose]();
 
-    using _second = ControlServer.open(stale, handlers);  
+    using _second = ControlServer.open(stale, handlers);
 
     expect(await requestStats(stale)).toEqual({ frames: 7 });
   });
@@ -104,8 +111,15 @@ describe('control client', () => {
   });
 
   test('requestScreenshot passes on the scanout and the cursor, and resolves with the picture', async () => {
-    expect(await requestScreenshot(path, { scanout: 2, cursor: false })).toEqual({ width: 3, height: 2, data: Buffer.from(picture.data) });
-    expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 2, cursor: false }, expect.any(AbortSignal));
+    expect(await requestScreenshot(path, { scanout: 2, cursor: false })).toEqual({
+      width: 3,
+      height: 2,
+      data: Buffer.from(picture.data),
+    });
+    expect(handlers.screenshot).toHaveBeenCalledWith(
+      { command: 'screenshot', scanout: 2, cursor: false },
+      expect.any(AbortSignal),
+    );
   });
 
   test('requestScreenshot resolves with a picture larger than a socket buffer', async () => {
@@ -118,7 +132,10 @@ describe('control client', () => {
   test('requestScreenshot passes on how long to wait for a still picture', async () => {
     await requestScreenshot(path, { scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } });
 
-    expect(handlers.screenshot).toHaveBeenCalledWith({ command: 'screenshot', scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } }, expect.any(AbortSignal));
+    expect(handlers.screenshot).toHaveBeenCalledWith(
+      { command: 'screenshot', scanout: 0, cursor: true, still: { quietMs: 500, timeoutMs: 2000 } },
+      expect.any(AbortSignal),
+    );
   });
 
   test('requestScreenshot rejects and the wait is aborted when the bridge exits', async () => {
@@ -128,7 +145,9 @@ describe('control client', () => {
         return new Promise(() => undefined);
       });
     });
-    const failed = expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'protocol' });
+    const failed = expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({
+      code: 'protocol',
+    });
     const signal = await asked;
     const aborted = once(signal, 'abort');
     server[Symbol.dispose]();
@@ -140,11 +159,17 @@ describe('control client', () => {
   test('requestScreenshot rejects with the code and message of the bridge', async () => {
     vi.mocked(handlers.screenshot).mockRejectedValue(new ControlError('no-picture', 'scanout 0 is off'));
 
-    await expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({ code: 'no-picture', message: 'scanout 0 is off' });
+    await expect(requestScreenshot(path, { scanout: 0, cursor: true })).rejects.toMatchObject({
+      code: 'no-picture',
+      message: 'scanout 0 is off',
+    });
   });
 
   test('requestStats rejects with advice when no bridge listens', async () => {
-    await expect(requestStats(join(directory, 'unused.sock'))).rejects.toMatchObject({ code: 'unreachable', message: expect.stringContaining('scanout run') as string });
+    await expect(requestStats(join(directory, 'unused.sock'))).rejects.toMatchObject({
+      code: 'unreachable',
+      message: expect.stringContaining('scanout run') as string,
+    });
   });
 
   test('can send several requests on one connection, in one piece or byte by byte', async () => {
@@ -170,7 +195,14 @@ describe('control client', () => {
     }
   });
 
-  test.each(['nonsense\n', 'null\n', '{"ok":true,"width":3,"height":2,"bytes":-1}\n', '{"ok":true,"width":9,"height":9,"bytes":4}\nabcd', '{"ok":true,"bytes":1e12}\n', `${' '.repeat(2 ** 20)} `])('requestScreenshot rejects when the peer is not a bridge', async (reply) => {
+  test.each([
+    'nonsense\n',
+    'null\n',
+    '{"ok":true,"width":3,"height":2,"bytes":-1}\n',
+    '{"ok":true,"width":9,"height":9,"bytes":4}\nabcd',
+    '{"ok":true,"bytes":1e12}\n',
+    `${' '.repeat(2 ** 20)} `,
+  ])('requestScreenshot rejects when the peer is not a bridge', async (reply) => {
     const fake = join(directory, 'fake.sock');
     const impostor = createServer((socket) => socket.end(reply)).listen(fake);
     await once(impostor, 'listening');
@@ -256,7 +288,9 @@ test('ControlServer: refuses the default directory in /tmp if others can access 
   const squatted = '/tmp/scanout-bridge-999999';
   mkdirSync(squatted, { mode: 0o777 });
   try {
-    expect(() => ControlServer.open(defaultControlPath({}), handlers)).toThrow(expect.objectContaining({ code: 'unsafe-directory' }));
+    expect(() => ControlServer.open(defaultControlPath({}), handlers)).toThrow(
+      expect.objectContaining({ code: 'unsafe-directory' }),
+    );
   } finally {
     vi.restoreAllMocks();
     rmSync(squatted, { recursive: true });

@@ -11,7 +11,14 @@ import { UdmabufError } from '../../../src/sys/udmabuf.ts';
 
 const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };
 const COMPOSITOR = { name: 'Wayland compositor', ok: true, detail: '/run/user/0/wayland-0' };
-const DELL = makeEdid({ name: 'DELL U2415', width: 1920, height: 1200, refreshMhz: 60_000, widthMm: 520, heightMm: 320 });
+const DELL = makeEdid({
+  name: 'DELL U2415',
+  width: 1920,
+  height: 1200,
+  refreshMhz: 60_000,
+  widthMm: 520,
+  heightMm: 320,
+});
 
 let sysfs: string;
 
@@ -29,7 +36,12 @@ function addCard(name: string): void {
 }
 
 /** As the kernel writes it. */
-function addConnector(name: string, status: string, modes: readonly string[] = [], edid: Uint8Array = new Uint8Array(0)): void {
+function addConnector(
+  name: string,
+  status: string,
+  modes: readonly string[] = [],
+  edid: Uint8Array = new Uint8Array(0),
+): void {
   mkdirSync(join(sysfs, name));
   writeFileSync(join(sysfs, name, 'status'), `${status}\n`);
   writeFileSync(join(sysfs, name, 'modes'), modes.map((mode) => `${mode}\n`).join(''));
@@ -73,11 +85,24 @@ describe('readCards', () => {
           { name: 'HDMI-A-1', isConnected: true, monitor: 'DELL U2415', preferredMode: '1920x1200' },
         ],
       },
-      { name: 'card10', abilities: ABLE, connectors: [{ name: 'Virtual-1', isConnected: true, monitor: null, preferredMode: '1024x768' }] },
+      {
+        name: 'card10',
+        abilities: ABLE,
+        connectors: [{ name: 'Virtual-1', isConnected: true, monitor: null, preferredMode: '1024x768' }],
+      },
     ]);
     expect(checkCards(cards).map(({ name, ok, detail }) => ({ name, ok, detail }))).toEqual([
-      { name: 'KMS card2', ok: true, detail: 'vkms: atomic modesetting, imports dma-bufs, free; DP-1 (nothing plugged in), HDMI-A-1 (DELL U2415, 1920x1200)' },
-      { name: 'KMS card10', ok: true, detail: 'vkms: atomic modesetting, imports dma-bufs, free; Virtual-1 (a monitor without a name, 1024x768)' },
+      {
+        name: 'KMS card2',
+        ok: true,
+        detail:
+          'vkms: atomic modesetting, imports dma-bufs, free; DP-1 (nothing plugged in), HDMI-A-1 (DELL U2415, 1920x1200)',
+      },
+      {
+        name: 'KMS card10',
+        ok: true,
+        detail: 'vkms: atomic modesetting, imports dma-bufs, free; Virtual-1 (a monitor without a name, 1024x768)',
+      },
     ]);
   });
 
@@ -90,9 +115,19 @@ describe('readCards', () => {
 
     const cards = readCards(sysfs, '/dev/dri', refuse(code));
 
-    expect(cards[0]!.abilities).toEqual({ driver: 'i915', problem: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string });
-    expect(checkCards(cards)).toMatchObject([{ ok: false, detail: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string }]);
-    expect(prospects(null, cards, COMPOSITOR).at(-1)).toMatchObject({ output: 'kms:card0', rung: 'none', why: expect.stringMatching(problem) as string });
+    expect(cards[0]!.abilities).toEqual({
+      driver: 'i915',
+      problem: expect.stringMatching(problem) as string,
+      todo: expect.stringMatching(todo) as string,
+    });
+    expect(checkCards(cards)).toMatchObject([
+      { ok: false, detail: expect.stringMatching(problem) as string, todo: expect.stringMatching(todo) as string },
+    ]);
+    expect(prospects(null, cards, COMPOSITOR).at(-1)).toMatchObject({
+      output: 'kms:card0',
+      rung: 'none',
+      why: expect.stringMatching(problem) as string,
+    });
   });
 
   test('returns no cards for a machine without, and checkCards one failed check', () => {
@@ -110,7 +145,11 @@ describe('readCards', () => {
 
 describe('checkKmsLibraries', () => {
   test('names the Debian package of a missing library', () => {
-    expect(checkKmsLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([[false, 'install libgbm1'], [false, 'install libseat1'], [false, 'install libudev1']]);
+    expect(checkKmsLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([
+      [false, 'install libgbm1'],
+      [false, 'install libseat1'],
+      [false, 'install libudev1'],
+    ]);
     expect(checkKmsLibraries(() => true).every(({ ok, todo }) => ok && todo === undefined)).toBe(true);
   });
 
@@ -123,10 +162,21 @@ describe('prospects', () => {
   const noUdmabuf = new UdmabufError('driver-forbidden', 'no');
 
   test('gives udmabuf if dma-bufs can be made, else shadow with the reason', () => {
-    expect(prospects(null, [card(ABLE)], COMPOSITOR).map(({ output, rung }) => [output, rung])).toEqual([['headless', 'udmabuf'], ['vmm', 'direct'], ['vmm:dmabuf', 'udmabuf'], ['wayland', 'udmabuf'], ['kms:card0', 'udmabuf']]);
-    expect(prospects(null, [], { ...COMPOSITOR, ok: false, detail: 'connection refused' }).at(-1)).toEqual({ output: 'wayland', rung: 'none', why: 'connection refused' });
+    expect(prospects(null, [card(ABLE)], COMPOSITOR).map(({ output, rung }) => [output, rung])).toEqual([
+      ['headless', 'udmabuf'],
+      ['vmm', 'direct'],
+      ['vmm:dmabuf', 'udmabuf'],
+      ['wayland', 'udmabuf'],
+      ['kms:card0', 'udmabuf'],
+    ]);
+    expect(prospects(null, [], { ...COMPOSITOR, ok: false, detail: 'connection refused' }).at(-1)).toEqual({
+      output: 'wayland',
+      rung: 'none',
+      why: 'connection refused',
+    });
     const without = prospects(noUdmabuf, [card(ABLE)], COMPOSITOR);
-    for (const at of [0, 2, 3, 4]) expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
+    for (const at of [0, 2, 3, 4])
+      expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
   });
 
   test.each([
@@ -134,6 +184,9 @@ describe('prospects', () => {
     ['has no atomic modesetting', { ...ABLE, isAtomic: false }, 'none', /atomic/],
     ['is in use', { ...ABLE, isFree: false }, 'udmabuf', /contiguous/],
   ] as const)('gives the rung for a card that %s', (_, abilities, rung, why) => {
-    expect(prospects(null, [card(abilities)], COMPOSITOR).at(-1)).toMatchObject({ rung, why: expect.stringMatching(why) as string });
+    expect(prospects(null, [card(abilities)], COMPOSITOR).at(-1)).toMatchObject({
+      rung,
+      why: expect.stringMatching(why) as string,
+    });
   });
 });

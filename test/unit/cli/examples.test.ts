@@ -30,7 +30,11 @@ afterEach(() => {
 /** The arguments of the example in the help of a command. */
 async function example(command: string): Promise<string[]> {
   const { stdout } = await scanout(command, '--help');
-  return /\nExample:\n {2}\$ scanout (.*)\n/.exec(stdout)![1]!.replaceAll(' /tmp/', ` ${directory}/`).replaceAll(':/tmp/', `:${directory}/`).split(' ');
+  return /\nExample:\n {2}\$ scanout (.*)\n/
+    .exec(stdout)![1]!
+    .replaceAll(' /tmp/', ` ${directory}/`)
+    .replaceAll(':/tmp/', `:${directory}/`)
+    .split(' ');
 }
 
 function startExample(args: readonly string[]): ChildProcess {
@@ -43,29 +47,41 @@ async function runExample(command: string): Promise<Outcome> {
   return ended(startExample(await example(command)));
 }
 
-test.each(['run', 'record'])('scanout %s: the example shows a guest until it is interrupted, and those of stats and screenshot then work', async (command) => {
-  const bridge = startExample(await example(command));
-  await once(bridge.stdout!, 'data');
-  using guest = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [LOW, HIGH] });
-  await guest.connect();
-  await play(guest, syntheticSession(LOW.guestAddress, HIGH.guestAddress, 3));
+test.each(['run', 'record'])(
+  'scanout %s: the example shows a guest until it is interrupted, and those of stats and screenshot then work',
+  async (command) => {
+    const bridge = startExample(await example(command));
+    await once(bridge.stdout!, 'data');
+    using guest = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [LOW, HIGH] });
+    await guest.connect();
+    await play(guest, syntheticSession(LOW.guestAddress, HIGH.guestAddress, 3));
 
-  expect(await runExample('stats')).toMatchObject({ code: 0, stdout: expect.stringContaining('"connected": true') as string });
-  expect(await runExample('screenshot')).toMatchObject({ code: 0, stderr: '' });
-  expect(existsSync(join(directory, 'screen.png'))).toBe(true);
-  const exit = ended(bridge);
-  bridge.kill('SIGINT');
-  expect((await exit).code).toBe(0);
-  expect(existsSync(join(directory, 'session.scanout'))).toBe(command === 'record');
-});
+    expect(await runExample('stats')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('"connected": true') as string,
+    });
+    expect(await runExample('screenshot')).toMatchObject({ code: 0, stderr: '' });
+    expect(existsSync(join(directory, 'screen.png'))).toBe(true);
+    const exit = ended(bridge);
+    bridge.kill('SIGINT');
+    expect((await exit).code).toBe(0);
+    expect(existsSync(join(directory, 'session.scanout'))).toBe(command === 'record');
+  },
+);
 
 test('scanout report: the example writes a report of the results of a test run', async () => {
   const golden = join(directory, 'golden.png');
   const picture = { width: 1, height: 1, data: Uint8Array.of(1, 2, 3, 255) };
   mkdirSync(join(directory, 'test-results/scanout'), { recursive: true });
-  await matchScreenshot(picture, golden, { update: 'new', results: { directory: join(directory, 'test-results/scanout'), test: 'boot.test.ts > it boots' } });
+  await matchScreenshot(picture, golden, {
+    update: 'new',
+    results: { directory: join(directory, 'test-results/scanout'), test: 'boot.test.ts > it boots' },
+  });
 
-  expect(await runExample('report')).toMatchObject({ code: 0, stdout: `${join(directory, 'report.html')}: 1 screenshots\n` });
+  expect(await runExample('report')).toMatchObject({
+    code: 0,
+    stdout: `${join(directory, 'report.html')}: 1 screenshots\n`,
+  });
 });
 
 test.each([
@@ -75,6 +91,9 @@ test.each([
   ['qemu-args', null],
   ['completions', null],
 ])('scanout %s: the example exits with 0', async (command, file) => {
-  expect(await runExample(command)).toMatchObject({ code: 0, stderr: expect.not.stringContaining('scanout:') as string });
+  expect(await runExample(command)).toMatchObject({
+    code: 0,
+    stderr: expect.not.stringContaining('scanout:') as string,
+  });
   if (file !== null) expect(existsSync(join(directory, file))).toBe(true);
 });

@@ -8,7 +8,10 @@ const isMissing = spawnSync('groff', ['--version']).error !== undefined && proce
 
 /** The page as a terminal shows it, without bold and underlining, and what groff warns about. */
 function format(page: string): { text: string; warnings: string } {
-  const { stdout, stderr } = spawnSync('groff', ['-man', '-ww', '-Tutf8', '-P-cbou', '-rLL=200n'], { input: page, encoding: 'utf8' });
+  const { stdout, stderr } = spawnSync('groff', ['-man', '-ww', '-Tutf8', '-P-cbou', '-rLL=200n'], {
+    input: page,
+    encoding: 'utf8',
+  });
   return { text: stdout, warnings: stderr };
 }
 

@@ -12,7 +12,10 @@ export interface Outcome {
 }
 
 /** Starts the command as a child process. It inherits `fds` as descriptors 3, 4, … */
-export function start(args: readonly string[], options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string } = {}): ChildProcess {
+export function start(
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string } = {},
+): ChildProcess {
   return spawn(process.execPath, ['--import', import.meta.resolve('tsx'), MAIN, ...args], {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },

@@ -48,7 +48,17 @@ async function playGuest(socket: OwnedFd, frames: number): Promise<FrontEnd> {
 }
 
 test('scanout run: shows and records a guest, answers stats and screenshot, and the recording replays to the same picture', async () => {
-  const running = await bridge(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--output', 'headless:1280x800@1000', '--control', file('c.sock'), '--record', file('s.scanout')]);
+  const running = await bridge([
+    'run',
+    '--guest',
+    `vhost-user:${file('gpu.sock')}`,
+    '--output',
+    'headless:1280x800@1000',
+    '--control',
+    file('c.sock'),
+    '--record',
+    file('s.scanout'),
+  ]);
   using guest = await playGuest(connectUnix(file('gpu.sock')), 12);
 
   const stats = (await requestStats(file('c.sock'))) as SessionStats;
@@ -56,7 +66,17 @@ test('scanout run: shows and records a guest, answers stats and screenshot, and 
   const shot = await scanout('screenshot', '--control', file('c.sock'), file('shot.png'));
   const withoutCursor = await scanout('screenshot', '--control', file('c.sock'), '--no-cursor', file('bare.png'));
   const still = await scanout('screenshot', '--control', file('c.sock'), '--quiet-ms', '50', file('still.png'));
-  const never = await scanout('screenshot', '--control', file('c.sock'), '--wait-stable', '--quiet-ms', '9000', '--timeout-ms', '50', file('never.png'));
+  const never = await scanout(
+    'screenshot',
+    '--control',
+    file('c.sock'),
+    '--wait-stable',
+    '--quiet-ms',
+    '9000',
+    '--timeout-ms',
+    '50',
+    file('never.png'),
+  );
   const elsewhere = await scanout('screenshot', '--control', file('c.sock'), '--scanout', '1', file('other.png'));
   guest[Symbol.dispose]();
   const ending = ended(running);
@@ -70,7 +90,10 @@ test('scanout run: shows and records a guest, answers stats and screenshot, and 
   expect([shot.code, withoutCursor.code, still.code, elsewhere.code, replayed.code]).toEqual([0, 0, 0, 1, 0]);
   expect(elsewhere.stderr).toContain('scanout 1');
   expect(readFileSync(file('still.png'))).toEqual(readFileSync(file('shot.png')));
-  expect(never).toMatchObject({ code: 1, stderr: expect.stringMatching(/^scanout: headless did not stand still for 9000 ms within 50 ms\./) as string });
+  expect(never).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^scanout: headless did not stand still for 9000 ms within 50 ms\./) as string,
+  });
   const picture = decodePng(readFileSync(file('shot.png')));
   expect(picture).toMatchObject({ width: WIDTH, height: HEIGHT });
   expect(readFileSync(file('bare.png'))).not.toEqual(readFileSync(file('shot.png')));
@@ -81,7 +104,14 @@ test('scanout run: shows and records a guest, answers stats and screenshot, and 
 }, 30_000);
 
 test('scanout record: completes the recording on Ctrl-C', async () => {
-  const running = await bridge(['record', '--guest', `vhost-user:${file('gpu.sock')}`, '--control', file('c.sock'), file('s.scanout')]);
+  const running = await bridge([
+    'record',
+    '--guest',
+    `vhost-user:${file('gpu.sock')}`,
+    '--control',
+    file('c.sock'),
+    file('s.scanout'),
+  ]);
   using guest = await playGuest(connectUnix(file('gpu.sock')), 3);
   guest[Symbol.dispose]();
   const ending = ended(running);
@@ -110,7 +140,17 @@ test('scanout run: accepts an inherited connected socket', async () => {
 }, 30_000);
 
 test('scanout run: listens for input devices on their sockets', async () => {
-  const running = start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('i.sock')}`, '--input', `vhost-user:${file('t.sock')},kind=touch`, '--control', file('c.sock')]);
+  const running = start([
+    'run',
+    '--guest',
+    `vhost-user:${file('gpu.sock')}`,
+    '--input',
+    `vhost-user:${file('i.sock')}`,
+    '--input',
+    `vhost-user:${file('t.sock')},kind=touch`,
+    '--control',
+    file('c.sock'),
+  ]);
   children.push(running);
   const [said] = (await once(running.stdout!, 'data')) as [Buffer];
   using keyboard = FrontEnd.create({ socket: connectUnix(file('i.sock')), memory: [LOW], queueSizes: [4, 4] });
@@ -124,11 +164,23 @@ test('scanout run: listens for input devices on their sockets', async () => {
   }
 
   expect(names).toEqual(['scanout-bridge keyboard and pointer', 'scanout-bridge touchscreen']);
-  expect(said.toString()).toContain(`qemu-args --socket ${file('gpu.sock')} --input ${file('i.sock')} --input ${file('t.sock')} --memory`);
+  expect(said.toString()).toContain(
+    `qemu-args --socket ${file('gpu.sock')} --input ${file('i.sock')} --input ${file('t.sock')} --memory`,
+  );
 }, 30_000);
 
 test('scanout run: names the option of an input socket that it cannot listen on', async () => {
-  const end = await ended(start(['run', '--guest', `vhost-user:${file('gpu.sock')}`, '--input', `vhost-user:${file('none/i.sock')}`, '--control', file('c.sock')]));
+  const end = await ended(
+    start([
+      'run',
+      '--guest',
+      `vhost-user:${file('gpu.sock')}`,
+      '--input',
+      `vhost-user:${file('none/i.sock')}`,
+      '--control',
+      file('c.sock'),
+    ]),
+  );
 
   expect(end).toMatchObject({ code: 1, stderr: expect.stringContaining('--input: cannot listen') as string });
   expect(existsSync(file('gpu.sock'))).toBe(false);
@@ -139,7 +191,9 @@ test('scanout run: runs without the default control socket if that is in use, an
   expect(existsSync(file('scanout-bridge.sock'))).toBe(true);
 
   const second = await bridge(['run', '--guest', `vhost-user:${file('2.sock')}`]);
-  const third = await ended(start(['run', '--guest', `vhost-user:${file('3.sock')}`, '--control', file('scanout-bridge.sock')]));
+  const third = await ended(
+    start(['run', '--guest', `vhost-user:${file('3.sock')}`, '--control', file('scanout-bridge.sock')]),
+  );
 
   const ending = ended(second);
   second.kill('SIGTERM');

@@ -1,12 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseByteSize, parseGuestSpec, parseInputSpec, parseInputSpecs, parseOutputSpec, parseWhenOff, windowsAmong, withBackground } from '../../../src/cli/specs.ts';
+import {
+  parseByteSize,
+  parseGuestSpec,
+  parseInputSpec,
+  parseInputSpecs,
+  parseOutputSpec,
+  parseWhenOff,
+  windowsAmong,
+  withBackground,
+} from '../../../src/cli/specs.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 /** Texts similar to the accepted forms. */
 const nearly = fc.oneof(
   fc.string(),
-  fc.stringMatching(/^(headless|vmm|kms|wayland|vhost-user|fd)?[:=,]?(mode=|connector=|kind=)?[0-9xX@.+-]{0,12}[KMGT]?$/),
+  fc.stringMatching(
+    /^(headless|vmm|kms|wayland|vhost-user|fd)?[:=,]?(mode=|connector=|kind=)?[0-9xX@.+-]{0,12}[KMGT]?$/,
+  ),
 );
 
 function valueOrUsage<T>(parse: () => T): T | null {
@@ -31,25 +42,61 @@ describe('parseOutputSpec', () => {
     ['kms,mode=1920x1080', { kind: 'kms', mode: { width: 1920, height: 1080 } }],
     ['wayland', { kind: 'wayland' }],
     ['wayland:wayland-1', { kind: 'wayland', display: 'wayland-1' }],
-    ['wayland:/run/user/0/wayland-0,fullscreen,scale=1.5,tearing', { kind: 'wayland', display: '/run/user/0/wayland-0', fullscreen: true, scale: 1.5, tearing: true }],
+    [
+      'wayland:/run/user/0/wayland-0,fullscreen,scale=1.5,tearing',
+      { kind: 'wayland', display: '/run/user/0/wayland-0', fullscreen: true, scale: 1.5, tearing: true },
+    ],
     ['wayland,title=a guest, of mine', { kind: 'wayland', title: 'a guest, of mine' }],
-    ['kms,mode=1920x1080@59.94,connector=DP-2', { kind: 'kms', connector: 'DP-2', mode: { width: 1920, height: 1080, refreshMhz: 59_940 } }],
+    [
+      'kms,mode=1920x1080@59.94,connector=DP-2',
+      { kind: 'kms', connector: 'DP-2', mode: { width: 1920, height: 1080, refreshMhz: 59_940 } },
+    ],
   ])('parses %s', (text, spec) => {
     expect(parseOutputSpec(text)).toEqual(spec);
   });
 
-  test.each(['', 'headless', 'headless:', 'headless:1280', 'headless:1280x', 'headless:1280x800@', 'headless:1280x800@sixty', 'headless:-1x800', 'headless:1280x800x2', ' vmm', 'vmm:', 'wayland:', 'wayland,', 'wayland,scale=0', 'wayland,scale=17', 'wayland,fullscreen,fullscreen', 'wayland,title=', 'wayland,title=a,fullscreen\0', 'wayland1', 'headless:123456x1', 'kms:', 'kms,', 'kms,mode=large', 'kms,mode=1x1,mode=2x2', 'kms,connector=', 'kms,colour=red', 'kms:card0,card1'])(
-    "refuses '%s' and lists the valid forms",
-    (text) => {
-      expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*wayland.*kms.*vmm:dmabuf/);
-    },
-  );
+  test.each([
+    '',
+    'headless',
+    'headless:',
+    'headless:1280',
+    'headless:1280x',
+    'headless:1280x800@',
+    'headless:1280x800@sixty',
+    'headless:-1x800',
+    'headless:1280x800x2',
+    ' vmm',
+    'vmm:',
+    'wayland:',
+    'wayland,',
+    'wayland,scale=0',
+    'wayland,scale=17',
+    'wayland,fullscreen,fullscreen',
+    'wayland,title=',
+    'wayland,title=a,fullscreen\0',
+    'wayland1',
+    'headless:123456x1',
+    'kms:',
+    'kms,',
+    'kms,mode=large',
+    'kms,mode=1x1,mode=2x2',
+    'kms,connector=',
+    'kms,colour=red',
+    'kms:card0,card1',
+  ])("refuses '%s' and lists the valid forms", (text) => {
+    expect(() => parseOutputSpec(text)).toThrow(/headless:WIDTHxHEIGHT.*wayland.*kms.*vmm:dmabuf/);
+  });
 
   test('parses any mode, and throws only UsageError for any text', () => {
     const side = fc.integer({ min: 0, max: 99_999 });
     fc.assert(
       fc.property(side, side, fc.integer({ min: 0, max: 9_999_999 }), (width, height, refreshMhz) => {
-        expect(parseOutputSpec(`headless:${width}x${height}@${(refreshMhz / 1000).toFixed(3)}`)).toEqual({ kind: 'headless', width, height, refreshMhz });
+        expect(parseOutputSpec(`headless:${width}x${height}@${(refreshMhz / 1000).toFixed(3)}`)).toEqual({
+          kind: 'headless',
+          width,
+          height,
+          refreshMhz,
+        });
       }),
     );
     fc.assert(fc.property(nearly, (text) => void valueOrUsage(() => parseOutputSpec(text))));
@@ -61,7 +108,11 @@ describe('windowsAmong', () => {
   const headless = { kind: 'headless' } as const;
 
   test('adds the choices to the Wayland output; null without one', () => {
-    expect(windowsAmong([headless, wayland], { title: 'x', scale: 3 })).toEqual({ kind: 'wayland', title: 'x', scale: 3 });
+    expect(windowsAmong([headless, wayland], { title: 'x', scale: 3 })).toEqual({
+      kind: 'wayland',
+      title: 'x',
+      scale: 3,
+    });
     expect(windowsAmong([headless], {})).toBeNull();
   });
 
@@ -82,9 +133,12 @@ describe('--when-off', () => {
     expect(parseWhenOff(text)).toBe(whenOff);
   });
 
-  test.each(['', 'first', 'white', '#fff', '#1234567', '203040', '#20304g'])("refuses '%s' and lists the valid forms", (text) => {
-    expect(() => parseWhenOff(text)).toThrow(/last.*black.*#RRGGBB/);
-  });
+  test.each(['', 'first', 'white', '#fff', '#1234567', '203040', '#20304g'])(
+    "refuses '%s' and lists the valid forms",
+    (text) => {
+      expect(() => parseWhenOff(text)).toThrow(/last.*black.*#RRGGBB/);
+    },
+  );
 
   test('withBackground adds a colour to kms outputs only', () => {
     const kms = { kind: 'kms', card: 'card0' } as const;
@@ -104,7 +158,17 @@ describe('parseGuestSpec', () => {
     expect(parseGuestSpec(text)).toEqual(spec);
   });
 
-  test.each(['', 'vhost-user', 'vhost-user:', 'vhost-user:fd=', 'vhost-user:fd=2', 'vhost-user:fd=-1', 'vhost-user:fd=3x', 'vhost-user:a\0b', '/run/gpu.sock'])("refuses '%s' and lists the valid forms", (text) => {
+  test.each([
+    '',
+    'vhost-user',
+    'vhost-user:',
+    'vhost-user:fd=',
+    'vhost-user:fd=2',
+    'vhost-user:fd=-1',
+    'vhost-user:fd=3x',
+    'vhost-user:a\0b',
+    '/run/gpu.sock',
+  ])("refuses '%s' and lists the valid forms", (text) => {
     expect(() => parseGuestSpec(text)).toThrow(/vhost-user:SOCKET.*vhost-user:fd=N/);
   });
 
@@ -124,12 +188,19 @@ describe('parseInputSpec', () => {
     expect(parseInputSpec(text)).toEqual(spec);
   });
 
-  test.each(['', 'vhost-user', 'vhost-user:', 'vhost-user:,kind=touch', 'vhost-user:/run/a,kind=', 'vhost-user:/run/a,kind=mouse', 'vhost-user:fd=2', 'vhost-user:a\0b', '/run/input.sock'])(
-    "refuses '%s' and lists the valid forms",
-    (text) => {
-      expect(() => parseInputSpec(text)).toThrow(/^--input: .*vhost-user:SOCKET.*kind=touch/s);
-    },
-  );
+  test.each([
+    '',
+    'vhost-user',
+    'vhost-user:',
+    'vhost-user:,kind=touch',
+    'vhost-user:/run/a,kind=',
+    'vhost-user:/run/a,kind=mouse',
+    'vhost-user:fd=2',
+    'vhost-user:a\0b',
+    '/run/input.sock',
+  ])("refuses '%s' and lists the valid forms", (text) => {
+    expect(() => parseInputSpec(text)).toThrow(/^--input: .*vhost-user:SOCKET.*kind=touch/s);
+  });
 
   test('parseInputSpecs refuses a kind of device that is given twice', () => {
     expect(parseInputSpecs(['vhost-user:a', 'vhost-user:b,kind=touch'])).toHaveLength(2);

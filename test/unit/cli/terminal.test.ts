@@ -3,7 +3,11 @@ import { hasTrueColour, renderPicture } from '../../../src/cli/terminal.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 
 function picture(rows: readonly (readonly number[])[]): Picture {
-  return { width: rows[0]!.length, height: rows.length, data: Uint8Array.from(rows.flat().flatMap((colour) => [colour >> 16, (colour >> 8) & 255, colour & 255, 255])) };
+  return {
+    width: rows[0]!.length,
+    height: rows.length,
+    data: Uint8Array.from(rows.flat().flatMap((colour) => [colour >> 16, (colour >> 8) & 255, colour & 255, 255])),
+  };
 }
 
 test('renderPicture: shows two pixels per character, the upper as foreground', () => {
@@ -13,13 +17,24 @@ test('renderPicture: shows two pixels per character, the upper as foreground', (
 test('renderPicture: sets a colour once while it does not change in a line', () => {
   const line = '\x1b[38;2;9;9;9;48;2;9;9;9m▀▀▀\x1b[0m\n';
 
-  expect(renderPicture(picture(Array.from({ length: 4 }, () => [0x090909, 0x090909, 0x090909])), 3, true)).toBe(line + line);
+  expect(renderPicture(picture(Array.from({ length: 4 }, () => [0x090909, 0x090909, 0x090909])), 3, true)).toBe(
+    line + line,
+  );
 });
 
 test('renderPicture: shrinks a wide picture to the columns by averaging', () => {
-  expect(renderPicture(picture([[0x000000, 0x0000ff, 0x640000, 0x000000], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]), 2, true)).toBe(
-    '\x1b[38;2;0;0;64;48;2;0;0;0m▀\x1b[38;2;25;0;0;48;2;0;0;0m▀\x1b[0m\n',
-  );
+  expect(
+    renderPicture(
+      picture([
+        [0x000000, 0x0000ff, 0x640000, 0x000000],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+      ]),
+      2,
+      true,
+    ),
+  ).toBe('\x1b[38;2;0;0;64;48;2;0;0;0m▀\x1b[38;2;25;0;0;48;2;0;0;0m▀\x1b[0m\n');
 });
 
 test.each([
@@ -28,11 +43,16 @@ test.each([
   [1280, 1, 80, 80, 1],
   [3, 3000, 80, 3, 1500],
   [100, 50, 0, 1, 1],
-])('renderPicture: renders %i x %i pixels in %i columns as %i x %i characters', (width, height, columns, wide, high) => {
-  const lines = renderPicture({ width, height, data: new Uint8Array(width * height * 4) }, columns, true).split('\n').slice(0, -1);
+])(
+  'renderPicture: renders %i x %i pixels in %i columns as %i x %i characters',
+  (width, height, columns, wide, high) => {
+    const lines = renderPicture({ width, height, data: new Uint8Array(width * height * 4) }, columns, true)
+      .split('\n')
+      .slice(0, -1);
 
-  expect(lines.map((line) => line.split('▀').length - 1)).toEqual(Array.from({ length: high }, () => wide));
-});
+    expect(lines.map((line) => line.split('▀').length - 1)).toEqual(Array.from({ length: high }, () => wide));
+  },
+);
 
 describe('renderPicture with 256 colours', () => {
   test.each([
@@ -44,7 +64,9 @@ describe('renderPicture with 256 colours', () => {
     [0x0a0a0a, 232],
     [0xf0f0f0, 255],
   ])('renders %i as colour %i', (colour, number) => {
-    expect(renderPicture(picture([[colour], [colour]]), 1, false)).toBe(`\x1b[38;5;${number};48;5;${number}m▀\x1b[0m\n`);
+    expect(renderPicture(picture([[colour], [colour]]), 1, false)).toBe(
+      `\x1b[38;5;${number};48;5;${number}m▀\x1b[0m\n`,
+    );
   });
 });
 

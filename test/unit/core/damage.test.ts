@@ -3,7 +3,12 @@ import { describe, expect, test } from 'vitest';
 import { Damage } from '../../../src/core/damage.ts';
 
 const SIDE = 40;
-const rect = fc.record({ x: fc.integer({ min: -5, max: SIDE }), y: fc.integer({ min: -5, max: SIDE }), width: fc.integer({ min: 0, max: 20 }), height: fc.integer({ min: 0, max: 20 }) });
+const rect = fc.record({
+  x: fc.integer({ min: -5, max: SIDE }),
+  y: fc.integer({ min: -5, max: SIDE }),
+  width: fc.integer({ min: 0, max: 20 }),
+  height: fc.integer({ min: 0, max: 20 }),
+});
 
 function rects(damage: Damage): number[][] {
   return Array.from({ length: damage.count }, (_, i) => [damage.x(i), damage.y(i), damage.width(i), damage.height(i)]);
@@ -64,8 +69,26 @@ describe('Damage', () => {
   });
 
   test.each([
-    ['nothing', [], [[11, 22, 3, 4], [30, 40, 5, 6]]],
-    ['some', [[11, 22, 1, 1], [0, 0, 2, 2]], [[0, 0, 2, 2], [11, 22, 3, 4], [30, 40, 5, 6]]],
+    [
+      'nothing',
+      [],
+      [
+        [11, 22, 3, 4],
+        [30, 40, 5, 6],
+      ],
+    ],
+    [
+      'some',
+      [
+        [11, 22, 1, 1],
+        [0, 0, 2, 2],
+      ],
+      [
+        [0, 0, 2, 2],
+        [11, 22, 3, 4],
+        [30, 40, 5, 6],
+      ],
+    ],
   ])("takes another's rectangles, moved, with %s there before", (_, before, after) => {
     const other = new Damage();
     other.add(1, 2, 3, 4);
@@ -74,7 +97,10 @@ describe('Damage', () => {
     for (const [x, y, width, height] of before) damage.add(x!, y!, width!, height!);
     damage.addAll(other, 10, 20);
     expect(rects(damage).toSorted((a, b) => a[0]! - b[0]!)).toEqual(after);
-    expect(rects(other)).toEqual([[1, 2, 3, 4], [20, 20, 5, 6]]);
+    expect(rects(other)).toEqual([
+      [1, 2, 3, 4],
+      [20, 20, 5, 6],
+    ]);
   });
 
   test('keeps exactly what lies inside the bounds when clipped', () => {
@@ -87,7 +113,8 @@ describe('Damage', () => {
         damage.clip(bounds);
         for (let y = -6; y < SIDE + 20; y += 3) {
           for (let x = -6; x < SIDE + 20; x += 3) {
-            const inside = x >= bounds.x && y >= bounds.y && x < bounds.x + bounds.width && y < bounds.y + bounds.height;
+            const inside =
+              x >= bounds.x && y >= bounds.y && x < bounds.x + bounds.width && y < bounds.y + bounds.height;
             expect(covers(damage, x, y)).toBe(inside && covers(before, x, y));
           }
         }

@@ -35,9 +35,13 @@ describe('no-import-cycle', () => {
     ['an export of all', "export * from './b.ts';"],
     ['a dynamic import', "await import('./b.ts');"],
   ])('reports %s that leads back, with its way', (_, text) => {
-    expect(messagesOf({ 'a.ts': text, 'b.ts': "import type { c } from './c.ts';", 'c.ts': text.replace('./b.ts', './a.ts') })).toEqual([
-      'Import circle: a.ts -> b.ts -> c.ts -> a.ts',
-    ]);
+    expect(
+      messagesOf({
+        'a.ts': text,
+        'b.ts': "import type { c } from './c.ts';",
+        'c.ts': text.replace('./b.ts', './a.ts'),
+      }),
+    ).toEqual(['Import circle: a.ts -> b.ts -> c.ts -> a.ts']);
   });
 
   test('takes two ways to one file, and circles that the file is not part of', () => {

@@ -14,14 +14,26 @@ const USER = 0x7f00_0000_0000;
 expectNoLeaks();
 
 /** Regions of one memfd, which is as long as the last of them needs. */
-function table(regions: readonly Partial<RegionDescription>[], fileSize?: number): { descriptions: RegionDescription[]; map: () => GuestMemory } {
-  const descriptions = regions.map((region) => ({ guestAddress: 0, size: PAGE, userAddress: USER + (region.guestAddress ?? 0), mmapOffset: 0, ...region }));
+function table(
+  regions: readonly Partial<RegionDescription>[],
+  fileSize?: number,
+): { descriptions: RegionDescription[]; map: () => GuestMemory } {
+  const descriptions = regions.map((region) => ({
+    guestAddress: 0,
+    size: PAGE,
+    userAddress: USER + (region.guestAddress ?? 0),
+    mmapOffset: 0,
+    ...region,
+  }));
   const length = fileSize ?? Math.max(...descriptions.map((region) => region.mmapOffset + region.size));
   return {
     descriptions,
     map: () => {
       using memfd = createMemfd('guest', length);
-      return GuestMemory.map(descriptions, descriptions.map(() => memfd.dup()));
+      return GuestMemory.map(
+        descriptions,
+        descriptions.map(() => memfd.dup()),
+      );
     },
   };
 }
@@ -82,13 +94,19 @@ describe('GuestMemory refuses', () => {
 
   test('an added region that overlaps, and the table stays as it was', () => {
     using memory = table([{}]).map();
-    expect(code(() => memory.with({ guestAddress: 1, size: PAGE, userAddress: USER, mmapOffset: 0 }, createMemfd('more', PAGE)))).toBe('memory');
+    expect(
+      code(() =>
+        memory.with({ guestAddress: 1, size: PAGE, userAddress: USER, mmapOffset: 0 }, createMemfd('more', PAGE)),
+      ),
+    ).toBe('memory');
     expect(memory.range(0, PAGE)).not.toBeNull();
   });
 
   test('a descriptor that cannot be mapped', () => {
     using memfd = createMemfd('sealed', PAGE, 0x08 | 0x02);
-    expect(code(() => GuestMemory.map([{ guestAddress: 0, size: PAGE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()]))).toBe('memory');
+    expect(
+      code(() => GuestMemory.map([{ guestAddress: 0, size: PAGE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()])),
+    ).toBe('memory');
   });
 });
 
@@ -132,9 +150,16 @@ describe('GuestMemory copies', () => {
   });
 
   test('only inside the table and never throws, for any address', () => {
-    using memory = table([{ guestAddress: 0x1000 }, { guestAddress: 0x2000, mmapOffset: PAGE }, { guestAddress: 0x8000 }]).map();
+    using memory = table([
+      { guestAddress: 0x1000 },
+      { guestAddress: 0x2000, mmapOffset: PAGE },
+      { guestAddress: 0x8000 },
+    ]).map();
     const into = new Uint8Array(0x4000);
-    const address = fc.oneof(fc.integer({ min: 0, max: 0xa000 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number));
+    const address = fc.oneof(
+      fc.integer({ min: 0, max: 0xa000 }),
+      fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number),
+    );
     fc.assert(
       fc.property(address, fc.integer({ min: 1, max: 0x4000 }), (at, length) => {
         const inside = (at >= 0x1000 && at + length <= 0x3000) || (at >= 0x8000 && at + length <= 0x9000);

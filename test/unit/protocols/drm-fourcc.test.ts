@@ -84,10 +84,12 @@ describe('DRM format names', () => {
   });
 
   test('any text parses to a format or to null', () => {
-    fc.assert(fc.property(fc.string(), (text) => {
-      const format = parseFormat(text);
-      expect(format === null || formatInfo(format) === null || formatName(format).length > 0).toBe(true);
-    }));
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const format = parseFormat(text);
+        expect(format === null || formatInfo(format) === null || formatName(format).length > 0).toBe(true);
+      }),
+    );
   });
 
   test.skipIf(skipLibdrm)('libdrm prints the same four characters', () => {
@@ -162,10 +164,15 @@ describe('DRM format geometry', () => {
         const info = formatInfo(format);
         for (const [i, p] of info?.planes.entries() ?? []) {
           const rows = ceil(BigInt(height), BigInt(p.vsub));
-          const row = ceil(ceil(BigInt(width), BigInt(p.hsub)) * BigInt(p.bytesPerBlock), BigInt(p.blockWidth * p.blockHeight));
+          const row = ceil(
+            ceil(BigInt(width), BigInt(p.hsub)) * BigInt(p.bytesPerBlock),
+            BigInt(p.blockWidth * p.blockHeight),
+          );
           const least = width > 0 && height > 0 ? BigInt(pitch) * (rows - 1n) + row : 0n;
           const expectSame = (ours: number, exact: bigint) =>
-            expect(exact <= BigInt(Number.MAX_SAFE_INTEGER) ? BigInt(ours) === exact : ours > Number.MAX_SAFE_INTEGER).toBe(true);
+            expect(
+              exact <= BigInt(Number.MAX_SAFE_INTEGER) ? BigInt(ours) === exact : ours > Number.MAX_SAFE_INTEGER,
+            ).toBe(true);
           expectSame(minPitch(info!, i, width), row);
           expectSame(planeSize(info!, i, pitch, height), BigInt(pitch) * rows);
           expectSame(minPlaneSize(info!, i, pitch, width, height), least);
@@ -178,7 +185,9 @@ describe('DRM format geometry', () => {
     expect(opaqueOf(DRM_FORMAT.ARGB8888)).toBe(DRM_FORMAT.XRGB8888);
     expect(opaqueOf(DRM_FORMAT.NV12)).toBe(DRM_FORMAT.NV12);
     expect(opaqueOf(fourcc('A', 'B', '9', '9'))).toBeNull();
-    const twinless = allFormats.filter(([, format]) => formatInfo(format) !== null && opaqueOf(format) === null).map(([name]) => name);
+    const twinless = allFormats
+      .filter(([, format]) => formatInfo(format) !== null && opaqueOf(format) === null)
+      .map(([name]) => name);
     expect(twinless.filter((name) => !name.endsWith('_A8'))).toEqual(['AXBXGXRX106106106106']);
     for (const [, format] of allFormats) {
       const twin = opaqueOf(format);
@@ -189,7 +198,7 @@ describe('DRM format geometry', () => {
 });
 
 describe('DRM modifiers', () => {
-  test('LINEAR and INVALID have the kernel\'s values', () => {
+  test("LINEAR and INVALID have the kernel's values", () => {
     expect(DRM_FORMAT_MOD_LINEAR).toBe(0n);
     expect(DRM_FORMAT_MOD_INVALID).toBe(0x00ff_ffff_ffff_ffffn);
   });
@@ -250,21 +259,26 @@ describe('DRM modifiers', () => {
   });
 
   test.skipIf(skipLibdrm)('libdrm has the same names for the modifiers it knows', () => {
-    const modifiers = [
-      ...NAMED_MODIFIERS.values(),
-      ...cases.map(([modifier]) => modifier),
-    ];
+    const modifiers = [...NAMED_MODIFIERS.values(), ...cases.map(([modifier]) => modifier)];
     const vendors = askLibdrm('drmGetFormatModifierVendor', modifiers);
     const names = askLibdrm('drmGetFormatModifierName', modifiers);
     /** libdrm: `BLOCK_SIZE=16x16,MODE=YTR|SPARSE`, `GFX9,GFX9_64K_S`; ours: words. It also names NVIDIA's fields. */
-    const words = (name: string) => name.replace('BLOCK_SIZE=', '').replace('MODE=', '').replace(/,GFX9_/, ',').split(/[,|]/).join(' ');
+    const words = (name: string) =>
+      name
+        .replace('BLOCK_SIZE=', '')
+        .replace('MODE=', '')
+        .replace(/,GFX9_/, ',')
+        .split(/[,|]/)
+        .join(' ');
     const theirs = modifiers.flatMap((modifier, i) => {
       const name = names[i]!;
       if (name === '-' || name.startsWith('BLOCK_LINEAR_2D')) return [];
       return [[modifier, vendors[i] === 'NONE' ? words(name) : `${vendors[i]!} ${words(name)}`]];
     });
     expect(theirs.length).toBeGreaterThan(25);
-    expect(theirs).toEqual(theirs.map(([modifier]) => [modifier, describeModifier(modifier as bigint).replace(/AFBC |AFRC /, '')]));
+    expect(theirs).toEqual(
+      theirs.map(([modifier]) => [modifier, describeModifier(modifier as bigint).replace(/AFBC |AFRC /, '')]),
+    );
   });
 
   test('modifierVendor gives the name, or the number of an unknown vendor', () => {

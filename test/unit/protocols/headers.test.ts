@@ -2,7 +2,13 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import * as dmaBuf from '../../../protocols/dma-buf.ts';
 import * as drm from '../../../protocols/drm.ts';
 import * as drmMode from '../../../protocols/drm-mode.ts';
-import { DRM_FORMAT, DRM_FORMAT_BIG_ENDIAN, DRM_FORMAT_INVALID, DRM_FORMAT_MOD_VENDOR, NAMED_MODIFIERS } from '../../../protocols/drm-fourcc.ts';
+import {
+  DRM_FORMAT,
+  DRM_FORMAT_BIG_ENDIAN,
+  DRM_FORMAT_INVALID,
+  DRM_FORMAT_MOD_VENDOR,
+  NAMED_MODIFIERS,
+} from '../../../protocols/drm-fourcc.ts';
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
@@ -15,17 +21,32 @@ import * as vhostUser from '../../../protocols/vhost-user.ts';
 import * as virtioGpu from '../../../protocols/virtio-gpu.ts';
 import * as virtioInput from '../../../protocols/virtio-input.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
-import { type HeaderComparison, type HeaderRow, compareWithHeaders, evaluate, hasHeader, prefixed, preprocess, skipWithoutC } from '../../rig/c-headers.ts';
+import {
+  type HeaderComparison,
+  type HeaderRow,
+  compareWithHeaders,
+  evaluate,
+  hasHeader,
+  prefixed,
+  preprocess,
+  skipWithoutC,
+} from '../../rig/c-headers.ts';
 
 type AnyStruct = Struct<any>; // eslint-disable-line @typescript-eslint/no-explicit-any
 
 function structsOf(module: Readonly<Record<string, unknown>>): AnyStruct[] {
-  return Object.values(module).filter((value): value is AnyStruct => typeof value === 'object' && value !== null && 'fields' in value);
+  return Object.values(module).filter(
+    (value): value is AnyStruct => typeof value === 'object' && value !== null && 'fields' in value,
+  );
 }
 
 /** The exported numbers of a module whose names match. */
 function numbersOf(module: Readonly<Record<string, unknown>>, names: RegExp): Record<string, number> {
-  return Object.fromEntries(Object.entries(module).filter((entry): entry is [string, number] => typeof entry[1] === 'number' && names.test(entry[0])));
+  return Object.fromEntries(
+    Object.entries(module).filter(
+      (entry): entry is [string, number] => typeof entry[1] === 'number' && names.test(entry[0]),
+    ),
+  );
 }
 
 /** To check another header, add a row. */
@@ -42,7 +63,11 @@ const rows: HeaderRow[] = [
     },
     newer: ['VIRTIO_GPU_F_BLOB_ALIGNMENT'],
   },
-  { headers: ['linux/virtio_input.h'], structs: structsOf(virtioInput), constants: numbersOf(virtioInput, /^VIRTIO_INPUT_/) },
+  {
+    headers: ['linux/virtio_input.h'],
+    structs: structsOf(virtioInput),
+    constants: numbersOf(virtioInput, /^VIRTIO_INPUT_/),
+  },
   {
     headers: ['linux/input.h'],
     constants: {
@@ -112,7 +137,9 @@ describe.skipIf(skip).each(rows)('protocols against $headers', (row) => {
 });
 
 /** linux-libc-dev has the kernel's copy, except on Debian; libdrm-dev has libdrm's. */
-const fourccHeaders = ['drm/drm_fourcc.h', 'libdrm/drm_fourcc.h'].filter((header) => hasHeader(header, ['-I/usr/include/libdrm']));
+const fourccHeaders = ['drm/drm_fourcc.h', 'libdrm/drm_fourcc.h'].filter((header) =>
+  hasHeader(header, ['-I/usr/include/libdrm']),
+);
 
 test.skipIf(skip)('protocols: a drm_fourcc.h is installed to compare with', () => {
   expect(fourccHeaders).not.toEqual([]);
@@ -130,14 +157,20 @@ describe.each(fourccHeaders)('drm-fourcc.ts against %s', (header) => {
 
   test('every DRM_FORMAT_* is equal', () => {
     const theirs = valuesOf(macros.filter((name) => /^DRM_FORMAT_(?!MOD_|RESERVED)/.test(name)));
-    const ours = prefixed<number>('DRM_FORMAT_', { ...DRM_FORMAT, BIG_ENDIAN: DRM_FORMAT_BIG_ENDIAN, INVALID: DRM_FORMAT_INVALID });
+    const ours = prefixed<number>('DRM_FORMAT_', {
+      ...DRM_FORMAT,
+      BIG_ENDIAN: DRM_FORMAT_BIG_ENDIAN,
+      INVALID: DRM_FORMAT_INVALID,
+    });
     expect(theirs.size).toBeGreaterThan(90);
     expect([...theirs].filter(([name, value]) => BigInt(ours[name] ?? -1) !== value)).toEqual([]);
   });
 
   test('every named modifier is equal', () => {
     const aliases = ['DRM_FORMAT_MOD_NONE', 'DRM_FORMAT_MOD_GENERIC_16_16_TILE'];
-    const names = macros.filter((name) => /^(I915|DRM)_FORMAT_MOD_(?!VENDOR_|ARM_TYPE_)/.test(name) && !aliases.includes(name));
+    const names = macros.filter(
+      (name) => /^(I915|DRM)_FORMAT_MOD_(?!VENDOR_|ARM_TYPE_)/.test(name) && !aliases.includes(name),
+    );
     const theirs = valuesOf(names);
     expect(theirs.size).toBeGreaterThan(30);
     expect([...theirs].filter(([name, value]) => NAMED_MODIFIERS.get(name) !== value)).toEqual([]);
@@ -155,7 +188,11 @@ describe.skipIf(skip)('compareWithHeaders', () => {
 
   test('reports a wrong offset, a wrong size and a wrong number', () => {
     const udmabuf_create = struct('udmabuf_create', { memfd: u32, offset: u32 });
-    const { differences } = compareWithHeaders({ headers, structs: [udmabuf_create], constants: { UDMABUF_CREATE: iow('u', 0x42, udmabuf_create) } });
+    const { differences } = compareWithHeaders({
+      headers,
+      structs: [udmabuf_create],
+      constants: { UDMABUF_CREATE: iow('u', 0x42, udmabuf_create) },
+    });
     expect(differences).toEqual([
       'sizeof(struct udmabuf_create): ours 8, header 24',
       'offsetof(struct udmabuf_create, offset): ours 4, header 8',
@@ -165,9 +202,12 @@ describe.skipIf(skip)('compareWithHeaders', () => {
   });
 
   test('reports a name that the header does not have', () => {
-    expect(compareWithHeaders({ headers, structs: [struct('udmabuf_nonsense', { a: u32 })], constants: { UDMABUF_NONSENSE: 1 } }).absent).toEqual([
-      'struct udmabuf_nonsense',
-      'UDMABUF_NONSENSE',
-    ]);
+    expect(
+      compareWithHeaders({
+        headers,
+        structs: [struct('udmabuf_nonsense', { a: u32 })],
+        constants: { UDMABUF_NONSENSE: 1 },
+      }).absent,
+    ).toEqual(['struct udmabuf_nonsense', 'UDMABUF_NONSENSE']);
   });
 });

@@ -1,6 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Type, addr64, array, bytes, i32, io, ior, iow, iowr, struct, u16, u32, u64, u8 } from '../../../protocols/layout.ts';
+import {
+  type Type,
+  addr64,
+  array,
+  bytes,
+  i32,
+  io,
+  ior,
+  iow,
+  iowr,
+  struct,
+  u16,
+  u32,
+  u64,
+  u8,
+} from '../../../protocols/layout.ts';
 import { runC, skipWithoutC } from '../../rig/c-headers.ts';
 
 /* eslint-disable @typescript-eslint/no-explicit-any */
@@ -28,19 +43,21 @@ const field: fc.Arbitrary<Sample> = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...scalars) },
   {
     weight: 1,
-    arbitrary: fc.tuple(fc.constantFrom(...scalars), fc.integer({ min: 1, max: 5 })).map(
-      ([element, n]): Sample => ({
-        c: (name) => `${element.c(name)}[${n}]`,
-        type: array(element.type, n),
-        values: fc.array(element.values, { minLength: n, maxLength: n }),
-      }),
-    ),
+    arbitrary: fc.tuple(fc.constantFrom(...scalars), fc.integer({ min: 1, max: 5 })).map(([element, n]): Sample => ({
+      c: (name) => `${element.c(name)}[${n}]`,
+      type: array(element.type, n),
+      values: fc.array(element.values, { minLength: n, maxLength: n }),
+    })),
   },
   {
     weight: 1,
-    arbitrary: fc.integer({ min: 1, max: 9 }).map(
-      (n): Sample => ({ c: (name) => `uint8_t ${name}[${n}]`, type: bytes(n), values: fc.uint8Array({ minLength: n, maxLength: n }) }),
-    ),
+    arbitrary: fc
+      .integer({ min: 1, max: 9 })
+      .map((n): Sample => ({
+        c: (name) => `uint8_t ${name}[${n}]`,
+        type: bytes(n),
+        values: fc.uint8Array({ minLength: n, maxLength: n }),
+      })),
   },
 );
 
@@ -59,12 +76,17 @@ describe('struct', () => {
     const samples = fc.sample(fc.tuple(fields, fc.boolean()), { numRuns: 40, seed: 1 });
     const asked = samples.map(([members, packed], n) => {
       const offsets = members.map((_, i) => `offsetof(struct s${n}, f${i})`);
-      const type = declaration(members, packed).replace(/^struct /, `struct `).replace('{', `s${n} {`);
+      const type = declaration(members, packed)
+        .replace(/^struct /, `struct `)
+        .replace('{', `s${n} {`);
       const expressions = [`sizeof(struct s${n})`, ...offsets];
       return { type, print: expressions.map((e) => `printf("%zu ", ${e});`).join('') + 'puts("");' };
     });
     const source = `#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n${asked.map((a) => `${a.type};`).join('\n')}\nint main(void) {${asked.map((a) => a.print).join('\n')} return 0; }`;
-    const theirs = runC(source).trimEnd().split('\n').map((line) => line.trim().split(' ').map(Number));
+    const theirs = runC(source)
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.trim().split(' ').map(Number));
     const ours = samples.map(([members, packed]) => {
       const s = structOf(members, packed);
       return [s.size, ...Object.values(s.offset)];
@@ -141,5 +163,7 @@ test.skipIf(skip)('io, iow, ior and iowr give the numbers of the C macros', () =
     struct s { uint64_t a[5]; };
     int main(void) { printf("%lu %lu %lu %lu", (unsigned long)_IO('d', 0x1e), (unsigned long)_IOW('u', 0x42, struct s), (unsigned long)_IOR('d', 0xff, uint32_t), (unsigned long)_IOWR('d', 0xbc, struct s)); return 0; }`;
   const s = struct('s', { a: array(u64, 5) });
-  expect([io('d', 0x1e), iow('u', 0x42, s), ior('d', 0xff, u32), iowr('d', 0xbc, s)]).toEqual(runC(source).split(' ').map(Number));
+  expect([io('d', 0x1e), iow('u', 0x42, s), ior('d', 0xff, u32), iowr('d', 0xbc, s)]).toEqual(
+    runC(source).split(' ').map(Number),
+  );
 });

@@ -28,7 +28,12 @@ test('vhost-user-gpu payloads have the sizes of the specification', () => {
 });
 
 test('vhost-user request numbers are unique, and requestName gives their names', () => {
-  for (const table of [vhostUser.VHOST_USER, vhostUser.VHOST_USER_BACKEND, vhostUser.VHOST_USER_PROTOCOL_F, gpu.VHOST_USER_GPU]) {
+  for (const table of [
+    vhostUser.VHOST_USER,
+    vhostUser.VHOST_USER_BACKEND,
+    vhostUser.VHOST_USER_PROTOCOL_F,
+    gpu.VHOST_USER_GPU,
+  ]) {
     const numbers = Object.values(table);
     expect(new Set(numbers).size).toBe(numbers.length);
   }

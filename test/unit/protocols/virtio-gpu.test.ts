@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import { DRM_FORMAT, formatName } from '../../../protocols/drm-fourcc.ts';
-import { FOURCC_OF_VIRTIO_GPU_FORMAT, VIRTIO_GPU_CMD, VIRTIO_GPU_FORMAT, commandName } from '../../../protocols/virtio-gpu.ts';
+import {
+  FOURCC_OF_VIRTIO_GPU_FORMAT,
+  VIRTIO_GPU_CMD,
+  VIRTIO_GPU_FORMAT,
+  commandName,
+} from '../../../protocols/virtio-gpu.ts';
 
 test('commandName: gives the name of a command, or its number', () => {
   expect(commandName(VIRTIO_GPU_CMD.RESOURCE_FLUSH)).toBe('RESOURCE_FLUSH');

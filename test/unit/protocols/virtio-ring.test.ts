@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import { vringAvailEventOffset, vringAvailSize, vringDescSize, vringUsedEventOffset, vringUsedSize } from '../../../protocols/virtio-ring.ts';
+import {
+  vringAvailEventOffset,
+  vringAvailSize,
+  vringDescSize,
+  vringUsedEventOffset,
+  vringUsedSize,
+} from '../../../protocols/virtio-ring.ts';
 
 test('the areas of a virtqueue have the sizes of the virtio specification', () => {
   /* "The Virtqueues": 16 n, 6 + 2 n and 6 + 8 n bytes. */

@@ -49,25 +49,34 @@ test.each([
   expect(() => qemuFlags({ ...setup, generic: false })).toThrow(UsageError);
 });
 
-test.each(['/tmp/gpu.sock', '/tmp/with space', "/tmp/it's", '/tmp/$HOME`id`', '/tmp/a\nb'])('shellLines: a shell parses a command line with the socket path %j back into the flags', (socket) => {
-  const flags = qemuFlags({ socket, memoryBytes: GIB, generic: false });
+test.each(['/tmp/gpu.sock', '/tmp/with space', "/tmp/it's", '/tmp/$HOME`id`', '/tmp/a\nb'])(
+  'shellLines: a shell parses a command line with the socket path %j back into the flags',
+  (socket) => {
+    const flags = qemuFlags({ socket, memoryBytes: GIB, generic: false });
 
-  const seen = execFileSync('sh', ['-c', `printf '%s\\0' ${shellLines(flags)}`], { encoding: 'utf8' });
+    const seen = execFileSync('sh', ['-c', `printf '%s\\0' ${shellLines(flags)}`], { encoding: 'utf8' });
 
-  expect(seen.split('\0').slice(0, -1)).toEqual(flags.flat());
-});
+    expect(seen.split('\0').slice(0, -1)).toEqual(flags.flat());
+  },
+);
 
 test('qemuFlags: doubles a comma in the path', () => {
-  expect(qemuFlags({ socket: '/tmp/a,b', memoryBytes: GIB, generic: false })[4]).toEqual(['-chardev', 'socket,id=vg,path=/tmp/a,,b']);
+  expect(qemuFlags({ socket: '/tmp/a,b', memoryBytes: GIB, generic: false })[4]).toEqual([
+    '-chardev',
+    'socket,id=vg,path=/tmp/a,,b',
+  ]);
 });
 
-test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')('qemuFlags: QEMU accepts the flags of vhost-user-gpu-pci', async () => {
-  // Those of the generic device boot the guests of test/host/blobs.test.ts.
-  const flags = qemuFlags({ socket: '/tmp/unused.sock', memoryBytes: GIB / 4, generic: false });
-  // A null chardev: QEMU fails only after it has read all flags, when the device talks to it.
-  const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
+test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')(
+  'qemuFlags: QEMU accepts the flags of vhost-user-gpu-pci',
+  async () => {
+    // Those of the generic device boot the guests of test/host/blobs.test.ts.
+    const flags = qemuFlags({ socket: '/tmp/unused.sock', memoryBytes: GIB / 4, generic: false });
+    // A null chardev: QEMU fails only after it has read all flags, when the device talks to it.
+    const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
 
-  const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
+    const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
 
-  await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
-});
+    await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
+  },
+);

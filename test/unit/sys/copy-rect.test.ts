@@ -6,7 +6,16 @@ import { loadPixman } from '../../../src/sys/lib/pixman.ts';
 
 const SIZE = 4096;
 
-function reference(dst: Uint8Array, dstOffset: number, dstStride: number, src: Uint8Array, srcOffset: number, srcStride: number, rowBytes: number, rows: number): Uint8Array {
+function reference(
+  dst: Uint8Array,
+  dstOffset: number,
+  dstStride: number,
+  src: Uint8Array,
+  srcOffset: number,
+  srcStride: number,
+  rowBytes: number,
+  rows: number,
+): Uint8Array {
   const out = dst.slice();
   for (let row = 0; row < rows; row++) {
     for (let i = 0; i < rowBytes; i++) out[dstOffset + row * dstStride + i] = src[srcOffset + row * srcStride + i]!;
@@ -22,17 +31,35 @@ test.each([
   using dst = Mapping.anonymous(SIZE);
   src.bytes.forEach((_, i) => (src.bytes[i] = i * 31 + (i >> 8)));
   fc.assert(
-    fc.property(fc.nat(40), fc.nat(20), fc.nat(30), fc.nat(30), fc.nat(64), fc.nat(64), fc.constantFrom(1, 4), (rowBytes, rows, srcPad, dstPad, srcOffset, dstOffset, unit) => {
-      dst.bytes.fill(0xee);
-      const srcStride = (rowBytes + srcPad) * unit;
-      const dstStride = (rowBytes + dstPad) * unit;
-      const args = [dstOffset * unit, dstStride, src.bytes, srcOffset * unit, srcStride, rowBytes * unit, rows] as const;
-      const fits = (offset: number, stride: number): boolean => rows === 0 || rowBytes === 0 || offset + stride * (rows - 1) + rowBytes * unit <= SIZE;
-      fc.pre(fits(args[0], dstStride) && fits(args[3], srcStride));
-      const expected = reference(dst.bytes, ...args);
-      copyRect(dst, args[0], dstStride, src, args[3], srcStride, rowBytes * unit, rows, pixman);
-      expect(Buffer.compare(dst.bytes, expected)).toBe(0);
-    }),
+    fc.property(
+      fc.nat(40),
+      fc.nat(20),
+      fc.nat(30),
+      fc.nat(30),
+      fc.nat(64),
+      fc.nat(64),
+      fc.constantFrom(1, 4),
+      (rowBytes, rows, srcPad, dstPad, srcOffset, dstOffset, unit) => {
+        dst.bytes.fill(0xee);
+        const srcStride = (rowBytes + srcPad) * unit;
+        const dstStride = (rowBytes + dstPad) * unit;
+        const args = [
+          dstOffset * unit,
+          dstStride,
+          src.bytes,
+          srcOffset * unit,
+          srcStride,
+          rowBytes * unit,
+          rows,
+        ] as const;
+        const fits = (offset: number, stride: number): boolean =>
+          rows === 0 || rowBytes === 0 || offset + stride * (rows - 1) + rowBytes * unit <= SIZE;
+        fc.pre(fits(args[0], dstStride) && fits(args[3], srcStride));
+        const expected = reference(dst.bytes, ...args);
+        copyRect(dst, args[0], dstStride, src, args[3], srcStride, rowBytes * unit, rows, pixman);
+        expect(Buffer.compare(dst.bytes, expected)).toBe(0);
+      },
+    ),
   );
 });
 
@@ -48,7 +75,9 @@ test.each([
   using src = Mapping.anonymous(4100);
   using dst = Mapping.anonymous(4100);
   src.bytes.fill(1);
-  expect(() => copyRect(dst, dstOffset!, dstStride!, src, srcOffset!, srcStride!, rowBytes!, rows!)).toThrow(RangeError);
+  expect(() => copyRect(dst, dstOffset!, dstStride!, src, srcOffset!, srcStride!, rowBytes!, rows!)).toThrow(
+    RangeError,
+  );
   expect(dst.bytes.includes(1)).toBe(false);
 });
 

@@ -22,7 +22,7 @@ test('EventFd: can start signalled, and signalling a full counter is no error', 
   expect(full.consume()).toBe(true);
 });
 
-test('EventFd: adopt wraps a peer\'s eventfd and consumes the descriptor', () => {
+test("EventFd: adopt wraps a peer's eventfd and consumes the descriptor", () => {
   using ours = EventFd.create();
   using theirs = EventFd.adopt(dupFd(ours));
   theirs.signal();

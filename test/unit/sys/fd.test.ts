@@ -87,7 +87,12 @@ test('dupFd: throws a SysError EMFILE when no descriptor is free', () => {
       error = thrown;
     }
     expect(error).toBeInstanceOf(SysError);
-    expect(error).toMatchObject({ code: 'EMFILE', errno: 24, syscall: 'fcntl(F_DUPFD_CLOEXEC)', message: 'fcntl(F_DUPFD_CLOEXEC): EMFILE' });
+    expect(error).toMatchObject({
+      code: 'EMFILE',
+      errno: 24,
+      syscall: 'fcntl(F_DUPFD_CLOEXEC)',
+      message: 'fcntl(F_DUPFD_CLOEXEC): EMFILE',
+    });
   });
 });
 

@@ -137,7 +137,10 @@ describe('FenceWait', () => {
       const { EventFd } = await import(${source('eventfd.ts')});
       new FenceWait(() => console.log('signalled')).start(EventFd.create(1));
     `;
-    const output = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { encoding: 'utf8', timeout: 20_000 });
+    const output = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      encoding: 'utf8',
+      timeout: 20_000,
+    });
     expect(output).toBe('signalled\n');
   });
 });

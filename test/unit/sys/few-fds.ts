@@ -11,7 +11,13 @@ function limitFds(soft: number | string): void {
 
 /** Until it is disposed, only `free` more descriptors can be opened. */
 export function fewFds(any: BorrowedFd, free: number): Disposable {
-  const [soft] = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--raw', '--noheadings', '--output=SOFT'], { encoding: 'utf8' }).trim().split(' ');
+  const [soft] = execFileSync(
+    'prlimit',
+    ['--pid', String(process.pid), '--nofile', '--raw', '--noheadings', '--output=SOFT'],
+    { encoding: 'utf8' },
+  )
+    .trim()
+    .split(' ');
   limitFds(Math.max(...openFds().keys()) + SPARE);
   const taken: OwnedFd[] = [];
   fill(any, taken);

@@ -28,7 +28,9 @@ test('ioctl: the kernel writes into a struct given as bytes or as an address', (
 test('ioctl: a failure throws with its name and errno; tryIoctl returns -errno', () => {
   using fd = OwnedFd.adopt(openSync('/dev/null', 'r'));
   expect(() => ioctl(fd, 0xc0de, 'DRM_IOCTL_MODE_ATOMIC', 0)).toThrow('ioctl(DRM_IOCTL_MODE_ATOMIC): ENOTTY');
-  expect(() => ioctl(fd, 0xc0de, 'IT', new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'ENOTTY', errno: ENOTTY, syscall: 'ioctl(IT)' }) as Error);
+  expect(() => ioctl(fd, 0xc0de, 'IT', new Uint8Array(1))).toThrow(
+    expect.objectContaining({ code: 'ENOTTY', errno: ENOTTY, syscall: 'ioctl(IT)' }) as Error,
+  );
   expect(tryIoctl(fd, 0xc0de, 0)).toBe(-ENOTTY);
 });
 

@@ -59,7 +59,10 @@ test('Mapping.linear: maps pieces in the order given', () => {
   using fd = createMemfd('pages', 4 * PAGE_SIZE);
   using plain = Mapping.file(fd, 0, 4 * PAGE_SIZE, 'read-write');
   for (let page = 0; page < 4; page++) plain.bytes.fill(page + 1, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
-  using reversed = Mapping.linear([3, 2, 1, 0].map((page) => ({ fd, offset: page * PAGE_SIZE, length: PAGE_SIZE })), 'read-write');
+  using reversed = Mapping.linear(
+    [3, 2, 1, 0].map((page) => ({ fd, offset: page * PAGE_SIZE, length: PAGE_SIZE })),
+    'read-write',
+  );
   expect([0, 1, 2, 3].map((page) => reversed.bytes[page * PAGE_SIZE])).toEqual([4, 3, 2, 1]);
   reversed.bytes[PAGE_SIZE - 1] = 99;
   expect(plain.bytes[4 * PAGE_SIZE - 1]).toBe(99);
@@ -83,13 +86,36 @@ test('Mapping.linear: joins several files and may end within a page', () => {
 
 test.each([
   ['an unaligned offset', [{ offset: 8, length: PAGE_SIZE }]],
-  ['an unaligned length before the last', [{ offset: 0, length: 100 }, { offset: 0, length: PAGE_SIZE }]],
-  ['a piece past the end of the file', [{ offset: 0, length: PAGE_SIZE }, { offset: PAGE_SIZE, length: 2 * PAGE_SIZE }]],
+  [
+    'an unaligned length before the last',
+    [
+      { offset: 0, length: 100 },
+      { offset: 0, length: PAGE_SIZE },
+    ],
+  ],
+  [
+    'a piece past the end of the file',
+    [
+      { offset: 0, length: PAGE_SIZE },
+      { offset: PAGE_SIZE, length: 2 * PAGE_SIZE },
+    ],
+  ],
   ['a negative offset', [{ offset: -PAGE_SIZE, length: PAGE_SIZE }]],
-  ['an empty piece', [{ offset: 0, length: 0 }, { offset: 0, length: PAGE_SIZE }]],
+  [
+    'an empty piece',
+    [
+      { offset: 0, length: 0 },
+      { offset: 0, length: PAGE_SIZE },
+    ],
+  ],
 ])('Mapping.linear: refuses %s and leaves nothing mapped', (_, pieces) => {
   using fd = createMemfd('refused', 2 * PAGE_SIZE);
-  expect(() => Mapping.linear(pieces.map((piece) => ({ fd, ...piece })), 'read')).toThrow(einval);
+  expect(() =>
+    Mapping.linear(
+      pieces.map((piece) => ({ fd, ...piece })),
+      'read',
+    ),
+  ).toThrow(einval);
   expect(mappingCount(/memfd:refused/)).toBe(0);
 });
 
@@ -117,7 +143,9 @@ test('Mapping.file: refuses pages past the end of the file, which would raise SI
 
 test('Mapping.file: throws EACCES for a writable mapping of a file open for reading', () => {
   using file = OwnedFd.adopt(openSync('/proc/self/exe', 'r'));
-  expect(() => Mapping.file(file, 0, PAGE_SIZE, 'read-write')).toThrow(expect.objectContaining({ code: 'EACCES' }) as Error);
+  expect(() => Mapping.file(file, 0, PAGE_SIZE, 'read-write')).toThrow(
+    expect.objectContaining({ code: 'EACCES' }) as Error,
+  );
 });
 
 test.each([0, -1, 1.5, NaN, 2 ** 32, 3 * 2 ** 30 + 1])('Mapping: length %s is a RangeError', (length) => {

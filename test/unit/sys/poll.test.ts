@@ -63,9 +63,17 @@ test('Poll: does not call back after dispose, and its descriptor can be polled a
 test('Poll: distinguishes writable from disconnect', async () => {
   const [a, b] = socketPair();
   using ours = a;
-  expect(await nextReady(ours, { readable: true, writable: true, disconnect: true })).toEqual({ readable: false, writable: true, disconnect: false });
+  expect(await nextReady(ours, { readable: true, writable: true, disconnect: true })).toEqual({
+    readable: false,
+    writable: true,
+    disconnect: false,
+  });
   b[Symbol.dispose]();
-  expect(await nextReady(ours, { readable: true, disconnect: true })).toEqual({ readable: true, writable: false, disconnect: true });
+  expect(await nextReady(ours, { readable: true, disconnect: true })).toEqual({
+    readable: true,
+    writable: false,
+    disconnect: true,
+  });
 });
 
 test('Poll: update changes the events that are waited for', async () => {

@@ -23,7 +23,8 @@ const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 function drain(connection: UnixConnection): Buffer {
   const chunk = new Uint8Array(65536);
   const parts: Buffer[] = [];
-  for (let n = connection.recv(chunk, 0, chunk.length); n > 0; n = connection.recv(chunk, 0, chunk.length)) parts.push(Buffer.from(chunk.slice(0, n)));
+  for (let n = connection.recv(chunk, 0, chunk.length); n > 0; n = connection.recv(chunk, 0, chunk.length))
+    parts.push(Buffer.from(chunk.slice(0, n)));
   return Buffer.concat(parts);
 }
 
@@ -179,7 +180,7 @@ describe('UnixConnection', () => {
     }
   });
 
-  test('received descriptors are close-on-exec, in order, and independent of the sender\'s', () => {
+  test("received descriptors are close-on-exec, in order, and independent of the sender's", () => {
     const sent = memfds(3);
     near.send(bytesOf('x'), sent);
     disposeAll(sent);
@@ -214,7 +215,9 @@ describe('UnixConnection', () => {
     const sent = memfds(4);
     near.send(bytesOf('x'), sent);
     withFreeFds(near, free, () => {
-      expect(() => far.recv(new Uint8Array(1), 0, 1)).toThrow(expect.objectContaining({ code: 'ECTRUNC', errno: 0 }) as Error);
+      expect(() => far.recv(new Uint8Array(1), 0, 1)).toThrow(
+        expect.objectContaining({ code: 'ECTRUNC', errno: 0 }) as Error,
+      );
     });
     expect(far.fds).toEqual([]);
     disposeAll(sent);

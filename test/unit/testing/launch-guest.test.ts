@@ -42,50 +42,82 @@ function idler(): { qemu: string; began: Promise<unknown>; ended: Promise<unknow
 }
 
 test('launchGuest: rejects without QEMU and says what to install', async () => {
-  await expect(launchGuest({ qemu: 'qemu-system-none' })).rejects.toMatchObject({ code: 'missing', message: expect.stringMatching(/program qemu-system-none not found: install QEMU \(Debian: qemu-system-x86\)/) as string });
+  await expect(launchGuest({ qemu: 'qemu-system-none' })).rejects.toMatchObject({
+    code: 'missing',
+    message: expect.stringMatching(
+      /program qemu-system-none not found: install QEMU \(Debian: qemu-system-x86\)/,
+    ) as string,
+  });
 });
 
 test("launchGuest: rejects with QEMU's message when QEMU refuses its arguments", async () => {
-  await expect(launchGuest({ qemu: program('echo "qemu: there is no such machine" >&2; exit 3'), accel: 'tcg' })).rejects.toMatchObject({
+  await expect(
+    launchGuest({ qemu: program('echo "qemu: there is no such machine" >&2; exit 3'), accel: 'tcg' }),
+  ).rejects.toMatchObject({
     code: 'exited',
     message: expect.stringMatching(/exited with code 3; last output:\n {2}qemu: there is no such machine$/) as string,
   });
 });
 
 test('launchGuest: tries TCG when KVM exists but does not work, unless accel is set', async () => {
-  const qemu = program('case "$*" in *"-accel kvm"*) echo "no KVM after all" >&2; kill -ABRT $$;; *) echo "without it" >&2; exit 4;; esac');
+  const qemu = program(
+    'case "$*" in *"-accel kvm"*) echo "no KVM after all" >&2; kill -ABRT $$;; *) echo "without it" >&2; exit 4;; esac',
+  );
 
-  await expect(launchGuest({ qemu })).rejects.toMatchObject({ code: 'exited', message: expect.stringContaining('without it') as string });
-  await expect(launchGuest({ qemu, accel: 'kvm' })).rejects.toMatchObject({ code: 'exited', message: expect.stringMatching(/SIGABRT[^]*no KVM after all/) as string });
+  await expect(launchGuest({ qemu })).rejects.toMatchObject({
+    code: 'exited',
+    message: expect.stringContaining('without it') as string,
+  });
+  await expect(launchGuest({ qemu, accel: 'kvm' })).rejects.toMatchObject({
+    code: 'exited',
+    message: expect.stringMatching(/SIGABRT[^]*no KVM after all/) as string,
+  });
 });
 
-test('launchGuest: when the guest shows nothing, rejects with advice and leaves no process', async () => {
-  const { qemu, ended } = idler();
+test(
+  'launchGuest: when the guest shows nothing, rejects with advice and leaves no process',
+  async () => {
+    const { qemu, ended } = idler();
 
-  await expect(launchGuest({ qemu, accel: 'tcg', timeoutMs: 300 })).rejects.toMatchObject({ code: 'timeout', message: expect.stringMatching(/showed nothing for 0.3 s: its virtio-gpu driver did not start/) as string });
-  await ended;
-}, PATIENCE_MS);
+    await expect(launchGuest({ qemu, accel: 'tcg', timeoutMs: 300 })).rejects.toMatchObject({
+      code: 'timeout',
+      message: expect.stringMatching(/showed nothing for 0.3 s: its virtio-gpu driver did not start/) as string,
+    });
+    await ended;
+  },
+  PATIENCE_MS,
+);
 
-test('launchGuest: rejects with the reason of its signal and leaves no process', async () => {
-  const { qemu, began, ended } = idler();
-  const giveUp = new AbortController();
-  const failed = expect(launchGuest({ qemu, accel: 'tcg', signal: giveUp.signal })).rejects.toThrow('enough');
-  await began;
-  giveUp.abort(new Error('enough'));
+test(
+  'launchGuest: rejects with the reason of its signal and leaves no process',
+  async () => {
+    const { qemu, began, ended } = idler();
+    const giveUp = new AbortController();
+    const failed = expect(launchGuest({ qemu, accel: 'tcg', signal: giveUp.signal })).rejects.toThrow('enough');
+    await began;
+    giveUp.abort(new Error('enough'));
 
-  await failed;
-  await ended;
-}, PATIENCE_MS);
+    await failed;
+    await ended;
+  },
+  PATIENCE_MS,
+);
 
-test('launchGuest: QEMU dies when the launching process is killed', async () => {
-  const { qemu, began, ended } = idler();
-  const source = JSON.stringify(join(import.meta.dirname, '../../../src/testing/launch-guest.ts'));
-  const code = `const { launchGuest } = await import(${source}); await launchGuest({ qemu: ${JSON.stringify(qemu)}, accel: 'tcg' });`;
-  const launcher = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], { stdio: ['ignore', 'inherit', 'inherit'] });
-  const closed = once(launcher, 'close');
-  await began;
-  launcher.kill('SIGKILL');
+test(
+  'launchGuest: QEMU dies when the launching process is killed',
+  async () => {
+    const { qemu, began, ended } = idler();
+    const source = JSON.stringify(join(import.meta.dirname, '../../../src/testing/launch-guest.ts'));
+    const code = `const { launchGuest } = await import(${source}); await launchGuest({ qemu: ${JSON.stringify(qemu)}, accel: 'tcg' });`;
+    const launcher = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
+    const closed = once(launcher, 'close');
+    await began;
+    launcher.kill('SIGKILL');
 
-  await ended;
-  await closed;
-}, PATIENCE_MS);
+    await ended;
+    await closed;
+  },
+  PATIENCE_MS,
+);

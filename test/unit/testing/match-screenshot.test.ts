@@ -75,7 +75,9 @@ test('matchScreenshot: on a difference writes the actual and the diff picture to
 });
 
 test('matchScreenshot: removes no golden picture whose name looks like evidence', async () => {
-  const neighbours = ['login-actual.png', 'login-diff.png', 'login-video.png'].map((name) => join(directory, 'golden', name));
+  const neighbours = ['login-actual.png', 'login-diff.png', 'login-video.png'].map((name) =>
+    join(directory, 'golden', name),
+  );
   for (const path of neighbours) await matchScreenshot(picture(1), path);
   await matchScreenshot(picture(10), golden);
 
@@ -160,7 +162,11 @@ describe('matchScreenshot, results of tests with similar names', () => {
     ['titles that differ in punctuation', 'names.test.ts > a, b', 'names.test.ts > a; b'],
     ['files of one name in two folders', 'bios/boot.test.ts > it boots', 'uefi/boot.test.ts > it boots'],
     ['titles longer than a file name can be', `names.test.ts > ${title}1`, `names.test.ts > ${title}2`],
-    ['titles of 320 characters of 4 bytes', `names.test.ts > ${'𝒳'.repeat(320)}1`, `names.test.ts > ${'𝒳'.repeat(320)}2`],
+    [
+      'titles of 320 characters of 4 bytes',
+      `names.test.ts > ${'𝒳'.repeat(320)}1`,
+      `names.test.ts > ${'𝒳'.repeat(320)}2`,
+    ],
   ])('%s have evidence and a record each', async (_what, failing, passing) => {
     const results = join(directory, 'results');
     await matchScreenshot(picture(10), golden);
@@ -187,7 +193,9 @@ describe('matchScreenshot, results of tests with similar names', () => {
     const long = join(directory, `${'g'.repeat(251)}.png`);
     writeFileSync(long, encodePng(picture(10)));
 
-    const failed = await matchScreenshot(picture(20), long, { results: { directory: join(directory, 'results'), test: 'long.test.ts > it boots' } });
+    const failed = await matchScreenshot(picture(20), long, {
+      results: { directory: join(directory, 'results'), test: 'long.test.ts > it boots' },
+    });
 
     expect(read(failed.actualPath)).toEqual(picture(20));
   });

@@ -25,19 +25,30 @@ function directory(): Disposable & { path: string } {
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
 }
 
-test('openDisplay: a recording stands still with its last picture, on a screen of the recorded size', async () => {
-  using display = openDisplay({ guest: RECORDING });
-  const picture = await display.waitForStable({ timeoutMs: PATIENCE_MS });
+test(
+  'openDisplay: a recording stands still with its last picture, on a screen of the recorded size',
+  async () => {
+    using display = openDisplay({ guest: RECORDING });
+    const picture = await display.waitForStable({ timeoutMs: PATIENCE_MS });
 
-  expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-console');
-  expect(display.rung).toMatch(/shadow|udmabuf/);
-}, PATIENCE_MS);
+    expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-console');
+    expect(display.rung).toMatch(/shadow|udmabuf/);
+  },
+  PATIENCE_MS,
+);
 
-test('openDisplay: waitForMatch resolves when a recording shows the picture of a file', async () => {
-  using display = openDisplay({ guest: RECORDING });
+test(
+  'openDisplay: waitForMatch resolves when a recording shows the picture of a file',
+  async () => {
+    using display = openDisplay({ guest: RECORDING });
 
-  expect(await display.waitForMatch(join(FIXTURES, 'console.png'), { timeoutMs: PATIENCE_MS })).toMatchObject({ width: 1280, height: 800 });
-}, PATIENCE_MS);
+    expect(await display.waitForMatch(join(FIXTURES, 'console.png'), { timeoutMs: PATIENCE_MS })).toMatchObject({
+      width: 1280,
+      height: 800,
+    });
+  },
+  PATIENCE_MS,
+);
 
 test('openDisplay: waits reject when the recording is damaged', async () => {
   using dir = directory();
@@ -46,13 +57,25 @@ test('openDisplay: waits reject when the recording is damaged', async () => {
   truncateSync(file, 20_000);
   using display = openDisplay({ guest: file });
 
-  await expect(display.waitForMatch(join(FIXTURES, 'console.png'))).rejects.toMatchObject({ code: 'closed', message: expect.stringContaining('recording') as string });
+  await expect(display.waitForMatch(join(FIXTURES, 'console.png'))).rejects.toMatchObject({
+    code: 'closed',
+    message: expect.stringContaining('recording') as string,
+  });
 });
 
-test("openDisplay: shows a VMM that connects to a vhost-user socket", async () => {
+test('openDisplay: shows a VMM that connects to a vhost-user socket', async () => {
   using dir = directory();
-  using display = openDisplay({ guest: `vhost-user:${join(dir.path, 'gpu.sock')}`, size: { width: WIDTH, height: HEIGHT } });
-  using guest = FrontEnd.create({ socket: connectUnix(join(dir.path, 'gpu.sock')), memory: [{ guestAddress: 0x10_0000, size: 8 * 2 ** 20 }, { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 }] });
+  using display = openDisplay({
+    guest: `vhost-user:${join(dir.path, 'gpu.sock')}`,
+    size: { width: WIDTH, height: HEIGHT },
+  });
+  using guest = FrontEnd.create({
+    socket: connectUnix(join(dir.path, 'gpu.sock')),
+    memory: [
+      { guestAddress: 0x10_0000, size: 8 * 2 ** 20 },
+      { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 },
+    ],
+  });
   const still = display.waitForStable({ quietMs: 50 });
   await guest.connect();
   await play(guest, syntheticSession(0x10_0000, 5 * 2 ** 30, 3));
@@ -67,27 +90,35 @@ test('openDisplay: refuses a guest that another bridge shows, which keeps it', (
   using bridge = new Bridge(guest);
   const { sink } = guest;
 
-  expect(() => openDisplay({ guest })).toThrow(expect.objectContaining({ code: 'usage', message: expect.stringContaining('already has a bridge') as string }));
+  expect(() => openDisplay({ guest })).toThrow(
+    expect.objectContaining({ code: 'usage', message: expect.stringContaining('already has a bridge') as string }),
+  );
 
   expect(guest.sink).toBe(sink);
   bridge[Symbol.dispose]();
   openDisplay({ guest })[Symbol.dispose]();
 });
 
-test('openDisplay: disposing the display leaves the given source open for another display', async () => {
-  using guest = Replay.open({ file: RECORDING, speed: 'fast' });
-  const first = openDisplay({ guest });
-  first[Symbol.dispose]();
-  using second = openDisplay({ guest });
-  const picture = await second.waitForStable({ timeoutMs: PATIENCE_MS });
+test(
+  'openDisplay: disposing the display leaves the given source open for another display',
+  async () => {
+    using guest = Replay.open({ file: RECORDING, speed: 'fast' });
+    const first = openDisplay({ guest });
+    first[Symbol.dispose]();
+    using second = openDisplay({ guest });
+    const picture = await second.waitForStable({ timeoutMs: PATIENCE_MS });
 
-  expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-second');
-}, PATIENCE_MS);
+    expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-second');
+  },
+  PATIENCE_MS,
+);
 
 test.each([
   ['a file that is not a recording', { guest: 'disk.qcow2' }, 'is not a guest'],
   ['a monitor that the guest does not have', { guest: new FakeGuest(), scanout: 2 }, 'scanout 2 of a guest with 2'],
   ['a monitor without a size', { guest: new FakeGuest(), size: { width: 0, height: 1 } }, 'is not a screen size'],
 ])('openDisplay: refuses %s', (_what, options, message) => {
-  expect(() => openDisplay(options)).toThrow(expect.objectContaining({ code: 'usage', message: expect.stringContaining(message) as string }));
+  expect(() => openDisplay(options)).toThrow(
+    expect.objectContaining({ code: 'usage', message: expect.stringContaining(message) as string }),
+  );
 });

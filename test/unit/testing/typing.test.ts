@@ -19,7 +19,16 @@ expectNoLeaks();
 
 describe('chordsOf', () => {
   test('adds Shift for characters that need it', () => {
-    expect(chordsOf('aZ1!~|\n\t')).toEqual([[KEY.A], [LEFTSHIFT, KEY.Z], [KEY[1]], [LEFTSHIFT, KEY[1]], [LEFTSHIFT, KEY.GRAVE], [LEFTSHIFT, KEY.BACKSLASH], [KEY.ENTER], [KEY.TAB]]);
+    expect(chordsOf('aZ1!~|\n\t')).toEqual([
+      [KEY.A],
+      [LEFTSHIFT, KEY.Z],
+      [KEY[1]],
+      [LEFTSHIFT, KEY[1]],
+      [LEFTSHIFT, KEY.GRAVE],
+      [LEFTSHIFT, KEY.BACKSLASH],
+      [KEY.ENTER],
+      [KEY.TAB],
+    ]);
   });
 
   test('types each printable ASCII character by a different chord', () => {
@@ -33,7 +42,9 @@ describe('chordsOf', () => {
   });
 
   test('refuses a character that no key types and names it', () => {
-    expect(() => chordsOf('naïve')).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining('"ï" (character 3') as string }));
+    expect(() => chordsOf('naïve')).toThrow(
+      expect.objectContaining({ code: 'key', message: expect.stringContaining('"ï" (character 3') as string }),
+    );
   });
 });
 
@@ -61,7 +72,9 @@ describe('parseChord', () => {
     ['ctrl+', 'one character'],
     ['whatever', 'linux/input-event-codes.h'],
   ])('refuses %j and suggests similar names', (keys, hint) => {
-    expect(() => parseChord(keys)).toThrow(expect.objectContaining({ code: 'key', message: expect.stringContaining(hint) as string }));
+    expect(() => parseChord(keys)).toThrow(
+      expect.objectContaining({ code: 'key', message: expect.stringContaining(hint) as string }),
+    );
   });
 });
 
@@ -107,7 +120,11 @@ describe('TestDisplay input', () => {
   });
 
   test('press presses keys in order and releases them in reverse', async () => {
-    expect(await groupsDuring(display.press('ctrl+alt+F2'))).toEqual([LEFTCTRL, LEFTALT, KEY.F2].map((code) => `1 ${code} 1`).concat([KEY.F2, LEFTALT, LEFTCTRL].map((code) => `1 ${code} 0`)));
+    expect(await groupsDuring(display.press('ctrl+alt+F2'))).toEqual(
+      [LEFTCTRL, LEFTALT, KEY.F2]
+        .map((code) => `1 ${code} 1`)
+        .concat([KEY.F2, LEFTALT, LEFTCTRL].map((code) => `1 ${code} 0`)),
+    );
   });
 
   test('click moves the pointer and clicks; refuses a pixel outside the screen', async () => {
@@ -117,7 +134,12 @@ describe('TestDisplay input', () => {
     void guest.flush(0, 0, 64, 48);
     await shown;
 
-    expect(await groupsDuring(display.click(32, 12, 'right'))).toEqual(['3 0 16384', '3 1 8192', `1 ${BTN.RIGHT} 1`, `1 ${BTN.RIGHT} 0`]);
+    expect(await groupsDuring(display.click(32, 12, 'right'))).toEqual([
+      '3 0 16384',
+      '3 1 8192',
+      `1 ${BTN.RIGHT} 1`,
+      `1 ${BTN.RIGHT} 0`,
+    ]);
     await expect(display.click(64, 0)).rejects.toMatchObject({ code: 'usage' });
     guest.sink.destroyed(picture.framebuffer);
   });
@@ -140,7 +162,15 @@ describe('TestDisplay input', () => {
     using bridge = new Bridge(new FakeGuest());
     bridge.show(0, output);
     const end = new AbortController();
-    using lost = createDisplay({ bridge, output, scanout: 0, input: seat, videoSeconds: 0, end, owned: new DisposableStack() });
+    using lost = createDisplay({
+      bridge,
+      output,
+      scanout: 0,
+      input: seat,
+      videoSeconds: 0,
+      end,
+      owned: new DisposableStack(),
+    });
     driver.pause();
     const typing = lost.type('hello');
     end.abort(new DisplayError('closed', 'the guest is gone'));

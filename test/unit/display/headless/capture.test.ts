@@ -21,7 +21,13 @@ let attachment: Disposable;
 beforeEach(() => {
   vi.useFakeTimers();
   output = HeadlessOutput.open({ width: 64, height: 48 });
-  attachment = output.attach({ presented: vi.fn(), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+  attachment = output.attach({
+    presented: vi.fn(),
+    released: vi.fn(),
+    resized: vi.fn(),
+    closed: vi.fn(),
+    importsChanged: vi.fn(),
+  });
 });
 
 afterEach(() => {
@@ -31,7 +37,8 @@ afterEach(() => {
 
 function shadow(width: number, height: number, format: Fourcc, colour: (x: number, y: number) => number): Shadow {
   const made = output.createShadow(width, height, format);
-  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) made.pixels.view.setUint32(y * made.stride + x * 4, colour(x, y), true);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) made.pixels.view.setUint32(y * made.stride + x * 4, colour(x, y), true);
   return made;
 }
 
@@ -39,7 +46,18 @@ const rect = (x: number, y: number, width: number, height: number): Rect => ({ x
 
 function show(frame: Partial<Frame>): void {
   const nothing = { handle: null, src: rect(0, 0, 0, 0), dst: rect(0, 0, 0, 0) };
-  output.present({ canvas: { width: 4, height: 4 }, primary: nothing, cursor: nothing, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null, ...frame });
+  output.present({
+    canvas: { width: 4, height: 4 },
+    primary: nothing,
+    cursor: nothing,
+    hotspotX: 0,
+    hotspotY: 0,
+    isCursorNew: false,
+    damage: new Damage(),
+    acquire: null,
+    release: null,
+    ...frame,
+  });
   vi.advanceTimersToNextTimer();
 }
 
@@ -47,7 +65,12 @@ function show(frame: Partial<Frame>): void {
 function colours(picture: Picture): number[][] {
   return Array.from({ length: picture.height }, (_, y) =>
     Array.from({ length: picture.width }, (_, x) => {
-      const [red, green, blue, alpha] = picture.data.subarray((y * picture.width + x) * 4) as unknown as [number, number, number, number];
+      const [red, green, blue, alpha] = picture.data.subarray((y * picture.width + x) * 4) as unknown as [
+        number,
+        number,
+        number,
+        number,
+      ];
       return alpha === 255 ? (red << 16) | (green << 8) | blue : NaN;
     }),
   );
@@ -98,7 +121,11 @@ test('HeadlessOutput.capture: blends the cursor as premultiplied alpha, exactly 
   using cursor = shadow(256, 256, ARGB8888, (_x, y) => ((y << 24) | y) >>> 0);
   const all = rect(0, 0, 256, 256);
 
-  show({ canvas: all, primary: { handle: background, src: all, dst: all }, cursor: { handle: cursor, src: all, dst: all } });
+  show({
+    canvas: all,
+    primary: { handle: background, src: all, dst: all },
+    cursor: { handle: cursor, src: all, dst: all },
+  });
 
   const expected = Array.from({ length: 256 }, (_, y) =>
     Array.from({ length: 256 }, (_, x) => (Math.round((x * (255 - y)) / 255) << 16) | ((255 - y) << 8) | y),
@@ -111,30 +138,75 @@ test('HeadlessOutput.capture: saturates colours above their alpha', () => {
   using cursor = shadow(1, 1, ARGB8888, () => 0x01ff_8000);
   const one = rect(0, 0, 1, 1);
 
-  show({ canvas: one, primary: { handle: background, src: one, dst: one }, cursor: { handle: cursor, src: one, dst: one } });
+  show({
+    canvas: one,
+    primary: { handle: background, src: one, dst: one },
+    cursor: { handle: cursor, src: one, dst: one },
+  });
 
   expect(colours(output.capture()!)).toEqual([[0xfffffe]]);
 });
 
 test.each([
-  ['the top left corner', rect(-1, -1, 2, 2), [[4, 0], [0, 0]]],
-  ['the bottom right corner', rect(1, 1, 2, 2), [[0, 0], [0, 1]]],
-  ['outside', rect(2, 0, 2, 2), [[0, 0], [0, 0]]],
-  ['far outside', rect(-2147483648, 2147483647, 2, 2), [[0, 0], [0, 0]]],
+  [
+    'the top left corner',
+    rect(-1, -1, 2, 2),
+    [
+      [4, 0],
+      [0, 0],
+    ],
+  ],
+  [
+    'the bottom right corner',
+    rect(1, 1, 2, 2),
+    [
+      [0, 0],
+      [0, 1],
+    ],
+  ],
+  [
+    'outside',
+    rect(2, 0, 2, 2),
+    [
+      [0, 0],
+      [0, 0],
+    ],
+  ],
+  [
+    'far outside',
+    rect(-2147483648, 2147483647, 2, 2),
+    [
+      [0, 0],
+      [0, 0],
+    ],
+  ],
 ])('HeadlessOutput.capture: clips a cursor at %s', (_where, dst, expected) => {
   using background = shadow(2, 2, XRGB8888, () => 0);
   using cursor = shadow(2, 2, ARGB8888, (x, y) => (0xff00_0000 | (y * 2 + x + 1)) >>> 0);
   const canvas = rect(0, 0, 2, 2);
 
-  show({ canvas, primary: { handle: background, src: canvas, dst: canvas }, cursor: { handle: cursor, src: canvas, dst } });
+  show({
+    canvas,
+    primary: { handle: background, src: canvas, dst: canvas },
+    cursor: { handle: cursor, src: canvas, dst },
+  });
 
   expect(colours(output.capture()!)).toEqual(expected);
-  expect(colours(output.capture({ cursor: false })!)).toEqual([[0, 0], [0, 0]]);
+  expect(colours(output.capture({ cursor: false })!)).toEqual([
+    [0, 0],
+    [0, 0],
+  ]);
 });
 
 test("HeadlessOutput.capture: is the guest's picture pixel for pixel through a bridge", () => {
   let sink!: SourceSink;
-  const source: Source = { scanouts: 1, budget: new MemoryBudget(Infinity), connect: (it) => (sink = it), setMonitor: vi.fn(), [Symbol.dispose]: vi.fn() };
+  const source: Source = {
+    scanouts: 1,
+    budget: new MemoryBudget(Infinity),
+    connect: (it) => (sink = it),
+    setMonitor: vi.fn(),
+    [Symbol.dispose]: vi.fn(),
+  };
   using guest = new GuestPicture(70, 30);
   guest.pixels.bytes.forEach((_, i, bytes) => (bytes[i] = i * 7));
   attachment[Symbol.dispose]();
@@ -147,6 +219,8 @@ test("HeadlessOutput.capture: is the guest's picture pixel for pixel through a b
   sink.flush(0, damage, null);
   vi.advanceTimersToNextTimer();
 
-  const expected = Array.from({ length: 30 }, (_, y) => Array.from({ length: 70 }, (_, x) => guest.pixels.view.getUint32((y * 70 + x) * 4, true) & 0xffffff));
+  const expected = Array.from({ length: 30 }, (_, y) =>
+    Array.from({ length: 70 }, (_, x) => guest.pixels.view.getUint32((y * 70 + x) * 4, true) & 0xffffff),
+  );
   expect(colours(output.capture()!)).toEqual(expected);
 });

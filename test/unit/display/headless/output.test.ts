@@ -5,7 +5,14 @@ import { DRM_FORMAT, DRM_FORMAT_MOD_INVALID, DRM_FORMAT_MOD_LINEAR } from '../..
 import { Damage } from '../../../../src/core/damage.ts';
 import { UsageError } from '../../../../src/core/errors.ts';
 import { type Framebuffer, newFramebufferId } from '../../../../src/core/framebuffer.ts';
-import { DmabufImportRefused, type Frame, type Handle, type OutputListener, PresentedFlags, type Shadow } from '../../../../src/core/output.ts';
+import {
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type OutputListener,
+  PresentedFlags,
+  type Shadow,
+} from '../../../../src/core/output.ts';
 import { monotonicMs } from '../../../../src/sys/clock.ts';
 import type { BorrowedFd } from '../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
@@ -42,7 +49,17 @@ function shadow(width = 4, height = 4, format = DRM_FORMAT.XRGB8888): Shadow {
 
 function frame(primary: Handle | null, cursor: Handle | null = null): Frame {
   const rect = { x: 0, y: 0, width: 4, height: 4 };
-  return { canvas: rect, primary: { handle: primary, src: rect, dst: rect }, cursor: { handle: cursor, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
+  return {
+    canvas: rect,
+    primary: { handle: primary, src: rect, dst: rect },
+    cursor: { handle: cursor, src: rect, dst: rect },
+    hotspotX: 0,
+    hotspotY: 0,
+    isCursorNew: false,
+    damage: new Damage(),
+    acquire: null,
+    release: null,
+  };
 }
 
 /** In place of the listener that records events. */
@@ -56,7 +73,13 @@ const onScreen = (): void => void vi.advanceTimersToNextTimer();
 describe("HeadlessOutput's vertical blank", () => {
   test("brings a frame on screen a whole number of refreshes after the clock's zero", () => {
     const told: number[][] = [];
-    listen({ presented: (...values) => told.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({
+      presented: (...values) => told.push(values),
+      released: vi.fn(),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: vi.fn(),
+    });
     using buffer = shadow();
     const before = monotonicMs();
 
@@ -73,7 +96,13 @@ describe("HeadlessOutput's vertical blank", () => {
 
   test('reports the latest blank when its timer is late', () => {
     const sequences: number[] = [];
-    listen({ presented: (_time, _refresh, sequence) => sequences.push(sequence), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({
+      presented: (_time, _refresh, sequence) => sequences.push(sequence),
+      released: vi.fn(),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: vi.fn(),
+    });
     using buffer = shadow();
     output.present(frame(buffer));
     onScreen();
@@ -142,7 +171,11 @@ describe("HeadlessOutput's buffers", () => {
     output.present(frame(second));
     onScreen();
 
-    expect(events).toEqual([['presented', 1], ['released', first], ['presented', 1]]);
+    expect(events).toEqual([
+      ['presented', 1],
+      ['released', first],
+      ['presented', 1],
+    ]);
   });
 
   test('are not released while they stay on screen', () => {
@@ -154,7 +187,11 @@ describe("HeadlessOutput's buffers", () => {
     output.present(frame(picture, hand));
     onScreen();
 
-    expect(events).toEqual([['presented', 1], ['released', arrow], ['presented', 1]]);
+    expect(events).toEqual([
+      ['presented', 1],
+      ['released', arrow],
+      ['presented', 1],
+    ]);
   });
 
   test('are released once if they are on both planes', () => {
@@ -164,7 +201,11 @@ describe("HeadlessOutput's buffers", () => {
     output.present(frame(null));
     onScreen();
 
-    expect(events).toEqual([['presented', 1], ['released', both], ['presented', 1]]);
+    expect(events).toEqual([
+      ['presented', 1],
+      ['released', both],
+      ['presented', 1],
+    ]);
   });
 
   test('stay readable after dispose until they have left the screen', () => {
@@ -185,7 +226,13 @@ describe("HeadlessOutput's buffers", () => {
     using first = shadow();
     using second = shadow();
     const presented = vi.fn();
-    listen({ presented, released: () => output[Symbol.dispose](), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    listen({
+      presented,
+      released: () => output[Symbol.dispose](),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: vi.fn(),
+    });
     output.present(frame(first));
     onScreen();
     output.present(frame(second));
@@ -207,7 +254,12 @@ describe("HeadlessOutput's buffers", () => {
           onScreen();
           const next = new Set([primary, cursor].filter((index) => index !== null));
           const left = [...shown].filter((index) => !next.has(index));
-          expect(events.slice(0, -1).map((event) => buffers.indexOf((event as [string, Shadow])[1])).sort()).toEqual(left.sort());
+          expect(
+            events
+              .slice(0, -1)
+              .map((event) => buffers.indexOf((event as [string, Shadow])[1]))
+              .sort(),
+          ).toEqual(left.sort());
           shown = next;
         }
         output.present(frame(null));

@@ -20,7 +20,13 @@ let cursor: KmsBuffer;
 beforeEach(() => {
   card = new FakeCard();
   shadows = new ShadowMemory(card.device, () => new GbmError('device-refused', 'none here'));
-  planes = CrtcPlanes.open(card.device, { pipe: card.pipe, mode: card.mode, shadows, background: 0, log: () => undefined });
+  planes = CrtcPlanes.open(card.device, {
+    pipe: card.pipe,
+    mode: card.mode,
+    shadows,
+    background: 0,
+    log: () => undefined,
+  });
   picture = KmsBuffer.dumb(card.device, 640, 480, DRM_FORMAT.XRGB8888);
   cursor = KmsBuffer.dumb(card.device, 64, 64, DRM_FORMAT.ARGB8888);
 });

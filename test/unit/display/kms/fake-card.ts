@@ -23,8 +23,20 @@ const EBUSY = 16;
 
 /** Property names by id. */
 const NAMES = [
-  'none', 'FB_ID', 'CRTC_ID', 'SRC_X', 'SRC_Y', 'SRC_W', 'SRC_H', 'CRTC_X', 'CRTC_Y', 'CRTC_W', 'CRTC_H', 'IN_FENCE_FD',
-  'MODE_ID', 'ACTIVE',
+  'none',
+  'FB_ID',
+  'CRTC_ID',
+  'SRC_X',
+  'SRC_Y',
+  'SRC_W',
+  'SRC_H',
+  'CRTC_X',
+  'CRTC_Y',
+  'CRTC_W',
+  'CRTC_H',
+  'IN_FENCE_FD',
+  'MODE_ID',
+  'ACTIVE',
 ];
 
 const cards = new Map<number, FakeCard>();
@@ -75,7 +87,13 @@ const CONNECTOR = 51;
 export class FakeCard implements Disposable {
   readonly device: KmsDevice;
   readonly pipe: Pipe;
-  readonly mode: Mode = { width: 640, height: 480, refreshMhz: 60_000, isPreferred: true, info: new Uint8Array(mode.drm_mode_modeinfo.size) };
+  readonly mode: Mode = {
+    width: 640,
+    height: 480,
+    refreshMhz: 60_000,
+    isPreferred: true,
+    info: new Uint8Array(mode.drm_mode_modeinfo.size),
+  };
   /** Every atomic ioctl so far. */
   readonly commits: Commit[] = [];
   /** Framebuffers that exist. */
@@ -109,16 +127,35 @@ export class FakeCard implements Disposable {
       gem: {
         import: handle,
         release: () => undefined,
-        createDumb: (width: number, height: number, bpp: number) => ({ handle: handle(), pitch: (width * bpp) / 8, size: (width * height * bpp) / 8 }),
+        createDumb: (width: number, height: number, bpp: number) => ({
+          handle: handle(),
+          pitch: (width * bpp) / 8,
+          size: (width * height * bpp) / 8,
+        }),
       },
-      ioctl: (request: number, name: string, argument: Uint8Array | number) => void fakeIoctls.ioctl(fd, request, name, argument),
+      ioctl: (request: number, name: string, argument: Uint8Array | number) =>
+        void fakeIoctls.ioctl(fd, request, name, argument),
       listen: (crtc: number, listener: FlipListener) => void this.#listeners.set(crtc, listener),
       unlisten: (crtc: number) => void this.#listeners.delete(crtc),
     } as unknown as KmsDevice;
     const crtc = { id: CRTC, mask: 1, properties: properties(['MODE_ID', 'ACTIVE']) } as unknown as Crtc;
-    const connector = { id: CONNECTOR, name: 'FAKE-1', isConnected: true, modes: [this.mode], possibleCrtcs: 1, widthMm: 0, heightMm: 0, edid: null, properties: properties(['CRTC_ID']) } as unknown as Connector;
-    const formats = new FormatSet([[DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR], [DRM_FORMAT.ARGB8888, DRM_FORMAT_MOD_LINEAR]]);
-    const plane = (id: number, type: number): Plane => ({ id, type, possibleCrtcs: 1, formats, properties: properties(NAMES.slice(1, 12)) }) as unknown as Plane;
+    const connector = {
+      id: CONNECTOR,
+      name: 'FAKE-1',
+      isConnected: true,
+      modes: [this.mode],
+      possibleCrtcs: 1,
+      widthMm: 0,
+      heightMm: 0,
+      edid: null,
+      properties: properties(['CRTC_ID']),
+    } as unknown as Connector;
+    const formats = new FormatSet([
+      [DRM_FORMAT.XRGB8888, DRM_FORMAT_MOD_LINEAR],
+      [DRM_FORMAT.ARGB8888, DRM_FORMAT_MOD_LINEAR],
+    ]);
+    const plane = (id: number, type: number): Plane =>
+      ({ id, type, possibleCrtcs: 1, formats, properties: properties(NAMES.slice(1, 12)) }) as unknown as Plane;
     this.pipe = {
       connector,
       crtc,
@@ -193,9 +230,16 @@ export class FakeCard implements Disposable {
   }
 
   #commit(view: DataView): number {
-    const { flags, count_objs, objs_ptr, count_props_ptr, props_ptr, prop_values_ptr, user_data } = mode.drm_mode_atomic.field;
+    const { flags, count_objs, objs_ptr, count_props_ptr, props_ptr, prop_values_ptr, user_data } =
+      mode.drm_mode_atomic.field;
     const given = flags.get(view, 0);
-    const states = readStates(count_objs.get(view, 0), objs_ptr.get(view, 0), count_props_ptr.get(view, 0), props_ptr.get(view, 0), prop_values_ptr.get(view, 0));
+    const states = readStates(
+      count_objs.get(view, 0),
+      objs_ptr.get(view, 0),
+      count_props_ptr.get(view, 0),
+      props_ptr.get(view, 0),
+      prop_values_ptr.get(view, 0),
+    );
     const isTest = (given & mode.DRM_MODE_ATOMIC_TEST_ONLY) !== 0;
     const isModeset = (given & mode.DRM_MODE_ATOMIC_ALLOW_MODESET) !== 0;
     const commit = { isTest, isModeset, states };
@@ -209,7 +253,8 @@ export class FakeCard implements Disposable {
   }
 
   #result(commit: Omit<Commit, 'result'>): number {
-    for (const { FB_ID } of commit.states.values()) if (FB_ID !== undefined && FB_ID !== 0 && !this.framebuffers.has(FB_ID)) return -EINVAL;
+    for (const { FB_ID } of commit.states.values())
+      if (FB_ID !== undefined && FB_ID !== 0 && !this.framebuffers.has(FB_ID)) return -EINVAL;
     const refused = this.check(commit);
     if (refused !== 0 || commit.isTest) return refused;
     // A modeset waits; it is not refused.
@@ -227,11 +272,14 @@ function readStates(count: number, objs: number, counts: number, props: number, 
       native.detach();
     }
   };
-  const u32s = (address: number, length: number): number[] => memory(address, length * 4, (view) => Array.from({ length }, (_, i) => view.getUint32(i * 4, true)));
+  const u32s = (address: number, length: number): number[] =>
+    memory(address, length * 4, (view) => Array.from({ length }, (_, i) => view.getUint32(i * 4, true)));
   const perObject = u32s(counts, count);
   const total = perObject.reduce((sum, each) => sum + each, 0);
   const names = u32s(props, total);
-  const numbers = memory(values, total * 8, (view) => Array.from({ length: total }, (_, i) => Number(view.getBigInt64(i * 8, true))));
+  const numbers = memory(values, total * 8, (view) =>
+    Array.from({ length: total }, (_, i) => Number(view.getBigInt64(i * 8, true))),
+  );
   let slot = 0;
   u32s(objs, count).forEach((id, i) => {
     const state: State = { ...states.get(id) };
@@ -242,5 +290,8 @@ function readStates(count: number, objs: number, counts: number, props: number, 
 }
 
 function properties(names: readonly string[]): Properties {
-  return { id: (name: string) => (names.includes(name) ? NAMES.indexOf(name) : 0), value: () => 0 } as unknown as Properties;
+  return {
+    id: (name: string) => (names.includes(name) ? NAMES.indexOf(name) : 0),
+    value: () => 0,
+  } as unknown as Properties;
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { VblankCount } from '../../../../display/kms/frames.ts';
 
 describe('VblankCount', () => {
-  test('grows over the wrap of the hardware\'s count, over blanks the hardware did not count, and over a reset', () => {
+  test("grows over the wrap of the hardware's count, over blanks the hardware did not count, and over a reset", () => {
     const vblanks = new VblankCount();
     const counts = [
       () => vblanks.counted(0xffff_fffe),

@@ -4,7 +4,13 @@ import { KmsBuffer } from '../../../../display/kms/buffer.ts';
 import type { KmsDevice } from '../../../../display/kms/device.ts';
 import { Layout, place } from '../../../../display/kms/layout.ts';
 import type { Pipe } from '../../../../display/kms/resources.ts';
-import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc, type Modifier, modifierCode } from '../../../../protocols/drm-fourcc.ts';
+import {
+  DRM_FORMAT,
+  DRM_FORMAT_MOD_LINEAR,
+  type Fourcc,
+  type Modifier,
+  modifierCode,
+} from '../../../../protocols/drm-fourcc.ts';
 import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
 import { MutableRect, type Rect } from '../../../../src/core/geometry.ts';
 import type { Frame } from '../../../../src/core/output.ts';
@@ -29,10 +35,31 @@ describe('place: a picture', () => {
 const SCREEN: Rect = { x: 0, y: 0, width: 640, height: 480 };
 const EINVAL = 22;
 
-function buffer(width: number, height: number, modifier: Modifier = DRM_FORMAT_MOD_LINEAR, format: Fourcc = DRM_FORMAT.XRGB8888): KmsBuffer {
-  const device = { hasModifiers: true, gem: { import: () => 1, release: () => undefined }, ioctl: () => undefined } as unknown as KmsDevice;
-  const framebuffer = { id: newFramebufferId(), width, height, format, modifier, planes: [{ offset: 0, stride: width * 4 }] };
-  const made = KmsBuffer.import(device, { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: { fd: 0 } } }, { fd: 0 }, format) as KmsBuffer;
+function buffer(
+  width: number,
+  height: number,
+  modifier: Modifier = DRM_FORMAT_MOD_LINEAR,
+  format: Fourcc = DRM_FORMAT.XRGB8888,
+): KmsBuffer {
+  const device = {
+    hasModifiers: true,
+    gem: { import: () => 1, release: () => undefined },
+    ioctl: () => undefined,
+  } as unknown as KmsDevice;
+  const framebuffer = {
+    id: newFramebufferId(),
+    width,
+    height,
+    format,
+    modifier,
+    planes: [{ offset: 0, stride: width * 4 }],
+  };
+  const made = KmsBuffer.import(
+    device,
+    { ...framebuffer, backing: { kind: 'dmabuf', dmabuf: { fd: 0 } } },
+    { fd: 0 },
+    format,
+  ) as KmsBuffer;
   // The device above gives no ids.
   made.fbAs = () => 7 as ReturnType<KmsBuffer['fbAs']>;
   return made;
@@ -113,11 +140,31 @@ describe('Layout', () => {
   beforeEach(() => (card = new Card()));
 
   test.each<[string, (card: Card) => boolean, string]>([
-    ['that takes everything: each on its own plane', () => false, 'picture on primary, cursor on cursor; 2 planes, 1 tests'],
-    ['whose cursor plane refuses: cursor on the overlay', (of) => of.cursor.at !== null, 'picture on primary, cursor on overlay; 3 planes, 2 tests'],
-    ['whose primary must fill the screen: picture on the overlay', (of) => of.primary.at !== '640x480 at 0,0', 'picture on overlay, cursor on cursor; 3 planes, 3 tests'],
-    ['that has no use for overlays: picture drawn by the CPU', (of) => of.primary.at !== '640x480 at 0,0' || of.overlay.at !== null, 'composed on primary, cursor on cursor; 2 planes, 4 tests'],
-    ['with one plane that must fill the screen: all drawn by the CPU', (of) => of.primary.at !== '640x480 at 0,0' || of.overlay.at !== null || of.cursor.at !== null, 'composed on primary, cursor composed; 1 planes, 5 tests'],
+    [
+      'that takes everything: each on its own plane',
+      () => false,
+      'picture on primary, cursor on cursor; 2 planes, 1 tests',
+    ],
+    [
+      'whose cursor plane refuses: cursor on the overlay',
+      (of) => of.cursor.at !== null,
+      'picture on primary, cursor on overlay; 3 planes, 2 tests',
+    ],
+    [
+      'whose primary must fill the screen: picture on the overlay',
+      (of) => of.primary.at !== '640x480 at 0,0',
+      'picture on overlay, cursor on cursor; 3 planes, 3 tests',
+    ],
+    [
+      'that has no use for overlays: picture drawn by the CPU',
+      (of) => of.primary.at !== '640x480 at 0,0' || of.overlay.at !== null,
+      'composed on primary, cursor on cursor; 2 planes, 4 tests',
+    ],
+    [
+      'with one plane that must fill the screen: all drawn by the CPU',
+      (of) => of.primary.at !== '640x480 at 0,0' || of.overlay.at !== null || of.cursor.at !== null,
+      'composed on primary, cursor composed; 1 planes, 5 tests',
+    ],
     ['that refuses everything: nothing', () => true, 'nothing, 5 tests'],
   ])('on hardware %s', (_, refuses, expected) => {
     card.refuses = refuses;
@@ -149,7 +196,11 @@ describe('Layout', () => {
   test('remembers 16 kinds of frames and forgets the oldest first', () => {
     const kinds = Array.from({ length: 17 }, (_, i) => buffer(100 + i, 100));
     for (const kind of kinds) card.lay(kind);
-    expect([kinds[1]!, kinds[16]!, kinds[0]!].map((kind) => card.lay(kind).slice(-7))).toEqual(['0 tests', '0 tests', '1 tests']);
+    expect([kinds[1]!, kinds[16]!, kinds[0]!].map((kind) => card.lay(kind).slice(-7))).toEqual([
+      '0 tests',
+      '0 tests',
+      '1 tests',
+    ]);
   });
 
   test('asks again for a kind that was shown once and is refused in every way now', () => {

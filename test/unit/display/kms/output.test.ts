@@ -32,7 +32,13 @@ beforeEach(() => {
   card = new FakeCard();
   shadows = new ShadowMemory(card.device, () => new GbmError('device-refused', 'none here'));
   const planes = [card.pipe.primary, card.pipe.cursor!, card.pipe.overlay!];
-  output = new KmsOutput(card.device, { connector: card.pipe.connector, planes, shadows, background: 0, log: () => undefined });
+  output = new KmsOutput(card.device, {
+    connector: card.pipe.connector,
+    planes,
+    shadows,
+    background: 0,
+    log: () => undefined,
+  });
   memfd = createMemfd('guest', 4096, 0);
 });
 afterEach(() => {
@@ -46,7 +52,14 @@ function enable(): void {
 }
 
 function importPicture(): Handle {
-  const framebuffer = { id: newFramebufferId(), width: 640, height: 480, format: DRM_FORMAT.XRGB8888, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: 2560 }] };
+  const framebuffer = {
+    id: newFramebufferId(),
+    width: 640,
+    height: 480,
+    format: DRM_FORMAT.XRGB8888,
+    modifier: DRM_FORMAT_MOD_LINEAR,
+    planes: [{ offset: 0, stride: 2560 }],
+  };
   const handle = output.import({ ...framebuffer, backing: { kind: 'dmabuf', dmabuf: memfd } });
   if (handle instanceof Error) throw handle;
   return handle;
@@ -127,7 +140,10 @@ class TestFence implements Disposable {
 }
 
 /** Attaches a listener and shows a picture. */
-function attachAndShow(handle: Handle, options: { keepLast?: boolean } = {}): { listener: Listener; attachment: Disposable } {
+function attachAndShow(
+  handle: Handle,
+  options: { keepLast?: boolean } = {},
+): { listener: Listener; attachment: Disposable } {
   const listener = new Listener();
   const attachment = output.attach(listener, options);
   output.present(frame(handle));

@@ -48,7 +48,9 @@ describe('modes', () => {
   });
 
   test('readMode: a mode is preferred if its type says so', () => {
-    const flags = [0, DRM_MODE_TYPE_PREFERRED].map((type) => readMode(drm_mode_modeinfo.encode({ ...fullHd, type })).isPreferred);
+    const flags = [0, DRM_MODE_TYPE_PREFERRED].map(
+      (type) => readMode(drm_mode_modeinfo.encode({ ...fullHd, type })).isPreferred,
+    );
     expect(flags).toEqual([false, true]);
   });
 
@@ -59,9 +61,17 @@ describe('modes', () => {
   const all = [large60, large5994, small, large75];
 
   test.each([
-    ['without a wish puts the preferred mode first, then the largest and fastest', null, [small, large75, large60, large5994]],
+    [
+      'without a wish puts the preferred mode first, then the largest and fastest',
+      null,
+      [small, large75, large60, large5994],
+    ],
     ['for a size puts the fastest mode first', { width: 1920, height: 1080 }, [large75, large60, large5994]],
-    ['for a size and refresh rate puts the nearest mode first', { width: 1920, height: 1080, refreshMhz: 60_000 }, [large60, large5994]],
+    [
+      'for a size and refresh rate puts the nearest mode first',
+      { width: 1920, height: 1080, refreshMhz: 60_000 },
+      [large60, large5994],
+    ],
     ['finds none if no mode is near', { width: 1920, height: 1080, refreshMhz: 50_000 }, []],
   ])('rankModes: %s', (_, wanted, expected) => {
     expect(rankModes(all, wanted)).toEqual(expected);
@@ -78,7 +88,9 @@ describe('planeFormats', () => {
 
   test('come from the IN_FORMATS blob, whose masks count from their offset', () => {
     // 70 formats, so that a second mask is needed; XRGB8888 is the last.
-    const listed = Array.from({ length: 70 }, (_, i) => (i === 69 ? DRM_FORMAT.XRGB8888 : i === 0 ? DRM_FORMAT.RGB565 : 0x1000 + i));
+    const listed = Array.from({ length: 70 }, (_, i) =>
+      i === 69 ? DRM_FORMAT.XRGB8888 : i === 0 ? DRM_FORMAT.RGB565 : 0x1000 + i,
+    );
     const entries = [
       { formats: 1n, offset: 0, pad: 0, modifier: DRM_FORMAT_MOD_LINEAR },
       { formats: 1n << 5n, offset: 64, pad: 0, modifier: tiled },
@@ -86,7 +98,14 @@ describe('planeFormats', () => {
     const modifiersOffset = drm_format_modifier_blob.size + listed.length * 4;
     const blob = new Uint8Array(modifiersOffset + entries.length * drm_format_modifier.size);
     const view = new DataView(blob.buffer);
-    drm_format_modifier_blob.set(view, 0, { version: 1, flags: 0, count_formats: 70, formats_offset: drm_format_modifier_blob.size, count_modifiers: 2, modifiers_offset: modifiersOffset });
+    drm_format_modifier_blob.set(view, 0, {
+      version: 1,
+      flags: 0,
+      count_formats: 70,
+      formats_offset: drm_format_modifier_blob.size,
+      count_modifiers: 2,
+      modifiers_offset: modifiersOffset,
+    });
     listed.forEach((format, i) => view.setUint32(drm_format_modifier_blob.size + i * 4, format, true));
     entries.forEach((entry, i) => drm_format_modifier.set(view, modifiersOffset + i * drm_format_modifier.size, entry));
 
@@ -97,7 +116,10 @@ describe('planeFormats', () => {
 });
 
 function properties(values: Readonly<Record<string, number>>): Properties {
-  return { id: (name: string) => (name in values ? 1 : 0), value: (name: string) => values[name] ?? 0 } as unknown as Properties;
+  return {
+    id: (name: string) => (name in values ? 1 : 0),
+    value: (name: string) => values[name] ?? 0,
+  } as unknown as Properties;
 }
 
 const crtcs = [10, 11].map((id, index) => ({ id, mask: 1 << index, properties: properties({}) }) as unknown as Crtc);
@@ -112,17 +134,32 @@ function plane(id: number, type: number, possibleCrtcs: number, values: Readonly
 
 const primaries = [plane(1, DRM_PLANE_TYPE_PRIMARY, 1), plane(2, DRM_PLANE_TYPE_PRIMARY, 2)];
 
-function assigned(connectors: readonly Connector[], planes: readonly Plane[] = primaries): (string | number | undefined)[][] {
-  return assignPipes({ crtcs, connectors, planes }, connectors).map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id, pipe.overlay?.id]);
+function assigned(
+  connectors: readonly Connector[],
+  planes: readonly Plane[] = primaries,
+): (string | number | undefined)[][] {
+  return assignPipes({ crtcs, connectors, planes }, connectors).map((pipe) => [
+    pipe.connector.name,
+    pipe.crtc.id,
+    pipe.primary.id,
+    pipe.cursor?.id,
+    pipe.overlay?.id,
+  ]);
 }
 
 describe('assignPipes: a connector', () => {
   test('keeps the CRTC that drives it already', () => {
-    expect(assigned([connector('A', 3, 11), connector('B', 3, 10)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
+    expect(assigned([connector('A', 3, 11), connector('B', 3, 10)])).toEqual([
+      ['A', 11, 2, undefined, undefined],
+      ['B', 10, 1, undefined, undefined],
+    ]);
   });
 
   test('gets another CRTC if a later connector has no choice', () => {
-    expect(assigned([connector('A', 3), connector('B', 1)])).toEqual([['A', 11, 2, undefined, undefined], ['B', 10, 1, undefined, undefined]]);
+    expect(assigned([connector('A', 3), connector('B', 1)])).toEqual([
+      ['A', 11, 2, undefined, undefined],
+      ['B', 10, 1, undefined, undefined],
+    ]);
   });
 
   test('is left out if there are too few CRTCs', () => {
@@ -130,11 +167,19 @@ describe('assignPipes: a connector', () => {
   });
 
   test('gets a CRTC and planes that no other pipe has taken', () => {
-    const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [connector('A', 3)]);
-    const resources = { crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)] };
+    const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [
+      connector('A', 3),
+    ]);
+    const resources = {
+      crtcs,
+      connectors: [],
+      planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)],
+    };
     const given = assignPipes(resources, [connector('B', 3), connector('C', 3)], [taken!]);
     expect([taken!.crtc.id, taken!.cursor?.id]).toEqual([10, 3]);
-    expect(given.map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id])).toEqual([['B', 11, 2, 4]]);
+    expect(given.map((pipe) => [pipe.connector.name, pipe.crtc.id, pipe.primary.id, pipe.cursor?.id])).toEqual([
+      ['B', 11, 2, 4],
+    ]);
   });
 
   test('keeps the planes on its CRTC, and gets an overlay only if that is above the primary plane', () => {
@@ -150,7 +195,11 @@ describe('assignPipes: a connector', () => {
 });
 
 describe('sameConnector', () => {
-  const plugged = { isConnected: true, edid: Uint8Array.of(1, 2), modes: [{ info: Uint8Array.of(3, 4) }] } as unknown as Connector;
+  const plugged = {
+    isConnected: true,
+    edid: Uint8Array.of(1, 2),
+    modes: [{ info: Uint8Array.of(3, 4) }],
+  } as unknown as Connector;
 
   test.each([
     ['is true if nothing changed', {}, true],

@@ -83,7 +83,8 @@ class FakeLibseat implements Disposable {
     };
     vi.doMock('koffi', async (original) => {
       const { default: koffi } = await original<{ default: { load(name: string | null): unknown } }>();
-      const load = (name: string | null) => (name === 'libseat.so.1' ? { func: (called: string) => functions[called] ?? (() => 0) } : koffi.load(name));
+      const load = (name: string | null) =>
+        name === 'libseat.so.1' ? { func: (called: string) => functions[called] ?? (() => 0) } : koffi.load(name);
       const register = (call: () => void): bigint => BigInt(this.#callbacks.push(call));
       return { default: { ...koffi, load, register, unregister: () => undefined } };
     });

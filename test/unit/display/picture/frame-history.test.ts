@@ -43,7 +43,9 @@ function fill({ data, width }: Picture, area: Rect, grey: number): void {
 }
 
 function cut({ data, width }: Picture, area: Rect): Picture {
-  const rows = Array.from({ length: area.height }, (_, y) => data.subarray(((area.y + y) * width + area.x) * 4, ((area.y + y) * width + area.x + area.width) * 4));
+  const rows = Array.from({ length: area.height }, (_, y) =>
+    data.subarray(((area.y + y) * width + area.x) * 4, ((area.y + y) * width + area.x + area.width) * 4),
+  );
   return { width: area.width, height: area.height, data: Buffer.concat(rows) };
 }
 
@@ -118,15 +120,26 @@ test('FrameHistory: shows a picture smaller than the largest on black', () => {
 });
 
 test('FrameHistory: the video ends with what is on screen, whatever was drawn', () => {
-  const area = fc.record({ x: fc.nat(5), y: fc.nat(3), width: fc.integer({ min: 1, max: 3 }), height: fc.integer({ min: 1, max: 3 }) });
+  const area = fc.record({
+    x: fc.nat(5),
+    y: fc.nat(3),
+    width: fc.integer({ min: 1, max: 3 }),
+    height: fc.integer({ min: 1, max: 3 }),
+  });
   fc.assert(
-    fc.property(fc.array(fc.record({ area, grey: fc.integer({ min: 1, max: 255 }), afterMs: fc.nat(700) }), { minLength: 1, maxLength: 30 }), (frames) => {
-      const screen = new Screen(8, 6, 1);
-      let timeMs = 0;
-      for (const { area, grey, afterMs } of frames) screen.draw((timeMs += afterMs), area, grey);
+    fc.property(
+      fc.array(fc.record({ area, grey: fc.integer({ min: 1, max: 255 }), afterMs: fc.nat(700) }), {
+        minLength: 1,
+        maxLength: 30,
+      }),
+      (frames) => {
+        const screen = new Screen(8, 6, 1);
+        let timeMs = 0;
+        for (const { area, grey, afterMs } of frames) screen.draw((timeMs += afterMs), area, grey);
 
-      expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
-    }),
+        expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
+      },
+    ),
   );
 });
 
@@ -137,7 +150,10 @@ test('FrameHistory: copies the whole screen after it was off', () => {
   fill(screen.picture, { x: 0, y: 0, width: 3, height: 1 }, 7);
   screen.draw(200, { x: 1, y: 0, width: 1, height: 1 }, 9);
 
-  expect(seen(screen.history.encode()).map(({ grey }) => grey)).toEqual([[2, 2, 2], [7, 9, 7]]);
+  expect(seen(screen.history.encode()).map(({ grey }) => grey)).toEqual([
+    [2, 2, 2],
+    [7, 9, 7],
+  ]);
 });
 
 test('FrameHistory: clips damage to the screen', () => {
@@ -145,7 +161,12 @@ test('FrameHistory: clips damage to the screen', () => {
   screen.draw(0, { x: 0, y: 0, width: 4, height: 2 }, 3);
   fill(screen.picture, { x: 3, y: 1, width: 1, height: 1 }, 9);
 
-  screen.history.add(100, screen.picture, damageOf({ x: 3, y: 1, width: 9, height: 9 }), damageOf({ x: -5, y: -5, width: 2, height: 2 }));
+  screen.history.add(
+    100,
+    screen.picture,
+    damageOf({ x: 3, y: 1, width: 9, height: 9 }),
+    damageOf({ x: -5, y: -5, width: 2, height: 2 }),
+  );
 
   expect(seen(screen.history.encode()).at(-1)!.grey).toEqual(greys(screen.picture));
 });

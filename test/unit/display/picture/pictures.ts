@@ -43,7 +43,12 @@ export const noisePictures = fc
 
 /** Small pictures of few colours, as hostile to guesses as pictures get. */
 export const plainPictures = fc
-  .tuple(fc.integer({ min: 1, max: 24 }), fc.integer({ min: 1, max: 24 }), fc.integer({ min: 1 }), fc.integer({ min: 1, max: 4 }))
+  .tuple(
+    fc.integer({ min: 1, max: 24 }),
+    fc.integer({ min: 1, max: 24 }),
+    fc.integer({ min: 1 }),
+    fc.integer({ min: 1, max: 4 }),
+  )
   .map(([width, height, seed, colours]) => {
     const next = noise(seed);
     return draw(width, height, () => [(next() % colours) * 60, (next() % colours) * 60, 7]);

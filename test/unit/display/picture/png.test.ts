@@ -21,7 +21,11 @@ afterEach(() => {
 });
 
 function picture(width: number, height: number, byte: (i: number) => number): Picture {
-  return { width, height, data: Uint8Array.from({ length: width * height * 4 }, (_, i) => (i % 4 === 3 ? 255 : byte(i))) };
+  return {
+    width,
+    height,
+    data: Uint8Array.from({ length: width * height * 4 }, (_, i) => (i % 4 === 3 ? 255 : byte(i))),
+  };
 }
 
 test('decodePng: returns what encodePng encoded', () => {
@@ -38,7 +42,7 @@ test('encodePng: writes 8-bit RGB, no metadata and correct checksums', () => {
   const bytes = encodePng(picture(3, 2, (i) => i));
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const chunks: string[] = [];
-  for (let at = 8; at < bytes.length; ) {
+  for (let at = 8; at < bytes.length;) {
     const length = view.getUint32(at);
     chunks.push(Buffer.from(bytes.subarray(at + 4, at + 8)).toString('latin1'));
     expect(view.getUint32(at + 8 + length)).toBe(crc32(bytes.subarray(at + 4, at + 8 + length)));
@@ -54,7 +58,13 @@ test('encodePng: refuses a picture whose bytes do not fit its size', () => {
 });
 
 test('decodePng: blends transparent pixels with black', () => {
-  const png = encode({ width: 3, height: 1, data: Uint8Array.of(200, 100, 50, 255, 200, 100, 50, 128, 200, 100, 50, 0), channels: 4, depth: 8 });
+  const png = encode({
+    width: 3,
+    height: 1,
+    data: Uint8Array.of(200, 100, 50, 255, 200, 100, 50, 128, 200, 100, 50, 0),
+    channels: 4,
+    depth: 8,
+  });
 
   expect([...decodePng(png).data]).toEqual([200, 100, 50, 255, 100, 50, 25, 255, 0, 0, 0, 255]);
 });
@@ -83,9 +93,16 @@ test('writePng: replaces a file atomically and leaves no temporary file', async 
 });
 
 test('writePng: leaves no temporary file when the rename fails', async () => {
-  await expect(writePng(directory, picture(1, 1, () => 0))).rejects.toThrow();
+  await expect(
+    writePng(
+      directory,
+      picture(1, 1, () => 0),
+    ),
+  ).rejects.toThrow();
 
-  expect(readdirSync(join(directory, '..')).filter((name) => name.startsWith(`${directory.split('/').at(-1)!}.`))).toEqual([]);
+  expect(
+    readdirSync(join(directory, '..')).filter((name) => name.startsWith(`${directory.split('/').at(-1)!}.`)),
+  ).toEqual([]);
 });
 
 /** A chunk with its length and check sum. */
@@ -115,7 +132,13 @@ function png({ width, height, depth = 8, colourType = 2, interlace = 0, rows, be
   header.writeUInt32BE(height, 4);
   header.set([depth, colourType, 0, 0, interlace], 8);
   const signature = Buffer.from('89504e470d0a1a0a', 'hex');
-  return Buffer.concat([signature, chunk('IHDR', header), ...before, chunk('IDAT', deflateSync(rows)), chunk('IEND', new Uint8Array())]);
+  return Buffer.concat([
+    signature,
+    chunk('IHDR', header),
+    ...before,
+    chunk('IDAT', deflateSync(rows)),
+    chunk('IEND', new Uint8Array()),
+  ]);
 }
 
 describe('decodePng', () => {
@@ -123,21 +146,67 @@ describe('decodePng', () => {
     const palette = chunk('PLTE', Uint8Array.of(255, 0, 0, 0, 255, 0, 0, 0, 200));
     const alpha = chunk('tRNS', Uint8Array.of(255, 0, 128));
 
-    const { data } = decodePng(png({ width: 3, height: 1, depth: 2, colourType: 3, rows: Uint8Array.of(0, 0b00_01_10_00), before: [palette, alpha] }));
+    const { data } = decodePng(
+      png({
+        width: 3,
+        height: 1,
+        depth: 2,
+        colourType: 3,
+        rows: Uint8Array.of(0, 0b00_01_10_00),
+        before: [palette, alpha],
+      }),
+    );
 
     expect([...data]).toEqual([255, 0, 0, 255, 0, 0, 0, 255, 0, 0, 100, 255]);
   });
 
   test('blends a grey that tRNS makes transparent', () => {
-    const { data } = decodePng(png({ width: 3, height: 1, depth: 4, colourType: 0, rows: Uint8Array.of(0, 0x0f, 0x70), before: [chunk('tRNS', Uint8Array.of(0, 15))] }));
+    const { data } = decodePng(
+      png({
+        width: 3,
+        height: 1,
+        depth: 4,
+        colourType: 0,
+        rows: Uint8Array.of(0, 0x0f, 0x70),
+        before: [chunk('tRNS', Uint8Array.of(0, 15))],
+      }),
+    );
 
     expect([...data]).toEqual([0, 0, 0, 255, 0, 0, 0, 255, 119, 119, 119, 255]);
   });
 
   test('blends a 16-bit colour that tRNS makes transparent', () => {
-    const rows = Uint8Array.of(0, 0x12, 0x34, 0xff, 0xff, 0x80, 0x80, 0x12, 0x35, 0xff, 0xff, 0x80, 0x80, 0, 0, 0, 0, 0, 0);
+    const rows = Uint8Array.of(
+      0,
+      0x12,
+      0x34,
+      0xff,
+      0xff,
+      0x80,
+      0x80,
+      0x12,
+      0x35,
+      0xff,
+      0xff,
+      0x80,
+      0x80,
+      0,
+      0,
+      0,
+      0,
+      0,
+      0,
+    );
 
-    const { data } = decodePng(png({ width: 3, height: 1, depth: 16, rows, before: [chunk('tRNS', Uint8Array.of(0x12, 0x34, 0xff, 0xff, 0x80, 0x80))] }));
+    const { data } = decodePng(
+      png({
+        width: 3,
+        height: 1,
+        depth: 16,
+        rows,
+        before: [chunk('tRNS', Uint8Array.of(0x12, 0x34, 0xff, 0xff, 0x80, 0x80))],
+      }),
+    );
 
     expect([...data]).toEqual([0, 0, 0, 255, 0x12, 255, 0x80, 255, 0, 0, 0, 255]);
   });
@@ -145,22 +214,67 @@ describe('decodePng', () => {
   test('skips profiles, texts and unknown chunks without decompressing them', () => {
     const bomb = Buffer.concat([Buffer.from('p\0\0', 'latin1'), Buffer.from('not zlib')]);
 
-    const { data } = decodePng(png({ width: 1, height: 1, rows: Uint8Array.of(0, 1, 2, 3), before: [chunk('iCCP', bomb), chunk('zTXt', bomb), chunk('quUx', bomb)] }));
+    const { data } = decodePng(
+      png({
+        width: 1,
+        height: 1,
+        rows: Uint8Array.of(0, 1, 2, 3),
+        before: [chunk('iCCP', bomb), chunk('zTXt', bomb), chunk('quUx', bomb)],
+      }),
+    );
 
     expect([...data]).toEqual([1, 2, 3, 255]);
   });
 });
 
 test.each<[string, Uint8Array, string]>([
-  ['4 billion pixels', png({ width: 0x7fffffff, height: 0x7fffffff, rows: new Uint8Array(9) }), 'a PNG of 2147483647x2147483647'],
+  [
+    '4 billion pixels',
+    png({ width: 0x7fffffff, height: 0x7fffffff, rows: new Uint8Array(9) }),
+    'a PNG of 2147483647x2147483647',
+  ],
   ['no pixels', png({ width: 0, height: 4, rows: new Uint8Array(4) }), 'a PNG of 0x4'],
-  ['more pixels than the header says', png({ width: 2, height: 2, rows: new Uint8Array(50_000_000) }), 'exceed the size in its header'],
-  ['fewer pixels than the header says', png({ width: 2, height: 2, rows: new Uint8Array(7) }), 'truncated PNG: 7 of 14 bytes'],
-  ['fewer interlaced pixels than the header says', png({ width: 9, height: 9, interlace: 1, rows: new Uint8Array(100) }), 'truncated PNG: 100 of 262 bytes'],
-  ['interlaced bits', png({ width: 9, height: 9, depth: 4, colourType: 0, interlace: 1, rows: new Uint8Array(99) }), 'save it without interlacing'],
-  ['palette colours without a palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 0) }), 'without a palette'],
-  ['a colour beyond the palette', png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 1), before: [chunk('PLTE', Uint8Array.of(1, 2, 3))] }), 'a pixel of colour 1'],
-  ['bits that the colour type does not have', png({ width: 1, height: 1, depth: 4, rows: Uint8Array.of(0, 0) }), 'colour type 2, 4 bits'],
+  [
+    'more pixels than the header says',
+    png({ width: 2, height: 2, rows: new Uint8Array(50_000_000) }),
+    'exceed the size in its header',
+  ],
+  [
+    'fewer pixels than the header says',
+    png({ width: 2, height: 2, rows: new Uint8Array(7) }),
+    'truncated PNG: 7 of 14 bytes',
+  ],
+  [
+    'fewer interlaced pixels than the header says',
+    png({ width: 9, height: 9, interlace: 1, rows: new Uint8Array(100) }),
+    'truncated PNG: 100 of 262 bytes',
+  ],
+  [
+    'interlaced bits',
+    png({ width: 9, height: 9, depth: 4, colourType: 0, interlace: 1, rows: new Uint8Array(99) }),
+    'save it without interlacing',
+  ],
+  [
+    'palette colours without a palette',
+    png({ width: 1, height: 1, colourType: 3, rows: Uint8Array.of(0, 0) }),
+    'without a palette',
+  ],
+  [
+    'a colour beyond the palette',
+    png({
+      width: 1,
+      height: 1,
+      colourType: 3,
+      rows: Uint8Array.of(0, 1),
+      before: [chunk('PLTE', Uint8Array.of(1, 2, 3))],
+    }),
+    'a pixel of colour 1',
+  ],
+  [
+    'bits that the colour type does not have',
+    png({ width: 1, height: 1, depth: 4, rows: Uint8Array.of(0, 0) }),
+    'colour type 2, 4 bits',
+  ],
   ['a filter there is not', png({ width: 1, height: 1, rows: Uint8Array.of(9, 0, 0, 0) }), 'filter: 9'],
 ])('decodePng: refuses %s', (_what, bytes, message) => {
   expect(() => decodePng(bytes)).toThrow(PngError);
@@ -182,13 +296,17 @@ test('decodePng: throws only PngError for a damaged file', () => {
 
   for (let length = 0; length < whole.length; length++) expect(refused(whole.subarray(0, length))).toBe(true);
   fc.assert(
-    fc.property(fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), fc.boolean(), (changes, isHeaderOnly) => {
-      const bytes = whole.slice();
-      for (const [at, value] of changes) bytes[isHeaderOnly ? 16 + (at % 13) : at] = value;
-      // With the right check sum the damage gets further.
-      new DataView(bytes.buffer).setUint32(29, crc32(bytes.subarray(12, 29)));
-      refused(bytes);
-    }),
+    fc.property(
+      fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+      fc.boolean(),
+      (changes, isHeaderOnly) => {
+        const bytes = whole.slice();
+        for (const [at, value] of changes) bytes[isHeaderOnly ? 16 + (at % 13) : at] = value;
+        // With the right check sum the damage gets further.
+        new DataView(bytes.buffer).setUint32(29, crc32(bytes.subarray(12, 29)));
+        refused(bytes);
+      },
+    ),
     { numRuns: 2000 },
   );
 });
@@ -201,7 +319,10 @@ describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('decodePng of f
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'scanout-png-'));
     writeFileSync(join(directory, 'colours.png'), encodePng(draw(37, 21, (x, y) => [(x % 7) * 34, (y % 5) * 51, 85])));
-    writeFileSync(join(directory, 'grey.png'), encodePng(draw(37, 21, (x, y) => [0, 0, 0].fill(((x + y) & 1) * 255) as [number, number, number])));
+    writeFileSync(
+      join(directory, 'grey.png'),
+      encodePng(draw(37, 21, (x, y) => [0, 0, 0].fill(((x + y) & 1) * 255) as [number, number, number])),
+    );
   });
   afterAll(() => rmSync(directory, { recursive: true }));
 
@@ -230,7 +351,16 @@ describe.skipIf(!hasImageMagick && process.env['CI'] !== 'true')('decodePng of f
 
   test('blends half transparent pixels with black as ImageMagick does', () => {
     const [half, flat] = [join(directory, 'half.png'), join(directory, 'flat.png')];
-    spawnSync('convert-im6', [join(directory, 'colours.png'), '-alpha', 'set', '-channel', 'A', '-fx', 'i/w', `PNG32:${half}`]);
+    spawnSync('convert-im6', [
+      join(directory, 'colours.png'),
+      '-alpha',
+      'set',
+      '-channel',
+      'A',
+      '-fx',
+      'i/w',
+      `PNG32:${half}`,
+    ]);
     spawnSync('convert-im6', [half, '-background', 'black', '-flatten', `PNG24:${flat}`]);
     const [ours, theirs] = [decodePng(readFileSync(half)), decodePng(readFileSync(flat))];
 

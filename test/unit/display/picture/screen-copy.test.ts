@@ -29,7 +29,15 @@ test('ScreenCopy: equals the screen, whatever was drawn and wherever the cursor 
   using bridge = new Bridge(guest);
   bridge.show(0, output);
   const side = fc.integer({ min: 0, max: 40 });
-  const rect = fc.record({ x: side, y: side, width: fc.integer({ min: 1, max: 24 }), height: fc.integer({ min: 1, max: 8 }), colour: fc.integer({ min: 0, max: 3 }), moves: fc.boolean(), together: fc.boolean() });
+  const rect = fc.record({
+    x: side,
+    y: side,
+    width: fc.integer({ min: 1, max: 24 }),
+    height: fc.integer({ min: 1, max: 8 }),
+    colour: fc.integer({ min: 0, max: 3 }),
+    moves: fc.boolean(),
+    together: fc.boolean(),
+  });
   guest.show(picture.framebuffer);
   void guest.flush(0, 0, WIDTH, HEIGHT);
   await vi.advanceTimersByTimeAsync(17);

@@ -85,11 +85,19 @@ describe('waitForStable', () => {
   test.each<[string, object, () => Promise<void>]>([
     ['the same pixels drawn again', {}, () => draw(0, 0, WIDTH, HEIGHT, 0)],
     ['a change under a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(12, 10, 2, 8, RED)],
-    ['a change outside of the region', { region: { x: 0, y: 0, width: 10, height: HEIGHT } }, () => draw(12, 10, 2, 8, RED)],
-    ["a move of the hardware cursor", {}, async () => {
-      guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
-      await vi.advanceTimersByTimeAsync(17);
-    }],
+    [
+      'a change outside of the region',
+      { region: { x: 0, y: 0, width: 10, height: HEIGHT } },
+      () => draw(12, 10, 2, 8, RED),
+    ],
+    [
+      'a move of the hardware cursor',
+      {},
+      async () => {
+        guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
+        await vi.advanceTimersByTimeAsync(17);
+      },
+    ],
   ])('is not delayed by %s', async (_what, options, happens) => {
     expect(await quietAfter(options, happens)).toBeLessThanOrEqual(101);
   });
@@ -97,17 +105,25 @@ describe('waitForStable', () => {
   test.each<[string, object, () => Promise<void>]>([
     ['one pixel beside a mask', { masks: [{ x: 10, y: 10, width: 8, height: 8 }] }, () => draw(10, 10, 9, 1, RED)],
     ['the first pixel of the region', { region: { x: 12, y: 10, width: 10, height: 1 } }, () => draw(4, 4, 9, 9, RED)],
-    ['a move of the hardware cursor, if that counts', { cursor: true }, async () => {
-      guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
-      await vi.advanceTimersByTimeAsync(17);
-    }],
-    ['a new size', {}, async () => {
-      using small = new GuestPicture(32, 32);
-      guest.show(small.framebuffer);
-      void guest.flush(0, 0, 32, 32);
-      await vi.advanceTimersByTimeAsync(17);
-      await turnOn();
-    }],
+    [
+      'a move of the hardware cursor, if that counts',
+      { cursor: true },
+      async () => {
+        guest.sink.cursor(0, cursor.framebuffer, 0, 0, 20, 20);
+        await vi.advanceTimersByTimeAsync(17);
+      },
+    ],
+    [
+      'a new size',
+      {},
+      async () => {
+        using small = new GuestPicture(32, 32);
+        guest.show(small.framebuffer);
+        void guest.flush(0, 0, 32, 32);
+        await vi.advanceTimersByTimeAsync(17);
+        await turnOn();
+      },
+    ],
   ])('is delayed by %s', async (_what, options, happens) => {
     expect(await quietAfter(options, happens)).toBeGreaterThan(150);
   });
@@ -132,7 +148,9 @@ describe('waitForStable', () => {
 
     expect(error).toMatchObject({ code: 'timeout', picture: null });
     expect(ms).toBe(700);
-    expect(error!.message).toBe('test display showed nothing within 700 ms. No frame arrived. The screen is off: has the guest started, and does it have a virtio-gpu driver?');
+    expect(error!.message).toBe(
+      'test display showed nothing within 700 ms. No frame arrived. The screen is off: has the guest started, and does it have a virtio-gpu driver?',
+    );
   });
 
   test('rejects with the place, the rate and a remedy when a cursor blinks', async () => {
@@ -145,7 +163,9 @@ describe('waitForStable', () => {
     const error = (await wait) as DisplayError;
 
     expect(error).toMatchObject({ code: 'timeout', picture: { width: WIDTH, height: HEIGHT } });
-    expect(error.message).toMatch(/did not stand still for 500 ms within 3000 ms\. \d+ of \d+ frames changed something, the last \d+ of them within 8x2\+8\+16, one every (19|20)\d ms\. /);
+    expect(error.message).toMatch(
+      /did not stand still for 500 ms within 3000 ms\. \d+ of \d+ frames changed something, the last \d+ of them within 8x2\+8\+16, one every (19|20)\d ms\. /,
+    );
     expect(error.message).toContain('vt.global_cursor_default=0');
     expect(error.message).toContain('masks: [{ x: 8, y: 16, width: 8, height: 2 }]');
     expect(error.message).toMatch(/Shown now: (a picture of 64x48|64x48, every pixel #000000) \(rung shadow\)\.$/);
@@ -178,7 +198,11 @@ describe('waitForMatch', () => {
 
   test('compares a part of the screen', async () => {
     await turnOn();
-    const red = { width: 4, height: 2, data: new Uint8Array(32).map((_, at) => (at % 4 === 0 || at % 4 === 3 ? 255 : 0)) };
+    const red = {
+      width: 4,
+      height: 2,
+      data: new Uint8Array(32).map((_, at) => (at % 4 === 0 || at % 4 === 3 ? 255 : 0)),
+    };
     const wait = display.waitForMatch(red, { at: { x: 60, y: 46 }, masks: [{ x: 0, y: 0, width: 1, height: 1 }] });
     await draw(40, 40, 23, 7, RED);
     await draw(61, 46, 3, 2, RED);
@@ -201,7 +225,9 @@ describe('waitForMatch', () => {
 
   test('rejects when the place is not on the screen', async () => {
     await turnOn();
-    const { error } = await ending(display.waitForMatch({ width: 4, height: 2, data: new Uint8Array(32) }, { at: { x: 61, y: 0 }, timeoutMs: 100 }));
+    const { error } = await ending(
+      display.waitForMatch({ width: 4, height: 2, data: new Uint8Array(32) }, { at: { x: 61, y: 0 }, timeoutMs: 100 }),
+    );
 
     expect(error!.message).toContain('4x2+61+0 is not on a screen of 64x48');
   });
@@ -209,7 +235,10 @@ describe('waitForMatch', () => {
   test('rejects at once for invalid options', async () => {
     await turnOn();
 
-    expect((await ending(display.waitForMatch(display.screenshot(), { region: { x: 900, y: 0, width: 1, height: 1 } }))).error).toMatchObject({ code: 'usage' });
+    expect(
+      (await ending(display.waitForMatch(display.screenshot(), { region: { x: 900, y: 0, width: 1, height: 1 } })))
+        .error,
+    ).toMatchObject({ code: 'usage' });
   });
 });
 
@@ -226,5 +255,7 @@ test('TestDisplay: reports frames to listeners and keeps their times and damage'
 
 test('TestDisplay: screenshot throws with advice while the screen is off', () => {
   expect(display.rung).toBeNull();
-  expect(() => display.screenshot()).toThrow(expect.objectContaining({ code: 'dark', message: expect.stringContaining('waitForStable') as string }));
+  expect(() => display.screenshot()).toThrow(
+    expect.objectContaining({ code: 'dark', message: expect.stringContaining('waitForStable') as string }),
+  );
 });

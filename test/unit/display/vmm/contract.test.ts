@@ -35,7 +35,7 @@ class Console {
   step(): void {
     if (this.#isGone) return;
     const bytes = this.vmm.takeNow();
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       const request = bytes.readUInt32LE(at);
       const payload = at + HEADER_SIZE;
       if (request === SCANOUT) this.width = bytes.readUInt32LE(payload + 4);
@@ -91,4 +91,9 @@ async function open(dmabuf: boolean): Promise<OutputRig> {
 }
 
 outputSuite('VmmOutput that sends pixels', { describe, test }, () => open(false), ['refuse', 'unplug', 'lose']);
-outputSuite('VmmOutput that passes dma-bufs', { describe, test }, () => open(true), ['import', 'refuse', 'unplug', 'lose']);
+outputSuite('VmmOutput that passes dma-bufs', { describe, test }, () => open(true), [
+  'import',
+  'refuse',
+  'unplug',
+  'lose',
+]);

@@ -4,7 +4,24 @@ import { makeEdid } from '../../../../protocols/edid.ts';
 import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { displayInfoReply, edidReply, featuresReply, words } from './fake-vmm.ts';
-import { type Cursor, Listener, MODE, ONE_SECOND, answer, connect, display, frame, guest, importOf, log, open, scanout, show, useVmm, vmm } from './session.ts';
+import {
+  type Cursor,
+  Listener,
+  MODE,
+  ONE_SECOND,
+  answer,
+  connect,
+  display,
+  frame,
+  guest,
+  importOf,
+  log,
+  open,
+  scanout,
+  show,
+  useVmm,
+  vmm,
+} from './session.ts';
 
 expectNoLeaks();
 useVmm();

@@ -21,7 +21,9 @@ export const featuresReply = (features: number): Buffer => words(1, 4, 8, featur
 
 /** The reply to GET_DISPLAY_INFO: struct virtio_gpu_resp_display_info, a header of 24 bytes and 16 modes of 24. */
 export function displayInfoReply(modes: readonly (Mode | null)[]): Buffer {
-  const rows = Array.from({ length: 16 }, (_, i) => modes[i]).flatMap((mode) => (mode ? [0, 0, mode.width, mode.height, 1, 0] : [0, 0, 0, 0, 0, 0]));
+  const rows = Array.from({ length: 16 }, (_, i) => modes[i]).flatMap((mode) =>
+    mode ? [0, 0, mode.width, mode.height, 1, 0] : [0, 0, 0, 0, 0, 0],
+  );
   return Buffer.concat([words(3, 4, 408), words(0x1101, 0, 0, 0, 0, 0), words(...rows)]);
 }
 

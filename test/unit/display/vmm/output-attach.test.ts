@@ -3,7 +3,21 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import type { Output } from '../../../../src/core/output.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { words } from './fake-vmm.ts';
-import { type Box, type Cursor, frame, guest, importOf, Listener, ONE_SECOND, open, scanout, show, update, useVmm, vmm } from './session.ts';
+import {
+  type Box,
+  type Cursor,
+  frame,
+  guest,
+  importOf,
+  Listener,
+  ONE_SECOND,
+  open,
+  scanout,
+  show,
+  update,
+  useVmm,
+  vmm,
+} from './session.ts';
 
 expectNoLeaks();
 useVmm();

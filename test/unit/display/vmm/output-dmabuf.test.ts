@@ -4,7 +4,20 @@ import { PresentedFlags } from '../../../../src/core/output.ts';
 import { fileSize } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { words } from './fake-vmm.ts';
-import { Listener, MODE, frame, guest, handles, importOf, open, scanout, show, update, useVmm, vmm } from './session.ts';
+import {
+  Listener,
+  MODE,
+  frame,
+  guest,
+  handles,
+  importOf,
+  open,
+  scanout,
+  show,
+  update,
+  useVmm,
+  vmm,
+} from './session.ts';
 
 expectNoLeaks();
 useVmm();
@@ -24,7 +37,9 @@ test('VmmOutput: sends a dma-buf with its modifier, presents it when the VMM ans
   const listener = new Listener(output);
   const scanout2 = words(12, 0, 48, 0, 10, 0, 90, 80, 100, 80, 400, 0, DRM_FORMAT.XRGB8888, 0, 0);
 
-  expect(show(output, frame(first, [10, 0, 90, 80]))).toEqual(Buffer.concat([scanout2, words(10, 0, 20, 0, 0, 0, 90, 80)]));
+  expect(show(output, frame(first, [10, 0, 90, 80]))).toEqual(
+    Buffer.concat([scanout2, words(10, 0, 20, 0, 0, 0, 90, 80)]),
+  );
   using passed = vmm.takeFd()!;
   expect(fileSize(passed)).toBe(Math.ceil((100 * 80 * 4) / 4096) * 4096);
   expect(listener.events).toEqual([]);
@@ -34,7 +49,19 @@ test('VmmOutput: sends a dma-buf with its modifier, presents it when the VMM ans
   expect(listener.events).toEqual(['presented']);
   expect(listener.flags).toBe(PresentedFlags.ZERO_COPY);
 
-  expect(show(output, frame(first, [10, 0, 90, 80], [[12, 3, 4, 4], [20, 10, 5, 2]]))).toEqual(words(10, 0, 20, 0, 2, 3, 13, 9));
+  expect(
+    show(
+      output,
+      frame(
+        first,
+        [10, 0, 90, 80],
+        [
+          [12, 3, 4, 4],
+          [20, 10, 5, 2],
+        ],
+      ),
+    ),
+  ).toEqual(words(10, 0, 20, 0, 2, 3, 13, 9));
   shown = listener.next();
   vmm.reply(words(10, 4, 0));
   await shown;
@@ -55,7 +82,9 @@ test('VmmOutput: takes a dma-buf away before it sends pixels', async () => {
   handles.push(shadow);
   const listener = new Listener(output);
   const plain = words(9, 0, 40, 0, 0, 0, 100, 80, 100, 80, 400, 0, DRM_FORMAT.XRGB8888);
-  expect(show(output, frame(handle, [0, 0, 100, 80]))).toEqual(Buffer.concat([plain, words(10, 0, 20, 0, 0, 0, 100, 80)]));
+  expect(show(output, frame(handle, [0, 0, 100, 80]))).toEqual(
+    Buffer.concat([plain, words(10, 0, 20, 0, 0, 0, 100, 80)]),
+  );
   vmm.takeFd()![Symbol.dispose]();
   const shown = listener.next();
   vmm.reply(words(10, 4, 0));
@@ -83,5 +112,7 @@ test('VmmOutput: sends a dma-buf with its own message, behind a frame that waits
 test('VmmOutput: refuses a dma-buf of the size of a cursor, and one that does not start with the picture', async () => {
   const output = (await open({ dmabuf: true }, DMABUF2)).outputs[0]!;
   expect(output.import(guest(64, 64, DRM_FORMAT.ARGB8888).asDmabuf)).toMatchObject({ code: 'resources' });
-  expect(output.import({ ...guest(100, 80).asDmabuf, planes: [{ offset: 4096, stride: 400 }] })).toMatchObject({ code: 'resources' });
+  expect(output.import({ ...guest(100, 80).asDmabuf, planes: [{ offset: 4096, stride: 400 }] })).toMatchObject({
+    code: 'resources',
+  });
 });

@@ -5,7 +5,23 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import type { Shadow } from '../../../../src/core/output.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { words } from './fake-vmm.ts';
-import { type Box, type Cursor, Listener, MODE, ONE_SECOND, frame, guest, handles, importOf, open, scanout, show, update, useVmm, vmm } from './session.ts';
+import {
+  type Box,
+  type Cursor,
+  Listener,
+  MODE,
+  ONE_SECOND,
+  frame,
+  guest,
+  handles,
+  importOf,
+  open,
+  scanout,
+  show,
+  update,
+  useVmm,
+  vmm,
+} from './session.ts';
 import type { GuestPicture } from '../../bridge/fakes.ts';
 
 expectNoLeaks();
@@ -24,8 +40,23 @@ test('VmmOutput: sends only the damage of later frames, parts of rows packed', a
   const handle = importOf(output, picture.framebuffer);
   new Listener(output);
   show(output, frame(handle, [0, 0, 40, 30]));
-  const bytes = show(output, frame(handle, [0, 0, 40, 30], [[0, 3, 40, 2], [5, 10, 7, 9]]));
-  expect(bytes).toEqual(Buffer.concat([update(0, [0, 3, 40, 2], picture.read(0, 3, 40, 2)), update(0, [5, 10, 7, 9], picture.read(5, 10, 7, 9))]));
+  const bytes = show(
+    output,
+    frame(
+      handle,
+      [0, 0, 40, 30],
+      [
+        [0, 3, 40, 2],
+        [5, 10, 7, 9],
+      ],
+    ),
+  );
+  expect(bytes).toEqual(
+    Buffer.concat([
+      update(0, [0, 3, 40, 2], picture.read(0, 3, 40, 2)),
+      update(0, [5, 10, 7, 9], picture.read(5, 10, 7, 9)),
+    ]),
+  );
 });
 
 test('VmmOutput: sends the damage of a flip between buffers of one size, and nothing without damage', async () => {
@@ -33,7 +64,9 @@ test('VmmOutput: sends the damage of a flip between buffers of one size, and not
   const [one, two] = [guest(40, 30), guest(40, 30)];
   show(output, frame(importOf(output, one.framebuffer), [0, 0, 40, 30]));
   const second = importOf(output, two.framebuffer);
-  expect(show(output, frame(second, [0, 0, 40, 30], [[1, 1, 2, 2]]))).toEqual(update(0, [1, 1, 2, 2], two.read(1, 1, 2, 2)));
+  expect(show(output, frame(second, [0, 0, 40, 30], [[1, 1, 2, 2]]))).toEqual(
+    update(0, [1, 1, 2, 2], two.read(1, 1, 2, 2)),
+  );
   expect(show(output, frame(second, [0, 0, 40, 30], []))).toEqual(Buffer.alloc(0));
 });
 
@@ -42,7 +75,9 @@ test('VmmOutput: shows a part of a larger buffer at the corner, and clips its da
   const picture = guest(40, 30);
   const handle = importOf(output, picture.framebuffer);
   const src: Box = [8, 4, 20, 10];
-  expect(show(output, frame(handle, src))).toEqual(Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], picture.read(...src))]));
+  expect(show(output, frame(handle, src))).toEqual(
+    Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], picture.read(...src))]),
+  );
   expect(show(output, frame(handle, src, [[0, 0, 10, 6]]))).toEqual(update(0, [0, 0, 2, 2], picture.read(8, 4, 2, 2)));
 });
 
@@ -51,7 +86,19 @@ test('VmmOutput: sends overlapping damage as one rectangle if that is fewer byte
   const picture = guest(40, 30);
   const handle = importOf(output, picture.framebuffer);
   show(output, frame(handle, [0, 0, 40, 30]));
-  expect(show(output, frame(handle, [0, 0, 40, 30], [[0, 0, 39, 30], [1, 0, 39, 30]]))).toEqual(update(0, [0, 0, 40, 30], picture.read()));
+  expect(
+    show(
+      output,
+      frame(
+        handle,
+        [0, 0, 40, 30],
+        [
+          [0, 0, 39, 30],
+          [1, 0, 39, 30],
+        ],
+      ),
+    ),
+  ).toEqual(update(0, [0, 0, 40, 30], picture.read()));
 });
 
 test('VmmOutput: announces a new size, turns the console off once without a picture, and starts again after it', async () => {
@@ -140,7 +187,9 @@ test('VmmOutput: refuses other formats, which are shown through a shadow', async
   handles.push(shadow);
   shadow.pixels.bytes.fill(0x5a);
   const listener = new Listener(output);
-  expect(show(output, frame(shadow, [0, 0, 20, 10]))).toEqual(Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], Buffer.alloc(800, 0x5a))]));
+  expect(show(output, frame(shadow, [0, 0, 20, 10]))).toEqual(
+    Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], Buffer.alloc(800, 0x5a))]),
+  );
   expect(listener.events).toEqual(['released 0', 'presented']);
 });
 
@@ -163,13 +212,15 @@ function cursorImage(picture: GuestPicture, alpha = 0): Buffer {
   return image;
 }
 
-const cursorUpdate = (x: number, y: number, hotX: number, hotY: number, image: Buffer): Buffer => Buffer.concat([words(6, 0, 16_404, 0, x, y, hotX, hotY), image]);
+const cursorUpdate = (x: number, y: number, hotX: number, hotY: number, image: Buffer): Buffer =>
+  Buffer.concat([words(6, 0, 16_404, 0, x, y, hotX, hotY), image]);
 
 test('VmmOutput: sends the cursor image when its pixels or hotspot change, otherwise only its place', async () => {
   const output = (await open()).outputs[0]!;
   const picture = guest(32, 24, DRM_FORMAT.ARGB8888);
   const handle = importOf(output, picture.framebuffer);
-  const at = (x: number, y: number, hotspot: [number, number] = [3, 4]) => frame(null, [0, 0, 0, 0], [], { handle, at: [x, y, 32, 24], hotspot });
+  const at = (x: number, y: number, hotspot: [number, number] = [3, 4]) =>
+    frame(null, [0, 0, 0, 0], [], { handle, at: [x, y, 32, 24], hotspot });
   expect(show(output, at(-5, 7))).toEqual(cursorUpdate(-5, 7, 3, 4, cursorImage(picture)));
   expect(show(output, at(-5, 7))).toEqual(Buffer.alloc(0));
   expect(show(output, at(9, 8))).toEqual(words(4, 0, 12, 0, 9, 8));
@@ -186,13 +237,19 @@ test('VmmOutput: shows a cursor without alpha opaque, and cuts a large one', asy
   const listener = new Listener(output);
   const picture = guest(16, 16, DRM_FORMAT.XRGB8888);
   const opaque: Cursor = { handle: importOf(output, picture.framebuffer), at: [0, 0, 16, 16] };
-  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
+  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(
+    cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)),
+  );
   const shadow: Shadow = output.createShadow(80, 80, DRM_FORMAT.ARGB8888);
   handles.push(shadow);
   shadow.pixels.bytes.fill(0x11);
   listener.events.length = 0;
   const large: Cursor = { handle: shadow, at: [1, 1, 80, 80] };
-  expect(show(output, frame(null, [0, 0, 0, 0], [], large))).toEqual(cursorUpdate(1, 1, 0, 0, Buffer.alloc(64 * 64 * 4, 0x11)));
+  expect(show(output, frame(null, [0, 0, 0, 0], [], large))).toEqual(
+    cursorUpdate(1, 1, 0, 0, Buffer.alloc(64 * 64 * 4, 0x11)),
+  );
   expect(listener.events).toEqual(['released 1', 'presented']);
-  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)));
+  expect(show(output, frame(null, [0, 0, 0, 0], [], opaque))).toEqual(
+    cursorUpdate(0, 0, 0, 0, cursorImage(picture, 0xff)),
+  );
 });

@@ -4,7 +4,14 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
-import { type AttachOptions, DmabufImportRefused, type Frame, type Handle, type Output, type ScreenListener } from '../../../../src/core/output.ts';
+import {
+  type AttachOptions,
+  DmabufImportRefused,
+  type Frame,
+  type Handle,
+  type Output,
+  type ScreenListener,
+} from '../../../../src/core/output.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { FakeVmm, type Mode, displayInfoReply, featuresReply, words } from './fake-vmm.ts';
@@ -54,7 +61,11 @@ export async function answer(features: number, modes: (Mode | null)[]): Promise<
 }
 
 /** Opens a display and answers its questions, without EDID. */
-export async function open(options: Partial<VmmDisplayOptions> = {}, features = 0, modes: (Mode | null)[] = [MODE]): Promise<VmmDisplay> {
+export async function open(
+  options: Partial<VmmDisplayOptions> = {},
+  features = 0,
+  modes: (Mode | null)[] = [MODE],
+): Promise<VmmDisplay> {
   const opening = connect(options);
   await answer(features, modes);
   return opening;
@@ -68,7 +79,8 @@ export class Listener implements ScreenListener {
   readonly input = null;
   readonly events: string[] = [];
   readonly released = (handle: Handle): void => void this.events.push(`released ${handles.indexOf(handle)}`);
-  readonly resized = (monitor: Monitor | null): void => void this.events.push(monitor ? `resized ${monitor.width}x${monitor.height}` : 'unplugged');
+  readonly resized = (monitor: Monitor | null): void =>
+    void this.events.push(monitor ? `resized ${monitor.width}x${monitor.height}` : 'unplugged');
   flags = 0;
   #wake: (() => void) | null = null;
 
@@ -126,14 +138,23 @@ export interface Cursor {
   readonly hotspot?: readonly [number, number];
 }
 
-export function frame(handle: Handle | null, src: Box, damage: readonly Box[] = [src], cursor: Cursor | null = null): Frame {
+export function frame(
+  handle: Handle | null,
+  src: Box,
+  damage: readonly Box[] = [src],
+  cursor: Cursor | null = null,
+): Frame {
   const area = new Damage();
   for (const box of damage) area.addRect(rect(box));
   const [, , width, height] = src;
   return {
     canvas: { width, height },
     primary: { handle, src: rect(src), dst: rect([0, 0, width, height]) },
-    cursor: { handle: cursor?.handle ?? null, src: rect([0, 0, cursor?.at[2] ?? 0, cursor?.at[3] ?? 0]), dst: rect(cursor?.at ?? [0, 0, 0, 0]) },
+    cursor: {
+      handle: cursor?.handle ?? null,
+      src: rect([0, 0, cursor?.at[2] ?? 0, cursor?.at[3] ?? 0]),
+      dst: rect(cursor?.at ?? [0, 0, 0, 0]),
+    },
     hotspotX: cursor?.hotspot?.[0] ?? 0,
     hotspotY: cursor?.hotspot?.[1] ?? 0,
     isCursorNew: false,

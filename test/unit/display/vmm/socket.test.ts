@@ -15,7 +15,10 @@ function take(backlog: Backlog, count: number): Buffer {
 }
 
 const KIB = 1024;
-const step = fc.record({ append: fc.integer({ min: 1, max: 200 * KIB }), take: fc.integer({ min: 1, max: 200 * KIB }) });
+const step = fc.record({
+  append: fc.integer({ min: 1, max: 200 * KIB }),
+  take: fc.integer({ min: 1, max: 200 * KIB }),
+});
 
 test('Backlog: keeps the order of bytes when it moves them to the front or to larger memory', () => {
   const moveThenGrow = [
@@ -53,24 +56,43 @@ function read(stream: Buffer, cuts: readonly number[]): Buffer[] {
   const replies: Buffer[] = [];
   const edges = [0, ...cuts.map((cut) => cut % (stream.length + 1)).sort((a, b) => a - b), stream.length];
   for (let i = 1; i < edges.length; i++) {
-    reader.push(stream.subarray(edges[i - 1], edges[i]), (request, payload) => replies.push(Buffer.concat([words(request, 4, payload.length), payload])));
+    reader.push(stream.subarray(edges[i - 1], edges[i]), (request, payload) =>
+      replies.push(Buffer.concat([words(request, 4, payload.length), payload])),
+    );
   }
   return replies;
 }
 
 test('ReplyReader: reads the same replies wherever the stream is cut', () => {
-  fc.assert(fc.property(fc.array(anyReply, { maxLength: 5 }), fc.array(fc.nat(), { maxLength: 20 }), (replies, cuts) => {
-    expect(Buffer.concat(read(Buffer.concat(replies), cuts)).equals(Buffer.concat(replies))).toBe(true);
-  }));
+  fc.assert(
+    fc.property(fc.array(anyReply, { maxLength: 5 }), fc.array(fc.nat(), { maxLength: 20 }), (replies, cuts) => {
+      expect(Buffer.concat(read(Buffer.concat(replies), cuts)).equals(Buffer.concat(replies))).toBe(true);
+    }),
+  );
 });
 
 test('ReplyReader: throws a protocol error, or nothing, for bytes that are not replies', () => {
-  const almost = fc.tuple(fc.constantFrom(1, 2, 3, 10, 11, 12), fc.constantFrom(0, 4, 5), fc.constantFrom(0, 8, 408, 1056, 0xffff_ffff), fc.uint8Array()).map(([request, flags, size, rest]) => Buffer.concat([words(request, flags, size), rest]));
-  fc.assert(fc.property(fc.oneof(almost, fc.uint8Array({ maxLength: 4096 }).map((bytes) => Buffer.from(bytes))), (bytes) => {
-    try {
-      read(bytes, []);
-    } catch (error) {
-      expect(error).toBeInstanceOf(VmmDisplayError);
-    }
-  }));
+  const almost = fc
+    .tuple(
+      fc.constantFrom(1, 2, 3, 10, 11, 12),
+      fc.constantFrom(0, 4, 5),
+      fc.constantFrom(0, 8, 408, 1056, 0xffff_ffff),
+      fc.uint8Array(),
+    )
+    .map(([request, flags, size, rest]) => Buffer.concat([words(request, flags, size), rest]));
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        almost,
+        fc.uint8Array({ maxLength: 4096 }).map((bytes) => Buffer.from(bytes)),
+      ),
+      (bytes) => {
+        try {
+          read(bytes, []);
+        } catch (error) {
+          expect(error).toBeInstanceOf(VmmDisplayError);
+        }
+      },
+    ),
+  );
 });

@@ -13,7 +13,10 @@ const CAN: readonly Capability[] = ['hide', 'lose'];
 const DMABUF = dmabufHost({ version: 5 });
 const FIRST_VERSIONS = { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 };
 
-async function open(options: FakeHostOptions = {}, releases: 'when replaced' | 'when committed' = 'when replaced'): Promise<SuiteRig> {
+async function open(
+  options: FakeHostOptions = {},
+  releases: 'when replaced' | 'when committed' = 'when replaced',
+): Promise<SuiteRig> {
   const rig = await OutputRig.open(options);
   const pictures: GuestPicture[] = [];
   // The suite attaches.
@@ -69,7 +72,27 @@ function recordHandles(output: Output): Handle[] {
 }
 
 outputSuite('WaylandOutput', { describe, test }, () => open(), CAN);
-outputSuite('WaylandOutput without wp_presentation', { describe, test }, () => open({ globals: { wp_presentation: 0 } }), CAN);
-outputSuite('WaylandOutput on the first version of everything', { describe, test }, () => open({ globals: FIRST_VERSIONS }), CAN);
-outputSuite('WaylandOutput on a compositor that copies what is committed', { describe, test }, () => open({}, 'when committed'), CAN);
-outputSuite('WaylandOutput with dma-bufs', { describe, test }, () => open(DMABUF), [...CAN, 'import', 'refuse', 'fail-import']);
+outputSuite(
+  'WaylandOutput without wp_presentation',
+  { describe, test },
+  () => open({ globals: { wp_presentation: 0 } }),
+  CAN,
+);
+outputSuite(
+  'WaylandOutput on the first version of everything',
+  { describe, test },
+  () => open({ globals: FIRST_VERSIONS }),
+  CAN,
+);
+outputSuite(
+  'WaylandOutput on a compositor that copies what is committed',
+  { describe, test },
+  () => open({}, 'when committed'),
+  CAN,
+);
+outputSuite('WaylandOutput with dma-bufs', { describe, test }, () => open(DMABUF), [
+  ...CAN,
+  'import',
+  'refuse',
+  'fail-import',
+]);

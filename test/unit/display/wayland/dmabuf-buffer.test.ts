@@ -6,7 +6,20 @@ import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { accept, dmabufHost, type Pairs, sendFeedback } from './dmabuf-host.ts';
 import type { FakeObject, FakeRequest } from './fake-server.ts';
-import { bridge, guest, HEIGHT, host, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import {
+  bridge,
+  guest,
+  HEIGHT,
+  host,
+  log,
+  nextPicture,
+  open,
+  output,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -27,13 +40,17 @@ async function openTranches(...tranches: Pairs[]): Promise<void> {
 
 /** The feedback object of the newest window. */
 function surfaceFeedback(): FakeObject {
-  return host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args.id as FakeObject;
+  return host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args
+    .id as FakeObject;
 }
 
 /** Format and modifier of the newest import. */
 function lastName(): [unknown, bigint] {
   const { modifier_hi, modifier_lo } = host.last('zwp_linux_buffer_params_v1.add') as Record<string, number>;
-  return [host.last('zwp_linux_buffer_params_v1.create')!['format'], (BigInt(modifier_hi!) << 32n) | BigInt(modifier_lo!)];
+  return [
+    host.last('zwp_linux_buffer_params_v1.create')!['format'],
+    (BigInt(modifier_hi!) << 32n) | BigInt(modifier_lo!),
+  ];
 }
 
 async function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
@@ -48,7 +65,17 @@ async function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
 
 function frameOf(handle: Handle): Frame {
   const rect = { x: 0, y: 0, width: WIDTH, height: HEIGHT };
-  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null };
+  return {
+    canvas: rect,
+    primary: { handle, src: rect, dst: rect },
+    cursor: { handle: null, src: rect, dst: rect },
+    hotspotX: 0,
+    hotspotY: 0,
+    isCursorNew: false,
+    damage: new Damage(),
+    acquire: null,
+    release: null,
+  };
 }
 
 describe('WaylandOutput: dma-bufs', () => {
@@ -63,8 +90,19 @@ describe('WaylandOutput: dma-bufs', () => {
     await openDmabuf(version, modifiers);
     accept(host);
     await show();
-    expect(host.last('zwp_linux_buffer_params_v1.add')).toMatchObject({ plane_idx: 0, offset: 0, stride: WIDTH * 4, modifier_hi: Number(named >> 32n), modifier_lo: Number(named & 0xffff_ffffn) });
-    expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({ width: WIDTH, height: HEIGHT, format: XRGB8888, flags: 0 });
+    expect(host.last('zwp_linux_buffer_params_v1.add')).toMatchObject({
+      plane_idx: 0,
+      offset: 0,
+      stride: WIDTH * 4,
+      modifier_hi: Number(named >> 32n),
+      modifier_lo: Number(named & 0xffff_ffffn),
+    });
+    expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({
+      width: WIDTH,
+      height: HEIGHT,
+      format: XRGB8888,
+      flags: 0,
+    });
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
@@ -86,7 +124,12 @@ describe('WaylandOutput: dma-bufs', () => {
     const attachedAgain = host.server.next('wl_surface.attach');
     guest.sink.cursor(0, cursor, 0, 0, 0, 0);
     const second = await attachedAgain;
-    expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({ width: 16, height: 16, format: ARGB8888, flags: 0 });
+    expect(host.last('zwp_linux_buffer_params_v1.create')).toEqual({
+      width: 16,
+      height: 16,
+      format: ARGB8888,
+      flags: 0,
+    });
     expect([second.object, second.args.buffer]).toEqual([first.object, first.args.buffer]);
     expect(first.object).not.toBe(host.picture);
   });
@@ -137,10 +180,35 @@ describe('WaylandOutput: dma-bufs', () => {
   });
 
   test.each([
-    { what: 'the best tranche', format: XRGB8888, tranches: [[[XRGB8888, INVALID]], [[XRGB8888, LINEAR]]], named: [XRGB8888, INVALID] },
-    { what: 'their own modifier in a tranche', format: XRGB8888, tranches: [[[XRGB8888, INVALID], [XRGB8888, LINEAR]]], named: [XRGB8888, LINEAR] },
-    { what: 'the opaque format, even of a later tranche', format: ARGB8888, tranches: [[[ARGB8888, LINEAR]], [[XRGB8888, LINEAR]]], named: [XRGB8888, LINEAR] },
-    { what: 'their own format if there is no opaque one', format: ARGB8888, tranches: [[[XRGB8888, TILED]], [[ARGB8888, LINEAR]]], named: [ARGB8888, LINEAR] },
+    {
+      what: 'the best tranche',
+      format: XRGB8888,
+      tranches: [[[XRGB8888, INVALID]], [[XRGB8888, LINEAR]]],
+      named: [XRGB8888, INVALID],
+    },
+    {
+      what: 'their own modifier in a tranche',
+      format: XRGB8888,
+      tranches: [
+        [
+          [XRGB8888, INVALID],
+          [XRGB8888, LINEAR],
+        ],
+      ],
+      named: [XRGB8888, LINEAR],
+    },
+    {
+      what: 'the opaque format, even of a later tranche',
+      format: ARGB8888,
+      tranches: [[[ARGB8888, LINEAR]], [[XRGB8888, LINEAR]]],
+      named: [XRGB8888, LINEAR],
+    },
+    {
+      what: 'their own format if there is no opaque one',
+      format: ARGB8888,
+      tranches: [[[XRGB8888, TILED]], [[ARGB8888, LINEAR]]],
+      named: [ARGB8888, LINEAR],
+    },
   ] as const)('are imported under $what', async ({ format, tranches, named }) => {
     await openTranches(...tranches);
     accept(host);
@@ -171,7 +239,10 @@ describe('WaylandOutput: dma-bufs', () => {
   });
 
   test('are not imported again when new feedback changes no name', async () => {
-    await openTranches([[XRGB8888, LINEAR], [XRGB8888, TILED]]);
+    await openTranches([
+      [XRGB8888, LINEAR],
+      [XRGB8888, TILED],
+    ]);
     accept(host);
     await show();
     sendFeedback(surfaceFeedback(), [[[XRGB8888, TILED]], [[XRGB8888, LINEAR]]]);
@@ -198,8 +269,12 @@ describe('WaylandOutput: dma-bufs', () => {
     accept(host);
     await show();
     await show();
-    expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual(['wp_linux_drm_syncobj_manager_v1.destroy']);
-    expect(log.filter((line) => line.includes('synchronise explicitly'))).toEqual([expect.stringMatching(/^cannot synchronise explicitly with the compositor: scandir: ENOENT/)]);
+    expect(host.server.requestNames.filter((name) => name.startsWith('wp_linux_drm_syncobj'))).toEqual([
+      'wp_linux_drm_syncobj_manager_v1.destroy',
+    ]);
+    expect(log.filter((line) => line.includes('synchronise explicitly'))).toEqual([
+      expect.stringMatching(/^cannot synchronise explicitly with the compositor: scandir: ENOENT/),
+    ]);
     expect(output.takesFences).toBe(false);
   });
 });

@@ -40,7 +40,12 @@ export interface DmabufHostOptions {
 }
 
 /** A compositor that offers dma-buf formats, in the way of its version of linux-dmabuf. */
-export function dmabufHost({ version, modifiers = [DRM_FORMAT_MOD_LINEAR], tranches, mainDevice = 0n }: DmabufHostOptions): FakeHostOptions {
+export function dmabufHost({
+  version,
+  modifiers = [DRM_FORMAT_MOD_LINEAR],
+  tranches,
+  mainDevice = 0n,
+}: DmabufHostOptions): FakeHostOptions {
   const formats = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
   const pairs = formats.flatMap((format) => modifiers.map((modifier) => [format, modifier] as const));
   return {
@@ -48,11 +53,15 @@ export function dmabufHost({ version, modifiers = [DRM_FORMAT_MOD_LINEAR], tranc
     onBind: (dmabuf) => {
       if (dmabuf.interface.name !== 'zwp_linux_dmabuf_v1') return;
       if (version < 4) for (const format of formats) dmabuf.send('format', format);
-      if (version === 3) for (const [format, modifier] of pairs) dmabuf.send('modifier', format, Number(modifier >> 32n), Number(modifier & 0xffff_ffffn));
+      if (version === 3)
+        for (const [format, modifier] of pairs)
+          dmabuf.send('modifier', format, Number(modifier >> 32n), Number(modifier & 0xffff_ffffn));
     },
     prepare: (server) => {
       for (const request of ['get_default_feedback', 'get_surface_feedback']) {
-        server.on(`zwp_linux_dmabuf_v1.${request}`, ({ args }) => sendFeedback(args.id as FakeObject, tranches ?? [pairs], mainDevice));
+        server.on(`zwp_linux_dmabuf_v1.${request}`, ({ args }) =>
+          sendFeedback(args.id as FakeObject, tranches ?? [pairs], mainDevice),
+        );
       }
     },
   };
@@ -60,5 +69,7 @@ export function dmabufHost({ version, modifiers = [DRM_FORMAT_MOD_LINEAR], tranc
 
 /** Makes the compositor import every dma-buf. */
 export function accept({ server }: FakeHost): void {
-  server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => object.send('created', client.newObject('wl_buffer', 1)));
+  server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) =>
+    object.send('created', client.newObject('wl_buffer', 1)),
+  );
 }

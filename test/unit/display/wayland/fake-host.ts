@@ -55,7 +55,8 @@ export class FakeHost implements Disposable {
   constructor(options: FakeHostOptions = {}) {
     this.#options = options;
     const { server } = this;
-    for (const [name, version] of Object.entries({ ...EVERYTHING, ...options.globals })) if (version > 0) server.addGlobal(name, version);
+    for (const [name, version] of Object.entries({ ...EVERYTHING, ...options.globals }))
+      if (version > 0) server.addGlobal(name, version);
     server.on('wl_registry.bind', ({ args }) => this.#bound(args.id as FakeObject));
     server.on('xdg_surface.get_toplevel', ({ object, args }) => {
       this.toplevels.push(args.id as FakeObject);
@@ -66,7 +67,11 @@ export class FakeHost implements Disposable {
       this.#stateOf(object).buffer = args.buffer as FakeObject | null;
       this.#attached.add(object);
     });
-    server.on('wl_surface.damage_buffer', ({ object, args }) => void this.#stateOf(object).damage.push([args.x, args.y, args.width, args.height] as number[]));
+    server.on(
+      'wl_surface.damage_buffer',
+      ({ object, args }) =>
+        void this.#stateOf(object).damage.push([args.x, args.y, args.width, args.height] as number[]),
+    );
     server.on('wl_surface.frame', ({ args }) => void this.#callbacks.push(args.callback as FakeObject));
     server.on('wp_presentation.feedback', ({ args }) => void this.#feedbacks.push(args.callback as FakeObject));
     server.on('wl_surface.commit', ({ object }) => this.#commit(object));
@@ -96,7 +101,8 @@ export class FakeHost implements Disposable {
 
   /** The subsurface of the newest window, which shows the guest's picture. */
   get picture(): FakeObject {
-    return this.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.surface as FakeObject;
+    return this.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args
+      .surface as FakeObject;
   }
 
   /** Draws the screen: sends the frame callbacks and presentation feedbacks that were requested. */
@@ -104,17 +110,25 @@ export class FakeHost implements Disposable {
     if (this.isHidden) return;
     for (const callback of this.#callbacks.splice(0)) callback.send('done', 0);
     this.#sequence++;
-    for (const feedback of this.#feedbacks.splice(0)) feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
+    for (const feedback of this.#feedbacks.splice(0))
+      feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
   }
 
   /** The pixels of a wl_shm buffer, row by row, as the compositor reads them. */
   pixels(buffer: FakeObject): Uint32Array {
-    const { object: pool, args } = this.server.requests.findLast((request) => request.name === 'wl_shm_pool.create_buffer' && request.args.id === buffer)!;
-    const { fd } = this.server.requests.findLast((request) => request.name === 'wl_shm.create_pool' && request.args.id === pool)!.args;
+    const { object: pool, args } = this.server.requests.findLast(
+      (request) => request.name === 'wl_shm_pool.create_buffer' && request.args.id === buffer,
+    )!;
+    const { fd } = this.server.requests.findLast(
+      (request) => request.name === 'wl_shm.create_pool' && request.args.id === pool,
+    )!.args;
     const [offset, stride, width, height] = [args.offset, args.stride, args.width, args.height] as number[];
     using mapping = Mapping.file(fd as OwnedFd, offset!, stride! * height!, 'read');
     const words = new Uint32Array(mapping.bytes.slice().buffer);
-    return Uint32Array.from({ length: width! * height! }, (_, i) => words[Math.floor(i / width!) * (stride! / 4) + (i % width!)]!);
+    return Uint32Array.from(
+      { length: width! * height! },
+      (_, i) => words[Math.floor(i / width!) * (stride! / 4) + (i % width!)]!,
+    );
   }
 
   /** The arguments of the last request with this name. */
@@ -132,7 +146,8 @@ export class FakeHost implements Disposable {
 
   #stateOf(surface: FakeObject): { buffer: FakeObject | null; damage: number[][] } {
     let state = this.#pending.get(surface);
-    if (!state) this.#pending.set(surface, (state = { buffer: this.committed.get(surface)?.buffer ?? null, damage: [] }));
+    if (!state)
+      this.#pending.set(surface, (state = { buffer: this.committed.get(surface)?.buffer ?? null, damage: [] }));
     return state;
   }
 

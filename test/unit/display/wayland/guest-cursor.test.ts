@@ -71,7 +71,14 @@ test('GuestCursor: the next image is attached to the same surface', async () => 
   rig.setCursor(window, image());
   await rig.asked();
   rig.setCursor(window, { ...image(), hotspotX: 1 });
-  expect(await rig.asked()).toEqual(['wl_surface.set_buffer_scale 1', 'wl_surface.attach 0 0', `wl_surface.damage_buffer ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 1 7', 'wl_surface.commit']);
+  expect(await rig.asked()).toEqual([
+    'wl_surface.set_buffer_scale 1',
+    'wl_surface.attach 0 0',
+    `wl_surface.damage_buffer ${EVERYTHING}`,
+    'wl_surface.commit',
+    'wl_pointer.set_cursor 17 1 7',
+    'wl_surface.commit',
+  ]);
 });
 
 test('GuestCursor: a hidden cursor detaches its buffer, and hides pointers that are there and that enter', async () => {
@@ -81,7 +88,12 @@ test('GuestCursor: a hidden cursor detaches its buffer, and hides pointers that 
   await rig.asked();
   rig.setCursor(window, null);
   enter(18);
-  expect(await rig.asked()).toEqual(['wl_surface.attach null 0 0', 'wl_surface.commit', 'wl_pointer.set_cursor 17 null 0 0', 'wl_pointer.set_cursor 18 null 0 0']);
+  expect(await rig.asked()).toEqual([
+    'wl_surface.attach null 0 0',
+    'wl_surface.commit',
+    'wl_pointer.set_cursor 17 null 0 0',
+    'wl_pointer.set_cursor 18 null 0 0',
+  ]);
 });
 
 test('WaylandSeats: a cursor that is hidden before it had an image hides the pointer', async () => {
@@ -126,20 +138,30 @@ test.each([
   { scale: 0.5, width: 63, height: 64, buffer: 1, hotspot: '5 7' },
   { scale: 0.5, width: 64, height: 63, buffer: 1, hotspot: '5 7' },
   { scale: 1.5, width: 64, height: 64, buffer: 1, hotspot: '5 7' },
-])('GuestCursor: without a viewporter, a $width x $height image at scale $scale has buffer scale $buffer', async ({ scale, width, height, buffer, hotspot }) => {
-  await open();
-  enter(17);
-  rig.setCursor(window, image(scale, width, height));
-  const asked = await rig.asked();
-  expect(asked).toContain(`wl_surface.set_buffer_scale ${buffer}`);
-  expect(asked).toContain(`wl_pointer.set_cursor 17 ${hotspot}`);
-});
+])(
+  'GuestCursor: without a viewporter, a $width x $height image at scale $scale has buffer scale $buffer',
+  async ({ scale, width, height, buffer, hotspot }) => {
+    await open();
+    enter(17);
+    rig.setCursor(window, image(scale, width, height));
+    const asked = await rig.asked();
+    expect(asked).toContain(`wl_surface.set_buffer_scale ${buffer}`);
+    expect(asked).toContain(`wl_pointer.set_cursor 17 ${hotspot}`);
+  },
+);
 
 test('GuestCursor: on wl_compositor version 1 the image is not scaled', async () => {
   await open([], 1);
   enter(17);
   rig.setCursor(window, image(0.5));
-  expect(await rig.asked()).toEqual(['wl_compositor.create_surface', 'wl_surface.attach 0 0', `wl_surface.damage ${EVERYTHING}`, 'wl_surface.commit', 'wl_pointer.set_cursor 17 5 7', 'wl_surface.commit']);
+  expect(await rig.asked()).toEqual([
+    'wl_compositor.create_surface',
+    'wl_surface.attach 0 0',
+    `wl_surface.damage ${EVERYTHING}`,
+    'wl_surface.commit',
+    'wl_pointer.set_cursor 17 5 7',
+    'wl_surface.commit',
+  ]);
 });
 
 test('WaylandSeats: two pointers over a window have the same image', async () => {
@@ -149,7 +171,10 @@ test('WaylandSeats: two pointers over a window have the same image', async () =>
   enter(17);
   await rig.asked();
   rig.setCursor(window, image());
-  expect((await rig.asked()).filter((request) => request.startsWith('wl_pointer'))).toEqual(['wl_pointer.set_cursor 17 5 7', 'wl_pointer.set_cursor 40 5 7']);
+  expect((await rig.asked()).filter((request) => request.startsWith('wl_pointer'))).toEqual([
+    'wl_pointer.set_cursor 17 5 7',
+    'wl_pointer.set_cursor 40 5 7',
+  ]);
 });
 
 test('GuestCursor: detaching destroys the cursor’s surface and viewport', async () => {

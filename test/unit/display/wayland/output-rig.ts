@@ -6,7 +6,13 @@ import { WaylandWindows, type WaylandWindowsOptions } from '../../../../display/
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { InputSink } from '../../../../src/core/input.ts';
-import { type Frame, type Handle, PresentedFlags, type ScreenListener, type Shadow } from '../../../../src/core/output.ts';
+import {
+  type Frame,
+  type Handle,
+  PresentedFlags,
+  type ScreenListener,
+  type Shadow,
+} from '../../../../src/core/output.ts';
 import type { BorrowedFd } from '../../../../src/sys/fd.ts';
 import { FakeHost, type FakeHostOptions } from './fake-host.ts';
 import type { FakeObject } from './fake-server.ts';
@@ -26,7 +32,8 @@ export class Heard implements ScreenListener {
     this.input = input;
   }
 
-  presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void => this.#add(flags & PresentedFlags.HIDDEN ? 'hidden' : 'presented');
+  presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void =>
+    this.#add(flags & PresentedFlags.HIDDEN ? 'hidden' : 'presented');
   released = (handle: Handle): void => this.#add(`released ${this.#names.get(handle) ?? 'an unknown buffer'}`);
   resized = (): void => this.#add('resized');
   importsChanged = (): void => this.#add('importsChanged');
@@ -75,7 +82,10 @@ export class OutputRig implements Disposable {
   }
 
   /** Resolves when the window is configured. */
-  static async open(hostOptions: FakeHostOptions = {}, { input, keepLast, ...options }: OutputRigOptions = {}): Promise<OutputRig> {
+  static async open(
+    hostOptions: FakeHostOptions = {},
+    { input, keepLast, ...options }: OutputRigOptions = {},
+  ): Promise<OutputRig> {
     const directory = mkdtempSync(join(tmpdir(), 'scanout-output-'));
     const host = new FakeHost(hostOptions);
     const socket = join(directory, 'wayland');
@@ -162,5 +172,15 @@ export function frameOf(handle: Handle | null, acquire: BorrowedFd | null = null
   const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
   const damage = new Damage();
   damage.addRect(rect);
-  return { canvas: rect, primary: { handle, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage, acquire, release: null };
+  return {
+    canvas: rect,
+    primary: { handle, src: rect, dst: rect },
+    cursor: { handle: null, src: rect, dst: rect },
+    hotspotX: 0,
+    hotspotY: 0,
+    isCursorNew: false,
+    damage,
+    acquire,
+    release: null,
+  };
 }

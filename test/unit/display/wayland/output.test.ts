@@ -213,23 +213,30 @@ describe('WaylandOutput: detach', () => {
   test.each([
     ['with wp_presentation', {}],
     ['without wp_presentation', { wp_presentation: 0 }],
-  ])('with a frame in flight lets the next listener present at once, and each hears only of its own frames, %s', async (_, globals) => {
-    rig = await OutputRig.open({ globals });
-    using a = rig.shadow('A');
-    using b = rig.shadow('B');
-    rig.present(a);
-    await rig.committed();
-    const first = rig.heard;
-    rig.detach();
-    const second = rig.attach();
-    rig.present(b);
-    expect(() => rig.present(b)).toThrow('in flight');
-    await rig.committed();
-    rig.host.repaint();
-    await rig.settle();
-    expect([first.lines, second.lines.at(-1), second.lines.filter((line) => line === 'presented').length]).toEqual([[], 'presented', 1]);
-    expect([a.isHeld, b.isHeld]).toEqual([false, true]);
-  });
+  ])(
+    'with a frame in flight lets the next listener present at once, and each hears only of its own frames, %s',
+    async (_, globals) => {
+      rig = await OutputRig.open({ globals });
+      using a = rig.shadow('A');
+      using b = rig.shadow('B');
+      rig.present(a);
+      await rig.committed();
+      const first = rig.heard;
+      rig.detach();
+      const second = rig.attach();
+      rig.present(b);
+      expect(() => rig.present(b)).toThrow('in flight');
+      await rig.committed();
+      rig.host.repaint();
+      await rig.settle();
+      expect([first.lines, second.lines.at(-1), second.lines.filter((line) => line === 'presented').length]).toEqual([
+        [],
+        'presented',
+        1,
+      ]);
+      expect([a.isHeld, b.isHeld]).toEqual([false, true]);
+    },
+  );
 
   test('ends a frame that waits for its fence, and its buffer is not held any more', async () => {
     rig = await OutputRig.open();
@@ -379,7 +386,10 @@ describe('WaylandOutput: input', () => {
 
   test('of a detached window is not announced by its title', async () => {
     const title = (): unknown => rig.host.last('xdg_toplevel.set_title')?.['title'];
-    rig = await OutputRig.open({ ...seat, globals: { ...seat.globals, zwp_keyboard_shortcuts_inhibit_manager_v1: 1 } }, { input: new SinkLog(), title: 'a guest' });
+    rig = await OutputRig.open(
+      { ...seat, globals: { ...seat.globals, zwp_keyboard_shortcuts_inhibit_manager_v1: 1 } },
+      { input: new SinkLog(), title: 'a guest' },
+    );
     expect(title()).toBe('a guest — Ctrl+Alt+G to grab');
     rig.detach();
     await rig.settle();

@@ -10,7 +10,8 @@ export class SinkLog implements InputSink {
   button = (code: number, isPressed: boolean): void => this.#add('button', code, isPressed ? 'down' : 'up');
   wheel = (axis: string, v120: number): void => this.#add('wheel', axis, v120);
   touchDown = (scanout: number, slot: number, x: number, y: number): void => this.#add('touch', scanout, slot, x, y);
-  touchMoved = (scanout: number, slot: number, x: number, y: number): void => this.#add('touch-to', scanout, slot, x, y);
+  touchMoved = (scanout: number, slot: number, x: number, y: number): void =>
+    this.#add('touch-to', scanout, slot, x, y);
   touchUp = (slot: number): void => this.#add('touch-up', slot);
   touchCancelled = (): void => this.#add('touch-cancel');
   frame = (): void => this.#add('frame');

@@ -1,5 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { WpLinuxDrmSyncobjManagerV1, type WpLinuxDrmSyncobjTimelineV1, WlBuffer } from '../../../../display/wayland/client/index.ts';
+import {
+  WpLinuxDrmSyncobjManagerV1,
+  type WpLinuxDrmSyncobjTimelineV1,
+  WlBuffer,
+} from '../../../../display/wayland/client/index.ts';
 import type { Compositor } from '../../../../display/wayland/compositor.ts';
 import type { BufferPoints, ExplicitSync } from '../../../../display/wayland/explicit-sync.ts';
 import { Surface, SurfaceBuffer } from '../../../../display/wayland/surface.ts';
@@ -87,7 +91,12 @@ describe('Surface: explicit synchronisation', () => {
     expect((await rig.asked()).filter((request) => !request.startsWith('wl_surface.damage'))).toEqual([
       ...['wp_linux_drm_syncobj_manager_v1.get_surface', 'wp_linux_drm_syncobj_surface_v1.set_acquire_point 0 1'],
       ...['wp_linux_drm_syncobj_surface_v1.set_release_point 0 3', attach, 'wl_surface.commit'],
-      ...['wp_linux_drm_syncobj_surface_v1.set_acquire_point 0 2', 'wp_linux_drm_syncobj_surface_v1.set_release_point 0 3', attach, 'wl_surface.commit'],
+      ...[
+        'wp_linux_drm_syncobj_surface_v1.set_acquire_point 0 2',
+        'wp_linux_drm_syncobj_surface_v1.set_release_point 0 3',
+        attach,
+        'wl_surface.commit',
+      ],
     ]);
   });
 

@@ -7,7 +7,21 @@ import { fewFds } from '../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { accept, dmabufHost, sendFeedback } from './dmabuf-host.ts';
 import type { FakeObject } from './fake-server.ts';
-import { bridge, guest, HEIGHT, host, listen, log, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import {
+  bridge,
+  guest,
+  HEIGHT,
+  host,
+  listen,
+  log,
+  nextPicture,
+  open,
+  output,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -38,8 +52,11 @@ function filled(colour: number): Shown {
 
 const primary = (): unknown => bridge.stats[0]!.screens[0]!.primary;
 const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
-const alive = (name: string): number => [...host.server.client.objects.values()].filter((object) => object.interface.name === name).length;
-const surfaceFeedback = (): FakeObject => host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args.id as FakeObject;
+const alive = (name: string): number =>
+  [...host.server.client.objects.values()].filter((object) => object.interface.name === name).length;
+const surfaceFeedback = (): FakeObject =>
+  host.server.requests.findLast(({ name }) => name === 'zwp_linux_dmabuf_v1.get_surface_feedback')!.args
+    .id as FakeObject;
 
 /** Resolves with the next line of the log that contains `text`. */
 function logged(text: string): Promise<string> {
@@ -93,7 +110,10 @@ describe('WaylandOutput: an import', () => {
     accept(host);
     await show(picture().asDmabuf);
     let answer = (): void => undefined;
-    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => (answer = () => object.send('created', client.newObject('wl_buffer', 1))));
+    host.server.on(
+      'zwp_linux_buffer_params_v1.create',
+      ({ client, object }) => (answer = () => object.send('created', client.newObject('wl_buffer', 1))),
+    );
     const [b, c] = [picture().asDmabuf, picture().asDmabuf];
     for (const each of [b, c, b, c]) {
       guest.show(each);
@@ -127,7 +147,9 @@ describe('WaylandOutput: an import', () => {
 
   test('that ends the connection is the last: the windows open again and copy', async () => {
     await openDmabuf();
-    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) => client.refuse(object, 4, 'not that one'));
+    host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) =>
+      client.refuse(object, 4, 'not that one'),
+    );
     guest.show(picture().asDmabuf);
     const back = host.server.next('xdg_surface.get_toplevel');
     await guest.flush(0, 0, WIDTH, HEIGHT);
@@ -135,7 +157,11 @@ describe('WaylandOutput: an import', () => {
     await nextPicture();
     expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
     expect(primary()).toMatchObject({ rung: 'shadow' });
-    expect(log).toContainEqual(expect.stringMatching(/over zwp_linux_buffer_params_v1#\d+: error invalid_format: not that one \(the last request to it was create\)$/));
+    expect(log).toContainEqual(
+      expect.stringMatching(
+        /over zwp_linux_buffer_params_v1#\d+: error invalid_format: not that one \(the last request to it was create\)$/,
+      ),
+    );
   });
 
   test('is not tried while the compositor does not offer the format, and is made as soon as it does', async () => {
@@ -160,30 +186,53 @@ test('WaylandWindows: a protocol error is logged with object, error and request,
   await back;
   await nextPicture();
   expect(firstPixel()).toBe(0x00336699);
-  expect(log).toContainEqual(expect.stringMatching(/^lost the compositor, the guest keeps running: .* over xdg_toplevel#\d+: error invalid_size: told to \(the last request to it was set_min_size\)$/));
+  expect(log).toContainEqual(
+    expect.stringMatching(
+      /^lost the compositor, the guest keeps running: .* over xdg_toplevel#\d+: error invalid_size: told to \(the last request to it was set_min_size\)$/,
+    ),
+  );
 });
 
 describe('WaylandWindows: on the first version of every global', () => {
-  const names = ['wl_compositor', 'wl_subcompositor', 'wl_shm', 'wl_output', 'wl_seat', 'xdg_wm_base', 'wp_viewporter', 'wp_presentation', 'wp_fractional_scale_manager_v1'];
-  const more = ['zxdg_decoration_manager_v1', 'wp_tearing_control_manager_v1', 'zwp_pointer_constraints_v1', 'zwp_relative_pointer_manager_v1', 'zwp_keyboard_shortcuts_inhibit_manager_v1'];
+  const names = [
+    'wl_compositor',
+    'wl_subcompositor',
+    'wl_shm',
+    'wl_output',
+    'wl_seat',
+    'xdg_wm_base',
+    'wp_viewporter',
+    'wp_presentation',
+    'wp_fractional_scale_manager_v1',
+  ];
+  const more = [
+    'zxdg_decoration_manager_v1',
+    'wp_tearing_control_manager_v1',
+    'zwp_pointer_constraints_v1',
+    'zwp_relative_pointer_manager_v1',
+    'zwp_keyboard_shortcuts_inhibit_manager_v1',
+  ];
   const globals = Object.fromEntries([...names, ...more].map((name) => [name, 1]));
 
-  test.each(['wl_shm', 'zwp_linux_dmabuf_v1'])('shows the guest by %s, also after the compositor was restarted', async (way) => {
-    const dmabuf = dmabufHost({ version: 1 });
-    const isDmabuf = way === 'zwp_linux_dmabuf_v1';
-    const options = isDmabuf ? { ...dmabuf, globals: { ...globals, ...dmabuf.globals } } : { globals };
-    await open(options);
-    accept(host);
-    const shown = filled(0x00a0b0c0);
-    await show(isDmabuf ? shown.asDmabuf : shown.framebuffer);
-    host.configure(500, 400);
-    await settle();
-    expect(primary()).toMatchObject({ rung: isDmabuf ? 'dmabuf' : 'shadow' });
-    host[Symbol.dispose]();
-    listen(options);
-    accept(host);
-    await nextPicture();
-  });
+  test.each(['wl_shm', 'zwp_linux_dmabuf_v1'])(
+    'shows the guest by %s, also after the compositor was restarted',
+    async (way) => {
+      const dmabuf = dmabufHost({ version: 1 });
+      const isDmabuf = way === 'zwp_linux_dmabuf_v1';
+      const options = isDmabuf ? { ...dmabuf, globals: { ...globals, ...dmabuf.globals } } : { globals };
+      await open(options);
+      accept(host);
+      const shown = filled(0x00a0b0c0);
+      await show(isDmabuf ? shown.asDmabuf : shown.framebuffer);
+      host.configure(500, 400);
+      await settle();
+      expect(primary()).toMatchObject({ rung: isDmabuf ? 'dmabuf' : 'shadow' });
+      host[Symbol.dispose]();
+      listen(options);
+      accept(host);
+      await nextPicture();
+    },
+  );
 });
 
 test('WaylandOutput: without linux-dmabuf copies pictures in guest pages and in dma-bufs', async () => {
@@ -197,28 +246,34 @@ test('WaylandOutput: without linux-dmabuf copies pictures in guest pages and in 
 test.each([
   ['with viewports', {}],
   ['without viewports', { wp_viewporter: 0 }],
-])('WaylandOutput: 500 sizes, some followed by the guest, leave no memory, descriptors or objects behind %s', { timeout: 30_000 }, async (_, globals) => {
-  await open({ globals });
-  await show();
-  host.configure(640, 480);
-  await settle();
-  const resources = () => ({
-    mappings: mappingCount(/scanout-window/),
-    // The fake compositor keeps the descriptors it was sent.
-    fds: [...openFds().values()].filter((target) => target.includes('scanout-window')).length - host.count('wl_shm.create_pool'),
-    objects: host.server.client.objects.size,
-  });
-  const before = resources();
-  for (let i = 1; i <= 500; i++) {
-    host.configure(64 + i, 64 + i);
-    if (i % 10 === 0) await show(picture(64 + i, 64 + i).framebuffer);
-    else await settle();
-  }
-  await show();
-  host.configure(640, 480);
-  await settle();
-  expect(resources()).toEqual(before);
-});
+])(
+  'WaylandOutput: 500 sizes, some followed by the guest, leave no memory, descriptors or objects behind %s',
+  { timeout: 30_000 },
+  async (_, globals) => {
+    await open({ globals });
+    await show();
+    host.configure(640, 480);
+    await settle();
+    const resources = () => ({
+      mappings: mappingCount(/scanout-window/),
+      // The fake compositor keeps the descriptors it was sent.
+      fds:
+        [...openFds().values()].filter((target) => target.includes('scanout-window')).length -
+        host.count('wl_shm.create_pool'),
+      objects: host.server.client.objects.size,
+    });
+    const before = resources();
+    for (let i = 1; i <= 500; i++) {
+      host.configure(64 + i, 64 + i);
+      if (i % 10 === 0) await show(picture(64 + i, 64 + i).framebuffer);
+      else await settle();
+    }
+    await show();
+    host.configure(640, 480);
+    await settle();
+    expect(resources()).toEqual(before);
+  },
+);
 
 describe('WaylandOutput: for a minute', () => {
   const minute = (): Promise<unknown> => vi.advanceTimersByTimeAsync(60_000);
@@ -226,52 +281,60 @@ describe('WaylandOutput: for a minute', () => {
   test.each([
     ['copied', (made: Shown) => made.framebuffer],
     ['shared', (made: Shown) => made.asDmabuf],
-  ])('in a hidden window without releases, a guest whose pages are %s flips at the refresh rate', { timeout: 60_000 }, async (_, backing) => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
-    await openDmabuf();
-    accept(host);
-    const pictures = [picture(), picture()].map(backing);
-    for (const each of pictures) await show(each);
-    host.isHidden = true;
-    host.releases = false;
-    const frames = host.count('wl_surface.frame');
-    const guestFlips = flipping(pictures);
-    await minute();
-    const stopped = guestFlips.stop();
-    await vi.advanceTimersByTimeAsync(1000);
-    const flips = await stopped;
-    // The first frame waits 250 ms for a compositor that may only be slow.
-    expect(flips).toBeGreaterThan(60 * 60 - 30);
-    expect(flips).toBeLessThanOrEqual(60 * 60 + 2);
-    expect(host.count('wl_surface.frame') - frames).toBeLessThanOrEqual(1);
-  });
+  ])(
+    'in a hidden window without releases, a guest whose pages are %s flips at the refresh rate',
+    { timeout: 60_000 },
+    async (_, backing) => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+      await openDmabuf();
+      accept(host);
+      const pictures = [picture(), picture()].map(backing);
+      for (const each of pictures) await show(each);
+      host.isHidden = true;
+      host.releases = false;
+      const frames = host.count('wl_surface.frame');
+      const guestFlips = flipping(pictures);
+      await minute();
+      const stopped = guestFlips.stop();
+      await vi.advanceTimersByTimeAsync(1000);
+      const flips = await stopped;
+      // The first frame waits 250 ms for a compositor that may only be slow.
+      expect(flips).toBeGreaterThan(60 * 60 - 30);
+      expect(flips).toBeLessThanOrEqual(60 * 60 + 2);
+      expect(host.count('wl_surface.frame') - frames).toBeLessThanOrEqual(1);
+    },
+  );
 
   test.each([
     ['copied', (made: Shown) => made.framebuffer, 3],
     ['shared', (made: Shown) => made.asDmabuf, 2],
-  ])('on a compositor that releases no buffer, a guest whose pages are %s keeps flipping with the same number of buffers', { timeout: 60_000 }, async (_, backing, buffers) => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
-    await openDmabuf();
-    accept(host);
-    const pictures = [picture(), picture()].map(backing);
-    host.releases = false;
-    const painting = new AbortController();
-    const repaint = (): void => {
-      if (painting.signal.aborted) return;
-      host.repaint();
-      setTimeout(repaint, 16);
-    };
-    repaint();
-    const guestFlips = flipping(pictures);
-    await minute();
-    const stopped = guestFlips.stop();
-    await vi.advanceTimersByTimeAsync(2000);
-    const flips = await stopped;
-    painting.abort();
-    expect(flips).toBeGreaterThan(50);
-    // One more is the backdrop's.
-    expect(alive('wl_buffer')).toBeLessThanOrEqual(buffers + 1);
-  });
+  ])(
+    'on a compositor that releases no buffer, a guest whose pages are %s keeps flipping with the same number of buffers',
+    { timeout: 60_000 },
+    async (_, backing, buffers) => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+      await openDmabuf();
+      accept(host);
+      const pictures = [picture(), picture()].map(backing);
+      host.releases = false;
+      const painting = new AbortController();
+      const repaint = (): void => {
+        if (painting.signal.aborted) return;
+        host.repaint();
+        setTimeout(repaint, 16);
+      };
+      repaint();
+      const guestFlips = flipping(pictures);
+      await minute();
+      const stopped = guestFlips.stop();
+      await vi.advanceTimersByTimeAsync(2000);
+      const flips = await stopped;
+      painting.abort();
+      expect(flips).toBeGreaterThan(50);
+      // One more is the backdrop's.
+      expect(alive('wl_buffer')).toBeLessThanOrEqual(buffers + 1);
+    },
+  );
 });
 
 describe('WaylandWindows: without a free file descriptor', () => {
@@ -323,7 +386,9 @@ describe('WaylandWindows: without a free file descriptor', () => {
     accept(host);
     await nextPicture();
     expect(primary()).toMatchObject({ rung });
-    expect(log).toContainEqual(expect.stringMatching(/^lost the compositor, the guest keeps running: cannot keep the windows open: .*EMFILE/));
+    expect(log).toContainEqual(
+      expect.stringMatching(/^lost the compositor, the guest keeps running: cannot keep the windows open: .*EMFILE/),
+    );
   });
 
   test('for a handle, the dma-buf is copied, and imported at the next flip', async () => {

@@ -9,7 +9,20 @@ import type { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import type { FakeObject } from './fake-server.ts';
 import { SinkLog } from './sink-log.ts';
-import { bridge, guest, HEIGHT, host, listen, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import {
+  bridge,
+  guest,
+  HEIGHT,
+  host,
+  listen,
+  nextPicture,
+  open,
+  output,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -18,7 +31,12 @@ useWindows();
 const KEY_A = 30;
 const KEY_B = 48;
 const POINTER_AND_KEYBOARD = 3;
-const GLOBALS = { wl_seat: 9, zwp_keyboard_shortcuts_inhibit_manager_v1: 1, zwp_pointer_constraints_v1: 1, zwp_relative_pointer_manager_v1: 1 };
+const GLOBALS = {
+  wl_seat: 9,
+  zwp_keyboard_shortcuts_inhibit_manager_v1: 1,
+  zwp_pointer_constraints_v1: 1,
+  zwp_relative_pointer_manager_v1: 1,
+};
 
 class GuestLog extends SinkLog implements GuestInput {
   scanoutSized = (): void => undefined;
@@ -50,7 +68,8 @@ async function show(): Promise<void> {
 }
 
 /** The window's own surface, which gets all input. */
-const surface = (): FakeObject => host.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.parent as FakeObject;
+const surface = (): FakeObject =>
+  host.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.parent as FakeObject;
 const pointer = (): FakeObject => host.bound('wl_pointer');
 const keyboard = (): FakeObject => host.bound('wl_keyboard');
 const title = (): unknown => host.last('xdg_toplevel.set_title')?.title;
@@ -68,7 +87,10 @@ async function heard(): Promise<string[]> {
 /** Names of the requests that match, from index `since` on. */
 async function asked(since: number, pattern: RegExp): Promise<string[]> {
   await settle();
-  return host.server.requests.slice(since).map(({ name }) => name).filter((name) => pattern.test(name));
+  return host.server.requests
+    .slice(since)
+    .map(({ name }) => name)
+    .filter((name) => pattern.test(name));
 }
 
 describe('WaylandOutput: input', () => {
@@ -140,7 +162,9 @@ describe('WaylandOutput: input', () => {
 
 describe('WaylandOutput: the guest’s cursor', () => {
   const SIDE = 16;
-  const cursorSurface = (): FakeObject => host.server.requests.findLast(({ name, args }) => name === 'wl_pointer.set_cursor' && args.surface !== null)!.args.surface as FakeObject;
+  const cursorSurface = (): FakeObject =>
+    host.server.requests.findLast(({ name, args }) => name === 'wl_pointer.set_cursor' && args.surface !== null)!.args
+      .surface as FakeObject;
   const shown = (): FakeObject => host.committed.get(cursorSurface())!.buffer!;
 
   function image(colour: number): GuestPicture {
@@ -181,13 +205,23 @@ describe('WaylandOutput: the guest’s cursor', () => {
     await openPointer(2);
     await setCursor(image(0xff000001));
     const destination = (): unknown => {
-      const viewport = host.server.requests.findLast(({ name, args }) => name === 'wp_viewporter.get_viewport' && args.surface === cursorSurface())!.args.id;
-      return host.server.requests.findLast(({ name, object }) => name === 'wp_viewport.set_destination' && object === viewport)!.args;
+      const viewport = host.server.requests.findLast(
+        ({ name, args }) => name === 'wp_viewporter.get_viewport' && args.surface === cursorSurface(),
+      )!.args.id;
+      return host.server.requests.findLast(
+        ({ name, object }) => name === 'wp_viewport.set_destination' && object === viewport,
+      )!.args;
     };
-    expect([destination(), host.last('wl_pointer.set_cursor')]).toMatchObject([{ width: 2 * SIDE, height: 2 * SIDE }, { hotspot_x: 10, hotspot_y: 14 }]);
+    expect([destination(), host.last('wl_pointer.set_cursor')]).toMatchObject([
+      { width: 2 * SIDE, height: 2 * SIDE },
+      { hotspot_x: 10, hotspot_y: 14 },
+    ]);
     host.configure(4 * WIDTH, 4 * HEIGHT);
     await settle();
-    expect([destination(), host.last('wl_pointer.set_cursor')]).toMatchObject([{ width: 4 * SIDE, height: 4 * SIDE }, { hotspot_x: 20, hotspot_y: 28 }]);
+    expect([destination(), host.last('wl_pointer.set_cursor')]).toMatchObject([
+      { width: 4 * SIDE, height: 4 * SIDE },
+      { hotspot_x: 20, hotspot_y: 28 },
+    ]);
   });
 
   test('moves without any request', async () => {
@@ -217,7 +251,9 @@ describe('WaylandOutput: the guest’s cursor', () => {
       await setCursor(image(0xff000000 + i));
       expect(host.pixels(shown())[0]).toBe(0xff000000 + i);
     }
-    const created = host.server.requests.filter(({ name, args }) => name === 'wl_shm_pool.create_buffer' && args.width === SIDE);
+    const created = host.server.requests.filter(
+      ({ name, args }) => name === 'wl_shm_pool.create_buffer' && args.width === SIDE,
+    );
     expect(created.length).toBeLessThanOrEqual(3);
   });
 
@@ -239,11 +275,29 @@ describe('WaylandOutput: the guest’s cursor', () => {
     bridge.hide(output);
     const released: Handle[] = [];
     let onPresented = (): void => undefined;
-    output.attach({ scanout: 0, input: null, presented: () => onPresented(), released: (handle) => released.push(handle), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({
+      scanout: 0,
+      input: null,
+      presented: () => onPresented(),
+      released: (handle) => released.push(handle),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: vi.fn(),
+    });
     const present = async (handle: Handle): Promise<void> => {
       const rect = { x: 0, y: 0, width: SIDE, height: SIDE };
       const presented = new Promise<void>((resolve) => (onPresented = resolve));
-      output.present({ canvas: rect, primary: { handle: null, src: rect, dst: rect }, cursor: { handle, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null });
+      output.present({
+        canvas: rect,
+        primary: { handle: null, src: rect, dst: rect },
+        cursor: { handle, src: rect, dst: rect },
+        hotspotX: 0,
+        hotspotY: 0,
+        isCursorNew: false,
+        damage: new Damage(),
+        acquire: null,
+        release: null,
+      });
       await presented;
       await settle();
     };

@@ -88,14 +88,26 @@ export function listen(options: FakeHostOptions = {}): FakeHost {
 }
 
 /** Opens windows on a fake compositor and shows a guest in them. Resolves when they are configured. */
-export async function open(hostOptions: FakeHostOptions = {}, options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {}): Promise<void> {
+export async function open(
+  hostOptions: FakeHostOptions = {},
+  options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {},
+): Promise<void> {
   listen(hostOptions);
-  windows = await WaylandWindows.open({ socket: join(directory, 'wayland'), log: (_, message) => log.push(message), ...options });
+  windows = await WaylandWindows.open({
+    socket: join(directory, 'wayland'),
+    log: (_, message) => log.push(message),
+    ...options,
+  });
   stack.push(windows);
   const outputs = windows.openOutputs(options.scanouts ?? 1);
   output = outputs[0]!;
   guest = new FakeGuest();
-  bridge = new Bridge(guest, { log: (_, message) => log.push(message), zeroCopy: 'off', keepLast: options.keepLast ?? false, ...(options.input && { input: options.input }) });
+  bridge = new Bridge(guest, {
+    log: (_, message) => log.push(message),
+    zeroCopy: 'off',
+    keepLast: options.keepLast ?? false,
+    ...(options.input && { input: options.input }),
+  });
   stack.push(bridge);
   outputs.forEach((each, index) => bridge.show(index, each, index === 0 ? {} : { keepLast: false }));
   // The first commits, of the configured size.

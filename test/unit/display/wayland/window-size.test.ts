@@ -17,8 +17,12 @@ async function show(width = WIDTH, height = HEIGHT): Promise<void> {
 const geometry = (): unknown => host.last('xdg_surface.set_window_geometry');
 
 function destination(): unknown {
-  const viewport = host.server.requests.findLast(({ name, args }) => name === 'wp_viewporter.get_viewport' && args.surface === host.picture)!.args.id;
-  return host.server.requests.findLast(({ name, object }) => name === 'wp_viewport.set_destination' && object === viewport)?.args;
+  const viewport = host.server.requests.findLast(
+    ({ name, args }) => name === 'wp_viewporter.get_viewport' && args.surface === host.picture,
+  )!.args.id;
+  return host.server.requests.findLast(
+    ({ name, object }) => name === 'wp_viewport.set_destination' && object === viewport,
+  )?.args;
 }
 
 describe('window sizes', () => {
@@ -27,9 +31,12 @@ describe('window sizes', () => {
     [2, 1, [1280, 800], [640, 400]],
     [1.5, 1, [1280, 800], [853, 533]],
     [1, 2, [640, 400], [1280, 800]],
-  ])('windowFor: at scale %d and zoom %d, picture %j needs a window of %j', (hostScale, zoom, [width, height], [w, h]) => {
-    expect(windowFor({ width: width!, height: height! }, { hostScale, zoom })).toEqual({ width: w, height: h });
-  });
+  ])(
+    'windowFor: at scale %d and zoom %d, picture %j needs a window of %j',
+    (hostScale, zoom, [width, height], [w, h]) => {
+      expect(windowFor({ width: width!, height: height! }, { hostScale, zoom })).toEqual({ width: w, height: h });
+    },
+  );
 
   test('windowFor undoes pictureFor at every scale', () => {
     for (const hostScale of [1, 1.25, 1.5, 1.75, 2, 3]) {
@@ -41,10 +48,26 @@ describe('window sizes', () => {
   });
 
   test.each([
-    [[640, 480], [1280, 800], [106, 0, 1067, 800]],
-    [[640, 480], [640, 480], [0, 0, 640, 480]],
-    [[1280, 800], [853, 533], [0, 0, 853, 533]],
-    [[100, 1000], [100, 100], [45, 0, 10, 100]],
+    [
+      [640, 480],
+      [1280, 800],
+      [106, 0, 1067, 800],
+    ],
+    [
+      [640, 480],
+      [640, 480],
+      [0, 0, 640, 480],
+    ],
+    [
+      [1280, 800],
+      [853, 533],
+      [0, 0, 853, 533],
+    ],
+    [
+      [100, 1000],
+      [100, 100],
+      [45, 0, 10, 100],
+    ],
   ])('fit: picture %j in window %j lies at %j', ([width, height], [w, h], [x, y, placedWidth, placedHeight]) => {
     const placement = new MutableRect();
     fit({ width: width!, height: height! }, { width: w!, height: h! }, placement);

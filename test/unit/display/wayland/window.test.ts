@@ -3,7 +3,19 @@ import { Damage } from '../../../../src/core/damage.ts';
 import { PresentedFlags } from '../../../../src/core/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import { bridge, guest, HEIGHT, host, nextPicture, open, output, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import {
+  bridge,
+  guest,
+  HEIGHT,
+  host,
+  nextPicture,
+  open,
+  output,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -40,7 +52,10 @@ describe('WaylandOutput: a window', () => {
     await settle();
     const base = [...host.committed.keys()].find((surface) => surface !== host.picture);
     expect([...host.pixels(host.committed.get(base!)!.buffer!)]).toEqual([0]);
-    expect([host.last('xdg_toplevel.set_title'), host.last('xdg_toplevel.set_app_id')]).toEqual([{ title: 'a guest' }, { app_id: 'scanout-bridge' }]);
+    expect([host.last('xdg_toplevel.set_title'), host.last('xdg_toplevel.set_app_id')]).toEqual([
+      { title: 'a guest' },
+      { app_id: 'scanout-bridge' },
+    ]);
     expect(host.last('xdg_surface.set_window_geometry')).toMatchObject({ width: 1280, height: 800 });
     expect(guest.monitors[0]).toMatchObject({ width: 1280, height: 800, refreshMhz: 60_000 });
   });
@@ -60,7 +75,13 @@ describe('WaylandOutput: a window', () => {
     const commit = nextPicture();
     void guest.flush(10, 20, 3, 4);
     await commit;
-    expect(host.server.requests.slice(before).map(({ name }) => name)).toEqual(['wl_surface.attach', 'wl_surface.damage_buffer', 'wl_surface.frame', 'wp_presentation.feedback', 'wl_surface.commit']);
+    expect(host.server.requests.slice(before).map(({ name }) => name)).toEqual([
+      'wl_surface.attach',
+      'wl_surface.damage_buffer',
+      'wl_surface.frame',
+      'wp_presentation.feedback',
+      'wl_surface.commit',
+    ]);
     expect(host.committed.get(host.picture)!.damage).toEqual([[10, 20, 3, 4]]);
     expect(shownPixels()[20 * WIDTH + 10]).toBe(0x00abcdef);
     expect(host.count('wl_shm.create_pool')).toBe(2);
@@ -70,20 +91,43 @@ describe('WaylandOutput: a window', () => {
     await open();
     const reported: unknown[] = [];
     bridge.hide(output);
-    output.attach({ scanout: 0, input: null, presented: (...values) => reported.push(values), released: vi.fn(), resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+    output.attach({
+      scanout: 0,
+      input: null,
+      presented: (...values) => reported.push(values),
+      released: vi.fn(),
+      resized: vi.fn(),
+      closed: vi.fn(),
+      importsChanged: vi.fn(),
+    });
     using shadow = output.createShadow(4, 4, DRM_FORMAT.XRGB8888);
     const commit = nextPicture();
     const rect = { x: 0, y: 0, width: 4, height: 4 };
-    output.present({ canvas: rect, primary: { handle: shadow, src: rect, dst: rect }, cursor: { handle: null, src: rect, dst: rect }, hotspotX: 0, hotspotY: 0, isCursorNew: false, damage: new Damage(), acquire: null, release: null });
+    output.present({
+      canvas: rect,
+      primary: { handle: shadow, src: rect, dst: rect },
+      cursor: { handle: null, src: rect, dst: rect },
+      hotspotX: 0,
+      hotspotY: 0,
+      isCursorNew: false,
+      damage: new Damage(),
+      acquire: null,
+      release: null,
+    });
     await commit;
     host.repaint();
     await settle();
-    expect(reported).toEqual([[5000, 60_000, 1, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION]]);
+    expect(reported).toEqual([
+      [5000, 60_000, 1, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION],
+    ]);
   });
 
   test.each([
     ['on a compositor without wp_presentation', { wp_presentation: 0 }],
-    ['on the first version of every global', { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 }],
+    [
+      'on the first version of every global',
+      { wl_compositor: 1, wl_output: 1, xdg_wm_base: 1, wp_viewporter: 0, wp_presentation: 0 },
+    ],
   ])('shows frames %s', async (_, globals) => {
     await open({ globals });
     await show();
@@ -96,8 +140,14 @@ describe('WaylandOutput: a window', () => {
   });
 
   test('requests server-side decorations, and full screen and tearing if they are wanted', async () => {
-    await open({ globals: { zxdg_decoration_manager_v1: 1, wp_tearing_control_manager_v1: 1 } }, { fullscreen: true, tearing: true });
-    expect([host.last('zxdg_toplevel_decoration_v1.set_mode'), host.last('wp_tearing_control_v1.set_presentation_hint')]).toEqual([{ mode: 2 }, { hint: 1 }]);
+    await open(
+      { globals: { zxdg_decoration_manager_v1: 1, wp_tearing_control_manager_v1: 1 } },
+      { fullscreen: true, tearing: true },
+    );
+    expect([
+      host.last('zxdg_toplevel_decoration_v1.set_mode'),
+      host.last('wp_tearing_control_v1.set_presentation_hint'),
+    ]).toEqual([{ mode: 2 }, { hint: 1 }]);
     expect(host.last('xdg_toplevel.set_fullscreen')).toEqual({ output: null });
   });
 

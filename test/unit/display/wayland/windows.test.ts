@@ -5,7 +5,21 @@ import { EMPTY_RECT } from '../../../../src/core/geometry.ts';
 import { SysError } from '../../../../src/sys/errors.ts';
 import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
-import { bridge, directory, guest, HEIGHT, host, listen, log, nextPicture, open, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import {
+  bridge,
+  directory,
+  guest,
+  HEIGHT,
+  host,
+  listen,
+  log,
+  nextPicture,
+  open,
+  picture,
+  settle,
+  useWindows,
+  WIDTH,
+} from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
@@ -51,7 +65,12 @@ describe('WaylandWindows: when the compositor exits', () => {
     await commit;
     expect(firstPixel()).toBe(0x00300000);
     expect(guest.monitors[0]).toMatchObject({ width: 1280 });
-    expect(log).toEqual(expect.arrayContaining([expect.stringMatching(/^lost the compositor, the guest keeps running/), 'connected to a compositor again']));
+    expect(log).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^lost the compositor, the guest keeps running/),
+        'connected to a compositor again',
+      ]),
+    );
   });
 
   test('the next compositor shows the last picture of a guest that has gone as well', async () => {
@@ -113,7 +132,10 @@ describe('WaylandWindows', () => {
   test('open and close with their scanouts, and the first one stays open', async () => {
     await open({}, { scanouts: 2, keepLast: true });
     expect(host.toplevels.length).toBe(1);
-    expect(guest.monitors).toEqual([expect.objectContaining({ width: 1280 }), expect.objectContaining({ width: 1280 })]);
+    expect(guest.monitors).toEqual([
+      expect.objectContaining({ width: 1280 }),
+      expect.objectContaining({ width: 1280 }),
+    ]);
     await show(picture(), 1);
     expect(host.toplevels.length).toBe(2);
     expect(host.last('xdg_toplevel.set_title')).toEqual({ title: 'scanout-bridge 2' });
@@ -142,6 +164,9 @@ describe('WaylandWindows', () => {
   test('refuse to open without a compositor, and on one without xdg_wm_base', async () => {
     await expect(WaylandWindows.open({ socket: `${directory}/no-socket` })).rejects.toMatchObject({ code: 'connect' });
     listen({ globals: { xdg_wm_base: 0 } });
-    await expect(WaylandWindows.open({ socket: `${directory}/wayland` })).rejects.toMatchObject({ code: 'missing', message: expect.stringContaining('xdg_wm_base') as string });
+    await expect(WaylandWindows.open({ socket: `${directory}/wayland` })).rejects.toMatchObject({
+      code: 'missing',
+      message: expect.stringContaining('xdg_wm_base') as string,
+    });
   });
 });

@@ -26,7 +26,8 @@ async function play(name: string): Promise<Played> {
   const sizes: string[] = [];
   output.onFrame(() => {
     const picture = output.capture();
-    if (picture && sizes.at(-1) !== `${picture.width}x${picture.height}`) sizes.push(`${picture.width}x${picture.height}`);
+    if (picture && sizes.at(-1) !== `${picture.width}x${picture.height}`)
+      sizes.push(`${picture.width}x${picture.height}`);
   });
   bridge.show(0, output);
   const summary = await replay.finished;
@@ -78,7 +79,8 @@ describe('Replay of a real guest', () => {
     const { picture, errors, flushes } = await play('blobs');
     const expected = drawnPicture(160, 120, 4);
     const part = drawnPicture(160, 120, 9).data;
-    for (let y = 50; y < 50 + 33; y++) expected.data.set(part.subarray((y * 160 + 40) * 4, (y * 160 + 40 + 81) * 4), (y * 160 + 40) * 4);
+    for (let y = 50; y < 50 + 33; y++)
+      expected.data.set(part.subarray((y * 160 + 40) * 4, (y * 160 + 40 + 81) * 4), (y * 160 + 40) * 4);
     expect(errors).toBe(0);
     expect(flushes).toBeGreaterThan(12);
     expectSamePicture(picture, expected, 'fixture-blobs');

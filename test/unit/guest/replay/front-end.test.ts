@@ -68,7 +68,12 @@ describe.each([
     open({ features, queueSizes: [4, 4] });
     await frontEnd.connect();
     const tokens: number[] = [];
-    for (let token = frontEnd.submit(0, Uint8Array.of(1), 1); token >= 0; token = frontEnd.submit(0, Uint8Array.of(1), 1)) tokens.push(token);
+    for (
+      let token = frontEnd.submit(0, Uint8Array.of(1), 1);
+      token >= 0;
+      token = frontEnd.submit(0, Uint8Array.of(1), 1)
+    )
+      tokens.push(token);
     expect(tokens.length).toBeGreaterThanOrEqual(2);
     await new Promise<void>((resolve) => {
       let left = tokens.length;
@@ -85,7 +90,13 @@ describe.each([
   ['without acknowledgements', without(VHOST_USER_PROTOCOL_F.REPLY_ACK, VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)],
 ])('ReplayFrontEnd with memory regions sent %s', (_name, protocolFeatures) => {
   test('lets the device read what was written, also above 4 GiB', async () => {
-    open({ protocolFeatures, memory: [{ guestAddress: 0, size: MIB }, { guestAddress: 5 * 2 ** 30, size: MIB }] });
+    open({
+      protocolFeatures,
+      memory: [
+        { guestAddress: 0, size: MIB },
+        { guestAddress: 5 * 2 ** 30, size: MIB },
+      ],
+    });
     frontEnd.memory.write(5 * 2 ** 30 + 4096, Uint8Array.of(7, 8, 9));
     await frontEnd.connect();
     await frontEnd.request(0, Uint8Array.of(0), 1);
@@ -101,8 +112,13 @@ describe.each([
     open({ protocolFeatures });
     await frontEnd.connect();
     frontEnd.memory.write(4096, Uint8Array.of(1));
-    expect((frontEnd.protocolFeatures >> BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)) & 1n).toBe(protocolFeatures === ALL ? 1n : 0n);
-    await frontEnd.setMemory([{ guestAddress: 4096, size: 4096 }, { guestAddress: 2 ** 33, size: MIB }]);
+    expect((frontEnd.protocolFeatures >> BigInt(VHOST_USER_PROTOCOL_F.CONFIGURE_MEM_SLOTS)) & 1n).toBe(
+      protocolFeatures === ALL ? 1n : 0n,
+    );
+    await frontEnd.setMemory([
+      { guestAddress: 4096, size: 4096 },
+      { guestAddress: 2 ** 33, size: MIB },
+    ]);
     expect(await frontEnd.request(0, Uint8Array.of(3), 1)).toEqual(Uint8Array.of(3));
     const seen = new Uint8Array(1);
     expect(device.memory!.copyOut(4096, 1, seen, 0)).toBe(true);
@@ -145,7 +161,9 @@ test('ReplayFrontEnd: a back end that goes away rejects requests with `closed`',
 test('ReplayFrontEnd: a refused message rejects with `refused`', async () => {
   open();
   await frontEnd.connect();
-  await expect(frontEnd.channel.set(VHOST_USER.REM_MEM_REG, new Uint8Array(40))).rejects.toMatchObject({ code: 'refused' });
+  await expect(frontEnd.channel.set(VHOST_USER.REM_MEM_REG, new Uint8Array(40))).rejects.toMatchObject({
+    code: 'refused',
+  });
 });
 
 test('HostileQueue: raw chains reach the device, and a loop breaks the ring until the reset', async () => {

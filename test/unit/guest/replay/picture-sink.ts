@@ -15,17 +15,31 @@ export class PictureSink implements SourceSink {
 
   scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
     this.#shown = framebuffer;
-    this.seen.push(`scanout ${id} ${framebuffer === null ? 'off' : `${framebuffer.width}x${framebuffer.height}`} ${rect.x},${rect.y} ${rect.width}x${rect.height}`);
+    this.seen.push(
+      `scanout ${id} ${framebuffer === null ? 'off' : `${framebuffer.width}x${framebuffer.height}`} ${rect.x},${rect.y} ${rect.width}x${rect.height}`,
+    );
   }
 
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
-    const rects = Array.from({ length: damage.count }, (_, i) => `${damage.x(i)},${damage.y(i)} ${damage.width(i)}x${damage.height(i)}`);
+    const rects = Array.from(
+      { length: damage.count },
+      (_, i) => `${damage.x(i)},${damage.y(i)} ${damage.width(i)}x${damage.height(i)}`,
+    );
     this.seen.push(`flush ${id} ${rects.join(' ')} ${this.#shown === null ? '' : hash(this.#shown)}`);
     flush?.done();
   }
 
-  cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
-    this.seen.push(`cursor ${id} ${framebuffer === null ? 'hidden' : hash(framebuffer)} ${hotspotX},${hotspotY} at ${x},${y}`);
+  cursor(
+    id: ScanoutId,
+    framebuffer: Framebuffer | null,
+    hotspotX: number,
+    hotspotY: number,
+    x: number,
+    y: number,
+  ): void {
+    this.seen.push(
+      `cursor ${id} ${framebuffer === null ? 'hidden' : hash(framebuffer)} ${hotspotX},${hotspotY} at ${x},${y}`,
+    );
   }
 
   cursorMoved(id: ScanoutId, x: number, y: number): void {
@@ -45,5 +59,8 @@ export class PictureSink implements SourceSink {
 function hash({ backing, planes, height }: Framebuffer): string {
   if (backing.kind !== 'pages') return 'dmabuf';
   const { offset, stride } = planes[0]!;
-  return createHash('sha1').update(backing.pixels().bytes.subarray(offset, offset + stride * height)).digest('hex').slice(0, 12);
+  return createHash('sha1')
+    .update(backing.pixels().bytes.subarray(offset, offset + stride * height))
+    .digest('hex')
+    .slice(0, 12);
 }

@@ -22,20 +22,34 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 function encodeEvent(encoder: RecordEncoder, event: RecordingEvent): void {
   switch (event.kind) {
-    case 'memory':
-      { encoder.memory(event.regions); return; }
-    case 'features':
-      { encoder.features(event.features); return; }
-    case 'monitor':
-      { encoder.monitor(event.timeUs, event.scanout, event.monitor); return; }
-    case 'write':
-      { encoder.write(event.guestAddress, event.bytes, 0, event.bytes.length); return; }
-    case 'command':
-      { encoder.command(event.timeUs, event.queue, event.responseSpace, event.bytes, event.bytes.length); return; }
-    case 'reset':
-      { encoder.reset(event.timeUs); return; }
-    case 'end':
-      { encoder.end(event.timeUs); return; }
+    case 'memory': {
+      encoder.memory(event.regions);
+      return;
+    }
+    case 'features': {
+      encoder.features(event.features);
+      return;
+    }
+    case 'monitor': {
+      encoder.monitor(event.timeUs, event.scanout, event.monitor);
+      return;
+    }
+    case 'write': {
+      encoder.write(event.guestAddress, event.bytes, 0, event.bytes.length);
+      return;
+    }
+    case 'command': {
+      encoder.command(event.timeUs, event.queue, event.responseSpace, event.bytes, event.bytes.length);
+      return;
+    }
+    case 'reset': {
+      encoder.reset(event.timeUs);
+      return;
+    }
+    case 'end': {
+      encoder.end(event.timeUs);
+      return;
+    }
   }
 }
 
@@ -61,7 +75,12 @@ function readAll(bytes: Uint8Array): { events: RecordingEvent[]; error: unknown 
 const nat = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max });
 const event: fc.Arbitrary<RecordingEvent> = fc.oneof(
   fc.record({ kind: fc.constant('features' as const), features: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }) }),
-  fc.record({ kind: fc.constant('memory' as const), regions: fc.nat(3).map((n) => Array.from({ length: n }, (_, i) => ({ guestAddress: i * 2 ** 33, size: 2 ** 33 - i }))) }),
+  fc.record({
+    kind: fc.constant('memory' as const),
+    regions: fc
+      .nat(3)
+      .map((n) => Array.from({ length: n }, (_, i) => ({ guestAddress: i * 2 ** 33, size: 2 ** 33 - i }))),
+  }),
   fc.record({
     kind: fc.constant('command' as const),
     timeUs: fc.constant(0),
@@ -73,7 +92,16 @@ const event: fc.Arbitrary<RecordingEvent> = fc.oneof(
     kind: fc.constant('monitor' as const),
     timeUs: fc.constant(0),
     scanout: nat(15),
-    monitor: fc.option(fc.record({ width: nat(9999), height: nat(9999), refreshMhz: nat(999999), widthMm: nat(999), heightMm: nat(999), name: fc.string({ maxLength: 13 }) })),
+    monitor: fc.option(
+      fc.record({
+        width: nat(9999),
+        height: nat(9999),
+        refreshMhz: nat(999999),
+        widthMm: nat(999),
+        heightMm: nat(999),
+        name: fc.string({ maxLength: 13 }),
+      }),
+    ),
   }),
   fc.record({ kind: fc.constant('reset' as const), timeUs: fc.constant(0) }),
 );
@@ -128,19 +156,26 @@ describe('RecordEncoder and RecordDecoder', () => {
 
   test('pack pixels of up to sixteen colours, and unpack them', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 18 }), fc.integer({ min: 1, max: 1100 }), fc.nat(2 ** 32 - 1), (colours, count, base) => {
-        const pixels = Uint32Array.from({ length: count }, (_, i) => base + Math.imul(i, 7919) % colours);
-        const bytes = new Uint8Array(pixels.buffer);
-        const encoder = new RecordEncoder(2 ** 20);
-        encoder.write(4096, bytes.subarray(0, Math.min(bytes.length, 4096)), 0, Math.min(bytes.length, 4096));
-        if (bytes.length > 4096) encoder.write(8192, bytes, 4096, bytes.length - 4096);
-        const block = encoder.take();
-        expect(decodeAll(block).map((one) => ({ ...one, bytes: 0 }))).toEqual([{ kind: 'write', guestAddress: 4096, bytes: 0 }]);
-        const decoder = new RecordDecoder();
-        decoder.feed(block);
-        expect(decoder.next()).toEqual({ kind: 'write', guestAddress: 4096, bytes });
-        if (new Set(pixels).size <= 2 && count > 200) expect(block.length).toBeLessThan(bytes.length / 16);
-      }),
+      fc.property(
+        fc.integer({ min: 1, max: 18 }),
+        fc.integer({ min: 1, max: 1100 }),
+        fc.nat(2 ** 32 - 1),
+        (colours, count, base) => {
+          const pixels = Uint32Array.from({ length: count }, (_, i) => base + (Math.imul(i, 7919) % colours));
+          const bytes = new Uint8Array(pixels.buffer);
+          const encoder = new RecordEncoder(2 ** 20);
+          encoder.write(4096, bytes.subarray(0, Math.min(bytes.length, 4096)), 0, Math.min(bytes.length, 4096));
+          if (bytes.length > 4096) encoder.write(8192, bytes, 4096, bytes.length - 4096);
+          const block = encoder.take();
+          expect(decodeAll(block).map((one) => ({ ...one, bytes: 0 }))).toEqual([
+            { kind: 'write', guestAddress: 4096, bytes: 0 },
+          ]);
+          const decoder = new RecordDecoder();
+          decoder.feed(block);
+          expect(decoder.next()).toEqual({ kind: 'write', guestAddress: 4096, bytes });
+          if (new Set(pixels).size <= 2 && count > 200) expect(block.length).toBeLessThan(bytes.length / 16);
+        },
+      ),
     );
   });
 
@@ -155,14 +190,18 @@ describe('RecordEncoder and RecordDecoder', () => {
 
   test('turn mutated records into events or fail as malformed', () => {
     fc.assert(
-      fc.property(session, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }), (events, mutations) => {
-        const encoder = new RecordEncoder(2 ** 20);
-        for (const one of events) encodeEvent(encoder, one);
-        encoder.end(2 ** 50);
-        const bytes = encoder.take();
-        for (const [at, value] of mutations) bytes[at % bytes.length] = value;
-        expectRecordingErrorOrNothing(() => decodeAll(bytes), 'malformed');
-      }),
+      fc.property(
+        session,
+        fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+        (events, mutations) => {
+          const encoder = new RecordEncoder(2 ** 20);
+          for (const one of events) encodeEvent(encoder, one);
+          encoder.end(2 ** 50);
+          const bytes = encoder.take();
+          for (const [at, value] of mutations) bytes[at % bytes.length] = value;
+          expectRecordingErrorOrNothing(() => decodeAll(bytes), 'malformed');
+        },
+      ),
       { numRuns: 1000 },
     );
   });
@@ -186,7 +225,12 @@ describe('recording files', () => {
   test('RecordingReader: reads a whole file to its end', () => {
     const { events, error } = readAll(smallFile());
     expect(error).toBeNull();
-    expect(events.map(({ kind }) => kind)).toEqual(['features', 'memory', ...Array<string[]>(4).fill(['write', 'command']).flat(), 'end']);
+    expect(events.map(({ kind }) => kind)).toEqual([
+      'features',
+      'memory',
+      ...Array<string[]>(4).fill(['write', 'command']).flat(),
+      'end',
+    ]);
     expect(events.at(-1)).toEqual({ kind: 'end', timeUs: 9000, commands: 4, writes: 4 });
   });
 
@@ -253,14 +297,18 @@ describe('recording files', () => {
     writer[Symbol.dispose]();
     const { events, error } = readAll(readFileSync(path));
     expect(error).toBeNull();
-    expect(events.flatMap((one) => (one.kind === 'command' ? [one.bytes[0]] : []))).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    expect(events.flatMap((one) => (one.kind === 'command' ? [one.bytes[0]] : []))).toEqual(
+      Array.from({ length: 50 }, (_, i) => i),
+    );
   });
 });
 
 describe('PageMirror', () => {
   const changes = (mirror: PageMirror, address: number, bytes: Uint8Array): [number, number[]][] => {
     const seen: [number, number[]][] = [];
-    mirror.update(address, Buffer.from(bytes), 0, bytes.length, (at, from, start, length) => seen.push([at, [...from.subarray(start, start + length)]]));
+    mirror.update(address, Buffer.from(bytes), 0, bytes.length, (at, from, start, length) =>
+      seen.push([at, [...from.subarray(start, start + length)]]),
+    );
     return seen;
   };
 
@@ -281,16 +329,20 @@ describe('PageMirror', () => {
 
   test('reports changes that add up to the same memory', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(nat(20_000), fc.uint8Array({ maxLength: 6000 }))), fc.constantFrom(0, 4096, 2 ** 20), (updates, limit) => {
-        const mirror = new PageMirror(limit);
-        const real = Buffer.alloc(40_000);
-        const replayed = Buffer.alloc(40_000);
-        for (const [address, bytes] of updates) {
-          real.set(bytes, address);
-          for (const [at, run] of changes(mirror, address, bytes)) replayed.set(run, at);
-          expect(replayed.equals(real)).toBe(true);
-        }
-      }),
+      fc.property(
+        fc.array(fc.tuple(nat(20_000), fc.uint8Array({ maxLength: 6000 }))),
+        fc.constantFrom(0, 4096, 2 ** 20),
+        (updates, limit) => {
+          const mirror = new PageMirror(limit);
+          const real = Buffer.alloc(40_000);
+          const replayed = Buffer.alloc(40_000);
+          for (const [address, bytes] of updates) {
+            real.set(bytes, address);
+            for (const [at, run] of changes(mirror, address, bytes)) replayed.set(run, at);
+            expect(replayed.equals(real)).toBe(true);
+          }
+        },
+      ),
       { numRuns: 50 },
     );
   });

@@ -34,7 +34,10 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 /** Records a session; what the sink saw of it. */
-async function record(steps: readonly Step[], options: { features?: bigint; resets?: number; clock?: () => number } = {}): Promise<string[]> {
+async function record(
+  steps: readonly Step[],
+  options: { features?: bigint; resets?: number; clock?: () => number } = {},
+): Promise<string[]> {
   using recorder = Recorder.open({ file, scanouts: 1, ...(options.clock ? { now: options.clock } : {}) });
   const monitor = virtualMonitor('test', 64, 48, 60_000);
   using device = new VirtioGpu({ tap: recorder.tap });
@@ -55,7 +58,9 @@ async function record(steps: readonly Step[], options: { features?: bigint; rese
   return [...sink.seen];
 }
 
-async function replay(speed: 'fast' | 'recorded' = 'fast'): Promise<{ seen: string[]; commands: number; errors: number }> {
+async function replay(
+  speed: 'fast' | 'recorded' = 'fast',
+): Promise<{ seen: string[]; commands: number; errors: number }> {
   using source = Replay.open({ file, speed });
   const sink = new PictureSink();
   source.connect(sink);
@@ -76,7 +81,11 @@ describe.each([
     const flushes = recorded.filter((line) => line.startsWith('flush'));
     expect(new Set(flushes).size).toBe(flushes.length);
     expect(flushes.length).toBeGreaterThanOrEqual(30);
-    expect(replayed).toEqual({ seen: recorded, commands: steps.filter(({ kind }) => kind === 'command').length, errors: 1 });
+    expect(replayed).toEqual({
+      seen: recorded,
+      commands: steps.filter(({ kind }) => kind === 'command').length,
+      errors: 1,
+    });
   });
 });
 
@@ -123,7 +132,11 @@ test('Recorder: has lost no more than the last seconds when it is killed', async
   const bytes = readFileSync(file);
   recorder[Symbol.dispose]();
   using reader = RecordingReader.open({ bytes });
-  expect([reader.next(), reader.next(), reader.next()]).toMatchObject([{ timeUs: 0 }, { timeUs: 4e6 }, { timeUs: 8e6 }]);
+  expect([reader.next(), reader.next(), reader.next()]).toMatchObject([
+    { timeUs: 0 },
+    { timeUs: 4e6 },
+    { timeUs: 8e6 },
+  ]);
 });
 
 test('Replay: reports progress up to the end', async () => {

@@ -29,12 +29,23 @@ afterEach(() => {
   connection[Symbol.dispose]();
 });
 
-function message(request: number, payload: Uint8Array = new Uint8Array(0), flags = wire.VHOST_USER_VERSION): Uint8Array {
+function message(
+  request: number,
+  payload: Uint8Array = new Uint8Array(0),
+  flags = wire.VHOST_USER_VERSION,
+): Uint8Array {
   return Buffer.concat([wire.VhostUserHeader.encode({ request, flags, size: payload.length }), payload]);
 }
 
 function memoryTable(...regions: { address: number; size: number }[]): Uint8Array {
-  const encoded = regions.map(({ address, size }) => wire.VhostUserMemoryRegion.encode({ guest_phys_addr: address, memory_size: size, userspace_addr: address + 1, mmap_offset: address + 2 }));
+  const encoded = regions.map(({ address, size }) =>
+    wire.VhostUserMemoryRegion.encode({
+      guest_phys_addr: address,
+      memory_size: size,
+      userspace_addr: address + 1,
+      mmap_offset: address + 2,
+    }),
+  );
   return Buffer.concat([wire.VhostUserMemory.encode({ nregions: regions.length }), ...encoded]);
 }
 
@@ -48,34 +59,41 @@ function codeOf(run: () => unknown): string {
 }
 
 describe('VhostUserConnection', () => {
-  const first = message(VHOST_USER.SET_MEM_TABLE, memoryTable({ address: 0x1000, size: 1 }, { address: 0x3000, size: 2 }), wire.VHOST_USER_VERSION | wire.VHOST_USER_NEED_REPLY_MASK);
+  const first = message(
+    VHOST_USER.SET_MEM_TABLE,
+    memoryTable({ address: 0x1000, size: 1 }, { address: 0x3000, size: 2 }),
+    wire.VHOST_USER_VERSION | wire.VHOST_USER_NEED_REPLY_MASK,
+  );
   const second = message(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 1n }));
   const bytes = Buffer.concat([first, second]);
 
-  test.each(Array.from({ length: bytes.length - 1 }, (_, i) => i + 1))('receives the same two messages if the stream is cut after byte %i', (cut) => {
-    using memfd = createMemfd('region', 1);
-    const seen: unknown[] = [];
-    const drain = (): void => {
-      for (let raw = connection.receive(); raw !== null; raw = connection.receive()) {
-        seen.push([raw.request, raw.needReply, raw.payload.byteLength, raw.fds.length]);
+  test.each(Array.from({ length: bytes.length - 1 }, (_, i) => i + 1))(
+    'receives the same two messages if the stream is cut after byte %i',
+    (cut) => {
+      using memfd = createMemfd('region', 1);
+      const seen: unknown[] = [];
+      const drain = (): void => {
+        for (let raw = connection.receive(); raw !== null; raw = connection.receive()) {
+          seen.push([raw.request, raw.needReply, raw.payload.byteLength, raw.fds.length]);
+        }
+      };
+      // A front end sends the descriptors with the first byte of their message.
+      for (const [from, to, fds] of [
+        [0, Math.min(cut, first.length), [memfd, memfd]],
+        [Math.min(cut, first.length), first.length, []],
+        [first.length, Math.max(cut, first.length), [memfd]],
+        [Math.max(cut, first.length), bytes.length, cut > first.length ? [] : [memfd]],
+      ] as const) {
+        if (from === to) continue;
+        peer.send(bytes.subarray(from, to), fds);
+        drain();
       }
-    };
-    // A front end sends the descriptors with the first byte of their message.
-    for (const [from, to, fds] of [
-      [0, Math.min(cut, first.length), [memfd, memfd]],
-      [Math.min(cut, first.length), first.length, []],
-      [first.length, Math.max(cut, first.length), [memfd]],
-      [Math.max(cut, first.length), bytes.length, cut > first.length ? [] : [memfd]],
-    ] as const) {
-      if (from === to) continue;
-      peer.send(bytes.subarray(from, to), fds);
-      drain();
-    }
-    expect(seen).toEqual([
-      [VHOST_USER.SET_MEM_TABLE, true, first.length - 12, 2],
-      [VHOST_USER.SET_VRING_KICK, false, 8, 1],
-    ]);
-  });
+      expect(seen).toEqual([
+        [VHOST_USER.SET_MEM_TABLE, true, first.length - 12, 2],
+        [VHOST_USER.SET_VRING_KICK, false, 8, 1],
+      ]);
+    },
+  );
 
   test('gives messages that arrive together their own descriptors', () => {
     using memfd = createMemfd('call', 1);
@@ -107,7 +125,10 @@ describe('VhostUserConnection', () => {
 
   test('refuses more descriptors than any message has before the message is complete', () => {
     using memfd = createMemfd('flood', 1);
-    peer.send(first.subarray(0, 4), Array.from({ length: MAX_FDS + 1 }, () => memfd));
+    peer.send(
+      first.subarray(0, 4),
+      Array.from({ length: MAX_FDS + 1 }, () => memfd),
+    );
     expect(codeOf(() => connection.receive())).toBe('fds');
   });
 
@@ -126,18 +147,23 @@ describe('VhostUserConnection', () => {
 
   test('turns random bytes into messages or typed errors', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ minLength: 1, maxLength: 400 }), fc.integer({ min: 0, max: 44 }), (noise, request) => {
-        const [ours, theirs] = socketPair();
-        using far = UnixConnection.adopt(theirs);
-        using near = new VhostUserConnection(ours);
-        const head = wire.VhostUserHeader.encode({ request, flags: 1, size: noise.length });
-        far.send(Buffer.concat([head, noise]));
-        try {
-          for (let raw = near.receive(); raw !== null; raw = near.receive()) decode(raw.request, raw.payload, raw.fds);
-        } catch (error) {
-          expect(error).toBeInstanceOf(VhostUserError);
-        }
-      }),
+      fc.property(
+        fc.uint8Array({ minLength: 1, maxLength: 400 }),
+        fc.integer({ min: 0, max: 44 }),
+        (noise, request) => {
+          const [ours, theirs] = socketPair();
+          using far = UnixConnection.adopt(theirs);
+          using near = new VhostUserConnection(ours);
+          const head = wire.VhostUserHeader.encode({ request, flags: 1, size: noise.length });
+          far.send(Buffer.concat([head, noise]));
+          try {
+            for (let raw = near.receive(); raw !== null; raw = near.receive())
+              decode(raw.request, raw.payload, raw.fds);
+          } catch (error) {
+            expect(error).toBeInstanceOf(VhostUserError);
+          }
+        },
+      ),
     );
   });
 });
@@ -156,7 +182,15 @@ describe('checkHeader', () => {
     expect(codeOf(() => checkHeader(request, flags, size))).toBe('message');
   });
 
-  test.each([0, VHOST_USER.SET_LOG_BASE, VHOST_USER.POSTCOPY_ADVISE, VHOST_USER.GET_INFLIGHT_FD, VHOST_USER.SET_STATUS, 99, 0xffff_ffff])('refuses request %i, which is not offered', (request) => {
+  test.each([
+    0,
+    VHOST_USER.SET_LOG_BASE,
+    VHOST_USER.POSTCOPY_ADVISE,
+    VHOST_USER.GET_INFLIGHT_FD,
+    VHOST_USER.SET_STATUS,
+    99,
+    0xffff_ffff,
+  ])('refuses request %i, which is not offered', (request) => {
     expect(codeOf(() => checkHeader(request, 1, 0))).toBe('request');
   });
 });
@@ -174,7 +208,11 @@ describe('decode', () => {
 
   test('takes one descriptor for each region of a memory table, in order', () => {
     using sent = descriptors(2);
-    const table = decode(VHOST_USER.SET_MEM_TABLE, view(memoryTable({ address: 2 ** 33, size: 2 ** 34 }, { address: 0x1000, size: 5 })), sent.fds);
+    const table = decode(
+      VHOST_USER.SET_MEM_TABLE,
+      view(memoryTable({ address: 2 ** 33, size: 2 ** 34 }, { address: 0x1000, size: 5 })),
+      sent.fds,
+    );
     expect(table).toEqual({
       request: VHOST_USER.SET_MEM_TABLE,
       regions: [
@@ -194,13 +232,31 @@ describe('decode', () => {
     ['a slot without a descriptor', VHOST_USER.ADD_MEM_REG, wire.VhostUserMemRegMsg.encode({}), 0, 'fds'],
     ['a removed slot with two', VHOST_USER.REM_MEM_REG, wire.VhostUserMemRegMsg.encode({}), 2, 'fds'],
     ['a kick without a descriptor', VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 0n }), 0, 'fds'],
-    ['a kick that says it has none, with one', VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 0x100n }), 1, 'fds'],
+    [
+      'a kick that says it has none, with one',
+      VHOST_USER.SET_VRING_KICK,
+      wire.VhostUserU64.encode({ u64: 0x100n }),
+      1,
+      'fds',
+    ],
     ['a call with two', VHOST_USER.SET_VRING_CALL, wire.VhostUserU64.encode({ u64: 0n }), 2, 'fds'],
     ['a display socket without a descriptor', VHOST_USER.GPU_SET_SOCKET, new Uint8Array(0), 0, 'fds'],
     ['a back-end channel without a descriptor', VHOST_USER.SET_BACKEND_REQ_FD, new Uint8Array(0), 0, 'fds'],
     ['a descriptor where none belongs', VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: 0n }), 1, 'fds'],
-    ['a config read longer than its payload', VHOST_USER.GET_CONFIG, wire.VhostUserConfig.encode({ size: 1 }), 0, 'message'],
-    ['a config write of 4 GiB', VHOST_USER.SET_CONFIG, wire.VhostUserConfig.encode({ size: 0xffff_ffff }), 0, 'message'],
+    [
+      'a config read longer than its payload',
+      VHOST_USER.GET_CONFIG,
+      wire.VhostUserConfig.encode({ size: 1 }),
+      0,
+      'message',
+    ],
+    [
+      'a config write of 4 GiB',
+      VHOST_USER.SET_CONFIG,
+      wire.VhostUserConfig.encode({ size: 0xffff_ffff }),
+      0,
+      'message',
+    ],
   ])('refuses %s, and leaves the descriptors to the caller', (_name, request, payload, fdCount, code) => {
     using sent = descriptors(fdCount);
     expect(codeOf(() => decode(request, view(payload), sent.fds))).toBe(code);
@@ -214,7 +270,11 @@ describe('decode', () => {
     [0xffff_ffff_0000_0002n, 1, 2, 1],
   ])('reads the ring of SET_VRING_CALL, and whether it has a descriptor, from 0x%x', (u64, fdCount, ring, taken) => {
     using sent = descriptors(fdCount);
-    expect(decode(VHOST_USER.SET_VRING_CALL, view(wire.VhostUserU64.encode({ u64 })), sent.fds)).toEqual({ request: VHOST_USER.SET_VRING_CALL, ring, fd: taken === 1 ? sent.all[0] : null });
+    expect(decode(VHOST_USER.SET_VRING_CALL, view(wire.VhostUserU64.encode({ u64 })), sent.fds)).toEqual({
+      request: VHOST_USER.SET_VRING_CALL,
+      ring,
+      fd: taken === 1 ? sent.all[0] : null,
+    });
   });
 
   test('copies the bytes of a config write', () => {

@@ -81,7 +81,8 @@ export class RecordingDevice implements VirtioDevice {
   }
 
   kicked(index: number): void {
-    for (let chain = this.queues[index]!.pop(); chain !== null; chain = this.queues[index]!.pop()) this.chains.push(chain);
+    for (let chain = this.queues[index]!.pop(); chain !== null; chain = this.queues[index]!.pop())
+      this.chains.push(chain);
     this.#note(`kicked ${index}`);
   }
 
@@ -170,7 +171,13 @@ export class Vmm implements Disposable {
   addresses(index: number, offset = 0, flags = 0): Promise<string> {
     return this.try(
       VHOST_USER.SET_VRING_ADDR,
-      wire.vhost_vring_addr.encode({ index, flags, desc_user_addr: USER + offset, avail_user_addr: USER + offset + 0x1000, used_user_addr: USER + offset + 0x2000 }),
+      wire.vhost_vring_addr.encode({
+        index,
+        flags,
+        desc_user_addr: USER + offset,
+        avail_user_addr: USER + offset + 0x1000,
+        used_user_addr: USER + offset + 0x2000,
+      }),
     );
   }
 
@@ -203,7 +210,12 @@ export class Vmm implements Disposable {
 }
 
 export function region(guestAddress: number, size: number): Uint8Array {
-  return wire.VhostUserMemoryRegion.encode({ guest_phys_addr: guestAddress, memory_size: size, userspace_addr: USER + guestAddress, mmap_offset: 0 });
+  return wire.VhostUserMemoryRegion.encode({
+    guest_phys_addr: guestAddress,
+    memory_size: size,
+    userspace_addr: USER + guestAddress,
+    mmap_offset: 0,
+  });
 }
 
 export function slot(guestAddress: number, size: number): Uint8Array {

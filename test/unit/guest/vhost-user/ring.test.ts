@@ -17,7 +17,14 @@ describe('vhost-user rings', () => {
     const kicked = device.next('kicked 0');
     vmm.kick.signal();
     await kicked;
-    expect(device.calls).toEqual(['attached', 'negotiated 0x100000000', 'memory 1', 'started 0', 'kicked 0', 'kicked 0']);
+    expect(device.calls).toEqual([
+      'attached',
+      'negotiated 0x100000000',
+      'memory 1',
+      'started 0',
+      'kicked 0',
+      'kicked 0',
+    ]);
     await leave(vmm);
     expect(device.calls.slice(-3)).toEqual(['stopped 0', 'reset', 'detached']);
   });
@@ -185,7 +192,10 @@ describe('vhost-user chains in flight', () => {
 
   test('survive a new memory table', async () => {
     const { frontEnd, answered } = await withChain();
-    await frontEnd.setMemory([{ guestAddress: 0, size: MIB }, { guestAddress: 2 ** 33, size: MIB }]);
+    await frontEnd.setMemory([
+      { guestAddress: 0, size: MIB },
+      { guestAddress: 2 ** 33, size: MIB },
+    ]);
     device.chains[0]!.write(0, Uint8Array.of(5), 0, 1);
     device.queues[0]!.push(device.chains[0]!, 1);
     expect(await answered).toEqual(Uint8Array.of(5));

@@ -4,14 +4,34 @@ import * as wire from '../../../../protocols/vhost-user.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
 import { UnixConnection, connectUnix, listenUnix, socketPair } from '../../../../src/sys/socket.ts';
-import { connect, device, directory, displaySockets, leave, log, MIB, PROTOCOL, RecordingDevice, RING_RESET, server, slot, useServer, VERSION_1, VHOST_USER, VHOST_USER_PROTOCOL_F, Vmm } from './rig.ts';
+import {
+  connect,
+  device,
+  directory,
+  displaySockets,
+  leave,
+  log,
+  MIB,
+  PROTOCOL,
+  RecordingDevice,
+  RING_RESET,
+  server,
+  slot,
+  useServer,
+  VERSION_1,
+  VHOST_USER,
+  VHOST_USER_PROTOCOL_F,
+  Vmm,
+} from './rig.ts';
 
 useServer();
 
 describe('VhostUserServer: negotiation', () => {
   test('offers the features of the device with those of the rings', async () => {
     const vmm = await connect();
-    expect(await vmm.get(VHOST_USER.GET_FEATURES)).toBe(device.features | VERSION_1 | PROTOCOL | (1n << 28n) | (1n << 29n));
+    expect(await vmm.get(VHOST_USER.GET_FEATURES)).toBe(
+      device.features | VERSION_1 | PROTOCOL | (1n << 28n) | (1n << 29n),
+    );
     expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
     expect(await vmm.get(VHOST_USER.GET_MAX_MEM_SLOTS)).toBe(509n);
     await leave(vmm);
@@ -56,7 +76,10 @@ describe('VhostUserServer: negotiation', () => {
     await vmm.number(VHOST_USER.SET_FEATURES, 2n | VERSION_1 | PROTOCOL | RING_RESET);
     expect(device.calls).toContain('negotiated 0x100000002');
     await vmm.number(VHOST_USER.SET_PROTOCOL_FEATURES, 1n << 16n);
-    expect(log.filter((line) => line.includes('not offered'))).toEqual([expect.stringContaining('0x10000000000'), expect.stringContaining('0x10000')]);
+    expect(log.filter((line) => line.includes('not offered'))).toEqual([
+      expect.stringContaining('0x10000000000'),
+      expect.stringContaining('0x10000'),
+    ]);
     await leave(vmm);
   });
 
@@ -71,11 +94,19 @@ describe('VhostUserServer: negotiation', () => {
   test('precedes config reads, which are zero beyond the device’s space and refused beyond the largest one', async () => {
     const vmm = await connect();
     const read = async (offset: number, size: number): Promise<Uint8Array> =>
-      vmm.channel.call(VHOST_USER.GET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset, size }), new Uint8Array(size)]));
+      vmm.channel.call(
+        VHOST_USER.GET_CONFIG,
+        Buffer.concat([wire.VhostUserConfig.encode({ offset, size }), new Uint8Array(size)]),
+      );
     expect((await read(4, 3)).subarray(12)).toEqual(Uint8Array.of(4, 5, 6));
     expect((await read(14, 4)).subarray(12)).toEqual(Uint8Array.of(14, 15, 0, 0));
     expect(await read(250, 7)).toHaveLength(0);
-    expect(await vmm.try(VHOST_USER.SET_CONFIG, Buffer.concat([wire.VhostUserConfig.encode({ offset: 4, size: 2 }), Uint8Array.of(1, 2)]))).toBe('done');
+    expect(
+      await vmm.try(
+        VHOST_USER.SET_CONFIG,
+        Buffer.concat([wire.VhostUserConfig.encode({ offset: 4, size: 2 }), Uint8Array.of(1, 2)]),
+      ),
+    ).toBe('done');
     expect(device.calls).toContain('config 4 1 2');
     await leave(vmm);
   });
@@ -92,7 +123,11 @@ describe('VhostUserServer: the back-end channel', () => {
     expect(device.transport?.configChanged()).toBe(true);
     const message = new Uint8Array(64);
     expect(channel.recv(message, 0, 64)).toBe(12);
-    expect(wire.VhostUserHeader.decode(message)).toEqual({ request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG, flags: 1, size: 0 });
+    expect(wire.VhostUserHeader.decode(message)).toEqual({
+      request: wire.VHOST_USER_BACKEND.CONFIG_CHANGE_MSG,
+      flags: 1,
+      size: 0,
+    });
     await leave(vmm);
   });
 
@@ -172,20 +207,40 @@ describe('VhostUserServer: guest memory', () => {
 });
 
 describe('VhostUserServer: disconnects a front end, and serves the next, after', () => {
-  const header = (request: number, size = 0, flags = 1): Uint8Array => wire.VhostUserHeader.encode({ request, flags, size });
+  const header = (request: number, size = 0, flags = 1): Uint8Array =>
+    wire.VhostUserHeader.encode({ request, flags, size });
 
   test.each<[string, (vmm: Vmm) => void]>([
     ['an unknown request', (vmm) => vmm.channel.sendRaw(header(99))],
     ['a request that was not offered', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_LOG_FD))],
     ['another protocol version', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.GET_FEATURES, 0, 2))],
     ['an impossible size', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_FEATURES, 0xffff_ffff))],
-    ['a ring that does not exist', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index: 2, num: 16 }))],
-    ['a kick for a ring that does not exist', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 255n }), [vmm.kick])],
-    ['an enable that is neither 0 nor 1', (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index: 0, num: 2 }))],
+    [
+      'a ring that does not exist',
+      (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_NUM, wire.vhost_vring_state.encode({ index: 2, num: 16 })),
+    ],
+    [
+      'a kick for a ring that does not exist',
+      (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_KICK, wire.VhostUserU64.encode({ u64: 255n }), [vmm.kick]),
+    ],
+    [
+      'an enable that is neither 0 nor 1',
+      (vmm) => vmm.channel.send(VHOST_USER.SET_VRING_ENABLE, wire.vhost_vring_state.encode({ index: 0, num: 2 })),
+    ],
     ['surplus descriptors', (vmm) => vmm.channel.send(VHOST_USER.GET_FEATURES, undefined, [vmm.kick, vmm.memfd])],
     ['missing descriptors', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, MIB))],
-    ['a descriptor flood', (vmm) => vmm.channel.sendRaw(header(VHOST_USER.SET_MEM_TABLE, 264).subarray(0, 5), Array.from({ length: 200 }, () => vmm.memfd))],
-    ['a refused request without a need for a reply', (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, 0), [vmm.memfd])],
+    [
+      'a descriptor flood',
+      (vmm) =>
+        vmm.channel.sendRaw(
+          header(VHOST_USER.SET_MEM_TABLE, 264).subarray(0, 5),
+          Array.from({ length: 200 }, () => vmm.memfd),
+        ),
+    ],
+    [
+      'a refused request without a need for a reply',
+      (vmm) => vmm.channel.send(VHOST_USER.ADD_MEM_REG, slot(0, 0), [vmm.memfd]),
+    ],
     ['noise', (vmm) => vmm.channel.sendRaw(new Uint8Array(500).fill(0xa5))],
   ])('%s', async (_name, send) => {
     const bad = await connect();
@@ -257,6 +312,8 @@ describe('VhostUserServer: connections', () => {
   });
 
   test('need a socket: other descriptors are refused', () => {
-    expect(() => VhostUserServer.adopt(createMemfd('no socket', 1), new RecordingDevice(), { log: () => undefined })).toThrow('ENOTSOCK');
+    expect(() =>
+      VhostUserServer.adopt(createMemfd('no socket', 1), new RecordingDevice(), { log: () => undefined }),
+    ).toThrow('ENOTSOCK');
   });
 });

@@ -1,9 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { VIRTIO_GPU_CMD, VIRTIO_GPU_RESP, virtio_gpu_ctrl_hdr, virtio_gpu_get_capset, virtio_gpu_get_capset_info } from '../../../../protocols/virtio-gpu.ts';
+import {
+  VIRTIO_GPU_CMD,
+  VIRTIO_GPU_RESP,
+  virtio_gpu_ctrl_hdr,
+  virtio_gpu_get_capset,
+  virtio_gpu_get_capset_info,
+} from '../../../../protocols/virtio-gpu.ts';
 import * as request from './requests.ts';
 import { GpuRig, HEAP, PAGE, RAM, RAM_SIZE, openThings } from './rig.ts';
 
-const { ERR_UNSPEC, ERR_OUT_OF_MEMORY, ERR_INVALID_SCANOUT_ID, ERR_INVALID_RESOURCE_ID, ERR_INVALID_PARAMETER } = VIRTIO_GPU_RESP;
+const { ERR_UNSPEC, ERR_OUT_OF_MEMORY, ERR_INVALID_SCANOUT_ID, ERR_INVALID_RESOURCE_ID, ERR_INVALID_PARAMETER } =
+  VIRTIO_GPU_RESP;
 const U32 = 2 ** 32 - 1;
 const PICTURE = { width: 64, height: 64, stride: 256, offset: 0 };
 
@@ -29,7 +36,18 @@ function populated(): GpuRig {
 /** Everything a guest's command could have changed. */
 function stateOf(rig: GpuRig): unknown {
   const { resources, storeBytes, flushes, transfers } = rig.gpu.stats;
-  return { resources, storeBytes, flushes, transfers, used: rig.gpu.budget.used, config: [...rig.gpu.config], shown: [...rig.sink.shown.entries()], calls: rig.sink.calls.length, broken: [...rig.broken], ...openThings() };
+  return {
+    resources,
+    storeBytes,
+    flushes,
+    transfers,
+    used: rig.gpu.budget.used,
+    config: [...rig.gpu.config],
+    shown: [...rig.sink.shown.entries()],
+    calls: rig.sink.calls.length,
+    broken: [...rig.broken],
+    ...openThings(),
+  };
 }
 
 const entry = (addr: number, length: number): request.Entry[] => [{ addr, length }];
@@ -47,17 +65,40 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a 2D resource of an unknown format', request.create2d(9, 64, 64, 9999), ERR_INVALID_PARAMETER],
   ['unref of a resource that does not exist', request.unref(9), ERR_INVALID_RESOURCE_ID],
   ['unref of resource 0', request.unref(0), ERR_INVALID_RESOURCE_ID],
-  ['a backing for a resource that does not exist', request.attach(9, request.contiguous(16384)), ERR_INVALID_RESOURCE_ID],
+  [
+    'a backing for a resource that does not exist',
+    request.attach(9, request.contiguous(16384)),
+    ERR_INVALID_RESOURCE_ID,
+  ],
   ['a backing without entries', request.attach(2, []), ERR_INVALID_PARAMETER],
   ['a backing that claims 2^32-1 entries', request.attach(2, entry(HEAP, 16384), U32), ERR_INVALID_PARAMETER],
   ['a backing that claims one entry more than it has', request.attach(2, entry(HEAP, 16384), 2), ERR_INVALID_PARAMETER],
-  ['a backing of more entries than the limit', request.attach(2, Array.from({ length: 16385 }, () => ({ addr: HEAP, length: PAGE }))), ERR_INVALID_PARAMETER],
+  [
+    'a backing of more entries than the limit',
+    request.attach(
+      2,
+      Array.from({ length: 16385 }, () => ({ addr: HEAP, length: PAGE })),
+    ),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a backing below memory', request.attach(2, entry(RAM - PAGE, PAGE)), ERR_INVALID_PARAMETER],
   ['a backing above memory', request.attach(2, entry(RAM + RAM_SIZE, PAGE)), ERR_INVALID_PARAMETER],
-  ['a backing that ends outside memory', request.attach(2, entry(RAM + RAM_SIZE - PAGE, 2 * PAGE)), ERR_INVALID_PARAMETER],
+  [
+    'a backing that ends outside memory',
+    request.attach(2, entry(RAM + RAM_SIZE - PAGE, 2 * PAGE)),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a backing that wraps around', request.attach(2, entry(2 ** 64 - 2 ** 12, 2 ** 13)), ERR_INVALID_PARAMETER],
-  ['a backing whose last entry is bad', request.attach(2, [...request.scattered(3), { addr: 0, length: PAGE }]), ERR_INVALID_PARAMETER],
-  ['a backing with an empty entry', request.attach(2, [...request.scattered(3), { addr: HEAP, length: 0 }]), ERR_INVALID_PARAMETER],
+  [
+    'a backing whose last entry is bad',
+    request.attach(2, [...request.scattered(3), { addr: 0, length: PAGE }]),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a backing with an empty entry',
+    request.attach(2, [...request.scattered(3), { addr: HEAP, length: 0 }]),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a second backing', request.attach(1, request.contiguous(16384)), ERR_UNSPEC],
   ['a second backing for a blob', request.attach(3, request.contiguous(16384)), ERR_UNSPEC],
   ['detaching from a resource that does not exist', request.detach(9), ERR_INVALID_RESOURCE_ID],
@@ -76,7 +117,11 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a transfer outside the resource', request.transfer(1, 1, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
   ['a transfer whose rectangle wraps around', request.transfer(1, 2, 2, U32, U32, 0), ERR_INVALID_PARAMETER],
   ['a transfer from beyond the backing', request.transfer(1, 0, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
-  ['a transfer from the end of the address space', request.transfer(1, 0, 0, 64, 64, 2 ** 64 - 2 ** 12), ERR_INVALID_PARAMETER],
+  [
+    'a transfer from the end of the address space',
+    request.transfer(1, 0, 0, 64, 64, 2 ** 64 - 2 ** 12),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a flush of a resource that does not exist', request.flush(9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
   ['a flush outside the resource', request.flush(1, 0, 1, 64, 64), ERR_INVALID_PARAMETER],
   ['a flush whose rectangle wraps around', request.flush(1, U32, U32, U32, U32), ERR_INVALID_PARAMETER],
@@ -86,24 +131,60 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a blob of 2^63 bytes', request.createBlob(9, 2 ** 63, request.contiguous(PAGE)), ERR_INVALID_PARAMETER],
   ['a blob larger than its backing', request.createBlob(9, PAGE + 1, request.contiguous(PAGE)), ERR_INVALID_PARAMETER],
   ['a blob without entries', request.createBlob(9, PAGE, []), ERR_INVALID_PARAMETER],
-  ['a blob that claims 2^32-1 entries', request.createBlob(9, PAGE, request.contiguous(PAGE), 1, U32), ERR_INVALID_PARAMETER],
+  [
+    'a blob that claims 2^32-1 entries',
+    request.createBlob(9, PAGE, request.contiguous(PAGE), 1, U32),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a blob outside memory', request.createBlob(9, PAGE, entry(0, PAGE)), ERR_INVALID_PARAMETER],
   ['a blob of invalid memory', request.createBlob(9, PAGE, request.contiguous(PAGE), 0), ERR_INVALID_PARAMETER],
   ['a blob in host memory', request.createBlob(9, PAGE, request.contiguous(PAGE), 2), ERR_INVALID_PARAMETER],
   ['a blob scanout that does not exist', request.setScanoutBlob(2, 3, PICTURE), ERR_INVALID_SCANOUT_ID],
   ['a blob that does not exist on a scanout', request.setScanoutBlob(0, 9, PICTURE), ERR_INVALID_RESOURCE_ID],
   ['a 2D resource on SET_SCANOUT_BLOB', request.setScanoutBlob(0, 1, PICTURE), ERR_INVALID_RESOURCE_ID],
-  ['a blob picture of an unknown format', request.setScanoutBlob(0, 3, { ...PICTURE, format: 3000 }), ERR_INVALID_PARAMETER],
+  [
+    'a blob picture of an unknown format',
+    request.setScanoutBlob(0, 3, { ...PICTURE, format: 3000 }),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a blob picture without pixels', request.setScanoutBlob(0, 3, { ...PICTURE, width: 0 }), ERR_INVALID_PARAMETER],
   ['a blob picture that is too tall', request.setScanoutBlob(0, 3, { ...PICTURE, height: 65 }), ERR_INVALID_PARAMETER],
-  ['a blob picture that starts too late', request.setScanoutBlob(0, 3, { ...PICTURE, offset: 4 }), ERR_INVALID_PARAMETER],
-  ['a blob picture at the largest offset', request.setScanoutBlob(0, 3, { ...PICTURE, offset: U32 - 3 }), ERR_INVALID_PARAMETER],
-  ['a blob picture with too wide a stride', request.setScanoutBlob(0, 3, { ...PICTURE, stride: 260 }), ERR_INVALID_PARAMETER],
-  ['a blob picture with the largest stride', request.setScanoutBlob(0, 3, { ...PICTURE, stride: U32 - 3 }), ERR_INVALID_PARAMETER],
-  ['a blob picture with rows that overlap', request.setScanoutBlob(0, 3, { ...PICTURE, stride: 252 }), ERR_INVALID_PARAMETER],
+  [
+    'a blob picture that starts too late',
+    request.setScanoutBlob(0, 3, { ...PICTURE, offset: 4 }),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a blob picture at the largest offset',
+    request.setScanoutBlob(0, 3, { ...PICTURE, offset: U32 - 3 }),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a blob picture with too wide a stride',
+    request.setScanoutBlob(0, 3, { ...PICTURE, stride: 260 }),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a blob picture with the largest stride',
+    request.setScanoutBlob(0, 3, { ...PICTURE, stride: U32 - 3 }),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a blob picture with rows that overlap',
+    request.setScanoutBlob(0, 3, { ...PICTURE, stride: 252 }),
+    ERR_INVALID_PARAMETER,
+  ],
   ['a blob picture with no stride', request.setScanoutBlob(0, 3, { ...PICTURE, stride: 0 }), ERR_INVALID_PARAMETER],
-  ['a blob picture of half pixels', request.setScanoutBlob(0, 3, { ...PICTURE, height: 8, offset: 2 }), ERR_INVALID_PARAMETER],
-  ['a blob scanout outside its picture', request.setScanoutBlob(0, 3, PICTURE, { x: 1, y: 0, width: 64, height: 64 }), ERR_INVALID_PARAMETER],
+  [
+    'a blob picture of half pixels',
+    request.setScanoutBlob(0, 3, { ...PICTURE, height: 8, offset: 2 }),
+    ERR_INVALID_PARAMETER,
+  ],
+  [
+    'a blob scanout outside its picture',
+    request.setScanoutBlob(0, 3, PICTURE, { x: 1, y: 0, width: 64, height: 64 }),
+    ERR_INVALID_PARAMETER,
+  ],
   ['an EDID of a scanout that does not exist', request.getEdid(2), ERR_INVALID_SCANOUT_ID],
   ['a UUID for a resource that does not exist', request.assignUuid(9), ERR_INVALID_RESOURCE_ID],
   ['an unknown command', request.only(0x0999), ERR_UNSPEC],
@@ -208,9 +289,17 @@ describe('VirtioGpu', () => {
 
   it('answers queries for capability sets it does not have with zeroes', () => {
     using rig = new GpuRig();
-    const info = rig.ask(virtio_gpu_get_capset_info.encode({ hdr: request.header(VIRTIO_GPU_CMD.GET_CAPSET_INFO), capset_index: 5 }));
+    const info = rig.ask(
+      virtio_gpu_get_capset_info.encode({ hdr: request.header(VIRTIO_GPU_CMD.GET_CAPSET_INFO), capset_index: 5 }),
+    );
     expect(info).toEqual(new Uint8Array([...Uint8Array.of(0x02, 0x11), ...new Uint8Array(38)]));
-    const capset = rig.ask(virtio_gpu_get_capset.encode({ hdr: request.header(VIRTIO_GPU_CMD.GET_CAPSET), capset_id: 77, capset_version: 1 }));
+    const capset = rig.ask(
+      virtio_gpu_get_capset.encode({
+        hdr: request.header(VIRTIO_GPU_CMD.GET_CAPSET),
+        capset_id: 77,
+        capset_version: 1,
+      }),
+    );
     expect(capset).toEqual(new Uint8Array([...Uint8Array.of(0x03, 0x11), ...new Uint8Array(22)]));
   });
 
@@ -218,7 +307,14 @@ describe('VirtioGpu', () => {
     using rig = new GpuRig();
     rig.type(request.create2d(1, 1024, 2));
     rig.at(HEAP, PAGE).fill(0x5a);
-    expect(rig.type(request.attach(1, [{ addr: HEAP, length: PAGE }, { addr: HEAP, length: PAGE }]))).toBe(VIRTIO_GPU_RESP.OK_NODATA);
+    expect(
+      rig.type(
+        request.attach(1, [
+          { addr: HEAP, length: PAGE },
+          { addr: HEAP, length: PAGE },
+        ]),
+      ),
+    ).toBe(VIRTIO_GPU_RESP.OK_NODATA);
     rig.type(request.setScanout(0, 1, 0, 0, 1024, 2));
     rig.sink.readsPixels = true;
     rig.send(request.flush(1, 0, 0, 1024, 2));

@@ -55,7 +55,10 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
 
   it('merges neighbouring entries, and leaves out what lies beyond the picture', () => {
     using rig = new GpuRig();
-    resource(rig, Array.from({ length: 8 }, (_, i) => ({ addr: HEAP + i * PAGE, length: PAGE })));
+    resource(
+      rig,
+      Array.from({ length: 8 }, (_, i) => ({ addr: HEAP + i * PAGE, length: PAGE })),
+    );
     run(rig, request.setScanout(0, 1, ...whole));
     const { ranges } = rig.sink.shown.get(0)!.backing as PagesBacking;
     expect(ranges.map(({ length }) => length)).toEqual([BYTES]);
@@ -63,7 +66,12 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
 
   it.each(Object.entries(VIRTIO_GPU_FORMAT))('describes %s', (name, format) => {
     using rig = new GpuRig();
-    run(rig, request.create2d(1, 32, 32, format), request.attach(1, request.contiguous(PAGE)), request.setScanout(0, 1, 0, 0, 32, 32));
+    run(
+      rig,
+      request.create2d(1, 32, 32, format),
+      request.attach(1, request.contiguous(PAGE)),
+      request.setScanout(0, 1, 0, 0, 32, 32),
+    );
     // virtio names bytes from the lowest address on, DRM components from the highest bit on.
     const components = name.replace('_UNORM', '').match(/[A-Z]/g)!.reverse().join('');
     expect(formatName(rig.sink.shown.get(0)!.format)).toBe(`${components}8888`);
@@ -87,14 +95,23 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
     resource(rig, request.contiguous(BYTES));
     run(rig, request.setScanout(0, 1, ...whole), request.flush(1, 0, 0, 1, 1));
     run(rig, request.transfer(1, 8, 8, 4, 4, 8 * 256 + 32), request.flush(1, 30, 30, 2, 2));
-    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0', 'flush 0 4x4+8+8 2x2+30+30']);
+    expect(rig.sink.takeCalls()).toEqual([
+      'scanout 0 64x64 64x64+0+0',
+      'flush 0 64x64+0+0',
+      'flush 0 4x4+8+8 2x2+30+30',
+    ]);
   });
 
   it('flushes its part of every scanout that shows it', () => {
     using rig = new GpuRig({ scanouts: 3 });
     rig.sink.isDoneAtOnce = true;
     resource(rig, request.contiguous(BYTES));
-    run(rig, request.setScanout(0, 1, 0, 0, 32, 64), request.setScanout(2, 1, 32, 0, 32, 64), request.flush(1, ...whole));
+    run(
+      rig,
+      request.setScanout(0, 1, 0, 0, 32, 64),
+      request.setScanout(2, 1, 32, 0, 32, 64),
+      request.flush(1, ...whole),
+    );
     rig.sink.takeCalls();
     run(rig, request.flush(1, 30, 10, 4, 4));
     expect(rig.sink.takeCalls()).toEqual(['flush 0 2x4+30+10', 'flush 2 2x4+32+10']);
@@ -130,7 +147,10 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
 describe('VirtioGpu: a store', () => {
   it('copies from unaligned pages when they are transferred', () => {
     using rig = new GpuRig();
-    const entries = [{ addr: HEAP + 100, length: 5000 }, { addr: HEAP + 100_000, length: BYTES - 5000 }];
+    const entries = [
+      { addr: HEAP + 100, length: 5000 },
+      { addr: HEAP + 100_000, length: BYTES - 5000 },
+    ];
     const picture = pattern(BYTES);
     draw(rig, entries, picture);
     resource(rig, entries);
@@ -223,7 +243,11 @@ describe('VirtioGpu: a guest blob', () => {
     const entries = request.scattered(8);
     const bytes = pattern(8 * PAGE);
     draw(rig, entries, bytes);
-    run(rig, request.createBlob(1, 8 * PAGE, entries), request.setScanoutBlob(0, 1, { width: 32, height: 16, stride: 512, offset: 1024 }));
+    run(
+      rig,
+      request.createBlob(1, 8 * PAGE, entries),
+      request.setScanoutBlob(0, 1, { width: 32, height: 16, stride: 512, offset: 1024 }),
+    );
     const rows = Array.from({ length: 16 }, (_, y) => bytes.subarray(1024 + y * 512, 1024 + y * 512 + 128));
     expect(shownPixels(rig)).toEqual(Uint8Array.from(rows.flatMap((row) => [...row])));
     expect((rig.sink.shown.get(0)!.backing as PagesBacking).isBlob).toBe(true);
@@ -253,7 +277,11 @@ describe('VirtioGpu: a guest blob', () => {
   it('clips a flush to its picture', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
-    run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE)), request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }));
+    run(
+      rig,
+      request.createBlob(1, PAGE, request.contiguous(PAGE)),
+      request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }),
+    );
     run(rig, request.flush(1, 0, 0, 1, 1));
     rig.sink.takeCalls();
     run(rig, request.flush(1, 30, 31, 2 ** 32 - 1, 2 ** 32 - 1));
@@ -264,7 +292,11 @@ describe('VirtioGpu: a guest blob', () => {
     using rig = new GpuRig();
     rig.sink.isDoneAtOnce = true;
     rig.sink.readsPixels = true;
-    run(rig, request.createBlob(1, PAGE, request.contiguous(PAGE, HEAP + 8)), request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }));
+    run(
+      rig,
+      request.createBlob(1, PAGE, request.contiguous(PAGE, HEAP + 8)),
+      request.setScanoutBlob(0, 1, { width: 32, height: 32, stride: 128, offset: 0 }),
+    );
     for (const value of [1, 2]) {
       rig.at(HEAP + 8, PAGE).fill(value);
       run(rig, request.flush(1, 0, 0, 32, 32));
@@ -276,7 +308,12 @@ describe('VirtioGpu: a guest blob', () => {
 describe('VirtioGpu: a cursor', () => {
   it('has its corner where the driver puts it, with a hotspot and negative positions', () => {
     using rig = new GpuRig();
-    run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM), request.attach(5, request.contiguous(BYTES)), request.transfer(5, ...whole, 0));
+    run(
+      rig,
+      request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8A8_UNORM),
+      request.attach(5, request.contiguous(BYTES)),
+      request.transfer(5, ...whole, 0),
+    );
     rig.send(request.updateCursor(0, 5, 100, 50, 3, 4), 0, 1);
     rig.send(request.moveCursor(0, -10, 7), 0, 1);
     rig.send(request.updateCursor(0, 0, 1, 2), 0, 1);
@@ -287,12 +324,21 @@ describe('VirtioGpu: a cursor', () => {
     using rig = new GpuRig();
     run(rig, request.createBlob(5, BYTES, request.contiguous(BYTES)));
     rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
-    expect(rig.sink.cursors.get(0)).toMatchObject({ width: 64, height: 64, format: DRM_FORMAT.ARGB8888, planes: [{ offset: 0, stride: 256 }] });
+    expect(rig.sink.cursors.get(0)).toMatchObject({
+      width: 64,
+      height: 64,
+      format: DRM_FORMAT.ARGB8888,
+      planes: [{ offset: 0, stride: 256 }],
+    });
   });
 
   it('in a format without alpha has alpha, as Linux means it', () => {
     using rig = new GpuRig();
-    run(rig, request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM), request.attach(5, request.contiguous(BYTES)));
+    run(
+      rig,
+      request.create2d(5, SIDE, SIDE, VIRTIO_GPU_FORMAT.B8G8R8X8_UNORM),
+      request.attach(5, request.contiguous(BYTES)),
+    );
     rig.send(request.updateCursor(0, 5, 0, 0), 0, 1);
     expect(rig.sink.cursors.get(0)).toMatchObject({ format: DRM_FORMAT.ARGB8888 });
   });
@@ -314,7 +360,11 @@ describe('VirtioGpu', () => {
     run(rig, request.setScanout(0, 1, 8, 0, 56, 64), request.flush(1, ...whole));
     rig.send(request.updateCursor(0, 1, 5, 6), 0, 1);
     rig.gpu.connect(rig.sink);
-    expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 56x64+8+0', 'flush 0 56x64+8+0 (no answer)', 'cursor 0 64x64 hot 0,0 at 5,6']);
+    expect(rig.sink.takeCalls()).toEqual([
+      'scanout 0 64x64 56x64+8+0',
+      'flush 0 56x64+8+0 (no answer)',
+      'cursor 0 64x64 hot 0,0 at 5,6',
+    ]);
   });
 
   it('finds guest pages again in a new memory table', () => {
@@ -380,7 +430,14 @@ describe('VirtioGpu', () => {
       rig.send(request.flush(1, ...whole));
       rig.sink.takeCalls();
       rig.reset();
-      expect(rig.sink.takeCalls()).toEqual(['scanout 0 off', 'cursor 0 off', 'destroyed', 'destroyed', 'scanout 1 off', 'destroyed']);
+      expect(rig.sink.takeCalls()).toEqual([
+        'scanout 0 off',
+        'cursor 0 off',
+        'destroyed',
+        'destroyed',
+        'scanout 1 off',
+        'destroyed',
+      ]);
       expect(rig.gpu.budget.used).toBe(0);
       expect(rig.gpu.stats).toMatchObject({ resources: 0, storeBytes: 0 });
       expect(openThings()).toEqual(before);

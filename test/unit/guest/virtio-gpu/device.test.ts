@@ -14,7 +14,12 @@ const { VIRTIO_GPU_RESP: RESP, VIRTIO_GPU_CMD: CMD } = p;
 
 /** Resource 1, 32x32, on scanout 0. */
 function shown(rig: GpuRig): void {
-  for (const bytes of [request.create2d(1, 32, 32), request.attach(1, request.contiguous(PAGE)), request.setScanout(0, 1, 0, 0, 32, 32)]) rig.type(bytes);
+  for (const bytes of [
+    request.create2d(1, 32, 32),
+    request.attach(1, request.contiguous(PAGE)),
+    request.setScanout(0, 1, 0, 0, 32, 32),
+  ])
+    rig.type(bytes);
 }
 
 const flush = (fence?: request.Fence) => request.flush(1, 0, 0, 32, 32, fence);
@@ -23,14 +28,25 @@ describe('VirtioGpu answers', () => {
   it('echo the fence, its context and its ring', () => {
     using rig = new GpuRig();
     const response = rig.ask(request.only(CMD.GET_DISPLAY_INFO, { id: 0xfedc_ba98_7654_3210n, ring: 5 }));
-    expect(p.virtio_gpu_ctrl_hdr.decode(response)).toEqual({ type: RESP.OK_DISPLAY_INFO, flags: 3, fence_id: 0xfedc_ba98_7654_3210n, ctx_id: 7, ring_idx: 5, padding: new Uint8Array(3) });
+    expect(p.virtio_gpu_ctrl_hdr.decode(response)).toEqual({
+      type: RESP.OK_DISPLAY_INFO,
+      flags: 3,
+      fence_id: 0xfedc_ba98_7654_3210n,
+      ctx_id: 7,
+      ring_idx: 5,
+      padding: new Uint8Array(3),
+    });
     const unfenced = rig.ask(request.only(CMD.GET_DISPLAY_INFO));
     expect(p.virtio_gpu_ctrl_hdr.decode(unfenced)).toMatchObject({ flags: 0, fence_id: 0n, ctx_id: 0, ring_idx: 0 });
   });
 
   it('echo the fence of a command that fails', () => {
     using rig = new GpuRig();
-    expect(p.virtio_gpu_ctrl_hdr.decode(rig.ask(request.only(0x999, { id: 9n })))).toMatchObject({ type: RESP.ERR_UNSPEC, flags: 1, fence_id: 9n });
+    expect(p.virtio_gpu_ctrl_hdr.decode(rig.ask(request.only(0x999, { id: 9n })))).toMatchObject({
+      type: RESP.ERR_UNSPEC,
+      flags: 1,
+      fence_id: 9n,
+    });
   });
 
   it('to a flush come when the flush is done', () => {
@@ -67,10 +83,11 @@ describe('VirtioGpu answers', () => {
   it('to GET_DISPLAY_INFO wait for refreshMonitors, and hold back what comes after', async () => {
     let asked = 0;
     let settle = (): void => undefined;
-    const refreshMonitors = () => new Promise<void>((resolve) => {
-      asked++;
-      settle = resolve;
-    });
+    const refreshMonitors = () =>
+      new Promise<void>((resolve) => {
+        asked++;
+        settle = resolve;
+      });
     using rig = new GpuRig({ refreshMonitors });
     const question = rig.send(request.only(CMD.GET_DISPLAY_INFO));
     const later = rig.send(request.create2d(1, 8, 8));
@@ -93,7 +110,10 @@ describe('VirtioGpu answers', () => {
     expect(rig.type(request.moveCursor(0, 1, 1), 1)).toBe(RESP.OK_NODATA);
     settle();
     await new Promise((resolve) => setImmediate(resolve));
-    expect(p.virtio_gpu_ctrl_hdr.decode(rig.answer(question)!.bytes)).toMatchObject({ type: RESP.OK_DISPLAY_INFO, fence_id: 5n });
+    expect(p.virtio_gpu_ctrl_hdr.decode(rig.answer(question)!.bytes)).toMatchObject({
+      type: RESP.OK_DISPLAY_INFO,
+      fence_id: 5n,
+    });
   });
 
   it('read each command from guest memory once, held or not', async () => {
@@ -186,7 +206,8 @@ describe('VirtioGpu answers', () => {
 });
 
 describe('VirtioGpu monitors', () => {
-  const display = (rig: GpuRig) => p.virtio_gpu_resp_display_info.decode(rig.ask(request.only(CMD.GET_DISPLAY_INFO))).pmodes;
+  const display = (rig: GpuRig) =>
+    p.virtio_gpu_resp_display_info.decode(rig.ask(request.only(CMD.GET_DISPLAY_INFO))).pmodes;
 
   it('stand side by side, and unplugged ones are disabled', () => {
     using rig = new GpuRig({ scanouts: 3 });
@@ -220,7 +241,11 @@ describe('VirtioGpu monitors', () => {
     rig.gpu.setMonitor(0, virtualMonitor('a', 1280, 800, 60_000));
     rig.gpu.setMonitor(1, { ...virtualMonitor('b', 1280, 800, 60_000), edid: real });
     const edids = [0, 1, 2].map((id) => p.virtio_gpu_resp_edid.decode(rig.ask(request.getEdid(id))));
-    expect(edids.map(({ hdr, size }) => [hdr.type, size])).toEqual([[RESP.OK_EDID, 128], [RESP.OK_EDID, 256], [RESP.OK_EDID, 0]]);
+    expect(edids.map(({ hdr, size }) => [hdr.type, size])).toEqual([
+      [RESP.OK_EDID, 128],
+      [RESP.OK_EDID, 256],
+      [RESP.OK_EDID, 0],
+    ]);
     expect(edids[1]!.edid.subarray(0, 256)).toEqual(real);
   });
 
@@ -236,7 +261,9 @@ describe('VirtioGpu: a UUID', () => {
   it('is version 4, and stays the same for one resource', () => {
     using rig = new GpuRig();
     for (const id of [1, 2]) rig.type(request.create2d(id, 8, 8));
-    const [first, again, other] = [1, 1, 2].map((id) => Buffer.from(p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(id))).uuid).toString('hex'));
+    const [first, again, other] = [1, 1, 2].map((id) =>
+      Buffer.from(p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(id))).uuid).toString('hex'),
+    );
     expect(first).toMatch(/^.{12}4.{3}[89ab]/);
     expect(again).toBe(first);
     expect(other).not.toBe(first);
@@ -251,7 +278,9 @@ describe('VirtioGpu: a host that runs out', () => {
     const before = { ...openThings(), used: rig.gpu.budget.used };
     const { fds } = before;
     const limit = (soft: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
-    const old = spawnSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings']).stdout.toString().trim();
+    const old = spawnSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings'])
+      .stdout.toString()
+      .trim();
     expect(limit(String(fds + 64)).status).toBe(0);
     const fillers: number[] = [];
     try {
@@ -276,10 +305,13 @@ describe('VirtioGpu: a tap', () => {
       monitorChanged: (scanout, monitor) => seen.push(`monitor ${scanout} ${String(monitor?.name)}`),
       memoryChanged: () => seen.push('memory'),
       negotiated: () => seen.push('negotiated'),
-      command: (queue, bytes, length, space) => seen.push(`${queue}: ${p.commandName(new DataView(bytes.buffer).getUint32(0, true))} ${length} -> ${space}`),
+      command: (queue, bytes, length, space) =>
+        seen.push(`${queue}: ${p.commandName(new DataView(bytes.buffer).getUint32(0, true))} ${length} -> ${space}`),
       pixels: (entries, pixels, offset, stride, rowBytes, rows) => {
         const first = pixels.bytes[offset]!;
-        seen.push(`${entries.length} entries, ${rows} rows of ${rowBytes} every ${stride} from ${offset}, the first ${first}`);
+        seen.push(
+          `${entries.length} entries, ${rows} rows of ${rowBytes} every ${stride} from ${offset}, the first ${first}`,
+        );
       },
       reset: () => seen.push('reset'),
     };
@@ -315,7 +347,13 @@ describe('VirtioGpu: any stream of commands', () => {
     fc.integer({ min: 0, max: 8 * PAGE }).map((at) => HEAP + at),
     fc.constantFrom(0, HEAP + RAM_SIZE),
   );
-  const entries = fc.array(fc.record({ addr: address, length: fc.oneof(fc.constantFrom(PAGE, 2 * PAGE, 16384), fc.integer({ min: 0, max: 20_000 })) }), { maxLength: 4 });
+  const entries = fc.array(
+    fc.record({
+      addr: address,
+      length: fc.oneof(fc.constantFrom(PAGE, 2 * PAGE, 16384), fc.integer({ min: 0, max: 20_000 })),
+    }),
+    { maxLength: 4 },
+  );
   const command = fc.oneof(
     fc.tuple(small, size, size).map((a) => request.create2d(...a)),
     fc.constantFrom(1, 2, 3, 4).map((id) => request.create2d(id, 32, 32)),
@@ -329,7 +367,18 @@ describe('VirtioGpu: any stream of commands', () => {
     fc.tuple(small, size, size, size, size).map((a) => request.flush(...a)),
     fc.tuple(small, fc.bigInt(0n, 99n)).map(([id, fence]) => request.flush(id, 0, 0, 32, 32, { id: fence })),
     fc.tuple(small, offset, entries).map((a) => request.createBlob(...a)),
-    fc.tuple(small, small, fc.record({ width: size, height: size, stride: fc.constantFrom(0, 128, 256, 2 ** 32 - 4), offset: fc.constantFrom(0, 4, 4096) })).map((a) => request.setScanoutBlob(...a)),
+    fc
+      .tuple(
+        small,
+        small,
+        fc.record({
+          width: size,
+          height: size,
+          stride: fc.constantFrom(0, 128, 256, 2 ** 32 - 4),
+          offset: fc.constantFrom(0, 4, 4096),
+        }),
+      )
+      .map((a) => request.setScanoutBlob(...a)),
     fc.tuple(small, small, size, size).map((a) => request.updateCursor(...a)),
     fc.uint8Array({ maxLength: 64 }),
   );

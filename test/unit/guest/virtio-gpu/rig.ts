@@ -38,11 +38,15 @@ export class RecordingSink implements SourceSink {
 
   scanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
     this.shown.set(id, framebuffer);
-    this.calls.push(framebuffer ? `scanout ${id} ${framebuffer.width}x${framebuffer.height} ${text(rect)}` : `scanout ${id} off`);
+    this.calls.push(
+      framebuffer ? `scanout ${id} ${framebuffer.width}x${framebuffer.height} ${text(rect)}` : `scanout ${id} off`,
+    );
   }
 
   flush(id: ScanoutId, damage: Damage, flush: Flush | null): void {
-    const rects = Array.from({ length: damage.count }, (_, i) => text({ x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) }));
+    const rects = Array.from({ length: damage.count }, (_, i) =>
+      text({ x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) }),
+    );
     this.calls.push(`flush ${id} ${rects.join(' ')}${flush ? '' : ' (no answer)'}`);
     if (this.readsPixels) this.pictures.push(pixelsOf(this.shown.get(id)!));
     if (!flush) return;
@@ -50,9 +54,20 @@ export class RecordingSink implements SourceSink {
     else this.flushes.push(flush);
   }
 
-  cursor(id: ScanoutId, framebuffer: Framebuffer | null, hotspotX: number, hotspotY: number, x: number, y: number): void {
+  cursor(
+    id: ScanoutId,
+    framebuffer: Framebuffer | null,
+    hotspotX: number,
+    hotspotY: number,
+    x: number,
+    y: number,
+  ): void {
     this.cursors.set(id, framebuffer);
-    this.calls.push(framebuffer ? `cursor ${id} ${framebuffer.width}x${framebuffer.height} hot ${hotspotX},${hotspotY} at ${x},${y}` : `cursor ${id} off`);
+    this.calls.push(
+      framebuffer
+        ? `cursor ${id} ${framebuffer.width}x${framebuffer.height} hot ${hotspotX},${hotspotY} at ${x},${y}`
+        : `cursor ${id} off`,
+    );
   }
 
   cursorMoved(id: ScanoutId, x: number, y: number): void {
@@ -84,7 +99,8 @@ export function pixelsOf(framebuffer: Framebuffer): Uint8Array {
   const { offset, stride } = framebuffer.planes[0]!;
   const row = framebuffer.width * 4;
   const out = new Uint8Array(row * framebuffer.height);
-  for (let y = 0; y < framebuffer.height; y++) out.set(bytes.subarray(offset + y * stride, offset + y * stride + row), y * row);
+  for (let y = 0; y < framebuffer.height; y++)
+    out.set(bytes.subarray(offset + y * stride, offset + y * stride + row), y * row);
   return out;
 }
 
@@ -118,7 +134,11 @@ export class GpuRig implements Disposable {
   #queues: Virtqueue[] = [];
 
   /** `createRam` makes the file of the guest's memory. */
-  constructor(options: VirtioGpuOptions = {}, connected = true, createRam = (length: number): OwnedFd => createMemfd('guest', length)) {
+  constructor(
+    options: VirtioGpuOptions = {},
+    connected = true,
+    createRam = (length: number): OwnedFd => createMemfd('guest', length),
+  ) {
     this.gpu = new VirtioGpu({ log: (level, message) => this.log.push(`${level}: ${message}`), ...options });
     this.#memfd = this.#stack.use(createRam(FILE_OFFSET + RAM_SIZE));
     this.ram = this.#stack.use(Mapping.file(this.#memfd, FILE_OFFSET, RAM_SIZE, 'read-write'));
@@ -137,7 +157,10 @@ export class GpuRig implements Disposable {
 
   /** The same memory as a new table, `size` bytes of it. */
   mapMemory(size = RAM_SIZE): GuestMemory {
-    return GuestMemory.map([{ guestAddress: RAM, size, userAddress: USER, mmapOffset: FILE_OFFSET }], [this.#memfd.dup()]);
+    return GuestMemory.map(
+      [{ guestAddress: RAM, size, userAddress: USER, mmapOffset: FILE_OFFSET }],
+      [this.#memfd.dup()],
+    );
   }
 
   /** Does what a VMM does: the old table goes once the new one is in use. */
@@ -155,7 +178,14 @@ export class GpuRig implements Disposable {
       return new HostileQueue(memory, { size, indirect: false, eventIdx: false, maxSegment: 65536 });
     });
     this.#queues = this.drivers.map((driver, index) => {
-      const options = { size: driver.size, base: 0, eventIdx: false, indirect: true, call: () => this.onCall(), onBroken: (reason: string) => this.broken.push(reason) };
+      const options = {
+        size: driver.size,
+        base: 0,
+        eventIdx: false,
+        indirect: true,
+        call: () => this.onCall(),
+        onBroken: (reason: string) => this.broken.push(reason),
+      };
       const queue = new Virtqueue(options, this.#memory, this.#ring(driver));
       this.gpu.queueStarted(index, queue);
       return queue;
@@ -176,7 +206,9 @@ export class GpuRig implements Disposable {
 
   drain(): void {
     this.drivers.forEach((driver, index) => {
-      driver.drain((token, response, written) => this.#responses.set(index * 65536 + token, { bytes: response.slice(), written }));
+      driver.drain((token, response, written) =>
+        this.#responses.set(index * 65536 + token, { bytes: response.slice(), written }),
+      );
     });
   }
 
@@ -226,6 +258,10 @@ export class GpuRig implements Disposable {
 
   #ring({ at, size }: DriverQueue): { descriptors: Uint8Array; available: Uint8Array; used: Uint8Array } {
     const area = (offset: number, length: number) => this.#rings.use(this.#memory.ring(USER + offset, length)).bytes;
-    return { descriptors: area(at.desc, vringDescSize(size)), available: area(at.avail, vringAvailSize(size)), used: area(at.used, vringUsedSize(size)) };
+    return {
+      descriptors: area(at.desc, vringDescSize(size)),
+      available: area(at.avail, vringAvailSize(size)),
+      used: area(at.used, vringUsedSize(size)),
+    };
   }
 }

@@ -1,5 +1,14 @@
 import { expect, test } from 'vitest';
-import { ABS, BTN, BUS_VIRTUAL, EV, INPUT_PROP_DIRECT, KEY_MICMUTE, LED, REL } from '../../../../protocols/input-event-codes.ts';
+import {
+  ABS,
+  BTN,
+  BUS_VIRTUAL,
+  EV,
+  INPUT_PROP_DIRECT,
+  KEY_MICMUTE,
+  LED,
+  REL,
+} from '../../../../protocols/input-event-codes.ts';
 import * as wire from '../../../../protocols/virtio-input.ts';
 import { AXIS_MAX, KeyboardPointer } from '../../../../src/guest/virtio-input/keyboard-pointer.ts';
 import { Touchscreen } from '../../../../src/guest/virtio-input/touchscreen.ts';
@@ -22,7 +31,9 @@ function ask(device: Device, select: number, subsel = 0): Uint8Array {
 }
 
 function bits(device: Device, select: number, subsel = 0): number[] {
-  return [...ask(device, select, subsel)].flatMap((byte, index) => Array.from({ length: 8 }, (_, bit) => index * 8 + bit).filter((bit) => ((byte >> (bit & 7)) & 1) === 1));
+  return [...ask(device, select, subsel)].flatMap((byte, index) =>
+    Array.from({ length: 8 }, (_, bit) => index * 8 + bit).filter((bit) => ((byte >> (bit & 7)) & 1) === 1),
+  );
 }
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
@@ -30,22 +41,42 @@ const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 test('config space: describes the keyboard and pointer', () => {
   expect(text(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_NAME))).toBe('scanout-bridge keyboard and pointer');
   expect(text(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_SERIAL))).toBe('keyboard-pointer');
-  expect(wire.virtio_input_devids.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_DEVIDS))).toEqual({ bustype: BUS_VIRTUAL, vendor: 0, product: 1, version: 1 });
+  expect(wire.virtio_input_devids.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ID_DEVIDS))).toEqual({
+    bustype: BUS_VIRTUAL,
+    vendor: 0,
+    product: 1,
+    version: 1,
+  });
   expect(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_PROP_BITS)).toHaveLength(0);
   const keys = bits(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.KEY);
-  expect([keys[0], keys[KEY_MICMUTE - 1], keys[KEY_MICMUTE], keys.at(-1)]).toEqual([1, KEY_MICMUTE, BTN.LEFT, BTN.TASK]);
+  expect([keys[0], keys[KEY_MICMUTE - 1], keys[KEY_MICMUTE], keys.at(-1)]).toEqual([
+    1,
+    KEY_MICMUTE,
+    BTN.LEFT,
+    BTN.TASK,
+  ]);
   expect(bits(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.REL)).toEqual(Object.values(REL));
   expect(bits(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS)).toEqual([ABS.X, ABS.Y]);
   expect(bits(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.LED)).toEqual(Object.values(LED));
   expect(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.REP)).not.toHaveLength(0);
-  expect(wire.virtio_input_absinfo.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.Y))).toEqual({ min: 0, max: AXIS_MAX, fuzz: 0, flat: 0, res: 0 });
+  expect(wire.virtio_input_absinfo.decode(ask(keyboardPointer, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.Y))).toEqual({
+    min: 0,
+    max: AXIS_MAX,
+    fuzz: 0,
+    flat: 0,
+    res: 0,
+  });
 });
 
 test('config space: describes the touchscreen', () => {
   expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_PROP_BITS)).toEqual([INPUT_PROP_DIRECT]);
   expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.KEY)).toEqual([BTN.TOUCH]);
-  expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS)).toEqual(Object.values(ABS).filter((axis) => axis >= ABS.MT_SLOT));
-  expect(wire.virtio_input_absinfo.decode(ask(touchscreen, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.MT_SLOT))).toMatchObject({ min: 0, max: 15 });
+  expect(bits(touchscreen, wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS)).toEqual(
+    Object.values(ABS).filter((axis) => axis >= ABS.MT_SLOT),
+  );
+  expect(wire.virtio_input_absinfo.decode(ask(touchscreen, wire.VIRTIO_INPUT_CFG_ABS_INFO, ABS.MT_SLOT))).toMatchObject(
+    { min: 0, max: 15 },
+  );
 });
 
 test('config space: an unknown selection has size 0', () => {
@@ -62,6 +93,8 @@ test('config space: the selection may be written byte by byte, and other bytes a
   keyboardPointer.writeConfig(200, Uint8Array.of(1));
   keyboardPointer.writeConfig(0, new Uint8Array(0));
 
-  expect(keyboardPointer.config.subarray(0, 9)).toEqual(Uint8Array.of(wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS, 1, 0, 0, 0, 0, 0, 3));
+  expect(keyboardPointer.config.subarray(0, 9)).toEqual(
+    Uint8Array.of(wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS, 1, 0, 0, 0, 0, 0, 3),
+  );
   expect(keyboardPointer.config).toHaveLength(wire.virtio_input_config.size);
 });

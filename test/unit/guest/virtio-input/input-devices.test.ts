@@ -56,13 +56,25 @@ describe('InputDevices: a position', () => {
     input.scanoutSized(LEFT, 1280, 800);
     input.scanoutSized(RIGHT, 1024, 768);
     const seen: number[][] = [];
-    for (const [scanout, x, y] of [[LEFT, 0, 0], [LEFT, 5000, 5000], [RIGHT, 0, 767], [RIGHT, 1023.9, -7], [RIGHT, -0.5, 0]] as const) {
+    for (const [scanout, x, y] of [
+      [LEFT, 0, 0],
+      [LEFT, 5000, 5000],
+      [RIGHT, 0, 767],
+      [RIGHT, 1023.9, -7],
+      [RIGHT, -0.5, 0],
+    ] as const) {
       input.pointerMovedTo(scanout, x, y);
       input.frame();
       seen.push(desktop.place(1280 + 1024, 800).map(Math.floor));
     }
 
-    expect(seen).toEqual([[0, 0], [1279, 799], [1280, 767], [2303, 0], [1280, 0]]);
+    expect(seen).toEqual([
+      [0, 0],
+      [1279, 799],
+      [1280, 767],
+      [2303, 0],
+      [1280, 0],
+    ]);
   });
 
   test('on a scanout that is off is ignored', () => {
@@ -97,7 +109,11 @@ test('InputDevices: keys, buttons, distances and wheels go to one device, touche
 
   expect(first).toEqual([['2 0 3', '2 1 4', '2 12 15', '1 30 1', '1 272 1']]);
   expect(touched).toEqual([['3 57 0', '3 55 0', '3 53 8', '3 54 9', '1 330 1']]);
-  expect(touch.take()).toEqual([['3 53 10'], ['3 57 -1', '3 47 1', '3 57 1', '3 55 0', '3 53 1', '3 54 1'], ['3 55 2', '3 57 -1', '1 330 0']]);
+  expect(touch.take()).toEqual([
+    ['3 53 10'],
+    ['3 57 -1', '3 47 1', '3 57 1', '3 55 0', '3 53 1', '3 54 1'],
+    ['3 55 2', '3 57 -1', '1 330 0'],
+  ]);
 });
 
 test('InputDevices: releaseAll releases keys and touches', () => {

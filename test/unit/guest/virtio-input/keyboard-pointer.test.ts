@@ -64,7 +64,11 @@ describe('KeyboardPointer: a driver that takes events', () => {
 
   test('gets whole steps of a distance, and fractions once they add up to one', () => {
     const groups: string[][] = [];
-    for (const [dx, dy] of [[1.5, -0.5], [0.25, -0.25], [0.25, -0.25]] as const) {
+    for (const [dx, dy] of [
+      [1.5, -0.5],
+      [0.25, -0.25],
+      [0.25, -0.25],
+    ] as const) {
       device.moveBy(dx, dy);
       device.frame();
       groups.push(...driver.take());
@@ -79,7 +83,10 @@ describe('KeyboardPointer: a driver that takes events', () => {
     device.turn('horizontal', 240);
     device.frame();
 
-    expect(driver.take()).toEqual([['2 8 -1', '2 11 -120'], ['2 6 2', '2 12 240']]);
+    expect(driver.take()).toEqual([
+      ['2 8 -1', '2 11 -120'],
+      ['2 6 2', '2 12 240'],
+    ]);
   });
 
   test('gets a notch when its parts in one direction add up to it', () => {
@@ -283,7 +290,9 @@ describe('KeyboardPointer: LEDs', () => {
 });
 
 function sum(groups: string[][], event: string): number {
-  return groups.flat().reduce((total, each) => (each.startsWith(`${event} `) ? total + Number(each.split(' ')[2]) : total), 0);
+  return groups
+    .flat()
+    .reduce((total, each) => (each.startsWith(`${event} `) ? total + Number(each.split(' ')[2]) : total), 0);
 }
 
 function heldAfter(groups: string[][]): string[] {

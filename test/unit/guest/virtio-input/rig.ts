@@ -39,10 +39,15 @@ export class InputDriver implements Disposable {
     this.#device = device;
     const memfd = this.#stack.use(createMemfd('guest', RAM_SIZE));
     const ram = this.#stack.use(Mapping.file(memfd, 0, RAM_SIZE, 'read-write'));
-    this.#memory = this.#stack.use(GuestMemory.map([{ guestAddress: RAM, size: RAM_SIZE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()]));
+    this.#memory = this.#stack.use(
+      GuestMemory.map([{ guestAddress: RAM, size: RAM_SIZE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()]),
+    );
     const pool = new BufferPool(PAGE_SIZE, RAM_SIZE);
     const memory = { address: RAM, bytes: ram.bytes, view: ram.view, pool };
-    for (let index = 0; index < 2; index++) this.#rings.push(new DriverQueue(memory, { size: QUEUE_SIZE, indirect: false, eventIdx: true, maxSegment: PAGE_SIZE }));
+    for (let index = 0; index < 2; index++)
+      this.#rings.push(
+        new DriverQueue(memory, { size: QUEUE_SIZE, indirect: false, eventIdx: true, maxSegment: PAGE_SIZE }),
+      );
     device.attached();
     device.negotiated();
     device.memoryChanged();
@@ -57,7 +62,14 @@ export class InputDriver implements Disposable {
       throw new Error(reason);
     };
     this.#rings.forEach((ring, index) => {
-      const options = { size: QUEUE_SIZE, base: this.#stopped[index]!, eventIdx: true, indirect: true, call: () => undefined, onBroken };
+      const options = {
+        size: QUEUE_SIZE,
+        base: this.#stopped[index]!,
+        eventIdx: true,
+        indirect: true,
+        call: () => undefined,
+        onBroken,
+      };
       const queue = new Virtqueue(options, this.#memory, this.#areas(ring));
       this.#queues[index] = queue;
       this.#device.queueStarted(index, queue);
@@ -129,6 +141,10 @@ export class InputDriver implements Disposable {
 
   #areas({ at, size }: DriverQueue): { descriptors: Uint8Array; available: Uint8Array; used: Uint8Array } {
     const area = (offset: number, length: number) => this.#stack.use(this.#memory.ring(USER + offset, length)).bytes;
-    return { descriptors: area(at.desc, vringDescSize(size)), available: area(at.avail, vringAvailSize(size)), used: area(at.used, vringUsedSize(size)) };
+    return {
+      descriptors: area(at.desc, vringDescSize(size)),
+      available: area(at.avail, vringAvailSize(size)),
+      used: area(at.used, vringUsedSize(size)),
+    };
   }
 }

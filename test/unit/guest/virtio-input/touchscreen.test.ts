@@ -33,7 +33,18 @@ test('Touchscreen: touches go down, move and go up in their slots', () => {
   device.frame();
 
   expect([...down, ...driver.take()]).toEqual([
-    [`${ID} 0`, `${TOOL} ${FINGER}`, `${X} 10`, `${Y} 20`, `${SLOT} 3`, `${ID} 1`, `${TOOL} ${FINGER}`, `${X} 30`, `${Y} 40`, `${TOUCH} 1`],
+    [
+      `${ID} 0`,
+      `${TOOL} ${FINGER}`,
+      `${X} 10`,
+      `${Y} 20`,
+      `${SLOT} 3`,
+      `${ID} 1`,
+      `${TOOL} ${FINGER}`,
+      `${X} 30`,
+      `${Y} 40`,
+      `${TOUCH} 1`,
+    ],
     [`${SLOT} 0`, `${Y} 21`, `${SLOT} 3`, `${X} 31`],
     [`${SLOT} 0`, `${ID} ${UP}`],
     [`${SLOT} 3`, `${ID} ${UP}`, `${TOUCH} 0`],
@@ -50,7 +61,10 @@ test('Touchscreen: reports a tap within one frame, and a touch that replaces ano
   device.down(0, 3, 1);
   device.frame();
 
-  expect(tap).toEqual([[`${ID} 0`, `${TOOL} ${FINGER}`, `${X} 1`, `${Y} 1`, `${TOUCH} 1`], [`${ID} ${UP}`, `${TOUCH} 0`]]);
+  expect(tap).toEqual([
+    [`${ID} 0`, `${TOOL} ${FINGER}`, `${X} 1`, `${Y} 1`, `${TOUCH} 1`],
+    [`${ID} ${UP}`, `${TOUCH} 0`],
+  ]);
   expect(driver.take()).toEqual([
     [`${ID} 1`, `${TOOL} ${FINGER}`, `${X} 2`, `${TOUCH} 1`],
     [`${ID} ${UP}`, `${TOUCH} 0`],
@@ -139,7 +153,10 @@ test('Touchscreen: too many taps are dropped, but no touch stays down', () => {
   }
   driver.resume();
 
-  const touches = driver.take().flat().filter((event) => event.startsWith(TOUCH));
+  const touches = driver
+    .take()
+    .flat()
+    .filter((event) => event.startsWith(TOUCH));
   expect(touches.length).toBeLessThan(400);
   expect(touches.at(-1)).toBe(`${TOUCH} 0`);
 });

@@ -6,38 +6,62 @@ useRig();
 
 describe('Virtqueue: breaks, and pops nothing any more, on', () => {
   const cases: [string, RegExp, () => void][] = [
-    ['a loop', /loop/, () => {
-      rig.describe(0, BUFFER, 1, NEXT, 1);
-      rig.describe(1, BUFFER, 1, NEXT, 0);
-    }],
-    ['a loop in an indirect table', /loop/, () => {
-      rig.describe(0, BUFFER, 32, INDIRECT);
-      rig.describe(0, BUFFER, 1, NEXT, 0, BUFFERS);
-    }],
-    ['a chain of 1025 descriptors, 1024 of them indirect', /too long/, () => {
-      rig.describe(0, BUFFER, 1, NEXT, 1);
-      rig.describe(1, BUFFER, 1024 * 16, INDIRECT);
-      for (let i = 0; i < 1024; i++) rig.describe(i, BUFFER, 1, i < 1023 ? NEXT : 0, i + 1, BUFFERS);
-    }],
+    [
+      'a loop',
+      /loop/,
+      () => {
+        rig.describe(0, BUFFER, 1, NEXT, 1);
+        rig.describe(1, BUFFER, 1, NEXT, 0);
+      },
+    ],
+    [
+      'a loop in an indirect table',
+      /loop/,
+      () => {
+        rig.describe(0, BUFFER, 32, INDIRECT);
+        rig.describe(0, BUFFER, 1, NEXT, 0, BUFFERS);
+      },
+    ],
+    [
+      'a chain of 1025 descriptors, 1024 of them indirect',
+      /too long/,
+      () => {
+        rig.describe(0, BUFFER, 1, NEXT, 1);
+        rig.describe(1, BUFFER, 1024 * 16, INDIRECT);
+        for (let i = 0; i < 1024; i++) rig.describe(i, BUFFER, 1, i < 1023 ? NEXT : 0, i + 1, BUFFERS);
+      },
+    ],
     ['a successor beyond the table', /beyond its table/, () => rig.describe(0, BUFFER, 1, NEXT, 8)],
-    ['a successor beyond the indirect table', /beyond its table/, () => {
-      rig.describe(0, BUFFER, 32, INDIRECT);
-      rig.describe(0, BUFFER, 1, NEXT, 2, BUFFERS);
-    }],
-    ['an indirect table in an indirect table', /inside an indirect/, () => {
-      rig.describe(0, BUFFER, 16, INDIRECT);
-      rig.describe(0, BUFFER, 16, INDIRECT, 0, BUFFERS);
-    }],
+    [
+      'a successor beyond the indirect table',
+      /beyond its table/,
+      () => {
+        rig.describe(0, BUFFER, 32, INDIRECT);
+        rig.describe(0, BUFFER, 1, NEXT, 2, BUFFERS);
+      },
+    ],
+    [
+      'an indirect table in an indirect table',
+      /inside an indirect/,
+      () => {
+        rig.describe(0, BUFFER, 16, INDIRECT);
+        rig.describe(0, BUFFER, 16, INDIRECT, 0, BUFFERS);
+      },
+    ],
     ['an indirect descriptor with a successor', /successor/, () => rig.describe(0, BUFFER, 16, INDIRECT | NEXT, 1)],
     ['an indirect table of zero length', /zero or odd/, () => rig.describe(0, BUFFER, 0, INDIRECT)],
     ['an indirect table of odd length', /zero or odd/, () => rig.describe(0, BUFFER, 17, INDIRECT)],
     ['an indirect table of 1025 descriptors', /more than 1024/, () => rig.describe(0, BUFFER, 1025 * 16, INDIRECT)],
     ['an indirect table of 4 GiB', /more than 1024/, () => rig.describe(0, BUFFER, 0xffff_fff0, INDIRECT)],
     ['an indirect table outside memory', /table outside memory/, () => rig.describe(0, GUEST + MIB - 8, 16, INDIRECT)],
-    ['a readable descriptor after a writable one', /after a writable/, () => {
-      rig.describe(0, BUFFER, 1, WRITE | NEXT, 1);
-      rig.describe(1, BUFFER, 1);
-    }],
+    [
+      'a readable descriptor after a writable one',
+      /after a writable/,
+      () => {
+        rig.describe(0, BUFFER, 1, WRITE | NEXT, 1);
+        rig.describe(1, BUFFER, 1);
+      },
+    ],
     ['a descriptor of zero length', /zero length/, () => rig.describe(0, BUFFER, 0)],
     ['a buffer outside memory', /outside memory/, () => rig.describe(0, 0, 1)],
     ['a buffer that ends outside memory', /outside memory/, () => rig.describe(0, GUEST + MIB - 1, 2)],
@@ -102,8 +126,24 @@ test('Virtqueue: whatever a driver writes, nothing throws and no chain reaches o
       { weight: 1, arbitrary: fc.integer({ min: -64, max: 64 }).map((at) => GUEST + MIB + at) },
       { weight: 1, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(Number) },
     ),
-    len: fc.oneof({ weight: 20, arbitrary: fc.integer({ min: 1, max: 8 }).map((n) => n * 16) }, { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff_ffff }) }),
-    flags: fc.constantFrom(0, 0, 0, WRITE, WRITE, NEXT, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT, 0xffff),
+    len: fc.oneof(
+      { weight: 20, arbitrary: fc.integer({ min: 1, max: 8 }).map((n) => n * 16) },
+      { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff_ffff }) },
+    ),
+    flags: fc.constantFrom(
+      0,
+      0,
+      0,
+      WRITE,
+      WRITE,
+      NEXT,
+      NEXT,
+      NEXT | WRITE,
+      INDIRECT,
+      INDIRECT,
+      INDIRECT | NEXT,
+      0xffff,
+    ),
     next: fc.integer({ min: 0, max: 9 }),
   });
   const into = new Uint8Array(0x1000);
@@ -116,7 +156,8 @@ test('Virtqueue: whatever a driver writes, nothing throws and no chain reaches o
       (table, indirect, heads) => {
         using own = new Rig(8, { eventIdx: heads.length % 2 === 0 });
         table.forEach((d, i) => own.describe(i, d.addr % 2 ** 53, d.len, d.flags, d.next));
-        for (let at = 0; at < 0x1000; at += 128) indirect.forEach((d, i) => own.describe(i, d.addr % 2 ** 53, d.len, d.flags, d.next, BUFFERS + at));
+        for (let at = 0; at < 0x1000; at += 128)
+          indirect.forEach((d, i) => own.describe(i, d.addr % 2 ** 53, d.len, d.flags, d.next, BUFFERS + at));
         for (const head of heads) own.offer(head);
         for (let chain = own.queue.pop(); chain !== null; chain = own.queue.pop()) {
           popped++;

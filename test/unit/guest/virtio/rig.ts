@@ -34,7 +34,10 @@ export class Rig implements Disposable {
     using memfd = createMemfd('ram', MIB);
     this.size = size;
     this.ram = Mapping.file(memfd, 0, MIB, 'read-write');
-    this.memory = GuestMemory.map([{ guestAddress: GUEST, size: MIB, userAddress: USER, mmapOffset: 0 }], [memfd.dup()]);
+    this.memory = GuestMemory.map(
+      [{ guestAddress: GUEST, size: MIB, userAddress: USER, mmapOffset: 0 }],
+      [memfd.dup()],
+    );
     this.restart(options);
   }
 

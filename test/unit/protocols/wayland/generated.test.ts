@@ -34,13 +34,17 @@ describe.skipIf(skipWithoutXml())('generated Wayland files', () => {
 
   test('have no stale file beside them', () => {
     const directories = ['protocols/wayland/generated', 'display/wayland/client/generated'];
-    const present = directories.flatMap((directory) => readdirSync(join(root, directory)).map((name) => `${directory}/${name}`));
+    const present = directories.flatMap((directory) =>
+      readdirSync(join(root, directory)).map((name) => `${directory}/${name}`),
+    );
     expect(present.sort()).toEqual([...files.keys()].sort());
   });
 
   test('are all exported by the entry module', () => {
     const entry = readFileSync(join(root, 'display/wayland/client/index.ts'), 'utf8');
-    const bindings = [...files.keys()].filter((path) => path.startsWith('display/')).map((path) => `./generated/${path.split('/').at(-1)!}`);
+    const bindings = [...files.keys()]
+      .filter((path) => path.startsWith('display/'))
+      .map((path) => `./generated/${path.split('/').at(-1)!}`);
     expect(bindings.filter((path) => !entry.includes(`export * from '${path}';`))).toEqual([]);
   });
 });
@@ -69,9 +73,21 @@ test('parseProtocol leaves out what is newer than the listed version, and interf
       version: 2,
       requests: [
         { name: 'destroy', since: 1, isDestructor: true, args: [] },
-        { name: 'paint', since: 2, isDestructor: false, args: [{ name: 'colour', type: 'uint', interface: null, isNullable: false, enum: 'toy_thing.colour' }] },
+        {
+          name: 'paint',
+          since: 2,
+          isDestructor: false,
+          args: [{ name: 'colour', type: 'uint', interface: null, isNullable: false, enum: 'toy_thing.colour' }],
+        },
       ],
-      events: [{ name: 'named', since: 1, isDestructor: false, args: [{ name: 'name', type: 'string', interface: null, isNullable: true, enum: null }] }],
+      events: [
+        {
+          name: 'named',
+          since: 1,
+          isDestructor: false,
+          args: [{ name: 'name', type: 'string', interface: null, isNullable: true, enum: null }],
+        },
+      ],
       enums: [{ name: 'toy_thing.colour', isBitfield: false, entries: [['red', '0x10']] }],
     },
   ]);
@@ -81,7 +97,9 @@ test('parseProtocol throws OlderXml for XML older than the listed version, and a
   expect(() => parseProtocol('toy', xml, { toy_thing: 4 })).toThrow(OlderXml);
   expect(() => parseProtocol('toy', xml, { toy_train: 1 })).toThrow(OlderXml);
   expect(() => parseProtocol('toy', '<interface/>', { toy_thing: 1 })).toThrow('no protocol');
-  expect(() => parseProtocol('toy', xml.replace('type="uint"', 'type="number"'), { toy_thing: 2 })).toThrow('of type number');
+  expect(() => parseProtocol('toy', xml.replace('type="uint"', 'type="number"'), { toy_thing: 2 })).toThrow(
+    'of type number',
+  );
 });
 
 test('emitBindings handles nullable objects and strings in events, and arrays in requests', () => {
@@ -94,13 +112,17 @@ test('emitBindings handles nullable objects and strings in events, and arrays in
   const protocol = parseProtocol('rare', rare, { rare_thing: 1 });
   const emitted = emitBindings(protocol, '', knownOf([protocol]));
   expect(emitted).toContain("import { arraySize } from '../outgoing.ts';");
-  expect(emitted).toContain('const out = this.request(0, 8 + arraySize(bytes));\n    out.array(bytes);\n    out.end();');
+  expect(emitted).toContain(
+    'const out = this.request(0, 8 + arraySize(bytes));\n    out.array(bytes);\n    out.end();',
+  );
   expect(emitted).toContain('const thing = this.connection.objects.resolveNullable(RareThing, event.uint());');
   expect(emitted).toContain('const text = event.nullableString();');
 });
 
 test('Wayland tables: every interface that a message refers to has one, except those of tablets and popups', () => {
-  const named = [...INTERFACES.values()].flatMap(({ requests, events }) => [...requests, ...events].flatMap(({ args }) => args.map((arg) => arg.interface)));
+  const named = [...INTERFACES.values()].flatMap(({ requests, events }) =>
+    [...requests, ...events].flatMap(({ args }) => args.map((arg) => arg.interface)),
+  );
   const unknown = new Set(named.filter((name) => name !== undefined && !INTERFACES.has(name)));
   expect([...unknown].sort()).toEqual(['xdg_popup', 'xdg_positioner', 'zwp_tablet_tool_v2']);
 });

@@ -23,7 +23,9 @@ class Image implements Disposable {
 
   get rows(): number[][] {
     const { width, height } = this.bits;
-    return Array.from({ length: height }, (_, y) => Array.from({ length: width }, (_, x) => this.#memory.view.getUint32((y * width + x) * 4, true) & 0xffffff));
+    return Array.from({ length: height }, (_, y) =>
+      Array.from({ length: width }, (_, x) => this.#memory.view.getUint32((y * width + x) * 4, true) & 0xffffff),
+    );
   }
 
   [Symbol.dispose](): void {
@@ -31,24 +33,37 @@ class Image implements Disposable {
   }
 }
 
-const filled = (width: number, height: number, value: number): number[][] => Array.from({ length: height }, () => Array.from({ length: width }, () => value));
+const filled = (width: number, height: number, value: number): number[][] =>
+  Array.from({ length: height }, () => Array.from({ length: width }, () => value));
 const rect = (x: number, y: number, width: number, height: number) => ({ x, y, width, height });
 
 describe.skipIf(isSkipped)('Pixman', () => {
   expectNoLeaks();
 
   test('draw copies a part of an image, clipped to the area', () => {
-    using source = new Image([[1, 2, 3], [4, 5, 6], [7, 8, 9]]);
+    using source = new Image([
+      [1, 2, 3],
+      [4, 5, 6],
+      [7, 8, 9],
+    ]);
     using target = new Image(filled(4, 3, 0xee));
     pixman.draw(source.bits, rect(1, 1, 2, 2), target.bits, rect(1, 0, 2, 2), rect(0, 0, 2, 3), false);
-    expect(target.rows).toEqual([[0xee, 5, 0xee, 0xee], [0xee, 8, 0xee, 0xee], [0xee, 0xee, 0xee, 0xee]]);
+    expect(target.rows).toEqual([
+      [0xee, 5, 0xee, 0xee],
+      [0xee, 8, 0xee, 0xee],
+      [0xee, 0xee, 0xee, 0xee],
+    ]);
   });
 
   test('draw clips at every edge of both images', () => {
     using source = new Image(filled(4, 4, 0xff_00_00));
     using target = new Image(filled(3, 3, 0));
     pixman.draw(source.bits, rect(0, 0, 4, 4), target.bits, rect(-2, -2, 4, 4), rect(-9, -9, 99, 99), false);
-    expect(target.rows).toEqual([[0xff0000, 0xff0000, 0], [0xff0000, 0xff0000, 0], [0, 0, 0]]);
+    expect(target.rows).toEqual([
+      [0xff0000, 0xff0000, 0],
+      [0xff0000, 0xff0000, 0],
+      [0, 0, 0],
+    ]);
   });
 
   test('draw does nothing if rectangle and area do not intersect', () => {
@@ -75,12 +90,17 @@ describe.skipIf(isSkipped)('Pixman', () => {
   test('clear makes the area black', () => {
     using target = new Image(filled(3, 2, 0xabcdef));
     pixman.clear(target.bits, rect(1, 0, 1, 2));
-    expect(target.rows).toEqual([[0xabcdef, 0, 0xabcdef], [0xabcdef, 0, 0xabcdef]]);
+    expect(target.rows).toEqual([
+      [0xabcdef, 0, 0xabcdef],
+      [0xabcdef, 0, 0xabcdef],
+    ]);
   });
 
   test('clear throws EINVAL if the stride is not a whole number of words', () => {
     using source = new Image(filled(2, 1, 0));
-    expect(() => pixman.clear({ ...source.bits, stride: 6 }, rect(0, 0, 1, 1))).toThrow(expect.objectContaining({ code: 'EINVAL' }) as Error);
+    expect(() => pixman.clear({ ...source.bits, stride: 6 }, rect(0, 0, 1, 1))).toThrow(
+      expect.objectContaining({ code: 'EINVAL' }) as Error,
+    );
   });
 
   test('convert changes byte order and depth, within the rectangle', () => {

@@ -22,7 +22,8 @@ const classes = new Map(
 );
 
 type Method = (...args: unknown[]) => unknown;
-const methodOf = (object: object, { name }: MessageTable): Method | undefined => (object as Record<string, Method | undefined>)[memberName(name)]?.bind(object);
+const methodOf = (object: object, { name }: MessageTable): Method | undefined =>
+  (object as Record<string, Method | undefined>)[memberName(name)]?.bind(object);
 
 let it: Connected;
 let memfd: OwnedFd;
@@ -69,15 +70,23 @@ function bothSides({ type, interface: interfaceName }: ArgumentTable, value: unk
 /** A comparable form: a descriptor by its file's size, an object by id, interface and version. */
 function essence(value: unknown): unknown {
   if (value instanceof OwnedFd) return { fileSize: fileSize(value) };
-  if (value instanceof WaylandObject || value instanceof FakeObject) return { id: value.id, interface: value.interface.name, version: value.version };
+  if (value instanceof WaylandObject || value instanceof FakeObject)
+    return { id: value.id, interface: value.interface.name, version: value.version };
   return value;
 }
 
-const bindable = ({ args }: MessageTable): boolean => args.every((arg) => arg.interface === undefined || INTERFACES.has(arg.interface));
+const bindable = ({ args }: MessageTable): boolean =>
+  args.every((arg) => arg.interface === undefined || INTERFACES.has(arg.interface));
 /** Interfaces that the connection itself uses; its own tests cover them. */
 const own = (table: InterfaceTable): boolean => ['wl_display', 'wl_registry'].includes(table.name);
-const requests = [...INTERFACES.values()].filter((table) => !own(table)).flatMap((table) => table.requests.filter(bindable).map((message) => ({ name: `${table.name}.${message.name}`, table, message })));
-const events = [...INTERFACES.values()].filter((table) => !own(table)).flatMap((table) => table.events.map((message) => ({ name: `${table.name}.${message.name}`, table, message })));
+const requests = [...INTERFACES.values()]
+  .filter((table) => !own(table))
+  .flatMap((table) =>
+    table.requests.filter(bindable).map((message) => ({ name: `${table.name}.${message.name}`, table, message })),
+  );
+const events = [...INTERFACES.values()]
+  .filter((table) => !own(table))
+  .flatMap((table) => table.events.map((message) => ({ name: `${table.name}.${message.name}`, table, message })));
 
 const values = ({ args }: MessageTable): fc.Arbitrary<unknown[]> => fc.tuple(...args.map(valueOf));
 
@@ -91,7 +100,9 @@ describe('a Wayland request', () => {
       fc.asyncProperty(values(message), async (given) => {
         const [object] = it.conjure(classes.get(table.name)!);
         const both = message.args.map((arg, i) => bothSides(arg, given[i]));
-        const made = methodOf(object, message)!(...both.filter((_, i) => message.args[i]!.type !== 'new_id').map(({ near }) => near));
+        const made = methodOf(object, message)!(
+          ...both.filter((_, i) => message.args[i]!.type !== 'new_id').map(({ near }) => near),
+        );
         const arriving = it.server.next(name);
         await it.display.roundtrip();
         const request = await arriving;
@@ -103,14 +114,26 @@ describe('a Wayland request', () => {
     );
   });
 
-  test.each(requests.filter(({ message }) => message.since > 1))('$name throws at a version without it, and nothing is sent', async ({ table, message }) => {
-    const [object] = it.conjure(classes.get(table.name)!, message.since - 1);
-    const args = message.args.filter(({ type }) => type !== 'new_id').map((arg) => bothSides(arg, fc.sample(valueOf(arg), 1)[0]).near);
-    const before = it.server.requests.length;
-    expect(() => methodOf(object, message)!(...args)).toThrow(expect.objectContaining({ code: 'version', interface: table.name, request: message.name, needed: message.since }) as Error);
-    await it.display.roundtrip();
-    expect(it.server.requests.slice(before).map(({ name }) => name)).toEqual(['wl_display.sync']);
-  });
+  test.each(requests.filter(({ message }) => message.since > 1))(
+    '$name throws at a version without it, and nothing is sent',
+    async ({ table, message }) => {
+      const [object] = it.conjure(classes.get(table.name)!, message.since - 1);
+      const args = message.args
+        .filter(({ type }) => type !== 'new_id')
+        .map((arg) => bothSides(arg, fc.sample(valueOf(arg), 1)[0]).near);
+      const before = it.server.requests.length;
+      expect(() => methodOf(object, message)!(...args)).toThrow(
+        expect.objectContaining({
+          code: 'version',
+          interface: table.name,
+          request: message.name,
+          needed: message.since,
+        }) as Error,
+      );
+      await it.display.roundtrip();
+      expect(it.server.requests.slice(before).map(({ name }) => name)).toEqual(['wl_display.sync']);
+    },
+  );
 });
 
 describe('a Wayland event', () => {
@@ -119,7 +142,9 @@ describe('a Wayland event', () => {
       fc.asyncProperty(values(message), async (given) => {
         const [object, far] = it.conjure(classes.get(table.name)!);
         const both = message.args.map((arg, i) =>
-          arg.type === 'new_id' ? { near: null, far: it.client.newObject(arg.interface!, object.version) } : bothSides(arg, given[i]),
+          arg.type === 'new_id'
+            ? { near: null, far: it.client.newObject(arg.interface!, object.version) }
+            : bothSides(arg, given[i]),
         );
         let heard: unknown[] = [];
         object.listener = {

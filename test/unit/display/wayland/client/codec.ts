@@ -46,8 +46,14 @@ export interface GenericNewId {
 }
 
 /** Encodes a message. Descriptors are not part of the bytes: send them along. */
-export function encodeMessage(objectId: number, opcode: number, args: readonly ArgumentTable[], values: readonly WireValue[]): Buffer {
-  if (args.length !== values.length) throw new Error(`${values.length} values for ${args.map(({ name }) => name).join(', ')}`);
+export function encodeMessage(
+  objectId: number,
+  opcode: number,
+  args: readonly ArgumentTable[],
+  values: readonly WireValue[],
+): Buffer {
+  if (args.length !== values.length)
+    throw new Error(`${values.length} values for ${args.map(({ name }) => name).join(', ')}`);
   const body = Buffer.concat(args.map(({ type }, i) => encodeValue(type, values[i]!)));
   return Buffer.concat([word(objectId), word(((body.length + 8) * 0x10000 + opcode) >>> 0), body]);
 }
@@ -78,7 +84,11 @@ function word(value: number): Buffer {
 }
 
 /** Decodes the arguments of a complete message; `takeFd` returns the next descriptor. Throws if the length is wrong. */
-export function decodeMessage(message: Buffer, table: MessageTable, takeFd: () => OwnedFd): (WireValue | GenericNewId)[] {
+export function decodeMessage(
+  message: Buffer,
+  table: MessageTable,
+  takeFd: () => OwnedFd,
+): (WireValue | GenericNewId)[] {
   let at = 8;
   const uint = (): number => message.readUInt32LE((at += 4) - 4);
   const bytes = (): Buffer => {
@@ -91,7 +101,8 @@ export function decodeMessage(message: Buffer, table: MessageTable, takeFd: () =
   const string = (): string | null => {
     const raw = bytes();
     if (raw.length === 0) return null;
-    if (raw.indexOf(0) !== raw.length - 1) throw new Error(`${table.name}: a string does not end with its only zero byte`);
+    if (raw.indexOf(0) !== raw.length - 1)
+      throw new Error(`${table.name}: a string does not end with its only zero byte`);
     return raw.toString('utf8', 0, raw.length - 1);
   };
   const decode = ({ type, interface: interfaceName }: ArgumentTable): WireValue | GenericNewId => {

@@ -1,4 +1,9 @@
-import { WaylandDisplay, WlCompositor, type WaylandClass, type WaylandObject } from '../../../../../display/wayland/client/index.ts';
+import {
+  WaylandDisplay,
+  WlCompositor,
+  type WaylandClass,
+  type WaylandObject,
+} from '../../../../../display/wayland/client/index.ts';
 import { type FakeClient, type FakeObject, FakeServer } from '../fake-server.ts';
 
 /** A client connected to a scripted compositor that offers one wl_compositor. */
@@ -29,7 +34,10 @@ export class Connected implements Disposable {
   }
 
   /** Creates an object on both sides without the request or event that would create it. */
-  conjure<T extends WaylandObject>(type: WaylandClass<T>, version = type.interface.version): [near: T, far: FakeObject] {
+  conjure<T extends WaylandObject>(
+    type: WaylandClass<T>,
+    version = type.interface.version,
+  ): [near: T, far: FakeObject] {
     const near = this.compositor.connection.objects.create(type, version);
     return [near, this.client.newObject(type.interface.name, version, near.id)];
   }

@@ -2,7 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { WaylandDisplay, WaylandError, WlCompositor, WlOutput, WlSeat, WlShm } from '../../../../../display/wayland/client/index.ts';
+import {
+  WaylandDisplay,
+  WaylandError,
+  WlCompositor,
+  WlOutput,
+  WlSeat,
+  WlShm,
+} from '../../../../../display/wayland/client/index.ts';
 import { openSocket } from '../../../../../display/wayland/client/display.ts';
 import { socketPair } from '../../../../../src/sys/socket.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
@@ -47,10 +54,18 @@ describe('openSocket', () => {
   });
 
   test('throws an error that says what was tried if there is no compositor', () => {
-    expect(() => openSocket('absent', { XDG_RUNTIME_DIR: directory })).toThrow(`cannot connect to a Wayland compositor at ${directory}/absent: SysError: connect: ENOENT`);
-    expect(() => openSocket('absent', {})).toThrow('cannot look for the Wayland socket absent: XDG_RUNTIME_DIR is not set; set it, or give the full path');
-    expect(() => openSocket(undefined, { XDG_RUNTIME_DIR: 'run' })).toThrow('cannot look for the Wayland socket wayland-0: XDG_RUNTIME_DIR is not an absolute path (run)');
-    expect(() => openSocket(undefined, { WAYLAND_SOCKET: '999' })).toThrow('WAYLAND_SOCKET=999 is not an open file descriptor');
+    expect(() => openSocket('absent', { XDG_RUNTIME_DIR: directory })).toThrow(
+      `cannot connect to a Wayland compositor at ${directory}/absent: SysError: connect: ENOENT`,
+    );
+    expect(() => openSocket('absent', {})).toThrow(
+      'cannot look for the Wayland socket absent: XDG_RUNTIME_DIR is not set; set it, or give the full path',
+    );
+    expect(() => openSocket(undefined, { XDG_RUNTIME_DIR: 'run' })).toThrow(
+      'cannot look for the Wayland socket wayland-0: XDG_RUNTIME_DIR is not an absolute path (run)',
+    );
+    expect(() => openSocket(undefined, { WAYLAND_SOCKET: '999' })).toThrow(
+      'WAYLAND_SOCKET=999 is not an open file descriptor',
+    );
     expect(() => openSocket(undefined, { WAYLAND_SOCKET: 'x' })).toThrow(WaylandError);
     expect(() => openSocket(`/${'x'.repeat(200)}`, {})).toThrow('ENAMETOOLONG');
   });
@@ -74,7 +89,9 @@ describe('WaylandDisplay.connect', () => {
 
   test('consumes the socket if its signal has aborted before', async () => {
     const [near, far] = socketPair();
-    await expect(WaylandDisplay.connect({ socket: near, signal: AbortSignal.abort(new Error('late')) })).rejects.toThrow('late');
+    await expect(
+      WaylandDisplay.connect({ socket: near, signal: AbortSignal.abort(new Error('late')) }),
+    ).rejects.toThrow('late');
     expect(near.closed).toBe(true);
     far[Symbol.dispose]();
   });
@@ -107,7 +124,9 @@ describe('WaylandDisplay globals', () => {
     const bound = [display.bind(WlCompositor, 6), display.bind(WlCompositor, 4), display.bind(WlShm, 99)];
     await display.roundtrip();
     expect(bound.map((object) => object?.version)).toEqual([5, 4, 2]);
-    expect([...server.client.objects.values()].slice(-3).map((object) => [object.interface.name, object.version])).toEqual([
+    expect(
+      [...server.client.objects.values()].slice(-3).map((object) => [object.interface.name, object.version]),
+    ).toEqual([
       ['wl_compositor', 5],
       ['wl_compositor', 4],
       ['wl_shm', 2],
@@ -143,9 +162,18 @@ describe('WaylandDisplay globals', () => {
   });
 
   test.each([
-    ['with a name that is in use', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 1, 'wl_shm', 1)],
-    ['with version 0', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 9, 'wl_shm', 0)],
-    ['removed but never added', (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global_remove', 9)],
+    [
+      'with a name that is in use',
+      (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 1, 'wl_shm', 1),
+    ],
+    [
+      'with version 0',
+      (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global', 9, 'wl_shm', 0),
+    ],
+    [
+      'removed but never added',
+      (registry: (...args: [string, ...(string | number)[]]) => void) => registry('global_remove', 9),
+    ],
   ])('%s end the connection', async (_, send) => {
     using display = await WaylandDisplay.connect({ socket: server.connect() });
     const registry = server.client.objects.get(2)!;
@@ -183,7 +211,9 @@ describe('the end of a Wayland connection', () => {
     expect(display.closeReason).toMatchObject({ code: 'closed' });
     expect(compositor.isDestroyed).toBe(true);
     compositor[Symbol.dispose]();
-    expect(() => compositor.createSurface()).toThrow('wl_compositor#3.create_surface was called after the connection ended: the display was disposed');
+    expect(() => compositor.createSurface()).toThrow(
+      'wl_compositor#3.create_surface was called after the connection ended: the display was disposed',
+    );
     display.flush();
   });
 
@@ -233,7 +263,11 @@ describe('the end of a Wayland connection', () => {
     client.refuse(client.objects.get(surface.id)!, 77, 'unheard of');
     surface.commit();
     display.flush();
-    await expect(new Promise((resolve) => display.onClosed(resolve))).resolves.toMatchObject({ code: 'refused', errorCode: 77, errorName: null });
+    await expect(new Promise((resolve) => display.onClosed(resolve))).resolves.toMatchObject({
+      code: 'refused',
+      errorCode: 77,
+      errorName: null,
+    });
   });
 
   test('by wl_display.error behind many events is reported with that error if requests were left unread', async () => {
@@ -243,7 +277,11 @@ describe('the end of a Wayland connection', () => {
     display.flush();
     const registry = client.objects.get(2)!;
     const { args } = registry.interface.events[0]!;
-    client.raw(Buffer.concat(Array.from({ length: 3000 }, (_, i) => encodeMessage(registry.id, 0, args, [1000 + i, 'wl_output', 1]))));
+    client.raw(
+      Buffer.concat(
+        Array.from({ length: 3000 }, (_, i) => encodeMessage(registry.id, 0, args, [1000 + i, 'wl_output', 1])),
+      ),
+    );
     client.refuse(client.display, 2, 'no more memory');
     const reason = await new Promise((resolve) => display.onClosed(resolve));
     expect(reason).toMatchObject({ code: 'refused', errorName: 'no_memory' });
@@ -253,7 +291,12 @@ describe('the end of a Wayland connection', () => {
   test('by wl_display.error about an unknown object names its id', async () => {
     const { client } = server;
     client.display.send('error', 4711, 1, 'who?');
-    await expect(display.roundtrip()).rejects.toMatchObject({ code: 'refused', objectId: 4711, interface: null, message: expect.stringContaining('#4711: error 1: who?') as string });
+    await expect(display.roundtrip()).rejects.toMatchObject({
+      code: 'refused',
+      objectId: 4711,
+      interface: null,
+      message: expect.stringContaining('#4711: error 1: who?') as string,
+    });
   });
 
   test('by dispose in a listener leaves the events behind it undispatched', async () => {

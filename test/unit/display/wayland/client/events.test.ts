@@ -1,5 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { type WaylandObject, WlKeyboard, WlOutput, WlSurface, XdgToplevel, ZwpLinuxDmabufV1 } from '../../../../../display/wayland/client/index.ts';
+import {
+  type WaylandObject,
+  WlKeyboard,
+  WlOutput,
+  WlSurface,
+  XdgToplevel,
+  ZwpLinuxDmabufV1,
+} from '../../../../../display/wayland/client/index.ts';
 import type { OwnedFd } from '../../../../../src/sys/fd.ts';
 import { createMemfd } from '../../../../../src/sys/memfd.ts';
 import { fileSize } from '../../../../rig/process-resources.ts';
@@ -73,32 +80,69 @@ test('arrays of a Wayland event are copies that the listener may keep', async ()
 const header = (id: number, opcode: number, size: number): number[] => [id, size * 0x10000 + opcode];
 
 test.each<[string, (id: number) => Uint8Array, string]>([
-  ['a size smaller than the header', (id) => words(...header(id, 0, 4)), 'wl_output#4.geometry: its size is given as 4 bytes'],
+  [
+    'a size smaller than the header',
+    (id) => words(...header(id, 0, 4)),
+    'wl_output#4.geometry: its size is given as 4 bytes',
+  ],
   ['a size that is not a multiple of 4', (id) => words(...header(id, 2, 10), 0), 'its size is given as 10 bytes'],
   ['an unknown object', () => words(...header(4711, 0, 8)), 'malformed event #4711.0: there is no such object'],
-  ['an unknown object in the compositor’s id range', () => words(...header(0xff000007, 0, 8)), 'there is no such object'],
+  [
+    'an unknown object in the compositor’s id range',
+    () => words(...header(0xff000007, 0, 8)),
+    'there is no such object',
+  ],
   ['object 0', () => words(...header(0, 0, 8)), 'there is no such object'],
-  ['an unknown event', (id) => words(...header(id, 77, 8)), 'malformed event wl_output#4.77: its interface has no event 77'],
-  ['an event to an object whose interface has none', () => words(...header(3, 0, 8)), 'malformed event wl_compositor#3.0: its interface has no event 0'],
+  [
+    'an unknown event',
+    (id) => words(...header(id, 77, 8)),
+    'malformed event wl_output#4.77: its interface has no event 77',
+  ],
+  [
+    'an event to an object whose interface has none',
+    () => words(...header(3, 0, 8)),
+    'malformed event wl_compositor#3.0: its interface has no event 0',
+  ],
   ['a message that is too short', (id) => words(...header(id, 1, 20), 1, 2, 3), 'wl_output#4.mode: it is too short'],
   ['a message that is too long', (id) => words(...header(id, 2, 12), 1), 'wl_output#4.done: it is 4 bytes too long'],
-  ['a null string where null is not allowed', (id) => words(...header(id, 4, 12), 0), 'wl_output#4.name: a string is null that must not be'],
-  ['a string that runs past the end', (id) => words(...header(id, 4, 16), 5, 0), 'a string or array of 5 bytes runs past the end of the message'],
+  [
+    'a null string where null is not allowed',
+    (id) => words(...header(id, 4, 12), 0),
+    'wl_output#4.name: a string is null that must not be',
+  ],
+  [
+    'a string that runs past the end',
+    (id) => words(...header(id, 4, 16), 5, 0),
+    'a string or array of 5 bytes runs past the end of the message',
+  ],
   ['a string of 4 GiB', (id) => words(...header(id, 4, 16), 0xffffffff, 0), 'runs past'],
   ['a string of 2 GiB', (id) => words(...header(id, 4, 16), 0x80000000, 0), 'runs past'],
-  ['a string without its zero byte', (id) => words(...header(id, 4, 16), 4, 0x61616161), 'does not end with its only zero byte'],
-  ['a string with a zero byte inside', (id) => words(...header(id, 4, 16), 4, 0x00610061), 'does not end with its only zero byte'],
+  [
+    'a string without its zero byte',
+    (id) => words(...header(id, 4, 16), 4, 0x61616161),
+    'does not end with its only zero byte',
+  ],
+  [
+    'a string with a zero byte inside',
+    (id) => words(...header(id, 4, 16), 4, 0x00610061),
+    'does not end with its only zero byte',
+  ],
   ['a string that is not UTF-8', (id) => words(...header(id, 4, 16), 4, 0x00ff61c3), 'a string is not valid UTF-8'],
 ])('malformed Wayland event: %s ends the connection', async (_, bytes, message) => {
   const [output] = it.conjure(WlOutput);
   it.client.raw(bytes(output.id));
-  await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', message: expect.stringContaining(message) as string });
+  await expect(it.display.roundtrip()).rejects.toMatchObject({
+    code: 'malformed',
+    message: expect.stringContaining(message) as string,
+  });
 });
 
 test('malformed Wayland event: a missing file descriptor ends the connection', async () => {
   const [keyboard] = it.conjure(WlKeyboard);
   it.client.raw(words(...header(keyboard.id, 0, 16), 1, 4096));
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_keyboard#4.keymap: its file descriptor did not arrive with it');
+  await expect(it.display.roundtrip()).rejects.toThrow(
+    'wl_keyboard#4.keymap: its file descriptor did not arrive with it',
+  );
 });
 
 test('malformed Wayland event: the descriptors it has claimed are closed', async () => {
@@ -119,13 +163,17 @@ test('more than 1024 descriptors that belong to no Wayland event end the connect
 test('malformed Wayland event: an object of another interface as an argument ends the connection', async () => {
   const [surface, far] = it.conjure(WlSurface);
   far.send('enter', surface.id);
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output');
+  await expect(it.display.roundtrip()).rejects.toThrow(
+    'wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output',
+  );
 });
 
 test('malformed Wayland event: an unknown object as an argument ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 4711);
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an argument refers to unknown object 4711, expected wl_output');
+  await expect(it.display.roundtrip()).rejects.toThrow(
+    'wl_surface#4.enter: an argument refers to unknown object 4711, expected wl_output',
+  );
 });
 
 test('malformed Wayland event: the error names object, interface, event and the last request to the object', async () => {
@@ -135,7 +183,8 @@ test('malformed Wayland event: the error names object, interface, event and the 
   it.far(surface).send('enter', surface.id);
   await expect(it.display.roundtrip()).rejects.toMatchObject({
     code: 'malformed',
-    message: 'the compositor sent a malformed event wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output (the last request to it was commit)',
+    message:
+      'the compositor sent a malformed event wl_surface#4.enter: an argument refers to wl_surface#4, expected wl_output (the last request to it was commit)',
     interface: 'wl_surface',
     objectId: 4,
     request: 'commit',
@@ -145,7 +194,9 @@ test('malformed Wayland event: the error names object, interface, event and the 
 test('malformed Wayland event: a null object where null is not allowed ends the connection', async () => {
   const [, far] = it.conjure(WlSurface);
   far.send('enter', 0);
-  await expect(it.display.roundtrip()).rejects.toThrow('wl_surface#4.enter: an object argument is null, expected wl_output');
+  await expect(it.display.roundtrip()).rejects.toThrow(
+    'wl_surface#4.enter: an object argument is null, expected wl_output',
+  );
 });
 
 test('a Wayland event of almost 64 KiB is read', async () => {
@@ -156,7 +207,10 @@ test('a Wayland event of almost 64 KiB is read', async () => {
   far.send('configure', 1, 2, states);
   far.send('configure', 3, 4, states);
   await it.display.roundtrip();
-  expect(configure.mock.calls).toEqual([[1, 2, states], [3, 4, states]]);
+  expect(configure.mock.calls).toEqual([
+    [1, 2, states],
+    [3, 4, states],
+  ]);
 });
 
 test('uint arguments of a Wayland event are unsigned', async () => {

@@ -1,4 +1,9 @@
-import { DISPLAY_ID, SERVER_ID_START, type InterfaceTable, type MessageTable } from '../../../../../protocols/wayland/wire.ts';
+import {
+  DISPLAY_ID,
+  SERVER_ID_START,
+  type InterfaceTable,
+  type MessageTable,
+} from '../../../../../protocols/wayland/wire.ts';
 import type { BorrowedFd, OwnedFd } from '../../../../../src/sys/fd.ts';
 import { Poll } from '../../../../../src/sys/poll.ts';
 import { SysError } from '../../../../../src/sys/errors.ts';
@@ -71,7 +76,15 @@ export class FakeClient implements Disposable {
     const table = object.interface.events[opcode];
     if (!table) throw new Error(`${object.interface.name} has no event ${event}`);
     const fds = table.args.flatMap(({ type }, i) => (type === 'fd' ? [values[i] as BorrowedFd] : []));
-    this.raw(encodeMessage(object.id, opcode, table.args, values.map((value) => (value instanceof FakeObject ? value.id : (value as WireValue)))), fds);
+    this.raw(
+      encodeMessage(
+        object.id,
+        opcode,
+        table.args,
+        values.map((value) => (value instanceof FakeObject ? value.id : (value as WireValue))),
+      ),
+      fds,
+    );
     if (table.destructor) this.destroyed(object);
   }
 
@@ -122,7 +135,8 @@ export class FakeClient implements Disposable {
   }
 
   #add(id: number, table: InterfaceTable, version: number): FakeObject {
-    if (this.objects.has(id)) throw new Error(`the client gave ${table.name} the id ${id} of its ${this.objects.get(id)!.interface.name}`);
+    if (this.objects.has(id))
+      throw new Error(`the client gave ${table.name} the id ${id} of its ${this.objects.get(id)!.interface.name}`);
     const object = new FakeObject(this, id, table, version);
     this.objects.set(id, object);
     return object;
@@ -135,7 +149,8 @@ export class FakeClient implements Disposable {
     if (count <= 0) return;
     if (this.#connection.fds.length > before) this.fdsPerMessage.push(this.#connection.fds.length - before);
     this.#bytes = Buffer.concat([this.#bytes, this.#chunk.subarray(0, count)]);
-    while (this.#bytes.length >= 8 && this.#bytes.length >= this.#bytes.readUInt16LE(6) && !this.#isClosed) this.#request();
+    while (this.#bytes.length >= 8 && this.#bytes.length >= this.#bytes.readUInt16LE(6) && !this.#isClosed)
+      this.#request();
   }
 
   #receive(): number {
@@ -158,10 +173,18 @@ export class FakeClient implements Disposable {
     this.#bytes = this.#bytes.subarray(size);
     const object = this.objects.get(message.readUInt32LE(0));
     const table = object?.interface.requests[message.readUInt16LE(4)];
-    if (!object || !table) throw new Error(`the client sent request ${message.readUInt16LE(4)} of ${object?.interface.name ?? message.readUInt32LE(0)}`);
-    if (table.since > object.version) throw new Error(`the client sent ${object.interface.name}.${table.name}, since ${table.since}, at version ${object.version}`);
+    if (!object || !table)
+      throw new Error(
+        `the client sent request ${message.readUInt16LE(4)} of ${object?.interface.name ?? message.readUInt32LE(0)}`,
+      );
+    if (table.since > object.version)
+      throw new Error(
+        `the client sent ${object.interface.name}.${table.name}, since ${table.since}, at version ${object.version}`,
+      );
     const values = decodeMessage(message, table, () => this.#takeFd(table.name));
-    const args = Object.fromEntries(table.args.map((_, i) => [table.args[i]!.name, this.#argument(object, table, i, values[i]!)]));
+    const args = Object.fromEntries(
+      table.args.map((_, i) => [table.args[i]!.name, this.#argument(object, table, i, values[i]!)]),
+    );
     this.#onRequest({ client: this, object, name: `${object.interface.name}.${table.name}`, args });
     if (table.destructor) object.isDestroyed = true;
   }
@@ -169,12 +192,18 @@ export class FakeClient implements Disposable {
   #argument(object: FakeObject, { args }: MessageTable, index: number, value: WireValue | GenericNewId): FakeValue {
     const { type, interface: interfaceName, nullable, name } = args[index]!;
     if (type === 'new_id') {
-      if (typeof value === 'object') return this.#add((value as GenericNewId).id, interfaceOf((value as GenericNewId).interface), (value as GenericNewId).version);
+      if (typeof value === 'object')
+        return this.#add(
+          (value as GenericNewId).id,
+          interfaceOf((value as GenericNewId).interface),
+          (value as GenericNewId).version,
+        );
       return this.#add(value as number, interfaceOf(interfaceName!), object.version);
     }
     if (type !== 'object' || (nullable && value === 0)) return type === 'object' ? null : (value as WireValue);
     const named = this.objects.get(value as number);
-    if (!named || named.interface.name !== interfaceName) throw new Error(`${name}: #${value as number} is no ${String(interfaceName)}`);
+    if (!named || named.interface.name !== interfaceName)
+      throw new Error(`${name}: #${value as number} is no ${String(interfaceName)}`);
     return named;
   }
 

@@ -3,7 +3,13 @@
  * events that are valid, random, cut or malicious. Everything follows from one seed.
  */
 import * as bindings from '../../../../../display/wayland/client/index.ts';
-import { WaylandDisplay, WaylandError, WaylandObject, WaylandProtocolError, type WaylandClass } from '../../../../../display/wayland/client/index.ts';
+import {
+  WaylandDisplay,
+  WaylandError,
+  WaylandObject,
+  WaylandProtocolError,
+  type WaylandClass,
+} from '../../../../../display/wayland/client/index.ts';
 import { memberName } from '../../../../../protocols/wayland/scanner/names.ts';
 import type { ArgumentTable } from '../../../../../protocols/wayland/wire.ts';
 import { OwnedFd } from '../../../../../src/sys/fd.ts';
@@ -12,9 +18,14 @@ import { UnixConnection, socketPair } from '../../../../../src/sys/socket.ts';
 import type { Random } from '../../../../rig/random.ts';
 import { type WireValue, encodeMessage } from './codec.ts';
 
-const classes = Object.values(bindings).filter((value): value is WaylandClass => typeof value === 'function' && value.prototype instanceof WaylandObject);
+const classes = Object.values(bindings).filter(
+  (value): value is WaylandClass => typeof value === 'function' && value.prototype instanceof WaylandObject,
+);
 
-const NUMBERS = [0, 1, 2, 3, 4, 5, 8, 255, 256, 4096, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xfeff_ffff, 0xff00_0000, 0xff00_0001, 0xffff_ffff];
+const NUMBERS = [
+  0, 1, 2, 3, 4, 5, 8, 255, 256, 4096, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xfeff_ffff, 0xff00_0000, 0xff00_0001,
+  0xffff_ffff,
+];
 const STRINGS = ['', 'a', 'wl_seat', 'größer', '\ud83d\ude00', 'x'.repeat(5000)];
 
 export interface WireFuzzResult {
@@ -33,7 +44,18 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
   using memfd = createMemfd('fuzz', 16);
   const connecting = WaylandDisplay.connect({ socket: near }).catch((error: unknown) => error);
   // Answers get_registry (id 2) and sync (id 3).
-  server.send(encodeMessage(2, 0, [{ name: '', type: 'uint' }, { name: '', type: 'string' }, { name: '', type: 'uint' }], [1, 'wl_compositor', 6]));
+  server.send(
+    encodeMessage(
+      2,
+      0,
+      [
+        { name: '', type: 'uint' },
+        { name: '', type: 'string' },
+        { name: '', type: 'uint' },
+      ],
+      [1, 'wl_compositor', 6],
+    ),
+  );
   server.send(encodeMessage(3, 0, [{ name: '', type: 'uint' }], [0]));
   const display = await connecting;
   if (!(display instanceof WaylandDisplay)) throw new Error('the client did not connect', { cause: display });
@@ -54,7 +76,8 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
   }
   server[Symbol.dispose]();
   const reason = await closed;
-  if (!(reason instanceof WaylandError || reason instanceof WaylandProtocolError)) result.faults.push(`closed with ${String(reason)}`);
+  if (!(reason instanceof WaylandError || reason instanceof WaylandProtocolError))
+    result.faults.push(`closed with ${String(reason)}`);
   const code = reason instanceof WaylandError || reason instanceof WaylandProtocolError ? reason.code : 'none';
   result.ends.set(code, (result.ends.get(code) ?? 0) + 1);
 }
@@ -62,7 +85,9 @@ export async function fuzzConnection(random: Random, result: WireFuzzResult): Pr
 /** Creates an object of every class. Listeners close descriptors, and sometimes destroy an object or the display. */
 function populate(display: WaylandDisplay, random: Random, result: WireFuzzResult): WaylandObject[] {
   const { connection } = display.bind(bindings.WlCompositor, 6)!;
-  const objects = classes.filter((type) => type !== bindings.WlDisplay).map((type) => connection.objects.create(type, type.interface.version));
+  const objects = classes
+    .filter((type) => type !== bindings.WlDisplay)
+    .map((type) => connection.objects.create(type, type.interface.version));
   for (const object of objects) {
     const listen = (...args: unknown[]): void => {
       result.heard++;
@@ -70,17 +95,28 @@ function populate(display: WaylandDisplay, random: Random, result: WireFuzzResul
       if (random.chance(0.1)) random.pick(objects)[Symbol.dispose]();
       if (random.chance(0.002)) display[Symbol.dispose]();
     };
-    if (random.chance(0.8)) object.listener = Object.fromEntries(object.interface.events.map(({ name }) => [memberName(name), listen]));
+    if (random.chance(0.8))
+      object.listener = Object.fromEntries(object.interface.events.map(({ name }) => [memberName(name), listen]));
     if (random.chance(0.1)) object[Symbol.dispose]();
   }
   return [connection.objects.get(1)!, ...objects];
 }
 
-function randomEvent(random: Random, objects: readonly WaylandObject[], memfd: OwnedFd, nasty: number): { bytes: Uint8Array; fds: OwnedFd[] } {
+function randomEvent(
+  random: Random,
+  objects: readonly WaylandObject[],
+  memfd: OwnedFd,
+  nasty: number,
+): { bytes: Uint8Array; fds: OwnedFd[] } {
   const object = random.pick(objects.filter(({ interface: { events } }) => events.length > 0));
   const opcode = random.below(object.interface.events.length);
   const { args } = object.interface.events[opcode]!;
-  let bytes = encodeMessage(object.id, opcode, args, args.map((arg) => randomValue(random, arg, objects, nasty)));
+  let bytes = encodeMessage(
+    object.id,
+    opcode,
+    args,
+    args.map((arg) => randomValue(random, arg, objects, nasty)),
+  );
   const fds = args.filter(({ type }) => type === 'fd').map(() => memfd);
   if (!random.chance(nasty)) return { bytes, fds };
   switch (random.below(6)) {
@@ -105,7 +141,12 @@ function randomEvent(random: Random, objects: readonly WaylandObject[], memfd: O
   return { bytes, fds };
 }
 
-function randomValue(random: Random, { type, interface: interfaceName, nullable }: ArgumentTable, objects: readonly WaylandObject[], nasty: number): WireValue {
+function randomValue(
+  random: Random,
+  { type, interface: interfaceName, nullable }: ArgumentTable,
+  objects: readonly WaylandObject[],
+  nasty: number,
+): WireValue {
   switch (type) {
     case 'string':
       return nullable && random.chance(0.3) ? null : random.pick(STRINGS);

@@ -1,6 +1,14 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import type { WlBuffer} from '../../../../../display/wayland/client/index.ts';
-import { WlKeyboard, WlOutput, WlSeat, WlShm, WlSurface, WpPresentationFeedback, ZwpLinuxBufferParamsV1 } from '../../../../../display/wayland/client/index.ts';
+import type { WlBuffer } from '../../../../../display/wayland/client/index.ts';
+import {
+  WlKeyboard,
+  WlOutput,
+  WlSeat,
+  WlShm,
+  WlSurface,
+  WpPresentationFeedback,
+  ZwpLinuxBufferParamsV1,
+} from '../../../../../display/wayland/client/index.ts';
 import { createMemfd } from '../../../../../src/sys/memfd.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { Connected } from './connected.ts';
@@ -40,7 +48,9 @@ test('a destroyed Wayland object throws on a request and as an argument', () => 
 
 test('a Wayland object of another connection throws as an argument', async () => {
   using other = await Connected.open();
-  expect(() => it.compositor.createSurface().setInputRegion(other.compositor.createRegion())).toThrow('cannot be an argument: it belongs to another connection');
+  expect(() => it.compositor.createSurface().setInputRegion(other.compositor.createRegion())).toThrow(
+    'cannot be an argument: it belongs to another connection',
+  );
 });
 
 test('a Wayland request that throws has sent nothing and used no id', async () => {
@@ -54,7 +64,11 @@ test('a Wayland request that throws has sent nothing and used no id', async () =
   surface.frame();
   surface.commit();
   await it.display.roundtrip();
-  expect(it.server.requestNames.slice(-3)).toEqual(['wl_compositor.create_surface', 'wl_surface.frame', 'wl_surface.commit']);
+  expect(it.server.requestNames.slice(-3)).toEqual([
+    'wl_compositor.create_surface',
+    'wl_surface.frame',
+    'wl_surface.commit',
+  ]);
 });
 
 test('a Wayland request that the bound version lacks throws an error with interface, request and versions', async () => {
@@ -63,7 +77,14 @@ test('a Wayland request that the bound version lacks throws an error with interf
   expect(surface.version).toBe(2);
   surface.setBufferTransform(0);
   expect(() => surface.damageBuffer(0, 0, 1, 1)).toThrow(
-    expect.objectContaining({ code: 'version', interface: 'wl_surface', request: 'damage_buffer', needed: 4, bound: 2, message: 'wl_surface.damage_buffer needs version 4, but this object has version 2' }) as Error,
+    expect.objectContaining({
+      code: 'version',
+      interface: 'wl_surface',
+      request: 'damage_buffer',
+      needed: 4,
+      bound: 2,
+      message: 'wl_surface.damage_buffer needs version 4, but this object has version 2',
+    }) as Error,
   );
 });
 
@@ -144,7 +165,10 @@ test.each([
 ])('Wayland: the compositor announcing a new object with %s ends the connection', async (_, id) => {
   const [, far] = it.conjure(ZwpLinuxBufferParamsV1);
   far.send('created', id);
-  await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'zwp_linux_buffer_params_v1' });
+  await expect(it.display.roundtrip()).rejects.toMatchObject({
+    code: 'malformed',
+    interface: 'zwp_linux_buffer_params_v1',
+  });
 });
 
 test('Wayland: the compositor announcing a new object with an id in use ends the connection', async () => {
@@ -187,10 +211,13 @@ test('a Wayland object that the compositor deletes unasked throws on requests', 
   expect(() => surface.commit()).toThrow('was called after the object was destroyed');
 });
 
-test.each([1, 999, 0, 0xff000000])('wl_display.delete_id of %i, which is no deletable object, ends the connection', async (id) => {
-  it.client.display.send('delete_id', id);
-  await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'wl_display' });
-});
+test.each([1, 999, 0, 0xff000000])(
+  'wl_display.delete_id of %i, which is no deletable object, ends the connection',
+  async (id) => {
+    it.client.display.send('delete_id', id);
+    await expect(it.display.roundtrip()).rejects.toMatchObject({ code: 'malformed', interface: 'wl_display' });
+  },
+);
 
 test('a Wayland listener may destroy its own and other objects: they hear no further events', async () => {
   const surfaces = [it.compositor.createSurface(), it.compositor.createSurface()];

@@ -37,7 +37,12 @@ test('Wayland requests of one turn are sent by one sendmsg at its end', async ()
   surface.commit();
   await it.display.roundtrip();
   expect(sends()).toBe(2);
-  expect(it.server.requestNames.slice(-4)).toEqual(['wl_compositor.create_surface', 'wl_surface.damage_buffer', 'wl_surface.commit', 'wl_surface.commit']);
+  expect(it.server.requestNames.slice(-4)).toEqual([
+    'wl_compositor.create_surface',
+    'wl_surface.damage_buffer',
+    'wl_surface.commit',
+    'wl_surface.commit',
+  ]);
 });
 
 test('WaylandDisplay.flush sends at once, and the end of the turn then sends nothing', async () => {
@@ -66,7 +71,9 @@ test('more than 28 descriptors of Wayland requests are spread over messages, eac
   }
   await it.display.roundtrip();
   expect(it.client.fdsPerMessage).toEqual([28, 28, 28, 16]);
-  const sizes = it.server.requests.filter(({ name }) => name === 'wl_shm.create_pool').map(({ args }) => [fileSize(args.fd as OwnedFd), args.size]);
+  const sizes = it.server.requests
+    .filter(({ name }) => name === 'wl_shm.create_pool')
+    .map(({ args }) => [fileSize(args.fd as OwnedFd), args.size]);
   expect(sizes).toEqual(Array.from({ length: 100 }, (_, i) => [i + 1, i + 1]));
 });
 
@@ -103,7 +110,11 @@ test('Wayland requests wait while the compositor does not read, and arrive compl
 
 test('Wayland requests arrive complete through a socket that takes 7 bytes at a time', async () => {
   const real = vi.mocked(transmit).getMockImplementation()!;
-  const few = vi.mocked(transmit).mockImplementation((fd, head, from, address, length, fds) => real(fd, head, from, address, fd === it.socket.fd ? Math.min(length, 7) : length, fds));
+  const few = vi
+    .mocked(transmit)
+    .mockImplementation((fd, head, from, address, length, fds) =>
+      real(fd, head, from, address, fd === it.socket.fd ? Math.min(length, 7) : length, fds),
+    );
   const surface = it.compositor.createSurface();
   const [shm] = it.conjure(WlShm);
   using memfd = createMemfd('pool', 1);
@@ -113,7 +124,9 @@ test('Wayland requests arrive complete through a socket that takes 7 bytes at a 
   }
   await it.display.roundtrip();
   few.mockImplementation(real);
-  expect(it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x)).toEqual(Array.from({ length: 200 }, (_, i) => i));
+  expect(it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x)).toEqual(
+    Array.from({ length: 200 }, (_, i) => i),
+  );
   expect(Math.max(...it.client.fdsPerMessage)).toBeLessThanOrEqual(28);
 });
 
@@ -130,7 +143,9 @@ test('Wayland requests stay aligned after a full buffer was sent up to the middl
   for (let i = 0; i < 6000; i++) surface.damage(i, 0, 1, 1);
   vi.mocked(transmit).mockImplementation(real);
   await it.display.roundtrip();
-  expect(it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x)).toEqual(Array.from({ length: 6000 }, (_, i) => i));
+  expect(it.server.requests.filter(({ name }) => name === 'wl_surface.damage').map(({ args }) => args.x)).toEqual(
+    Array.from({ length: 6000 }, (_, i) => i),
+  );
 });
 
 test('a compositor that never reads ends the connection as stalled, and no request throws before', async () => {
@@ -154,12 +169,16 @@ test('a compositor that never reads ends the connection as stalled when too many
 
 test('a Wayland request with a string too long for libwayland or with a zero byte throws and sends nothing', async () => {
   const [toplevel] = it.conjure(XdgToplevel);
-  expect(() => toplevel.setTitle('x'.repeat(4096))).toThrow('a request of 4112 bytes is too large: compositors read at most 4096');
+  expect(() => toplevel.setTitle('x'.repeat(4096))).toThrow(
+    'a request of 4112 bytes is too large: compositors read at most 4096',
+  );
   expect(() => toplevel.setTitle('a\0b')).toThrow('zero byte');
   toplevel.setTitle('x'.repeat(4083));
   toplevel.setTitle('\ud800');
   await it.display.roundtrip();
-  expect(it.server.requests.filter(({ name }) => name === 'xdg_toplevel.set_title').map(({ args }) => args.title)).toEqual(['x'.repeat(4083), '\ufffd']);
+  expect(
+    it.server.requests.filter(({ name }) => name === 'xdg_toplevel.set_title').map(({ args }) => args.title),
+  ).toEqual(['x'.repeat(4083), '\ufffd']);
 });
 
 test('Wayland requests made in a listener are sent in the same turn by one sendmsg', async () => {

@@ -1,5 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type Incoming, WaylandObject, WlKeyboard, WlOutput, WlPointer, WlShm, WlSurface, WpViewport, XdgToplevel, ZwpLinuxBufferParamsV1 } from '../../../../../display/wayland/client/index.ts';
+import {
+  type Incoming,
+  WaylandObject,
+  WlKeyboard,
+  WlOutput,
+  WlPointer,
+  WlShm,
+  WlSurface,
+  WpViewport,
+  XdgToplevel,
+  ZwpLinuxBufferParamsV1,
+} from '../../../../../display/wayland/client/index.ts';
 import { isTraceWanted } from '../../../../../display/wayland/client/trace.ts';
 import type { ArgumentTable, InterfaceTable } from '../../../../../protocols/wayland/wire.ts';
 import { createMemfd } from '../../../../../src/sys/memfd.ts';
@@ -18,7 +29,13 @@ const TWO_FDS: readonly ArgumentTable[] = [
 
 /** No protocol with a generated class has an event with two descriptors. */
 class Pair extends WaylandObject {
-  static readonly interface: InterfaceTable = { name: 'pair', version: 1, requests: [], events: [{ name: 'pair', since: 1, args: TWO_FDS }], errors: {} };
+  static readonly interface: InterfaceTable = {
+    name: 'pair',
+    version: 1,
+    requests: [],
+    events: [{ name: 'pair', since: 1, args: TWO_FDS }],
+    errors: {},
+  };
   readonly received: number[] = [];
 
   override get interface(): InterfaceTable {
@@ -131,7 +148,9 @@ describe('WAYLAND_DEBUG=1', () => {
     await messages();
     shm.createPool(memfd, 4096);
     shm.createPool(memfd, 8192);
-    const [first, second] = (await messages()).map((line) => /^ -> wl_shm@4\.create_pool\(new id wl_shm_pool@([56]), fd (\d+), (?:4096|8192)\)$/.exec(line));
+    const [first, second] = (await messages()).map((line) =>
+      /^ -> wl_shm@4\.create_pool\(new id wl_shm_pool@([56]), fd (\d+), (?:4096|8192)\)$/.exec(line),
+    );
     expect([first?.[1], second?.[1]]).toEqual(['5', '6']);
     expect(Number(first?.[2])).toBeGreaterThan(memfd.fd);
     expect(Number(second?.[2])).toBeGreaterThan(Number(first?.[2]));

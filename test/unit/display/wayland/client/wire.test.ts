@@ -32,7 +32,12 @@ test('Incoming.nullableString reads null, an empty string and text', () => {
   incoming.receive(near);
   expect(incoming.next()).toBe(true);
   expect([incoming.objectId, incoming.opcode]).toEqual([7, 3]);
-  expect([incoming.nullableString(), incoming.nullableString(), incoming.nullableString(), incoming.uint()]).toEqual([null, '', 'größer', 5]);
+  expect([incoming.nullableString(), incoming.nullableString(), incoming.nullableString(), incoming.uint()]).toEqual([
+    null,
+    '',
+    'größer',
+    5,
+  ]);
   incoming.end();
   expect(incoming.next()).toBe(false);
 });
@@ -51,7 +56,10 @@ test.each([0, 1, 3, 4, 5])('Outgoing.array sends %i bytes with their padding', (
   const noFd = (): OwnedFd => {
     throw new Error('no descriptor was sent');
   };
-  expect(decodeMessage(message.subarray(0, size), { name: 'request', since: 1, args: [ARRAY, UINT] }, noFd)).toEqual([bytes, 5]);
+  expect(decodeMessage(message.subarray(0, size), { name: 'request', since: 1, args: [ARRAY, UINT] }, noFd)).toEqual([
+    bytes,
+    5,
+  ]);
 });
 
 test('Outgoing overwrites a request that was begun but not ended', () => {

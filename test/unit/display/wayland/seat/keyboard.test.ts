@@ -120,7 +120,12 @@ describe('Keyboard: keys go up when', () => {
   });
 
   test('the window is attached again, and keys pressed after that go down', async () => {
-    rig.seats.attach(window.surface, { scanout: 0, input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+    rig.seats.attach(window.surface, {
+      scanout: 0,
+      input: rig.sink,
+      toGuest: () => undefined,
+      grabChanged: () => undefined,
+    });
     seat.keyboard.send('key', 3, 0, S, 1);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);
   });

@@ -69,7 +69,16 @@ test('Pointer: releases buttons on leave, once', async () => {
   pointer.send('enter', 4, window.far, 10, 0);
   pointer.send('button', 5, 0, LEFT, 0);
   pointer.send('frame');
-  expect(await rig.heard()).toEqual(['button 272 down', 'button 273 down', 'frame', 'button 272 up', 'button 273 up', 'frame', 'to 0 0 0', 'frame']);
+  expect(await rig.heard()).toEqual([
+    'button 272 down',
+    'button 273 down',
+    'frame',
+    'button 272 up',
+    'button 273 up',
+    'frame',
+    'to 0 0 0',
+    'frame',
+  ]);
 });
 
 describe('Pointer: a wheel', () => {

@@ -24,9 +24,19 @@ afterEach(() => {
 });
 
 async function open(): Promise<void> {
-  rig = await SeatRig.open(['zwp_pointer_constraints_v1', 'zwp_relative_pointer_manager_v1', 'zwp_keyboard_shortcuts_inhibit_manager_v1', 'wp_cursor_shape_manager_v1', 'wp_viewporter']);
-  rig.server.on(LOCK, ({ args }) => onlyOne(LOCK, args.surface as FakeObject, args.pointer as FakeObject, args.id as FakeObject));
-  rig.server.on(INHIBIT, ({ args }) => onlyOne(INHIBIT, args.surface as FakeObject, args.seat as FakeObject, args.id as FakeObject));
+  rig = await SeatRig.open([
+    'zwp_pointer_constraints_v1',
+    'zwp_relative_pointer_manager_v1',
+    'zwp_keyboard_shortcuts_inhibit_manager_v1',
+    'wp_cursor_shape_manager_v1',
+    'wp_viewporter',
+  ]);
+  rig.server.on(LOCK, ({ args }) =>
+    onlyOne(LOCK, args.surface as FakeObject, args.pointer as FakeObject, args.id as FakeObject),
+  );
+  rig.server.on(INHIBIT, ({ args }) =>
+    onlyOne(INHIBIT, args.surface as FakeObject, args.seat as FakeObject, args.id as FakeObject),
+  );
 }
 
 function onlyOne(what: string, surface: FakeObject, by: FakeObject, object: FakeObject): void {
@@ -60,7 +70,11 @@ function sendAny(random: Random, seat: FakeSeat, surfaces: readonly FakeObject[]
     () => random.chance(0.1) && touch.send('cancel'),
     () => pointer.version >= 5 && pointer.send('frame'),
     () => pointer.version >= 8 && pointer.send('axis_value120', random.below(3), random.below(480) - 240),
-    () => [...live.values()].forEach((object) => !object.isDestroyed && random.chance(0.2) && object.send(object.interface.events[random.below(2)]!.name)),
+    () =>
+      [...live.values()].forEach(
+        (object) =>
+          !object.isDestroyed && random.chance(0.2) && object.send(object.interface.events[random.below(2)]!.name),
+      ),
   ];
   random.pick(events)();
 }
@@ -88,26 +102,29 @@ function follow(lines: readonly string[]): string[] {
   return [...down];
 }
 
-test.each([1, 2, 3, 4, 5, 6])('WaylandSeats: random events leave nothing held and no wrong request, seed %i', async (seed) => {
-  await open();
-  const random = new Random(seed);
-  const windows: FakeWindow[] = [await rig.addWindow(), await rig.addWindow(), await rig.addWindow(null)];
-  const stranger = rig.compositor.createSurface();
-  const seats = [await rig.addSeat(1, ALL), await rig.addSeat(5, ALL), await rig.addSeat(9, ALL)];
-  const surfaces = [...windows.map(({ far }) => far), rig.far(stranger)];
-  const lines: string[] = [];
-  for (let i = 0; i < EVENTS; i++) {
-    sendAny(random, random.pick(seats), surfaces);
-    if (random.chance(0.05)) lines.push(...(await rig.heard()));
-    if (random.chance(0.01)) rig.setCursor(windows[0]!, random.chance(0.5) ? null : rig.image(2, 8, 8));
-    if (random.chance(0.01)) rig.seats.moveCursor(windows[0]!.surface, random.below(100), random.below(100));
-  }
-  lines.push(...(await rig.heard()));
-  for (const window of windows) rig.detach(window);
-  lines.push(...(await rig.heard()));
-  expect(rig.display.closeReason).toBeNull();
-  expect(lines.length).toBeGreaterThan(EVENTS / 4);
-  expect(windows.map(({ grabs }) => grabs.at(-1) ?? false)).toEqual([false, false, false]);
-  expect(windows.flatMap(({ grabs }) => grabs).length).toBeGreaterThan(2);
-  expect(follow(lines)).toEqual([]);
-});
+test.each([1, 2, 3, 4, 5, 6])(
+  'WaylandSeats: random events leave nothing held and no wrong request, seed %i',
+  async (seed) => {
+    await open();
+    const random = new Random(seed);
+    const windows: FakeWindow[] = [await rig.addWindow(), await rig.addWindow(), await rig.addWindow(null)];
+    const stranger = rig.compositor.createSurface();
+    const seats = [await rig.addSeat(1, ALL), await rig.addSeat(5, ALL), await rig.addSeat(9, ALL)];
+    const surfaces = [...windows.map(({ far }) => far), rig.far(stranger)];
+    const lines: string[] = [];
+    for (let i = 0; i < EVENTS; i++) {
+      sendAny(random, random.pick(seats), surfaces);
+      if (random.chance(0.05)) lines.push(...(await rig.heard()));
+      if (random.chance(0.01)) rig.setCursor(windows[0]!, random.chance(0.5) ? null : rig.image(2, 8, 8));
+      if (random.chance(0.01)) rig.seats.moveCursor(windows[0]!.surface, random.below(100), random.below(100));
+    }
+    lines.push(...(await rig.heard()));
+    for (const window of windows) rig.detach(window);
+    lines.push(...(await rig.heard()));
+    expect(rig.display.closeReason).toBeNull();
+    expect(lines.length).toBeGreaterThan(EVENTS / 4);
+    expect(windows.map(({ grabs }) => grabs.at(-1) ?? false)).toEqual([false, false, false]);
+    expect(windows.flatMap(({ grabs }) => grabs).length).toBeGreaterThan(2);
+    expect(follow(lines)).toEqual([]);
+  },
+);

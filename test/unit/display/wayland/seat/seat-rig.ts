@@ -1,4 +1,9 @@
-import { type WaylandDisplay, WlBuffer, type WlCompositor, type WlSurface } from '../../../../../display/wayland/client/index.ts';
+import {
+  type WaylandDisplay,
+  WlBuffer,
+  type WlCompositor,
+  type WlSurface,
+} from '../../../../../display/wayland/client/index.ts';
 import { Compositor } from '../../../../../display/wayland/compositor.ts';
 import { GuestCursor } from '../../../../../display/wayland/guest-cursor.ts';
 import type { SeatTarget } from '../../../../../display/wayland/seat/attached-surface.ts';
@@ -94,7 +99,12 @@ export class SeatRig implements Disposable {
       rig.#seats.find(({ seat }) => seat === object)![kind] = args.id as FakeObject;
     };
     for (const kind of ['pointer', 'keyboard', 'touch']) rig.server.on(`wl_seat.get_${kind}`, device);
-    rig.host = await Compositor.connect({ socket: rig.server.connect(), useDmabufs: false, useExplicitSync: false, log: () => undefined });
+    rig.host = await Compositor.connect({
+      socket: rig.server.connect(),
+      useDmabufs: false,
+      useExplicitSync: false,
+      log: () => undefined,
+    });
     rig.display = rig.host.display;
     rig.compositor = rig.host.surfaces;
     rig.seats = rig.host.seats;
@@ -148,7 +158,13 @@ export class SeatRig implements Disposable {
     const plane = { handle: image?.buffer ?? null, src: EMPTY_RECT, dst: EMPTY_RECT };
     cursor.show({
       ...{ canvas, primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT }, cursor: plane, isCursorNew: true },
-      ...{ hotspotX: image?.hotspotX ?? 0, hotspotY: image?.hotspotY ?? 0, damage: new Damage(), acquire: null, release: null },
+      ...{
+        hotspotX: image?.hotspotX ?? 0,
+        hotspotY: image?.hotspotY ?? 0,
+        damage: new Damage(),
+        acquire: null,
+        release: null,
+      },
     });
   }
 
@@ -191,7 +207,14 @@ export class SeatRig implements Disposable {
   async asked(): Promise<string[]> {
     await this.settle();
     const said = this.server.requests.splice(0).filter(({ name }) => !/^wl_(display|registry)\./.test(name));
-    return said.map(({ name, args }) => [name, ...Object.values(args).filter((value) => typeof value === 'number' || value === null).map(String)].join(' '));
+    return said.map(({ name, args }) =>
+      [
+        name,
+        ...Object.values(args)
+          .filter((value) => typeof value === 'number' || value === null)
+          .map(String),
+      ].join(' '),
+    );
   }
 
   [Symbol.dispose](): void {

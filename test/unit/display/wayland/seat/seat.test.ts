@@ -70,14 +70,26 @@ async function grab(): Promise<void> {
 test('WaylandSeat: the grab shortcut locks the pointer and inhibits shortcuts, once each, and tells the window', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   shortcut();
-  expect(await rig.asked()).toEqual([`zwp_pointer_constraints_v1.lock_pointer null ${ONESHOT}`, 'zwp_relative_pointer_manager_v1.get_relative_pointer', `${INHIBITORS}.inhibit_shortcuts`]);
+  expect(await rig.asked()).toEqual([
+    `zwp_pointer_constraints_v1.lock_pointer null ${ONESHOT}`,
+    'zwp_relative_pointer_manager_v1.get_relative_pointer',
+    `${INHIBITORS}.inhibit_shortcuts`,
+  ]);
   expect(window.grabs).toEqual([true]);
 });
 
 test('WaylandSeat: no key of the grab shortcut stays down in the guest, and it does not get G', async () => {
   await open([...CONSTRAINTS, INHIBITORS]);
   shortcut();
-  expect(await rig.heard()).toEqual(['key 29 down', 'frame', 'key 100 down', 'frame', 'key 29 up', 'key 100 up', 'frame']);
+  expect(await rig.heard()).toEqual([
+    'key 29 down',
+    'frame',
+    'key 100 down',
+    'frame',
+    'key 29 up',
+    'key 100 up',
+    'frame',
+  ]);
 });
 
 test('WaylandSeat: G again with the modifiers held all the time ends the grab', async () => {
@@ -86,7 +98,11 @@ test('WaylandSeat: G again with the modifiers held all the time ends the grab', 
   release(G);
   await rig.asked();
   press(G);
-  expect(await rig.asked()).toEqual(['zwp_locked_pointer_v1.destroy', 'zwp_relative_pointer_v1.destroy', 'zwp_keyboard_shortcuts_inhibitor_v1.destroy']);
+  expect(await rig.asked()).toEqual([
+    'zwp_locked_pointer_v1.destroy',
+    'zwp_relative_pointer_v1.destroy',
+    'zwp_keyboard_shortcuts_inhibitor_v1.destroy',
+  ]);
   expect(window.grabs).toEqual([true, false]);
 });
 
@@ -109,7 +125,11 @@ test('WaylandSeat: relative motion is ignored before the pointer is locked and a
 });
 
 describe('WaylandSeat: a grab ends when', () => {
-  const ENDED = ['zwp_locked_pointer_v1.destroy', 'zwp_relative_pointer_v1.destroy', 'zwp_keyboard_shortcuts_inhibitor_v1.destroy'];
+  const ENDED = [
+    'zwp_locked_pointer_v1.destroy',
+    'zwp_relative_pointer_v1.destroy',
+    'zwp_keyboard_shortcuts_inhibitor_v1.destroy',
+  ];
 
   test.each<[string, () => void]>([
     ['the keyboard leaves the window', () => seat.keyboard.send('leave', 5, window.far)],

@@ -28,7 +28,15 @@ test('Touch: maps touch ids to slots, and sends frames as they come', async () =
   touch.send('frame');
   touch.send('up', 3, 0, 77);
   touch.send('frame');
-  expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 0 1 1 2', 'frame', 'touch-to 0 0 5.25 4', 'frame', 'touch-up 0', 'frame']);
+  expect(await rig.heard()).toEqual([
+    'touch 0 0 0 0',
+    'touch 0 1 1 2',
+    'frame',
+    'touch-to 0 0 5.25 4',
+    'frame',
+    'touch-up 0',
+    'frame',
+  ]);
 });
 
 test('Touch: reuses the slot of a touch that has ended', async () => {
@@ -46,7 +54,13 @@ test('Touch: a touch stays with the window where it began', async () => {
   seat.touch.send('motion', 0, 1, 12, 2);
   seat.touch.send('motion', 0, 2, 14, 4);
   seat.touch.send('frame');
-  expect(await rig.heard()).toEqual(['touch 0 0 0 0', 'touch 1 1 0 0', 'touch-to 0 0 1 1', 'touch-to 1 1 2 2', 'frame']);
+  expect(await rig.heard()).toEqual([
+    'touch 0 0 0 0',
+    'touch 1 1 0 0',
+    'touch-to 0 0 1 1',
+    'touch-to 1 1 2 2',
+    'frame',
+  ]);
 });
 
 test('Touch: cancel cancels all touches and frees their slots', async () => {
