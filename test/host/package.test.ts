@@ -73,7 +73,14 @@ describe('the packed package', () => {
 });
 
 test('the API reference is written without a warning', async () => {
-  await run(join(BIN, 'typedoc'), ['--options', join(ROOT, 'typedoc.json'), '--tsconfig', join(ROOT, 'tsconfig.json'), '--out', join(project, 'api')]);
+  await run(join(BIN, 'typedoc'), [
+    '--options',
+    join(ROOT, 'typedoc.json'),
+    '--tsconfig',
+    join(ROOT, 'tsconfig.json'),
+    '--out',
+    join(project, 'api'),
+  ]);
 
   expect(readFileSync(join(project, 'api/index.html'), 'utf8')).toContain('scanout-bridge');
 });

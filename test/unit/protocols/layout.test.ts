@@ -51,13 +51,11 @@ const field: fc.Arbitrary<Sample> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc
-      .integer({ min: 1, max: 9 })
-      .map((n): Sample => ({
-        c: (name) => `uint8_t ${name}[${n}]`,
-        type: bytes(n),
-        values: fc.uint8Array({ minLength: n, maxLength: n }),
-      })),
+    arbitrary: fc.integer({ min: 1, max: 9 }).map((n): Sample => ({
+      c: (name) => `uint8_t ${name}[${n}]`,
+      type: bytes(n),
+      values: fc.uint8Array({ minLength: n, maxLength: n }),
+    })),
   },
 );
 
