@@ -8,7 +8,7 @@ set -eu
 
 packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
   kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap wayland-utils evtest libinput-tools
-  sway grim imagemagick chromium syslinux mtools python3-yaml groff-base'
+  sway grim imagemagick chromium syslinux mtools python3-yaml groff-base zsh fish'
 # Each of these lists is installed from one suite, because its first package needs exact versions of others.
 qemu_packages='qemu-system-gui qemu-system-x86 qemu-utils'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them

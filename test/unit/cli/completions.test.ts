@@ -62,13 +62,12 @@ test.each(['bash', 'zsh', 'fish'] as const)('completions for %s name every comma
   }
 });
 
-// zsh and fish are optional, in CI too.
 for (const [shell, option] of [
   ['bash', '-n'],
   ['zsh', '-n'],
   ['fish', '--no-execute'],
 ] as const) {
-  test.skipIf(spawnSync(shell, ['--version']).error !== undefined)(
+  test.skipIf(isMissing(shell))(
     `completions for ${shell} have no syntax error`,
     async () => {
       const path = join(directory, 'completions');
