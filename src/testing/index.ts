@@ -17,6 +17,7 @@ export { type CompareOptions, comparePictures, type Comparison, diffPicture } fr
 export { DisplayError, type DisplayErrorCode } from '../../display/picture/errors.ts';
 export type { FrameTime } from '../../display/picture/frame-history.ts';
 export { decodePng, encodePng, PngError, writePng } from '../../display/picture/png.ts';
+export type { MatchStatus } from '../../display/picture/report.ts';
 export type { ResultsFolder } from '../../display/picture/results.ts';
 export type { WaitForMatchOptions, WaitForStableOptions, WaitOptions } from '../../display/picture/waits.ts';
 export { LaunchError, type LaunchErrorCode } from '../qemu/process.ts';

@@ -11,7 +11,7 @@ import { skipWithoutGuest } from './guest-image.ts';
 import { bootKernelVm, missingVkms, output } from './kernel-vm.ts';
 import { skipBecause } from './skip.ts';
 
-const LIMIT_MS = 15 * 60_000;
+const LIMIT_MS = 25 * 60_000;
 const log = join(output, 'kernel.log');
 
 if (!skipWithoutGuest() && !skipWithoutVkms()) process.exitCode = (await runInGuest(process.argv.slice(2))) ? 0 : 1;

@@ -67,13 +67,10 @@ for (const [shell, option] of [
   ['zsh', '-n'],
   ['fish', '--no-execute'],
 ] as const) {
-  test.skipIf(isMissing(shell))(
-    `completions for ${shell} have no syntax error`,
-    async () => {
-      const path = join(directory, 'completions');
-      writeFileSync(path, completionScript(shell, await createProgram()));
+  test.skipIf(isMissing(shell))(`completions for ${shell} have no syntax error`, async () => {
+    const path = join(directory, 'completions');
+    writeFileSync(path, completionScript(shell, await createProgram()));
 
-      expect(spawnSync(shell, [option, path], { encoding: 'utf8' }).stderr).toBe('');
-    },
-  );
+    expect(spawnSync(shell, [option, path], { encoding: 'utf8' }).stderr).toBe('');
+  });
 }
