@@ -28,6 +28,7 @@ interface Objects {
 
 /** A guest's driver on real rings, whose pages are shown on a real plane of a card. */
 class Stage implements Disposable {
+  #fences = 0;
   readonly rig: GpuRig;
   readonly bridge: Bridge;
   screen: TestScreen;
@@ -87,7 +88,8 @@ class Stage implements Disposable {
   show(id: number, width = WIDTH, height = HEIGHT): Promise<void> {
     const { rig } = this;
     this.run(request.setScanout(0, id, 0, 0, width, height));
-    const token = rig.send(request.flush(id, 0, 0, width, height));
+    // With a fence, a redraw too is answered only after the frame before it is on screen.
+    const token = rig.send(request.flush(id, 0, 0, width, height, { id: BigInt(++this.#fences) }));
     return new Promise((resolve) => {
       rig.onCall = () => {
         if (!rig.answer(token)) return;
