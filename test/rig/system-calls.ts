@@ -8,9 +8,13 @@ import { join } from 'node:path';
 const BEGIN = '/scanout-bench-begin';
 const END = '/scanout-bench-end';
 
-/** Traces all threads of this process while `run` runs. Resolves with one line per system call: `ioctl(7, ...) = 0`. */
-export async function ownSystemCalls(run: () => Promise<void>): Promise<string[]> {
+/**
+ * Traces all threads of this process while `run` runs. Resolves with one line per system call: `ioctl(7, ...) = 0`.
+ * `settle` runs before, traced too: strace stops the process for seconds in a VM while it attaches, and peers notice.
+ */
+export async function ownSystemCalls(run: () => Promise<void>, settle?: () => Promise<void>): Promise<string[]> {
   const calls = await systemCallsWhile(process.pid, async () => {
+    await settle?.();
     existsSync(BEGIN);
     await run();
     existsSync(END);
