@@ -26,6 +26,15 @@ export interface WindowGuestOptions {
 /** How the end of a frame makes the guest draw the next one: by a call, which costs nothing, or by an eventfd, like a kick. */
 type Pace = 'called' | 'kicked';
 
+/** Called after each sendmsg of any client in this process. Guests that overlap each time their own sends. */
+const onSent = new Set<() => void>();
+const send = Object.getOwnPropertyDescriptor(Outgoing.prototype, 'send')!.value as (socket: BorrowedFd) => boolean;
+Outgoing.prototype.send = function (this: Outgoing, socket) {
+  const isAll = send.call(this, socket);
+  for (const sent of onSent) sent();
+  return isAll;
+};
+
 /** Our whole path: a guest that draws at the compositor's pace, a bridge and a window. */
 export class WindowGuest implements Source, Flush {
   readonly scanouts = 1;
@@ -121,17 +130,12 @@ export class WindowGuest implements Source, Flush {
   }
 
   #timeSends(stack: DisposableStack): void {
-    const send = Object.getOwnPropertyDescriptor(Outgoing.prototype, 'send')!.value as (socket: BorrowedFd) => boolean;
     const sent = (): void => {
       if (this.#flushedMs > 0) this.latenciesUs.push((performance.now() - this.#flushedMs) * 1000);
       this.#flushedMs = 0;
     };
-    Outgoing.prototype.send = function (this: Outgoing, socket) {
-      const isAll = send.call(this, socket);
-      sent();
-      return isAll;
-    };
-    stack.defer(() => (Outgoing.prototype.send = send));
+    onSent.add(sent);
+    stack.defer(() => onSent.delete(sent));
   }
 
   #show(): void {
