@@ -282,7 +282,7 @@ export class WaylandOutput implements Output {
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
     const listener = this.#listener;
-    // What nobody can see cannot tear, and a guest must not wait for a compositor that does not
+    // What is not visible cannot tear, and a guest must not wait for a compositor that does not
     // draw, or does not answer.
     if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenWhileWaiting();
     else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();

@@ -31,7 +31,7 @@ export interface SurfaceOptions {
  *
  * A committed buffer is locked until the compositor gives it back, by wl_buffer.release or by the
  * release point of its commit, or until it is taken back: when a surface has committed nothing for
- * a second, when nobody can see it (`hidden`), and when it goes.
+ * a second, while it is not visible (`hidden`), and when it goes.
  */
 export class Surface implements Disposable {
   readonly wl: WlSurface;
@@ -93,7 +93,7 @@ export class Surface implements Disposable {
   }
 
   /**
-   * Nobody can see the surface: a compositor may not release what it does not draw, and the guest
+   * The surface is not visible: a compositor may not release what it does not draw, and the guest
    * must not wait for it. Release points signal regardless.
    */
   hidden(): void {

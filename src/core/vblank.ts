@@ -21,7 +21,7 @@ export class VblankClock {
   }
 }
 
-/** Waits for one blank at a time. After dispose it calls nobody and must not be set. */
+/** Waits for one blank at a time. After dispose it does nothing and must not be set. */
 export class VblankTimer implements Disposable {
   readonly #onBlank: () => void;
   readonly #onTimeout = (): void => this.#timedOut();
