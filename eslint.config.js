@@ -1,6 +1,6 @@
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
-import { noImportCycle } from './eslint-rules/no-import-cycle.js';
+import { noImportCycle } from './test/rig/eslint/no-import-cycle.js';
 
 /**
  * Imports point one way: protocols <- src/sys <- src/core <- src/bridge, src/guest, and
@@ -42,7 +42,7 @@ const zones = Object.entries(below).flatMap(([target, allowed]) => [
 ]);
 
 export default tseslint.config(
-  { ignores: ['dist', 'docs/api', 'eslint-rules', 'examples', 'node_modules', 'test/output', '*.js'] },
+  { ignores: ['dist', 'docs/api', 'examples', 'node_modules', 'test/output', '*.js', 'test/rig/eslint'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true } },

@@ -266,7 +266,7 @@ describe('a source that takes release fences', () => {
   test('causes no fence if its flushes do not ask for one', () => {
     const output = screen({ imports: LINEAR, takesFences: true });
     output.giveFence = () => {
-      throw new Error('nobody asked');
+      throw new Error('no flush wants a release fence');
     };
     source.flip('a', picture().asDmabuf);
     output.vblank();

@@ -54,7 +54,7 @@ async function open(
   };
 }
 
-/** What the output makes from now on, which the suite leaves to whoever opened it. */
+/** The handles that the output makes from now on. The suite leaves them to the rig that opened it. */
 function recordHandles(output: Output): Handle[] {
   const handles: Handle[] = [];
   const { createShadow, import: importBuffer } = output;

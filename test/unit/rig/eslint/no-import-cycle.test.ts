@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Linter } from 'eslint';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import tseslint from 'typescript-eslint';
-import { noImportCycle } from '../../../eslint-rules/no-import-cycle.js';
+import { noImportCycle } from '../../../rig/eslint/no-import-cycle.js';
 
 let directory: string;
 
