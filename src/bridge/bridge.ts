@@ -131,14 +131,20 @@ export class Bridge implements Disposable {
       screens: [],
       monitor: null,
     }));
-    source.connect({
-      scanout: (id, framebuffer, rect) => this.#setScanout(id, framebuffer, rect),
-      flush: (id, damage, flush) => this.#flush(id, damage, flush),
-      cursor: (id, framebuffer, hotspotX, hotspotY, x, y) => this.#setCursor(id, framebuffer, hotspotX, hotspotY, x, y),
-      cursorMoved: (id, x, y) => this.#moveCursor(id, x, y),
-      halted: () => this.#halt(),
-      destroyed: (framebuffer) => this.#destroy(framebuffer),
-    });
+    try {
+      source.connect({
+        scanout: (id, framebuffer, rect) => this.#setScanout(id, framebuffer, rect),
+        flush: (id, damage, flush) => this.#flush(id, damage, flush),
+        cursor: (id, framebuffer, hotspotX, hotspotY, x, y) =>
+          this.#setCursor(id, framebuffer, hotspotX, hotspotY, x, y),
+        cursorMoved: (id, x, y) => this.#moveCursor(id, x, y),
+        halted: () => this.#halt(),
+        destroyed: (framebuffer) => this.#destroy(framebuffer),
+      });
+    } catch (error) {
+      this.#context.dmabufs[Symbol.dispose]();
+      throw error;
+    }
     bridged.add(source);
   }
 
