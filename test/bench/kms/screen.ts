@@ -1,4 +1,4 @@
-import { planeObject } from '../../../display/kms/atomic.ts';
+import { PLANE_PROPERTIES, planeObject } from '../../../display/kms/atomic.ts';
 import { ShadowMemory } from '../../../display/kms/buffer.ts';
 import { KmsDevice } from '../../../display/kms/device.ts';
 import { KmsOutput } from '../../../display/kms/output.ts';
@@ -60,19 +60,7 @@ export class BenchScreen implements Disposable {
   get planeState(): PlaneState {
     const { id, properties } = planeObject(this.#pipe.primary);
     const now = Properties.read(this.#device, id, DRM_MODE_OBJECT_PLANE);
-    const names = [
-      'FB_ID',
-      'CRTC_ID',
-      'SRC_X',
-      'SRC_Y',
-      'SRC_W',
-      'SRC_H',
-      'CRTC_X',
-      'CRTC_Y',
-      'CRTC_W',
-      'CRTC_H',
-      'FB_DAMAGE_CLIPS',
-    ];
+    const names = [...PLANE_PROPERTIES, 'FB_DAMAGE_CLIPS'];
     const rest = names.slice(1).map((name) => [now.id(name) as number, now.value(name)] as const);
     return {
       plane: id,
