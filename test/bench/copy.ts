@@ -1,10 +1,9 @@
 import { randomFillSync } from 'node:crypto';
-import type { SourceSink } from '../../src/core/source.ts';
+import type { Source, SourceSink } from '../../src/core/source.ts';
 import { MemoryBudget } from '../../src/core/budget.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
-import { type Source } from '../../src/core/source.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
