@@ -15,9 +15,10 @@ import type { ScanoutId } from './source.ts';
  */
 export interface Handle extends Disposable {
   /**
-   * Whether the screen reads the buffer, or may start to: true from the `present` that names it
-   * until another frame has replaced it and the hardware or compositor has let go of it. The
-   * output keeps this, and it is the only record of it: everyone else asks here.
+   * Whether the screen reads the buffer, or may start to. True from the `present` that names it until the
+   * hardware or compositor has let go of it: when another frame has replaced it or, where the pixels are
+   * copied, as early as its own frame is shown. The output keeps this record, and it is the only one:
+   * everything else asks here.
    */
   readonly isHeld: boolean;
 }
@@ -147,8 +148,8 @@ export interface Output extends Disposable {
   /** For logs and statistics, for example `headless` or `kms:card0:HDMI-A-1`. */
   readonly name: string;
   /**
-   * Null while no monitor is plugged in; `resized` reports changes. Frames presented meanwhile
-   * complete by a timer, and the newest is shown on the next monitor.
+   * Null while no monitor is plugged in; `resized` reports changes. Until then frames complete by
+   * a timer, and the newest is shown on the next monitor.
    */
   readonly monitor: Monitor | null;
   /** The dma-bufs it imports. Empty: only shadows, or guest pages if `readsPages`. */
