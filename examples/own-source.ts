@@ -17,6 +17,7 @@ import {
   type Monitor,
   newFramebufferId,
   type OwnedFd,
+  PageRuns,
   type Source,
   type SourceSink,
   writePng,
@@ -66,7 +67,7 @@ class MovingBar implements Source {
         kind: 'pages',
         // The pages are meant to be shared, without a copy in between.
         isBlob: true,
-        ranges: [{ memfd, offset: start, length: BYTES }],
+        ranges: PageRuns.of([{ memfd, offset: start, length: BYTES }]),
         pixels: mappedOnce(memfd, start, this.#mappings),
       },
     }));

@@ -75,6 +75,8 @@ export class PpmOutput implements Output {
   readonly maxCursor = { width: 64, height: 64 };
   readonly #folder: string;
   #listener: ScreenListener | null = null;
+  /** What `attach` returned. A listener may detach and attach again from inside a call. */
+  #attachment: Disposable | null = null;
   #timer: NodeJS.Timeout | null = null;
   /** On screen, and presented for the next refresh. Cursors are not drawn, so they are never held. */
   #shown: MemoryShadow | null = null;
@@ -97,14 +99,16 @@ export class PpmOutput implements Output {
   attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
     if (this.#listener) throw new Error('ppm: another listener is attached');
     this.#listener = listener;
-    return {
+    const attachment = {
       [Symbol.dispose]: () => {
-        if (this.#listener !== listener) return;
-        this.#listener = null;
+        if (this.#attachment !== attachment) return;
+        this.#listener = this.#attachment = null;
         this.#finish();
         if (!keepLast) this.#replace(null);
       },
     };
+    this.#attachment = attachment;
+    return attachment;
   }
 
   import(): Handle | DmabufImportRefused {
@@ -133,19 +137,20 @@ export class PpmOutput implements Output {
   }
 
   [Symbol.dispose](): void {
-    this.#listener = null;
+    this.#listener = this.#attachment = null;
     this.#finish();
     this.#replace(null);
   }
 
   #vblank(): void {
     const listener = this.#listener;
+    const attachment = this.#attachment;
     const before = this.#finish();
     this.#frames++;
     if (this.#shown) this.#write(this.#shown);
     // The listener is told after the output's own state is right.
     if (before && !before.isHeld) listener?.released(before);
-    if (listener === this.#listener) {
+    if (attachment === this.#attachment) {
       listener?.presented(performance.now(), this.monitor.refreshMhz, this.#frames, PresentedFlags.VSYNC);
     }
     if (!this.#timer) this.#settled?.();

@@ -217,7 +217,12 @@ export const drm_format_modifier = struct('drm_format_modifier', {
 });
 
 /** An element of FB_DAMAGE_CLIPS, in pixels of the framebuffer; x2 and y2 are exclusive. */
+/** The property SIZE_HINTS of a cursor plane is a blob of these: sizes that it takes, the driver's favourite first. */
+export const drm_plane_size_hint = struct('drm_plane_size_hint', { width: u16, height: u16 });
+
 export const drm_mode_rect = struct('drm_mode_rect', { x1: i32, y1: i32, x2: i32, y2: i32 });
+
+export const drm_mode_closefb = struct('drm_mode_closefb', { fb_id: u32, pad: u32 });
 
 export const DRM_IOCTL_MODE_GETRESOURCES = iowr('d', 0xa0, drm_mode_card_res);
 export const DRM_IOCTL_MODE_GETENCODER = iowr('d', 0xa6, drm_mode_get_encoder);
@@ -235,3 +240,5 @@ export const DRM_IOCTL_MODE_OBJ_GETPROPERTIES = iowr('d', 0xb9, drm_mode_obj_get
 export const DRM_IOCTL_MODE_ATOMIC = iowr('d', 0xbc, drm_mode_atomic);
 export const DRM_IOCTL_MODE_CREATEPROPBLOB = iowr('d', 0xbd, drm_mode_create_blob);
 export const DRM_IOCTL_MODE_DESTROYPROPBLOB = iowr('d', 0xbe, drm_mode_destroy_blob);
+/** Planes that show the framebuffer go on showing it. Since Linux 6.8. */
+export const DRM_IOCTL_MODE_CLOSEFB = iowr('d', 0xd0, drm_mode_closefb);

@@ -8,6 +8,8 @@ import { addr64, i32, io, iow, iowr, struct, u32 } from './layout.ts';
 export const DRM_CAP_DUMB_BUFFER = 0x1;
 export const DRM_CAP_PRIME = 0x5;
 export const DRM_CAP_TIMESTAMP_MONOTONIC = 0x6;
+export const DRM_CAP_CURSOR_WIDTH = 0x8;
+export const DRM_CAP_CURSOR_HEIGHT = 0x9;
 export const DRM_CAP_ADDFB2_MODIFIERS = 0x10;
 export const DRM_CAP_CRTC_IN_VBLANK_EVENT = 0x12;
 export const DRM_CAP_SYNCOBJ_TIMELINE = 0x14;
@@ -19,6 +21,8 @@ export const DRM_PRIME_CAP_IMPORT = 0x1;
 export const DRM_CLIENT_CAP_UNIVERSAL_PLANES = 2;
 export const DRM_CLIENT_CAP_ATOMIC = 3;
 export const DRM_CLIENT_CAP_WRITEBACK_CONNECTORS = 5;
+/** Shows the cursor planes of virtual cards, which need the hotspot. Since Linux 6.6. */
+export const DRM_CLIENT_CAP_CURSOR_PLANE_HOTSPOT = 6;
 
 /* `drm_prime_handle.flags`: those of open(2). */
 export const DRM_RDWR = 0o2;

@@ -2,6 +2,7 @@
  * linux/input-event-codes.h and linux/input.h: types and codes of the input events that this
  * project sends and receives.
  */
+import { ior, iow } from './layout.ts';
 
 /** Event types. */
 export const EV = { SYN: 0x00, KEY: 0x01, REL: 0x02, ABS: 0x03, LED: 0x11, REP: 0x14 } as const;
@@ -177,7 +178,11 @@ export const BTN = {
   FORWARD: 0x115,
   BACK: 0x116,
   TASK: 0x117,
+  /* Of a pen. */
+  STYLUS3: 0x149,
   TOUCH: 0x14a,
+  STYLUS: 0x14b,
+  STYLUS2: 0x14c,
 } as const;
 
 /** The high-resolution wheels count 120 per notch. Up and right are positive. */
@@ -201,5 +206,11 @@ export const LED = { NUML: 0x00, CAPSL: 0x01, SCROLLL: 0x02, COMPOSE: 0x03, KANA
 
 /** The device is a touchscreen: touches are on the picture itself. */
 export const INPUT_PROP_DIRECT = 1;
+
+/** ioctl of a device: the clock of its events' times. */
+export const EVIOCSCLOCKID = iow('E', 0xa0, { size: 4 });
+/** Every ioctl that reads something of a device, as EVIOCGNAME does, has this in the bits of EVIOCG_MASK. */
+export const EVIOCG = ior('E', 0, { size: 0 });
+export const EVIOCG_MASK = 0xc000ff00;
 
 export const BUS_VIRTUAL = 0x06;

@@ -1,20 +1,21 @@
-import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import { DRM_FORMAT, type Fourcc } from '../../protocols/drm-fourcc.ts';
-import { withCpuAccess } from '../../src/sys/dma-buf.ts';
+import { readDmabuf } from '../../src/sys/dma-buf.ts';
 import type { Framebuffer, MemoryPlane } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Shadow } from '../../src/core/output.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
+import { BGRA, type LayerBuffer } from './scene.ts';
 
 const BYTES_PER_PIXEL = 4;
 
 /** What a headless screen reads: 32-bit pixels in a shadow of its own, or in a dma-buf it imported. */
-export class HeadlessBuffer implements Shadow {
+export class HeadlessBuffer implements Shadow, LayerBuffer {
   readonly format: Fourcc;
   readonly width: number;
   readonly height: number;
   readonly stride: number;
   readonly offset: number;
+  readonly order = BGRA;
   readonly pixels: Mapping;
   /** Null for a shadow. */
   readonly #dmabuf: OwnedFd | null;
@@ -60,7 +61,7 @@ export class HeadlessBuffer implements Shadow {
       const own = (fd = dupFd(dmabuf));
       const length = plane.offset + plane.stride * (height - 1) + width * BYTES_PER_PIXEL;
       // Succeeds for a dma-buf only: any other file could be truncated under the mapping.
-      const pixels = withCpuAccess(own, DMA_BUF_SYNC_READ, () => Mapping.file(own, 0, length, 'read'));
+      const pixels = readDmabuf(own, () => Mapping.file(own, 0, length, 'read'));
       return new HeadlessBuffer(width, height, format, plane, pixels, fd);
     } catch (cause) {
       fd?.[Symbol.dispose]();
@@ -104,10 +105,10 @@ export class HeadlessBuffer implements Shadow {
     if (this.#isDisposed && this.#users === 0) this.#free();
   }
 
-  /** Calls `look` with the mapped memory, which for a dma-buf is made coherent with its device's. */
+  /** Calls `look` with the mapped memory, which for a dma-buf is made coherent with its device's. SysError EBUSY. */
   read<T>(look: (memory: Uint8Array) => T): T {
     if (!this.#dmabuf) return look(this.pixels.bytes);
-    return withCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ, () => look(this.pixels.bytes));
+    return readDmabuf(this.#dmabuf, () => look(this.pixels.bytes));
   }
 
   [Symbol.dispose](): void {

@@ -41,7 +41,6 @@ export interface HeadlessOptions {
  */
 export class HeadlessOutput implements Output {
   readonly name: string;
-  readonly monitor: Monitor;
   readonly imports = new FormatSet(FORMATS.map((format) => [format, DRM_FORMAT_MOD_LINEAR] as const));
   readonly readsPages = false;
   readonly takesFences = false;
@@ -53,9 +52,10 @@ export class HeadlessOutput implements Output {
   readonly #blankListeners = new Set<() => void>();
   #settling: (() => void)[] = [];
   readonly #timer = new VblankTimer(() => this.#vblank());
-  #listener: OutputListener | null = null;
-  #shown = new Scene();
-  #waiting = new Scene();
+  #monitor: Monitor;
+  #attachment: Attachment | null = null;
+  #shown = new Scene<HeadlessBuffer>();
+  #waiting = new Scene<HeadlessBuffer>();
   #isWaiting = false;
   /** The vertical blank the waiting frame is for. */
   #dueSequence = 0;
@@ -63,16 +63,14 @@ export class HeadlessOutput implements Output {
 
   private constructor(name: string, monitor: Monitor) {
     this.name = name;
-    this.monitor = monitor;
+    this.#monitor = monitor;
     this.#clock = new VblankClock(monitor.refreshMhz);
   }
 
   /** Throws UsageError for a mode out of range. */
   static open(options: HeadlessOptions): HeadlessOutput {
     const { width, height, refreshMhz = DEFAULT_REFRESH_MHZ, name = 'headless' } = options;
-    if (!isWithin(width, MAX_SIDE) || !isWithin(height, MAX_SIDE)) {
-      throw new UsageError(`headless: ${width}x${height} is not a screen size; each side is 1 to ${MAX_SIDE} pixels`);
-    }
+    checkSize(width, height);
     if (!isWithin(refreshMhz, MAX_REFRESH_MHZ)) {
       throw new UsageError(
         `headless: a refresh of ${refreshMhz / 1000} Hz is not possible; it is above 0 and at most ${MAX_REFRESH_MHZ / 1000}`,
@@ -81,15 +79,26 @@ export class HeadlessOutput implements Output {
     return new HeadlessOutput(name, virtualMonitor(name, width, height, refreshMhz));
   }
 
+  get monitor(): Monitor {
+    return this.#monitor;
+  }
+
+  /** Offers the guest another mode with the same refresh. Not for calls from inside the output's own. UsageError as `open`. */
+  resize(width: number, height: number): void {
+    checkSize(width, height);
+    const { name, refreshMhz } = this.#monitor;
+    this.#monitor = virtualMonitor(name, width, height, refreshMhz);
+    this.#attachment?.listener.resized(this.#monitor);
+  }
+
   attach(listener: OutputListener, { keepLast = false }: AttachOptions = {}): Disposable {
     if (this.#disposed) throw new Error(`${this.name}: attach after dispose`);
-    if (this.#listener) throw new Error(`${this.name} is taken: detach its listener first`);
-    this.#listener = listener;
-    let isAttached = true;
+    if (this.#attachment) throw new Error(`${this.name} is taken: detach its listener first`);
+    const attachment = { listener };
+    this.#attachment = attachment;
     return {
       [Symbol.dispose]: () => {
-        if (isAttached) this.#detach(keepLast);
-        isAttached = false;
+        if (this.#attachment === attachment) this.#detach(keepLast);
       },
     };
   }
@@ -111,7 +120,7 @@ export class HeadlessOutput implements Output {
   }
 
   present(frame: Frame): void {
-    if (!this.#listener)
+    if (!this.#attachment)
       throw new Error(`${this.name}: present ${this.#disposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#isWaiting) throw new Error(`${this.name}: present while a frame is in flight`);
     const primary = usable(frame.primary.handle);
@@ -121,6 +130,17 @@ export class HeadlessOutput implements Output {
     this.#isWaiting = true;
     this.#waiting.set(frame, primary, cursor, this.#shown);
     this.#dueSequence = this.#timer.set(this.#clock);
+  }
+
+  /** @internal What is on screen, until the next frame comes. */
+  get shown(): Readonly<Scene> {
+    return this.#shown;
+  }
+
+  /** Of what is on screen, in pixels; null while the screen is dark. */
+  get pictureSize(): Size | null {
+    const { isDark, width, height } = this.#shown;
+    return isDark ? null : { width, height };
   }
 
   /**
@@ -158,7 +178,7 @@ export class HeadlessOutput implements Output {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#listener = null;
+    this.#attachment = null;
     this.#timer[Symbol.dispose]();
     this.#isWaiting = false;
     release(this.#waiting);
@@ -170,8 +190,7 @@ export class HeadlessOutput implements Output {
 
   /** A waiting frame comes on screen now, because its listener is not there at the next blank. */
   #detach(keepLast: boolean): void {
-    this.#listener = null;
-    if (this.#disposed) return;
+    this.#attachment = null;
     if (!keepLast) {
       // Not darkened twice if the waiting frame is dark already.
       if (!this.#shown.isDark) this.#blankListeners.forEach(call);
@@ -188,16 +207,18 @@ export class HeadlessOutput implements Output {
   #vblank(): void {
     // A timer outlives the detaching of its frame's listener.
     if (!this.#isWaiting) return;
-    const listener = this.#listener;
+    const attachment = this.#attachment;
     const primary = this.#shown.primary.buffer;
     const cursor = this.#shown.cursor.buffer;
     this.#turn();
     const shown = this.#shown;
     const flags = PresentedFlags.VSYNC | (shown.primary.buffer?.isImport ? PresentedFlags.ZERO_COPY : 0);
     // Each call may detach the listener or dispose the output.
-    if (primary && !primary.isHeld) listener?.released(primary);
-    if (cursor && cursor !== primary && !cursor.isHeld && listener === this.#listener) listener?.released(cursor);
-    if (listener === this.#listener) listener?.presented(shown.timeMs, this.monitor.refreshMhz, shown.sequence, flags);
+    if (primary && !primary.isHeld) attachment?.listener.released(primary);
+    if (cursor && cursor !== primary && !cursor.isHeld && attachment === this.#attachment)
+      attachment?.listener.released(cursor);
+    if (attachment === this.#attachment)
+      attachment?.listener.presented(shown.timeMs, this.monitor.refreshMhz, shown.sequence, flags);
     this.#frameListeners.forEach(this.#notifyFrame);
     if (this.#settling.length > 0) this.#notifySettled();
   }
@@ -223,8 +244,13 @@ export class HeadlessOutput implements Output {
   }
 }
 
+/** One attachment of a listener; a new object each time, so that an old one is recognized. */
+interface Attachment {
+  readonly listener: OutputListener;
+}
+
 /** Takes the buffers out of the scene. */
-function release(scene: Scene): void {
+function release(scene: Scene<HeadlessBuffer>): void {
   scene.primary.buffer?.release();
   scene.cursor.buffer?.release();
   scene.primary.buffer = null;
@@ -233,6 +259,11 @@ function release(scene: Scene): void {
 
 function call(listener: () => void): void {
   listener();
+}
+
+function checkSize(width: number, height: number): void {
+  if (isWithin(width, MAX_SIDE) && isWithin(height, MAX_SIDE)) return;
+  throw new UsageError(`headless: ${width}x${height} is not a screen size; each side is 1 to ${MAX_SIDE} pixels`);
 }
 
 function isWithin(value: number, max: number): boolean {

@@ -2,7 +2,6 @@ import { Damage } from '../../src/core/damage.ts';
 import type { Frame, PlaneState } from '../../src/core/output.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import type { HeadlessBuffer } from './buffer.ts';
 
 /** A frame that has come on screen. The output owns it; it is valid while its listeners are called. */
 export interface ShownFrame {
@@ -20,9 +19,34 @@ export interface ShownFrame {
   readonly cursorDamage: Damage;
 }
 
+/** 32-bit pixels to compose of. */
+export interface LayerBuffer {
+  readonly width: number;
+  readonly height: number;
+  /** Of the first pixel in the memory, and between rows, in bytes. */
+  readonly offset: number;
+  readonly stride: number;
+  /** Alpha means nothing. */
+  readonly isOpaque: boolean;
+  readonly order: ByteOrder;
+  /** Calls `look` with the memory, which it may read during the call. */
+  read<T>(look: (memory: Uint8Array) => T): T;
+}
+
+/** Where each component of a pixel is, in bytes from its start. */
+export interface ByteOrder {
+  readonly red: number;
+  readonly green: number;
+  readonly blue: number;
+  readonly alpha: number;
+}
+
+/** [AX]RGB8888 */
+export const BGRA: ByteOrder = { red: 2, green: 1, blue: 0, alpha: 3 };
+
 /** A copy of a plane's state, in plain fields so that copying does not allocate. */
-export class Layer {
-  buffer: HeadlessBuffer | null = null;
+export class Layer<B extends LayerBuffer = LayerBuffer> {
+  buffer: B | null = null;
   srcX = 0;
   srcY = 0;
   srcWidth = 0;
@@ -32,7 +56,7 @@ export class Layer {
   dstWidth = 0;
   dstHeight = 0;
 
-  set(plane: PlaneState, buffer: HeadlessBuffer | null): void {
+  set(plane: Pick<PlaneState, 'src' | 'dst'>, buffer: B | null): void {
     this.buffer = buffer;
     this.srcX = plane.src.x;
     this.srcY = plane.src.y;
@@ -46,22 +70,26 @@ export class Layer {
 }
 
 /** The contents of one frame. */
-export class Scene implements ShownFrame {
+export class Scene<B extends LayerBuffer = LayerBuffer> implements ShownFrame {
   timeMs = 0;
   sequence = 0;
   width = 0;
   height = 0;
-  readonly primary = new Layer();
-  readonly cursor = new Layer();
+  readonly primary = new Layer<B>();
+  readonly cursor = new Layer<B>();
   readonly damage = new Damage();
   readonly cursorDamage = new Damage();
+  /** The cursor's image is another one than that of the frame before. */
+  isCursorNew = false;
+  hotspotX = 0;
+  hotspotY = 0;
 
   get isDark(): boolean {
     return this.primary.buffer === null;
   }
 
   /** Copies a frame that follows `before`, with `primary` and `cursor` as its buffers. */
-  set(frame: Frame, primary: HeadlessBuffer | null, cursor: HeadlessBuffer | null, before: Scene): void {
+  set(frame: Frame, primary: B | null, cursor: B | null, before: Scene<B>): void {
     this.width = frame.canvas.width;
     this.height = frame.canvas.height;
     this.primary.set(frame.primary, primary);
@@ -70,12 +98,17 @@ export class Scene implements ShownFrame {
     this.damage.addAll(frame.damage, this.primary.dstX - this.primary.srcX, this.primary.dstY - this.primary.srcY);
     this.cursorDamage.clear();
     const old = before.cursor;
+    this.isCursorNew = frame.isCursorNew || cursor !== old.buffer;
+    this.hotspotX = frame.hotspotX;
+    this.hotspotY = frame.hotspotY;
     if (!frame.isCursorNew && cursor === old.buffer && this.cursor.dstX === old.dstX && this.cursor.dstY === old.dstY)
       return;
     if (old.buffer) this.cursorDamage.add(old.dstX, old.dstY, old.dstWidth, old.dstHeight);
     if (cursor) this.cursorDamage.addRect(frame.cursor.dst);
   }
 }
+
+const NO_LAYER = new Layer();
 
 /** R, G, B, A in memory, as a little-endian word. */
 const OPAQUE_BLACK = 0xff000000;
@@ -85,7 +118,11 @@ const OPAQUE_BLACK = 0xff000000;
  * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be
  * read.
  */
-export function compose(scene: Scene, withCursor: boolean, region: Rect): Picture {
+export function compose(
+  scene: { readonly primary: Layer; readonly cursor: Layer },
+  withCursor: boolean,
+  region: Rect,
+): Picture {
   const data = new Uint8Array(region.width * region.height * 4);
   new Uint32Array(data.buffer).fill(OPAQUE_BLACK);
   paint(data, region, scene.primary);
@@ -101,7 +138,7 @@ function paint(data: Uint8Array, region: Rect, layer: Layer): void {
   const top = Math.max(layer.dstY, region.y);
   const bottom = Math.min(layer.dstY + layer.dstHeight, region.y + region.height);
   if (left >= right || top >= bottom) return;
-  if (buffer.isOpaque && isAligned(buffer) && isUnscaled(layer)) {
+  if (buffer.isOpaque && buffer.order === BGRA && isAligned(buffer) && isUnscaled(layer)) {
     buffer.read((memory) => copyRows(data, region, layer, buffer, memory, left, top, right, bottom));
     return;
   }
@@ -127,7 +164,7 @@ function isUnscaled({ srcX, srcY, srcWidth, srcHeight, dstWidth, dstHeight, buff
   );
 }
 
-function isAligned({ offset, stride }: HeadlessBuffer): boolean {
+function isAligned({ offset, stride }: LayerBuffer): boolean {
   return offset % 4 === 0 && stride % 4 === 0;
 }
 
@@ -136,7 +173,7 @@ function copyRows(
   data: Uint8Array,
   region: Rect,
   layer: Layer,
-  buffer: HeadlessBuffer,
+  buffer: LayerBuffer,
   memory: Uint8Array,
   left: number,
   top: number,
@@ -155,31 +192,83 @@ function copyRows(
   }
 }
 
+/**
+ * Copies `region` of a scene's canvas to `target`, XRGB pixels in rows of `stride`, without the cursor. Black where
+ * nothing is; the highest byte of a pixel means nothing. Throws SysError if a dma-buf cannot be read.
+ */
+export function copyPixels(
+  target: Uint32Array,
+  stride: number,
+  scene: { readonly primary: Layer },
+  region: Rect,
+): void {
+  const layer = scene.primary;
+  const { buffer } = layer;
+  const { x, y, width, height } = region;
+  if (!buffer || buffer.order !== BGRA || !isAligned(buffer) || !isUnscaled(layer) || !covers(layer, region)) {
+    const { data } = compose({ primary: layer, cursor: NO_LAYER }, false, region);
+    const words = new Uint32Array(data.buffer);
+    for (let row = 0; row < height; row++)
+      for (let column = 0; column < width; column++) {
+        const pixel = words[row * width + column]!;
+        target[(y + row) * stride + x + column] = ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
+      }
+    return;
+  }
+  buffer.read((memory) => {
+    const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
+    for (let row = y; row < y + height; row++) {
+      const start = (buffer.offset + (row - layer.dstY + layer.srcY) * buffer.stride) / 4 + x - layer.dstX + layer.srcX;
+      target.set(from.subarray(start, start + width), row * stride + x);
+    }
+  });
+}
+
+/** Copies the image of a cursor to `target`, premultiplied ARGB pixels in rows without gaps. SysError as `copyPixels`. */
+export function copyImage(target: Uint32Array, { buffer, srcX, srcY, srcWidth, srcHeight }: Layer): void {
+  if (!buffer) return;
+  const { red, green, blue, alpha } = buffer.order;
+  buffer.read((memory) => {
+    for (let y = 0; y < srcHeight; y++)
+      for (let x = 0; x < srcWidth; x++) {
+        const from = buffer.offset + (srcY + y) * buffer.stride + (srcX + x) * 4;
+        const opacity = buffer.isOpaque ? 255 : memory[from + alpha]!;
+        target[y * srcWidth + x] =
+          (opacity << 24) | (memory[from + red]! << 16) | (memory[from + green]! << 8) | memory[from + blue]!;
+      }
+  });
+}
+
+function covers({ dstX, dstY, dstWidth, dstHeight }: Layer, { x, y, width, height }: Rect): boolean {
+  return dstX <= x && dstY <= y && dstX + dstWidth >= x + width && dstY + dstHeight >= y + height;
+}
+
 /** The source pixel under the middle of destination pixel `at`; -1 outside the buffer. */
 function source(at: number, dstLength: number, srcStart: number, srcLength: number, bufferLength: number): number {
   const from = srcStart + Math.floor(((at + 0.5) * srcLength) / dstLength);
   return from >= 0 && from < bufferLength ? from : -1;
 }
 
-/** Premultiplied OVER an opaque row. The bytes of [AX]RGB8888 in memory are B, G, R, A. */
+/** Premultiplied OVER an opaque row. */
 function paintRow(
   data: Uint8Array,
   start: number,
   memory: Uint8Array,
-  buffer: HeadlessBuffer,
+  buffer: LayerBuffer,
   row: number,
   columns: Int32Array,
 ): void {
   const rowStart = buffer.offset + row * buffer.stride;
   const opaque = buffer.isOpaque;
+  const { red, green, blue, alpha } = buffer.order;
   let to = start;
   for (const column of columns) {
     if (column >= 0) {
       const from = rowStart + column * 4;
-      const through = opaque ? 0 : 255 - memory[from + 3]!;
-      data[to] = Math.min(255, memory[from + 2]! + scale(data[to]!, through));
-      data[to + 1] = Math.min(255, memory[from + 1]! + scale(data[to + 1]!, through));
-      data[to + 2] = Math.min(255, memory[from]! + scale(data[to + 2]!, through));
+      const through = opaque ? 0 : 255 - memory[from + alpha]!;
+      data[to] = Math.min(255, memory[from + red]! + scale(data[to]!, through));
+      data[to + 1] = Math.min(255, memory[from + green]! + scale(data[to + 1]!, through));
+      data[to + 2] = Math.min(255, memory[from + blue]! + scale(data[to + 2]!, through));
     }
     to += 4;
   }

@@ -109,6 +109,15 @@ export class AtomicRequest implements Disposable {
   }
 
   /**
+   * Sends the request as a change of modes, once the CRTCs are idle; with an event if there is a serial for it. Returns as
+   * `commit` does.
+   */
+  change(device: KmsDevice, serial = 0): number {
+    const flags = serial === 0 ? MODESET : MODESET | DRM_MODE_PAGE_FLIP_EVENT;
+    return untilIdle(() => this.commit(device, flags, undefined, serial));
+  }
+
+  /**
    * Sends the first `objects` of the request. Returns 0, or -errno with nothing changed. If `flags` ask for
    * an event, it carries `serial`.
    */
@@ -138,14 +147,14 @@ export const PLANE_PROPERTIES = [
   'CRTC_W',
   'CRTC_H',
 ];
-const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD'];
+const OPTIONAL = ['FB_DAMAGE_CLIPS', 'IN_FENCE_FD', 'HOTSPOT_X', 'HOTSPOT_Y'];
 const FIXED_POINT = 0x1_0000;
 const ABSENT = -1;
 const NO_FENCE = -1;
 
 /**
- * What a request sets on a plane: framebuffer, source and destination, and damage and in-fence if the driver
- * has those.
+ * What a request sets on a plane: framebuffer, source and destination, and damage, in-fence and the hotspot of a
+ * cursor if the driver has those.
  */
 export function planeObject(plane: Plane): RequestObject {
   const { properties } = plane;
@@ -164,15 +173,21 @@ export class PlaneSlots {
   readonly #crtc: CrtcId;
   readonly #damage: number;
   readonly #fence: number;
+  readonly #hotspotX: number;
+  readonly #hotspotY: number;
 
   constructor(request: AtomicRequest, first: number, crtc: CrtcId, { properties }: Plane) {
     this.#request = request;
     this.#first = first;
     this.#crtc = crtc;
     let next = first + PLANE_PROPERTIES.length;
-    const [damage, fence] = OPTIONAL.map((name) => (properties.id(name) === 0 ? ABSENT : next++)) as [number, number];
+    const [damage, fence, hotspotX, hotspotY] = OPTIONAL.map((name) =>
+      properties.id(name) === 0 ? ABSENT : next++,
+    ) as [number, number, number, number];
     this.#damage = damage;
     this.#fence = fence;
+    this.#hotspotX = hotspotX;
+    this.#hotspotY = hotspotY;
     this.waitFor(null);
   }
 
@@ -205,6 +220,12 @@ export class PlaneSlots {
     this.damage(0);
   }
 
+  /** For virtual cards, whose host has a pointer of its own: the pixel of the plane that it is at. */
+  hotspot(x: number, y: number): void {
+    if (this.#hotspotX !== ABSENT) this.#request.set(this.#hotspotX, x);
+    if (this.#hotspotY !== ABSENT) this.#request.set(this.#hotspotY, y);
+  }
+
   /** What changed: a blob of drm_mode_rect; 0 means everything. */
   damage(blob: number): void {
     if (this.#damage !== ABSENT) this.#request.set(this.#damage, blob);
@@ -219,11 +240,37 @@ export class PlaneSlots {
   }
 }
 
+/*
+ * No commit blocks. The kernel would hold it until the commit before it and the fences of its picture have ended, which
+ * a hung GPU or driver delays by ten seconds and more.
+ */
 const FLIP = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_NONBLOCK;
-const MODESET = DRM_MODE_PAGE_FLIP_EVENT | DRM_MODE_ATOMIC_ALLOW_MODESET;
+const MODESET = DRM_MODE_ATOMIC_ALLOW_MODESET | DRM_MODE_ATOMIC_NONBLOCK;
+
+/* How often `untilIdle` tries, and how long it waits in between. */
+const TRIES = 20;
+const PAUSE_MS = 5;
+const forever = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Repeats a commit that is refused because another is not on screen yet, which usually takes no longer than a refresh:
+ * for at most 100 ms, during which the event loop stands still. Returns the last result.
+ */
+export function untilIdle(commit: () => number): number {
+  for (let tries = 1; ; tries++) {
+    const result = commit();
+    if (!isBusy(result) || tries === TRIES) return result;
+    Atomics.wait(forever, 0, 0, PAUSE_MS);
+  }
+}
 
 /** Serial of the last commit with an event, on any CRTC; 0 before the first. */
 let lastSerial = 0;
+
+/** For a commit with an event. */
+export function nextSerial(): number {
+  return ++lastSerial;
+}
 
 /**
  * The one atomic request of a CRTC, laid out once: first what changes with a frame, then what
@@ -297,16 +344,16 @@ export class PipeRequest implements Disposable {
 
   /** Shows the first `planes` planes at the next vertical blank. */
   flip(planes: number): number {
-    this.#serial = ++lastSerial;
-    return this.#request.commit(this.#device, FLIP, planes, lastSerial);
+    this.#serial = nextSerial();
+    return this.#request.commit(this.#device, FLIP, planes, this.#serial);
   }
 
   /** Flips all planes and leaves a fence for `takeFence`, if the driver has out-fences. */
   flipFenced(): number {
     if (!this.#fence) return this.flip(this.planes);
-    this.#serial = ++lastSerial;
+    this.#serial = nextSerial();
     this.#request.set(this.#outFence, this.#fence.address);
-    const result = this.#request.commit(this.#device, FLIP, this.planes + 1, lastSerial);
+    const result = this.#request.commit(this.#device, FLIP, this.planes + 1, this.#serial);
     this.#request.set(this.#outFence, 0);
     return result;
   }
@@ -322,17 +369,17 @@ export class PipeRequest implements Disposable {
     return OwnedFd.adopt(fd);
   }
 
-  /** Sets mode and planes together and waits for it, so that a driver that is still busy does not refuse. */
+  /** Sets mode and planes together. */
   enable(): number {
-    this.#serial = ++lastSerial;
-    return this.#request.commit(this.#device, MODESET, undefined, lastSerial);
+    this.#serial = nextSerial();
+    return this.#request.commit(this.#device, MODESET | DRM_MODE_PAGE_FLIP_EVENT, undefined, this.#serial);
   }
 
-  /** Turns everything off, for good. */
+  /** Turns everything off, for good. -EBUSY if the CRTC is stuck; it stays on then. */
   disable(): number {
     for (const plane of [this.primary, this.cursor, this.overlay]) plane?.hide();
     [0, 0, 0].forEach((value, i) => this.#request.set(this.#mode + i, value));
-    return this.#request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+    return this.#request.change(this.#device);
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,4 @@
-import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.ts';
+import { DMA_BUF_SYNC_READ } from '../../protocols/dma-buf.ts';
 import {
   DRM_FORMAT_MOD_INVALID,
   DRM_FORMAT_MOD_LINEAR,
@@ -10,33 +10,28 @@ import {
 } from '../../protocols/drm-fourcc.ts';
 import {
   DRM_IOCTL_MODE_ADDFB2,
+  DRM_IOCTL_MODE_CLOSEFB,
   DRM_IOCTL_MODE_MAP_DUMB,
   DRM_IOCTL_MODE_RMFB,
+  drm_mode_closefb,
   drm_mode_fb_cmd2,
   DRM_MODE_FB_MODIFIERS,
   drm_mode_map_dumb,
 } from '../../protocols/drm-mode.ts';
 import type { FormatSet, Framebuffer, PixelLayout } from '../../src/core/framebuffer.ts';
-import type { Log } from '../../src/core/log.ts';
 import { DmabufImportRefused, type RefusalCode, type Shadow } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { beginCpuAccess, endCpuAccess } from '../../src/sys/dma-buf.ts';
+import { beginCpuAccess, endCpuAccess, waitReadable } from '../../src/sys/dma-buf.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
-import {
-  GBM_BO_USE_CURSOR,
-  GBM_BO_USE_LINEAR,
-  GBM_BO_USE_SCANOUT,
-  GBM_BO_USE_WRITE,
-  GbmDevice,
-  GbmError,
-} from '../../src/sys/lib/gbm.ts';
+import { tryIoctlBytes } from '../../src/sys/ioctl.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import type { FbId, GemHandle } from './ids.ts';
 
 const NO_FB = 0 as FbId;
+const EINVAL = 22;
 
 /** The format in which a plane that takes `formats` reads pixels that are not blended: without alpha if it can. */
 export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLayout['modifier']): Fourcc {
@@ -45,8 +40,8 @@ export function opaqueFor(format: Fourcc, formats: FormatSet, modifier: PixelLay
 }
 
 /**
- * Pixels the device can show: an imported dma-buf, or a GBM or dumb buffer. It has one GEM handle and a
- * framebuffer for each format it is read in.
+ * Pixels the device can show: an imported dma-buf, or a dumb buffer, which the CPU draws into. It has one GEM handle
+ * and a framebuffer for each format it is read in.
  */
 export class KmsBuffer implements Shadow {
   readonly layout: PixelLayout;
@@ -54,10 +49,10 @@ export class KmsBuffer implements Shadow {
   readonly modifierHigh: number;
   readonly modifierLow: number;
   readonly isImport: boolean;
+  /** It is a cursor in the upper left of what is otherwise transparent, because the hardware takes no other size. */
+  readonly isPadded: boolean;
   readonly #device: KmsDevice;
   readonly #handle: GemHandle;
-  /** Keeps the handle open until it is disposed. */
-  readonly #memory: Disposable;
   readonly #fbs = new Map<Fourcc, FbId>();
   #pixels: Mapping | null = null;
   #dmabuf: OwnedFd | null = null;
@@ -65,20 +60,15 @@ export class KmsBuffer implements Shadow {
   #isDisposed = false;
   #isFreed = false;
 
-  private constructor(
-    device: KmsDevice,
-    handle: GemHandle,
-    memory: Disposable,
-    layout: PixelLayout,
-    isImport: boolean,
-  ) {
+  /** Takes over one use of the handle. */
+  private constructor(device: KmsDevice, handle: GemHandle, layout: PixelLayout, isImport: boolean, isPadded = false) {
     this.#device = device;
     this.#handle = handle;
-    this.#memory = memory;
     this.layout = layout;
     this.modifierHigh = Number(layout.modifier >> 32n);
     this.modifierLow = Number(layout.modifier & 0xffff_ffffn);
     this.isImport = isImport;
+    this.isPadded = isPadded;
   }
 
   /**
@@ -105,7 +95,7 @@ export class KmsBuffer implements Shadow {
       );
     }
     try {
-      const buffer = new KmsBuffer(device, handle, counted(device, handle), framebuffer, true);
+      const buffer = new KmsBuffer(device, handle, framebuffer, true);
       buffer.#fbs.set(as, addFramebuffer(device, handle, framebuffer, as));
       return buffer;
     } catch (cause) {
@@ -118,26 +108,30 @@ export class KmsBuffer implements Shadow {
     }
   }
 
-  /** A zeroed dumb buffer. KmsError `no-buffer`. */
-  static dumb(device: KmsDevice, width: number, height: number, format: Fourcc): KmsBuffer {
+  /**
+   * A zeroed dumb buffer. KmsError `no-buffer`. GBM would add nothing: for pixels that the CPU writes its drivers make
+   * dumb buffers as well, and loading them takes seconds.
+   */
+  static dumb(device: KmsDevice, width: number, height: number, format: Fourcc, isPadded = false): KmsBuffer {
     const bytesPerPixel = formatInfo(format)?.planes[0]?.bytesPerBlock ?? 0;
     try {
       using stack = new DisposableStack();
       const { handle, pitch, size } = device.gem.createDumb(width, height, bytesPerPixel * 8);
-      const memory = stack.use(counted(device, handle));
+      stack.defer(() => device.gem.release(handle));
       const argument = drm_mode_map_dumb.encode({ handle });
       device.ioctl(DRM_IOCTL_MODE_MAP_DUMB, 'DRM_IOCTL_MODE_MAP_DUMB', argument);
+      const pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
+      // Not every driver hands out zeroed memory.
+      pixels.bytes.fill(0);
+      stack.move();
       const buffer = new KmsBuffer(
         device,
         handle,
-        memory,
         { width, height, format, modifier: DRM_FORMAT_MOD_LINEAR, planes: [{ offset: 0, stride: pitch }] },
         false,
+        isPadded,
       );
-      buffer.#pixels = Mapping.file(device.fd, drm_mode_map_dumb.decode(argument).offset, size, 'read-write');
-      // Not every driver hands out zeroed memory.
-      buffer.#pixels.bytes.fill(0);
-      stack.move();
+      buffer.#pixels = pixels;
       return buffer;
     } catch (cause) {
       throw new KmsError(
@@ -146,42 +140,6 @@ export class KmsBuffer implements Shadow {
         { cause },
       );
     }
-  }
-
-  /**
-   * A zeroed GBM buffer. Its usage says that the CPU writes, because drivers that copy the CPU's
-   * pixels to the memory that is scanned out (virtio_gpu) do so for such buffers only. GbmError, or
-   * SysError if the memory cannot be mapped for writing; a dumb buffer may still work then.
-   */
-  static gbm(device: KmsDevice, gbm: GbmDevice, width: number, height: number, format: Fourcc): KmsBuffer {
-    using stack = new DisposableStack();
-    const cursor = formatInfo(format)?.hasAlpha === true ? GBM_BO_USE_CURSOR : 0;
-    const memory = stack.use(
-      gbm.createBuffer({
-        width,
-        height,
-        format,
-        usage: GBM_BO_USE_SCANOUT | GBM_BO_USE_LINEAR | GBM_BO_USE_WRITE | cursor,
-      }),
-    );
-    // libgbm uses the same open file, so its handle is valid here. Mesa itself would export for reading only.
-    const handle = memory.gemHandle(0);
-    const dmabuf = stack.use(device.gem.export(handle));
-    const pixels = stack.use(Mapping.file(dmabuf, 0, memory.planes[0]!.stride * height, 'read-write'));
-    const buffer = new KmsBuffer(
-      device,
-      handle,
-      memory,
-      { width, height, format, modifier: memory.modifier, planes: memory.planes },
-      false,
-    );
-    buffer.#pixels = pixels;
-    buffer.#dmabuf = dmabuf;
-    buffer.beginWrite();
-    pixels.bytes.fill(0);
-    buffer.endWrite();
-    stack.move();
-    return buffer;
   }
 
   get format(): Fourcc {
@@ -227,6 +185,7 @@ export class KmsBuffer implements Shadow {
       id = addFramebuffer(this.#device, this.#handle, this.layout, format);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
+      if (error.mayPass) return NO_FB;
     }
     this.#fbs.set(format, id);
     return id;
@@ -239,22 +198,26 @@ export class KmsBuffer implements Shadow {
     return formats.has(as, modifier) ? this.fbAs(as) : NO_FB;
   }
 
-  /** Until `endRead` the CPU's view of a dma-buf is coherent with its device's. */
-  beginRead(): void {
-    if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
+  /**
+   * Makes the CPU's view of a dma-buf coherent with its device's, until `endRead`. False, with nothing begun: there is no
+   * need, or a device still writes, so that this would block. The pixels may be unfinished then.
+   */
+  beginRead(): boolean {
+    if (!this.#dmabuf || !waitReadable(this.#dmabuf, 0)) return false;
+    beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
+    return true;
   }
 
   endRead(): void {
     if (this.#dmabuf) endCpuAccess(this.#dmabuf, DMA_BUF_SYNC_READ);
   }
 
-  /** Until `endWrite` the CPU may write, and read: no one else writes this buffer. */
   beginWrite(): void {
-    if (this.#dmabuf) beginCpuAccess(this.#dmabuf, DMA_BUF_SYNC_WRITE);
+    // Only dumb buffers are written. Their mapping is coherent.
   }
 
   endWrite(): void {
-    if (this.#dmabuf) endCpuAccess(this.#dmabuf, DMA_BUF_SYNC_WRITE);
+    // As in `beginWrite`.
   }
 
   /** A frame has it from now on. */
@@ -304,19 +267,13 @@ export class KmsBuffer implements Shadow {
     this.#pixels?.[Symbol.dispose]();
     this.#dmabuf?.[Symbol.dispose]();
     for (const id of this.#fbs.values()) if (id !== NO_FB) removeFramebuffer(this.#device, id);
-    this.#memory[Symbol.dispose]();
+    this.#device.gem.release(this.#handle);
   }
-}
-
-/** Gives up one use of a handle, which the device counts, when disposed. */
-function counted(device: KmsDevice, handle: GemHandle): Disposable {
-  return { [Symbol.dispose]: () => device.gem.release(handle) };
 }
 
 function refusal(cause: unknown, lasting: RefusalCode): RefusalCode {
   if (!(cause instanceof SysError)) throw cause;
-  if (['ENOMEM', 'EMFILE', 'ENFILE', 'ENOSPC', 'EAGAIN', 'EBUSY'].includes(cause.code)) return 'resources';
-  return lasting;
+  return cause.mayPass ? 'resources' : lasting;
 }
 
 const MAX_MEMORY_PLANES = 4;
@@ -346,62 +303,13 @@ export function addFramebuffer(device: KmsDevice, handle: GemHandle, layout: Pix
   return drm_mode_fb_cmd2.decode(argument).fb_id as FbId;
 }
 
-/** Also turns off a plane that still shows it. */
-export function removeFramebuffer(device: KmsDevice, id: FbId): void {
-  const argument = new Uint8Array(4);
-  new DataView(argument.buffer).setUint32(0, id, true);
-  device.ioctl(DRM_IOCTL_MODE_RMFB, 'DRM_IOCTL_MODE_RMFB', argument);
-}
-
 /**
- * Makes the buffers of one card that the CPU draws into: GBM buffers if libgbm has a driver for the
- * card, dumb buffers otherwise. libgbm is opened for the first shadow, because it loads that driver;
- * a guest whose pages go straight to the screen needs no shadow.
+ * A plane that still shows it goes on showing it, for example while the flip away from it waits for a fence. Before Linux 6.8
+ * there is only RMFB, which turns such a plane off and blocks until the flip has ended.
  */
-export class ShadowMemory implements Disposable {
-  readonly #device: KmsDevice;
-  readonly #open: (card: BorrowedFd) => GbmDevice | GbmError;
-  readonly #logged = new Set<string>();
-  /** Formats that were refused. The driver would refuse them again, and some (llvmpipe) leak a descriptor each time. */
-  readonly #refused = new Set<Fourcc>();
-  #gbm: GbmDevice | GbmError | null = null;
-
-  /** Tests replace `open`. */
-  constructor(device: KmsDevice, open: (card: BorrowedFd) => GbmDevice | GbmError = (card) => GbmDevice.open(card)) {
-    this.#device = device;
-    this.#open = open;
-  }
-
-  /** A zeroed buffer, owned by the caller. KmsError `no-buffer`. */
-  create(width: number, height: number, format: Fourcc, log: Log): KmsBuffer {
-    const gbm = (this.#gbm ??= this.#open(this.#device.fd));
-    if (gbm instanceof GbmError) {
-      this.#logOnce(log, `shadows are dumb buffers: ${gbm.message}`);
-    } else if (!this.#refused.has(format)) {
-      try {
-        const buffer = KmsBuffer.gbm(this.#device, gbm, width, height, format);
-        this.#logOnce(log, `shadows are GBM buffers (${gbm.backendName})`);
-        return buffer;
-      } catch (error) {
-        if (!(error instanceof GbmError || error instanceof SysError)) throw error;
-        this.#refused.add(format);
-        this.#logOnce(log, `${formatName(format)} shadows are dumb buffers: ${error.message}`);
-      }
-    }
-    return KmsBuffer.dumb(this.#device, width, height, format);
-  }
-
-  /**
-   * Call it before the card is closed: until its last buffer is gone libgbm holds a descriptor of the card,
-   * and with it mastership.
-   */
-  [Symbol.dispose](): void {
-    if (this.#gbm instanceof GbmDevice) this.#gbm[Symbol.dispose]();
-  }
-
-  #logOnce(log: Log, message: string): void {
-    if (this.#logged.has(message)) return;
-    this.#logged.add(message);
-    log('info', `${this.#device.name}: ${message}`);
-  }
+export function removeFramebuffer(device: KmsDevice, id: FbId): void {
+  const argument = drm_mode_closefb.encode({ fb_id: id });
+  if (tryIoctlBytes(device.fd, DRM_IOCTL_MODE_CLOSEFB, argument) !== -EINVAL) return;
+  // The argument of RMFB is the id alone.
+  tryIoctlBytes(device.fd, DRM_IOCTL_MODE_RMFB, argument);
 }

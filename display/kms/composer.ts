@@ -1,9 +1,10 @@
 import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../../src/core/damage.ts';
 import { EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
-import type { Log } from '../../src/core/log.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/lib/pixman.ts';
-import type { KmsBuffer, ShadowMemory } from './buffer.ts';
+import { KmsBuffer } from './buffer.ts';
+import type { KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import type { Plane } from './resources.ts';
 
@@ -30,10 +31,9 @@ export interface ComposedPicture {
  * drawn again.
  */
 export class Composer implements Disposable {
-  readonly #shadows: ShadowMemory;
+  readonly #device: KmsDevice;
   readonly #screen: Rect;
   readonly #format: Fourcc;
-  readonly #log: Log;
   #targets: readonly [Target, Target] | null = null;
   #turn = 0;
   /** The previous frame was drawn here too, so that `stale` is complete. */
@@ -45,11 +45,10 @@ export class Composer implements Disposable {
   readonly #changed = new Damage();
 
   /** `format` has to be one that the primary plane shows and pixman draws. */
-  constructor(shadows: ShadowMemory, screen: Size, format: Fourcc, log: Log) {
-    this.#shadows = shadows;
+  constructor(device: KmsDevice, screen: Size, format: Fourcc) {
+    this.#device = device;
     this.#screen = { x: 0, y: 0, width: screen.width, height: screen.height };
     this.#format = format;
-    this.#log = log;
   }
 
   /** The parts of the screen that the last composed frame changed; valid until the next one. */
@@ -140,7 +139,7 @@ export class Composer implements Disposable {
     over: boolean,
   ): void {
     const area = this.#area;
-    buffer.beginRead();
+    const isBegun = buffer.beginRead();
     try {
       for (let i = 0; i < stale.count; i++) {
         area.set(stale.x(i), stale.y(i), stale.width(i), stale.height(i));
@@ -148,17 +147,23 @@ export class Composer implements Disposable {
         pixman.draw(source, from, bits, to, area, over);
       }
     } finally {
-      buffer.endRead();
+      if (isBegun) buffer.endRead();
     }
   }
 
   #ready(): readonly [Target, Target] {
-    return (this.#targets ??= [this.#target(), this.#target()]);
+    return (this.#targets ??= this.#makeTargets());
   }
 
-  #target(): Target {
-    const buffer = this.#shadows.create(this.#screen.width, this.#screen.height, this.#format, this.#log);
-    return { buffer, bits: bitsOf(buffer), stale: new Damage() };
+  #makeTargets(): readonly [Target, Target] {
+    using stack = new DisposableStack();
+    const make = (): Target => {
+      const buffer = stack.use(KmsBuffer.dumb(this.#device, this.#screen.width, this.#screen.height, this.#format));
+      return { buffer, bits: bitsOf(buffer), stale: new Damage() };
+    };
+    const targets = [make(), make()] as const;
+    stack.move();
+    return targets;
   }
 }
 

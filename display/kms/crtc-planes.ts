@@ -1,9 +1,10 @@
 import { type Log, logOnce, type LogOnce } from '../../src/core/log.ts';
 import type { Frame } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { SysError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
-import { DamageClips, isRefused, MUST_WAIT, PipeRequest } from './atomic.ts';
-import { KmsBuffer, type ShadowMemory } from './buffer.ts';
+import { DamageClips, isBusy, isRefused, MUST_WAIT, PipeRequest, untilIdle } from './atomic.ts';
+import { KmsBuffer } from './buffer.ts';
 import { composedFormat, Composer, fillPlain } from './composer.ts';
 import type { KmsDevice } from './device.ts';
 import { type Assignment, Layout } from './layout.ts';
@@ -15,8 +16,6 @@ const NO_CHOICE = -1;
 export interface CrtcPlanesOptions {
   readonly pipe: Pipe;
   readonly mode: Mode;
-  /** What the CPU draws into when the planes cannot show a frame. It stays the caller's. */
-  readonly shadows: ShadowMemory;
   /** 0xRRGGBB, shown where the guest shows nothing. */
   readonly background: number;
   readonly log: Log;
@@ -38,6 +37,7 @@ export class CrtcPlanes implements Disposable {
   readonly #stack: DisposableStack;
   /** The kernel has this mode and these planes, so that a flip is enough. */
   #isEnabled = false;
+  #isModeset = false;
   /** Planes that the previous frame used; one that is not used any more has to be turned off. */
   #usedBefore = 1;
   #used = 1;
@@ -45,14 +45,12 @@ export class CrtcPlanes implements Disposable {
   #isZeroCopy = false;
   #isComposed = false;
   #choiceBefore = NO_CHOICE;
+  /** The CPU could not draw for want of memory or descriptors, which may pass. */
+  #isShort = false;
   /** The log says that a frame cannot be shown. */
   #isHopeless = false;
 
-  private constructor(
-    device: KmsDevice,
-    { pipe, mode, shadows, background, log }: CrtcPlanesOptions,
-    stack: DisposableStack,
-  ) {
+  private constructor(device: KmsDevice, { pipe, mode, background, log }: CrtcPlanesOptions, stack: DisposableStack) {
     const { width, height } = mode;
     const plain = (colour: number): KmsBuffer =>
       fillPlain(stack.use(KmsBuffer.dumb(device, width, height, composedFormat(pipe.primary))), colour);
@@ -62,7 +60,7 @@ export class CrtcPlanes implements Disposable {
     const blob = createBlob(device, mode.info);
     stack.defer(() => destroyBlob(device, blob));
     this.#request = stack.use(new PipeRequest(device, pipe, blob));
-    this.#composer = stack.use(new Composer(shadows, mode, whole.format, log));
+    this.#composer = stack.use(new Composer(device, mode, whole.format));
     this.#layout = new Layout({
       request: this.#request,
       pipe,
@@ -96,6 +94,11 @@ export class CrtcPlanes implements Disposable {
     return this.#request.takeFence();
   }
 
+  /** The last commit set the mode, which may take the hardware seconds. */
+  get isModeset(): boolean {
+    return this.#isModeset;
+  }
+
   /** The serial that the event of the last commit carries. */
   get serial(): number {
     return this.#request.serial;
@@ -111,6 +114,7 @@ export class CrtcPlanes implements Disposable {
     const tested = this.#request.test(false);
     if (tested < 0) return tested;
     const result = this.commit(frame, picture, cursor);
+    if (isBusy(result)) return untilIdle(() => this.retry());
     return isRefused(result) ? this.#blank() : result;
   }
 
@@ -146,11 +150,14 @@ export class CrtcPlanes implements Disposable {
     if (!this.#isHopeless)
       this.#logOnce('warn', `${this.#name} cannot show this picture in any way and keeps what it shows`);
     this.#isHopeless = true;
+    if (this.#isShort) layout.forget();
+    this.#isShort = false;
     return -EINVAL;
   }
 
   /** Commits the last frame again, after EBUSY, without fences. */
   retry(): number {
+    this.#isModeset = !this.#isEnabled;
     return this.#settle(this.#isEnabled ? this.#request.flip(this.#sent) : this.#request.enable());
   }
 
@@ -176,7 +183,7 @@ export class CrtcPlanes implements Disposable {
   }
 
   #compose(frame: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): boolean {
-    const cursor = pointer && { buffer: pointer, from: frame.cursor.src, to: this.#layout.cursor };
+    const cursor = pointer && { buffer: pointer, from: this.#layout.cursorSrc, to: this.#layout.cursor };
     try {
       this.#composer.compose(
         { buffer: picture, from: frame.primary.src, to: this.#layout.picture },
@@ -192,6 +199,8 @@ export class CrtcPlanes implements Disposable {
 
   #cannotCompose(error: unknown): null {
     if (!(error instanceof Error)) throw error;
+    const cause = error instanceof SysError ? error : error.cause;
+    this.#isShort ||= cause instanceof SysError && cause.mayPass;
     this.#composer.skip();
     this.#logOnce('warn', `${this.#name}: ${error.message}`);
     return null;
@@ -225,7 +234,9 @@ export class CrtcPlanes implements Disposable {
   #commitPlanes(used: number, isFenced: boolean): number {
     this.#used = used;
     this.#sent = Math.max(used, this.#usedBefore);
-    return isFenced && this.#isEnabled ? this.#settle(this.#request.flipFenced()) : this.retry();
+    if (!isFenced || !this.#isEnabled) return this.retry();
+    this.#isModeset = false;
+    return this.#settle(this.#request.flipFenced());
   }
 
   #settle(result: number): number {

@@ -3,11 +3,15 @@ import { basename } from 'node:path';
 import {
   DRM_CAP_ADDFB2_MODIFIERS,
   DRM_CAP_CRTC_IN_VBLANK_EVENT,
+  DRM_CAP_CURSOR_HEIGHT,
+  DRM_CAP_CURSOR_WIDTH,
   DRM_CAP_DUMB_BUFFER,
   DRM_CAP_PRIME,
   DRM_CAP_TIMESTAMP_MONOTONIC,
   DRM_CLIENT_CAP_ATOMIC,
+  DRM_CLIENT_CAP_CURSOR_PLANE_HOTSPOT,
   DRM_CLIENT_CAP_UNIVERSAL_PLANES,
+  DRM_CLIENT_CAP_WRITEBACK_CONNECTORS,
   drm_event,
   DRM_EVENT_FLIP_COMPLETE,
   drm_event_vblank,
@@ -21,6 +25,7 @@ import {
   drm_version,
 } from '../../protocols/drm.ts';
 import type { Fields, Struct, Values } from '../../protocols/layout.ts';
+import type { Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { EAGAIN, SysError } from '../../src/sys/errors.ts';
 import { type BorrowedFd, OwnedFd, tryRead } from '../../src/sys/fd.ts';
@@ -52,6 +57,8 @@ export class KmsDevice implements Disposable {
   /** Framebuffers may carry modifiers. Otherwise the driver assumes a layout. */
   readonly hasModifiers: boolean;
   readonly canImport: boolean;
+  /** A size that its cursor planes take. */
+  readonly cursorSize: Size;
   readonly #card: KmsCard;
   readonly #poll: Poll;
   readonly #listeners = new Map<number, FlipListener>();
@@ -75,6 +82,17 @@ export class KmsDevice implements Disposable {
         ),
       );
     }
+    // Refused by cards that have no such planes, and by kernels that do not know it.
+    for (const capability of [DRM_CLIENT_CAP_CURSOR_PLANE_HOTSPOT, DRM_CLIENT_CAP_WRITEBACK_CONNECTORS]) {
+      succeeds(() =>
+        ioctl(
+          fd,
+          DRM_IOCTL_SET_CLIENT_CAP,
+          'DRM_IOCTL_SET_CLIENT_CAP',
+          drm_set_client_cap.encode({ capability, value: 1 }),
+        ),
+      );
+    }
     if (
       capability(fd, DRM_CAP_DUMB_BUFFER) === 0 ||
       capability(fd, DRM_CAP_CRTC_IN_VBLANK_EVENT) === 0 ||
@@ -84,8 +102,9 @@ export class KmsDevice implements Disposable {
     }
     this.hasModifiers = capability(fd, DRM_CAP_ADDFB2_MODIFIERS) !== 0;
     this.canImport = (capability(fd, DRM_CAP_PRIME) & DRM_PRIME_CAP_IMPORT) !== 0;
+    this.cursorSize = { width: capability(fd, DRM_CAP_CURSOR_WIDTH), height: capability(fd, DRM_CAP_CURSOR_HEIGHT) };
     this.gem = new GemHandles(fd);
-    this.#poll = Poll.readable(fd, () => this.#readEvents());
+    this.#poll = Poll.readable(fd, () => this.readEvents());
   }
 
   /**
@@ -119,15 +138,8 @@ export class KmsDevice implements Disposable {
     return listener;
   }
 
-  [Symbol.dispose](): void {
-    if (this.#isDisposed) return;
-    this.#isDisposed = true;
-    this.#poll[Symbol.dispose]();
-    this.#card[Symbol.dispose]();
-    this.#events[Symbol.dispose]();
-  }
-
-  #readEvents(): void {
+  /** Calls listeners with the events that have arrived. The event loop does so, too. */
+  readEvents(): void {
     const { address, view } = this.#events;
     const length = tryRead(this.#card.fd, address, EVENTS_LENGTH);
     if (length === -EAGAIN) return;
@@ -146,6 +158,14 @@ export class KmsDevice implements Disposable {
       const timeMs = tv_sec.get(view, at) * 1000 + tv_usec.get(view, at) / 1000;
       this.#listeners.get(crtc_id.get(view, at))?.flipped(timeMs, sequence.get(view, at), user_data.get(view, at));
     }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#poll[Symbol.dispose]();
+    this.#card[Symbol.dispose]();
+    this.#events[Symbol.dispose]();
   }
 
   #require(attempt: () => void): void {

@@ -4,11 +4,11 @@ import type { Output } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { UdevMonitor } from '../../src/sys/lib/udev.ts';
-import { ShadowMemory } from './buffer.ts';
 import { KmsDevice } from './device.ts';
+import type { OperatedScreen } from './input-router.ts';
 import { KmsError } from './errors.ts';
 import { disableForeign, SavedState } from './handover.ts';
-import { KmsOutput } from './output.ts';
+import { type CursorChoice, GONE, KmsOutput } from './output.ts';
 import {
   assignPipes,
   type Connector,
@@ -32,6 +32,8 @@ export interface KmsOptions {
   readonly connector?: string;
   /** Default: the mode that each monitor prefers, which is also used for a monitor without this mode. */
   readonly mode?: WantedMode;
+  /** Default: `guest`, the guest's cursor, where the guest has it. `draw`: an arrow as well, for a guest that never showed one. */
+  readonly cursor?: CursorChoice;
   /** 0xRRGGBB, shown while the guest shows nothing. Default: black. */
   readonly background?: number;
   /** Hands out the card; it stays the caller's. Default: this process opens the card and becomes DRM master itself. */
@@ -57,17 +59,21 @@ export class KmsDisplay implements Disposable {
   /** One for each connector, or the one asked for. They stay the display's. */
   readonly outputs: readonly Output[];
   /** @internal */
+  readonly screens: readonly OperatedScreen[];
+  /** @internal */
   readonly device: KmsDevice;
   readonly #ports: readonly Port[];
   readonly #wanted: WantedMode | null;
   readonly #log: Log;
   readonly #stack: DisposableStack;
   #isPaused: boolean;
+  /** The monitors are off until `wake`, and the guest does not know. */
+  #isAsleep = false;
   /** The old picture comes back after an uncaught exception, too. */
   readonly #onExit = (): void => this[Symbol.dispose]();
 
   private constructor(device: KmsDevice, options: KmsOptions, seat: LoginSeat, stack: DisposableStack) {
-    const { log = () => undefined, background = 0, mode = null } = options;
+    const { log = () => undefined, background = 0, mode = null, cursor = 'guest' } = options;
     this.device = device;
     this.#log = log;
     this.#wanted = mode;
@@ -75,7 +81,6 @@ export class KmsDisplay implements Disposable {
     // Before the connectors are read, so that no change is missed.
     const udev = this.#watch();
     if (udev) stack.use(udev);
-    const shadows = stack.use(new ShadowMemory(device));
     const resources = readResources(device);
     const connectors = chooseConnectors(device, resources, options.connector);
     const plugged = connectors.filter(({ isConnected }) => isConnected);
@@ -84,10 +89,20 @@ export class KmsDisplay implements Disposable {
     // While the seat is not active, another program shows something, which is not this display's to restore.
     const saved = this.#isPaused ? null : stack.use(new SavedState(device, resources));
     this.#ports = connectors.map((connector) => ({
-      output: stack.use(new KmsOutput(device, { connector, planes: resources.planes, shadows, background, log })),
+      output: stack.use(
+        new KmsOutput(device, {
+          connector,
+          planes: resources.planes,
+          writebacks: resources.writebacks,
+          background,
+          cursor,
+          log,
+        }),
+      ),
       connector,
       complaint: '',
     }));
+    this.screens = this.#ports.map(({ output }) => output);
     this.outputs = this.#ports.map(({ output }) => output);
     stack.defer(() => this.#restore(saved));
     if (this.#isPaused) this.#pause();
@@ -146,6 +161,22 @@ export class KmsDisplay implements Disposable {
     return new KmsDisplay(device, options, seat, stack);
   }
 
+  /** Turns the monitors off until `wake`, or until the seat was paused and is resumed. Guests are not told. */
+  sleep(): void {
+    if (this.#stack.disposed || this.#isAsleep) return;
+    this.#isAsleep = true;
+    for (const { output } of this.#ports) output.sleep();
+    this.#log('info', `${this.device.name}: monitors off`);
+  }
+
+  /** Turns the monitors on, with what guests show now. */
+  wake(): void {
+    if (this.#stack.disposed || !this.#isAsleep) return;
+    this.#isAsleep = false;
+    this.#log('info', `${this.device.name}: monitors on`);
+    this.#refresh(true);
+  }
+
   /** Restores what was on screen before, and closes the card. */
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
@@ -160,9 +191,16 @@ export class KmsDisplay implements Disposable {
   #seatResumed(): void {
     if (this.#stack.disposed) return;
     this.#isPaused = false;
+    this.#isAsleep = false;
     this.#log('info', `${this.device.name}: resumed`);
     for (const { output } of this.#ports) output.resume();
     this.#refresh(true);
+  }
+
+  /** The card was pulled out, or its driver was unbound. What it has of the guest's memory is freed when it is closed. */
+  #lost(): void {
+    for (const { output } of this.#ports) output.deviceLost(GONE);
+    this[Symbol.dispose]();
   }
 
   #pause(): void {
@@ -172,7 +210,7 @@ export class KmsDisplay implements Disposable {
 
   /** Reads the connectors again. `isForeign`: the kernel's state may be that of another program. */
   #refresh(isForeign: boolean): void {
-    if (this.#isPaused) return;
+    if (this.#isPaused || this.#isAsleep) return;
     try {
       this.#apply(readResources(this.device), isForeign, (port, { message }) => this.#complain(port, message));
     } catch (error) {
@@ -243,7 +281,8 @@ export class KmsDisplay implements Disposable {
     const { name } = this.device;
     try {
       const udev = UdevMonitor.open('drm', ({ action, sysName }) => {
-        if (action === 'overrun' || (action === 'change' && sysName === name)) this.#refresh(false);
+        if (action === 'remove' && sysName === name) this.#lost();
+        else if (action === 'overrun' || (action === 'change' && sysName === name)) this.#refresh(false);
       });
       if (!udev)
         this.#log(

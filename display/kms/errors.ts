@@ -9,6 +9,8 @@ export type KmsErrorCode =
   | 'mode-missing'
   | 'modeset-refused'
   | 'no-buffer'
+  | 'no-writeback'
+  | 'no-terminals'
   | 'cannot-compose';
 
 /** A monitor of this machine cannot be used as requested; the message says what to do. */

@@ -78,6 +78,18 @@ export class HeldBuffers implements Disposable {
     slot.isOwn = isOwn;
   }
 
+  /** The frame on screen is in flight once more. Nothing may be in flight. */
+  repeat(): void {
+    const { picture, cursor, isOwn } = this.#onScreen;
+    const slot = this.#inFlight;
+    slot.picture = picture;
+    slot.cursor = cursor;
+    picture?.hold();
+    cursor?.hold();
+    slot.isFilled = true;
+    slot.isOwn = isOwn;
+  }
+
   /** The next frame is in flight now. Nothing may be in flight. */
   send(): void {
     const slot = this.#inFlight;
@@ -166,10 +178,18 @@ export class NewestFrame implements Frame, Disposable {
     this.hotspotY = hotspotY;
   }
 
-  /** It is committed later, with this damage, and not before `acquire` has signalled, which stays the caller's. */
+  /**
+   * It is committed later, with this damage, and not before `acquire` has signalled, which stays the caller's. SysError if
+   * that cannot be waited for; it is to be committed without it then.
+   */
   postpone(damage: Damage, acquire: BorrowedFd | null): void {
     this.damage.addAll(damage);
     if (acquire) this.#acquire.start(acquire);
+  }
+
+  /** Calls `onFinished` now if its fence has signalled. */
+  check(): void {
+    this.#acquire.check();
   }
 
   /** It was committed, or is not going to be. */

@@ -9,7 +9,7 @@ import {
 } from '../../protocols/drm.ts';
 import { drm_mode_create_dumb, DRM_IOCTL_MODE_CREATE_DUMB } from '../../protocols/drm-mode.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
-import { ioctl } from '../../src/sys/ioctl.ts';
+import { ioctl, tryIoctlBytes } from '../../src/sys/ioctl.ts';
 import type { GemHandle } from './ids.ts';
 
 export interface DumbStorage {
@@ -59,7 +59,7 @@ export class GemHandles {
     return { handle: this.#use(handle), pitch, size };
   }
 
-  /** Removes one use. */
+  /** Removes one use. Never throws. */
   release(handle: GemHandle): void {
     const uses = this.#uses.get(handle) ?? 0;
     if (uses > 1) {
@@ -67,7 +67,7 @@ export class GemHandles {
       return;
     }
     this.#uses.delete(handle);
-    ioctl(this.#fd, DRM_IOCTL_GEM_CLOSE, 'DRM_IOCTL_GEM_CLOSE', drm_gem_close.encode({ handle }));
+    tryIoctlBytes(this.#fd, DRM_IOCTL_GEM_CLOSE, drm_gem_close.encode({ handle }));
   }
 
   #use(number: number): GemHandle {

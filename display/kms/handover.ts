@@ -1,4 +1,3 @@
-import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { AtomicRequest, PLANE_PROPERTIES, type RequestObject } from './atomic.ts';
 import type { KmsDevice } from './device.ts';
@@ -46,14 +45,17 @@ export class SavedState implements Disposable {
     this.#stack = stack.move();
   }
 
-  /** Waits until the old picture is back. False if it is gone with its owner, or another program is master. */
+  /**
+   * Has the old picture shown again. False if it is gone with its owner, another program is master, or a CRTC does not
+   * end its last flip.
+   */
   restore(): boolean {
     using request = new AtomicRequest(
       this.#objects.map(({ id, properties, names }) => ({ id, properties: names.map((name) => properties.id(name)) })),
     );
     const values = this.#objects.flatMap(({ properties, names }) => names.map((name) => this.#value(properties, name)));
     values.forEach((value, slot) => request.set(slot, value));
-    return request.commit(this.#device, DRM_MODE_ATOMIC_ALLOW_MODESET) === 0;
+    return request.change(this.#device) === 0;
   }
 
   [Symbol.dispose](): void {
@@ -73,14 +75,15 @@ interface Usable {
 
 /**
  * Turns off what other programs left in the way of `pipes` and their commits will not state: a plane of another pipe
- * above their picture, or a second monitor on their CRTC. `resources` have been read since. If nothing is in the way,
+ * above their picture, or a second monitor or a writeback connector on their CRTC. `resources` have been read since. If nothing is in the way,
  * nothing is sent, and no screen turns black.
  */
 export function disableForeign(
   device: KmsDevice,
-  { connectors, crtcs, planes }: Resources,
+  { connectors: monitors, writebacks, crtcs, planes }: Resources,
   pipes: readonly Pipe[],
 ): void {
+  const connectors = [...monitors, ...writebacks];
   const used = new Set<number>(pipes.map(({ crtc }) => crtc.id));
   const home = new Map<number, number>();
   for (const { connector, crtc, primary, cursor, overlay } of pipes) {
@@ -111,7 +114,7 @@ export function disableForeign(
   ];
   if (objects.length === 0) return;
   using request = new AtomicRequest(objects);
-  request.commit(device, DRM_MODE_ATOMIC_ALLOW_MODESET);
+  request.change(device);
 }
 
 function crtcOf({ properties }: Usable): number {

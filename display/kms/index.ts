@@ -11,9 +11,24 @@
  * bridge.show(0, display.outputs[0]!);
  * ```
  *
+ * A guest with input devices (`VhostUserInput`, given to the bridge) is operated with those of this machine after
+ *
+ * ```ts
+ * using input = KmsInput.open({ displays: [display] });
+ * ```
+ *
  * @module
  */
 export { KmsDisplay, type KmsOptions } from './display.ts';
 export { KmsError, type KmsErrorCode } from './errors.ts';
+export { type DeviceName, type KeyChord, KmsInput, type KmsInputOptions } from './input.ts';
+export type { CursorChoice } from './output.ts';
 export type { WantedMode } from './resources.ts';
-export { type KmsCard, type LoginSeat, type LoginSeatListener, openLibseatSeat, PlainSeat } from './seat.ts';
+export {
+  type KmsCard,
+  type LoginSeat,
+  type LoginSeatListener,
+  openLibseatSeat,
+  PlainSeat,
+  type SeatFile,
+} from './seat.ts';

@@ -83,6 +83,8 @@ export class Layout {
   /** Where the frame laid last has its picture and cursor on screen. */
   readonly picture = new MutableRect();
   readonly cursor = new MutableRect();
+  /** The part of the cursor's buffer that it shows. */
+  readonly cursorSrc = new MutableRect();
   readonly #request: PipeRequest;
   readonly #pipe: Pipe;
   readonly #background: KmsBuffer;
@@ -154,6 +156,11 @@ export class Layout {
     return true;
   }
 
+  /** The frame laid last could not be shown for a reason that may pass: the driver is asked again for its kind. */
+  forget(): void {
+    this.#remember(UNKNOWN);
+  }
+
   /** Writes the background, and nothing else, into the request. */
   blank(): Assignment {
     this.#writeWhole(this.#background);
@@ -200,7 +207,9 @@ export class Layout {
     // The cursor keeps its size when the picture is scaled; its hotspot stays where the guest points.
     const x = at.x + Math.round(((dst.x + hotspotX) * at.width) / canvas.width) - hotspotX;
     const y = at.y + Math.round(((dst.y + hotspotY) * at.height) / canvas.height) - hotspotY;
-    this.cursor.set(x, y, src.width, src.height);
+    if (cursor.isPadded) this.cursorSrc.set(0, 0, cursor.width, cursor.height);
+    else this.cursorSrc.copy(src);
+    this.cursor.set(x, y, this.cursorSrc.width, this.cursorSrc.height);
     return cursor;
   }
 
@@ -238,16 +247,17 @@ export class Layout {
     this.#request.primary.show(buffer.fbAs(buffer.format), this.screen, 0, 0, width, height);
   }
 
-  #writeCursor(slots: PlaneSlots | null, plane: Plane | null, { cursor: { src } }: Frame, pointer: KmsBuffer): boolean {
+  #writeCursor(slots: PlaneSlots | null, plane: Plane | null, frame: Frame, pointer: KmsBuffer): boolean {
     const fb = plane?.formats.has(pointer.format, pointer.layout.modifier) ? pointer.fbAs(pointer.format) : 0;
     if (!slots || !fb) return false;
     const { x, y, width, height } = this.cursor;
-    slots.show(fb, src, x, y, width, height);
+    slots.show(fb, this.cursorSrc, x, y, width, height);
+    slots.hotspot(frame.hotspotX, frame.hotspotY);
     return true;
   }
 
   /** The key of the frame just placed. */
-  #describe({ primary: { src }, cursor }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
+  #describe({ primary: { src } }: Frame, picture: KmsBuffer, pointer: KmsBuffer | null): void {
     const at = this.cursor;
     const isInside =
       at.x >= 0 && at.y >= 0 && at.x + at.width <= this.screen.width && at.y + at.height <= this.screen.height;
@@ -266,8 +276,8 @@ export class Layout {
     key[11] = pointer ? pointer.modifierHigh : 0;
     key[12] = pointer ? pointer.modifierLow : 0;
     key[13] = pointer ? pointer.stride : 0;
-    key[14] = pointer ? cursor.src.width : 0;
-    key[15] = pointer ? cursor.src.height : 0;
+    key[14] = pointer ? this.cursorSrc.width : 0;
+    key[15] = pointer ? this.cursorSrc.height : 0;
     key[16] = pointer && isInside ? 1 : 0;
   }
 

@@ -1,8 +1,8 @@
 import { DRM_FORMAT, type Fourcc, formatName, type Modifier, opaqueOf } from '../../protocols/drm-fourcc.ts';
 import { DRM_PLANE_TYPE_PRIMARY } from '../../protocols/drm-mode.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
-import type { Size } from '../../src/core/geometry.ts';
-import type { Log } from '../../src/core/log.ts';
+import { MutableRect, type Size } from '../../src/core/geometry.ts';
+import { type Log, logOnce, type LogOnce } from '../../src/core/log.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import {
   type AttachOptions,
@@ -14,28 +14,49 @@ import {
   type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
+import { SysError } from '../../src/sys/errors.ts';
 import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './atomic.ts';
-import { KmsBuffer, opaqueFor, type ShadowMemory } from './buffer.ts';
+import { KmsBuffer, opaqueFor } from './buffer.ts';
 import { composedFormat } from './composer.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
 import type { FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
+import type { AttachmentWatcher, OperatedScreen, Point } from './input-router.ts';
+import { place } from './layout.ts';
+import { OwnPointer } from './own-pointer.ts';
 import { FlipTimers, HeldBuffers, NewestFrame, VblankCount } from './frames.ts';
 import { type Connector, describeMode, type Mode, monitorOf, type Pipe, type Plane } from './resources.ts';
+import { Writeback } from './writeback.ts';
 
 /** A serial that no event carries: commits of other programs report 0. */
 const NO_EVENT = -1;
+/** In place of a serial, while the picture on screen is written back. */
+const WRITING = -2;
+
+/** Setting a mode takes some monitors seconds. */
+const MODESET_TIMEOUTS = 4;
+
+/** More than the arrow of `OwnPointer` takes, and no size of cursors. */
+const ARROW_ROOM = 31;
+
+export const GONE = 'the card is gone';
+
+/** Which cursor a screen shows: the guest's, where it has one; a pointer of the bridge's own where it has none; or none. */
+export type CursorChoice = 'guest' | 'draw' | 'hide';
 
 export interface KmsOutputOptions {
   readonly connector: Connector;
   /** All planes of the card. */
   readonly planes: readonly Plane[];
-  /** The card's memory for shadows. It stays the caller's and outlives the output. */
-  readonly shadows: ShadowMemory;
+  /** All writeback connectors of the card. Default: none. */
+  readonly writebacks?: readonly Connector[];
   /** 0xRRGGBB, shown while the guest shows nothing. */
   readonly background: number;
+  /** Default: `guest`. */
+  readonly cursor?: CursorChoice;
   readonly log: Log;
 }
 
@@ -54,8 +75,9 @@ interface Attachment {
  * The kernel takes one commit at a time. What is to follow a commit in flight (the background after a detach, the first
  * frame of the next listener) waits for its flip event.
  */
-export class KmsOutput implements Output {
+export class KmsOutput implements Output, OperatedScreen {
   readonly name: string;
+  readonly connectorName: string;
   readonly imports: FormatSet;
   readonly readsPages = false;
   readonly shadowFormats: readonly Fourcc[];
@@ -63,9 +85,13 @@ export class KmsOutput implements Output {
   readonly maxCursor: Size = { width: 256, height: 256 };
   readonly #device: KmsDevice;
   readonly #primaryFormats: FormatSet;
-  readonly #shadows: ShadowMemory;
   readonly #background: number;
+  readonly #hidesCursor: boolean;
+  /** Those that its cursor planes take; empty if the driver does not say. */
+  readonly #cursorSizes: readonly Size[];
+  readonly #pointer: OwnPointer | null;
   readonly #log: Log;
+  readonly #logOnce: LogOnce;
   #attachment: Attachment | null = null;
   /** Whose `presented` is due. */
   #owed: Attachment | null = null;
@@ -78,18 +104,28 @@ export class KmsOutput implements Output {
   /** The kernel says that another program is master of the card. */
   #isBarred = false;
   #isLost = false;
+  /** The attachment that was told so. */
+  #closed: Attachment | null = null;
   readonly #newest = new NewestFrame(() => this.#onFinished());
   readonly #buffers = new HeldBuffers((handle) => this.#attachment?.listener.released(handle));
   /** Serial of the event that ends the frame in flight; NO_EVENT: it is not committed, and a tick ends it. */
   #awaited = NO_EVENT;
   /** The frame in flight waits for a fence, so that the driver cannot be blamed. */
   #isFenced = false;
+  /** For how many timeouts the mode that was set last has not been on screen. */
+  #modesetTimeouts = 0;
   readonly #vblanks = new VblankCount();
-  #hasGivenUp = false;
+  #watcher: AttachmentWatcher | null = null;
+  readonly #writebacks: readonly Connector[];
+  /** Of `readBack`. While it runs, it is what is in flight. */
+  #writeback: Writeback | null = null;
+  /** Where `toGuest` found the picture on screen. */
+  readonly #placed = new MutableRect();
+  #isPointerStale = false;
   #isDisposed = false;
   readonly #flips: FlipListener = {
     flipped: (timeMs, sequence, serial) => this.#flipped(timeMs, sequence, serial),
-    deviceLost: (reason) => this.#deviceLost(reason),
+    deviceLost: (reason) => this.deviceLost(reason),
   };
   readonly #timers = new FlipTimers(
     () => this.#onTick(),
@@ -97,18 +133,24 @@ export class KmsOutput implements Output {
   );
 
   /** Off. The device stays the caller's. */
-  constructor(device: KmsDevice, { connector, planes, shadows, background, log }: KmsOutputOptions) {
-    const formats = outputFormats(
-      planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0),
-    );
+  constructor(device: KmsDevice, options: KmsOutputOptions) {
+    const { connector, planes, writebacks = [], background, cursor = 'guest', log } = options;
+    const onIt = planes.filter(({ possibleCrtcs }) => (possibleCrtcs & connector.possibleCrtcs) !== 0);
+    const formats = outputFormats(onIt);
     this.#device = device;
     this.#primaryFormats = formats.primary;
-    this.#shadows = shadows;
+    this.#writebacks = writebacks;
     this.#background = background;
+    this.#hidesCursor = cursor === 'hide';
     this.#log = log;
+    this.#logOnce = logOnce(log);
     this.name = `kms:${device.name}:${connector.name}`;
+    this.connectorName = connector.name;
     this.imports = device.canImport ? formats.imports : new FormatSet();
     this.shadowFormats = formats.shadows;
+    this.#cursorSizes = onIt.flatMap(({ sizeHints }) => sizeHints);
+    const pointerSize = sizeFor(this.#cursorSizes, ARROW_ROOM, ARROW_ROOM) ?? device.cursorSize;
+    this.#pointer = cursor === 'draw' ? this.#makePointer(pointerSize) : null;
   }
 
   /** Null while it is off. */
@@ -125,12 +167,50 @@ export class KmsOutput implements Output {
     return this.#pipe;
   }
 
+  get listener(): ScreenListener | null {
+    return this.#attachment?.listener ?? null;
+  }
+
+  get picture(): Size {
+    return this.#newest.canvas;
+  }
+
+  get guestScale(): number {
+    this.#place();
+    return this.#newest.canvas.width / this.#placed.width;
+  }
+
+  toGuest(x: number, y: number, out: Point): void {
+    this.#place();
+    const { width, height } = this.#monitor!;
+    out.x = ((x * width - this.#placed.x) * this.#newest.canvas.width) / this.#placed.width;
+    out.y = ((y * height - this.#placed.y) * this.#newest.canvas.height) / this.#placed.height;
+  }
+
+  watch(watcher: AttachmentWatcher | null): void {
+    this.#watcher = watcher;
+  }
+
+  pointAt(x: number, y: number): void {
+    if (!this.#pointer) return;
+    this.#pointer.moveTo(x, y);
+    this.#showPointer();
+  }
+
+  pointAway(): void {
+    if (!this.#pointer) return;
+    this.#pointer.leave();
+    this.#showPointer();
+  }
+
   attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
     if (this.#isDisposed) throw new Error(`${this.name}: attach after dispose`);
     if (this.#attachment) throw new Error(`${this.name} is taken: detach its listener first`);
     const attachment = { listener };
     this.#attachment = attachment;
+    this.#pointer?.forgetGuest();
     this.#announcedMonitor = this.#monitor;
+    this.#watcher?.attached();
     return {
       [Symbol.dispose]: () => {
         if (this.#attachment === attachment) this.#detach(keepLast);
@@ -156,19 +236,25 @@ export class KmsOutput implements Output {
   }
 
   createShadow(width: number, height: number, format: Fourcc): Shadow {
-    return this.#shadows.create(width, height, format, this.#log);
+    const isCursor = format === DRM_FORMAT.ARGB8888;
+    const padded = isCursor ? sizeFor(this.#cursorSizes, width, height) : null;
+    return padded
+      ? KmsBuffer.dumb(this.#device, padded.width, padded.height, format, true)
+      : KmsBuffer.dumb(this.#device, width, height, format);
   }
 
-  present(frame: Frame): void {
+  present(given: Frame): void {
     if (!this.#attachment)
       throw new Error(`${this.name}: present ${this.#isDisposed ? 'after dispose' : 'while nothing is attached'}`);
     if (this.#owed) throw new Error(`${this.name}: present while a frame is in flight`);
     this.#owed = this.#attachment;
     const isCrtcTaken = this.#takeBackUncommitted();
-    this.#buffers.queue(frame.primary.handle, frame.cursor.handle, true);
+    const frame = this.#pointer?.over(given) ?? given;
+    this.#isPointerStale = false;
+    this.#buffers.queue(frame.primary.handle, this.#hidesCursor ? null : frame.cursor.handle, true);
     this.#newest.copy(frame);
     if (isCrtcTaken) {
-      this.#newest.postpone(frame.damage, frame.acquire);
+      this.#postpone(frame);
       return;
     }
     this.#send();
@@ -179,11 +265,30 @@ export class KmsOutput implements Output {
     const result = this.#planes.commit(frame, this.#buffers.picture, this.#buffers.cursor);
     this.#isFenced = frame.acquire !== null;
     if (this.#isFenced) this.#timers.startTimeout();
-    if (frame.acquire && (result === MUST_WAIT || isBusy(result))) this.#newest.postpone(frame.damage, frame.acquire);
-    else this.#follow(result);
+    if (!frame.acquire || (result !== MUST_WAIT && !isBusy(result))) this.#follow(result);
+    else if (!this.#postpone(frame)) this.#commitNewest();
     if (!frame.release) return;
     const fence = this.#planes.takeFence();
     if (fence) frame.release(fence);
+  }
+
+  /**
+   * What is on screen, as the hardware writes it to memory at a vertical blank: for a frame in flight, after that one. The
+   * next frame waits for it. The caller awaits it before the next call. KmsError `no-writeback`, `no-buffer`.
+   */
+  async readBack(): Promise<Picture> {
+    if (!this.#pipe || !this.#monitor || !this.#isOurs)
+      throw new KmsError('no-writeback', `${this.name} cannot be read back, because it is not shown now`);
+    if (this.#writeback) throw new Error(`${this.name}: readBack before the previous one has ended`);
+    using writeback = Writeback.open(this.#device, this.#pipe, this.#writebacks, this.#monitor);
+    this.#writeback = writeback;
+    try {
+      if (!this.#buffers.isInFlight) this.#startWriting();
+      await writeback.ended;
+      return await writeback.picture();
+    } finally {
+      if (this.#writeback === writeback) this.#writeback = null;
+    }
   }
 
   /**
@@ -192,16 +297,16 @@ export class KmsOutput implements Output {
    * `no-buffer`; nothing is changed then.
    */
   enable(connector: Connector, pipe: Pipe, modes: readonly Mode[]): void {
+    this.#failWriting('its mode is set');
     let refused = 0;
     for (const mode of modes) {
       const planes = CrtcPlanes.open(this.#device, {
         pipe,
         mode,
-        shadows: this.#shadows,
         background: this.#background,
         log: this.#log,
       });
-      const result = planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor);
+      const result = this.#enableWithNewest(planes);
       if (!isRefused(result)) {
         this.#adopt(connector, pipe, mode, planes);
         this.#sendNewest();
@@ -220,16 +325,35 @@ export class KmsOutput implements Output {
 
   /** Turns the CRTC off and gives it back. The newest frame is kept for the next `enable`. */
   disable(): void {
+    this.sleep();
+    this.#monitor = null;
+  }
+
+  /**
+   * Turns the CRTC off and gives it back, as `disable` does, but for the listener the monitor stays: frames end by a
+   * timer, and the newest is kept for the next `enable`.
+   */
+  sleep(): void {
     if (!this.#planes) return;
+    this.#failWriting('it was turned off');
     if (this.#isOurs) this.#planes.disable();
     this.#leaveCrtc();
-    this.#monitor = null;
     this.#awaitTick();
+  }
+
+  /** The card is gone for good. Tells the listener, once. */
+  deviceLost(reason: string): void {
+    this.#isLost = true;
+    this.#failWriting(reason);
+    if (this.#attachment === this.#closed) return;
+    this.#closed = this.#attachment;
+    this.#closed?.listener.closed(reason);
   }
 
   /** Makes no ioctl that needs mastership from now on. */
   pause(): void {
     this.#isPaused = true;
+    this.#failWriting('another program has the seat');
     this.#planes?.invalidate();
     this.#awaitTick();
   }
@@ -250,12 +374,89 @@ export class KmsOutput implements Output {
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
+    const listener = this.listener;
     this.#attachment = null;
+    if (listener) this.#watcher?.detached(listener);
+    this.#watcher = null;
     this.#owed = null;
     this.disable();
     this.#newest[Symbol.dispose]();
     this.#timers[Symbol.dispose]();
     this.#buffers[Symbol.dispose]();
+    this.#pointer?.[Symbol.dispose]();
+  }
+
+  #makePointer(size: Size): OwnPointer | null {
+    try {
+      return new OwnPointer(this.#device, size);
+    } catch (error) {
+      if (!(error instanceof KmsError)) throw error;
+      this.#log('warn', `${this.name}: no pointer is drawn: ${error.message}`);
+      return null;
+    }
+  }
+
+  /**
+   * Commits the newest frame again, with the pointer where it is now. While a frame is in flight, the next shows it: the
+   * listener's, or this one when that has landed.
+   */
+  #showPointer(): void {
+    const { picture, cursor, isInFlight } = this.#buffers;
+    this.#isPointerStale = isInFlight;
+    if (isInFlight || !picture || picture.isDisposed || this.#pointer!.isGuestDrawing) return;
+    const frame = this.#pointer!.over(this.#newest);
+    if (cursor === null && frame.cursor.handle === null) return;
+    this.#buffers.queue(picture, frame.cursor.handle, true);
+    this.#newest.copy(frame);
+    this.#commitNext();
+  }
+
+  /** Nothing is in flight. */
+  #startWriting(): void {
+    const writeback = this.#writeback!;
+    try {
+      writeback.start(() => this.#endWriting(writeback));
+    } catch (error) {
+      this.#writeback = null;
+      writeback.fail(error);
+      return;
+    }
+    this.#buffers.repeat();
+    this.#awaited = WRITING;
+    this.#isFenced = false;
+    this.#timers.setBusy(false);
+    this.#timers.startTimeout();
+  }
+
+  /** It is written, or is not going to be. What is on screen is in flight until it has its monitor back. */
+  #endWriting(writeback: Writeback): void {
+    const result = writeback.stop();
+    if (isBusy(result)) {
+      this.#timers.startTimeout();
+      return;
+    }
+    this.#vblanks.reset();
+    if (result === 0) {
+      this.#awaited = writeback.serial;
+      this.#timers.startTimeout();
+    } else {
+      this.#planes!.invalidate();
+      this.#follow(result);
+    }
+    if (writeback.isWritten) writeback.end();
+    else this.#failWriting('the driver wrote nothing within a second');
+  }
+
+  #failWriting(reason: string): void {
+    const writeback = this.#writeback;
+    if (!writeback) return;
+    this.#writeback = null;
+    if (writeback.isRunning && this.#isOurs) writeback.stop();
+    writeback.fail(new KmsError('no-writeback', `${this.name} cannot be read back: ${reason}`));
+  }
+
+  #place(): void {
+    place(this.#newest.canvas, this.#monitor!, this.#placed);
   }
 
   get #isOurs(): boolean {
@@ -272,7 +473,9 @@ export class KmsOutput implements Output {
 
   /** The background follows what is in flight; with `keepLast` the newest frame stays. */
   #detach(keepLast: boolean): void {
+    const { listener } = this.#attachment!;
     this.#attachment = null;
+    this.#watcher?.detached(listener);
     this.#owed = null;
     this.#buffers.disown();
     if (keepLast) return;
@@ -325,11 +528,32 @@ export class KmsOutput implements Output {
     }
   }
 
+  /** Remembers what the frame changes, to commit it later. False if there is no fence to wait for. */
+  #postpone({ damage, acquire }: Frame): boolean {
+    try {
+      this.#newest.postpone(damage, acquire);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#logOnce(
+        'warn',
+        `${this.name}: pictures are shown before they are finished, because their fences cannot be waited for: ${error.message}`,
+        'fence',
+      );
+    }
+    return this.#newest.isUnfinished;
+  }
+
   #commitNewest(): void {
     this.#isFenced = false;
     const result = this.#planes!.commit(this.#newest, this.#buffers.picture, this.#buffers.cursor);
     this.#newest.settle();
     this.#follow(result);
+  }
+
+  /** Sets the mode and the newest frame, or the background while the fence of that frame has not signalled. */
+  #enableWithNewest(planes: CrtcPlanes): number {
+    const { picture, cursor } = this.#buffers;
+    return planes.enable(this.#newest, this.#newest.isUnfinished ? null : picture, cursor);
   }
 
   /** The fence of the newest frame has signalled. */
@@ -372,10 +596,11 @@ export class KmsOutput implements Output {
   #follow(result: number): void {
     if (isForbidden(result)) this.#bar();
     else this.#isBarred = false;
+    // A mode was set, or was to be set, while the fence of the newest frame had not signalled: that frame is still to come.
+    if (this.#newest.isUnfinished && (result === 0 || isBusy(result))) return;
     if (result === 0) {
-      // A mode was set with the newest frame while its fence had not signalled: that frame is still to come.
-      if (this.#newest.isUnfinished) return;
       this.#awaited = this.#planes!.serial;
+      this.#modesetTimeouts = 0;
       this.#timers.startTimeout();
       return;
     }
@@ -407,36 +632,54 @@ export class KmsOutput implements Output {
     this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
   }
 
-  #deviceLost(reason: string): void {
-    this.#attachment?.listener.closed(reason);
-  }
-
   #onTick(): void {
-    if (this.#isLost) this.#deviceLost('the card is gone');
+    if (this.#isLost) this.deviceLost(GONE);
     else if (!this.#buffers.isInFlight || this.#awaited !== NO_EVENT || this.#newest.isUnfinished) return;
-    else if (this.#planes && this.#isOurs && this.#mayRetry) this.#follow(this.#planes.retry());
+    else if (this.#planes && this.#isOurs && this.#timers.isBusy) this.#retry(this.#planes);
     else this.#completeHidden();
   }
 
+  /** Tries before it looks at the clock: this program may have been held up itself. */
+  #retry(planes: CrtcPlanes): void {
+    const result = planes.retry();
+    if (isBusy(result) && !this.#mayRetry) this.#completeHidden();
+    else this.#follow(result);
+  }
+
   #onTimeout(): void {
-    if (this.#isBarred && this.#planes && !this.#isPaused) {
+    if (this.#writeback?.isRunning) this.#endWriting(this.#writeback);
+    else if (this.#isBarred && this.#planes && !this.#isPaused) {
       this.#sendNewest();
-      this.#follow(this.#planes.enable(this.#newest, this.#buffers.picture, this.#buffers.cursor));
-    } else if (this.#buffers.isInFlight && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished)) {
-      this.#giveUp();
+      this.#follow(this.#enableWithNewest(this.#planes));
+    } else if (this.#isWaiting) {
+      this.#giveUpUnlessDone();
     }
+  }
+
+  /** An event or a fence is due. */
+  get #isWaiting(): boolean {
+    return this.#buffers.isInFlight && (this.#awaited !== NO_EVENT || this.#newest.isUnfinished);
+  }
+
+  /** The driver is not to blame if this program was held up, and what it waits for has arrived meanwhile. */
+  #giveUpUnlessDone(): void {
+    const awaited = this.#awaited;
+    this.#device.readEvents();
+    this.#newest.check();
+    // Otherwise another frame is in flight by now, or none.
+    if (this.#isDisposed || this.#isLost || this.#awaited !== awaited || !this.#isWaiting) return;
+    if (this.#awaited !== NO_EVENT && this.#planes?.isModeset && this.#modesetTimeouts++ < MODESET_TIMEOUTS)
+      this.#timers.startTimeout();
+    else this.#giveUp();
   }
 
   #giveUp(): void {
     const complaint = this.#isFenced
       ? 'the fence of a picture does not signal'
       : 'the driver did not say that a frame is on screen';
-    if (!this.#hasGivenUp) this.#log('warn', `${this.name}: ${complaint}; continuing without it (see the kernel log)`);
-    this.#hasGivenUp = true;
+    this.#logOnce('warn', `${this.name}: ${complaint}; continuing without it (see the kernel log)`, 'given up');
+    // The CRTC refuses flips until its last one has ended, and takes them again afterwards: nothing else helps.
     this.#awaited = NO_EVENT;
-    // Setting the mode would block until the fence has signalled. Flips are refused until then, and work
-    // again afterwards.
-    if (!this.#isFenced) this.#planes?.invalidate();
     this.#completeHidden();
   }
 
@@ -457,8 +700,10 @@ export class KmsOutput implements Output {
     this.#newest.settle();
     // Each call of a listener may detach it, or dispose this output.
     this.#buffers.land();
+    if (this.#writeback && !this.#writeback.isRunning && !this.#writeback.isWritten) this.#startWriting();
     if (owed && owed === this.#attachment)
       owed.listener.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
+    if (this.#isPointerStale && this.#attachment && !this.#buffers.isInFlight) this.#showPointer();
   }
 }
 
@@ -490,6 +735,14 @@ export function outputFormats(planes: readonly Plane[]): OutputFormats {
     primary,
     shadows: [...new Set([...primaries.slice(0, 1).map(composedFormat), ...drawn, DRM_FORMAT.ARGB8888])],
   };
+}
+
+/** The smallest of `sizes` that holds a cursor; null if none does, or if it is one itself. */
+export function sizeFor(sizes: readonly Size[], width: number, height: number): Size | null {
+  const [best] = sizes
+    .filter((size) => size.width >= width && size.height >= height)
+    .toSorted((a, b) => a.width * a.height - b.width * b.height);
+  return best && (best.width !== width || best.height !== height) ? best : null;
 }
 
 type Pair = readonly [Fourcc, Modifier];

@@ -36,13 +36,16 @@ import {
   DRM_MODE_OBJECT_CRTC,
   DRM_MODE_OBJECT_PLANE,
   DRM_MODE_TYPE_PREFERRED,
+  drm_plane_size_hint,
   DRM_PLANE_TYPE_CURSOR,
   DRM_PLANE_TYPE_OVERLAY,
   DRM_PLANE_TYPE_PRIMARY,
 } from '../../protocols/drm-mode.ts';
 import type { ValueOf } from '../../protocols/layout.ts';
 import { FormatSet } from '../../src/core/framebuffer.ts';
+import type { Size } from '../../src/core/geometry.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
+import { tryIoctlBytes } from '../../src/sys/ioctl.ts';
 import { NativeBuffer } from '../../src/sys/native-buffer.ts';
 import { type KmsDevice, queryLists, u32List } from './device.ts';
 import type { BlobId, ConnectorId, CrtcId, PlaneId, PropertyId } from './ids.ts';
@@ -140,6 +143,14 @@ function readInFormats(blob: Uint8Array): (readonly [Fourcc, Modifier])[] {
   return pairs;
 }
 
+/** Of the blob SIZE_HINTS. */
+export function readSizeHints(blob: Uint8Array | null): Size[] {
+  if (!blob) return [];
+  const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
+  const count = Math.floor(blob.length / drm_plane_size_hint.size);
+  return Array.from({ length: count }, (_, i) => drm_plane_size_hint.get(view, i * drm_plane_size_hint.size));
+}
+
 /** A C string: up to the first zero. */
 function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
@@ -218,11 +229,7 @@ export function createBlob(device: KmsDevice, bytes: Uint8Array): BlobId {
 }
 
 export function destroyBlob(device: KmsDevice, id: BlobId): void {
-  device.ioctl(
-    DRM_IOCTL_MODE_DESTROYPROPBLOB,
-    'DRM_IOCTL_MODE_DESTROYPROPBLOB',
-    drm_mode_destroy_blob.encode({ blob_id: id }),
-  );
+  tryIoctlBytes(device.fd, DRM_IOCTL_MODE_DESTROYPROPBLOB, drm_mode_destroy_blob.encode({ blob_id: id }));
 }
 
 /** Sends a picture to a connector. `mask` is its bit in `possibleCrtcs` of planes and connectors. */
@@ -270,12 +277,16 @@ export interface Plane {
   readonly type: number;
   readonly possibleCrtcs: number;
   readonly formats: FormatSet;
+  /** Of a cursor plane: the sizes that it takes, the driver's favourite first; empty if the driver does not say. */
+  readonly sizeHints: readonly Size[];
   readonly properties: Properties;
 }
 
 export interface Resources {
   readonly crtcs: readonly Crtc[];
   readonly connectors: readonly Connector[];
+  /** They write to memory what a CRTC shows, and never have a monitor. */
+  readonly writebacks: readonly Connector[];
   readonly planes: readonly Plane[];
 }
 
@@ -295,13 +306,16 @@ export function readResources(device: KmsDevice): Resources {
   );
   const [crtcs, connectors, encoders] = lists.map(u32List) as [number[], number[], number[]];
   const encoderCrtcs = new Map(encoders.map((id) => [id, readPossibleCrtcs(device, id)]));
+  const all = connectors.map((id) => readConnector(device, id, encoderCrtcs));
+  const isWriteback = ({ name }: Connector): boolean => name.startsWith('Writeback-');
   return {
     crtcs: crtcs.map((id, index) => ({
       id: id as CrtcId,
       mask: 1 << index,
       properties: Properties.read(device, id, DRM_MODE_OBJECT_CRTC),
     })),
-    connectors: connectors.map((id) => readConnector(device, id, encoderCrtcs)),
+    connectors: all.filter((connector) => !isWriteback(connector)),
+    writebacks: all.filter(isWriteback),
     planes: readPlanes(device),
   };
 }
@@ -365,6 +379,7 @@ function readPlanes(device: KmsDevice): Plane[] {
       type: properties.value('type'),
       possibleCrtcs: plane.value.possible_crtcs,
       formats: planeFormats(u32List(plane.lists[0]!), readBlob(device, properties.value('IN_FORMATS'))),
+      sizeHints: readSizeHints(readBlob(device, properties.value('SIZE_HINTS'))),
       properties,
     };
   });

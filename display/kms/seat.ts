@@ -3,6 +3,7 @@ import { DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import type { Log } from '../../src/core/log.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { terminalInFront, turnConsoleKeyboardOff } from '../../src/sys/console-keyboard.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { SeatSession, type SeatSessionListener } from '../../src/sys/lib/libseat.ts';
 import { KmsError } from './errors.ts';
@@ -18,28 +19,43 @@ export interface LoginSeatListener {
   resumed(): void;
 }
 
+/** A device that the seat opened. Dispose returns it to the seat and closes it. */
+export interface SeatFile extends Disposable {
+  readonly fd: BorrowedFd;
+}
+
 /**
  * An open /dev/dri/card*. This process is its master while the seat is active. Dispose returns it to the seat
  * and closes it.
  */
-export interface KmsCard extends Disposable {
-  readonly fd: BorrowedFd;
-}
+export type KmsCard = SeatFile;
 
-/** Hands out the graphics cards of this machine. Dispose it after the cards. */
+/** Hands out the graphics cards and input devices of this machine. Dispose it after these. */
 export interface LoginSeat extends Disposable {
   /** For logs: `none`, or libseat's name for it, for example `seat0`. */
   readonly name: string;
   readonly isActive: boolean;
   /** Opens a card, non-blocking. KmsError `card-missing`, `card-forbidden`, `not-master`. */
   openCard(path: string): KmsCard;
+  /** As udev names it in ID_SEAT: `seat0`. */
+  readonly udevName: string;
+  /** Opens an input device, /dev/input/event*, non-blocking. Throws what `openSync` throws, or SysError. */
+  openInput(path: string): SeatFile;
+  /**
+   * Keeps what is typed from the virtual terminal of this program until the result is disposed, and also if this program
+   * is killed. Returns null if the seat manager does so anyway. Throws an Error.
+   */
+  muteTerminal(): Disposable | null;
+  /** Switches to a virtual terminal, counted from 1. `paused` follows. SysError; KmsError `no-terminals`. */
+  switchTerminal(terminal: number): void;
   /** Notifies `listener`, too, from now on. */
   listen(listener: LoginSeatListener): void;
 }
 
-/** No seat manager: the process opens the card and becomes DRM master by itself, and never has to give it up. */
+/** No seat manager: the process opens devices and becomes DRM master by itself, and never has to give them up. */
 export class PlainSeat implements LoginSeat {
   readonly name = 'none';
+  readonly udevName = 'seat0';
   readonly isActive = true;
 
   openCard(path: string): KmsCard {
@@ -58,6 +74,19 @@ export class PlainSeat implements LoginSeat {
     return { fd, [Symbol.dispose]: () => fd[Symbol.dispose]() };
   }
 
+  openInput(path: string): SeatFile {
+    return openFile(path);
+  }
+
+  muteTerminal(): Disposable | null {
+    const terminal = terminalInFront();
+    return terminal === null ? null : turnConsoleKeyboardOff(terminal);
+  }
+
+  switchTerminal(): void {
+    throw new KmsError('no-terminals', 'virtual terminals can be switched only with a seat manager: install seatd');
+  }
+
   listen(): void {
     // It is always active.
   }
@@ -67,9 +96,14 @@ export class PlainSeat implements LoginSeat {
   }
 }
 
+function openFile(path: string): SeatFile & { readonly fd: OwnedFd } {
+  const fd = OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+  return { fd, [Symbol.dispose]: () => fd[Symbol.dispose]() };
+}
+
 function openNode(path: string): OwnedFd {
   try {
-    return OwnedFd.adopt(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+    return openFile(path).fd;
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EACCES' || code === 'EPERM') {
@@ -83,8 +117,11 @@ function openNode(path: string): OwnedFd {
   }
 }
 
-/** Time for a switch of virtual terminals that is under way. After that, another session is in front. */
-const PATIENCE_MS = 1000;
+/**
+ * Time for a switch of virtual terminals that is under way, and for a seat manager that still puts away a session that
+ * was killed, on a machine that is starting. After that, another session is in front.
+ */
+const PATIENCE_MS = 5000;
 /**
  * This machine does not have that seat manager: no seatd, no logind, no session in it, or a libseat built
  * without it.
@@ -96,7 +133,7 @@ const GONE = ['ENOTCONN', 'EPIPE', 'ECONNRESET', 'EIO'];
  * Joins the seat of seatd or logind, or of the backend in $LIBSEAT_BACKEND. With it a program does
  * not need root, and virtual terminals can be switched. The caller disposes it. Resolves with null if
  * libseat is not installed or no seat manager has a seat for this program; use `PlainSeat` then. May
- * take a second if another session is in front.
+ * take five seconds if another session is in front.
  */
 export async function openLibseatSeat(log: Log = () => undefined): Promise<LoginSeat | null> {
   const chosen = process.env['LIBSEAT_BACKEND'];
@@ -142,14 +179,31 @@ class LibseatSeat implements LoginSeat, SeatSessionListener {
     return this.#session.name;
   }
 
+  get udevName(): string {
+    return this.#session.name;
+  }
+
   get isActive(): boolean {
     return this.#session.isActive;
   }
 
+  openInput(path: string): SeatFile {
+    const device = this.#session.openDevice(path);
+    return { fd: device.fd, [Symbol.dispose]: () => this.#session.closeDevice(device) };
+  }
+
+  /** seatd and logind turn the keyboard of their client's terminal off, and on again when the client is gone. */
+  muteTerminal(): null {
+    return null;
+  }
+
+  switchTerminal(terminal: number): void {
+    this.#session.switchTo(terminal);
+  }
+
   openCard(path: string): KmsCard {
     try {
-      const device = this.#session.openDevice(path);
-      return { fd: device.fd, [Symbol.dispose]: () => this.#session.closeDevice(device) };
+      return this.openInput(path);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       throw this.#refused(path, error);

@@ -418,15 +418,18 @@ function stride(evidence: Evidence, to: number, from: number): string | null {
   return isRead ? text(width, read) : null;
 }
 
-/** The indices where varied pieces begin. */
+/** The indices where varied pieces begin, each once: all pixels near the end of a row share its last piece. */
 function pieces(evidence: Evidence): number[] {
   const { actual, differing, width } = evidence;
   const length = pieceLength(evidence);
   const step = Math.ceil(differing.length / MAX_CANDIDATES);
-  const candidates: { start: number; changes: number }[] = [];
+  const starts = new Set<number>();
   for (let i = 0; i < differing.length; i += step) {
     const at = differing[i]!;
-    const start = at - (at % width) + Math.min(at % width, width - length);
+    starts.add(at - (at % width) + Math.min(at % width, width - length));
+  }
+  const candidates: { start: number; changes: number }[] = [];
+  for (const start of starts) {
     let changes = 0;
     for (let j = start + 1; j < start + length; j++) if (actual[j] !== actual[j - 1]) changes++;
     if (changes > 0) candidates.push({ start, changes });

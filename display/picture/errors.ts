@@ -4,6 +4,10 @@ import type { Picture } from '../../src/core/picture.ts';
 export type DisplayErrorCode =
   /** The guest shows nothing. */
   | 'dark'
+  /** What was looked for is not on the screen. */
+  | 'not-found'
+  /** The screen shows no text that can be read here. */
+  | 'unreadable'
   /** A wait ended without the picture that it waited for. */
   | 'timeout'
   /** The display was disposed, or its guest is gone. */

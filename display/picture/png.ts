@@ -1,65 +1,141 @@
-import { randomBytes } from 'node:crypto';
-import { rename, rm, writeFile } from 'node:fs/promises';
-import { crc32, inflateSync } from 'node:zlib';
-import { decode, type DecodedPng, encode } from 'fast-png';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { crc32, deflate, deflateSync, inflateSync } from 'node:zlib';
+import { replaceFile } from '../../src/sys/replace-file.ts';
 import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 
-/** Encodes as a PNG of 8 bits, RGB and no metadata, so equal pictures make equal files. Throws RangeError if the bytes do not fit the size. */
+/** The bytes are not a PNG, or one of a kind that is not supported. */
+export class PngError extends ScanoutError<'format'> {}
+
+/** A monitor of 16384x8192; 512 MiB as a picture. Half as many if a sample has 16 bits. */
+const MAX_PIXELS = 2 ** 27;
+
+/**
+ * Encodes as a PNG of 8 bits, RGB and no metadata, so equal pictures make equal files. Throws RangeError if the bytes do
+ * not fit the size, PngError for more pixels than `decodePng` reads.
+ */
 export function encodePng(picture: Picture): Uint8Array {
   const { width, height, data } = picture;
   const pixels = width * height;
   if (data.length !== pixels * 4)
     throw new RangeError(`a ${width}x${height} picture has ${pixels * 4} bytes, not ${data.length}`);
-  const rgb = new Uint8Array(pixels * 3);
-  for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
-    rgb[to] = data[from]!;
-    rgb[to + 1] = data[from + 1]!;
-    rgb[to + 2] = data[from + 2]!;
+  if (pixels > MAX_PIXELS)
+    throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
+  const isFlat = hasFlatParts(picture);
+  const rows = rgbRows(picture);
+  if (!isFlat) subtractRowsAbove(rows, width * 3);
+  return assemble(picture, RGB, deflateSync(rows, isFlat ? FLAT : UNEVEN));
+}
+
+/** How zlib makes small files soonest: repeated runs are worth a search, and differences between rows are not. */
+const FLAT = { level: 3, chunkSize: 2 ** 20 };
+const UNEVEN = { level: 1, chunkSize: 2 ** 20 };
+/** Every how many rows are looked at. */
+const SAMPLED_ROWS = 16;
+
+/** Whether most pixels have the colour of their left neighbour, as on a desktop and unlike in a photograph. */
+function hasFlatParts({ width, height, data }: Picture): boolean {
+  let looked = 0;
+  let same = 0;
+  for (let y = 0; y < height; y += SAMPLED_ROWS) {
+    const end = (y + 1) * width * 4;
+    for (let at = y * width * 4 + 4; at < end; at += 4) {
+      looked++;
+      if (data[at] === data[at - 4] && data[at + 1] === data[at - 3] && data[at + 2] === data[at - 2]) same++;
+    }
   }
-  return encode({ width, height, data: rgb, depth: 8, channels: 3 });
+  return same * 2 >= looked;
+}
+
+/** Rows of R, G, B, each after the byte of its filter, none. Four pixels become three words at a time. */
+function rgbRows({ width, height, data }: Picture): Uint8Array {
+  const { buffer, byteOffset } = data.byteOffset % 4 === 0 ? data : data.slice();
+  const pixels = new Uint32Array(buffer, byteOffset, width * height);
+  const rows = new Uint8Array(height * (1 + width * 3));
+  const words = new Uint32Array(Math.ceil(width / 4) * 3);
+  const row = new Uint8Array(words.buffer, 0, width * 3);
+  for (let y = 0; y < height; y++) {
+    const end = (y + 1) * width;
+    // The last step of a row may reach into the next, and beyond the end, where there is nothing.
+    for (let from = y * width, to = 0; from < end; from += 4, to += 3) {
+      const second = pixels[from + 1]!;
+      const third = pixels[from + 2]!;
+      words[to] = (pixels[from]! & 0xffffff) | (second << 24);
+      words[to + 1] = ((second >>> 8) & 0xffff) | (third << 16);
+      words[to + 2] = ((third >>> 16) & 0xff) | (pixels[from + 3]! << 8);
+    }
+    rows.set(row, y * (1 + width * 3) + 1);
+  }
+  return rows;
+}
+
+/** Filters rows of `stride` bytes, the lowest first, by those above. The first stays as it is. */
+function subtractRowsAbove(rows: Uint8Array, stride: number): void {
+  for (let start = rows.length - 1 - stride; start > stride; start -= 1 + stride) {
+    rows[start] = UP;
+    const end = start + 1 + stride;
+    for (let at = start + 1; at < end; at++) rows[at] = rows[at]! - rows[at - 1 - stride]!;
+  }
+}
+
+function assemble({ width, height }: Size, colourType: number, compressed: Uint8Array): Uint8Array {
+  return Buffer.concat([
+    Uint8Array.from(SIGNATURE),
+    chunk('IHDR', Buffer.concat([u32(width, height), Uint8Array.of(8, colourType, 0, 0, 0)])),
+    chunk('IDAT', compressed),
+    chunk('IEND', u32()),
+  ]);
+}
+
+/** Writes a PNG as `replaceFile` does. A `mode` that is not given makes it readable by its owner only. */
+export async function writePng(path: string, picture: Picture, mode?: number): Promise<void> {
+  await replaceFile(path, encodePng(picture), mode);
+}
+
+/** Reads and decodes a file. Rejects with PngError, which names the file, or the file system's error. */
+export async function readPng(path: string): Promise<Picture> {
+  const bytes = await readFile(path);
+  try {
+    return decodePng(bytes);
+  } catch (cause) {
+    if (!(cause instanceof PngError)) throw cause;
+    throw new PngError('format', `${path}: ${cause.message}`, { cause });
+  }
 }
 
 /**
  * Decodes a PNG as a screen shows it: 16 bits are rounded to 8, transparent pixels are blended with black, and colour
- * profiles are ignored. Reads every kind except interlaced PNGs below 8 bits. Allocates no more than the pixels need,
- * of which there may be 2^26, so untrusted files are safe. Throws PngError.
+ * profiles are ignored. Allocates the pixels, the rows that they are decoded from and a copy of the file, so untrusted
+ * files are safe: there may be 2^27 pixels, or 2^26 of 16 bits. Throws PngError.
  */
 export function decodePng(bytes: Uint8Array): Picture {
-  const { header, essential } = checkPng(bytes);
-  let png;
-  try {
-    png = decode(essential, { checkCrc: true });
-  } catch (cause) {
-    throw new PngError(
-      'format',
-      `a PNG that cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+  const { header, compressed, ...colours } = parse(bytes);
+  const rows = inflateRows(header, compressed);
+  const { width, height } = header;
+  const picture = { width, height, data: new Uint8Array(width * height * 4) };
+  const paint = painter(header, colours, picture.data);
+  const bits = header.depth * COLOUR_TYPES[header.colourType]!.channels;
+  let at = 0;
+  for (const [x, y, dx, dy] of header.isInterlaced ? PASSES : WHOLE) {
+    const columns = Math.ceil((width - x) / dx);
+    const length = Math.ceil((columns * bits) / 8);
+    for (let row = y; row < height && columns > 0; row += dy) {
+      unfilter(rows, at, length, Math.ceil(bits / 8), row === y);
+      paint(rows, at + 1, columns, (row * width + x) * 4, dx * 4);
+      at += 1 + length;
+    }
   }
-  return { width: header.width, height: header.height, data: shownPixels(header, png) };
+  return picture;
 }
 
-/** Writes a PNG atomically: a reader of `path` sees the old file or the whole new one. */
-export async function writePng(path: string, picture: Picture): Promise<void> {
-  await replaceFile(path, encodePng(picture));
+/** The size that the header of a PNG states; nothing else of the file is checked. Throws PngError. */
+export function pngSize(bytes: Uint8Array): Size {
+  checkSignature(bytes);
+  const { type, start, end } = chunks(bytes).next().value!;
+  return readHeader(type, bytes.subarray(start, end));
 }
-
-/** Writes `bytes` to a file beside `path` and renames it to `path`; removes it if either fails. */
-export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  try {
-    await writeFile(temporary, bytes, { flag: 'wx' });
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-}
-
-/** The bytes are not a PNG, or one of a kind that is not supported. */
-export class PngError extends ScanoutError<'format'> {}
 
 /** The contents of the IHDR chunk. */
 interface PngHeader extends Size {
@@ -77,12 +153,25 @@ const COLOUR_TYPES: Readonly<Record<number, { readonly depths: readonly number[]
   4: { depths: [8, 16], channels: 2 },
   6: { depths: [8, 16], channels: 4 },
 };
+const RGB = 2;
+const INDEXED = 3;
+const RGBA = 6;
+
+/** Filters of rows, beside none. */
+const SUB = 1;
+const UP = 2;
+const AVERAGE = 3;
+const PAETH = 4;
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-/** A monitor of 8192x8192; 256 MiB as a picture. */
-const MAX_PIXELS = 2 ** 26;
-/** The passes of an interlaced picture (Adam7): x, y of the first pixel, and the steps to the next. */
-const PASSES = [
+/** How the text file begins that Git has in place of a file that Git LFS keeps. */
+const LFS_POINTER = 'version https://git-lfs.github.com/spec/';
+
+/** x, y of the first pixel of a pass, and the steps to the next. */
+type Pass = readonly [x: number, y: number, dx: number, dy: number];
+const WHOLE: readonly Pass[] = [[0, 0, 1, 1]];
+/** The passes of an interlaced picture (Adam7). */
+const PASSES: readonly Pass[] = [
   [0, 0, 8, 8],
   [4, 0, 8, 8],
   [0, 4, 4, 8],
@@ -90,51 +179,85 @@ const PASSES = [
   [0, 2, 2, 4],
   [1, 0, 2, 2],
   [0, 1, 1, 2],
-] as const;
+];
 
-/**
- * Checks everything that determines how much a decoder allocates, before one runs: the size, and that the compressed
- * rows have exactly that size. Returns the header, and the file without chunks that the pixels do not need: colour
- * profiles and texts are compressed and could expand to anything. Throws PngError.
- */
-function checkPng(bytes: Uint8Array): { readonly header: PngHeader; readonly essential: Uint8Array } {
-  if (!SIGNATURE.every((byte, i) => bytes[i] === byte))
-    throw new PngError('format', 'not a PNG: it does not begin with the PNG signature');
-  const kept: Uint8Array[] = [bytes.subarray(0, SIGNATURE.length)];
-  const rows: Uint8Array[] = [];
-  let header: PngHeader | null = null;
-  for (const { type, content, whole } of chunks(bytes)) {
-    if (header === null) {
-      header = readHeader(type, content);
-    } else if (type === 'IDAT') {
-      rows.push(content);
-    } else if (type !== 'PLTE' && type !== 'tRNS' && type !== 'IEND') {
-      continue;
-    }
-    kept.push(whole);
-  }
-  checkRows(header!, Buffer.concat(rows));
-  return { header: header!, essential: Buffer.concat(kept) };
+/** The chunks that give samples their colours; null if there is none. */
+interface Colours {
+  /** R, G, B of up to 256 colours. */
+  readonly palette: Uint8Array | null;
+  /** As in tRNS: the alphas of palette colours, or the one sample value that is transparent. */
+  readonly transparency: Uint8Array | null;
 }
 
+interface Parsed extends Colours {
+  readonly header: PngHeader;
+  /** The contents of all IDAT chunks. */
+  readonly compressed: Uint8Array;
+}
+
+/** Ignores chunks that the pixels do not need: colour profiles and texts are compressed and could expand to anything. */
+function parse(bytes: Uint8Array): Parsed {
+  checkSignature(bytes);
+  const compressed = new Uint8Array(bytes.length);
+  let length = 0;
+  let header: PngHeader | null = null;
+  let palette: Uint8Array | null = null;
+  let transparency: Uint8Array | null = null;
+  for (const { type, start, end } of chunks(bytes)) {
+    if (header === null) {
+      header = readHeader(type, checked(bytes, start, end));
+    } else if (type === 'IDAT') {
+      if (end === start) continue;
+      compressed.set(checked(bytes, start, end), length);
+      length += end - start;
+    } else if (type === 'PLTE' && header.colourType === INDEXED) {
+      if (palette) throw new PngError('format', 'a PNG with two palettes');
+      palette = checked(bytes, start, end);
+      checkPalette(header, palette);
+    } else if (type === 'tRNS' && header.colourType <= INDEXED) {
+      if (transparency) throw new PngError('format', 'a PNG with two tRNS chunks');
+      transparency = checked(bytes, start, end);
+      checkTransparency(header, palette, transparency);
+    }
+  }
+  return { header: header!, compressed: compressed.subarray(0, length), palette, transparency };
+}
+
+function checkSignature(bytes: Uint8Array): void {
+  if (SIGNATURE.every((byte, i) => bytes[i] === byte)) return;
+  if (bytes.length === 0) throw new PngError('format', 'not a PNG: it is empty');
+  if (Buffer.from(bytes.subarray(0, LFS_POINTER.length)).toString('latin1') === LFS_POINTER)
+    throw new PngError('format', 'a Git LFS pointer instead of a PNG: fetch the picture with `git lfs pull`');
+  throw new PngError('format', 'not a PNG: it does not begin with the PNG signature');
+}
+
+/** A chunk's contents are the bytes from `start` to `end`, with the type before and a checksum behind them. */
 interface Chunk {
   readonly type: string;
-  readonly content: Uint8Array;
-  /** The chunk with its length and checksum. */
-  readonly whole: Uint8Array;
+  readonly start: number;
+  readonly end: number;
 }
 
 /** All chunks up to IEND; at least one. */
-function* chunks(bytes: Uint8Array): Generator<Chunk> {
+function* chunks(bytes: Uint8Array): Generator<Chunk, void> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = SIGNATURE.length, type = ''; type !== 'IEND';) {
-    const end = at + 12 <= bytes.length ? at + 12 + view.getUint32(at) : Infinity;
-    if (end > bytes.length)
+    const start = at + 8;
+    const end = start + 4 <= bytes.length ? start + view.getUint32(at) : Infinity;
+    if (end + 4 > bytes.length)
       throw new PngError('format', `a truncated PNG: its ${bytes.length} bytes end inside a chunk`);
-    type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    yield { type, content: bytes.subarray(at + 8, end - 4), whole: bytes.subarray(at, end) };
-    at = end;
+    type = String.fromCharCode(bytes[at + 4]!, bytes[at + 5]!, bytes[at + 6]!, bytes[at + 7]!);
+    yield { type, start, end };
+    at = end + 4;
   }
+}
+
+/** The contents of a chunk, whose CRC is right. */
+function checked(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  const stated = new DataView(bytes.buffer, bytes.byteOffset + end, 4).getUint32(0);
+  if (crc32(bytes.subarray(start - 4, end)) !== stated)
+    throw new PngError('format', 'a damaged PNG: the CRC of a chunk is wrong');
+  return bytes.subarray(start, end);
 }
 
 function readHeader(type: string, content: Uint8Array): PngHeader {
@@ -142,28 +265,47 @@ function readHeader(type: string, content: Uint8Array): PngHeader {
     throw new PngError('format', 'not a PNG: its first chunk is not a header');
   const view = new DataView(content.buffer, content.byteOffset, content.length);
   const [width, height] = [view.getUint32(0), view.getUint32(4)];
-  const [depth, colourType, , , interlace] = content.subarray(8) as unknown as [number, number, number, number, number];
-  if (width === 0 || height === 0 || width * height > MAX_PIXELS) {
-    throw new PngError('format', `a PNG of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
-  }
-  if (!COLOUR_TYPES[colourType]?.depths.includes(depth) || interlace > 1) {
+  const [depth, colourType, compression, filter, interlace] = content.subarray(8) as unknown as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (!COLOUR_TYPES[colourType]?.depths.includes(depth) || compression !== 0 || filter !== 0 || interlace > 1) {
     throw new PngError(
       'format',
-      `a PNG of colour type ${colourType}, ${depth} bits and interlace method ${interlace}, which the format does not define`,
+      `a PNG of colour type ${colourType}, ${depth} bits, compression ${compression}, filter ${filter} and interlace method ${interlace}, which the format does not define`,
     );
   }
-  const isInterlaced = interlace === 1;
-  if (isInterlaced && depth < 8)
-    throw new PngError('format', `an interlaced PNG of ${depth} bits: save it without interlacing`);
-  return { width, height, depth, colourType, isInterlaced };
+  const most = depth === 16 ? MAX_PIXELS / 2 : MAX_PIXELS;
+  if (width === 0 || height === 0 || width * height > most)
+    throw new PngError('format', `a PNG of ${width}x${height}; supported are 1 to ${most} pixels of ${depth} bits`);
+  return { width, height, depth, colourType, isInterlaced: interlace === 1 };
 }
 
-/** Checks that the rows decompress to the size in the header; stops decompressing where they exceed it. */
-function checkRows(header: PngHeader, compressed: Uint8Array): void {
+/** PNG Specification (Third Edition), 11.2.2: 1 to 256 colours, no more than the samples can name. */
+function checkPalette({ depth }: PngHeader, { length }: Uint8Array): void {
+  if (length === 0 || length % 3 !== 0 || length > 3 * 2 ** depth)
+    throw new PngError('format', `a PNG of ${depth} bits with a palette of ${length} bytes`);
+}
+
+/** PNG Specification (Third Edition), 11.3.1.1: one sample, three samples, or an alpha for each of the first palette colours. */
+function checkTransparency({ colourType }: PngHeader, palette: Uint8Array | null, { length }: Uint8Array): void {
+  const isValid =
+    colourType === INDEXED
+      ? palette !== null && length <= palette.length / 3
+      : length === 2 * COLOUR_TYPES[colourType]!.channels;
+  if (!isValid) throw new PngError('format', `a PNG with a tRNS chunk of ${length} bytes`);
+}
+
+/** Decompresses the rows, which must have exactly the size that the header says; stops where they exceed it. */
+function inflateRows(header: PngHeader, compressed: Uint8Array): Uint8Array {
   const wanted = rowBytes(header);
-  let length;
+  let rows;
   try {
-    length = inflateSync(compressed, { maxOutputLength: wanted }).length;
+    // In one piece: pieces would have to be joined, which takes twice the memory.
+    rows = inflateSync(compressed, { maxOutputLength: wanted, chunkSize: wanted + MIN_CHUNK });
   } catch (cause) {
     const isTooMuch = cause instanceof RangeError;
     throw new PngError(
@@ -172,81 +314,132 @@ function checkRows(header: PngHeader, compressed: Uint8Array): void {
       { cause },
     );
   }
-  if (length !== wanted) throw new PngError('format', `a truncated PNG: ${length} of ${wanted} bytes of pixels`);
+  if (rows.length !== wanted)
+    throw new PngError('format', `a truncated PNG: ${rows.length} of ${wanted} bytes of pixels`);
+  return rows;
 }
+
+/** The smallest chunkSize of zlib. */
+const MIN_CHUNK = 64;
 
 /** The decompressed size; each row begins with a byte for its filter. */
 function rowBytes({ width, height, depth, colourType, isInterlaced }: PngHeader): number {
   const bits = depth * COLOUR_TYPES[colourType]!.channels;
   const bytesOf = (columns: number, rows: number): number =>
     columns > 0 ? rows * (1 + Math.ceil((columns * bits) / 8)) : 0;
-  if (!isInterlaced) return bytesOf(width, height);
-  return PASSES.reduce(
+  return (isInterlaced ? PASSES : WHOLE).reduce(
     (sum, [x, y, dx, dy]) => sum + bytesOf(Math.ceil((width - x) / dx), Math.max(0, Math.ceil((height - y) / dy))),
     0,
   );
 }
 
-const INDEXED = 3;
-
 /**
- * The pixels of a PNG as a screen shows them: 8 bits of R, G, B and an A of 255. The alpha of a PNG is not
- * premultiplied; it is blended with black here.
+ * Undoes the filter of the row at `at` in place (PNG Specification, 9.2): a byte for the filter, then `length` bytes.
+ * The row above is right before it, if it is not the first of its pass. `unit` is the bytes of a pixel, at least 1.
  */
-function shownPixels(header: PngHeader, png: DecodedPng): Uint8Array {
-  const { width, height, depth, colourType } = header;
-  const samples = depth < 8 ? unpack(header, png.data) : png.data;
-  const shown = new Uint8Array(width * height * 4).fill(255);
-  const { palette } = png;
+function unfilter(rows: Uint8Array, at: number, length: number, unit: number, isFirst: boolean): void {
+  const filter = rows[at]!;
+  if (filter === 0) return;
+  if (filter > PAETH) throw new PngError('format', `a PNG with filter ${filter}, which the format does not define`);
+  const start = at + 1;
+  const end = start + length;
+  const up = length + 1;
+  const first = Math.min(start + unit, end);
+  if (filter === SUB) {
+    for (let i = first; i < end; i++) rows[i]! += rows[i - unit]!;
+  } else if (filter === UP) {
+    if (!isFirst) for (let i = start; i < end; i++) rows[i]! += rows[i - up]!;
+  } else if (filter === AVERAGE) {
+    for (let i = start; i < end; i++) {
+      const left = i < first ? 0 : rows[i - unit]!;
+      rows[i]! += (left + (isFirst ? 0 : rows[i - up]!)) >> 1;
+    }
+  } else if (isFirst) {
+    for (let i = first; i < end; i++) rows[i]! += rows[i - unit]!;
+  } else {
+    for (let i = start; i < first; i++) rows[i]! += rows[i - up]!;
+    for (let i = first; i < end; i++) rows[i]! += paeth(rows[i - unit]!, rows[i - up]!, rows[i - up - unit]!);
+  }
+}
+
+function paeth(left: number, above: number, corner: number): number {
+  const toLeft = Math.abs(above - corner);
+  const toAbove = Math.abs(left - corner);
+  const toCorner = Math.abs(left + above - 2 * corner);
+  if (toLeft <= toAbove && toLeft <= toCorner) return left;
+  return toAbove <= toCorner ? above : corner;
+}
+
+/** Writes the pixels of the row at `at` as a screen shows them to every `step` bytes of the picture from `to` on. */
+type Paint = (rows: Uint8Array, at: number, columns: number, to: number, step: number) => void;
+
+/** Pixels become 8 bits of R, G, B and an A of 255. The alpha of a PNG is not premultiplied; it is blended with black here. */
+function painter({ depth, colourType }: PngHeader, colours: Colours, shown: Uint8Array): Paint {
+  const sample = depth === 8 ? byteAt : depth === 16 ? wordAt : bitsAt(depth);
   if (colourType === INDEXED) {
-    if (!palette) throw new PngError('format', 'a PNG with palette colours but without a palette');
-    samples.forEach((index, i) => blend(shown, i * 4, paletteColour(palette, index)));
-    return shown;
+    const shades = paletteShades(colours);
+    return (rows, at, columns, to, step) => {
+      for (let i = 0; i < columns; i++, to += step) {
+        const index = sample(rows, at, i);
+        if (index * 3 >= shades.length)
+          throw new PngError('format', `a PNG with a pixel of colour ${index}; its palette has ${shades.length / 3}`);
+        shown[to] = shades[index * 3]!;
+        shown[to + 1] = shades[index * 3 + 1]!;
+        shown[to + 2] = shades[index * 3 + 2]!;
+        shown[to + 3] = 255;
+      }
+    };
+  }
+  // What screenshots are.
+  if (colourType === RGB && depth === 8 && !colours.transparency) {
+    const pixels = new Uint32Array(shown.buffer);
+    return (rows, at, columns, to, step) => {
+      for (let i = 0, from = at, pixel = to / 4; i < columns; i++, from += 3, pixel += step / 4)
+        pixels[pixel] = rows[from]! | (rows[from + 1]! << 8) | (rows[from + 2]! << 16) | 0xff000000;
+    };
   }
   const { channels } = COLOUR_TYPES[colourType]!;
   const [isGrey, hasAlpha] = [channels < 3, channels % 2 === 0];
   const unit = 255 / (2 ** depth - 1);
-  const transparent = png.transparency ?? [];
-  for (let from = 0, to = 0; to < shown.length; from += channels, to += 4) {
-    const [red, green, blue] = isGrey
-      ? [samples[from]!, samples[from]!, samples[from]!]
-      : [samples[from]!, samples[from + 1]!, samples[from + 2]!];
-    const isHole =
-      transparent.length > 0 &&
-      red === transparent[0] &&
-      (isGrey || (green === transparent[1] && blue === transparent[2]));
-    const alpha = isHole ? 0 : hasAlpha ? (samples[from + channels - 1]! * unit) / 255 : 1;
-    shown[to] = Math.round(red * unit * alpha);
-    shown[to + 1] = Math.round(green * unit * alpha);
-    shown[to + 2] = Math.round(blue * unit * alpha);
-  }
-  return shown;
-}
-
-function paletteColour(palette: NonNullable<DecodedPng['palette']>, index: number): readonly number[] {
-  const colour = palette[index];
-  if (!colour) throw new PngError('format', `a PNG with a pixel of colour ${index}; its palette has ${palette.length}`);
-  return colour;
-}
-
-function blend(to: Uint8Array, at: number, [red, green, blue, alpha = 255]: readonly number[]): void {
-  to[at] = Math.round((red! * alpha) / 255);
-  to[at + 1] = Math.round((green! * alpha) / 255);
-  to[at + 2] = Math.round((blue! * alpha) / 255);
-}
-
-/** One sample per byte, from rows that pack several samples into a byte and are padded to whole bytes. */
-function unpack({ width, height, depth }: PngHeader, packed: ArrayLike<number>): Uint8Array {
-  const samples = new Uint8Array(width * height);
-  const stride = Math.ceil((width * depth) / 8);
-  const mask = 2 ** depth - 1;
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      const bit = x * depth;
-      samples[i] = (packed[y * stride + (bit >> 3)]! >> (8 - depth - (bit & 7))) & mask;
+  const hole = colours.transparency && Array.from({ length: channels }, (_, i) => wordAt(colours.transparency!, 0, i));
+  return (rows, at, columns, to, step) => {
+    for (let i = 0, from = 0; i < columns; i++, from += channels, to += step) {
+      const red = sample(rows, at, from);
+      const green = isGrey ? red : sample(rows, at, from + 1);
+      const blue = isGrey ? red : sample(rows, at, from + 2);
+      const isHole = hole !== null && red === hole[0] && (isGrey || (green === hole[1] && blue === hole[2]));
+      const alpha = isHole ? 0 : hasAlpha ? (sample(rows, at, from + channels - 1) * unit) / 255 : 1;
+      const scale = unit * alpha;
+      // Rounded up from a half, which for numbers that are not negative is what Math.round does.
+      shown[to] = red * scale + 0.5;
+      shown[to + 1] = green * scale + 0.5;
+      shown[to + 2] = blue * scale + 0.5;
+      shown[to + 3] = 255;
     }
-  }
-  return samples;
+  };
+}
+
+function byteAt(rows: Uint8Array, at: number, index: number): number {
+  return rows[at + index]!;
+}
+
+function wordAt(rows: Uint8Array, at: number, index: number): number {
+  return (rows[at + index * 2]! << 8) | rows[at + index * 2 + 1]!;
+}
+
+/** Reads samples of which a byte has several, the first in its high bits. */
+function bitsAt(depth: number): (rows: Uint8Array, at: number, index: number) => number {
+  const mask = 2 ** depth - 1;
+  return (rows, at, index) => {
+    const bit = index * depth;
+    return (rows[at + (bit >> 3)]! >> (8 - depth - (bit & 7))) & mask;
+  };
+}
+
+/** R, G, B of each palette colour, blended with black. */
+function paletteShades({ palette, transparency }: Colours): Uint8Array {
+  if (!palette) throw new PngError('format', 'a PNG with palette colours but without a palette');
+  return palette.map((value, i) => Math.round((value * (transparency?.[Math.floor(i / 3)] ?? 255)) / 255));
 }
 
 /** One step of an animation: a patch that replaces pixels at x, y of the picture before. */
@@ -295,6 +488,15 @@ export function encodeApng(frames: readonly AnimationFrame[]): Uint8Array {
   return Buffer.concat(chunks);
 }
 
+/** Encodes as a PNG of 8 bits, RGBA and no metadata, compressed by another thread meanwhile. The picture must not change. */
+export async function encodePngAside({ width, height, data }: Picture): Promise<Uint8Array> {
+  const stride = width * 4;
+  // Each row begins with its filter, none.
+  const rows = new Uint8Array(height * (1 + stride));
+  for (let y = 0; y < height; y++) rows.set(data.subarray(y * stride, (y + 1) * stride), y * (1 + stride) + 1);
+  return assemble({ width, height }, RGBA, await promisify(deflate)(rows, FLAT));
+}
+
 /** The contents of fcTL, with dispose op NONE and blend op SOURCE: pixels outside the patch stay as they were. */
 function frameControl(sequence: number, { x, y, patch, durationMs }: AnimationFrame): Uint8Array {
   const bytes = Buffer.alloc(26);
@@ -317,5 +519,5 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
 
 /** The contents of all chunks of a type. */
 function* contents(png: Uint8Array, type: string): Generator<Uint8Array> {
-  for (const chunk of chunks(png)) if (chunk.type === type) yield chunk.content;
+  for (const chunk of chunks(png)) if (chunk.type === type) yield png.subarray(chunk.start, chunk.end);
 }

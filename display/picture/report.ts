@@ -1,11 +1,13 @@
+import { pngSize } from './png.ts';
+
 /** `missing`: there was no golden picture, and none may be written (in CI). */
 export type MatchStatus = 'matched' | 'different' | 'missing' | 'created' | 'updated';
 
 /** A frame that came on screen while a display was open. */
 export interface ReportFrame {
-  /** Since the first frame. */
+  /** Since the first frame, 0 or more. */
   readonly timeMs: number;
-  /** How much it changed, as a share of the largest change. */
+  /** How much it changed, as a share of the largest change, 0 to 1. */
   readonly changed: number;
 }
 
@@ -86,7 +88,7 @@ function isFailure({ status, isNegated = false }: ReportEntry): boolean {
 }
 
 function badge({ status, isNegated = false }: ReportEntry): string {
-  if (!isNegated || status === 'missing') return `<span class="status ${status}">${status}</span>`;
+  if (!isNegated || status === 'missing') return `<span class="status ${escape(status)}">${escape(status)}</span>`;
   // The colours are those of the outcome: a difference was wanted.
   return status === 'different'
     ? '<span class="status matched">not matched</span>'
@@ -108,8 +110,7 @@ function modes(index: number, hasBoth: boolean): string {
 function figure(kind: string, caption: string, png: Uint8Array | null): string {
   if (!png) return '';
   const bytes = Buffer.from(png.buffer, png.byteOffset, png.length);
-  // IHDR, which has the size, is the first chunk of every PNG.
-  const [width, height] = [bytes.readUInt32BE(16), bytes.readUInt32BE(20)];
+  const { width, height } = pngSize(png);
   return `<figure class="${kind}"><img alt="${caption}" width="${width}" style="height: auto" src="data:image/png;base64,${bytes.toString('base64')}"><figcaption>${caption}, ${width}x${height}</figcaption></figure>\n`;
 }
 

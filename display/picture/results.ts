@@ -1,9 +1,15 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
-import { replaceFile } from './png.ts';
-import { renderReport, type ReportEntry } from './report.ts';
+import { constants } from 'node:fs';
+import { mkdir, open, readdir, rm, rmdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { PngError, pngSize } from './png.ts';
+import { type MatchStatus, renderReport, type ReportEntry } from './report.ts';
 import { UsageError } from '../../src/core/errors.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
+import { replaceFile } from '../../src/sys/replace-file.ts';
+
+/** A record in a results folder, or a picture it names, that no comparison wrote. */
+export class ResultsError extends ScanoutError<'format'> {}
 
 /** Where a run of tests keeps a record of each comparison, and the pictures of those that failed. */
 export interface ResultsFolder {
@@ -19,14 +25,17 @@ export function resultsDirectory(): string {
   return process.env.SCANOUT_RESULTS ?? 'test-results/scanout';
 }
 
-const EVIDENCE = ['actual', 'diff', 'video'] as const;
-type Evidence = (typeof EVIDENCE)[number];
-type Pictures = 'expected' | Evidence;
+/** The pictures that a comparison may keep, each in a file `KIND.png` beside its record. */
+const KINDS = ['expected', 'actual', 'diff', 'video'] as const;
+type Kind = (typeof KINDS)[number];
 
-/** A comparison on file. Pictures are paths relative to the record. */
-type MatchRecord = Omit<ReportEntry, Pictures> & Record<Pictures, string | null>;
+/** A comparison on file. For pictures that were not kept it has null. */
+type MatchRecord = Omit<ReportEntry, Kind> & Record<Kind, string | null>;
 
 const RECORD = 'match.json';
+const MAX_RECORD_BYTES = 2 ** 20;
+/** All pictures of a report. The report is one string, which could not be much longer. */
+const MAX_REPORT_BYTES = 2 ** 28;
 /** Bytes of a name that are kept in the name of a folder, which can have 255. */
 const MAX_NAME = 120;
 
@@ -50,7 +59,7 @@ export class ComparisonFolder {
   readonly #path: string;
   readonly #goldenPath: string;
   readonly #test: string;
-  readonly #kept: Record<Evidence, string | null> = { actual: null, diff: null, video: null };
+  readonly #kept: Record<Kind, string | null> = { expected: null, actual: null, diff: null, video: null };
 
   private constructor(path: string, goldenPath: string, test: string) {
     this.#path = path;
@@ -79,78 +88,118 @@ export class ComparisonFolder {
   }
 
   /** Writes a PNG; its path. */
-  async keep(kind: Evidence, png: Uint8Array): Promise<string> {
+  async keep(kind: Kind, png: Uint8Array): Promise<string> {
     const path = join(this.#path, `${kind}.png`);
     await mkdir(this.#path, { recursive: true });
-    await writeFile(path, png);
+    await replaceFile(path, png);
     this.#kept[kind] = basename(path);
     return path;
   }
 
   /** Writes the record, which makes the comparison a part of the report. */
-  async record(
-    outcome: Pick<ReportEntry, 'status' | 'isNegated' | 'explanation' | 'rung' | 'frames'>,
-    hasGolden: boolean,
-  ): Promise<void> {
-    const expected = hasGolden ? relative(this.#path, this.#goldenPath) : null;
-    const record: MatchRecord = {
-      test: this.#test,
-      name: basename(this.#goldenPath),
-      ...outcome,
-      expected,
-      ...this.#kept,
-    };
+  async record(outcome: Pick<ReportEntry, 'status' | 'isNegated' | 'explanation' | 'rung' | 'frames'>): Promise<void> {
+    const record: MatchRecord = { test: this.#test, name: basename(this.#goldenPath), ...outcome, ...this.#kept };
     await mkdir(this.#path, { recursive: true });
-    await writeFile(join(this.#path, RECORD), JSON.stringify(record));
+    await replaceFile(join(this.#path, RECORD), Buffer.from(JSON.stringify(record)));
   }
 }
 
 /** Removes the records of an earlier run and the pictures they name. Other files in the folder stay. */
 export async function clearResults(directory: string): Promise<void> {
-  for (const name of await recordsIn(directory)) await removeComparison(dirname(join(directory, name)));
+  for (const path of await recordsIn(directory)) await removeComparison(dirname(path));
 }
 
 /**
- * Writes one HTML file with all comparisons recorded in a folder, and resolves with their number. Rejects with
- * UsageError if there are none.
+ * Writes one HTML file, for its owner only, with all comparisons recorded in a folder, and resolves with their number.
+ * The folder may come from elsewhere: only regular files in it are read, and no symlink is followed. Rejects with
+ * UsageError if it has no comparison, ResultsError if a file in it is malformed or the pictures are too large.
  */
 export async function writeReport(directory: string, file: string): Promise<number> {
-  const entries = await Promise.all((await recordsIn(directory)).map((name) => readEntry(join(directory, name))));
+  const entries: ReportEntry[] = [];
+  let left = MAX_REPORT_BYTES;
+  for (const path of await recordsIn(directory)) {
+    const entry = await readEntry(path, left);
+    entries.push(entry);
+    for (const kind of KINDS) left -= entry[kind]?.length ?? 0;
+  }
   if (entries.length === 0) throw new UsageError(`${directory}: no comparison is recorded in this folder`);
   await mkdir(dirname(file), { recursive: true });
   await replaceFile(file, Buffer.from(renderReport(entries, 'Screenshots')));
   return entries.length;
 }
 
-/** The paths of all records, relative to the directory; none if it does not exist. */
+/** The paths of all records in a directory; none if it does not exist. */
 async function recordsIn(directory: string): Promise<string[]> {
   try {
-    return (await readdir(directory, { recursive: true })).filter((name) => basename(name) === RECORD).sort();
+    return (await entriesNamed(RECORD, directory)).sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
 }
 
-async function readEntry(path: string): Promise<ReportEntry> {
-  const record = JSON.parse(await readFile(path, 'utf8')) as MatchRecord;
-  const picture = (file: string | null): Promise<Uint8Array> | null =>
-    file === null ? null : readFile(join(dirname(path), file));
-  const [expected, actual, diff, video] = await Promise.all([
-    picture(record.expected),
-    picture(record.actual),
-    picture(record.diff),
-    picture(record.video),
-  ]);
-  return { ...record, expected, actual, diff, video };
+/** Of a directory and those below it. Follows no symlink; the recursive `readdir` of Node 26 does. */
+async function entriesNamed(name: string, directory: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.name === name) found.push(path);
+    else if (entry.isDirectory()) found.push(...(await entriesNamed(name, path)));
+  }
+  return found;
+}
+
+/** `most` is how many bytes its pictures may have. */
+async function readEntry(path: string, most: number): Promise<ReportEntry> {
+  const record = await readRecord(path);
+  if (record === null) throw new ResultsError('format', `${path}: not the record of a comparison: remove the file`);
+  const pictures: Record<Kind, Uint8Array | null> = { expected: null, actual: null, diff: null, video: null };
+  let left = most;
+  for (const kind of KINDS) {
+    if (record[kind] === null) continue;
+    const picture = await readPicture(join(dirname(path), record[kind]), left);
+    pictures[kind] = picture;
+    left -= picture.length;
+  }
+  return { ...record, ...pictures };
+}
+
+/** The bytes of a PNG: a report must not carry away any other file. */
+async function readPicture(path: string, most: number): Promise<Uint8Array> {
+  try {
+    const bytes = await readRegularFile(path, most);
+    pngSize(bytes);
+    return bytes;
+  } catch (cause) {
+    if (cause instanceof PngError) throw new ResultsError('format', `${path}: ${cause.message}`, { cause });
+    throw cause;
+  }
+}
+
+/**
+ * The contents of a file of a results folder. Does not wait for the other end of a fifo. Rejects with ResultsError for
+ * what is not a regular file, such as a symlink, or has more than `most` bytes.
+ */
+async function readRegularFile(path: string, most: number): Promise<Uint8Array> {
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const found = await file.stat();
+    if (!found.isFile()) throw new ResultsError('format', `${path}: not a regular file`);
+    if (found.size > most) throw new ResultsError('format', `${path}: ${found.size} bytes are too many`);
+    const bytes = Buffer.alloc(found.size);
+    const { bytesRead } = await file.read(bytes);
+    return bytes.subarray(0, bytesRead);
+  } catch (cause) {
+    if (cause instanceof ResultsError) throw cause;
+    throw new ResultsError('format', `${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** Removes what a comparison wrote, and its folder and the test's if nothing else is in them. */
 async function removeComparison(folder: string): Promise<void> {
   const record = await readRecord(join(folder, RECORD));
   if (record === null) return;
-  for (const kind of EVIDENCE)
-    if (record[kind] === `${kind}.png`) await rm(join(folder, `${kind}.png`), { force: true });
+  for (const kind of KINDS) if (record[kind] !== null) await rm(join(folder, record[kind]), { force: true });
   await rm(join(folder, RECORD), { force: true });
   await removeIfEmpty(folder);
   await removeIfEmpty(dirname(folder));
@@ -158,12 +207,54 @@ async function removeComparison(folder: string): Promise<void> {
 
 /** Null for a file that no comparison wrote. */
 async function readRecord(path: string): Promise<MatchRecord | null> {
+  let record: unknown;
   try {
-    const record = JSON.parse(await readFile(path, 'utf8')) as Partial<MatchRecord> | null;
-    return typeof record?.test === 'string' && typeof record.status === 'string' ? (record as MatchRecord) : null;
+    record = JSON.parse(Buffer.from(await readRegularFile(path, MAX_RECORD_BYTES)).toString());
   } catch {
     return null;
   }
+  return isRecord(record) ? record : null;
+}
+
+const STATUSES: Readonly<Record<MatchStatus, true>> = {
+  matched: true,
+  different: true,
+  missing: true,
+  created: true,
+  updated: true,
+};
+
+function isRecord(value: unknown): value is MatchRecord {
+  if (typeof value !== 'object' || value === null) return false;
+  const {
+    test,
+    name,
+    status,
+    isNegated = false,
+    explanation,
+    rung,
+    frames,
+    ...pictures
+  } = value as Partial<Record<keyof MatchRecord, unknown>>;
+  return (
+    [test, name, explanation].every((text) => typeof text === 'string') &&
+    (rung === null || typeof rung === 'string') &&
+    typeof status === 'string' &&
+    Object.hasOwn(STATUSES, status) &&
+    typeof isNegated === 'boolean' &&
+    Array.isArray(frames) &&
+    frames.every(isFrame) &&
+    KINDS.every((kind) => pictures[kind] === null || pictures[kind] === `${kind}.png`)
+  );
+}
+
+function isFrame(value: unknown): boolean {
+  const { timeMs, changed } = (value ?? {}) as { timeMs?: unknown; changed?: unknown };
+  return isBetween(timeMs, Number.MAX_VALUE) && isBetween(changed, 1);
+}
+
+function isBetween(value: unknown, most: number): boolean {
+  return typeof value === 'number' && value >= 0 && value <= most;
 }
 
 async function removeIfEmpty(directory: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { VHOST_USER_GPU_PROTOCOL_F, VhostUserGpuU64 } from '../../protocols/vhost-user-gpu.ts';
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../../protocols/virtio-gpu.ts';
+import type { MemoryBudget } from '../../src/core/budget.ts';
 import type { Log } from '../../src/core/log.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type { Output } from '../../src/core/output.ts';
@@ -28,6 +29,10 @@ export interface VmmDisplayOptions {
    * gl=on.
    */
   readonly dmabuf?: boolean;
+  /** Of the guest, which what waits for the VMM is charged to. Default: nothing is charged. */
+  readonly budget?: MemoryBudget;
+  /** Gives the display up while it opens. */
+  readonly signal?: AbortSignal;
   /** In millihertz. Paces the guest instead of the refresh rate that the VMM asks for. */
   readonly refreshMhz?: number;
 }
@@ -64,13 +69,16 @@ export class VmmDisplay implements Disposable {
   /**
    * Resolves when the VMM has reported its monitors. It does that only after the vhost-user
    * request that brought the socket has been answered, so never await this in the handler of that
-   * request. Rejects with VmmDisplayError `closed` or `protocol`; SysError if the socket cannot
-   * be polled.
+   * request. Rejects with VmmDisplayError `closed`, `protocol` or `stalled`; SysError if the socket cannot
+   * be polled; the signal's reason.
    */
   static async open(options: VmmDisplayOptions): Promise<VmmDisplay> {
-    const { scanouts, refreshMhz, dmabuf } = options;
-    const socket = VmmSocket.open(options.socket);
+    const { scanouts, refreshMhz, dmabuf, signal } = options;
+    const socket = VmmSocket.open(options.socket, options.budget);
+    const abort = (): void => socket[Symbol.dispose]();
+    signal?.addEventListener('abort', abort);
     try {
+      signal?.throwIfAborted();
       if (!(Number.isInteger(scanouts) && scanouts >= 1 && scanouts <= VIRTIO_GPU_MAX_SCANOUTS))
         throw new RangeError(`vmm: ${scanouts} scanouts; 1 to ${VIRTIO_GPU_MAX_SCANOUTS} are possible`);
       const offered = VhostUserGpuU64.decode(await socket.ask(GET_PROTOCOL_FEATURES)).u64;
@@ -82,7 +90,10 @@ export class VmmDisplay implements Disposable {
       return new VmmDisplay(socket, features, monitors, options);
     } catch (error) {
       socket[Symbol.dispose]();
+      signal?.throwIfAborted();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
     }
   }
 
@@ -109,7 +120,7 @@ export class VmmDisplay implements Disposable {
   }
 
   #closed(error: VmmDisplayError): void {
-    if (error.code === 'protocol') this.#options.log?.('warn', `the VMM's display socket is closed: ${error.message}`);
+    if (error.code !== 'closed') this.#options.log?.('warn', `the VMM's display socket is closed: ${error.message}`);
     for (const output of this.#outputs) output.close(error.message);
   }
 }

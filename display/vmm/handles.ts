@@ -3,6 +3,7 @@ import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
 import type { Framebuffer, PagesBacking } from '../../src/core/framebuffer.ts';
 import { DmabufImportRefused, type Handle, type Shadow } from '../../src/core/output.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
+import type { Memory, ScatteredMemory } from '../../src/sys/copy-rect.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { VmmDisplayError } from './errors.ts';
 
@@ -50,7 +51,7 @@ export interface Readable extends VmmHandle {
   readonly height: number;
   readonly offset: number;
   readonly stride: number;
-  readonly pixels: Mapping;
+  readonly pixels: Memory | ScatteredMemory;
 }
 
 export class VmmShadow extends VmmHandle implements Shadow, Readable {
@@ -115,10 +116,11 @@ export class PagesHandle extends VmmHandle implements Readable {
     const { offset, stride } = planes[0]!;
     try {
       const end = offset + stride * (height - 1) + width * BYTES_PER_PIXEL;
-      if (end > backing.pixels().length)
+      const { length } = backing.pixels();
+      if (end > length)
         return new DmabufImportRefused(
           'resources',
-          `vmm: a picture of ${end} bytes does not fit into ${backing.pixels().length} bytes of pages`,
+          `vmm: a picture of ${end} bytes does not fit into ${length} bytes of pages`,
         );
     } catch (cause) {
       return new DmabufImportRefused('resources', `vmm: cannot read the guest's pages: ${String(cause)}`, { cause });
@@ -126,7 +128,7 @@ export class PagesHandle extends VmmHandle implements Readable {
     return new PagesHandle(framebuffer, backing);
   }
 
-  get pixels(): Mapping {
+  get pixels(): Memory | ScatteredMemory {
     return this.#backing.pixels();
   }
 

@@ -1,3 +1,4 @@
+import type { Memory, ScatteredMemory } from '../../src/sys/copy-rect.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { VHOST_USER_GPU_CURSOR_SIZE } from '../../protocols/vhost-user-gpu.ts';
 import { Damage } from '../../src/core/damage.ts';
@@ -6,7 +7,7 @@ import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import { type Monitor, sameMonitor } from '../../src/core/monitor.ts';
 import {
   type AttachOptions,
-  type DmabufImportRefused,
+  DmabufImportRefused,
   type Frame,
   type Handle,
   type Output,
@@ -15,6 +16,8 @@ import {
   type Shadow,
 } from '../../src/core/output.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
+import { SysError } from '../../src/sys/errors.ts';
+import { Pump } from '../../src/sys/pump.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { copyRect } from '../../src/sys/copy-rect.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
@@ -38,8 +41,9 @@ const NONE = new FormatSet();
 
 /**
  * One console of the VMM. A frame is shown when the kernel has taken all its bytes (a dma-buf: when the VMM has
- * answered), at the next vertical blank of a clock with the monitor's refresh, because the VMM reports none. An output
- * waits for a VMM that stops reading, with at most one frame of each attachment in memory.
+ * answered), at the next vertical blank of a clock with the monitor's refresh, because the VMM reports none. Pixels are
+ * read when the socket has room for them, all consoles' together at most a band of 32 MiB, so a VMM that stops reading
+ * costs no more than that.
  *
  * VmmDisplay makes it and forwards the socket's events to it.
  */
@@ -54,6 +58,7 @@ export class VmmOutput implements Output {
   readonly #picture: VmmPicture;
   readonly #cursor: VmmCursor;
   readonly #timer = new VblankTimer(() => this.#onBlank());
+  readonly #sending = new Pump(() => this.#send(), { isOnFlipPath: true });
   #attachment: Attachment | null = null;
   /** Whose `presented` is due. */
   #owed: Attachment | null = null;
@@ -78,7 +83,7 @@ export class VmmOutput implements Output {
     // An output that reads pages gets no dma-bufs from the bridge.
     this.readsPages = dmabufMode === 'off';
     this.#socket = socket;
-    this.#picture = new VmmPicture(socket, id, dmabufMode, () => this.#finish());
+    this.#picture = new VmmPicture(socket, id, dmabufMode, () => this.#sending.start());
     this.#cursor = new VmmCursor(socket, id);
     this.#monitor = monitor ?? DEFAULT_MONITOR;
     this.#isPlugged = monitor !== null;
@@ -109,9 +114,9 @@ export class VmmOutput implements Output {
 
   import(framebuffer: Framebuffer): Handle | DmabufImportRefused {
     const { backing } = framebuffer;
-    return backing.kind === 'pages'
-      ? PagesHandle.import(framebuffer, backing)
-      : DmabufHandle.import(framebuffer, backing.dmabuf);
+    if (backing.kind === 'pages') return PagesHandle.import(framebuffer, backing);
+    if (backing.kind === 'dmabuf') return DmabufHandle.import(framebuffer, backing.dmabuf);
+    return new DmabufImportRefused('contiguity', 'a memory file that must not be mapped');
   }
 
   /** Throws SysError ENOMEM; VmmDisplayError `size` beyond 32767 pixels a side or 128 MiB. */
@@ -131,6 +136,7 @@ export class VmmOutput implements Output {
     this.#readPrimary = hold(readable(frame.primary.handle), attachment);
     this.#presentCursor(frame, attachment);
     this.#settle();
+    this.#sending.start();
   }
 
   /** Turns the console off. */
@@ -145,7 +151,7 @@ export class VmmOutput implements Output {
 
   /** The socket took bytes. */
   progressed(): void {
-    this.#finish();
+    this.#sending.start();
   }
 
   /** The VMM's monitor, asked for again. */
@@ -170,6 +176,7 @@ export class VmmOutput implements Output {
 
   #end(): void {
     this.#timer[Symbol.dispose]();
+    this.#sending[Symbol.dispose]();
     this.#isInFlight = false;
     this.#owed = null;
     this.#releaseRead();
@@ -181,7 +188,7 @@ export class VmmOutput implements Output {
   #detach(keepLast: boolean): void {
     this.#attachment = null;
     this.#owed = null;
-    // The pixels were copied in `present`.
+    this.#picture.abandon();
     this.#releaseRead();
     if (keepLast || this.#isDisposed || this.#socket.error) return;
     this.#cursor.hide();
@@ -206,12 +213,20 @@ export class VmmOutput implements Output {
 
   #onBlank(): void {
     this.#isDue = true;
-    this.#finish();
+    this.#sending.start();
   }
 
-  #finish(): void {
-    if (!this.#isInFlight || !this.#isDue || this.#picture.awaitsReply || this.#socket.sentBytes < this.#endOfFrame)
-      return;
+  /** Sends a piece of the frame, or ends it if all is out. False: it goes on when something happens. */
+  #send(): boolean {
+    if (!this.#picture.sendMore()) return this.#finish();
+    this.#endOfFrame = this.#socket.acceptedBytes;
+    return true;
+  }
+
+  /** False if the frame in flight has not ended. */
+  #finish(): boolean {
+    if (!this.#isInFlight || !this.#isDue || this.#picture.isUnsent || this.#picture.awaitsReply) return false;
+    if (this.#socket.sentBytes < this.#endOfFrame) return false;
     this.#isInFlight = false;
     const now = monotonicMs();
     const owed = this.#owed;
@@ -229,6 +244,7 @@ export class VmmOutput implements Output {
         (this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0) | (this.#isPlugged ? 0 : PresentedFlags.HIDDEN);
       owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), flags);
     }
+    return true;
   }
 
   #releaseRead(): void {
@@ -270,6 +286,10 @@ export class VmmPicture {
   readonly #replaced: DmabufHandle[] = [];
   /** Updates that the VMM has not answered. */
   #unanswered = 0;
+  /** Whose pixels must be sent still: from row `#row` of rectangle `#next` of `#damage` on. */
+  #unsent: Readable | null = null;
+  #next = 0;
+  #row = 0;
 
   constructor(socket: VmmSocket, id: number, dmabufMode: DmabufMode, onReply: () => void) {
     this.#socket = socket;
@@ -285,6 +305,43 @@ export class VmmPicture {
 
   get isZeroCopy(): boolean {
     return this.#dmabuf !== null;
+  }
+
+  /** Pixels of the frame are not sent yet. */
+  get isUnsent(): boolean {
+    return this.#unsent !== null;
+  }
+
+  /** Sends a band of the frame's pixels. False if all are sent, or the socket has no room. */
+  sendMore(): boolean {
+    const picture = this.#unsent;
+    const area = this.#damage;
+    if (!picture) return false;
+    const pixels = this.#next === area.count ? null : pixelsOf(picture);
+    if (!pixels) {
+      this.#unsent = null;
+      return false;
+    }
+    const rowBytes = area.width(this.#next) * BYTES_PER_PIXEL;
+    const left = area.height(this.#next) - this.#row;
+    const rows = Math.min(left, Math.floor(this.#socket.room(left * rowBytes) / rowBytes));
+    if (rows === 0) return false;
+    const x = area.x(this.#next);
+    const y = area.y(this.#next) + this.#row;
+    const header = update(this.#id, x - this.#bounds.x, y - this.#bounds.y, area.width(this.#next), rows);
+    const offset = picture.offset + y * picture.stride + x * BYTES_PER_PIXEL;
+    this.#socket.sendRows(header, pixels, offset, picture.stride, rowBytes, rows);
+    this.#row += rows;
+    if (rows === left) {
+      this.#next++;
+      this.#row = 0;
+    }
+    return true;
+  }
+
+  /** What is not sent yet is not sent any more. */
+  abandon(): void {
+    this.#unsent = null;
   }
 
   /**
@@ -331,6 +388,7 @@ export class VmmPicture {
   }
 
   hide(): void {
+    this.#unsent = null;
     if (this.#width === 0) return;
     if (this.#dmabuf) this.#withdrawDmabuf(this.#dmabuf);
     this.#width = 0;
@@ -345,15 +403,10 @@ export class VmmPicture {
     if (isNew) this.#socket.send(scanout(this.#id, width, height));
     this.#width = width;
     this.#height = height;
-    const area = this.#clip(damage, isNew, src, width, height);
-    for (let i = 0; i < area.count; i++) {
-      const x = area.x(i);
-      const y = area.y(i);
-      const rows = area.height(i);
-      const header = update(this.#id, x - src.x, y - src.y, area.width(i), rows);
-      const offset = picture.offset + y * picture.stride + x * BYTES_PER_PIXEL;
-      this.#socket.sendRows(header, picture.pixels, offset, picture.stride, area.width(i) * BYTES_PER_PIXEL, rows);
-    }
+    this.#clip(damage, isNew, src, width, height);
+    this.#unsent = picture;
+    this.#next = 0;
+    this.#row = 0;
   }
 
   #showDmabuf(
@@ -424,6 +477,16 @@ export class VmmPicture {
     this.#socket.send(dmabufScanoutOff(this.#id));
     this.#replaced.push(handle);
     this.#dmabuf = null;
+  }
+}
+
+/** Null if they are gone, as the memory of a guest that has ended. */
+function pixelsOf(picture: Readable): Memory | ScatteredMemory | null {
+  try {
+    return picture.isDisposed ? null : picture.pixels;
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return null;
   }
 }
 

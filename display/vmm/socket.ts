@@ -5,14 +5,19 @@ import {
   VhostUserGpuU64,
 } from '../../protocols/vhost-user-gpu.ts';
 import { virtio_gpu_resp_display_info, virtio_gpu_resp_edid } from '../../protocols/virtio-gpu.ts';
-import { copyRect } from '../../src/sys/copy-rect.ts';
+import { copyRect, type Memory, ScatteredMemory } from '../../src/sys/copy-rect.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
 import { Poll, type PollEvents } from '../../src/sys/poll.ts';
 import { transmit, UnixConnection } from '../../src/sys/socket.ts';
+import type { MemoryBudget } from '../../src/core/budget.ts';
 import { VmmDisplayError } from './errors.ts';
 
 const CHUNK = 4096;
+/** Pixels of one message, which a VMM shows in one step: up to a picture of 3840x2160, and less than 32 MiB with its header. */
+const MAX_BAND = 32 * 2 ** 20 - 4096;
+/** A VMM answers at once, unless it is busy with something that stops its guest as well. */
+const ANSWER_MS = 30_000;
 const NO_BYTES = new Uint8Array(0);
 const NO_FDS: readonly BorrowedFd[] = [];
 const READ: PollEvents = { readable: true };
@@ -53,7 +58,7 @@ export class VmmSocket implements Disposable {
   readonly #chunk = new Uint8Array(CHUNK);
   readonly #replies = new ReplyReader();
   readonly #expected: Expected[] = [];
-  readonly #backlog = new Backlog();
+  readonly #backlog: Backlog;
   readonly #queuedFds: QueuedFd[] = [];
   #acceptedBytes = 0;
   #sentBytes = 0;
@@ -61,16 +66,19 @@ export class VmmSocket implements Disposable {
   #error: VmmDisplayError | null = null;
   #disposed = false;
 
-  private constructor(connection: UnixConnection) {
+  private constructor(connection: UnixConnection, budget: MemoryBudget | null) {
     this.#connection = connection;
+    this.#backlog = new Backlog(budget);
     this.#poll = Poll.watch(connection, READ, (ready) => this.#onReady(ready));
   }
 
-  /** Consumes `fd`, a connected stream socket. SysError EMFILE, EPERM. */
-  static open(fd: OwnedFd): VmmSocket {
+  /** Consumes `fd`, a connected stream socket. What waits for the VMM is charged to `budget`. SysError EMFILE, ENOTSOCK. */
+  static open(fd: OwnedFd, budget: MemoryBudget | null = null): VmmSocket {
     const connection = UnixConnection.adopt(fd);
     try {
-      return new VmmSocket(connection);
+      // Fails for anything but a socket, before it is polled: polling a file may wait for the process that serves it.
+      transmit(connection.fd, NO_BYTES, 0, 0, 0, NO_FDS);
+      return new VmmSocket(connection, budget);
     } catch (error) {
       connection[Symbol.dispose]();
       throw error;
@@ -109,25 +117,40 @@ export class VmmSocket implements Disposable {
   }
 
   /**
+   * How many bytes of pixels, at most `bytes`, one `sendRows` may send now. 0 while too many wait: `progressed`
+   * follows. Otherwise at least a row of any picture.
+   */
+  room(bytes: number): number {
+    return this.#isOver ? 0 : this.#backlog.room(Math.min(bytes, MAX_BAND));
+  }
+
+  /**
    * Sends `header` and `rows` rows of `rowBytes` bytes, tightly packed. When this returns the pixels
    * have been read: straight into the socket if they are contiguous and it takes them, otherwise
    * into the backlog.
    */
-  sendRows(header: Uint8Array, pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
+  sendRows(
+    header: Uint8Array,
+    pixels: Memory | ScatteredMemory,
+    offset: number,
+    stride: number,
+    rowBytes: number,
+    rows: number,
+  ): void {
     if (this.#isOver) return;
     try {
       const length = rowBytes * rows;
       this.#accept(header.length + length);
       const isContiguous = stride === rowBytes || rows === 1;
-      const sent =
-        this.#backlog.length > 0 || !isContiguous ? 0 : this.#transmit(header, pixels.address + offset, length, NO_FDS);
+      const start = isContiguous && !(pixels instanceof ScatteredMemory) ? pixels.address + offset : null;
+      const sent = this.#backlog.length > 0 || start === null ? 0 : this.#transmit(header, start, length, NO_FDS);
       if (sent === header.length + length) return;
       const wasIdle = this.#backlog.length === 0;
       const intoRows = Math.max(sent - header.length, 0);
       if (sent < header.length) this.#backlog.append(header.subarray(sent));
       if (isContiguous) this.#backlog.appendRows(pixels, offset + intoRows, length, length - intoRows, 1);
       else this.#backlog.appendRows(pixels, offset, stride, rowBytes, rows);
-      if (wasIdle && !isContiguous) this.#flush();
+      if (wasIdle && start === null) this.#flush();
       else this.#wait();
     } catch (error) {
       this.#fail(error);
@@ -139,11 +162,21 @@ export class VmmSocket implements Disposable {
     this.#expect(message, onReply, () => undefined);
   }
 
-  /** Sends a request and resolves with the reply's payload; rejects with VmmDisplayError when the socket ends first. */
-  ask(message: Uint8Array): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => {
-      this.#expect(message, (payload) => resolve(payload.slice()), reject);
-    });
+  /**
+   * Sends a request and resolves with the reply's payload. Rejects with VmmDisplayError when the socket ends first; a
+   * VMM that does not answer for 30 seconds ends it.
+   */
+  async ask(message: Uint8Array): Promise<Uint8Array> {
+    const timeout = setTimeout(() => {
+      this.#fail(new VmmDisplayError('stalled', `the VMM has not answered for ${ANSWER_MS / 1000} seconds`));
+    }, ANSWER_MS);
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#expect(message, (payload) => resolve(payload.slice()), reject);
+      });
+    } finally {
+      clearTimeout(timeout);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -249,7 +282,7 @@ export class VmmSocket implements Disposable {
   /** The owner may be in the middle of a frame, so it is told afterwards. */
   #fail(cause: unknown): void {
     const error = asDisplayError(cause);
-    this.#error = error;
+    this.#error ??= error;
     queueMicrotask(() => this.#close(error));
   }
 
@@ -277,18 +310,42 @@ function asDisplayError(error: unknown): VmmDisplayError {
 }
 
 const MIN_CAPACITY = 256 * 1024;
+/** For the header of the pixels and small messages behind them. */
+const HEADROOM = 4096;
+/** A band, and many times the small messages that can wait behind it. */
+const MAX_CAPACITY = 64 * 2 ** 20;
+/** Memory that was not needed for this long is freed. */
+const KEPT_MS = 1000;
 
 /**
- * Bytes that wait for the socket, first in, first out. The memory grows to the largest backlog so
- * far and is reused. The caller bounds what it appends. SysError ENOMEM.
+ * Bytes that wait for the socket, first in, first out. The memory grows to the largest backlog of late and is reused;
+ * it is charged to `budget` where that has room. The caller asks for `room` before it appends pixels. SysError ENOMEM;
+ * VmmDisplayError `stalled` if more than 64 MiB wait.
  */
 export class Backlog implements Disposable {
+  readonly #budget: MemoryBudget | null;
   #memory: Mapping | null = null;
+  #charged = 0;
   #start = 0;
   #end = 0;
+  #idle: NodeJS.Timeout | null = null;
+
+  constructor(budget: MemoryBudget | null = null) {
+    this.#budget = budget;
+  }
 
   get length(): number {
     return this.#end - this.#start;
+  }
+
+  /** How many of `bytes`, at most MAX_BAND, may be appended: all, or fewer while nothing waits; otherwise none. */
+  room(bytes: number): number {
+    const { length } = this;
+    const budget = this.#budget;
+    const capacity = capacityFor(length + bytes);
+    const isFree = !budget || budget.used - this.#charged + capacity <= budget.limit;
+    if (isFree && length + bytes <= MAX_BAND) return bytes;
+    return length > 0 ? 0 : Math.min(bytes, Math.max(this.#memory?.length ?? 0, MIN_CAPACITY) - HEADROOM);
   }
 
   /** Address of the first byte; only while there is one. */
@@ -303,7 +360,7 @@ export class Backlog implements Disposable {
   }
 
   /** Appends `rows` rows of `rowBytes` bytes, tightly packed. */
-  appendRows(pixels: Mapping, offset: number, stride: number, rowBytes: number, rows: number): void {
+  appendRows(pixels: Memory | ScatteredMemory, offset: number, stride: number, rowBytes: number, rows: number): void {
     const memory = this.#reserve(rowBytes * rows);
     copyRect(memory, this.#end, rowBytes, pixels, offset, stride, rowBytes, rows);
     this.#end += rowBytes * rows;
@@ -315,13 +372,26 @@ export class Backlog implements Disposable {
     if (this.#start < this.#end) return;
     this.#start = 0;
     this.#end = 0;
+    if (this.#idle) this.#idle.refresh();
+    else this.#idle = setTimeout(this.#shrink, KEPT_MS).unref();
   }
 
   [Symbol.dispose](): void {
-    this.#memory?.[Symbol.dispose]();
-    this.#memory = null;
+    if (this.#idle) clearTimeout(this.#idle);
     this.#start = 0;
     this.#end = 0;
+    this.#free();
+  }
+
+  readonly #shrink = (): void => {
+    if (this.length === 0) this.#free();
+  };
+
+  #free(): void {
+    this.#memory?.[Symbol.dispose]();
+    this.#memory = null;
+    this.#budget?.release(this.#charged);
+    this.#charged = 0;
   }
 
   #reserve(count: number): Mapping {
@@ -331,15 +401,23 @@ export class Backlog implements Disposable {
     if (memory && length + count <= memory.length) {
       memory.bytes.copyWithin(0, this.#start, this.#end);
     } else {
-      const larger = Mapping.anonymous(2 ** Math.ceil(Math.log2(Math.max(length + count, MIN_CAPACITY))));
-      if (memory) copyRect(larger, 0, length, memory, this.#start, length, length, 1);
-      memory?.[Symbol.dispose]();
+      const capacity = capacityFor(length + count);
+      if (capacity > MAX_CAPACITY)
+        throw new VmmDisplayError('stalled', `the VMM has stopped reading: ${length} bytes wait for it`);
+      const larger = Mapping.anonymous(capacity);
+      if (memory && length > 0) copyRect(larger, 0, length, memory, this.#start, length, length, 1);
+      this.#free();
       this.#memory = larger;
+      if (this.#budget?.reserve(capacity)) this.#charged = capacity;
     }
     this.#start = 0;
     this.#end = length;
     return this.#memory!;
   }
+}
+
+function capacityFor(bytes: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(bytes + HEADROOM, MIN_CAPACITY)));
 }
 
 /** Payload size of each kind of reply, in bytes. */

@@ -1,8 +1,10 @@
 import { DRM_FORMAT, type Fourcc, formatInfo } from '../../protocols/drm-fourcc.ts';
 import { fromShmFormat } from '../../protocols/wayland/shm-format.ts';
 import type { FormatSet } from '../../src/core/framebuffer.ts';
+import type { Size } from '../../src/core/geometry.ts';
 import type { Log } from '../../src/core/log.ts';
-import { ScanoutError, type SysError } from '../../src/sys/errors.ts';
+import { MAX_REFRESH_MHZ } from '../../src/core/monitor.ts';
+import { ScanoutError } from '../../src/sys/errors.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import {
@@ -20,18 +22,30 @@ import {
   WpPresentation,
   WpTearingControlManagerV1,
   WpViewporter,
+  XdgActivationV1,
+  XdgToplevelIconManagerV1,
   XdgWmBase,
+  ZwpIdleInhibitManagerV1,
   ZwpLinuxDmabufV1,
   ZxdgDecorationManagerV1,
+  ZxdgOutputManagerV1,
+  type ZxdgOutputV1,
 } from './client/index.ts';
+import type { WaylandClipboard } from './clipboard.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
 import { ExplicitSync } from './explicit-sync.ts';
+import { ImportLimit } from './import-limit.ts';
 import { WaylandSeats } from './seat/seats.ts';
+import { type HostScreen, MAX_SIDE } from './window-size.ts';
 
 /** Clock id of wp_presentation.clock_id; linux/time.h. */
 const CLOCK_MONOTONIC = 1;
 /** Flag `current` of wl_output.mode. */
 const CURRENT_MODE = 1;
+/** A hidden frame takes one refresh, so that a slower one would stop the guest. */
+const MIN_REFRESH_MHZ = 1000;
+/** More than any desktop has; bounds the sizes that follow from it. */
+export const MAX_SCALE = 64;
 
 /** `missing`: the compositor lacks a global that windows cannot do without. */
 export class WaylandOutputError extends ScanoutError<'missing'> {}
@@ -40,10 +54,10 @@ export interface CompositorOptions {
   /** As `WaylandDisplay.connect` takes it. */
   readonly socket?: string | OwnedFd;
   readonly signal?: AbortSignal;
-  /** If false, every picture is copied. */
-  readonly useDmabufs: boolean;
   /** If false, dma-bufs are synchronised implicitly. */
   readonly useExplicitSync: boolean;
+  /** Connected to the compositor's clipboard; null: that is left alone. */
+  readonly clipboard: WaylandClipboard | null;
   readonly log: Log;
 }
 
@@ -55,6 +69,7 @@ export class Compositor implements Disposable {
   readonly shm: WlShm;
   readonly shell: XdgWmBase;
   readonly monitors: HostMonitors;
+  readonly importLimit = new ImportLimit();
   /** Disposed when the connection ends, which releases everything held down. */
   readonly seats: WaylandSeats;
   readonly viewporter: WpViewporter | null;
@@ -63,32 +78,38 @@ export class Compositor implements Disposable {
   readonly fractionalScale: WpFractionalScaleManagerV1 | null;
   readonly decoration: ZxdgDecorationManagerV1 | null;
   readonly tearing: WpTearingControlManagerV1 | null;
+  readonly activation: XdgActivationV1 | null;
+  readonly icons: XdgToplevelIconManagerV1 | null;
+  readonly idleInhibit: ZwpIdleInhibitManagerV1 | null;
   readonly #shmFormats = new Set<Fourcc>();
   readonly #dmabufFormats = new DmabufFormats();
   #isMonotonic = false;
   #sync: ExplicitSync | null = null;
   #failure: WaylandError | null = null;
 
-  private constructor(display: WaylandDisplay, useDmabufs: boolean) {
+  private constructor(display: WaylandDisplay, clipboard: WaylandClipboard | null) {
     this.display = display;
     this.surfaces = required(display, WlCompositor, 6);
     this.subsurfaces = required(display, WlSubcompositor, 1);
     this.shm = required(display, WlShm, 1);
     this.shell = required(display, XdgWmBase, 6);
     this.monitors = new HostMonitors(display);
-    this.seats = new WaylandSeats(display);
+    this.seats = new WaylandSeats(display, clipboard);
     display.onClosed(() => {
       this.seats[Symbol.dispose]();
       this.#sync?.[Symbol.dispose]();
     });
     this.viewporter = display.bind(WpViewporter, 1);
     // Only a viewport can show a part of a buffer, which is what a guest's picture may be.
-    this.dmabuf = useDmabufs && this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;
+    this.dmabuf = this.viewporter ? display.bind(ZwpLinuxDmabufV1, 5) : null;
     this.presentation = display.bind(WpPresentation, 1);
     this.fractionalScale = this.viewporter ? display.bind(WpFractionalScaleManagerV1, 1) : null;
     this.decoration = display.bind(ZxdgDecorationManagerV1, 1);
     this.tearing = display.bind(WpTearingControlManagerV1, 1);
-    this.shm.listener = { format: (format) => this.#shmFormats.add(fromShmFormat(format)) };
+    this.activation = display.bind(XdgActivationV1, 1);
+    this.icons = display.bind(XdgToplevelIconManagerV1, 1);
+    this.idleInhibit = display.bind(ZwpIdleInhibitManagerV1, 1);
+    this.shm.listener = { format: (format) => this.#addShmFormat(fromShmFormat(format)) };
     this.shell.listener = { ping: (serial) => this.shell.pong(serial) };
     if (this.presentation)
       this.presentation.listener = { clockId: (clock) => (this.#isMonotonic = clock === CLOCK_MONOTONIC) };
@@ -100,12 +121,14 @@ export class Compositor implements Disposable {
    * Rejects with WaylandError `connect`, WaylandOutputError `missing`, or the reason for which the
    * connection ended.
    */
-  static async connect({ useDmabufs, useExplicitSync, log, ...options }: CompositorOptions): Promise<Compositor> {
+  static async connect({ useExplicitSync, clipboard, log, ...options }: CompositorOptions): Promise<Compositor> {
     const display = await WaylandDisplay.connect(options);
     try {
-      const compositor = new Compositor(display, useDmabufs);
+      const compositor = new Compositor(display, clipboard);
       // Brings the formats and monitors.
       await display.roundtrip();
+      // An error may have followed the answer in the same packet, and `onClosed` would not report it any more.
+      if (display.closeReason) throw display.closeReason;
       if (useExplicitSync) compositor.#sync = ExplicitSync.open(display, compositor.#dmabufFormats.mainDevice, log);
       return compositor;
     } catch (error) {
@@ -146,18 +169,24 @@ export class Compositor implements Disposable {
   }
 
   /**
-   * A window needs something that the system cannot provide now, such as a file descriptor. Ends
-   * the connection, so that all windows are opened again later. Not at once, because the caller may
-   * be in the middle of a frame.
+   * A window cannot go on: it needs something that the system cannot provide now, such as a file descriptor, or the
+   * compositor asks for something impossible. Ends the connection, so that all windows are opened again later. Not at
+   * once, because the caller may be in the middle of a frame.
    */
-  failed(cause: SysError): void {
+  failed(cause: unknown): void {
     if (this.#failure) return;
-    this.#failure = new WaylandError('system', `cannot keep the windows open: ${cause.message}`, { cause });
+    const message = cause instanceof Error ? cause.message : String(cause);
+    this.#failure = new WaylandError('system', `cannot keep the windows open: ${message}`, { cause });
     setImmediate(() => this[Symbol.dispose]());
   }
 
   [Symbol.dispose](): void {
     this.display[Symbol.dispose]();
+  }
+
+  /** Without those that this project does not know, of which a compositor could send any number. */
+  #addShmFormat(format: Fourcc): void {
+    if (formatInfo(format)) this.#shmFormats.add(format);
   }
 }
 
@@ -167,17 +196,25 @@ export interface HostMonitor {
   scale: number;
   /** 0 when unknown. */
   refreshMhz: number;
+  /** Null on a compositor without xdg_output. */
+  screen: HostScreen | null;
 }
+
+/** Of wl_output.transform: the monitor hangs on its side. */
+const SIDEWAYS = 1;
 
 /** The compositor's monitors (wl_output), as they come and go. */
 export class HostMonitors {
   readonly #display: WaylandDisplay;
+  readonly #manager: ZxdgOutputManagerV1 | null;
+  readonly #sizes = new Map<WlOutput, ZxdgOutputV1>();
   readonly #monitors = new Map<WlOutput, HostMonitor>();
   readonly #byName = new Map<number, WlOutput>();
   readonly #changed = new Set<() => void>();
 
   constructor(display: WaylandDisplay) {
     this.#display = display;
+    this.#manager = display.bind(ZxdgOutputManagerV1, 3);
     for (const global of display.globals.values()) this.#add(global);
     display.onGlobalAdded((global) => this.#add(global));
     display.onGlobalRemoved(({ name }) => this.#remove(name));
@@ -202,17 +239,35 @@ export class HostMonitors {
     if (global.interface !== WlOutput.interface.name) return;
     const output = this.#display.bind(WlOutput, 4, global);
     if (!output) return;
-    const monitor: HostMonitor = { scale: 1, refreshMhz: 0 };
+    const monitor: HostMonitor = { scale: 1, refreshMhz: 0, screen: null };
     this.#monitors.set(output, monitor);
     this.#byName.set(global.name, output);
-    output.listener = {
-      mode: (flags, _width, _height, refreshMhz) => {
-        if (flags & CURRENT_MODE) monitor.refreshMhz = Math.max(0, refreshMhz);
-        if (output.version === 1) this.#notify();
-      },
-      scale: (factor) => (monitor.scale = Math.max(1, factor)),
-      done: () => this.#notify(),
+    let isSideways = false;
+    let pixels: Size = NO_SIZE;
+    let logical: Size = NO_SIZE;
+    const done = (): void => {
+      const { width, height } = pixels;
+      const turned = isSideways ? { width: height, height: width } : pixels;
+      monitor.screen = isSize(pixels) && isSize(logical) ? { pixels: turned, logical } : null;
+      this.#notify();
     };
+    output.listener = {
+      geometry: (_x, _y, _widthMm, _heightMm, _subpixel, _make, _model, transform) =>
+        (isSideways = (transform & SIDEWAYS) !== 0),
+      mode: (flags, width, height, refreshMhz) => {
+        if (flags & CURRENT_MODE) {
+          monitor.refreshMhz = isRefresh(refreshMhz) ? refreshMhz : 0;
+          pixels = { width, height };
+        }
+        if (output.version === 1) done();
+      },
+      scale: (factor) => (monitor.scale = Math.min(Math.max(1, factor), MAX_SCALE)),
+      done,
+    };
+    const size = this.#manager?.getXdgOutput(output);
+    if (!size) return;
+    this.#sizes.set(output, size);
+    size.listener = { logicalSize: (width, height) => (logical = { width, height }), done };
   }
 
   #remove(name: number): void {
@@ -220,6 +275,8 @@ export class HostMonitors {
     if (!output) return;
     this.#byName.delete(name);
     this.#monitors.delete(output);
+    this.#sizes.get(output)?.[Symbol.dispose]();
+    this.#sizes.delete(output);
     output[Symbol.dispose]();
     this.#notify();
   }
@@ -227,6 +284,16 @@ export class HostMonitors {
   #notify(): void {
     for (const listener of [...this.#changed]) listener();
   }
+}
+
+const NO_SIZE: Size = { width: 0, height: 0 };
+
+function isSize({ width, height }: Size): boolean {
+  return width > 0 && height > 0 && width <= MAX_SIDE && height <= MAX_SIDE;
+}
+
+function isRefresh(refreshMhz: number): boolean {
+  return refreshMhz >= MIN_REFRESH_MHZ && refreshMhz <= MAX_REFRESH_MHZ;
 }
 
 function required<T extends WaylandObject>(display: WaylandDisplay, type: WaylandClass<T>, version: number): T {

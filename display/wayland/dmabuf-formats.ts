@@ -6,16 +6,21 @@ import {
   type Modifier,
   opaqueOf,
 } from '../../protocols/drm-fourcc.ts';
-import { FormatSet } from '../../src/core/framebuffer.ts';
+import { FormatSet, type Framebuffer, type FramebufferId } from '../../src/core/framebuffer.ts';
 import type { BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
+import { getSeals } from '../../src/sys/memfd.ts';
 import type { ZwpLinuxDmabufFeedbackV1, ZwpLinuxDmabufV1 } from './client/index.ts';
 
 export type FormatPair = readonly [Fourcc, Modifier];
 
 /** u32 format, padding, u64 modifier. */
 const ENTRY_SIZE = 16;
-/** Room for 65,536 pairs; the largest GPUs have some thousands. */
-const MAX_TABLE_SIZE = 1024 * 1024;
+/** Entries of the table that an index can name. */
+const MAX_INDICES = 65_536;
+/** The largest GPUs have some thousands. What a compositor announces beyond that is ignored. */
+const MAX_PAIRS = 8192;
+/** One per group of devices or planes. What a compositor announces beyond that is ignored. */
+const MAX_TRANCHES = 16;
 
 /**
  * The dma-buf formats that a compositor offers to import, in tranches, best first. Up to version 3 of
@@ -27,8 +32,10 @@ export class DmabufFormats {
   #tranches: readonly FormatSet[] = [];
   /** What versions 1 to 3 have announced. */
   readonly #announced: FormatPair[] = [];
-  #table: readonly FormatPair[] = [];
+  #table = new DataView(new ArrayBuffer(0));
   #tranche: FormatPair[] = [];
+  /** In all tranches since the last `done`. */
+  #pairs = 0;
   #collected: FormatSet[] = [];
   #mainDevice: bigint | null = null;
 
@@ -50,9 +57,9 @@ export class DmabufFormats {
     dmabuf.listener = {
       // Version 3 announces the same formats by `modifier` events too.
       format: (format) => {
-        if (dmabuf.version < 3) this.#announced.push([format as Fourcc, DRM_FORMAT_MOD_INVALID]);
+        if (dmabuf.version < 3) this.#announce([format as Fourcc, DRM_FORMAT_MOD_INVALID]);
       },
-      modifier: (format, high, low) => this.#announced.push([format as Fourcc, modifierOf(high, low)]),
+      modifier: (format, high, low) => this.#announce([format as Fourcc, modifierOf(high, low)]),
     };
   }
 
@@ -71,46 +78,59 @@ export class DmabufFormats {
     };
   }
 
+  #announce(pair: FormatPair): void {
+    if (this.#announced.length < MAX_PAIRS) this.#announced.push(pair);
+  }
+
   #collect(indices: Uint8Array): void {
     const view = new DataView(indices.buffer, indices.byteOffset, indices.byteLength);
-    for (let at = 0; at + 2 <= indices.length; at += 2) {
-      const pair = this.#table[view.getUint16(at, true)];
-      if (pair) this.#tranche.push(pair);
+    for (let at = 0; at + 2 <= indices.length && this.#pairs < MAX_PAIRS; at += 2) {
+      const entry = view.getUint16(at, true) * ENTRY_SIZE;
+      if (entry + ENTRY_SIZE > this.#table.byteLength) continue;
+      this.#pairs++;
+      this.#tranche.push([
+        this.#table.getUint32(entry, true) as Fourcc,
+        this.#table.getBigUint64(entry + 8, true) as Modifier,
+      ]);
     }
   }
 
   #endTranche(): void {
-    this.#collected.push(new FormatSet(this.#tranche));
+    if (this.#collected.length < MAX_TRANCHES) this.#collected.push(new FormatSet(this.#tranche));
     this.#tranche = [];
   }
 
   #done(): void {
     this.#tranches = this.#collected;
     this.#collected = [];
+    this.#pairs = 0;
     this.#onChange();
   }
 }
 
+/** Refused framebuffers that are remembered, the newest. Another one is only tried once more. */
+const MAX_REFUSED = 64;
+
 /**
- * The dma-bufs that a compositor imports: what it offers, without what it has failed to import.
- * Chooses under which format and modifier a buffer is imported, as several may describe the same
- * pixels: a format with alpha as its opaque twin, and LINEAR as INVALID (no modifier), which drivers
+ * The dma-bufs that a compositor imports: those of the formats it offers, without the framebuffers it has refused. A
+ * refusal says nothing about other framebuffers, whose stride or size may suit it, so a guest cannot end the sharing
+ * of all its pictures with a single one. Chooses under which format and modifier a buffer is imported, as several may
+ * describe the same pixels: a format with alpha as its opaque twin, and LINEAR as INVALID (no modifier), which drivers
  * take to be linear for memory of other devices.
  */
 export class DmabufImports {
   /** Best first. */
   #tranches: readonly FormatSet[] = [];
-  /** Failed imports, by `keyOf`. */
-  readonly #refused = new Set<string>();
-  readonly #onRefused: (pair: FormatPair) => void;
+  /** Not imported on this compositor. */
+  readonly #failed = new Set<FramebufferId>();
+  /** A compositor has ended the connection over them. */
+  readonly #fatal = new Set<FramebufferId>();
+  readonly #onFailed: (framebuffer: Framebuffer) => void;
   #formats = new FormatSet();
 
-  /**
-   * `onRefused` is called when an import has failed although the compositor offers the pair;
-   * `formats` is updated by then.
-   */
-  constructor(onRefused: (pair: FormatPair) => void) {
-    this.#onRefused = onRefused;
+  /** `onFailed` is called when the import of a framebuffer has failed although the compositor offers its format. */
+  constructor(onFailed: (framebuffer: Framebuffer) => void) {
+    this.#onFailed = onFailed;
   }
 
   /** The pairs that framebuffers to be imported may have. */
@@ -120,86 +140,116 @@ export class DmabufImports {
 
   /** Starts over for another compositor, which may import what the previous one failed to. */
   reset(tranches: readonly FormatSet[]): void {
-    this.#refused.clear();
+    this.#failed.clear();
     this.offer(tranches);
   }
 
   /** True if framebuffers must be imported again: other pairs can be imported, or some under a better name. */
   offer(tranches: readonly FormatSet[]): boolean {
-    const before = this.#names();
-    this.#tranches = tranches;
-    this.#update();
-    const now = this.#names();
-    return before.size !== now.size || [...now].some(([pair, name]) => before.get(pair) !== name);
-  }
-
-  /** Called by a buffer when the compositor has failed to import it as `name`. */
-  failed(name: FormatPair): void {
-    this.#refused.add(keyOf(...name));
-    this.#update();
-    this.#onRefused(name);
-  }
-
-  /**
-   * The pair to import a buffer under; null if it cannot be imported. `isOpaque`: its alpha is
-   * ignored, so an opaque format is preferred.
-   */
-  choose(format: Fourcc, modifier: Modifier, isOpaque: boolean): FormatPair | null {
-    const opaque = isOpaque ? opaqueOf(format) : null;
-    return (opaque === null ? null : this.#bestName(opaque, modifier)) ?? this.#bestName(format, modifier);
-  }
-
-  /** An earlier tranche wins over a more exact name: it may be all that the compositor can scan out. */
-  #bestName(format: Fourcc, modifier: Modifier): FormatPair | null {
-    for (const tranche of this.#tranches) {
-      if (this.#takes(tranche, format, modifier)) return [format, modifier];
-      if (modifier === DRM_FORMAT_MOD_LINEAR && this.#takes(tranche, format, DRM_FORMAT_MOD_INVALID))
-        return [format, DRM_FORMAT_MOD_INVALID];
-    }
-    return null;
-  }
-
-  #takes(tranche: FormatSet, format: Fourcc, modifier: Modifier): boolean {
-    return tranche.has(format, modifier) && !this.#refused.has(keyOf(format, modifier));
-  }
-
-  #update(): void {
-    const offered = this.#tranches
-      .flatMap((tranche) => [...pairsOf(tranche)])
-      .filter((pair) => !this.#refused.has(keyOf(...pair)));
+    const offered = tranches.flatMap((tranche) => [...pairsOf(tranche)]);
     const linear = offered
       .filter(([, modifier]) => modifier === DRM_FORMAT_MOD_INVALID)
       .map(([format]) => [format, DRM_FORMAT_MOD_LINEAR] as const);
-    this.#formats = new FormatSet([...offered, ...linear]);
+    const formats = new FormatSet([...offered, ...linear]);
+    const isChanged =
+      hasOtherNames(formats, this.#tranches, tranches) || hasOtherNames(this.#formats, this.#tranches, tranches);
+    this.#tranches = tranches;
+    this.#formats = formats;
+    if (isChanged) this.#failed.clear();
+    return isChanged;
   }
 
-  /** The names of all pairs that can be imported, with alpha and without. */
-  #names(): Map<string, string> {
-    const names = new Map<string, string>();
-    for (const pair of pairsOf(this.#formats)) {
-      names.set(keyOf(...pair), [false, true].map((isOpaque) => keyOf(...this.choose(...pair, isOpaque)!)).join());
-    }
-    return names;
+  isRefused({ id }: Framebuffer): boolean {
+    return this.#failed.has(id) || this.#fatal.has(id);
   }
+
+  /** The compositor has failed to import the framebuffer, under each of its names. */
+  failed(framebuffer: Framebuffer): void {
+    remember(this.#failed, framebuffer.id);
+    this.#onFailed(framebuffer);
+  }
+
+  /** The compositor has ended the connection over the framebuffer: no other one is asked to import it. */
+  fatal({ id }: Framebuffer): void {
+    remember(this.#fatal, id);
+  }
+
+  /**
+   * The pair to import a buffer under, but none of `failed`; null if there is none. `isOpaque`: its alpha is ignored,
+   * so an opaque format is preferred.
+   */
+  choose(format: Fourcc, modifier: Modifier, isOpaque: boolean, failed: readonly FormatPair[]): FormatPair | null {
+    return nameOf(this.#tranches, format, modifier, isOpaque, failed);
+  }
+}
+
+function nameOf(
+  tranches: readonly FormatSet[],
+  format: Fourcc,
+  modifier: Modifier,
+  isOpaque: boolean,
+  failed: readonly FormatPair[],
+): FormatPair | null {
+  const opaque = isOpaque ? opaqueOf(format) : null;
+  return (
+    (opaque === null ? null : bestName(tranches, opaque, modifier, failed)) ??
+    bestName(tranches, format, modifier, failed)
+  );
+}
+
+/** An earlier tranche wins over a more exact name: it may be all that the compositor can scan out. */
+function bestName(
+  tranches: readonly FormatSet[],
+  format: Fourcc,
+  modifier: Modifier,
+  failed: readonly FormatPair[],
+): FormatPair | null {
+  const isLinear = modifier === DRM_FORMAT_MOD_LINEAR;
+  for (const tranche of tranches) {
+    if (tranche.has(format, modifier) && !includes(failed, format, modifier)) return [format, modifier];
+    if (isLinear && tranche.has(format, DRM_FORMAT_MOD_INVALID) && !includes(failed, format, DRM_FORMAT_MOD_INVALID))
+      return [format, DRM_FORMAT_MOD_INVALID];
+  }
+  return null;
+}
+
+function includes(pairs: readonly FormatPair[], format: Fourcc, modifier: Modifier): boolean {
+  return pairs.some((pair) => pair[0] === format && pair[1] === modifier);
+}
+
+/** Whether a buffer of one of the pairs has another name in `after` than in `before`, or in one of them none. */
+function hasOtherNames(pairs: FormatSet, before: readonly FormatSet[], after: readonly FormatSet[]): boolean {
+  for (const [format, modifier] of pairsOf(pairs)) {
+    for (const isOpaque of [false, true]) {
+      const [formatBefore, modifierBefore] = nameOf(before, format, modifier, isOpaque, []) ?? [];
+      const [formatAfter, modifierAfter] = nameOf(after, format, modifier, isOpaque, []) ?? [];
+      if (formatBefore !== formatAfter || modifierBefore !== modifierAfter) return true;
+    }
+  }
+  return false;
+}
+
+function remember(ids: Set<FramebufferId>, id: FramebufferId): void {
+  ids.add(id);
+  const [oldest] = ids;
+  if (ids.size > MAX_REFUSED) ids.delete(oldest!);
 }
 
 /**
  * Consumes `fd`. The table is read instead of mapped: a mapping of a file that is truncated faults,
- * while a read returns fewer entries. A descriptor that cannot be read gives an empty table.
+ * while a read returns fewer entries. A descriptor that cannot be read gives an empty table, and so does one of
+ * anything but shared memory, because reading that might block.
  */
-function readTable(fd: OwnedFd, size: number): FormatPair[] {
+function readTable(fd: OwnedFd, size: number): DataView<ArrayBuffer> {
   using _ = fd;
-  const bytes = new Uint8Array(Math.min(size, MAX_TABLE_SIZE));
-  const length = tryPread(fd, bytes);
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: Math.floor(length / ENTRY_SIZE) }, (_entry, i) => [
-    view.getUint32(i * ENTRY_SIZE, true) as Fourcc,
-    view.getBigUint64(i * ENTRY_SIZE + 8, true) as Modifier,
-  ]);
+  const bytes = new Uint8Array(Math.min(size, MAX_INDICES * ENTRY_SIZE));
+  return new DataView(bytes.buffer, 0, tryRead(fd, bytes));
 }
 
-function tryPread(fd: BorrowedFd, bytes: Uint8Array): number {
+function tryRead(fd: BorrowedFd, bytes: Uint8Array): number {
   try {
+    // Never blocks, and fails for all files that have no seals.
+    getSeals(fd);
     return readSync(fd.fd, bytes, 0, bytes.length, 0);
   } catch {
     return 0;
@@ -212,10 +262,6 @@ function deviceOf(bytes: Uint8Array): bigint | null {
 
 function modifierOf(high: number, low: number): Modifier {
   return ((BigInt(high) << 32n) | BigInt(low)) as Modifier;
-}
-
-function keyOf(format: Fourcc, modifier: Modifier): string {
-  return `${format} ${modifier}`;
 }
 
 function* pairsOf(formats: FormatSet): Generator<FormatPair> {

@@ -191,9 +191,11 @@ export class BufferPoints implements Disposable {
    */
   set(surface: WpLinuxDrmSyncobjSurfaceV1, isFenced: boolean): void {
     const point = this.#begun;
-    if (isFenced) setPoint(surface, 'setAcquirePoint', this.#acquire!.wire, point);
-    else setPoint(surface, 'setAcquirePoint', this.sync.signalled.wire, 1);
-    setPoint(surface, 'setReleasePoint', this.#release.wire, point);
+    const high = Math.floor(point / 2 ** 32);
+    const low = point >>> 0;
+    if (isFenced) surface.setAcquirePoint(this.#acquire!.wire, high, low);
+    else surface.setAcquirePoint(this.sync.signalled.wire, 0, 1);
+    surface.setReleasePoint(this.#release.wire, high, low);
     this.#committed = point;
     this.sync.wait(this);
   }
@@ -214,15 +216,6 @@ export class BufferPoints implements Disposable {
   }
 }
 
-function setPoint(
-  surface: WpLinuxDrmSyncobjSurfaceV1,
-  request: 'setAcquirePoint' | 'setReleasePoint',
-  timeline: WpLinuxDrmSyncobjTimelineV1,
-  point: number,
-): void {
-  surface[request](timeline, Math.floor(point / 2 ** 32), point >>> 0);
-}
-
 /** A timeline as a handle of its device. Points are numbers from 1 on, each above the ones before. */
 type Timeline = number & { readonly __brand: 'Timeline' };
 
@@ -233,7 +226,8 @@ const TRANSFER_AT = IMPORT_AT + drm_syncobj_handle.size;
 const ARRAY_AT = TRANSFER_AT + drm_syncobj_transfer.size;
 const POINT_AT = ARRAY_AT + drm_syncobj_timeline_array.size;
 const HANDLE_AT = POINT_AT + addr64.size;
-const ARGUMENTS_SIZE = HANDLE_AT + u32.size;
+const DESTROY_AT = HANDLE_AT + u32.size;
+const ARGUMENTS_SIZE = DESTROY_AT + drm_syncobj_destroy.size;
 
 /**
  * A DRM device that makes timelines. They belong to the kernel, not to the device: their
@@ -326,12 +320,10 @@ class SyncDevice implements Disposable {
   /** Frees the handle of this device; the compositor keeps its own. Does nothing once the device is closed. */
   destroy(timeline: Timeline): void {
     if (this.#fd.closed) return;
-    ioctl(
-      this.#fd,
-      DRM_IOCTL_SYNCOBJ_DESTROY,
-      'DRM_IOCTL_SYNCOBJ_DESTROY',
-      drm_syncobj_destroy.encode({ handle: timeline }),
-    );
+    const { address, view } = this.#arguments;
+    drm_syncobj_destroy.field.handle.set(view, DESTROY_AT, timeline);
+    // Fails on a device that was unplugged, which leaves nothing to free.
+    tryIoctl(this.#fd, DRM_IOCTL_SYNCOBJ_DESTROY, address + DESTROY_AT);
   }
 
   [Symbol.dispose](): void {

@@ -3,23 +3,36 @@ import { monotonicMs } from '../../src/sys/clock.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import type { WlCallback, WlSurface, WpPresentationFeedback } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
+import { Deadline } from './deadline.ts';
 
 /** A window whose frame the compositor has not shown for this long is hidden. */
 const HIDDEN_AFTER_MS = 250;
 const DEFAULT_REFRESH_MHZ = 60_000;
 
-/** The frame in flight is on screen or, with flag HIDDEN, cannot be seen. */
-export type OnShown = (timeMs: number, refreshMhz: number, sequence: number, flags: number) => void;
+/**
+ * While the window cannot be seen, a guest draws for a monitor of this rate: whatever it draws is work for nothing, and
+ * so is the copy of what has changed.
+ */
+const ASLEEP_REFRESH_MHZ = 10_000;
+
+export interface PacerListener {
+  /** The frame in flight is on screen or, with flag HIDDEN, cannot be seen. */
+  shown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void;
+  /** It is asleep no more: commit what is due. */
+  woken(): void;
+}
 
 /**
  * Determines when the frame in flight ends: when wp_presentation says that it was presented or, on
  * a compositor without that protocol, when the frame callback asks for the next one. Frames of a
- * hidden window end at the refresh rate of a timer. The frame callback that is still outstanding then
- * shows when the window is visible again, so no second one is requested.
+ * hidden window end by a slow timer. The frame callback that is still outstanding then
+ * shows when the window is visible again, so no second one is requested, and until then nothing need be committed: the
+ * pacer is asleep.
  */
 export class FramePacer implements Disposable {
-  readonly #onShown: OnShown;
+  readonly #listener: PacerListener;
   readonly #timer = new VblankTimer(() => this.#timedOut());
+  readonly #answerDeadline = new Deadline(HIDDEN_AFTER_MS, () => this.#unanswered());
   readonly #frameListener = { done: () => this.#frameDone() };
   readonly #feedbackListener = {
     presented: (
@@ -33,9 +46,9 @@ export class FramePacer implements Disposable {
     ) => this.#presented((secHigh * 2 ** 32 + secLow) * 1000 + nsec / 1e6, refresh, seqHigh * 2 ** 32 + seqLow, flags),
     discarded: () => this.#discarded(),
   };
+  readonly #slowClock = new VblankClock(ASLEEP_REFRESH_MHZ);
   #clock = new VblankClock(DEFAULT_REFRESH_MHZ);
   #refreshMhz = DEFAULT_REFRESH_MHZ;
-  #hiddenTimer: NodeJS.Timeout | null = null;
   #compositor: Compositor | null = null;
   #callback: WlCallback | null = null;
   #feedback: WpPresentationFeedback | null = null;
@@ -44,10 +57,12 @@ export class FramePacer implements Disposable {
   #isTimed = false;
   #timedFlags = 0;
   #isHidden = false;
+  /** The compositor says that it draws the window no more. */
+  #isSuspended = false;
   #sequence = 0;
 
-  constructor(onShown: OnShown) {
-    this.#onShown = onShown;
+  constructor(listener: PacerListener) {
+    this.#listener = listener;
   }
 
   get refreshMhz(): number {
@@ -72,6 +87,23 @@ export class FramePacer implements Disposable {
     return this.#isInFlight;
   }
 
+  /** The window cannot be seen, and `woken` follows when it can. */
+  get isAsleep(): boolean {
+    return this.#isHidden && this.#callback !== null;
+  }
+
+  /** The compositor says that it does not draw the window for now, or that it does again. */
+  suspend(isSuspended: boolean): void {
+    if (isSuspended === this.#isSuspended) return;
+    this.#isSuspended = isSuspended;
+    if (isSuspended) {
+      if (!this.#isInFlight) this.#isHidden = this.#callback !== null;
+      else if (!this.#isTimed) this.#unanswered();
+    } else if (this.isAsleep) {
+      this.#wake();
+    }
+  }
+
   /** The next commit of `surface` contains the frame in flight. */
   commit(compositor: Compositor, surface: WlSurface): void {
     this.#compositor = compositor;
@@ -79,6 +111,7 @@ export class FramePacer implements Disposable {
       this.#callback = surface.frame();
       this.#callback.listener = this.#frameListener;
     }
+    if (this.#isSuspended) this.#isHidden = true;
     if (this.#isHidden) {
       this.timed(PresentedFlags.HIDDEN);
       return;
@@ -92,8 +125,7 @@ export class FramePacer implements Disposable {
 
   /** Waits for the compositor, and ends the frame in flight as hidden if nothing happens. */
   wait(): void {
-    if (this.#hiddenTimer) this.#hiddenTimer.refresh();
-    else this.#hiddenTimer = setTimeout(() => this.#hiddenTimedOut(), HIDDEN_AFTER_MS);
+    this.#answerDeadline.start();
   }
 
   /**
@@ -103,7 +135,7 @@ export class FramePacer implements Disposable {
   timed(flags: number): void {
     this.#isTimed = true;
     this.#timedFlags = flags;
-    this.#timer.set(this.#clock);
+    this.#timer.set(this.isAsleep ? this.#slowClock : this.#clock);
   }
 
   /** Drops the frame in flight: `onShown` does not follow. */
@@ -118,6 +150,7 @@ export class FramePacer implements Disposable {
     this.#unlisten();
     this.#compositor = null;
     this.#isHidden = false;
+    this.#isSuspended = false;
     if (this.#isInFlight && !this.#isTimed) this.timed(PresentedFlags.HIDDEN);
   }
 
@@ -125,7 +158,7 @@ export class FramePacer implements Disposable {
     this.reset();
     this.#isInFlight = false;
     this.#timer[Symbol.dispose]();
-    if (this.#hiddenTimer) clearTimeout(this.#hiddenTimer);
+    this.#answerDeadline[Symbol.dispose]();
   }
 
   #unlisten(): void {
@@ -136,12 +169,16 @@ export class FramePacer implements Disposable {
   }
 
   #frameDone(): void {
-    const wasHidden = this.#isHidden;
     this.#callback = null;
-    this.#isHidden = false;
+    if (this.#isHidden) this.#wake();
     // If a presentation feedback is outstanding, the frame ends with that.
-    if (!this.#feedback && (wasHidden || !this.#isTimed))
-      this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
+    else if (!this.#feedback && !this.#isTimed) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
+  }
+
+  #wake(): void {
+    this.#isHidden = false;
+    this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
+    this.#listener.woken();
   }
 
   #presented(timeMs: number, refreshNs: number, sequence: number, flags: number): void {
@@ -161,7 +198,7 @@ export class FramePacer implements Disposable {
     if (!this.#callback && !this.#isTimed) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
   }
 
-  #hiddenTimedOut(): void {
+  #unanswered(): void {
     if (!this.#isInFlight || this.#isTimed) return;
     if (this.#feedback) this.#feedback.listener = null;
     this.#feedback = null;
@@ -178,6 +215,6 @@ export class FramePacer implements Disposable {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
     this.#isTimed = false;
-    this.#onShown(timeMs, refreshMhz, sequence, flags);
+    this.#listener.shown(timeMs, refreshMhz, sequence, flags);
   }
 }

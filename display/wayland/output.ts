@@ -4,7 +4,7 @@ import { Bag } from '../../src/core/bag.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { FormatSet, Framebuffer } from '../../src/core/framebuffer.ts';
 import { MutableRect, type Size } from '../../src/core/geometry.ts';
-import type { Log } from '../../src/core/log.ts';
+import { type Log, logOnce, type LogOnce } from '../../src/core/log.ts';
 import { type Monitor, virtualMonitor } from '../../src/core/monitor.ts';
 import {
   type AttachOptions,
@@ -16,21 +16,26 @@ import {
   type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
+import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { Compositor } from './compositor.ts';
 import { DmabufBuffer } from './dmabuf-buffer.ts';
-import { DmabufImports, type FormatPair } from './dmabuf-formats.ts';
+import { DmabufImports } from './dmabuf-formats.ts';
 import { FramePacer } from './frame-pacer.ts';
 import { GuestCursor } from './guest-cursor.ts';
 import { ShmBuffer, ShmPools } from './shm.ts';
 import { type SurfaceBuffer, usableBuffer } from './surface.ts';
-import { Window, type WindowListener, type WindowOptions } from './window.ts';
+import { Window, type WindowListener, type WindowMemory, type WindowOptions } from './window.ts';
 
 const MAX_CURSOR: Size = { width: 256, height: 256 };
 const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
 
 export interface WaylandOutputOptions extends WindowOptions {
   readonly scanout: number;
+  /** The first window opens full screen; the next ones as the user has left it. */
+  readonly fullscreen: boolean;
+  /** As in WindowMemory. */
+  readonly activationToken: string | null;
   /** The window is open only while it has something to show. */
   readonly isOptional: boolean;
   readonly log: Log;
@@ -46,6 +51,9 @@ export interface CompositorListener {
   disconnected(): void;
 }
 
+/** Version of wl_surface with set_buffer_transform. */
+const BUFFER_TRANSFORM_SINCE = 2;
+
 /**
  * A window of a compositor. It outlives the compositor: without one, frames end by a timer, and
  * the newest of them is shown by the next compositor.
@@ -55,15 +63,18 @@ export class WaylandOutput implements Output {
   readonly readsPages = false;
   readonly maxCursor = MAX_CURSOR;
   readonly #options: WaylandOutputOptions;
-  readonly #imports = new DmabufImports((pair) => this.#importFailed(pair));
+  readonly #logOnce: LogOnce;
+  readonly #imports = new DmabufImports((framebuffer) => this.#importFailed(framebuffer));
   readonly #pools = new ShmPools();
-  readonly #pacer = new FramePacer((timeMs, refreshMhz, sequence, flags) =>
-    this.#frameShown(timeMs, refreshMhz, sequence, flags),
-  );
+  readonly #pacer = new FramePacer({
+    shown: (timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags),
+    woken: () => this.#commit(null),
+  });
   readonly #cursor = new GuestCursor();
   #listener: ScreenListener | null = null;
   #compositor: Compositor | null = null;
   #window: Window | null = null;
+  readonly #memory: WindowMemory;
   #monitor: Monitor;
   #shadowFormats: readonly Fourcc[] = [];
   #isClosed = false;
@@ -91,6 +102,9 @@ export class WaylandOutput implements Output {
   private constructor(compositor: Compositor, options: WaylandOutputOptions) {
     this.name = `wayland:${options.scanout}`;
     this.#options = options;
+    const { activationToken, fullscreen: isFullscreen } = options;
+    this.#memory = { activationToken, isFullscreen, isMaximized: false, floatingSize: null };
+    this.#logOnce = logOnce(options.log);
     this.#pacer.refreshMhz = compositor.monitors.first?.refreshMhz ?? 0;
     this.#monitor = virtualMonitor(this.name, DEFAULT_SIZE.width, DEFAULT_SIZE.height, this.#pacer.refreshMhz);
   }
@@ -135,6 +149,15 @@ export class WaylandOutput implements Output {
    */
   get isOpen(): boolean {
     return this.#window !== null;
+  }
+
+  /** The compositor draws the window no more, as when it is minimised. */
+  get mirrors(): boolean {
+    return (this.#compositor?.surfaces.version ?? 0) >= BUFFER_TRANSFORM_SINCE;
+  }
+
+  get isHidden(): boolean {
+    return this.#pacer.isAsleep;
   }
 
   attach(listener: ScreenListener, { keepLast = false }: AttachOptions = {}): Disposable {
@@ -233,7 +256,10 @@ export class WaylandOutput implements Output {
     this.#lock(picture);
     this.#picture = picture;
     this.#source.copy(frame.primary.src);
-    if (picture) Object.assign(this.#canvas, frame.canvas);
+    if (picture) {
+      this.#canvas.width = frame.canvas.width;
+      this.#canvas.height = frame.canvas.height;
+    }
     if (!this.#isDue) this.#damage.clear();
     this.#damage.addAll(frame.damage);
     this.#isDue = true;
@@ -262,9 +288,14 @@ export class WaylandOutput implements Output {
       if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
       return;
     }
+    if (picture && this.#pacer.isAsleep) {
+      // It stays due until the window is visible again.
+      if (this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
+      return;
+    }
     if (!window.isConfigured || this.#unfinished.isWaiting || !window.picture.attach(picture, this.#damage, acquire)) {
-      if (acquire) this.#unfinished.start(acquire);
-      if (this.#pacer.isInFlight) this.#pacer.wait();
+      if (acquire && !this.#waitFor(acquire)) this.#commit(null);
+      else if (this.#pacer.isInFlight) this.#pacer.wait();
       return;
     }
     this.#isDue = false;
@@ -277,7 +308,24 @@ export class WaylandOutput implements Output {
     } else if (this.#pacer.isInFlight) {
       this.#pacer.timed(0);
     }
+    window.setOff(picture === null);
     window.commitPicture();
+  }
+
+  /**
+   * Commits when `fence` has signalled. False if that is impossible, as without a free descriptor: the
+   * picture is then committed as it is, because a frame that never ends would stop the guest.
+   */
+  #waitFor(fence: BorrowedFd): boolean {
+    try {
+      this.#unfinished.start(fence);
+      return true;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      const message = `${this.name}: showing pictures without waiting for their fences: ${error.message}`;
+      this.#logOnce('warn', message, 'fence');
+      return false;
+    }
   }
 
   #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
@@ -299,7 +347,7 @@ export class WaylandOutput implements Output {
     const isWanted = !this.#isClosed && (!this.#options.isOptional || this.#picture !== null);
     if (!isWanted) this.#closeWindow();
     if (!isWanted || !this.#compositor || this.#window) return;
-    this.#window = new Window(this.#compositor, this.#canvas, this.#options, this.#windowListener);
+    this.#window = new Window(this.#compositor, this.#canvas, this.#options, this.#memory, this.#windowListener);
     this.#attachInput();
   }
 
@@ -327,6 +375,7 @@ export class WaylandOutput implements Output {
       this.#monitor = virtualMonitor(this.name, width, height, this.#pacer.refreshMhz);
       this.#listener?.resized(this.#monitor);
     },
+    suspended: (isSuspended) => this.#pacer.suspend(isSuspended),
     refreshChanged: (refreshMhz) => (this.#pacer.refreshMhz = refreshMhz),
     placed: () => this.#cursor.placed(),
     formatsChanged: (tranches) => {
@@ -339,16 +388,14 @@ export class WaylandOutput implements Output {
       this.#pacer.abandon();
       const listener = this.#listener;
       this.#listener = null;
-      listener?.closed('its window was closed');
+      listener?.closed('its window was closed', true);
       this.#options.onClosed();
     },
   };
 
-  #importFailed([format]: FormatPair): void {
-    this.#options.log(
-      'info',
-      `${this.name}: the compositor offers ${formatName(format)} but failed to import it: copying instead`,
-    );
+  #importFailed({ format, width, height, planes }: Framebuffer): void {
+    const what = `${width}x${height} ${formatName(format)} with rows of ${planes[0]?.stride} bytes`;
+    this.#logOnce('info', `${this.name}: the compositor failed to import ${what}: copying instead`, 'import failed');
     // The buffer that the frame in flight waits for will not come.
     if (this.#isDue && this.#pacer.isInFlight) this.#pacer.timed(PresentedFlags.HIDDEN);
     this.#listener?.importsChanged();

@@ -79,9 +79,15 @@ export class ShmBuffer extends SurfaceBuffer implements Shadow {
   }
 }
 
-/** Bytes of a row, rounded up to the 32-bit words that pixman asks for. */
+/**
+ * Rows begin at multiples of this many bytes, as graphics cards want them: compositors that import pools by udmabuf, as
+ * KWin does, copy nothing then.
+ */
+const ALIGNMENT = 256;
+
+/** In bytes. */
 function strideOf(width: number, format: Fourcc): number {
-  return (minPitch(formatInfo(format)!, 0, width) + 3) & ~3;
+  return Math.ceil(minPitch(formatInfo(format)!, 0, width) / ALIGNMENT) * ALIGNMENT;
 }
 
 /** Memory for one picture, disposed by its owner. */

@@ -1,3 +1,4 @@
+import { WlOutputTransform } from '../../protocols/wayland/generated/wayland.ts';
 import { Bag } from '../../src/core/bag.ts';
 import type { Damage } from '../../src/core/damage.ts';
 import type { Handle } from '../../src/core/output.ts';
@@ -5,6 +6,7 @@ import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { WlBuffer, WlSurface, WpLinuxDrmSyncobjSurfaceV1 } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
+import { Deadline } from './deadline.ts';
 import type { BufferPoints, ExplicitSync } from './explicit-sync.ts';
 
 /** After the last commit, the compositor has this long to release what that replaced. */
@@ -42,10 +44,11 @@ export class Surface implements Disposable {
   /** While it exists, the compositor refuses commits without points: it lives only while dma-bufs are shown. */
   #syncSurface: WpLinuxDrmSyncobjSurfaceV1 | null = null;
   #shown: SurfaceBuffer | null = null;
+  #isMirrored = false;
   /** Committed and not given back, each once. */
   readonly #held = new Bag<SurfaceBuffer>();
   readonly #takenBack = new Bag<SurfaceBuffer>();
-  #overdue: NodeJS.Timeout | null = null;
+  readonly #releaseDeadline = new Deadline(TAKEN_BACK_AFTER_MS, () => this.#takeBackReplaced(false));
 
   constructor(compositor: Compositor, { isOpaque, sync = null, onReady = () => undefined }: SurfaceOptions) {
     this.compositor = compositor;
@@ -61,7 +64,7 @@ export class Surface implements Disposable {
   }
 
   /**
-   * Attaches `buffer`, null for none, for the commit that must follow. `damage` is in the buffer's
+   * Attaches `buffer`, null for none, for the commit that must follow. `damage` is in the picture's
    * pixels, null for all of it; a surface that showed nothing is damaged everywhere. `acquire`, a
    * sync_file that stays the caller's, signals when the buffer may be read.
    *
@@ -75,7 +78,8 @@ export class Surface implements Disposable {
     if (acquire && !hasPoint) return false;
     this.wl.attach(wlBuffer, 0, 0);
     if (buffer) {
-      this.#damage(this.#shown ? damage : null);
+      this.#mirror(buffer.isBottomUp);
+      this.#damage(buffer, this.#shown ? damage : null);
       buffer.committed(this, hasPoint);
       if (!this.#held.has(buffer)) {
         buffer.lock();
@@ -83,8 +87,7 @@ export class Surface implements Disposable {
       }
     }
     this.#shown = buffer;
-    if (this.#overdue) this.#overdue.refresh();
-    else this.#overdue = setTimeout(() => this.#takeBackReplaced(false), TAKEN_BACK_AFTER_MS);
+    this.#releaseDeadline.start();
     return true;
   }
 
@@ -119,7 +122,7 @@ export class Surface implements Disposable {
   [Symbol.dispose](): void {
     this.#syncSurface?.[Symbol.dispose]();
     this.#syncSurface = null;
-    if (this.#overdue) clearTimeout(this.#overdue);
+    this.#releaseDeadline[Symbol.dispose]();
     this.wl[Symbol.dispose]();
     this.#takeBackAll(false);
   }
@@ -137,7 +140,13 @@ export class Surface implements Disposable {
     return true;
   }
 
-  #damage(damage: Damage | null): void {
+  #mirror(isMirrored: boolean): void {
+    if (isMirrored === this.#isMirrored) return;
+    this.#isMirrored = isMirrored;
+    this.wl.setBufferTransform(isMirrored ? WlOutputTransform.flipped_180 : WlOutputTransform.normal);
+  }
+
+  #damage({ isBottomUp, height }: SurfaceBuffer, damage: Damage | null): void {
     const { wl } = this;
     if (wl.version < DAMAGE_BUFFER_SINCE) {
       wl.damage(0, 0, EVERYWHERE, EVERYWHERE);
@@ -145,7 +154,12 @@ export class Surface implements Disposable {
       wl.damageBuffer(0, 0, EVERYWHERE, EVERYWHERE);
     } else {
       for (let i = 0; i < damage.count; i++)
-        wl.damageBuffer(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
+        wl.damageBuffer(
+          damage.x(i),
+          isBottomUp ? height - damage.y(i) - damage.height(i) : damage.y(i),
+          damage.width(i),
+          damage.height(i),
+        );
     }
   }
 
@@ -223,6 +237,11 @@ export abstract class SurfaceBuffer implements Disposable {
     this.#onUnlocked = onUnlocked;
   }
 
+  /** Its first row is the lowest of the picture; damage counts from the top nevertheless. */
+  get isBottomUp(): boolean {
+    return false;
+  }
+
   /** Asks the compositor for a wl_buffer, to be given to `adopt` now or later. SysError. */
   protected abstract create(compositor: Compositor, isOpaque: boolean): void;
 
@@ -272,11 +291,7 @@ export abstract class SurfaceBuffer implements Disposable {
     const { compositor } = surface;
     this.#surface = surface;
     if (this.#compositor !== compositor || this.#isStale) {
-      this.#isReleaseDue = false;
-      this.#ignoredReleases = 0;
-      this.#isStale = false;
-      this.#wlBuffer?.[Symbol.dispose]();
-      this.#wlBuffer = null;
+      this.forget();
       this.#compositor = compositor;
       try {
         this.create(compositor, surface.isOpaque);
@@ -317,6 +332,16 @@ export abstract class SurfaceBuffer implements Disposable {
     }
     this.#wlBuffer = wlBuffer;
     wlBuffer.listener = { release: () => this.released(false) };
+  }
+
+  /** Destroys the wl_buffer of a buffer that is not held. The next use creates another one. */
+  protected forget(): void {
+    this.#isReleaseDue = false;
+    this.#ignoredReleases = 0;
+    this.#isStale = false;
+    this.#wlBuffer?.[Symbol.dispose]();
+    this.#wlBuffer = null;
+    this.#compositor = null;
   }
 
   /** A wl_buffer given to `adopt` after `create` had returned can be attached. */

@@ -4,24 +4,44 @@ import { MutableRect, type Rect, sameRect, type Size } from '../../src/core/geom
 import type { ScreenListener } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { SysError } from '../../src/sys/errors.ts';
+import { drawOn } from '../../src/sys/lib/cairo.ts';
 import {
   type WlOutput,
   type WlSurface,
   WpTearingControlV1PresentationHint,
   type WpViewport,
   XdgToplevelState,
+  XdgToplevelWmCapabilities,
+  type ZwpIdleInhibitorV1,
   ZxdgToplevelDecorationV1Mode,
 } from './client/index.ts';
-import type { Compositor } from './compositor.ts';
+import { type Compositor, MAX_SCALE } from './compositor.ts';
+import { BAR_HEIGHT, Decoration, type DecorationListener } from './decoration.ts';
 import { DmabufFormats } from './dmabuf-formats.ts';
 import { GRAB_SHORTCUT } from './seat/keyboard.ts';
 import { ShmBuffer, ShmPools } from './shm.ts';
 import { Surface } from './surface.ts';
+import {
+  centre,
+  exactScale,
+  fit,
+  type HostScreen,
+  MAX_SIDE,
+  pictureFor,
+  SCALE_UNITS,
+  type Scaling,
+  windowFor,
+  within,
+} from './window-size.ts';
 
 const APP_ID = 'scanout-bridge';
 const MIN_SIDE = 64;
 /** A window that keeps its size this long is no longer being dragged. */
 const SETTLED_AFTER_MS = 200;
+/** A guest that has not changed its picture this long after it was told about a size will not. */
+const ANSWERED_AFTER_MS = 1000;
+/** The share of a screen that a window takes at most which has never had a size of its own. */
+const RESTORED_SHARE = 0.75;
 /** The states in which the compositor decides the window's size. */
 const FIXED_STATES: ReadonlySet<number> = new Set([
   ...[XdgToplevelState.maximized, XdgToplevelState.fullscreen],
@@ -35,11 +55,26 @@ const FIXED_STATES: ReadonlySet<number> = new Set([
 
 export interface WindowOptions {
   readonly title: string;
-  readonly fullscreen: boolean;
   /** Screen pixels per guest pixel. */
   readonly zoom: number;
   /** Allows the compositor to show frames before the vertical blank. */
   readonly tearing: boolean;
+  /** In full screen, keeps the monitor from going dark. */
+  readonly inhibitIdle: boolean;
+  /** Shown while the guest shows nothing; empty: nothing. */
+  readonly offText: string;
+  /** The user wants the guest's picture on the clipboard. False if it cannot be had. */
+  readonly copyPicture: () => boolean;
+}
+
+/** How the user has left a window. The window keeps it up to date; the next compositor's window starts with it. */
+export interface WindowMemory {
+  /** By which the compositor may give the first window the focus; null once that was asked for. */
+  activationToken: string | null;
+  isFullscreen: boolean;
+  isMaximized: boolean;
+  /** The size it has or had while it was neither; null: never. In logical pixels. */
+  floatingSize: Size | null;
 }
 
 /** Events of a window. */
@@ -54,6 +89,8 @@ export interface WindowListener {
   /** `placement` changed. */
   placed(): void;
   formatsChanged(tranches: readonly FormatSet[]): void;
+  /** The compositor draws it no more, as when it is minimised, or again. */
+  suspended(isSuspended: boolean): void;
   /** The user has closed it. */
   closed(): void;
 }
@@ -61,8 +98,8 @@ export interface WindowListener {
 /**
  * A window: a black surface of the window's size, with the guest's picture on a subsurface above it.
  * So a picture of another shape is letterboxed in whatever size the compositor insists on. All input
- * goes to the black surface; `placement` says where the picture lies on it. Without a decoration
- * protocol the window has no frame: compositors move and close such windows by key or task list.
+ * goes to the black surface; `placement` says where the picture lies on it. Where the compositor draws no
+ * title bars, the window has one of its own above the black surface; sizes here are without it.
  */
 export class Window implements Disposable {
   /** Shows the guest's picture. Committed by `commitPicture`. */
@@ -73,28 +110,58 @@ export class Window implements Disposable {
   readonly canvas: { width: number; height: number };
   readonly #compositor: Compositor;
   readonly #options: WindowOptions;
+  readonly #memory: WindowMemory;
   readonly #listener: WindowListener;
   readonly #stack = new DisposableStack();
   readonly #xdgSurface;
   readonly #toplevel;
   readonly #subsurface;
   readonly #backdrop: Backdrop;
+  #decoration: Decoration | null = null;
+  /** Height of the title bar in the newest commit. */
+  #shownBar = 0;
+  /** The compositor draws title bars, but may say that it does not. */
+  #isDecoratedByHost: boolean;
+  #offText: OffText | null = null;
+  /** The guest shows nothing. */
+  #isOff = false;
+  #idleInhibitor: ZwpIdleInhibitorV1 | null = null;
   readonly #viewport: WpViewport | null;
   readonly #hostScale: HostScale;
   #settling: NodeJS.Timeout | null = null;
+  /** Runs while a guest that was told about a size may still answer. */
+  #answering: NodeJS.Timeout | null = null;
+  /** The picture fills the window whatever its shape, until the guest has answered. */
+  #isStretched = false;
+  /** What the guest was told last. */
+  #told: Size | null = null;
   /**
-   * From the newest xdg_toplevel.configure, to be applied at the next xdg_surface.configure; 0
+   * From the newest xdg_toplevel.configure, with the title bar, to be applied at the next xdg_surface.configure; 0
    * leaves the choice to the window.
    */
+  #asked = { width: 0, height: 0 };
+  /** The same without the title bar. */
   #wished = { width: 0, height: 0 };
+  /** With the title bar. */
   #bounds = { width: 0, height: 0 };
   #isFloating = true;
   #isResizing = false;
+  #isFullscreen = false;
+  #isMaximized = false;
+  #isSuspended = false;
+  #isActive = false;
+  #title = '';
+  /** It had a size that the compositor left to it or to the user. */
+  #hasFloated = false;
+  /** A size that the compositor gave it before it had floated, which means nothing. */
+  #ignored: Size | null = null;
+  /** From xdg_toplevel.wm_capabilities; null: everything, before version 5. */
+  #capabilities: ReadonlySet<number> | null = null;
   #serial: number | null = null;
+  /** Kinds of events that are answered when all of them have been read. */
+  readonly #due = new Set<string>();
   #isConfigured = false;
   #size: Size = { width: 0, height: 0 };
-  /** The size to return to from full screen or a maximised state. */
-  #floatingSize: Size | null = null;
   readonly #source = new MutableRect();
   /** The host scale that the window was laid out for. */
   #scaled = 1;
@@ -105,9 +172,17 @@ export class Window implements Disposable {
   #isDisposed = false;
 
   /** `canvas` is the size of the guest's picture, or a guess while there is none. */
-  constructor(compositor: Compositor, canvas: Size, options: WindowOptions, listener: WindowListener) {
+  constructor(
+    compositor: Compositor,
+    canvas: Size,
+    options: WindowOptions,
+    memory: WindowMemory,
+    listener: WindowListener,
+  ) {
     this.#compositor = compositor;
+    this.#isDecoratedByHost = compositor.decoration !== null;
     this.#options = options;
+    this.#memory = memory;
     this.#listener = listener;
     this.canvas = { ...canvas };
     const stack = this.#stack;
@@ -145,10 +220,13 @@ export class Window implements Disposable {
       scanout,
       input,
       toGuest(x, y, out) {
-        out.x = ((x - placement.x) * canvas.width) / placement.width;
-        out.y = ((y - placement.y) * canvas.height) / placement.height;
+        // Before the first picture has its place, that is 0x0.
+        out.x = ((x - placement.x) * canvas.width) / Math.max(1, placement.width);
+        out.y = ((y - placement.y) * canvas.height) / Math.max(1, placement.height);
       },
       grabChanged: (isGrabbed) => this.#showShortcut(isGrabbed),
+      toggleFullscreen: () => this.#toggleFullscreen(),
+      copyPicture: this.#options.copyPicture,
     });
     if (input && seats.canGrab) this.#showShortcut(false);
   }
@@ -165,8 +243,14 @@ export class Window implements Disposable {
     if (width === this.canvas.width && height === this.canvas.height) return;
     this.canvas.width = width;
     this.canvas.height = height;
-    if (this.#isFloating) this.#size = this.#floatingSize = this.#natural();
     this.#isMoved = true;
+    // The window has the size that the guest was told, or another one by now.
+    if (this.#isResizing || this.#settling) return;
+    this.#endStretch();
+    if (!this.#isFloating || (this.#told?.width === width && this.#told.height === height)) return;
+    this.#told = null;
+    this.#size = this.#memory.floatingSize = this.#natural();
+    if (this.#isCut) this.#settled();
   }
 
   /**
@@ -177,6 +261,13 @@ export class Window implements Disposable {
     if (sameRect(source, this.#source)) return;
     this.#source.copy(source);
     this.#viewport?.setSource(source.x, source.y, source.width, source.height);
+  }
+
+  /** Whether the guest shows nothing, from the next commit on. */
+  setOff(isOff: boolean): void {
+    if (isOff === this.#isOff || this.#options.offText === '') return;
+    this.#isOff = isOff;
+    this.#isMoved = true;
   }
 
   /** Commits the picture, and in the same step the window if the picture's place on it has changed. */
@@ -196,6 +287,10 @@ export class Window implements Disposable {
   [Symbol.dispose](): void {
     this.#isDisposed = true;
     if (this.#settling) clearTimeout(this.#settling);
+    if (this.#answering) clearTimeout(this.#answering);
+    this.#decoration?.[Symbol.dispose]();
+    this.#offText?.[Symbol.dispose]();
+    this.#idleInhibitor?.[Symbol.dispose]();
     this.#stack[Symbol.dispose]();
   }
 
@@ -206,30 +301,57 @@ export class Window implements Disposable {
 
   /** Does nothing once the connection is lost, which is when input is detached and grabs end too. */
   #setTitle(title: string): void {
-    if (!this.#toplevel.isDestroyed) this.#toplevel.setTitle(title);
+    if (this.#toplevel.isDestroyed) return;
+    this.#title = title;
+    this.#toplevel.setTitle(title);
+    if (!this.#isConfigured || this.#isDisposed) return;
+    this.#decorate();
+    this.surface.commit();
   }
 
   get #scaling(): Scaling {
-    return { hostScale: this.#scaled, zoom: this.#options.zoom };
+    return { hostScale: this.#scaled, zoom: this.#options.zoom, screen: this.#hostScale.screen };
+  }
+
+  #can(capability: number): boolean {
+    return this.#capabilities?.has(capability) ?? true;
+  }
+
+  #toggleFullscreen(): boolean {
+    if (!this.#can(XdgToplevelWmCapabilities.fullscreen)) return false;
+    if (this.#isFullscreen) this.#toplevel.unsetFullscreen();
+    else this.#toplevel.setFullscreen(null);
+    return true;
   }
 
   #describe(): void {
-    const { title, fullscreen, tearing } = this.#options;
-    const { decoration, dmabuf, tearing: tearingControl } = this.#compositor;
-    this.#toplevel.setTitle(title);
+    const { title, tearing } = this.#options;
+    const { decoration, dmabuf, icons, tearing: tearingControl } = this.#compositor;
+    this.#setTitle(title);
     this.#toplevel.setAppId(APP_ID);
-    this.#toplevel.setMinSize(MIN_SIDE, MIN_SIDE);
-    if (fullscreen) this.#toplevel.setFullscreen(null);
-    if (decoration)
-      this.#stack
-        .use(decoration.getToplevelDecoration(this.#toplevel))
-        .setMode(ZxdgToplevelDecorationV1Mode.server_side);
+    this.#toplevel.setMinSize(MIN_SIDE, MIN_SIDE + (decoration ? 0 : BAR_HEIGHT));
+    if (icons) {
+      using icon = icons.createIcon();
+      icon.setName(APP_ID);
+      icons.setIcon(this.#toplevel, icon);
+    }
+    if (this.#memory.isMaximized) this.#toplevel.setMaximized();
+    if (this.#memory.isFullscreen) this.#toplevel.setFullscreen(null);
+    if (decoration) {
+      const wanted = this.#stack.use(decoration.getToplevelDecoration(this.#toplevel));
+      wanted.listener = {
+        configure: (mode) => (this.#isDecoratedByHost = mode !== ZxdgToplevelDecorationV1Mode.client_side),
+      };
+      wanted.setMode(ZxdgToplevelDecorationV1Mode.server_side);
+    }
     if (tearing && tearingControl)
       this.#stack
         .use(tearingControl.getTearingControl(this.picture.wl))
         .setPresentationHint(WpTearingControlV1PresentationHint.async);
     if (dmabuf && dmabuf.version >= 4) {
-      const formats = new DmabufFormats(() => this.#listener.formatsChanged(formats.tranches));
+      const formats = new DmabufFormats(() =>
+        this.#soon('formats', () => this.#listener.formatsChanged(formats.tranches)),
+      );
       formats.watch(this.#stack.use(dmabuf.getSurfaceFeedback(this.picture.wl)));
     }
     using nowhere = this.#compositor.surfaces.createRegion();
@@ -240,46 +362,112 @@ export class Window implements Disposable {
     this.#toplevel.listener = {
       configure: (width, height, states) => this.#wish(width, height, states),
       configureBounds: (width, height) => (this.#bounds = { width, height }),
+      wmCapabilities: (capabilities) => (this.#capabilities = new Set(words(capabilities))),
       close: () => this.#listener.closed(),
     };
     this.#xdgSurface.listener = { configure: (serial) => this.#configureSoon(serial) };
   }
 
   #wish(width: number, height: number, states: Uint8Array): void {
-    this.#wished = { width: Math.max(0, width), height: Math.max(0, height) };
-    this.#isFloating = true;
-    this.#isResizing = false;
-    const view = new DataView(states.buffer, states.byteOffset, states.byteLength);
-    for (let at = 0; at + 4 <= states.length; at += 4) {
-      const state = view.getUint32(at, true);
-      if (state === XdgToplevelState.resizing) this.#isResizing = true;
-      else if (FIXED_STATES.has(state)) this.#isFloating = false;
-    }
+    this.#asked = { width: Math.min(Math.max(0, width), MAX_SIDE), height: Math.min(Math.max(0, height), MAX_SIDE) };
+    const set = new Set(words(states));
+    this.#isFloating = ![...set].some((state) => FIXED_STATES.has(state));
+    this.#isResizing = set.has(XdgToplevelState.resizing);
+    this.#isFullscreen = set.has(XdgToplevelState.fullscreen);
+    this.#isMaximized = set.has(XdgToplevelState.maximized);
+    this.#isSuspended = set.has(XdgToplevelState.suspended);
+    this.#isActive = set.has(XdgToplevelState.activated);
   }
 
-  /** Answers all configures that arrive together once, however many there are. */
   #configureSoon(serial: number): void {
-    if (this.#serial === null) queueMicrotask(() => this.#configure());
     this.#serial = serial;
+    this.#soon('configure', () => this.#configure());
+  }
+
+  /** Answers all events of a kind that arrive together once, however many there are. */
+  #soon(kind: string, answer: () => void): void {
+    if (this.#due.has(kind)) return;
+    this.#due.add(kind);
+    queueMicrotask(() => {
+      this.#due.delete(kind);
+      if (this.#isDisposed || this.#xdgSurface.isDestroyed) return;
+      try {
+        answer();
+      } catch (error) {
+        this.#compositor.failed(error);
+      }
+    });
   }
 
   #configure(): void {
-    if (this.#isDisposed || this.#xdgSurface.isDestroyed || this.#serial === null) return;
+    if (this.#serial === null) return;
     this.#xdgSurface.ackConfigure(this.#serial);
     this.#serial = null;
     const isFirst = !this.#isConfigured;
     this.#isConfigured = true;
-    const { width: before, height: heightBefore } = this.#size;
-    const own = this.#floatingSize ?? this.#natural();
-    this.#size = { width: this.#wished.width || own.width, height: this.#wished.height || own.height };
-    if (this.#isFloating) this.#floatingSize = this.#size;
-    const isResized = this.#size.width !== before || this.#size.height !== heightBefore;
-    if (isResized) this.#isMoved = true;
-    if (isFirst && this.#wished.width > 0) this.#settled();
+    const before = this.#size;
+    const { width, height } = this.#asked;
+    this.#wished = { width, height: height === 0 ? 0 : Math.max(1, height - this.#barHeight) };
+    this.#size = this.#configuredSize();
+    const memory = this.#memory;
+    memory.isFullscreen = this.#isFullscreen;
+    // A full-screen window may be maximised underneath, which no state says.
+    if (!this.#isFullscreen) memory.isMaximized = this.#isMaximized;
+    if (this.#isFloating) memory.floatingSize = this.#size;
+    const isResized = this.#size.width !== before.width || this.#size.height !== before.height;
+    if (isResized || this.#barHeight !== this.#shownBar) this.#isMoved = true;
+    if (isResized && this.#isResizing && this.#viewport) this.#isStretched = true;
+    if (isFirst && (this.#wished.width > 0 || this.#isCut)) this.#settled();
     else if (!isFirst && (isResized || this.#settling)) this.#settle();
+    this.#inhibitIdle();
     if (isFirst) this.#listener.configured();
-    if (this.#isMoved) this.commitPicture();
-    else this.surface.commit();
+    // This may end a frame, after which the guest may show nothing more and the window close.
+    this.#listener.suspended(this.#isSuspended);
+    if (this.#isDisposed) return;
+    if (this.#isMoved) {
+      this.commitPicture();
+    } else {
+      this.#decorate();
+      this.surface.commit();
+    }
+    if (isFirst) this.#activate();
+  }
+
+  /** Asks for the focus, once the surface is a window. */
+  #activate(): void {
+    const token = this.#memory.activationToken;
+    this.#memory.activationToken = null;
+    if (token !== null) this.#compositor.activation?.activate(token, this.surface);
+  }
+
+  #inhibitIdle(): void {
+    const isWanted = this.#options.inhibitIdle && this.#isFullscreen;
+    if (isWanted) {
+      this.#idleInhibitor ??= this.#compositor.idleInhibit?.createInhibitor(this.surface) ?? null;
+      return;
+    }
+    this.#idleInhibitor?.[Symbol.dispose]();
+    this.#idleInhibitor = null;
+  }
+
+  /** What the newest configure comes to. */
+  #configuredSize(): Size {
+    const wished = this.#wished;
+    const memory = this.#memory;
+    if (!this.#isFloating) {
+      // What to return to, from before the guest follows this size.
+      const size = { width: wished.width || this.#natural().width, height: wished.height || this.#natural().height };
+      const share = { width: size.width * RESTORED_SHARE, height: size.height * RESTORED_SHARE };
+      memory.floatingSize ??= within(this.#natural(), share);
+      return size;
+    }
+    const own = memory.floatingSize ?? this.#natural();
+    // Compositors that have never seen the window floating give it the size of the screen, or the smallest there is.
+    if (!this.#hasFloated && this.#size.width > 0) this.#ignored = wished;
+    this.#hasFloated = true;
+    if (wished.width === this.#ignored?.width && wished.height === this.#ignored.height) return own;
+    this.#ignored = null;
+    return { width: wished.width || own.width, height: wished.height || own.height };
   }
 
   /** Reports the size once it has settled. */
@@ -294,7 +482,22 @@ export class Window implements Disposable {
   }
 
   #settled(): void {
-    this.#listener.resized(pictureFor(this.#size, this.#scaling));
+    const told = (this.#told = pictureFor(this.#size, this.#scaling));
+    this.#listener.resized(told);
+    if (!this.#isStretched) return;
+    if (this.#answering) clearTimeout(this.#answering);
+    this.#answering = setTimeout(() => {
+      this.#endStretch();
+      this.commitPicture();
+    }, ANSWERED_AFTER_MS);
+  }
+
+  #endStretch(): void {
+    if (this.#answering) clearTimeout(this.#answering);
+    this.#answering = null;
+    if (!this.#isStretched) return;
+    this.#isStretched = false;
+    this.#isMoved = true;
   }
 
   #monitorChanged(): void {
@@ -302,8 +505,8 @@ export class Window implements Disposable {
     if (this.#hostScale.value === this.#scaled) return;
     this.#scaled = this.#hostScale.value;
     if (!this.#isConfigured) return;
-    if (this.#isFloating) this.#size = this.#floatingSize = this.#natural();
-    else this.#settle();
+    if (this.#isFloating) this.#size = this.#memory.floatingSize = this.#natural();
+    if (!this.#isFloating || this.#isCut) this.#settle();
     this.#isMoved = true;
     this.commitPicture();
   }
@@ -311,8 +514,26 @@ export class Window implements Disposable {
   /** The size at which the window shows the picture unscaled, within the bounds of the compositor. */
   #natural(): Size {
     const { width, height } = this.canvas;
-    if (this.#viewport) return within(windowFor(this.canvas, this.#scaling), this.#bounds);
+    if (this.#viewport) return within(windowFor(this.canvas, this.#scaling), this.#room);
     return { width: width / this.#bufferScale, height: height / this.#bufferScale };
+  }
+
+  /** It floats, and the bounds of the compositor leave it no room for the picture unscaled. */
+  get #isCut(): boolean {
+    if (!this.#isFloating || !this.#viewport) return false;
+    const wanted = windowFor(this.canvas, this.#scaling);
+    return this.#size.width < wanted.width || this.#size.height < wanted.height;
+  }
+
+  /** The bounds of the compositor without the title bar. */
+  get #room(): Size {
+    const { width, height } = this.#bounds;
+    return { width, height: height === 0 ? 0 : Math.max(1, height - this.#barHeight) };
+  }
+
+  /** Of the title bar that this window draws itself. */
+  get #barHeight(): number {
+    return this.#isDecoratedByHost || this.#isFullscreen ? 0 : BAR_HEIGHT;
   }
 
   /** For compositors without viewports, which scale by whole numbers that divide the picture's size. */
@@ -323,7 +544,8 @@ export class Window implements Disposable {
 
   #place(): void {
     if (this.#viewport) {
-      fit(this.canvas, this.#size, this.placement);
+      if (this.#isStretched) this.placement.set(0, 0, this.#size.width, this.#size.height);
+      else fit(this.canvas, this.#size, this.placement);
       this.#viewport.setDestination(this.placement.width, this.placement.height);
     } else {
       centre(this.canvas, this.#size, this.#bufferScale, this.placement);
@@ -335,8 +557,67 @@ export class Window implements Disposable {
 
   #commitBackdrop(): void {
     const { width, height } = this.#size;
-    this.#xdgSurface.setWindowGeometry(0, 0, width, height);
+    const bar = (this.#shownBar = this.#barHeight);
+    this.#decorate();
+    this.#placeOffText();
+    this.#xdgSurface.setWindowGeometry(0, -bar, width, height + bar);
     this.#backdrop.commit(width, height);
+  }
+
+  /** Brings the title bar up to date, for the next commit. */
+  #decorate(): void {
+    if (this.#barHeight === 0 || this.#size.width === 0) {
+      this.#decoration?.hide();
+      return;
+    }
+    try {
+      this.#decoration ??= new Decoration(this.#compositor, this.surface, this.#decorationListener());
+      this.#decoration.show({
+        ...this.#size,
+        scale: this.#scaled,
+        title: this.#title,
+        isActive: this.#isActive,
+        isMaximized: this.#isMaximized,
+        canMinimize: this.#can(XdgToplevelWmCapabilities.minimize),
+        canMaximize: this.#can(XdgToplevelWmCapabilities.maximize),
+      });
+    } catch (error) {
+      // There is no memory or descriptor for the bar.
+      if (!(error instanceof SysError || error instanceof RangeError)) throw error;
+      this.#compositor.failed(error);
+    }
+  }
+
+  /** For the next commit. */
+  #placeOffText(): void {
+    if (!this.#isOff) {
+      this.#offText?.[Symbol.dispose]();
+      this.#offText = null;
+      return;
+    }
+    try {
+      this.#offText ??= new OffText(this.#compositor, this.surface, this.#options.offText);
+      this.#offText.place(this.#size, this.#scaled);
+    } catch (error) {
+      // There is no memory or descriptor for it.
+      if (!(error instanceof SysError || error instanceof RangeError)) throw error;
+      this.#compositor.failed(error);
+    }
+  }
+
+  #decorationListener(): DecorationListener {
+    const toplevel = this.#toplevel;
+    return {
+      close: () => this.#listener.closed(),
+      minimize: () => toplevel.setMinimized(),
+      toggleMaximized: () => (this.#isMaximized ? toplevel.unsetMaximized() : toplevel.setMaximized()),
+      move: (seat, serial) => toplevel.move(seat, serial),
+      resize: (seat, serial, edge) => toplevel.resize(seat, serial, edge),
+      showMenu: (seat, serial, x, y) => {
+        if (this.#can(XdgToplevelWmCapabilities.window_menu)) toplevel.showWindowMenu(seat, serial, x, y);
+      },
+      changed: () => this.surface.commit(),
+    };
   }
 }
 
@@ -362,7 +643,8 @@ class Backdrop implements Disposable {
       if (this.#viewport) this.#attach(1, 1);
       else this.#attach(width, height);
     } catch (error) {
-      if (!(error instanceof SysError)) throw error;
+      // The buffer of a window without viewports may be too large for wl_shm.
+      if (!(error instanceof SysError || error instanceof RangeError)) throw error;
       this.surface.compositor.failed(error);
       return;
     }
@@ -384,14 +666,75 @@ class Backdrop implements Disposable {
   }
 }
 
-/** wp_fractional_scale_v1 sends the scale in 120ths. */
-const SCALE_UNITS = 120;
+const TEXT_HEIGHT = 24;
+const TEXT_SIZE = 13;
+const TEXT_COLOUR = 0x9a9a9a;
+/** What a compositor can make this process draw, in pixels. */
+const MAX_TEXT_WIDTH = 4096;
+const MAX_TEXT_SCALE = 8;
+
+/** One line of text in the middle of a window, drawn when the window's size or scale changes. */
+class OffText implements Disposable {
+  readonly #surface: Surface;
+  readonly #subsurface;
+  readonly #viewport: WpViewport | null;
+  readonly #pools = new ShmPools();
+  readonly #text: string;
+  #buffer: ShmBuffer | null = null;
+  #drawn = '';
+
+  constructor(compositor: Compositor, parent: WlSurface, text: string) {
+    this.#text = text;
+    this.#surface = new Surface(compositor, { isOpaque: true });
+    this.#subsurface = compositor.subsurfaces.getSubsurface(this.#surface.wl, parent);
+    this.#viewport = compositor.viewporter?.getViewport(this.#surface.wl) ?? null;
+    using nowhere = compositor.surfaces.createRegion();
+    this.#surface.wl.setInputRegion(nowhere);
+  }
+
+  /** In a window of this size, from its next commit on. Throws SysError, RangeError as ShmBuffer.create. */
+  place(window: Size, hostScale: number): void {
+    const most = Math.min(hostScale, MAX_TEXT_SCALE);
+    const scale = this.#viewport ? most : 1;
+    const width = Math.max(1, Math.min(window.width, Math.floor(MAX_TEXT_WIDTH / scale)));
+    const wanted = `${window.width}x${window.height} ${scale}`;
+    if (wanted === this.#drawn) return;
+    this.#drawn = wanted;
+    const pixels = {
+      width: Math.max(1, Math.round(width * scale)),
+      height: Math.max(1, Math.round(TEXT_HEIGHT * scale)),
+    };
+    const before = this.#buffer;
+    const buffer = (this.#buffer = ShmBuffer.create(this.#pools, pixels.width, pixels.height, DRM_FORMAT.XRGB8888));
+    before?.[Symbol.dispose]();
+    drawOn({ ...pixels, pixels: buffer.pixels, stride: buffer.stride }, (canvas) =>
+      canvas.text(this.#text, 0, 0, pixels.width, pixels.height, TEXT_SIZE * scale, TEXT_COLOUR),
+    );
+    this.#viewport?.setDestination(width, TEXT_HEIGHT);
+    this.#subsurface.setPosition(Math.floor((window.width - width) / 2), Math.floor((window.height - TEXT_HEIGHT) / 2));
+    this.#surface.attach(buffer, null, null);
+    this.#surface.commit();
+  }
+
+  [Symbol.dispose](): void {
+    this.#viewport?.[Symbol.dispose]();
+    this.#subsurface[Symbol.dispose]();
+    this.#surface[Symbol.dispose]();
+    this.#buffer?.[Symbol.dispose]();
+  }
+}
+
+/** The 32-bit words of a wl_array. */
+function words(bytes: Uint8Array): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Array.from({ length: bytes.length >> 2 }, (_, index) => view.getUint32(4 * index, true));
+}
 
 /** Scale and refresh rate of the monitors a window is on, from whichever protocol the compositor has for that. */
 class HostScale implements Disposable {
   readonly #compositor: Compositor;
   readonly #entered = new Set<WlOutput>();
-  readonly #undo: (() => void)[] = [];
+  readonly #stack = new DisposableStack();
   #fractional = 0;
   #preferred = 0;
 
@@ -407,26 +750,46 @@ class HostScale implements Disposable {
         onChange();
       },
       preferredBufferScale: (factor) => {
-        this.#preferred = Math.max(1, factor);
+        this.#preferred = Math.min(Math.max(1, factor), MAX_SCALE);
         onChange();
       },
     };
-    const fractional = compositor.fractionalScale?.getFractionalScale(surface);
-    if (fractional) {
+    if (compositor.fractionalScale) {
+      const fractional = this.#stack.use(compositor.fractionalScale.getFractionalScale(surface));
       fractional.listener = {
         preferredScale: (scale) => {
-          this.#fractional = Math.max(1, scale) / SCALE_UNITS;
+          this.#fractional = Math.min(Math.max(1, scale) / SCALE_UNITS, MAX_SCALE);
           onChange();
         },
       };
-      this.#undo.push(() => fractional[Symbol.dispose]());
     }
-    this.#undo.push(compositor.monitors.onChange(onChange));
+    this.#stack.defer(
+      compositor.monitors.onChange(() => {
+        // No event says that the window has left a monitor that is gone.
+        for (const output of this.#entered) if (!compositor.monitors.get(output)) this.#entered.delete(output);
+        onChange();
+      }),
+    );
   }
 
   /** Screen pixels per logical pixel: the largest among the monitors the window is on. */
   get value(): number {
-    if (this.#fractional > 0) return this.#fractional;
+    if (this.#fractional > 0) return exactScale(this.#fractional, false, this.screen);
+    // Only with viewports can a window have another scale than a whole one.
+    return this.#compositor.viewporter ? exactScale(this.#whole, true, this.screen) : this.#whole;
+  }
+
+  /** The monitor that the window is on, or the first; null if the compositor does not tell its size. */
+  get screen(): HostScreen | null {
+    const { monitors } = this.#compositor;
+    for (const output of this.#entered) {
+      const monitor = monitors.get(output);
+      if (monitor) return monitor.screen;
+    }
+    return monitors.first?.screen ?? null;
+  }
+
+  get #whole(): number {
     if (this.#preferred > 0) return this.#preferred;
     const { monitors } = this.#compositor;
     let scale = 0;
@@ -445,62 +808,6 @@ class HostScale implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const undo of this.#undo) undo();
+    this.#stack[Symbol.dispose]();
   }
-}
-
-export interface Scaling {
-  /** Screen pixels per logical pixel, fractions allowed. */
-  readonly hostScale: number;
-  /** Screen pixels per guest pixel, as the user chose. */
-  readonly zoom: number;
-}
-
-/**
- * The window size, in logical pixels, at which `picture` has the user's zoom: at zoom 1 each guest
- * pixel is one screen pixel.
- */
-export function windowFor(picture: Size, { hostScale, zoom }: Scaling): Size {
-  return {
-    width: Math.max(1, Math.round((picture.width * zoom) / hostScale)),
-    height: Math.max(1, Math.round((picture.height * zoom) / hostScale)),
-  };
-}
-
-/** The picture size, in guest pixels, that fills `window` at the user's zoom. The inverse of `windowFor`. */
-export function pictureFor(window: Size, { hostScale, zoom }: Scaling): Size {
-  return {
-    width: Math.max(1, Math.round((window.width * hostScale) / zoom)),
-    height: Math.max(1, Math.round((window.height * hostScale) / zoom)),
-  };
-}
-
-/** Shrinks `size` into `bounds`, keeping its aspect ratio; a bound of 0 does not limit it. */
-export function within(size: Size, bounds: Size): Size {
-  const factor = Math.min(
-    1,
-    bounds.width > 0 ? bounds.width / size.width : 1,
-    bounds.height > 0 ? bounds.height / size.height : 1,
-  );
-  return { width: Math.max(1, Math.floor(size.width * factor)), height: Math.max(1, Math.floor(size.height * factor)) };
-}
-
-/** Centres `picture` in `window`, as large as its aspect ratio allows. */
-export function fit(picture: Size, window: Size, into: MutableRect): void {
-  const factor = Math.min(window.width / picture.width, window.height / picture.height);
-  // A window that was sized for the picture differs by a pixel of rounding; then the picture fills it.
-  const width = Math.round(picture.width * factor);
-  const height = Math.round(picture.height * factor);
-  into.width = Math.abs(width - window.width) <= 1 ? window.width : Math.max(1, width);
-  into.height = Math.abs(height - window.height) <= 1 ? window.height : Math.max(1, height);
-  into.x = Math.floor((window.width - into.width) / 2);
-  into.y = Math.floor((window.height - into.height) / 2);
-}
-
-/** Centres `picture` in `window` unscaled, for compositors that cannot scale it; it may reach beyond the window. */
-export function centre(picture: Size, window: Size, bufferScale: number, into: MutableRect): void {
-  into.width = picture.width / bufferScale;
-  into.height = picture.height / bufferScale;
-  into.x = Math.floor((window.width - into.width) / 2);
-  into.y = Math.floor((window.height - into.height) / 2);
 }

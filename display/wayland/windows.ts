@@ -1,6 +1,8 @@
+import { type Clipboard, MAX_CLIPBOARD_BYTES } from '../../src/core/clipboard.ts';
 import type { Log } from '../../src/core/log.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { type WaylandCloseReason, WaylandError, WaylandProtocolError, ZwpLinuxBufferParamsV1 } from './client/index.ts';
+import { WaylandClipboard } from './clipboard.ts';
 import { Compositor } from './compositor.ts';
 import { type CompositorListener, WaylandOutput } from './output.ts';
 
@@ -21,6 +23,14 @@ export interface WaylandWindowsOptions {
   readonly zoom?: number;
   /** Allows the compositor to show frames before the vertical blank, for less latency. */
   readonly tearing?: boolean;
+  /** In full screen, keeps the monitor from going dark. */
+  readonly inhibitIdle?: boolean;
+  /** From the program that started this one (XDG_ACTIVATION_TOKEN): lets the first window have the focus. */
+  readonly activationToken?: string;
+  /** Shown in a window while the guest shows nothing, one line; default: none. */
+  readonly offText?: string;
+  /** Has the desktop's clipboard as `clipboard`; default false. */
+  readonly shareClipboard?: boolean;
   /** Told about lost connections and what the compositor cannot do. */
   readonly log?: Log;
   /** Called when the user has closed the last window that was open. */
@@ -37,6 +47,7 @@ export class WaylandWindows implements Disposable {
   readonly #options: WaylandWindowsOptions;
   readonly #log: Log;
   readonly #ending = new AbortController();
+  readonly #clipboard: WaylandClipboard;
   #outputs: WaylandOutput[] = [];
   /** One for each output. */
   readonly #listeners: CompositorListener[] = [];
@@ -44,13 +55,13 @@ export class WaylandWindows implements Disposable {
   #connectedMs = 0;
   #delayMs = FIRST_DELAY_MS;
   #retry: NodeJS.Timeout | null = null;
-  /* Off for good once a compositor has ended the connection over a protocol error in one of them. */
-  #useDmabufs = true;
+  /** Off for good once a compositor has ended the connection over a protocol error in it, which no guest can cause. */
   #useExplicitSync = true;
 
   private constructor(options: WaylandWindowsOptions) {
     this.#options = options;
     this.#log = options.log ?? (() => undefined);
+    this.#clipboard = new WaylandClipboard(this.#log);
   }
 
   /**
@@ -64,17 +75,31 @@ export class WaylandWindows implements Disposable {
     return windows;
   }
 
-  /** Makes the outputs, one per scanout of the guest. To be called once. They are disposed with this object. */
-  openOutputs(scanouts: number): readonly WaylandOutput[] {
+  /** The desktop's clipboard, while the keyboard is in one of the windows; null without `shareClipboard`. */
+  get clipboard(): Clipboard | null {
+    return this.#options.shareClipboard ? this.#clipboard : null;
+  }
+
+  /**
+   * Makes the outputs, one per scanout of the guest. To be called once. They are disposed with this object. `pngOf` makes
+   * a PNG of a scanout's picture, for the user to copy with Ctrl+Alt+C; without it those keys are the guest's.
+   */
+  openOutputs(scanouts: number, pngOf?: (scanout: number) => Promise<Uint8Array>): readonly WaylandOutput[] {
     const { title = 'scanout-bridge', fullscreen = false, zoom = 1, tearing = false } = this.#options;
+    const { inhibitIdle = false, activationToken = null, offText = '' } = this.#options;
     const compositor = this.#compositor;
     if (!compositor)
       throw new Error('openOutputs: the connection to the compositor is lost; call it right after WaylandWindows.open');
     this.#outputs = Array.from({ length: scanouts }, (_, scanout) => {
       const { output, listener } = WaylandOutput.create(compositor, {
-        ...{ scanout, fullscreen, zoom, tearing, log: this.#log },
+        ...{ scanout, fullscreen, zoom, tearing, inhibitIdle, offText, log: this.#log },
+        activationToken: scanout === 0 ? activationToken : null,
         title: scanouts === 1 ? title : `${title} ${scanout + 1}`,
         isOptional: scanout > 0,
+        copyPicture: () => {
+          if (pngOf) void this.#copy(scanout, pngOf);
+          return pngOf !== undefined;
+        },
         onClosed: () => this.#outputClosed(),
       });
       this.#listeners.push(listener);
@@ -95,20 +120,37 @@ export class WaylandWindows implements Disposable {
   [Symbol.dispose](): void {
     this.#ending.abort();
     if (this.#retry) clearTimeout(this.#retry);
+    this.#clipboard[Symbol.dispose]();
     for (const output of this.#outputs) output[Symbol.dispose]();
     // The windows' last requests must still reach the compositor.
     this.#compositor?.display.flush();
     this.#compositor?.[Symbol.dispose]();
   }
 
+  async #copy(scanout: number, pngOf: (scanout: number) => Promise<Uint8Array>): Promise<void> {
+    const what = `the picture of scanout ${scanout}`;
+    try {
+      const png = await pngOf(scanout);
+      if (png.length > MAX_CLIPBOARD_BYTES)
+        this.#log(
+          'warn',
+          `${what} is not copied: as a PNG it has ${png.length} bytes, and the clipboard takes ${MAX_CLIPBOARD_BYTES}; save it with \`scanout screenshot\``,
+        );
+      else if (this.#clipboard.copy(png)) this.#log('info', `${what} is on the clipboard, as a PNG`);
+      else this.#log('warn', `${what} is not copied: the keyboard has left the window`);
+    } catch (error) {
+      this.#log('warn', `${what} is not copied: ${String(error)}`);
+    }
+  }
+
   async #connect(): Promise<void> {
     const { socket } = this.#options;
     const { signal } = this.#ending;
-    const uses = { useDmabufs: this.#useDmabufs, useExplicitSync: this.#useExplicitSync };
     const compositor = await Compositor.connect({
       signal,
+      clipboard: this.#clipboard,
       log: this.#log,
-      ...uses,
+      useExplicitSync: this.#useExplicitSync,
       ...(socket !== undefined && { socket }),
     });
     if (signal.aborted) {
@@ -117,17 +159,17 @@ export class WaylandWindows implements Disposable {
     }
     this.#compositor = compositor;
     this.#connectedMs = monotonicMs();
-    compositor.onClosed((reason) => this.#lost(reason));
+    compositor.onClosed((reason) => this.#lost(compositor, reason));
     for (const listener of this.#listeners) listener.connected(compositor);
   }
 
-  #lost(reason: WaylandCloseReason): void {
+  #lost(compositor: Compositor, reason: WaylandCloseReason): void {
     this.#compositor = null;
+    const culprit = reason instanceof WaylandProtocolError ? reason : null;
+    if (culprit?.interface === ZwpLinuxBufferParamsV1.interface.name) compositor.importLimit.blame(culprit.objectId);
+    if (culprit?.interface?.startsWith('wp_linux_drm_syncobj_')) this.#useExplicitSync = false;
     for (const listener of this.#listeners) listener.disconnected();
     if (this.#ending.signal.aborted) return;
-    const culprit = reason instanceof WaylandProtocolError ? reason.interface : null;
-    if (culprit === ZwpLinuxBufferParamsV1.interface.name) this.#useDmabufs = false;
-    if (culprit?.startsWith('wp_linux_drm_syncobj_')) this.#useExplicitSync = false;
     this.#log('warn', `lost the compositor, the guest keeps running: ${reason.message}`);
     // A compositor that ends every connection soon is not tried faster and faster.
     if (monotonicMs() - this.#connectedMs > MAX_DELAY_MS) this.#delayMs = FIRST_DELAY_MS;

@@ -1,16 +1,19 @@
 import { Bag } from '../core/bag.ts';
 import type { Damage } from '../core/damage.ts';
 import { UsageError } from '../core/errors.ts';
-import type { Framebuffer } from '../core/framebuffer.ts';
-import { MutableRect, type Rect } from '../core/geometry.ts';
+import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
+import { MutableRect, type Rect, type Size } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
 import type { Monitor } from '../core/monitor.ts';
-import type { Output } from '../core/output.ts';
+import type { BufferSink, GuestBuffer, Output } from '../core/output.ts';
 import type { Flush, ScanoutId, Source } from '../core/source.ts';
+import { UdmabufError } from '../sys/udmabuf.ts';
 import { DmabufPool, type ZeroCopy } from './dmabuf-pool.ts';
-import { flushEnd } from './pending-flushes.ts';
+import { flushEnd, PendingFlushes } from './pending-flushes.ts';
+import type { FrameTimes } from './frame-ages.ts';
 import type { BufferContext } from './plane-buffers.ts';
+import { ImportTurns } from './plane-imports.ts';
 import { Screen, type ScreenOwner, type ScreenStats } from './screen.ts';
 
 /** Refresh of a scanout without a screen, so that a guest that waits for its flips keeps an even pace. */
@@ -21,12 +24,20 @@ const bridged = new WeakSet<Source>();
 
 export interface BridgeOptions {
   readonly log?: Log;
-  /** Which guest pages outputs may read as they are; default `auto`, all that can be shared. */
+  /** Which guest pages outputs may read as they are; default `auto`, those of blobs. */
   readonly zeroCopy?: ZeroCopy;
   /** Screens keep the guest's last picture while it shows none (reset, gone); by default they turn dark. */
   readonly keepLast?: boolean;
   /** The guest's input devices, which get what people do at the outputs. */
   readonly input?: GuestInput;
+  /** Takes the buffers that programs of the guest export. */
+  readonly buffers?: BufferSink;
+}
+
+export interface ObserveOptions {
+  /** Whether the output keeps the last picture when the guest stops; default false. */
+  readonly keepLast?: boolean;
+  readonly log: Log;
 }
 
 export interface ScanoutStats {
@@ -35,6 +46,12 @@ export interface ScanoutStats {
   picture: string | null;
   flushes: number;
   screens: ScreenStats[];
+}
+
+/** An output that reads a scanout, until it is disposed. */
+export interface Observation extends Disposable {
+  /** What the output shows is a copy, which stays as it is. */
+  readonly isCopy: boolean;
 }
 
 interface Scanout {
@@ -59,6 +76,7 @@ class SharedFlush implements Flush {
   #flush: Flush | null = null;
   #remaining = 0;
   isFenced = false;
+  isPaced = false;
 
   constructor(pool: Bag<SharedFlush>) {
     this.#pool = pool;
@@ -68,6 +86,7 @@ class SharedFlush implements Flush {
     this.#flush = flush;
     this.#remaining = screens;
     this.isFenced = flush.isFenced;
+    this.isPaced = flush.isPaced === true;
     return this;
   }
 
@@ -92,9 +111,13 @@ export class Bridge implements Disposable {
   readonly #source: Source;
   readonly #context: BufferContext;
   readonly #scanouts: Scanout[];
+  /** Of observers: nothing is shared. */
+  readonly #copies: DmabufPool;
   readonly #sharedFlushes = new Bag<SharedFlush>();
-  readonly #unseen = new Bag<Flush>();
+  readonly #unseen = new PendingFlushes();
   readonly #owner: ScreenOwner;
+  readonly #buffers: BufferSink | null;
+  readonly #exported = new Map<FramebufferId, GuestBuffer>();
   #unseenTimer: NodeJS.Timeout | null = null;
   #isDisposed = false;
 
@@ -103,18 +126,25 @@ export class Bridge implements Disposable {
     if (bridged.has(source))
       throw new UsageError('Bridge: this source already has a bridge; dispose that bridge first');
     this.input = options.input ?? null;
+    this.#buffers = options.buffers ?? null;
     this.#source = source;
     this.#context = {
-      dmabufs: new DmabufPool(options.zeroCopy ?? 'auto'),
+      dmabufs: new DmabufPool(options.zeroCopy ?? 'auto', source.budget),
+      turns: new ImportTurns(),
       budget: source.budget,
       keepLast: options.keepLast ?? false,
       log: options.log ?? (() => undefined),
     };
+    this.#copies = new DmabufPool(
+      'off',
+      source.budget,
+      () => new UdmabufError('driver-open-failed', 'guest pages are to be copied'),
+    );
     this.#owner = {
       input: this.input,
       resized: (screen) => this.#updateMonitor(screen.scanout),
-      closed: (screen, reason) => {
-        this.#context.log('warn', `${screen.output.name} is gone: ${reason}`);
+      closed: (screen, reason, isWanted) => {
+        this.#context.log(isWanted ? 'info' : 'warn', `${screen.output.name} is gone: ${reason}`);
         this.#remove(screen);
       },
     };
@@ -139,10 +169,11 @@ export class Bridge implements Disposable {
           this.#setCursor(id, framebuffer, hotspotX, hotspotY, x, y),
         cursorMoved: (id, x, y) => this.#moveCursor(id, x, y),
         halted: () => this.#halt(),
+        exported: (resource, framebuffer) => this.#export(resource, framebuffer),
         destroyed: (framebuffer) => this.#destroy(framebuffer),
       });
     } catch (error) {
-      this.#context.dmabufs[Symbol.dispose]();
+      this.#release();
       throw error;
     }
     bridged.add(source);
@@ -151,20 +182,74 @@ export class Bridge implements Disposable {
   /**
    * Shows scanout `id`, counted from 0, on an output, beside the outputs that show it already. The
    * guest's monitor is that of the first output that has one. `keepLast` overrides the bridge's.
-   * Throws RangeError for a scanout that the guest does not have, and if the output is taken.
+   * Throws RangeError for a scanout that the guest does not have, an Error if the output is taken,
+   * and what the output throws; the output is detached then.
    */
   show(id: number, output: Output, { keepLast = this.#context.keepLast }: Pick<BridgeOptions, 'keepLast'> = {}): void {
+    this.#add(id, new Screen(output, id, { ...this.#context, keepLast }, this.#owner));
+  }
+
+  /**
+   * Shows scanout `id` on an output that only reads it, for a picture of what other outputs show: the guest gets no
+   * monitor and no input by it, and does not hear of its refresh, which should be high: a flush also waits for this
+   * output, so that it never has parts of two pictures. Guest pages are copied. `keepLast` and errors as for `show`;
+   * `log` hears why the output has no picture.
+   */
+  observe(id: ScanoutId, output: Output, { keepLast = false, log }: ObserveOptions): Observation {
+    const context = { ...this.#context, dmabufs: this.#copies, keepLast, log };
+    const screen = new Screen(output, id, context, this.#owner, { isObserver: true });
+    this.#add(id, screen);
+    return {
+      get isCopy() {
+        return screen.showsCopy;
+      },
+      [Symbol.dispose]: () => this.#remove(screen),
+    };
+  }
+
+  /**
+   * Hands out when each frame of the outputs that show scanout `id` now came to each stage, until the result is called.
+   * Throws RangeError as `show`.
+   */
+  trace(id: ScanoutId, tracer: (output: string, times: FrameTimes) => void): () => void {
+    const { screens } = this.#scanoutOf(id);
+    const stops = screens.filter(isViewer).map((screen) => screen.trace((times) => tracer(screen.output.name, times)));
+    return () => stops.forEach((stop) => stop());
+  }
+
+  /** The size of the guest's picture; null while the scanout is off. */
+  pictureSize(id: ScanoutId): Size | null {
+    const { framebuffer, rect } = this.#scanouts[id]!;
+    return framebuffer ? { width: rect.width, height: rect.height } : null;
+  }
+
+  #scanoutOf(id: ScanoutId): Scanout {
     const scanout = this.#scanouts[id];
     if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}, counted from 0`);
-    const screen = new Screen(output, id, { ...this.#context, keepLast }, this.#owner);
-    scanout.screens.push(screen);
-    this.#updateMonitor(id);
-    if (scanout.framebuffer) {
-      screen.setScanout(scanout.framebuffer, scanout.rect);
-      screen.refresh();
+    return scanout;
+  }
+
+  /** Throws as `show`; the output is detached then. */
+  #add(id: ScanoutId, screen: Screen): void {
+    let scanout: Scanout;
+    try {
+      scanout = this.#scanoutOf(id);
+    } catch (error) {
+      screen[Symbol.dispose]();
+      throw error;
     }
-    if (scanout.cursor)
-      screen.setCursor(scanout.cursor, scanout.hotspotX, scanout.hotspotY, scanout.cursorX, scanout.cursorY);
+    scanout.screens.push(screen);
+    try {
+      this.#updateMonitor(id);
+      const { framebuffer, rect, cursor, hotspotX, hotspotY, cursorX, cursorY } = scanout;
+      if (framebuffer) screen.setScanout(framebuffer, rect);
+      // Both present; the first frame has the cursor.
+      if (cursor) screen.setCursor(cursor, hotspotX, hotspotY, cursorX, cursorY);
+      else if (framebuffer) screen.refresh();
+    } catch (error) {
+      this.#remove(screen);
+      throw error;
+    }
   }
 
   /**
@@ -183,7 +268,7 @@ export class Bridge implements Disposable {
       scanout: index,
       picture: framebuffer ? `${rect.width}x${rect.height}` : null,
       flushes,
-      screens: screens.map((screen) => screen.stats),
+      screens: screens.filter(isViewer).map((screen) => screen.stats),
     }));
   }
 
@@ -194,7 +279,15 @@ export class Bridge implements Disposable {
     for (const { screens } of this.#scanouts) for (const screen of screens.splice(0)) screen[Symbol.dispose]();
     if (this.#unseenTimer) clearTimeout(this.#unseenTimer);
     this.#finishUnseen();
+    this.#release();
+  }
+
+  #release(): void {
+    for (const buffer of this.#exported.values()) this.#buffers?.removed(buffer);
+    this.#exported.clear();
+    this.#context.turns[Symbol.dispose]();
     this.#context.dmabufs[Symbol.dispose]();
+    this.#copies[Symbol.dispose]();
   }
 
   #setScanout(id: ScanoutId, framebuffer: Framebuffer | null, rect: Rect): void {
@@ -213,21 +306,25 @@ export class Bridge implements Disposable {
     scanout.flushes++;
     const isFlip = scanout.flushed !== scanout.framebuffer;
     scanout.flushed = scanout.framebuffer;
-    if (screens.length === 0) {
-      if (flush) this.#flushUnseen(flush, isFlip);
-      return;
-    }
+    let observers = 0;
     let lit = 0;
-    for (let i = 0; i < screens.length; i++) if (screens[i]!.output.monitor) lit++;
-    // The timer of a screen without a monitor must not slow the guest down on the others.
-    const waited = lit > 0 ? lit : screens.length;
+    for (let i = 0; i < screens.length; i++) {
+      if (screens[i]!.isObserver) observers++;
+      else if (isLit(screens[i]!.output)) lit++;
+    }
+    const viewers = screens.length - observers;
+    // The timer of a screen that shows nothing must not slow the guest down on the others. Without any screen, another does.
+    const waited = observers + (lit > 0 ? lit : Math.max(1, viewers));
     const each =
       flush && waited > 1
         ? (this.#sharedFlushes.pop() ?? new SharedFlush(this.#sharedFlushes)).share(flush, waited)
         : flush;
     const acquire = flush?.acquire ?? null;
-    for (let i = 0; i < screens.length; i++)
-      screens[i]!.flush(damage, lit === 0 || screens[i]!.output.monitor ? each : null, acquire);
+    for (let i = 0; i < screens.length; i++) {
+      const screen = screens[i]!;
+      screen.flush(damage, lit === 0 || screen.isObserver || isLit(screen.output) ? each : null, acquire);
+    }
+    if (viewers === 0 && each) this.#flushUnseen(each, isFlip || flush?.isPaced === true);
   }
 
   #setCursor(
@@ -258,13 +355,33 @@ export class Bridge implements Disposable {
     for (const { screens } of this.#scanouts) for (const screen of screens) screen.halt();
   }
 
+  #export(resource: number, framebuffer: Framebuffer): void {
+    if (!this.#buffers) return;
+    const { dmabufs } = this.#context;
+    const buffer: GuestBuffer = {
+      resource,
+      framebuffer,
+      share: () =>
+        dmabufs.allows(framebuffer) ? dmabufs.take(framebuffer, true) : new Error('guest pages are to be copied'),
+      unshare: () => dmabufs.release(framebuffer.id),
+    };
+    this.#exported.set(framebuffer.id, buffer);
+    this.#buffers.added(buffer);
+  }
+
   #destroy(framebuffer: Framebuffer): void {
+    const exported = this.#exported.get(framebuffer.id);
+    if (exported) {
+      this.#exported.delete(framebuffer.id);
+      this.#buffers!.removed(exported);
+      return;
+    }
     for (const scanout of this.#scanouts) {
+      if (scanout.framebuffer === framebuffer) scanout.framebuffer = null;
       if (scanout.cursor === framebuffer) scanout.cursor = null;
       if (scanout.flushed === framebuffer) scanout.flushed = null;
       for (const screen of scanout.screens) screen.remove(framebuffer);
     }
-    this.#context.dmabufs.remove(framebuffer.id);
   }
 
   #remove(screen: Screen): void {
@@ -279,7 +396,7 @@ export class Bridge implements Disposable {
   /** Mirrors of other sizes show the first screen's picture. */
   #updateMonitor(id: ScanoutId): void {
     const scanout = this.#scanouts[id]!;
-    const monitor = scanout.screens.find((screen) => screen.output.monitor)?.output.monitor ?? null;
+    const monitor = scanout.screens.find((screen) => isViewer(screen) && screen.output.monitor)?.output.monitor ?? null;
     if (monitor === scanout.monitor) return;
     scanout.monitor = monitor;
     this.#source.setMonitor(id, monitor);
@@ -291,12 +408,21 @@ export class Bridge implements Disposable {
       flush.done();
       return;
     }
-    this.#unseen.add(flush);
+    this.#unseen.add(flush, 'when shown');
     this.#unseenTimer ??= setTimeout(() => this.#finishUnseen(), UNSEEN_REFRESH_MS);
   }
 
   #finishUnseen(): void {
     this.#unseenTimer = null;
-    for (let flush = this.#unseen.pop(); flush; flush = this.#unseen.pop()) flush.done();
+    this.#unseen.finishAll();
   }
+}
+
+/** People may see what it shows. */
+function isLit(output: Output): boolean {
+  return output.monitor !== null && output.isHidden !== true;
+}
+
+function isViewer({ isObserver }: Screen): boolean {
+  return !isObserver;
 }

@@ -17,7 +17,7 @@ export type FlushEnd = 'now' | 'at commit' | 'when shown';
  *
  * A screen that is hidden, closed or unplugged completes frames by a timer, so it never blocks a
  * guest. A flush with an acquire fence counts as a flip, because the fence must stay open until it
- * has signalled.
+ * has signalled, and so does one that is paced.
  */
 export function flushEnd(isFenced: boolean, isFlip: boolean, isRead: boolean): FlushEnd {
   if (isFlip) return 'when shown';
@@ -28,7 +28,7 @@ export function flushEnd(isFenced: boolean, isFlip: boolean, isRead: boolean): F
  * The flushes of one screen that are not done yet.
  *
  *     add('when shown') -> staged -> send -> in flight -> shown [-> released] -> Flush.done
- *     add('at commit') ----------------------> sent ------------------------> Flush.done
+ *     add('at commit') ----------------------> read ------------------------> Flush.done
  */
 export class PendingFlushes {
   readonly #atCommit = new Bag<Flush>();
@@ -37,6 +37,8 @@ export class PendingFlushes {
   #inFlight = new Bag<Flush>();
   /** Shown, but the output still holds the buffer that was replaced. */
   readonly #atRelease = new Bag<Flush>();
+  /** To be done now. A source may flush again from inside `done`, which must not end that flush as well. */
+  readonly #due = new Bag<Flush>();
   /** The buffer that the frame in flight replaces, and the one `#atRelease` waits for: guest memory, or null. */
   #replaced: Handle | null = null;
   #awaited: Handle | null = null;
@@ -74,9 +76,9 @@ export class PendingFlushes {
     return release;
   }
 
-  /** The output has taken the frame. */
-  sent(): void {
-    finish(this.#atCommit);
+  /** The pixels have been read: copied, or handed to the output with a frame. */
+  read(): void {
+    this.#finish(this.#atCommit);
   }
 
   /** The frame in flight is on screen. */
@@ -84,31 +86,33 @@ export class PendingFlushes {
     const replaced = this.#replaced;
     this.#replaced = null;
     if (!replaced?.isHeld) {
-      finish(this.#inFlight);
+      this.#finish(this.#inFlight);
       return;
     }
     this.#awaited = replaced;
-    for (let flush = this.#inFlight.pop(); flush; flush = this.#inFlight.pop()) this.#atRelease.add(flush);
+    move(this.#inFlight, this.#atRelease);
   }
 
   /** The output has released a buffer. */
   released(): void {
     if (this.#awaited === null || this.#awaited.isHeld) return;
     this.#awaited = null;
-    finish(this.#atRelease);
+    this.#finish(this.#atRelease);
   }
 
   /** The screen shows no more frames. */
   finishAll(): void {
     this.#replaced = null;
     this.#awaited = null;
-    finish(this.#atCommit);
-    finish(this.#staged);
-    finish(this.#inFlight);
-    finish(this.#atRelease);
+    for (const flushes of [this.#atCommit, this.#staged, this.#inFlight, this.#atRelease]) this.#finish(flushes);
+  }
+
+  #finish(flushes: Bag<Flush>): void {
+    move(flushes, this.#due);
+    for (let flush = this.#due.pop(); flush; flush = this.#due.pop()) flush.done();
   }
 }
 
-function finish(flushes: Bag<Flush>): void {
-  for (let flush = flushes.pop(); flush; flush = flushes.pop()) flush.done();
+function move(from: Bag<Flush>, to: Bag<Flush>): void {
+  for (let flush = from.pop(); flush; flush = from.pop()) to.add(flush);
 }

@@ -7,7 +7,7 @@ import type { Log, LogOnce } from '../core/log.ts';
 import type { Handle, Output, PlaneState } from '../core/output.ts';
 import { chooseShadowFormat, CopyError, copyPixels } from './copy-pixels.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
-import { type PlaneCacheStats, PlaneImports } from './plane-imports.ts';
+import { type ImportTurns, type PlaneCacheStats, PlaneImports } from './plane-imports.ts';
 import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
 
 /**
@@ -17,9 +17,13 @@ import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
  */
 export type Rung = 'dmabuf' | 'udmabuf' | 'direct' | 'shadow';
 
+/** How many pixels are copied between looks at the clock. A cursor is copied at once. */
+const PIECE = 512 * 512;
+
 /** What the planes of a bridge share. */
 export interface BufferContext {
   readonly dmabufs: DmabufPool;
+  readonly turns: ImportTurns;
   readonly budget: MemoryBudget;
   readonly log: Log;
   /** Screens keep the last picture of a guest that shows none. */
@@ -43,7 +47,7 @@ export interface PlaneStats extends PlaneCacheStats {
  * The buffers one plane of one output shows: for each framebuffer of the guest, the best rung that
  * works. Handles are kept per framebuffer, so a flip between known ones creates nothing.
  *
- *     show(fb, rect) -> damage(area) -> stage() -> take(state)
+ *     show(fb, rect) -> damage(area) -> stage() ... stage() -> take(state)
  *
  * `freeze` puts a copy in front of what is shown, `thaw` removes it.
  */
@@ -56,12 +60,16 @@ export class PlaneBuffers implements Disposable {
   #framebuffer: Framebuffer | null = null;
   /** One object for the plane's life: `take` hands it out on every frame. */
   readonly #rect = new MutableRect();
-  /** Of the framebuffer; null if it is copied. */
+  /** Of the framebuffer; null if it is copied, or not ready. */
   #handle: Handle | null = null;
+  #isReady = true;
   /** Where the framebuffer is copied; null if no shadow of the output can take it. */
   #chain: ShadowChain | null = null;
   #chainIsBehind = false;
-  /** While frozen, the chain whose newest buffer is the picture: `#chain` or the one before it. */
+  #isCopying = false;
+  /** Frozen. */
+  #isStill = false;
+  /** While frozen, the chain whose newest buffer is the picture: `#chain` or the one before it. Null: nothing is shown. */
   #still: ShadowChain | null = null;
   /** Chains of an earlier size that have buffers on screen; they stay charged to the budget until then. */
   readonly #oldChains: ShadowChain[] = [];
@@ -75,10 +83,10 @@ export class PlaneBuffers implements Disposable {
     this.#imports = new PlaneImports(output, context.dmabufs, context.logOnce);
     this.#write = (shadow, area) => {
       const framebuffer = this.#framebuffer;
-      if (framebuffer?.backing.kind !== 'pages') return;
+      if (!framebuffer) return;
       shadow.beginWrite();
       try {
-        copyPixels(framebuffer, framebuffer.backing, this.#rect, shadow, area);
+        copyPixels(framebuffer, this.#rect, shadow, area);
       } finally {
         shadow.endWrite();
       }
@@ -100,7 +108,17 @@ export class PlaneBuffers implements Disposable {
   }
 
   get isStill(): boolean {
-    return this.#still !== null;
+    return this.#isStill;
+  }
+
+  /** It is known how the picture reaches the output. If not, call `prepare` before `stage`. */
+  get isReady(): boolean {
+    return this.#isReady || this.#isStill;
+  }
+
+  /** `prepare` takes milliseconds, so it has to wait for its turn. */
+  get isExpensive(): boolean {
+    return !this.isReady && this.#framebuffer !== null && this.#imports.isExpensive(this.#framebuffer);
   }
 
   /** The framebuffer's pixels have been read once they are staged. */
@@ -110,10 +128,13 @@ export class PlaneBuffers implements Disposable {
 
   /** The output reads the guest's memory after `present`. */
   get isZeroCopy(): boolean {
-    return this.#handle !== null && this.#rung !== 'direct' && !this.#still;
+    return this.#handle !== null && this.#rung !== 'direct' && !this.#isStill;
   }
 
-  /** `rect` of `framebuffer` is the plane's picture from now on, or after `thaw`; null is nothing, now. */
+  /**
+   * `rect` of `framebuffer` is the plane's picture from now on, or after `thaw`; null is nothing, now. Makes nothing: a guest
+   * may announce many framebuffers that it never shows.
+   */
   show(framebuffer: Framebuffer | null, rect: Rect): void {
     if (!framebuffer) this.thaw();
     if (framebuffer === this.#framebuffer && sameRect(rect, this.#rect)) return;
@@ -121,33 +142,60 @@ export class PlaneBuffers implements Disposable {
     this.#rect.copy(rect);
     this.#handle = null;
     this.#chainIsBehind = false;
-    if (framebuffer) this.#climb(framebuffer);
+    this.#isReady = true;
+    if (framebuffer) this.#climb(framebuffer, this.#imports.find(framebuffer));
+  }
+
+  /** Takes the best rung that works for the framebuffer. */
+  prepare(): void {
+    if (this.isReady || !this.#framebuffer) return;
+    this.#climb(this.#framebuffer, this.#imports.make(this.#framebuffer));
   }
 
   /** `area` of the framebuffer changed. */
   damage(area: Damage): void {
     const chain = this.#chain;
     // A guest may flush nothing, only to wait for the frame: that needs no other buffer.
-    if (this.#handle || !chain || area.isEmpty) return;
+    if (this.#handle || !this.#isReady || !chain || area.isEmpty) return;
     chain.age(area, -this.#rect.x, -this.#rect.y);
     this.#chainIsBehind = true;
   }
 
   damageWhole(): void {
-    if (this.#handle || !this.#chain) return;
+    if (this.#handle || !this.#isReady || !this.#chain) return;
     this.#chain.ageWhole();
     this.#chainIsBehind = true;
   }
 
   /**
-   * Copies what must be copied. False: nothing can be shown until the output releases a buffer.
-   * If a copy is impossible the picture stays as it was, and one line is logged.
+   * Copies what must be copied, of a large picture a piece. True: it is all done. False: call this again while
+   * `isCopying`, otherwise once the output has released a buffer. If a copy is impossible the picture stays as it was,
+   * and one line is logged.
    */
   stage(): boolean {
     const chain = this.#chain;
-    if (this.#still || this.#handle || !chain || !this.#chainIsBehind) return true;
-    this.#chainIsBehind = !this.#copyInto(chain);
-    return !this.#chainIsBehind;
+    this.#isCopying = false;
+    if (this.#isStill || this.#handle || !chain || !this.#chainIsBehind) return true;
+    const result = this.#copyInto(chain, PIECE);
+    this.#isCopying = result === 'more';
+    if (result !== 'done') return false;
+    this.#chainIsBehind = chain.isBehind;
+    return true;
+  }
+
+  /** A copy has begun, and the next `stage` continues it. */
+  get isCopying(): boolean {
+    return this.#isCopying;
+  }
+
+  /** There is a finished copy, though the guest may have drawn since. */
+  get isStaged(): boolean {
+    return !this.#isStill && this.#handle === null && this.#chain?.isStaged === true;
+  }
+
+  /** The guest has drawn what is in no finished copy. */
+  get isBehind(): boolean {
+    return !this.#isStill && this.#chainIsBehind;
   }
 
   /**
@@ -155,28 +203,31 @@ export class PlaneBuffers implements Disposable {
    * change. It shows nothing if the picture cannot be copied.
    */
   freeze(): void {
-    if (this.#still || !this.#framebuffer) return;
-    if (this.#handle) {
+    if (this.#isStill || !this.#framebuffer) return;
+    if (this.#handle || !this.#isReady) {
       this.#fitChain(this.#framebuffer);
       this.#chainIsBehind = true;
     }
     const chain = this.#chain;
-    if (!chain) return;
-    if (this.#chainIsBehind) this.#copyInto(chain);
+    if (chain && this.#chainIsBehind) this.#copyInto(chain, Infinity);
     this.#chainIsBehind = false;
+    this.#isCopying = false;
     this.#still = chain;
+    this.#isStill = true;
   }
 
   /** The framebuffer may go away; a frozen picture stays. */
   release(): void {
     this.#framebuffer = null;
     this.#handle = null;
+    this.#isReady = true;
   }
 
   /** The plane shows its framebuffer again. */
   thaw(): void {
     const still = this.#still;
     this.#still = null;
+    this.#isStill = false;
     if (!still || (still === this.#chain && !this.#handle)) return;
     if (still === this.#chain) this.#chain = null;
     this.#retire(still);
@@ -186,7 +237,7 @@ export class PlaneBuffers implements Disposable {
   take(state: PlaneState): void {
     if (this.#still) {
       this.#still.take(state);
-    } else if (!this.#framebuffer) {
+    } else if (this.#isStill || !this.#framebuffer) {
       state.handle = null;
     } else if (this.#handle) {
       state.handle = this.#handle;
@@ -209,12 +260,15 @@ export class PlaneBuffers implements Disposable {
   importAgain(): void {
     this.#imports.clear();
     this.#handle = null;
-    if (this.#framebuffer) this.#climb(this.#framebuffer);
+    if (this.#framebuffer) this.#climb(this.#framebuffer, this.#imports.find(this.#framebuffer));
   }
 
-  /** The framebuffer goes away, and its handle with it. */
+  /** The framebuffer goes away, and its handle with it. A frozen picture stays. */
   remove(framebuffer: Framebuffer): void {
-    if (this.#framebuffer?.id === framebuffer.id) this.show(null, EMPTY_RECT);
+    if (this.#framebuffer?.id === framebuffer.id) {
+      if (this.#isStill) this.release();
+      else this.show(null, EMPTY_RECT);
+    }
     this.#imports.remove(framebuffer.id);
   }
 
@@ -229,9 +283,11 @@ export class PlaneBuffers implements Disposable {
     this.#still = null;
   }
 
-  /** Takes the best rung that works. */
-  #climb(framebuffer: Framebuffer): void {
-    this.#handle = this.#imports.get(framebuffer);
+  /** `handle` as `PlaneImports.find` returns it. */
+  #climb(framebuffer: Framebuffer, handle: Handle | null | undefined): void {
+    this.#isReady = handle !== undefined;
+    this.#handle = handle ?? null;
+    if (!this.#isReady) return;
     if (!this.#handle) this.#useShadow(framebuffer);
     else if (framebuffer.backing.kind === 'dmabuf') this.#useRung('dmabuf');
     else this.#useRung(this.#output.readsPages ? 'direct' : 'udmabuf');
@@ -243,10 +299,10 @@ export class PlaneBuffers implements Disposable {
     this.#useRung('shadow');
   }
 
-  /** Brings the newest buffer up to date. False: all are held. */
-  #copyInto(chain: ShadowChain): boolean {
+  /** Brings about `area` pixels of the newest buffer up to date. 'busy': all are held. */
+  #copyInto(chain: ShadowChain, area: number): 'done' | 'more' | 'busy' {
     try {
-      const result = chain.stage(this.#write);
+      const result = chain.stage(this.#write, area);
       if (result === 'no-memory') {
         const why = chain.refusal ?? `limit ${this.#context.budget.limit} bytes, raise --max-guest-memory`;
         this.#context.logOnce(
@@ -255,14 +311,14 @@ export class PlaneBuffers implements Disposable {
           'no memory',
         );
       }
-      return result !== 'busy';
+      return result === 'more' || result === 'busy' ? result : 'done';
     } catch (error) {
       this.#context.logOnce(
         'warn',
         `${this.#output.name}: the ${this.#use} plane keeps its old picture: ${String(error)}`,
         'copy failed',
       );
-      return true;
+      return 'done';
     }
   }
 
@@ -280,9 +336,9 @@ export class PlaneBuffers implements Disposable {
     this.#chain?.ageWhole();
   }
 
-  #shadowFormat({ format }: Framebuffer): Fourcc | null {
+  #shadowFormat(framebuffer: Framebuffer): Fourcc | null {
     try {
-      return chooseShadowFormat(format, this.#output.shadowFormats, this.#use === 'cursor');
+      return chooseShadowFormat(framebuffer, this.#output.shadowFormats, this.#use === 'cursor');
     } catch (error) {
       if (!(error instanceof CopyError)) throw error;
       this.#context.logOnce(

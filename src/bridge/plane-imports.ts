@@ -2,7 +2,11 @@ import { describeModifier, formatInfo, formatName, planeSize } from '../../proto
 import type { Framebuffer, FramebufferId } from '../core/framebuffer.ts';
 import type { LogOnce } from '../core/log.ts';
 import { DmabufImportRefused, type Handle, type Output } from '../core/output.ts';
-import type { DmabufPool } from './dmabuf-pool.ts';
+import { monotonicMs } from '../sys/clock.ts';
+import { DisposableStack } from '../sys/disposable-stack.ts';
+import { Pump } from '../sys/pump.ts';
+import type { UdmabufError } from '../sys/udmabuf.ts';
+import { type DmabufPool, PoolFull, shownPages } from './dmabuf-pool.ts';
 
 /** Deeper than any guest's buffer queue. A guest that uses more framebuffers pays an import for the oldest. */
 const CAPACITY = 64;
@@ -28,7 +32,13 @@ interface Entry {
 export class PlaneCache implements Disposable {
   readonly #entries = new Map<FramebufferId, Entry>();
   readonly stats: PlaneCacheStats = { hits: 0, imports: 0, evictions: 0, pinnedBytes: 0 };
+  readonly #onDeleted: (id: FramebufferId) => void;
   #clock = 0;
+
+  /** `onDeleted` is called after a handle was disposed. */
+  constructor(onDeleted: (id: FramebufferId) => void) {
+    this.#onDeleted = onDeleted;
+  }
 
   get(id: FramebufferId): Handle | null {
     const entry = this.#entries.get(id);
@@ -40,7 +50,7 @@ export class PlaneCache implements Disposable {
 
   /** Takes ownership of the handle. */
   add(id: FramebufferId, handle: Handle, byteLength: number): void {
-    while (this.#entries.size >= CAPACITY && this.#evictOldest());
+    while (this.#entries.size >= CAPACITY && this.evictOldest());
     this.#entries.set(id, { handle, byteLength, lastUse: ++this.#clock });
     this.stats.imports++;
     this.stats.pinnedBytes += byteLength;
@@ -52,18 +62,15 @@ export class PlaneCache implements Disposable {
     this.#entries.delete(id);
     this.stats.pinnedBytes -= entry.byteLength;
     entry.handle[Symbol.dispose]();
+    this.#onDeleted(id);
   }
 
   clear(): void {
     for (const id of [...this.#entries.keys()]) this.delete(id);
   }
 
-  [Symbol.dispose](): void {
-    this.clear();
-  }
-
-  /** False if every handle is held. */
-  #evictOldest(): boolean {
+  /** Disposes the handle that was used least recently. False if every handle is held. */
+  evictOldest(): boolean {
     let oldest: FramebufferId | null = null;
     let oldestUse = Infinity;
     for (const [id, entry] of this.#entries) {
@@ -77,7 +84,14 @@ export class PlaneCache implements Disposable {
     this.stats.evictions++;
     return true;
   }
+
+  [Symbol.dispose](): void {
+    this.clear();
+  }
 }
+
+/** After a refusal that may pass, a framebuffer is copied for so long without asking again. */
+const BACK_OFF_MS = 250;
 
 /**
  * The output's imports of this plane's framebuffers, and the formats it has refused for good. Owns
@@ -87,29 +101,69 @@ export class PlaneImports implements Disposable {
   readonly #output: Output;
   readonly #dmabufs: DmabufPool;
   readonly #logOnce: LogOnce;
-  readonly #cache = new PlaneCache();
+  readonly #cache: PlaneCache;
   /** `format modifier` pairs the output has refused for good. */
   readonly #refused = new Set<string>();
-  /** Framebuffers that are copied. */
-  readonly #copied = new Set<FramebufferId>();
+  /** Framebuffers that are copied, until when: CLOCK_MONOTONIC in milliseconds, or Infinity. */
+  readonly #copied = new Map<FramebufferId, number>();
 
   constructor(output: Output, dmabufs: DmabufPool, logOnce: LogOnce) {
     this.#output = output;
     this.#dmabufs = dmabufs;
     this.#logOnce = logOnce;
+    this.#cache = new PlaneCache((id) => dmabufs.release(id));
   }
 
   get stats(): PlaneCacheStats {
     return this.#cache.stats;
   }
 
+  /** The handle if there is one, null if the framebuffer is copied, undefined if `make` has to find out. Makes nothing. */
+  find(framebuffer: Framebuffer): Handle | null | undefined {
+    const known = this.#cache.get(framebuffer.id);
+    if (known) return known;
+    const until = this.#copied.get(framebuffer.id);
+    if (until !== undefined && until > monotonicMs()) return null;
+    if (this.#mayImport(framebuffer)) return undefined;
+    this.#copied.set(framebuffer.id, Infinity);
+    return null;
+  }
+
+  /** Whether `make` pins guest pages, which takes milliseconds for a large picture. */
+  isExpensive({ backing }: Framebuffer): boolean {
+    return backing.kind === 'pages' && !this.#output.readsPages;
+  }
+
   /**
-   * The handle, made by the first call. Null: the framebuffer is copied, for good unless the output's
-   * refusal may pass.
+   * Makes the handle. Null: the framebuffer is copied, for good or, after a refusal that may pass, until it is shown again
+   * later.
    */
-  get(framebuffer: Framebuffer): Handle | null {
-    if (this.#copied.has(framebuffer.id)) return null;
-    return this.#cache.get(framebuffer.id) ?? this.#import(framebuffer);
+  make(framebuffer: Framebuffer): Handle | null {
+    const shared = this.isExpensive(framebuffer) ? this.#share(framebuffer) : framebuffer;
+    if (shared instanceof Error) {
+      this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`, shared.code);
+      this.#refuse(framebuffer.id, shared.isLasting);
+      return null;
+    }
+    using stack = new DisposableStack();
+    stack.defer(() => this.#dmabufs.release(framebuffer.id));
+    const handle = this.#output.import(shared);
+    if (handle instanceof DmabufImportRefused) {
+      const pair = pairOf(framebuffer);
+      this.#refuse(framebuffer.id, handle.isLasting);
+      // One picture of the wrong size, or in too many pieces, says nothing about the next.
+      if (handle.code === 'format' || handle.code === 'modifier') this.#refused.add(pair);
+      this.#logOnce(
+        'info',
+        `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`,
+        `refused ${pair} ${handle.code}`,
+      );
+      return null;
+    }
+    stack.move();
+    this.#copied.delete(framebuffer.id);
+    this.#cache.add(framebuffer.id, handle, pinnedBytes(framebuffer));
+    return handle;
   }
 
   /** The framebuffer goes away. */
@@ -129,50 +183,88 @@ export class PlaneImports implements Disposable {
     this.#cache[Symbol.dispose]();
   }
 
-  #import(framebuffer: Framebuffer): Handle | null {
-    const pair = `${formatName(framebuffer.format)} ${describeModifier(framebuffer.modifier)}`;
-    const shared = this.#refused.has(pair) ? null : this.#shareable(framebuffer, pair);
-    if (!shared) {
-      this.#copied.add(framebuffer.id);
-      return null;
+  /** False, for good, with the reason logged unless it is a setting or the nature of the output. */
+  #mayImport(framebuffer: Framebuffer): boolean {
+    const { format, modifier, backing } = framebuffer;
+    const { imports, readsPages, name } = this.#output;
+    const isRefused = this.#refused.size > 0 && this.#refused.has(pairOf(framebuffer));
+    if (readsPages && backing.kind === 'pages') return !isRefused && this.#dmabufs.allowsReading(framebuffer);
+    if (imports.isEmpty || isRefused || !this.#dmabufs.allows(framebuffer)) return false;
+    if (framebuffer.isBottomUp && !this.#output.mirrors) {
+      const isCopied = backing.kind !== 'dmabuf' || backing.pixels !== undefined;
+      const how = isCopied ? 'copying the damage' : 'they are upside down, because they cannot be copied';
+      this.#logOnce('info', `${name} does not mirror pictures whose first row is the lowest: ${how}`);
+      if (isCopied) return false;
     }
-    const handle = this.#output.import(shared);
-    if (handle instanceof DmabufImportRefused) {
-      if (handle.isLasting) this.#copied.add(framebuffer.id);
-      // One picture of the wrong size says nothing about the next.
-      if (handle.isLasting && handle.code !== 'size') this.#refused.add(pair);
-      this.#logOnce(
-        'info',
-        `${this.#output.name} refused ${pair}, copying the damage: ${handle.message}`,
-        `refused ${pair} ${handle.code}`,
-      );
-      return null;
-    }
-    this.#cache.add(framebuffer.id, handle, pinnedBytes(framebuffer));
-    return handle;
+    if (imports.has(format, modifier)) return true;
+    this.#logOnce('info', `${name} does not import ${pairOf(framebuffer)}: copying the damage`);
+    return false;
   }
 
-  /** The framebuffer in a form this output may import, or null with the reason logged. */
-  #shareable(framebuffer: Framebuffer, pair: string): Framebuffer | null {
-    if (this.#output.readsPages && framebuffer.backing.kind === 'pages') return framebuffer;
-    if (this.#output.imports.isEmpty) return null;
-    if (!this.#output.imports.has(framebuffer.format, framebuffer.modifier)) {
-      this.#logOnce('info', `${this.#output.name} does not import ${pair}: copying the damage`);
-      return null;
+  /** Gives up pictures that are not on screen, oldest first, to make room. */
+  #share(framebuffer: Framebuffer): Framebuffer | UdmabufError | PoolFull {
+    for (;;) {
+      const shared = this.#dmabufs.take(framebuffer, false);
+      if (!(shared instanceof PoolFull)) return shared;
+      if (!this.#cache.evictOldest()) return this.#dmabufs.take(framebuffer, true);
     }
-    const shared = this.#dmabufs.get(framebuffer);
-    if (!(shared instanceof Error)) return shared;
-    this.#logOnce('info', `${this.#output.name}: copying the damage: ${shared.message}`, shared.code);
-    return null;
+  }
+
+  #refuse(id: FramebufferId, isLasting: boolean): void {
+    this.#copied.set(id, isLasting ? Infinity : monotonicMs() + BACK_OFF_MS);
   }
 }
 
-/** What the kernel keeps for a handle: all pages of a udmabuf; of any other dma-buf, at least its picture. */
-function pinnedBytes({ backing, planes, format, height }: Framebuffer): number {
-  if (backing.kind === 'pages') return backing.ranges.reduce((sum, { length }) => sum + length, 0);
+function pairOf({ format, modifier }: Framebuffer): string {
+  return `${formatName(format)} ${describeModifier(modifier)}`;
+}
+
+/** What the kernel keeps for a handle: the pages of the picture; of a dma-buf that was given, at least those. */
+function pinnedBytes(framebuffer: Framebuffer): number {
+  const { backing, planes, format, height } = framebuffer;
+  if (backing.kind === 'pages') return shownPages(framebuffer, backing.ranges).byteLength;
   const info = formatInfo(format);
   return planes.reduce(
     (sum, { stride }, i) => sum + (info?.planes[i] ? planeSize(info, i, stride, height) : stride * height),
     0,
   );
+}
+
+/** A screen with new framebuffers. */
+export interface Importer {
+  /** Makes their handles and goes on. */
+  prepare(): void;
+}
+
+/**
+ * Lets the screens of a bridge make handles of new framebuffers one after the other. Each pins up to tens of thousands of
+ * guest pages in one system call of many milliseconds, so after one of those the next has to wait for another turn of the
+ * event loop.
+ */
+export class ImportTurns implements Disposable {
+  readonly #waiting = new Set<Importer>();
+  readonly #pump = new Pump(() => this.#next());
+
+  /** Has `importer.prepare` called once, perhaps at once. */
+  add(importer: Importer): void {
+    this.#waiting.add(importer);
+    this.#pump.start();
+  }
+
+  remove(importer: Importer): void {
+    this.#waiting.delete(importer);
+  }
+
+  [Symbol.dispose](): void {
+    this.#pump[Symbol.dispose]();
+  }
+
+  #next(): boolean {
+    for (const importer of this.#waiting) {
+      this.#waiting.delete(importer);
+      importer.prepare();
+      return true;
+    }
+    return false;
+  }
 }

@@ -2,17 +2,28 @@ import { Damage } from '../core/damage.ts';
 import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
-import { logOnce } from '../core/log.ts';
-import type { Frame, Output, ScreenListener } from '../core/output.ts';
+import { logOnce, type LogOnce } from '../core/log.ts';
+import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
+import { SysError } from '../sys/errors.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 import { FenceWait } from '../sys/fence-wait.ts';
+import { Pump } from '../sys/pump.ts';
+import { FrameAges, type FrameAgesStats, type FrameTimes } from './frame-ages.ts';
 import { flushEnd, PendingFlushes } from './pending-flushes.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
+import type { Importer, ImportTurns } from './plane-imports.ts';
+
+/** How a screen differs from one that people look at. */
+export interface ScreenOptions {
+  /** Only reads the scanout: it is no monitor of the guest, and not in the statistics. */
+  readonly isObserver?: boolean;
+}
 
 export interface ScreenStats {
   output: string;
   frames: number;
+  ages: FrameAgesStats;
   primary: PlaneStats;
   cursor: PlaneStats;
 }
@@ -22,7 +33,7 @@ export interface ScreenOwner {
   readonly input: InputSink | null;
   /** The output's monitor changed or was unplugged. */
   resized(screen: Screen): void;
-  closed(screen: Screen, reason: string): void;
+  closed(screen: Screen, reason: string, isWanted: boolean): void;
 }
 
 const IGNORE = (): void => undefined;
@@ -32,17 +43,20 @@ const IGNORE = (): void => undefined;
  * whatever arrives while a frame is in flight is copied (shadow rung) or remembered, and goes out
  * on `presented`.
  *
- *     flush -> stage -> commit -> present ... released, presented -> Flush.done
+ *     flush -> stage ... -> commit -> present ... released, presented -> Flush.done
  *                ^------------- the newest, if something changed since
  */
-export class Screen implements ScreenListener, Disposable {
+export class Screen implements ScreenListener, Importer, Disposable {
   readonly output: Output;
   readonly scanout: ScanoutId;
   readonly input: InputSink | null;
+  readonly isObserver: boolean;
   readonly #owner: ScreenOwner;
   readonly #primary: PlaneBuffers;
   readonly #cursor: PlaneBuffers;
   readonly #keepLast: boolean;
+  readonly #logOnce: LogOnce;
+  readonly #turns: ImportTurns;
   readonly #frame: Frame = {
     canvas: { width: 0, height: 0 },
     primary: { handle: null, src: EMPTY_RECT, dst: EMPTY_RECT },
@@ -64,8 +78,18 @@ export class Screen implements ScreenListener, Disposable {
   #acquire: BorrowedFd | null = null;
   readonly #unfinished = new FenceWait(() => {
     this.#acquire = null;
-    this.#primary.stage();
+    this.#stage();
     this.#commit();
+  });
+  /** Copies a large picture, a share of each turn of the event loop. */
+  readonly #copying = new Pump(() => {
+    try {
+      return this.#copyNext();
+    } catch (error) {
+      // This may be a turn of the event loop that belongs to no caller: only the output is lost.
+      this.closed(String(error));
+      return false;
+    }
   });
   #isDirty = false;
   #isInFlight = false;
@@ -74,23 +98,45 @@ export class Screen implements ScreenListener, Disposable {
   #shown: Framebuffer | null = null;
   #shownIsZeroCopy = false;
   #frames = 0;
+  readonly #ages = new FrameAges();
   #attachment: Disposable;
 
   /** Throws if the output is taken by another screen. */
-  constructor(output: Output, scanout: ScanoutId, context: BufferContext, owner: ScreenOwner) {
+  constructor(
+    output: Output,
+    scanout: ScanoutId,
+    context: BufferContext,
+    owner: ScreenOwner,
+    { isObserver = false }: ScreenOptions = {},
+  ) {
     this.output = output;
     this.scanout = scanout;
-    this.input = owner.input;
+    this.isObserver = isObserver;
+    this.input = isObserver ? null : owner.input;
     this.#owner = owner;
     this.#keepLast = context.keepLast;
-    const shared = { ...context, logOnce: logOnce(context.log) };
+    this.#turns = context.turns;
+    this.#logOnce = logOnce(context.log);
+    const shared = { ...context, logOnce: this.#logOnce };
     this.#primary = new PlaneBuffers(output, 'primary', shared);
     this.#cursor = new PlaneBuffers(output, 'cursor', shared);
     this.#attachment = output.attach(this, { keepLast: this.#keepLast });
   }
 
+  /** The output shows pixels that were copied: the guest cannot change them. */
+  get showsCopy(): boolean {
+    return !this.#shownIsZeroCopy;
+  }
+
   get stats(): ScreenStats {
-    return { output: this.output.name, frames: this.#frames, primary: this.#primary.stats, cursor: this.#cursor.stats };
+    const { stats: ages } = this.#ages;
+    const { stats: primary } = this.#primary;
+    return { output: this.output.name, frames: this.#frames, ages, primary, cursor: this.#cursor.stats };
+  }
+
+  /** Hands out the times of every frame, until the result is called. */
+  trace(tracer: (times: FrameTimes) => void): () => void {
+    return this.#ages.trace(tracer);
   }
 
   /**
@@ -133,15 +179,23 @@ export class Screen implements ScreenListener, Disposable {
   /** Shows `damage` once `acquire` has signalled. `flush` is done as `flushEnd` says. */
   flush(damage: Damage, flush: Flush | null, acquire: BorrowedFd | null): void {
     if (this.#primary.isStill) this.#resume();
+    this.#ages.flushed();
     this.#dependOn(acquire);
     this.#primary.damage(damage);
     this.#damage.addAll(damage);
     this.#isDirty = true;
-    const isCopied = this.#mayRead() && this.#primary.stage() && this.#primary.isCopied;
-    const end =
-      flush && flushEnd(flush.isFenced, acquire !== null || this.#primary.framebuffer !== this.#shown, isCopied);
+    const isCopied =
+      this.#primary.isReady &&
+      this.#mayRead() &&
+      this.#primary.stage() &&
+      this.#primary.isCopied &&
+      !this.#primary.isBehind;
+    if (isCopied) this.#ages.staged();
+    const isFlip = acquire !== null || this.#primary.framebuffer !== this.#shown;
+    const end = flush && flushEnd(flush.isFenced, isFlip || flush.isPaced === true, isCopied);
     if (flush && end && end !== 'now') this.#flushes.add(flush, end);
     this.#commit();
+    if (this.#primary.isCopying) this.#copying.start();
     if (flush && end === 'now') flush.done();
   }
 
@@ -181,15 +235,30 @@ export class Screen implements ScreenListener, Disposable {
     this.#cursor.remove(framebuffer);
   }
 
-  presented(): void {
+  /** It is this screen's turn to make handles. */
+  prepare(): void {
+    if (this.#isInFlight) return;
+    try {
+      this.#primary.prepare();
+      this.#cursor.prepare();
+      this.#commit();
+    } catch (error) {
+      // As while a picture is copied: only the output is lost.
+      this.closed(String(error));
+    }
+  }
+
+  presented(timeMs: number): void {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
+    this.#ages.shown(timeMs);
     this.#frames++;
     this.#flushes.shown();
     this.#commit();
   }
 
-  released(): void {
+  released(handle: Handle): void {
+    this.#ages.released(handle);
     this.#primary.freeIdle();
     this.#cursor.freeIdle();
     this.#flushes.released();
@@ -208,9 +277,9 @@ export class Screen implements ScreenListener, Disposable {
     this.#commit();
   }
 
-  closed(reason: string): void {
+  closed(reason: string, isWanted = false): void {
     this.#isClosed = true;
-    this.#owner.closed(this, reason);
+    this.#owner.closed(this, reason, isWanted);
   }
 
   /** Ends the pairing. The output stays the caller's; every pending flush is done. */
@@ -219,8 +288,10 @@ export class Screen implements ScreenListener, Disposable {
     this.#isDisposed = true;
     this.#dependOn(null);
     if (this.#keepLast && !this.#isClosed) this.#leaveStill();
+    this.#turns.remove(this);
     this.#attachment[Symbol.dispose]();
     this.#unfinished[Symbol.dispose]();
+    this.#copying[Symbol.dispose]();
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
     this.#flushes.finishAll();
@@ -254,11 +325,17 @@ export class Screen implements ScreenListener, Disposable {
     this.#commit();
   }
 
+  /** A picture that stays for good is shown without its cursor. */
+  get #hidesCursor(): boolean {
+    return this.#primary.isStill && this.#keepLast;
+  }
+
   #commit(): void {
-    if (!this.#isDirty || this.#isInFlight || !this.#mayRead() || !this.#primary.stage()) return;
+    if (!this.#isDirty || this.#isInFlight || !this.#isReady() || !this.#mayRead()) return;
+    if (!this.#primary.isStaged && !this.#stage()) return;
     const frame = this.#frame;
     const { isStill } = this.#primary;
-    const hidesCursor = isStill && this.#keepLast;
+    const hidesCursor = this.#hidesCursor;
     if (!hidesCursor && !this.#cursor.stage()) return;
     const before = frame.primary.handle;
     this.#primary.take(frame.primary);
@@ -278,14 +355,47 @@ export class Screen implements ScreenListener, Disposable {
     const replaced = this.#shownIsZeroCopy && before !== frame.primary.handle ? before : null;
     this.#shown = isStill ? null : this.#primary.framebuffer;
     this.#shownIsZeroCopy = this.#primary.isZeroCopy;
-    this.#isDirty = false;
+    // The rest of what the guest has drawn is for the next frame.
+    this.#isDirty = this.#primary.isBehind;
+    if (this.#isDirty) this.#damage.addRect(this.#rect);
     this.#isInFlight = true;
     frame.acquire = this.#acquire;
     frame.release = this.#flushes.send(replaced);
     this.#acquire = null;
+    this.#ages.staged();
     this.output.present(frame);
+    this.#ages.presented(frame.primary.handle);
     frame.isCursorNew = false;
-    this.#flushes.sent();
+    this.#flushes.read();
+  }
+
+  /** Whether there is more to copy. */
+  #copyNext(): boolean {
+    if (!this.#mayRead()) return false;
+    if (!this.#primary.stage()) return this.#primary.isCopying;
+    if (!this.#primary.isBehind) this.#flushes.read();
+    this.#commit();
+    return this.#primary.isCopying;
+  }
+
+  /** Copies what must be copied. False: not all yet; what is much goes on in the next turns. */
+  #stage(): boolean {
+    if (this.#primary.stage()) return true;
+    if (this.#primary.isCopying) this.#copying.start();
+    return false;
+  }
+
+  /** Whether the planes' framebuffers can be shown. If not, that continues when it is this screen's turn to make handles. */
+  #isReady(): boolean {
+    const needsCursor = !this.#hidesCursor && !this.#cursor.isReady;
+    if (this.#primary.isReady && !needsCursor) return true;
+    if (this.#primary.isExpensive || (needsCursor && this.#cursor.isExpensive)) {
+      this.#turns.add(this);
+      return false;
+    }
+    this.#primary.prepare();
+    this.#cursor.prepare();
+    return true;
   }
 
   /** The picture is complete when `acquire` signals. An earlier fence belonged to a picture that is out of date. */
@@ -294,11 +404,26 @@ export class Screen implements ScreenListener, Disposable {
     this.#unfinished.stop();
   }
 
-  /** Whether the picture may be copied or presented now. If not, that continues when its fence signals. */
+  /**
+   * Whether the picture may be copied or presented now. If not, that continues when its fence signals. A picture whose
+   * fence cannot be waited for is shown at once, perhaps unfinished: otherwise its flush would never be done.
+   */
   #mayRead(): boolean {
     if (!this.#acquire || (this.#primary.isZeroCopy && this.output.takesFences)) return true;
-    if (!this.#unfinished.isWaiting) this.#unfinished.start(this.#acquire);
-    return false;
+    if (this.#unfinished.isWaiting) return false;
+    try {
+      this.#unfinished.start(this.#acquire);
+      return false;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#logOnce(
+        'warn',
+        `${this.output.name}: pictures are shown before they are finished, because their fences cannot be waited for: ${error.message}`,
+        'fence',
+      );
+      this.#acquire = null;
+      return true;
+    }
   }
 
   /** The guest draws again, after a pause or a reset. */

@@ -18,9 +18,9 @@ export type ShadowWriter = (shadow: Shadow, area: Damage) => void;
 
 /**
  * The shadow buffers one plane of one output flips between. Each is brought up to date by its own
- * age.
+ * age, a large picture in several pieces. What changes meanwhile is left for the next time.
  *
- *     free -> stage -> staged (has the newest picture) -> take, present -> held -> free
+ *     free -> stage ... stage -> staged (has the newest picture) -> take, present -> held -> free
  */
 export class ShadowChain implements Disposable {
   readonly #output: Output;
@@ -31,6 +31,10 @@ export class ShadowChain implements Disposable {
   readonly #whole: Rect;
   readonly #entries: Entry[] = [];
   #staged: Entry | null = null;
+  /** The buffer that is being brought up to date, and what it lacks. */
+  #unfinished: Entry | null = null;
+  readonly #missing = new Damage();
+  readonly #piece = new Damage();
   #refusal: string | null = null;
 
   constructor(output: Output, budget: MemoryBudget, width: number, height: number, format: Fourcc) {
@@ -47,21 +51,43 @@ export class ShadowChain implements Disposable {
     for (const { stale } of this.#entries) stale.addAll(area, dx, dy);
   }
 
+  /** The picture is another one: what was copied of the last one is of no use. */
   ageWhole(): void {
+    this.#unfinished = null;
+    this.#staged = null;
     for (const { stale } of this.#entries) stale.add(0, 0, this.width, this.height);
   }
 
   /**
-   * Brings one buffer up to date. 'busy': all are held, stage again after `released`. 'no-memory':
-   * there is none to write and none will come back. Throws what `write` throws.
+   * Brings about `area` pixels of one buffer up to date. 'more': call it again. 'busy': all are held, stage again after
+   * `released`. 'no-memory': there is none to write and none will come back. Throws what `write` throws.
    */
-  stage(write: ShadowWriter): 'staged' | 'busy' | 'no-memory' {
-    const entry = this.#staged ?? this.#youngestFree() ?? this.#grow();
+  stage(write: ShadowWriter, area: number): 'staged' | 'more' | 'busy' | 'no-memory' {
+    const entry = this.#unfinished ?? this.#begin();
     if (!entry) return this.#entries.length > 1 ? 'busy' : 'no-memory';
-    write(entry.shadow, entry.stale);
-    entry.stale.clear();
+    this.#piece.clear();
+    this.#missing.moveTo(this.#piece, area);
+    try {
+      write(entry.shadow, this.#piece);
+    } catch (error) {
+      this.#unfinished = null;
+      entry.stale.add(0, 0, this.width, this.height);
+      throw error;
+    }
+    if (!this.#missing.isEmpty) return 'more';
+    this.#unfinished = null;
     this.#staged = entry;
     return 'staged';
+  }
+
+  /** There is a buffer for `take`. */
+  get isStaged(): boolean {
+    return this.#staged !== null;
+  }
+
+  /** Something changed while the staged buffer was brought up to date. */
+  get isBehind(): boolean {
+    return this.#staged !== null && !this.#staged.stale.isEmpty;
   }
 
   /** Puts the staged buffer into `state`. If nothing was staged since, a buffer of this chain stays. */
@@ -96,6 +122,18 @@ export class ShadowChain implements Disposable {
       shadow[Symbol.dispose]();
     }
     this.#staged = null;
+    this.#unfinished = null;
+  }
+
+  #begin(): Entry | null {
+    const entry = this.#staged ?? this.#youngestFree() ?? this.#grow();
+    if (!entry) return null;
+    this.#staged = null;
+    this.#unfinished = entry;
+    this.#missing.clear();
+    this.#missing.addAll(entry.stale);
+    entry.stale.clear();
+    return entry;
   }
 
   /** Without a closure: called for every frame. */

@@ -1,4 +1,5 @@
 import { Argument, Command, type Option } from 'commander';
+import { print } from './terminal.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
@@ -17,7 +18,7 @@ Load the script in the startup file of the shell:
 Example:
   $ scanout completions bash`,
     )
-    .action(async (shell: Shell) => console.log(completionScript(shell, await wholeProgram())));
+    .action(async (shell: Shell) => print(completionScript(shell, await wholeProgram())));
 }
 
 /** The script that completes the commands of a program, their options and the choices of both, and else file names. */

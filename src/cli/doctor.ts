@@ -1,20 +1,29 @@
 import { Command } from 'commander';
 import type { Rung } from '../bridge/plane-buffers.ts';
 import type { UdmabufError } from '../sys/udmabuf.ts';
+import { controlOption } from './control-options.ts';
+import { checkLibvirt } from './libvirt.ts';
 import {
   type Card,
   type Check,
   checkCards,
+  checkClipboard,
+  checkDbus,
   checkDrm,
-  checkKmsLibraries,
+  checkInput,
+  checkLibraries,
   checkMaxMapCount,
+  checkMediatedDevices,
   checkMemfd,
   checkPixman,
   checkQemu,
+  checkSandbox,
   checkUdmabuf,
   checkWayland,
   readCards,
+  readClipboardParts,
 } from './machine.ts';
+import { print, printJson } from './terminal.ts';
 
 /** How pictures of a guest would reach an output on this machine; rung `none` if the output is unavailable. */
 export interface Prospect {
@@ -27,17 +36,30 @@ export interface Prospect {
 export function command(): Command {
   return new Command('doctor')
     .option('--json', 'print JSON')
+    .addOption(controlOption())
     .addHelpText('after', '\nExample:\n  $ scanout doctor')
-    .action(async ({ json }: { json?: true }) => {
+    .action(async ({ json, control }: { json?: true; control: string }) => {
       const { reason, ...udmabuf } = checkUdmabuf();
       const cards = readCards();
       const own = [udmabuf, checkMemfd(), checkPixman(), checkMaxMapCount()];
       const compositor = await checkWayland();
-      const checks = [...own, checkDrm(), ...checkCards(cards), ...checkKmsLibraries(), compositor, await checkQemu()];
+      const checks = [
+        ...own,
+        checkDrm(),
+        ...checkCards(cards),
+        ...checkLibraries(),
+        checkInput(),
+        compositor,
+        checkClipboard(await readClipboardParts(compositor, control)),
+        await checkQemu(),
+        checkDbus(),
+        checkMediatedDevices(),
+        checkLibvirt(),
+        ...checkSandbox(),
+      ];
       const rungs = prospects(reason, cards, compositor);
-      console.log(
-        json ? JSON.stringify({ checks, cards, rungs }, null, 2) : `${checksText(checks)}\n\n${prospectsText(rungs)}`,
-      );
+      if (json) printJson({ checks, cards, rungs });
+      else print(`${checksText(checks)}\n\n${prospectsText(rungs)}`);
     });
 }
 
@@ -53,13 +75,30 @@ export function prospects(reason: UdmabufError | null, cards: readonly Card[], c
       output: 'headless',
       ...(copied ?? {
         rung: 'udmabuf',
-        why: 'guest pages become a dma-buf, which the output maps; formats other than XRGB8888 and ARGB8888 are copied',
+        why: 'the pages of a blob become a dma-buf, which the output maps; formats other than XRGB8888 and ARGB8888 are copied',
       }),
     },
-    { output: 'vmm', rung: 'direct', why: "changed pixels are written from the guest's pages to the VMM's socket" },
+    {
+      output: 'vmm',
+      rung: 'direct',
+      why: "changed pixels of a blob are written from the guest's pages to the VMM's socket",
+    },
     {
       output: 'vmm:dmabuf',
-      ...(copied ?? { rung: 'udmabuf', why: 'guest pages become a dma-buf, which the VMM draws with GL' }),
+      ...(copied ?? { rung: 'udmabuf', why: 'the pages of a blob become a dma-buf, which the VMM draws with GL' }),
+    },
+    {
+      output: 'export',
+      ...(reason
+        ? { ...copied!, why: `no dma-buf of guest pages (${reason.code}): consumers get copies of changed pixels` }
+        : { rung: 'udmabuf', why: 'the pages of a blob become a dma-buf, which consumers import' }),
+    },
+    {
+      output: 'vnc',
+      ...(copied ?? {
+        rung: 'udmabuf',
+        why: 'the pages of a blob become a dma-buf, which is mapped; viewers get what has changed when they ask',
+      }),
     },
     { output: 'wayland', ...(compositor.ok ? (copied ?? IN_A_WINDOW) : { rung: 'none', why: compositor.detail }) },
     ...cards.map((card): Prospect => ({ output: `kms:${card.name}`, ...(cardProspect(card) ?? copied ?? ON_A_PLANE) })),
@@ -69,13 +108,13 @@ export function prospects(reason: UdmabufError | null, cards: readonly Card[], c
 /** A driver reports whether it imports dma-bufs, but not from which memory; only an import shows that. */
 const ON_A_PLANE = {
   rung: 'udmabuf',
-  why: 'guest pages become a dma-buf, which a plane shows; hardware that needs contiguous memory refuses it, then changed pixels are copied',
+  why: 'the pages of a blob become a dma-buf, which a plane shows; hardware that needs contiguous memory refuses it, then changed pixels are copied',
 } as const;
 
 /** Which dma-bufs the compositor accepts is known only once a window is open. */
 const IN_A_WINDOW = {
   rung: 'udmabuf',
-  why: 'guest pages become a dma-buf, which the compositor shows if it supports linux-dmabuf and the format; else changed pixels are copied',
+  why: 'the pages of a blob become a dma-buf, which the compositor shows if it supports linux-dmabuf and the format; else changed pixels are copied',
 } as const;
 
 /** What the card alone determines; null if nothing. */

@@ -1,14 +1,23 @@
 import { execFile } from 'node:child_process';
-import { accessSync, constants, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { connect } from 'node:net';
 import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { type CardAbilities, probeCard } from '../../display/kms/device.ts';
+import { WaylandDisplay, WlDataDeviceManager } from '../../display/wayland/client/index.ts';
 import { monitorName } from '../../protocols/edid.ts';
+import { requestStats } from '../control/client.ts';
+import { ControlError } from '../control/protocol.ts';
+import type { BridgeStats, ClipboardStats } from '../control/stats.ts';
 import { hasLibrary } from '../sys/lib/library.ts';
+import { hasSdBus } from '../sys/lib/sd-bus.ts';
 import { loadPixman } from '../sys/lib/pixman.ts';
 import { PAGE_SIZE } from '../sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK, getSeals } from '../sys/memfd.ts';
+import { PageRuns } from '../sys/page-runs.ts';
+import { ScanoutError, SysError } from '../sys/errors.ts';
+import { landlockVersion } from '../sys/sandbox/landlock.ts';
+import { noFilters } from '../sys/sandbox/seccomp.ts';
 import { UdmabufDriver, UdmabufError } from '../sys/udmabuf.ts';
 
 /** The result of checking one thing on this machine. `todo` says how to get it if it is missing. */
@@ -36,7 +45,7 @@ export function checkUdmabuf(): Check & { readonly reason: UdmabufError | null }
   }
   try {
     using memfd = createMemfd('scanout-doctor', PAGE_SIZE);
-    driver.create([{ memfd, offset: 0, length: PAGE_SIZE }])[Symbol.dispose]();
+    driver.create(PageRuns.of([{ memfd, offset: 0, length: PAGE_SIZE }]))[Symbol.dispose]();
     const limits = `list_limit ${driver.listLimit}, size_limit_mb ${driver.sizeLimitBytes / 2 ** 20}`;
     return { name, ok: true, detail: `/dev/udmabuf makes dma-bufs (${limits})`, reason: null };
   } catch (error) {
@@ -103,6 +112,96 @@ function tryConnect(path: string): Promise<string | null> {
   });
 }
 
+/** What a shared clipboard is made of. */
+export interface ClipboardParts {
+  /** Whether the compositor has a clipboard; null: there is no compositor. */
+  readonly isOnDesktop: boolean | null;
+  /** The channel to the guest's agent, of a running bridge; null: it has none; undefined: no bridge runs. */
+  readonly channel: ClipboardStats | null | undefined;
+}
+
+export async function readClipboardParts(compositor: Check, control: string): Promise<ClipboardParts> {
+  const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+  const isOnDesktop = compositor.ok ? await hasDesktopClipboard(compositor.detail, signal) : null;
+  try {
+    const { clipboard } = (await requestStats(control)) as Partial<Pick<BridgeStats, 'clipboard'>>;
+    return { isOnDesktop, channel: clipboard ?? null };
+  } catch (error) {
+    if (!(error instanceof ControlError)) throw error;
+    return { isOnDesktop, channel: undefined };
+  }
+}
+
+async function hasDesktopClipboard(socket: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    using display = await WaylandDisplay.connect({ socket, signal });
+    return [...display.globals.values()].some((global) => global.interface === WlDataDeviceManager.interface.name);
+  } catch (error) {
+    if (!(error instanceof ScanoutError || signal.aborted)) throw error;
+    return false;
+  }
+}
+
+/** Whether windows share the desktop's clipboard with a guest, and if not, what is missing. */
+export function checkClipboard({ isOnDesktop, channel }: ClipboardParts): Check {
+  const name = 'clipboard';
+  const missing = (detail: string, todo: string): Check => ({ name, ok: false, detail, todo });
+  if (isOnDesktop === null)
+    return missing('no Wayland compositor', 'needed only to share the clipboard of windows with a guest');
+  if (!isOnDesktop) return missing('the compositor has none (wl_data_device_manager)', 'use another compositor');
+  if (channel === undefined)
+    return {
+      name,
+      ok: true,
+      detail: 'on the desktop; `scanout run --clipboard` shares it with a guest in which spice-vdagent runs',
+    };
+  if (channel === null)
+    return missing('not shared by the bridge that runs', 'start it with --clipboard vdagent:SOCKET');
+  if (!channel.connected && channel.agent === null)
+    return missing(
+      'on the desktop, but QEMU does not share its own with this bridge',
+      'start QEMU with -chardev qemu-vdagent,id=vdagent,clipboard=on and its port (docs/qemu-dbus.md)',
+    );
+  if (!channel.connected)
+    return missing(
+      "on the desktop, but the VM has not connected the channel of the guest's agent",
+      'start QEMU with what `scanout qemu-args --clipboard SOCKET` prints',
+    );
+  if (channel.agent === false)
+    return missing(
+      'on the desktop, with a channel to the guest, in which no agent answers',
+      'install spice-vdagent in the guest, and log in to its desktop',
+    );
+  const end = channel.agent === null ? "QEMU's, which its guest's agent has" : "the guest's agent (spice-vdagent)";
+  return { name, ok: true, detail: `shared with ${end}` };
+}
+
+/** The mediated devices, whose displays `--guest vfio` shows. */
+export function checkMediatedDevices(directory = '/sys/bus/mdev/devices', groups = '/dev/vfio'): Check {
+  const name = 'mediated devices';
+  const devices = list(directory);
+  if (devices.length === 0)
+    return {
+      name,
+      ok: false,
+      detail: 'none',
+      todo: 'needed only for --guest vfio, to show a virtual GPU of the kernel',
+    };
+  const describe = (uuid: string): string => {
+    const group = linkName(join(directory, uuid, 'iommu_group'));
+    const access = mayOpen(join(groups, group)) ? 'may be opened' : 'no permission to open it; its VMM may pass it';
+    return `${uuid} (${linkName(join(directory, uuid, 'mdev_type'))}, group ${group}: ${access})`;
+  };
+  return { name, ok: true, detail: devices.map(describe).join(', ') };
+}
+
+/** libsystemd, which `--guest qemu-dbus` speaks D-Bus with. */
+export function checkDbus(): Check {
+  const ok = hasSdBus();
+  const todo = 'install libsystemd0; needed only for --guest qemu-dbus';
+  return ok ? { name: 'D-Bus', ok, detail: 'libsystemd' } : { name: 'D-Bus', ok, detail: 'no libsystemd', todo };
+}
+
 export function checkPixman(): Check {
   const ok = loadPixman() !== null;
   const name = 'pixman';
@@ -122,6 +221,32 @@ export function checkMaxMapCount(path = '/proc/sys/vm/max_map_count'): Check {
   const ok = count >= ENOUGH_MAPS;
   const detail = `${count} mappings; a guest's picture needs up to one per page`;
   return ok ? { name, ok, detail } : { name, ok, detail, todo: `sysctl vm.max_map_count=${ENOUGH_MAPS}` };
+}
+
+/** What the sandbox of `scanout run` can use on this machine. */
+export function checkSandbox(): Check[] {
+  const unfiltered = noFilters();
+  const seccomp: Check =
+    unfiltered === null
+      ? { name: 'seccomp', ok: true, detail: 'limits the system calls of a running bridge' }
+      : { name: 'seccomp', ok: false, detail: unfiltered, todo: 'use x86-64 or 64-bit Arm, and CONFIG_SECCOMP_FILTER' };
+  return [seccomp, checkLandlock()];
+}
+
+function checkLandlock(): Check {
+  const name = 'Landlock';
+  try {
+    const version = landlockVersion();
+    return { name, ok: true, detail: `limits the files of a running bridge (version ${version})` };
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return {
+      name,
+      ok: false,
+      detail: `${error.message}: a running bridge can open every file of its user`,
+      todo: 'use a kernel with CONFIG_SECURITY_LANDLOCK, and add landlock to lsm= on its command line',
+    };
+  }
 }
 
 /** Finds the QEMU programs on PATH that have a vhost-user GPU, and their versions. */
@@ -199,8 +324,8 @@ const LIBRARIES = [
     soname: 'libgbm.so.1',
     name: 'libgbm',
     debian: 'libgbm1',
-    with: 'allocates buffers in the layout the graphics card prefers',
-    without: 'copies go to dumb buffers',
+    with: 'allocates buffers for programs that use scanout-bridge/gbm',
+    without: 'scanout-bridge/gbm does not work; no command needs it',
   },
   {
     soname: 'libseat.so.1',
@@ -216,15 +341,54 @@ const LIBRARIES = [
     with: 'reports monitors that are plugged in and out',
     without: 'monitors that are plugged in or out are not noticed',
   },
+  {
+    soname: 'libpangocairo-1.0.so.0',
+    name: 'pango and cairo',
+    debian: 'libpangocairo-1.0-0',
+    with: 'draw the title bars of windows where the compositor draws none, as on GNOME',
+    without: 'title bars of windows have no text where the compositor draws none, as on GNOME',
+  },
+  {
+    soname: 'libinput.so.10',
+    name: 'libinput',
+    debian: 'libinput10',
+    with: 'reads keyboards, pointers and touchscreens for guests on monitors',
+    without: 'guests on monitors of this machine get no input',
+  },
 ] as const;
 
-/** Checks the optional libraries that `--output kms` uses. */
-export function checkKmsLibraries(isThere: (soname: string) => boolean = hasLibrary): Check[] {
+/** Checks the optional libraries that screens use. */
+export function checkLibraries(isThere: (soname: string) => boolean = hasLibrary): Check[] {
   return LIBRARIES.map(({ soname, name, debian, ...library }) =>
     isThere(soname)
       ? { name, ok: true, detail: library.with }
       : { name, ok: false, detail: `${soname} is missing: ${library.without}`, todo: `install ${debian}` },
   );
+}
+
+/** Whether a guest on a monitor can have the input devices of this machine. */
+export function checkInput(
+  directory = '/dev/input',
+  seatd = '/run/seatd.sock',
+  logind = '/run/systemd/seats',
+  udevd = '/run/udev/control',
+): Check {
+  const name = 'input devices';
+  const devices = list(directory).filter((entry) => /^event\d+$/.test(entry));
+  if (devices.length === 0)
+    return {
+      name,
+      ok: false,
+      detail: `none in ${directory}`,
+      todo: 'needed only to operate a guest on a monitor of this machine',
+    };
+  const manager = existsSync(seatd) ? 'seatd' : existsSync(logind) ? 'logind' : null;
+  const readable = devices.filter((device) => mayOpen(join(directory, device))).length;
+  const detail = `${devices.length}, opened ${manager === null ? `by the bridge itself, which may open ${readable}` : `by ${manager}`}`;
+  if (!existsSync(udevd))
+    return { name, ok: false, detail: `${detail}; udevd does not run`, todo: 'start udevd, which tells what they are' };
+  if (manager !== null || readable > 0) return { name, ok: true, detail };
+  return { name, ok: false, detail, todo: 'install seatd, or join the group that owns them (often input)' };
 }
 
 /** Reads cards and monitors from sysfs as the kernel last saw them, without probing the hardware. */
@@ -283,10 +447,15 @@ function abilitiesOf(path: string, sysfs: string, probe: (path: string) => CardA
 
 /** The driver of a device in /sys/class/drm. */
 function driverOf(directory: string): string {
+  return linkName(join(directory, 'device/driver')) || 'no driver';
+}
+
+/** The last part of where a link leads; empty if there is none. */
+function linkName(path: string): string {
   try {
-    return basename(readlinkSync(join(directory, 'device/driver')));
+    return basename(readlinkSync(path));
   } catch {
-    return 'no driver';
+    return '';
   }
 }
 

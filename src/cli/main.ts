@@ -2,6 +2,7 @@
 import { CommanderError } from 'commander';
 import { UsageError } from '../core/errors.ts';
 import { createProgram } from './program.ts';
+import { printError } from './terminal.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -17,11 +18,19 @@ function fail(error: unknown): number {
   }
   const isForeseen =
     error instanceof Error && 'code' in error && !(error instanceof TypeError || error instanceof RangeError);
-  console.error(
+  printError(
     `scanout: ${isForeseen ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
 }
+
+// Node would open a debugger's port, through which every user of this machine could run code as this one.
+process.on('SIGUSR1', () => undefined);
+// The reader of the log may go; that is no reason to stop.
+process.stderr.on('error', () => undefined);
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exitCode = fail(error);
+});
 
 try {
   const args = process.argv.slice(2);

@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import { packageFile } from './package-file.ts';
+import { packageFile } from '../sys/package-file.ts';
 import { createProgram } from './program.ts';
 
 const STATUS: readonly (readonly [code: string, meaning: string])[] = [

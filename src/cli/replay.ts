@@ -1,5 +1,4 @@
 import { mkdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { writePng } from '../../display/picture/png.ts';
@@ -10,9 +9,10 @@ import type { Log, LogLevel } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 import { Replay } from '../guest/replay/replay.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import { endSignal, hasTrueColour, logLevelOption, Progress, renderPicture, stderrLog } from './terminal.ts';
-import { packageFile } from './package-file.ts';
-import { formsHelp, type OutputSpec, parseOutputSpec, REPLAY_OUTPUTS, windowsAmong } from './specs.ts';
+import { endSignal, hasTrueColour, logLevelOption, print, Progress, renderPicture, stderrLog } from './terminal.ts';
+import { checkDirectory, privateDirectory } from '../control/protocol.ts';
+import { packageFile } from '../sys/package-file.ts';
+import { formsHelp, type OutputSpec, parseByteSize, parseOutputSpec, REPLAY_OUTPUTS, windowsAmong } from './specs.ts';
 import { openWindows, Screens } from './screens.ts';
 
 /** The recording that comes with the package: a Linux console booting. */
@@ -26,6 +26,7 @@ interface Options {
   output?: string[];
   fast?: true;
   png?: string;
+  maxMemory: string;
   logLevel: LogLevel;
 }
 
@@ -39,6 +40,7 @@ export function command(): Command {
     )
     .option('--fast', 'play as fast as the outputs can, not at the recorded speed (always so without a file)')
     .option('--png <file>', 'write the last picture of the first headless output to this file')
+    .option('--max-memory <size>', "limit of the memory that the recording can take, its guest's included", '1G')
     .addOption(logLevelOption().default('warn'))
     .addHelpText('after', `${formsHelp('Outputs', REPLAY_OUTPUTS)}\n\nA window stays open until it is closed.`)
     .addHelpText('after', '\nExample:\n  $ scanout replay --fast --png /tmp/screen.png')
@@ -47,9 +49,14 @@ export function command(): Command {
 
 async function replay(file: string | undefined, options: Options): Promise<void> {
   const log = stderrLog(options.logLevel);
+  const maxGuestMemory = parseByteSize(options.maxMemory, '--max-memory');
   const specs = options.output?.map(parseOutputSpec) ?? null;
   if (specs?.some(({ kind }) => kind === 'vmm'))
     throw new UsageError('--output vmm: a recording has no VMM; use headless:WIDTHxHEIGHT[@HZ], wayland or kms');
+  if (specs?.some(({ kind }) => kind === 'vnc'))
+    throw new UsageError('--output vnc: a recording is not shown to viewers; use headless, wayland or kms');
+  if (specs?.some(({ kind }) => kind === 'export'))
+    throw new UsageError('--output export: works with `scanout run`; use headless:WIDTHxHEIGHT[@HZ], wayland or kms');
   if (options.png !== undefined && specs && !specs.some(({ kind }) => kind === 'headless')) {
     throw new UsageError(
       '--png: needs a headless output; add --output headless:WIDTHxHEIGHT, which can be combined with other outputs',
@@ -58,11 +65,8 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   // Without a file this is a demonstration, which always writes a picture.
   const input = file ?? packageFile(EMBEDDED);
   const png =
-    options.png ??
-    (file === undefined
-      ? join(tmpdir(), `scanout-bridge-${process.getuid!()}`, `${basename(EMBEDDED, '.scanout')}.png`)
-      : null);
-  const played = await play(input, specs, options.fast ?? file === undefined, log);
+    options.png ?? (file === undefined ? join(privateDirectory(), `${basename(EMBEDDED, '.scanout')}.png`) : null);
+  const played = await play(input, specs, options.fast ?? file === undefined, { maxGuestMemory, log });
   if ('endedBy' in played) {
     // The caller should see that the recording was not played to its end.
     if (played.endedBy !== 'window') process.kill(process.pid, played.endedBy);
@@ -77,9 +81,10 @@ async function replay(file: string | undefined, options: Options): Promise<void>
   if (process.stdout.isTTY)
     process.stdout.write(renderPicture(picture, process.stdout.columns, hasTrueColour(process.env)));
   if (png === null) return;
-  mkdirSync(dirname(png), { recursive: true });
+  mkdirSync(dirname(png), { recursive: true, mode: 0o700 });
+  checkDirectory(dirname(png));
   await writePng(png, picture);
-  console.log(`${png}: the last picture, ${picture.width}x${picture.height}`);
+  print(`${png}: the last picture, ${picture.width}x${picture.height}`);
 }
 
 /**
@@ -90,19 +95,21 @@ async function play(
   file: string,
   specs: readonly OutputSpec[] | null,
   fast: boolean,
-  log: Log,
+  { maxGuestMemory, log }: { readonly maxGuestMemory: number; readonly log: Log },
 ): Promise<{ picture: Picture | null } | { endedBy: NodeJS.Signals | 'window' }> {
   using stack = new DisposableStack();
   let close = (): void => undefined;
   const closed = new Promise<'window'>((resolve) => (close = () => resolve('window')));
   const window = windowsAmong(specs ?? [], {});
-  const windows = window && stack.use(await openWindows(window, log, () => close()));
+  const windows =
+    window && stack.use(await openWindows(window, 'Nothing to show: the recorded screen is off', log, () => close()));
   const ending = Promise.race([endSignal(), closed]);
   const progress = stack.use(new Progress(process.stderr));
   const source = stack.use(
     Replay.open({
       file,
       speed: fast ? 'fast' : 'recorded',
+      maxGuestMemory,
       log,
       onProgress: ({ fraction }) => progress.show(fraction),
     }),
@@ -121,7 +128,7 @@ async function play(
   await Promise.all(screens.headless.map((output) => output.settled()));
   const { commands, flushes, errors, durationMs } = outcome;
   progress[Symbol.dispose]();
-  console.log(
+  print(
     `played ${basename(file)}: ${commands} commands, ${flushes} flushes, ${errors} refused, ${(durationMs / 1000).toFixed(1)} s`,
   );
   if (windows) await ending;
@@ -136,5 +143,5 @@ async function openScreens(source: Replay, specs: readonly OutputSpec[] | null, 
     const { width, height, refreshMhz } = source.monitors.get(index) ?? MODE_IF_UNKNOWN;
     return { kind: 'headless', width, height, refreshMhz };
   });
-  return Screens.open(specs ?? recorded, log);
+  return Screens.open(specs ?? recorded, { log });
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { resultsDirectory, writeReport } from '../../display/picture/results.ts';
+import { print } from './terminal.ts';
 
 export function command(): Command {
   return new Command('report')
@@ -9,6 +10,6 @@ export function command(): Command {
     .addHelpText('after', '\nExample:\n  $ scanout report test-results/scanout --output /tmp/report.html')
     .action(async (directory: string, { output = join(directory, 'report.html') }: { output?: string }) => {
       const count = await writeReport(directory, output);
-      console.log(`${output}: ${count} screenshots`);
+      print(`${output}: ${count} screenshots`);
     });
 }

@@ -1,16 +1,25 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { KmsDisplay } from '../../display/kms/display.ts';
+import { KmsInput } from '../../display/kms/input.ts';
 import { type LoginSeat, openLibseatSeat, PlainSeat } from '../../display/kms/seat.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Output } from '../core/output.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import type { OutputSpec, WaylandSpec } from './specs.ts';
+import type { MonitorChoices, OutputSpec, WaylandSpec } from './specs.ts';
 
 export interface Assigned {
   readonly output: Output;
   readonly scanout: number;
+}
+
+export interface ScreensOptions {
+  readonly log: Log;
+  /** Default: the guest's cursor, and no input devices. */
+  readonly monitors?: MonitorChoices;
+  /** The keys were pressed that are to end the program. */
+  readonly onQuit?: () => void;
 }
 
 /** The outputs that exist from the start: the headless ones, then the connectors of this machine's graphics cards. */
@@ -19,22 +28,34 @@ export class Screens implements Disposable {
   readonly monitors: readonly Output[];
   readonly #stack: DisposableStack;
 
-  private constructor(specs: readonly OutputSpec[], seat: LoginSeat | null, log: Log, stack: DisposableStack) {
+  private constructor(
+    specs: readonly OutputSpec[],
+    seat: LoginSeat | null,
+    options: ScreensOptions,
+    stack: DisposableStack,
+  ) {
+    const { log, monitors = { cursor: 'guest', input: null }, onQuit } = options;
     const modes = specs.filter((spec) => spec.kind === 'headless');
     const cards = specs.filter((spec) => spec.kind === 'kms');
     this.headless = modes.map((mode, index) =>
       stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })),
     );
-    this.monitors = cards.flatMap(
-      (card) => stack.use(KmsDisplay.open({ ...card, ...(seat && { seat }), log })).outputs,
-    );
+    const { cursor, input } = monitors;
+    const displays = cards.map((card) => stack.use(KmsDisplay.open({ ...card, cursor, ...(seat && { seat }), log })));
+    this.monitors = displays.flatMap(({ outputs }) => outputs);
+    if (input && displays.length > 0) {
+      const opened = KmsInput.open({ ...input, displays, ...(seat && { seat }), ...(onQuit && { onQuit }), log });
+      if (opened) stack.use(opened);
+    }
     this.#stack = stack.move();
   }
 
   /** Rejects with UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
-  static async open(specs: readonly OutputSpec[], log: Log): Promise<Screens> {
+  static async open(specs: readonly OutputSpec[], options: ScreensOptions): Promise<Screens> {
     if (specs.filter(({ kind }) => kind === 'vmm').length > 1)
       throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
+    if (specs.filter(({ kind }) => kind === 'export').length > 1)
+      throw new UsageError('--output export: give it once; any number of consumers connect to it');
     const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
     if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
       throw new UsageError(
@@ -42,8 +63,8 @@ export class Screens implements Disposable {
       );
     }
     using stack = new DisposableStack();
-    const seat = cards.length > 0 ? stack.use((await openLibseatSeat(log)) ?? new PlainSeat()) : null;
-    return new Screens(specs, seat, log, stack);
+    const seat = cards.length > 0 ? stack.use((await openLibseatSeat(options.log)) ?? new PlainSeat()) : null;
+    return new Screens(specs, seat, options, stack);
   }
 
   /** The number of headless outputs and of monitors that are plugged in; at least 1. */
@@ -82,15 +103,19 @@ function hasMonitor({ monitor }: Output): boolean {
   return monitor !== null;
 }
 
-/** Opens the windows that `spec` asks for. The caller owns them. Rejects as `WaylandWindows.open` does. */
+/** Opens the windows that `spec` asks for, with `offText` in them while the guest shows nothing. The caller owns them. Rejects as `WaylandWindows.open` does. */
 export function openWindows(
-  { display, scale = 1, ...spec }: WaylandSpec,
+  { display, scale = 1, ...spec }: WaylandSpec & { readonly shareClipboard?: boolean },
+  offText: string,
   log: Log,
   onClosed: () => void,
 ): Promise<WaylandWindows> {
+  const { XDG_ACTIVATION_TOKEN: activationToken } = process.env;
   return WaylandWindows.open({
     ...spec,
+    ...(activationToken !== undefined && { activationToken }),
     zoom: scale,
+    offText,
     log,
     onClosed,
     ...(display !== undefined && { socket: display }),

@@ -1,34 +1,36 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
+import { UsageError } from '../core/errors.ts';
+import type { Rect } from '../core/geometry.ts';
 import { writePng } from '../../display/picture/png.ts';
-import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../../display/picture/waits.ts';
-import { defaultControlPath, MAX_WAIT_MS, requestScreenshot } from './control.ts';
+import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../core/patience.ts';
+import { requestScreenshot } from '../control/client.ts';
+import { controlOption, parseMs, parseRegion, scanoutOption } from './control-options.ts';
+import { print } from './terminal.ts';
 
 interface Options {
   control: string;
   cursor: boolean;
+  outputPicture?: true;
   scanout: number;
+  region?: Rect;
   waitStable?: true;
   quietMs?: number;
   timeoutMs?: number;
 }
 
-function parseIndex(text: string): number {
-  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('write a whole number, 0 or more.');
-  return Number(text);
-}
-
-function parseMs(text: string): number {
-  const ms = /^\d{1,7}$/.test(text) ? Number(text) : NaN;
-  if (!(ms <= MAX_WAIT_MS)) throw new InvalidArgumentError(`write milliseconds from 0 to ${MAX_WAIT_MS}.`);
-  return ms;
-}
-
 export function command(): Command {
   return new Command('screenshot')
     .argument('<out.png>', 'the file to write')
-    .option('--control <socket>', 'control socket of the bridge', defaultControlPath())
-    .option('--scanout <number>', "which of the guest's monitors, counted from 0", parseIndex, 0)
+    .addOption(controlOption())
+    .addOption(scanoutOption())
+    .option('--region <WxH+X+Y>', 'the part of the picture to save, in its pixels (640x480+100+50)', parseRegion)
     .option('--no-cursor', 'omit the hardware cursor')
+    .addOption(
+      new Option(
+        '--output-picture',
+        'save what the monitor really shows, in its pixels, read back from the graphics card: takes --output kms and a card with a writeback connector',
+      ),
+    )
     .option('--wait-stable', 'wait until the picture stands still')
     .addOption(
       new Option('--quiet-ms <ms>', `how long nothing may change (default: ${DEFAULT_QUIET_MS})`)
@@ -45,20 +47,33 @@ export function command(): Command {
     )
     .addHelpText(
       'after',
-      '\nThe bridge is a running `scanout run` or `scanout record` with a headless output.\n\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png',
+      "\nThe bridge is a running `scanout run` or `scanout record` with any outputs: the picture is the guest's, whatever shows it, unless --output-picture asks for the monitor's.\n\nExample:\n  $ scanout screenshot --no-cursor --wait-stable /tmp/screen.png",
     )
     .action(
       async (
         path: string,
-        { control, scanout, cursor, waitStable, quietMs = DEFAULT_QUIET_MS, timeoutMs = DEFAULT_TIMEOUT_MS }: Options,
+        {
+          control,
+          scanout,
+          cursor,
+          outputPicture,
+          region,
+          waitStable,
+          quietMs = DEFAULT_QUIET_MS,
+          timeoutMs = DEFAULT_TIMEOUT_MS,
+        }: Options,
       ) => {
+        if (outputPicture && !cursor)
+          throw new UsageError('--no-cursor: a monitor shows its cursor; leave it out, or --output-picture');
         const picture = await requestScreenshot(control, {
           scanout,
           cursor,
+          ...(outputPicture && { output: true }),
+          ...(region && { region }),
           ...(waitStable && { still: { quietMs, timeoutMs } }),
         });
         await writePng(path, picture);
-        console.log(`${path}: ${picture.width}x${picture.height}`);
+        print(`${path}: ${picture.width}x${picture.height}`);
       },
     );
 }

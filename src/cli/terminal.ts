@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { Log, LogLevel } from '../core/log.ts';
+import { type Log, type LogLevel, printable } from '../core/log.ts';
 import type { Picture } from '../core/picture.ts';
 
 const LEVELS: readonly LogLevel[] = ['info', 'warn', 'error'];
@@ -10,20 +10,53 @@ export function logLevelOption(): Option {
     .default('info');
 }
 
-/** Prints each message as a line on stderr. Control characters from a guest or peer are replaced. */
-export function stderrLog(least: LogLevel): Log {
-  const from = LEVELS.indexOf(least);
-  return (level, message) => {
-    if (LEVELS.indexOf(level) < from) return;
-    const time = new Date().toISOString().slice(11, 23);
-    // Overwrites a progress line, if there is one.
-    const clear = process.stderr.isTTY ? '\r\x1b[K' : '';
-    process.stderr.write(`${clear}${time} ${level.padEnd(5)} ${printable(message)}\n`);
-  };
+/** Prints text, which may come from a guest or peer, and a line break on stdout. */
+export function print(text: string): void {
+  process.stdout.write(`${lines(text)}\n`);
 }
 
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+/** Prints a value as JSON on stdout, in one line if `indent` is 0. */
+export function printJson(value: unknown, indent = 2): void {
+  // JSON.stringify escapes the other control characters.
+  const escape = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  print(JSON.stringify(value, null, indent).replace(/[\u007f-\u009f]/g, escape));
+}
+
+/** As `print`, on stderr. */
+export function printError(text: string): void {
+  process.stderr.write(`${lines(text)}\n`);
+}
+
+function lines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
+}
+
+/** Log lines that wait for a slow reader of stderr, in bytes. */
+const MAX_WAITING = 2 ** 20;
+
+/**
+ * Prints each message as a line on stderr. What a slow reader does not take is kept up to a limit; then lines are left
+ * out, and their number is printed when the reader goes on.
+ */
+export function stderrLog(least: LogLevel, stream: NodeJS.WriteStream = process.stderr): Log {
+  const from = LEVELS.indexOf(least);
+  let omitted = 0;
+  const write = (level: LogLevel, message: string): void => {
+    const time = new Date().toISOString().slice(11, 23);
+    // Overwrites a progress line, if there is one.
+    const clear = stream.isTTY ? '\r\x1b[K' : '';
+    stream.write(`${clear}${time} ${level.padEnd(5)} ${printable(message)}\n`);
+  };
+  return (level, message) => {
+    if (LEVELS.indexOf(level) < from) return;
+    if (stream.writableLength > MAX_WAITING) {
+      omitted++;
+      return;
+    }
+    if (omitted > 0) write('warn', `${omitted} log lines were left out: the reader of stderr is too slow`);
+    omitted = 0;
+    write(level, message);
+  };
 }
 
 const BAR_WIDTH = 30;
@@ -59,14 +92,20 @@ export class Progress implements Disposable {
   }
 }
 
+/** Set for a `scanout run` that another one started beside QEMU; it prints these lines on stdout for that. */
+export const SUPERVISED = 'SCANOUT_SUPERVISED';
+export const READY = 'ready';
+export const WINDOWS_CLOSED = 'windows closed';
+
+export const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Resolves with the next SIGINT or SIGTERM, which then does not kill the process, so that the caller can clean up. A
- * second signal of the same kind kills it at once.
+ * Resolves with the next SIGINT, SIGTERM or SIGHUP, which then does not kill the process, so that the caller can clean
+ * up. A second signal of the same kind kills it at once.
  */
 export function endSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
+    for (const signal of END_SIGNALS) process.once(signal, resolve);
   });
 }
 

@@ -73,6 +73,25 @@ export class Damage {
     }
   }
 
+  /** Moves about `area` pixels, at least a row if there is one, into `into`, which is empty. */
+  moveTo(into: Damage, area: number): void {
+    if (this.area <= area) {
+      into.addAll(this);
+      this.#count = 0;
+      return;
+    }
+    const e = this.#edges;
+    for (let left = area; this.#count > 0 && (left > 0 || into.isEmpty);) {
+      const i = this.#count - 1;
+      const width = this.width(i);
+      const rows = Math.min(this.height(i), Math.max(1, Math.floor(left / width)));
+      into.add(this.x(i), this.y(i), width, rows);
+      left -= rows * width;
+      if (rows === this.height(i)) this.#count--;
+      else e[i * 4 + 1]! += rows;
+    }
+  }
+
   /** Clips every rectangle to `bounds` and drops those left empty. */
   clip(bounds: Rect): void {
     const e = this.#edges;

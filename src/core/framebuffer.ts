@@ -1,9 +1,8 @@
 import type { BorrowedFd } from '../sys/fd.ts';
+import type { Memory, ScatteredMemory } from '../sys/copy-rect.ts';
 import type { Mapping } from '../sys/mapping.ts';
-import type { PageRange } from '../sys/udmabuf.ts';
+import type { PageRuns } from '../sys/page-runs.ts';
 import type { Fourcc, Modifier } from '../../protocols/drm-fourcc.ts';
-
-export type { PageRange };
 
 /** Identifies a framebuffer in caches; never reused during the life of the process. */
 export type FramebufferId = number & { readonly __brand: 'FramebufferId' };
@@ -26,28 +25,56 @@ export interface PixelLayout {
 /** Pixels in pages of memfds (guest RAM, or memory allocated for the guest), in the order of the picture. */
 export interface PagesBacking {
   readonly kind: 'pages';
-  /** The guest shares these pages explicitly (a guest blob), so it relies on no transfers. */
-  readonly isBlob: boolean;
-  readonly ranges: readonly PageRange[];
   /**
-   * All ranges as one read-only mapping, made by the first call. The source owns it and unmaps it
-   * after `destroyed`. Throws SysError if the kernel refuses the mapping.
+   * The guest means its screen to be these pages (a guest blob): it relies on no transfers, and draws into them again only
+   * after the flush that took them off the screen is done. Of other pages it expects a copy at each flush.
    */
-  pixels(): Mapping;
+  readonly isBlob: boolean;
+  /** Empty if the pages cannot be shared: `pixels` is the only way to them. */
+  readonly ranges: PageRuns;
+  /**
+   * All ranges where this process reads them, in one piece or in several. The source owns the memory and unmaps it after
+   * `destroyed`; ask again each time, because it may be mapped elsewhere meanwhile. Throws SysError if the kernel refuses
+   * a mapping.
+   */
+  pixels(): Memory | ScatteredMemory;
 }
 
 /** Pixels in a dma-buf that holds all memory planes. The source owns the descriptor. */
 export interface DmabufBacking {
   readonly kind: 'dmabuf';
   readonly dmabuf: BorrowedFd;
+  /**
+   * The dma-buf as a read-only mapping, made by the first call, for outputs that cannot import it. The source owns it and
+   * unmaps it after `destroyed`. Throws SysError if the kernel refuses the mapping. Absent if the CPU cannot make sense of
+   * the memory, which is laid out in tiles.
+   */
+  pixels?(): Mapping;
 }
 
-export type Backing = PagesBacking | DmabufBacking;
+/**
+ * Pixels in a memory file that its owner may shorten at any time. It is read by read(2) and never mapped, because a
+ * program that touches a mapping beyond the end of its file dies.
+ */
+export interface FileBacking {
+  readonly kind: 'file';
+  /** Of a file that `getSeals` takes, which is read without waiting. The source owns it. */
+  readonly file: BorrowedFd;
+}
+
+export type Backing = PagesBacking | DmabufBacking | FileBacking;
 
 /** A guest's description of pixels it draws. Immutable; owned by the source until `destroyed`. */
 export interface Framebuffer extends PixelLayout {
   readonly id: FramebufferId;
   readonly backing: Backing;
+  /**
+   * The first row in memory is the lowest of the picture, as OpenGL has it. Rectangles and damage count from the top all the
+   * same. Default: the first row is the highest.
+   */
+  readonly isBottomUp?: boolean;
+  /** 16 bytes: the guest's own id for the backing, which begins where the backing does. Absent if it gave none. */
+  readonly uuid?: Uint8Array;
 }
 
 let lastId = 0;

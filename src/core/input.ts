@@ -1,5 +1,8 @@
 import type { ScanoutId } from './source.ts';
 
+/** A keyboard with a pointer, or a touchscreen: a guest uses a device as a pointer or for touches, not both. */
+export type InputKind = 'keyboard-pointer' | 'touch';
+
 /** Positive values scroll down (`vertical`) or to the right (`horizontal`). */
 export type WheelAxis = 'vertical' | 'horizontal';
 
@@ -13,8 +16,13 @@ export interface InputSink {
   /** `code` is the kernel's KEY_*. Held keys are not repeated; the guest does that. */
   key(code: number, isPressed: boolean): void;
   pointerMovedTo(scanout: ScanoutId, x: number, y: number): void;
-  /** Relative motion of a grabbed pointer, in units whose speed the guest decides. */
+  /** Relative motion, in units whose speed the guest decides. */
   pointerMovedBy(dx: number, dy: number): void;
+  /**
+   * True if the guest has a mouse only, so that it alone knows where its pointer is: give it motion. It takes positions
+   * for distances from the last one.
+   */
+  isRelative(scanout: ScanoutId): boolean;
   /** `code` is the kernel's BTN_*. */
   button(code: number, isPressed: boolean): void;
   /** 120 is one notch. */
@@ -44,6 +52,8 @@ export interface GuestInput extends InputSink {
    * has its scanouts side by side.
    */
   scanoutSized(scanout: ScanoutId, width: number, height: number): void;
+  /** Whether the guest has the device, at this scanout; events for one that it does not have are dropped. Absent: it has both. */
+  has?(device: InputKind, scanout: ScanoutId): boolean;
   /**
    * Resolves once the guest has consumed every event sent so far. A driver that falls behind loses
    * short press and release pairs.

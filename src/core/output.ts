@@ -7,6 +7,7 @@ import type { FormatSet, Framebuffer } from './framebuffer.ts';
 import type { Rect, Size } from './geometry.ts';
 import type { InputSink } from './input.ts';
 import type { Monitor } from './monitor.ts';
+import type { Picture } from './picture.ts';
 import type { ScanoutId } from './source.ts';
 
 /**
@@ -126,8 +127,11 @@ export interface OutputListener {
    * buffer again and present again.
    */
   importsChanged(): void;
-  /** The user or the system took the screen away. Every handle is void; nothing follows. */
-  closed(reason: string): void;
+  /**
+   * The user or the system took the screen away. Every handle is void; nothing follows. `isWanted`: the user did, so
+   * there is nothing to warn about.
+   */
+  closed(reason: string, isWanted?: boolean): void;
 }
 
 /** What an output needs to know of the scanout it shows, for outputs that people operate. */
@@ -152,8 +156,15 @@ export interface Output extends Disposable {
    * a timer, and the newest is shown on the next monitor.
    */
   readonly monitor: Monitor | null;
+  /**
+   * There is a monitor, but no frame can be seen for now, as in a minimised window. Frames complete by a timer, which
+   * may be slow: other screens of the scanout do not wait for it. Default: false.
+   */
+  readonly isHidden?: boolean;
   /** The dma-bufs it imports. Empty: only shadows, or guest pages if `readsPages`. */
   readonly imports: FormatSet;
+  /** `import` takes framebuffers that are `isBottomUp`, and shows them the right way up. Default: false. */
+  readonly mirrors?: boolean;
   /** `present` copies out of guest pages itself, so `import` takes framebuffers backed by pages. */
   readonly readsPages: boolean;
   /**
@@ -190,4 +201,28 @@ export interface Output extends Disposable {
    * frame of this listener is in flight.
    */
   present(frame: Frame): void;
+  /**
+   * The picture that is really on screen, as the hardware reads it back. The caller awaits it before the next call. Absent
+   * if this kind of screen cannot be read back. Rejects with a ScanoutError that says why this one cannot.
+   */
+  readBack?(): Promise<Picture>;
+}
+
+/** A buffer that a program of the guest exports, whether a scanout shows it or not. */
+export interface GuestBuffer {
+  /** The guest's number of it, by which its programs name it. */
+  readonly resource: number;
+  /** All its bytes, as one row of R8. It has a `uuid`. */
+  readonly framebuffer: Framebuffer;
+  /** The same backed by a dma-buf, until `unshare`; or why there is none, when its pixels have to be copied. */
+  share(): Framebuffer | Error;
+  /** Undoes one `share` that returned a framebuffer. */
+  unshare(): void;
+}
+
+/** Takes the buffers that programs of the guest export. */
+export interface BufferSink {
+  added(buffer: GuestBuffer): void;
+  /** Its memory goes when the call returns. */
+  removed(buffer: GuestBuffer): void;
 }

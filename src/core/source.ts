@@ -19,6 +19,11 @@ export interface Flush {
    */
   readonly isFenced: boolean;
   /**
+   * `done` is called once the frame is on screen, for a redraw as well. For a source that has no requests of a guest to
+   * answer, but looks once a frame at what the guest has drawn.
+   */
+  readonly isPaced?: boolean;
+  /**
    * A sync_file that signals when all of the framebuffer's pixels may be read; the newest flush's
    * counts. Owned by the source and open until `done`. Absent if they may be read now.
    */
@@ -77,8 +82,13 @@ export interface SourceSink {
    */
   halted(): void;
   /**
-   * The framebuffer is on no scanout and is no cursor; its memory goes when the call returns.
-   * Dispose every handle made of it.
+   * A program of the guest exports a buffer, which need not be on a scanout: `buffer` is all its bytes as one row of
+   * R8, with a `uuid`, until `destroyed`. `resource` is the guest's number of it. Absent: the sink has no use for it.
+   */
+  exported?(resource: number, buffer: Framebuffer): void;
+  /**
+   * The framebuffer is on no scanout and is no cursor, or the source has halted; its memory goes when the call returns.
+   * Dispose every handle made of it. A still picture of a halted source stays.
    */
   destroyed(framebuffer: Framebuffer): void;
 }

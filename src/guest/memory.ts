@@ -1,9 +1,9 @@
 import { fstatSync } from 'node:fs';
 import { ScanoutError, SysError } from '../sys/errors.ts';
-import type { PageRange } from '../core/framebuffer.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { Mapping, PAGE_SIZE } from '../sys/mapping.ts';
+import { Mapping, PAGE_SIZE, WINDOW, WindowedMapping } from '../sys/mapping.ts';
+import { F_SEAL_SHRINK, getSeals, mayLackPages } from '../sys/memfd.ts';
 
 /** `memory`: a region of guest memory cannot be used; `ring`: a ring is not in guest memory. */
 export class GuestMemoryError extends ScanoutError<'memory' | 'ring'> {}
@@ -28,13 +28,25 @@ export interface RingArea extends Disposable {
  */
 export type AddressCell = Float64Array;
 
-/** Views stay below 4 GiB, where Node 20 aborts. One window is as large as the largest huge page. */
-const WINDOW = 2 ** 30;
+/** The address space that one table may take, and all of the process, in bytes: x86-64 has 128 TiB. */
+const MAX_TABLE = 4 * 2 ** 40;
+const MAX_MAPPED = 64 * 2 ** 40;
+
+/** What the regions of this process take. */
+let mapped = 0;
+
+export interface GuestMemoryOptions {
+  /**
+   * Whether to map files that can be truncated (no F_SEAL_SHRINK). A VMM that truncates one kills this process, whatever
+   * else it serves (SIGBUS). Default false.
+   */
+  readonly allowUnsealed?: boolean;
+}
 
 /** Up to this many bytes, a loop is cheaper than the view object that `set` needs. */
 const SMALL_COPY = 256;
 
-/** One mapped region, shared by all tables that list it and unmapped when the last of them disposes it. */
+/** One mapped region, shared by all tables that list it and all pictures in it, and unmapped when the last disposes it. */
 export class MemoryRegion implements Disposable {
   readonly guestAddress: number;
   readonly guestEnd: number;
@@ -43,13 +55,12 @@ export class MemoryRegion implements Disposable {
   readonly #userAddress: number;
   readonly #align: number;
   readonly #fileEnd: number;
-  /** The file offset of the first window. */
+  /** The file offset of the mapping. */
   readonly #base: number;
-  /** The windows. Views of them are made on first use: V8 collects garbage more often the more memory views span. */
-  readonly #mappings: readonly Mapping[];
+  readonly #mapping: WindowedMapping;
   #holders = 1;
 
-  private constructor(description: RegionDescription, fd: OwnedFd, stack: DisposableStack) {
+  private constructor(description: RegionDescription, fd: OwnedFd) {
     const { size, blksize } = fstatSync(fd.fd);
     const fileEnd = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
     if (description.mmapOffset + description.size > size) {
@@ -67,32 +78,39 @@ export class MemoryRegion implements Disposable {
     this.#align = Math.max(blksize, PAGE_SIZE);
     this.#fileEnd = fileEnd;
     this.#base = alignDown(this.fileOffset, this.#align);
-    const end = this.#alignUp(this.fileOffset + description.size);
-    const mappings: Mapping[] = [];
-    for (let at = this.#base; at < end; at += WINDOW) {
-      mappings.push(stack.use(Mapping.file(fd, at, Math.min(WINDOW, end - at), 'read-write')));
-    }
-    this.#mappings = mappings;
+    const length = this.#alignUp(this.fileOffset + description.size) - this.#base;
+    if (mapped + length > MAX_MAPPED)
+      throw new GuestMemoryError('memory', `cannot map memory region ${describe(description)}: others take too much`);
+    this.#mapping = WindowedMapping.file(fd, this.#base, length, 'read-write');
+    mapped += length;
   }
 
   /** Consumes `fd` if it succeeds. */
-  static map(description: RegionDescription, fd: OwnedFd): MemoryRegion {
+  static map(description: RegionDescription, fd: OwnedFd, { allowUnsealed = false }: GuestMemoryOptions): MemoryRegion {
     const { guestAddress, size, userAddress, mmapOffset } = description;
     if (size === 0) throw new GuestMemoryError('memory', `memory region ${describe(description)} is empty`);
     if (![guestAddress + size, userAddress + size, mmapOffset + size].every(Number.isSafeInteger)) {
       throw new GuestMemoryError('memory', `memory region ${describe(description)} wraps around the address space`);
     }
-    using stack = new DisposableStack();
     try {
-      const region = new MemoryRegion(description, fd, stack);
-      stack.move();
-      return region;
+      checkFile(description, fd, allowUnsealed);
+      return new MemoryRegion(description, fd);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       throw new GuestMemoryError('memory', `cannot map memory region ${describe(description)}: ${error.message}`, {
         cause: error,
       });
     }
+  }
+
+  /** Where byte 0 of the file would be mapped, if it were in the mapping. */
+  get fileAddress(): number {
+    return this.#mapping.address - this.#base;
+  }
+
+  /** Where a guest address inside is in the file. */
+  fileOffsetOf(guestAddress: number): number {
+    return this.fileOffset + (guestAddress - this.guestAddress);
   }
 
   /** Whether `length` bytes at an address of the VMM are all inside. */
@@ -116,7 +134,7 @@ export class MemoryRegion implements Disposable {
     const position = inRegion + (this.fileOffset - this.#base);
     const index = Math.floor(position / WINDOW);
     const start = position - index * WINDOW;
-    const window = this.#mappings[index]!.bytes;
+    const window = this.#mapping.window(index);
     const count = Math.min(length, window.length - start, this.guestEnd - this.guestAddress - inRegion);
     if (toGuest) copyBytes(bytes, at, window, start, count);
     else copyBytes(window, start, bytes, at, count);
@@ -134,19 +152,43 @@ export class MemoryRegion implements Disposable {
     };
   }
 
-  retain(): void {
+  /** Adds a holder, which disposes it, too. */
+  retain(): this {
     this.#holders++;
+    return this;
   }
 
   [Symbol.dispose](): void {
     if (--this.#holders > 0) return;
-    for (const mapping of this.#mappings) mapping[Symbol.dispose]();
+    this.#mapping[Symbol.dispose]();
+    mapped -= this.#mapping.length;
     this.fd[Symbol.dispose]();
   }
 
   #alignUp(offset: number): number {
     return Math.min(Math.ceil(offset / this.#align) * this.#align, this.#fileEnd);
   }
+}
+
+/** Refuses files whose pages might not be there when they are touched. Asks what cannot block first. */
+function checkFile(description: RegionDescription, fd: OwnedFd, allowUnsealed: boolean): void {
+  const refuse = (why: string): never => {
+    throw new GuestMemoryError('memory', `memory region ${describe(description)} ${why}`);
+  };
+  let seals: number;
+  try {
+    seals = getSeals(fd);
+  } catch {
+    return refuse('is in no memfd, and in no file on tmpfs or hugetlbfs');
+  }
+  if ((seals & F_SEAL_SHRINK) === 0 && !allowUnsealed)
+    refuse(
+      'is in a file that could be truncated (no F_SEAL_SHRINK), which would kill this process: use a sealed memfd (QEMU: memory-backend-memfd), or allow it with --allow-unsealed-memory',
+    );
+  if (mayLackPages(fd))
+    refuse(
+      'is in a file with holes on a tmpfs of limited size, which may be full when they are touched: preallocate it (QEMU: prealloc=on)',
+    );
 }
 
 function copyBytes(from: Uint8Array, fromAt: number, into: Uint8Array, intoAt: number, count: number): void {
@@ -179,17 +221,25 @@ export class GuestMemory implements Disposable {
   #recent: MemoryRegion | undefined;
   readonly #cell: AddressCell = new Float64Array(1);
   readonly #ahead: AddressCell = new Float64Array(1);
+  readonly #options: GuestMemoryOptions;
   #disposed = false;
 
-  private constructor(regions: readonly MemoryRegion[]) {
+  private constructor(regions: readonly MemoryRegion[], options: GuestMemoryOptions) {
     this.#regions = regions;
+    this.#options = options;
   }
 
   /**
    * Maps a whole table. Consumes `fds`, one for each region, even on failure. GuestMemoryError `memory` for
-   * regions that are empty, wrap around, overlap or reach past the end of their file.
+   * regions that are empty, wrap around, overlap, reach past the end of their file or are larger than 4 TiB together,
+   * and for files whose pages might not stay: those that are no memfd and on neither tmpfs nor hugetlbfs, those that
+   * can be truncated (see `allowUnsealed`), and those with holes on a tmpfs of limited size.
    */
-  static map(descriptions: readonly RegionDescription[], fds: readonly OwnedFd[]): GuestMemory {
+  static map(
+    descriptions: readonly RegionDescription[],
+    fds: readonly OwnedFd[],
+    options: GuestMemoryOptions = {},
+  ): GuestMemory {
     using stack = new DisposableStack();
     for (const fd of fds) stack.use(fd);
     if (fds.length !== descriptions.length)
@@ -197,8 +247,9 @@ export class GuestMemory implements Disposable {
         'memory',
         `${descriptions.length} memory regions came with ${fds.length} file descriptors`,
       );
-    const regions = descriptions.map((description, i) => stack.use(MemoryRegion.map(description, fds[i]!)));
-    const memory = new GuestMemory(sorted(regions));
+    checkTotal(descriptions);
+    const regions = descriptions.map((description, i) => stack.use(MemoryRegion.map(description, fds[i]!, options)));
+    const memory = new GuestMemory(sorted(regions), options);
     stack.move();
     return memory;
   }
@@ -216,8 +267,9 @@ export class GuestMemory implements Disposable {
   with(description: RegionDescription, fd: OwnedFd): GuestMemory {
     using stack = new DisposableStack();
     stack.use(fd);
-    const added = stack.use(MemoryRegion.map(description, fd));
-    const memory = new GuestMemory(sorted([...this.#regions, added]));
+    checkTotal([...this.regions, description]);
+    const added = stack.use(MemoryRegion.map(description, fd, this.#options));
+    const memory = new GuestMemory(sorted([...this.#regions, added]), this.#options);
     stack.move();
     for (const region of this.#regions) region.retain();
     return memory;
@@ -230,7 +282,7 @@ export class GuestMemory implements Disposable {
       throw new GuestMemoryError('memory', `no memory region ${describe(description)} to remove`);
     const kept = this.#regions.filter((region) => region !== removed);
     for (const region of kept) region.retain();
-    return new GuestMemory(kept);
+    return new GuestMemory(kept, this.#options);
   }
 
   /** Whether every byte of the range is RAM, which may be of several adjoining regions. */
@@ -251,12 +303,11 @@ export class GuestMemory implements Disposable {
     return true;
   }
 
-  /** The range as part of a file; null if it is empty or does not lie in one region. */
-  range(guestAddress: number, length: number): PageRange | null {
+  /** The region that holds all of the range; null if none does, or if the range is empty. */
+  region(guestAddress: number, length: number): MemoryRegion | null {
     this.#cell[0] = guestAddress;
     const region = this.#find(this.#cell);
-    if (region === undefined || length <= 0 || length > region.guestEnd - guestAddress) return null;
-    return { memfd: region.fd, offset: region.fileOffset + (guestAddress - region.guestAddress), length };
+    return region === undefined || length <= 0 || length > region.guestEnd - guestAddress ? null : region;
   }
 
   /** Copies guest RAM to `into[at]`. False, and nothing is copied, if part of it is not RAM. */
@@ -283,7 +334,8 @@ export class GuestMemory implements Disposable {
 
   /**
    * `length` bytes at an address of the VMM, in a mapping that outlives this table and that the caller disposes.
-   * GuestMemoryError `ring` if no region holds all of them.
+   * GuestMemoryError `ring` if no region holds all of them. Regions need not begin at whole pages, so that the bytes
+   * may be less aligned than the address is.
    */
   ring(userAddress: number, length: number): RingArea {
     const region = this.#regions.find((candidate) => candidate.holdsUser(userAddress, length));
@@ -331,6 +383,12 @@ export class GuestMemory implements Disposable {
     this.#recent = region;
     return region;
   }
+}
+
+function checkTotal(descriptions: readonly { readonly size: number }[]): void {
+  const total = descriptions.reduce((sum, { size }) => sum + size, 0);
+  if (total > MAX_TABLE)
+    throw new GuestMemoryError('memory', `memory regions of ${hex(total)} bytes; ${hex(MAX_TABLE)} are supported`);
 }
 
 function sorted(regions: readonly MemoryRegion[]): readonly MemoryRegion[] {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { printable } from '../core/log.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 
@@ -34,8 +35,9 @@ export class QemuProcess {
   constructor(program: string, args: readonly string[], sockets: readonly OwnedFd[]) {
     this.#program = program;
     try {
-      const setpriv = findProgram('setpriv', 'install util-linux; it lets QEMU die with this process');
-      const qemu = findProgram(
+      const setpriv = requireProgram('launchGuest', 'setpriv', SETPRIV_ADVICE);
+      const qemu = requireProgram(
+        'launchGuest',
         program,
         'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest',
       );
@@ -48,7 +50,8 @@ export class QemuProcess {
     const append = (text: string): void => {
       this.#log = (this.#log + text).slice(-MAX_LOG);
     };
-    for (const stream of [this.#child.stdout!, this.#child.stderr!]) stream.setEncoding('utf8').on('data', append);
+    // Node makes no streams if it is out of descriptors.
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.setEncoding('utf8').on('data', append);
     this.exited = new Promise((resolve) => {
       const ended = (how: string): void => {
         this.#end ??= how;
@@ -80,10 +83,10 @@ export class QemuProcess {
     return this.#log;
   }
 
-  /** How QEMU exited, and its last output. */
+  /** How QEMU exited, and its last output, which a terminal may show. */
   get exitReason(): string {
     const lines = this.#log.trimEnd().split(/\r?\n/).slice(-QUOTED_LINES);
-    return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; last output:\n${lines.map((line) => `  ${line}`).join('\n')}`}`;
+    return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; last output:\n${lines.map((line) => `  ${printable(line)}`).join('\n')}`}`;
   }
 
   /** Kills QEMU; resolves when it is gone. */
@@ -93,13 +96,16 @@ export class QemuProcess {
   }
 }
 
-/** Finds a program as a shell does. Throws LaunchError `missing`. */
-function findProgram(name: string, advice: string): string {
+/** Why setpriv(1) is needed, and which package has it. */
+export const SETPRIV_ADVICE = 'install util-linux; it lets QEMU die with this process';
+
+/** Finds a program as a shell does. Throws LaunchError `missing`, which says for what it is needed. */
+export function requireProgram(what: string, name: string, advice: string): string {
   const paths = name.includes('/')
     ? [name]
     : (process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, name));
   const found = paths.find(isExecutable);
-  if (found === undefined) throw new LaunchError('missing', `launchGuest: program ${name} not found: ${advice}`);
+  if (found === undefined) throw new LaunchError('missing', `${what}: program ${name} not found: ${advice}`);
   return found;
 }
 

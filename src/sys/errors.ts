@@ -1,8 +1,7 @@
-import { errno as lastErrno, errnoNumbers } from './libc.ts';
+import { ERRNO } from '../../protocols/linux-errno.ts';
 
 const names = new Map<number, string>();
-for (const [name, number] of Object.entries(errnoNumbers)) {
-  // The first name of a number wins: EAGAIN comes before its alias EWOULDBLOCK.
+for (const [name, number] of Object.entries(ERRNO)) {
   if (!names.has(number)) names.set(number, name);
 }
 
@@ -20,6 +19,9 @@ export abstract class ScanoutError<Code extends string = string> extends Error {
   }
 }
 
+/** Errors that say nothing about what was asked for: descriptors or memory were short, or something was busy. */
+const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC', 'EAGAIN', 'EBUSY', 'EINTR']);
+
 /**
  * A system call that failed. `code` is the errno name ('EMFILE') and `errno` its number. One code
  * is not the kernel's and has errno 0: `ECTRUNC`, file descriptors were lost in transit.
@@ -31,11 +33,16 @@ export class SysError extends ScanoutError {
   constructor(syscall: string, code: string, detail?: string) {
     super(code, `${syscall}: ${code}${detail === undefined ? '' : ` (${detail})`}`);
     this.syscall = syscall;
-    this.errno = errnoNumbers[code] ?? 0;
+    this.errno = ERRNO[code] ?? 0;
   }
 
-  /** The error of the libc call just made. Pass `number` if its errno was saved earlier. */
-  static fromErrno(syscall: string, number = lastErrno(), detail?: string): SysError {
+  /** The same call may succeed later. */
+  get mayPass(): boolean {
+    return passing.has(this.code);
+  }
+
+  /** `number` is what `errno` of libc.ts said right after the call. */
+  static fromErrno(syscall: string, number: number, detail?: string): SysError {
     return new SysError(syscall, errnoName(number), detail);
   }
 }

@@ -1,3 +1,4 @@
+import { close as closeInThread, readlinkSync } from 'node:fs';
 import { EINTR, SysError } from './errors.ts';
 import { close, errno, fcntl, read } from './libc.ts';
 
@@ -7,6 +8,7 @@ const F_SETFD = 2;
 const FD_CLOEXEC = 1;
 const O_NONBLOCK = 0o4000;
 const F_DUPFD_CLOEXEC = 1030;
+const F_GET_SEALS = 1034;
 const FIRST_AFTER_STDIO = 3;
 
 /** A file descriptor owned by the caller: use `fd` during the call and never store the number. */
@@ -25,16 +27,23 @@ const leaks = new FinalizationRegistry<number>((fd) => {
  */
 export class OwnedFd implements BorrowedFd, Disposable {
   #fd: number;
+  readonly #isForeign: boolean;
 
-  private constructor(fd: number) {
+  private constructor(fd: number, isForeign: boolean) {
     this.#fd = fd;
+    this.#isForeign = isForeign;
     leaks.register(this, fd, this);
   }
 
   /** Takes ownership of `fd`: the caller must not close it any more. */
   static adopt(fd: number): OwnedFd {
     if (!Number.isInteger(fd) || fd < 0) throw new RangeError(`not a file descriptor: ${fd}`);
-    return new OwnedFd(fd);
+    return new OwnedFd(fd, false);
+  }
+
+  /** `adopt` for a descriptor that a peer sent, which may be of any file: dispose does not wait for its file system. */
+  static receive(fd: number): OwnedFd {
+    return new OwnedFd(fd, true);
   }
 
   /**
@@ -42,7 +51,7 @@ export class OwnedFd implements BorrowedFd, Disposable {
    * marks it close-on-exec. SysError EBADF if no file is open under that number.
    */
   static inherit(fd: number): OwnedFd {
-    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) throw SysError.fromErrno('fcntl(F_SETFD)', undefined, `inherited fd ${fd}`);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) throw SysError.fromErrno('fcntl(F_SETFD)', errno(), `inherited fd ${fd}`);
     return OwnedFd.adopt(fd);
   }
 
@@ -72,25 +81,57 @@ export class OwnedFd implements BorrowedFd, Disposable {
   [Symbol.dispose](): void {
     if (this.#fd < 0) return;
     const fd = this.take();
+    if (this.#isForeign && closeMayWait(fd)) {
+      closeAside(fd);
+      return;
+    }
     // Linux releases the number whatever close() returns. Only EBADF matters: something else closed it.
     if (close(fd) < 0) {
-      const error = SysError.fromErrno('close', undefined, `fd ${fd}`);
+      const error = SysError.fromErrno('close', errno(), `fd ${fd}`);
       if (error.code === 'EBADF') throw error;
     }
   }
 }
 
+/**
+ * Whether close(2) might wait for a file system, as it does on FUSE and NFS. It does not for memory files, which have
+ * seals, and for files that are in no file system, whose names do not begin with a slash.
+ */
+function closeMayWait(fd: number): boolean {
+  if (fcntl(fd, F_GET_SEALS, 0) >= 0) return false;
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).startsWith('/');
+  } catch {
+    return true;
+  }
+}
+
+const aside: number[] = [];
+let isClosing = false;
+
+/** Closes in the thread pool, one after another, so that a file system that never answers takes one thread at most. */
+function closeAside(fd: number): void {
+  aside.push(fd);
+  if (!isClosing) closeNext();
+}
+
+function closeNext(): void {
+  const fd = aside.pop();
+  isClosing = fd !== undefined;
+  if (fd !== undefined) closeInThread(fd, closeNext);
+}
+
 /** Duplicates a descriptor, close-on-exec; the caller owns the copy. SysError EMFILE. */
 export function dupFd(fd: BorrowedFd): OwnedFd {
   const copy = fcntl(fd.fd, F_DUPFD_CLOEXEC, FIRST_AFTER_STDIO);
-  if (copy < 0) throw SysError.fromErrno('fcntl(F_DUPFD_CLOEXEC)');
+  if (copy < 0) throw SysError.fromErrno('fcntl(F_DUPFD_CLOEXEC)', errno());
   return OwnedFd.adopt(copy);
 }
 
 /** Sets O_NONBLOCK on the open file, so for every descriptor of it. */
 export function setNonBlocking(fd: BorrowedFd): void {
   const flags = fcntl(fd.fd, F_GETFL, 0);
-  if (flags < 0 || fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK) < 0) throw SysError.fromErrno('fcntl(F_SETFL)');
+  if (flags < 0 || fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK) < 0) throw SysError.fromErrno('fcntl(F_SETFL)', errno());
 }
 
 /**

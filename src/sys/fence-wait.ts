@@ -1,8 +1,9 @@
+import { readlinkSync } from 'node:fs';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_EVENT_SIZE, EPOLLIN } from '../../protocols/linux-epoll.ts';
 import { DisposableStack } from './disposable-stack.ts';
 import { SysError } from './errors.ts';
 import { type BorrowedFd, dupFd, OwnedFd } from './fd.ts';
-import { epollCreate1, epollCtl, epollWait } from './libc.ts';
+import { errno, epollCreate1, epollCtl, epollWait } from './libc.ts';
 import { Poll } from './poll.ts';
 
 /** Arguments of the calls below: the kernel reads the first and fills the second. */
@@ -42,7 +43,7 @@ export class FenceWait implements Disposable {
     const { epoll, poll } = (this.#set ??= this.#openSet());
     const own = dupFd(fence);
     if (epollCtl(epoll.fd, EPOLL_CTL_ADD, own.fd, readable) < 0) {
-      const error = SysError.fromErrno('epoll_ctl', undefined, `fd ${own.fd}`);
+      const error = SysError.fromErrno('epoll_ctl', errno(), `fd ${own.fd}`);
       own[Symbol.dispose]();
       throw error;
     }
@@ -60,6 +61,15 @@ export class FenceWait implements Disposable {
     this.#set.poll.unref();
   }
 
+  /** Calls back now if the fence has signalled, for a caller that would give up otherwise. The event loop does so, too. */
+  check(): void {
+    // The event loop may have found an earlier fence, replaced or stopped since in the same turn.
+    if (this.#fence === null || this.#set === null) return;
+    if (epollWait(this.#set.epoll.fd, readyEvent, 1, 0) <= 0) return;
+    this.stop();
+    this.#onSignalled();
+  }
+
   [Symbol.dispose](): void {
     this.stop();
     this.#set?.poll[Symbol.dispose]();
@@ -69,19 +79,16 @@ export class FenceWait implements Disposable {
 
   #openSet(): { readonly epoll: OwnedFd; readonly poll: Poll } {
     const number = epollCreate1(EPOLL_CLOEXEC);
-    if (number < 0) throw SysError.fromErrno('epoll_create1');
+    if (number < 0) throw SysError.fromErrno('epoll_create1', errno());
     using stack = new DisposableStack();
     const epoll = stack.use(OwnedFd.adopt(number));
-    const poll = Poll.readable(epoll, () => this.#onReady()).unref();
+    const poll = Poll.readable(epoll, () => this.check()).unref();
     stack.move();
     return { epoll, poll };
   }
+}
 
-  #onReady(): void {
-    // The event loop may have found an earlier fence, replaced or stopped since in the same turn.
-    if (this.#fence === null || this.#set === null) return;
-    if (epollWait(this.#set.epoll.fd, readyEvent, 1, 0) <= 0) return;
-    this.stop();
-    this.#onSignalled();
-  }
+/** Whether a descriptor that a peer sent is a sync_file, and may be waited for. Never blocks. */
+export function isSyncFile(fd: BorrowedFd): boolean {
+  return readlinkSync(`/proc/self/fd/${fd.fd}`) === 'anon_inode:sync_file';
 }

@@ -31,7 +31,11 @@ export function ioctl(fd: BorrowedFd, request: number, name: string, argument: U
   return result;
 }
 
-function tryIoctlBytes(fd: BorrowedFd, request: number, bytes: Uint8Array): number {
+/**
+ * Like `tryIoctl`, for the bytes of a struct. Disposals give things back with it and ignore what it returns: when the
+ * device is gone (ENODEV), so is what it held.
+ */
+export function tryIoctlBytes(fd: BorrowedFd, request: number, bytes: Uint8Array): number {
   for (let again = 0; ;) {
     const result = ioctlBytes(fd.fd, request, bytes);
     if (result >= 0) return result;

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import type { BorrowedFd } from './fd.ts';
-import { mmap, munmap } from './libc.ts';
+import { errno, mmap, munmap } from './libc.ts';
 import { SysError } from './errors.ts';
 import { MAX_VIEW_LENGTH, NativeView } from './native-buffer.ts';
 
@@ -30,8 +30,9 @@ export interface FilePiece {
  * than 3 GiB is a RangeError.
  *
  * Files are mapped shared. A mapping never reaches past the end of its file, where an access would
- * raise SIGBUS. That only holds while the file keeps its size, so map sealed memfds
- * (F_SEAL_SHRINK), or the files of a VMM's memory table.
+ * raise SIGBUS. That only holds while the file keeps its size, so map memfds that are sealed
+ * (F_SEAL_SHRINK). It asks for the size of the file, which blocks on a file system that does not
+ * answer (FUSE, NFS): ask `getSeals` first of a file that came from a peer.
  */
 export class Mapping implements Disposable {
   readonly length: number;
@@ -49,18 +50,14 @@ export class Mapping implements Disposable {
    */
   static file(fd: BorrowedFd, offset: number, length: number, access: Access): Mapping {
     checkLength(length);
-    if (!(offset >= 0 && offset + length <= mappableEnd(fd)))
-      throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
-    const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
-    if (address === -1) throw SysError.fromErrno('mmap');
-    return new Mapping(address, length);
+    return new Mapping(mapFile(fd, offset, length, access), length);
   }
 
   /** Zeroed private memory. */
   static anonymous(length: number): Mapping {
     checkLength(length);
     const address = mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address === -1) throw SysError.fromErrno('mmap');
+    if (address === -1) throw SysError.fromErrno('mmap', errno());
     return new Mapping(address, length);
   }
 
@@ -70,22 +67,38 @@ export class Mapping implements Disposable {
    * EINVAL. Nothing stays mapped after a failure.
    */
   static linear(pieces: readonly FilePiece[], access: Access): Mapping {
-    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    checkLength(length);
     checkPieces(pieces);
-    // Reserve the whole run first, so that no other thread maps anything into it.
-    const address = mmap(0, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address === -1) throw SysError.fromErrno('mmap');
-    let at = address;
-    for (const piece of pieces) {
-      if (mmap(at, piece.length, protection(access), MAP_SHARED | MAP_FIXED, piece.fd.fd, piece.offset) === -1) {
-        const error = SysError.fromErrno('mmap');
-        munmap(address, length);
-        throw error;
+    const mapping = Mapping.reserve(pieces.reduce((sum, piece) => sum + piece.length, 0));
+    let at = 0;
+    try {
+      for (const { fd, offset, length } of pieces) {
+        mapping.place(at, fd, offset, length, access);
+        at += length;
       }
-      at += piece.length;
+    } catch (error) {
+      mapping[Symbol.dispose]();
+      throw error;
     }
+    return mapping;
+  }
+
+  /** Addresses where nothing else is mapped, and no memory: touching them kills the process until `place` fills them. */
+  static reserve(length: number): Mapping {
+    checkLength(length);
+    const address = mmap(0, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address === -1) throw SysError.fromErrno('mmap', errno());
     return new Mapping(address, length);
+  }
+
+  /**
+   * Maps a piece of a file, which must not reach beyond the file's end, at byte `at` of a reserved mapping. All are
+   * multiples of the page size, except the length of a piece at the end. RangeError outside the mapping, or mmap's SysError.
+   */
+  place(at: number, fd: BorrowedFd, offset: number, length: number, access: Access): void {
+    if (!(at >= 0 && length > 0 && at + length <= this.length))
+      throw new RangeError(`${at}+${length} is not inside a mapping of ${this.length} bytes`);
+    if (mmap(this.address + at, length, protection(access), MAP_SHARED | MAP_FIXED, fd.fd, offset) === -1)
+      throw SysError.fromErrno('mmap', errno());
   }
 
   get address(): number {
@@ -112,6 +125,62 @@ export class Mapping implements Disposable {
   #views(): NativeView {
     return (this.#native ??= new NativeView(this.address, this.length));
   }
+}
+
+/** The length of a window, in bytes: that of the largest huge page. */
+export const WINDOW = 2 ** 30;
+
+/**
+ * A run of a file of any length in one shared mapping, seen through windows of WINDOW bytes, of which the last may be
+ * shorter: V8 has no views that long, and collects garbage more often the more memory views span, so each window is
+ * made at its first use. After dispose `window` throws, and windows made earlier are detached.
+ */
+export class WindowedMapping implements Disposable {
+  readonly length: number;
+  readonly #windows: NativeView[] = [];
+  #address: number;
+
+  private constructor(address: number, length: number) {
+    this.#address = address;
+    this.length = length;
+  }
+
+  /** As `Mapping.file`, but for any length. */
+  static file(fd: BorrowedFd, offset: number, length: number, access: Access): WindowedMapping {
+    return new WindowedMapping(mapFile(fd, offset, length, access), length);
+  }
+
+  get address(): number {
+    if (this.#address === 0) throw new Error('mapping used after dispose');
+    return this.#address;
+  }
+
+  /** The bytes from `index * WINDOW` on. */
+  window(index: number): Uint8Array {
+    return (this.#windows[index] ?? this.#open(index)).bytes;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#address === 0) return;
+    this.#windows.forEach((window) => window.detach());
+    munmap(this.#address, this.length);
+    this.#address = 0;
+  }
+
+  #open(index: number): NativeView {
+    if (this.#address === 0) throw new Error('mapping used after dispose');
+    const start = index * WINDOW;
+    return (this.#windows[index] = new NativeView(this.#address + start, Math.min(WINDOW, this.length - start)));
+  }
+}
+
+/** The address. */
+function mapFile(fd: BorrowedFd, offset: number, length: number, access: Access): number {
+  if (!(offset >= 0 && offset + length <= mappableEnd(fd)))
+    throw new SysError('mmap', 'EINVAL', `${offset}+${length} is past the end of the file`);
+  const address = mmap(0, length, protection(access), MAP_SHARED, fd.fd, offset);
+  if (address === -1) throw SysError.fromErrno('mmap', errno());
+  return address;
 }
 
 function protection(access: Access): number {

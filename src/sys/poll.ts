@@ -1,7 +1,7 @@
 import koffi, { type node } from 'koffi';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_EVENT_SIZE } from '../../protocols/linux-epoll.ts';
 import { type BorrowedFd, OwnedFd } from './fd.ts';
-import { epollCreate1, epollCtl } from './libc.ts';
+import { errno, epollCreate1, epollCtl } from './libc.ts';
 import { SysError } from './errors.ts';
 
 export interface PollEvents {
@@ -20,8 +20,9 @@ const live = new Map<number, Poll>();
 /**
  * Calls back from the event loop while a descriptor is ready (level-triggered) and keeps the
  * process alive unless `unref`ed. One poll per descriptor number; dispose it *before* the
- * descriptor is closed. After an error on the descriptor (EPOLLERR: a peer that reset) the
- * callback runs a last time, so that reading shows the error, and the poll is over.
+ * descriptor is closed. After an error on the descriptor (EPOLLERR: a peer that left without
+ * reading all) the callback runs a last time, with no event set, and the poll is over: read until
+ * reading shows the error.
  */
 export class Poll implements Disposable {
   readonly #fd: number;
@@ -47,7 +48,7 @@ export class Poll implements Disposable {
     return new Poll(fd, events, onReady);
   }
 
-  static readable(fd: BorrowedFd, onReady: () => void): Poll {
+  static readable(fd: BorrowedFd, onReady: (ready: PollEvents) => void): Poll {
     return new Poll(fd, { readable: true }, onReady);
   }
 
@@ -143,10 +144,10 @@ function rethrowUncaught(error: unknown): void {
 function checkPollable(fd: number): void {
   if (live.has(fd)) throw new SysError('poll', 'EEXIST', `fd ${fd} has a poll already`);
   const epfd = epollCreate1(EPOLL_CLOEXEC);
-  if (epfd < 0) throw SysError.fromErrno('epoll_create1');
+  if (epfd < 0) throw SysError.fromErrno('epoll_create1', errno());
   const probe = OwnedFd.adopt(epfd);
   try {
-    if (epollCtl(epfd, EPOLL_CTL_ADD, fd, noEvents) < 0) throw SysError.fromErrno('epoll_ctl', undefined, `fd ${fd}`);
+    if (epollCtl(epfd, EPOLL_CTL_ADD, fd, noEvents) < 0) throw SysError.fromErrno('epoll_ctl', errno(), `fd ${fd}`);
   } finally {
     probe[Symbol.dispose]();
   }

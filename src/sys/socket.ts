@@ -2,11 +2,22 @@
  * Unix stream sockets (unix(7)): how to listen and connect, one sendmsg or recvmsg with file
  * descriptors, and a connection that queues what the kernel does not take at once.
  */
-import { chmodSync, fchmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, chownSync, fchmodSync, lstatSync, unlinkSync } from 'node:fs';
 import * as uapi from '../../protocols/linux-socket.ts';
 import { EAGAIN, EINTR, SysError, errnoName } from './errors.ts';
 import { type BorrowedFd, OwnedFd, dupFd } from './fd.ts';
-import { accept4, bindSocket, connect, errno, listen, recvmsg, sendmsg, socket, socketpair } from './libc.ts';
+import {
+  accept4,
+  bindSocket,
+  connect,
+  errno,
+  getsockopt,
+  listen,
+  recvmsg,
+  sendmsg,
+  socket,
+  socketpair,
+} from './libc.ts';
 import { NativeBuffer } from './native-buffer.ts';
 import { Poll } from './poll.ts';
 
@@ -14,28 +25,61 @@ const BACKLOG = 16;
 const STREAM = uapi.SOCK_STREAM | uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK;
 
 /**
- * Listens at `path`, non-blocking. The socket file has file mode `mode` (default 0600) before
- * anything can connect. A socket file that no process listens on is replaced. The caller unlinks
- * the file when done. SysError EADDRINUSE if a process listens there or the file is not a socket,
- * ENAMETOOLONG beyond 107 bytes, EACCES, ENOENT.
+ * Listens at `path`, non-blocking. The socket file has file mode `mode` (default 0600) and group `gid` before
+ * anything can connect. A socket file that no process listens on is replaced. The caller removes the
+ * file when done, by a SocketFile. SysError EADDRINUSE if a process listens there or the file is not a socket,
+ * ENAMETOOLONG beyond 107 bytes, EACCES, ENOENT; Node's EPERM for a group that this process may not give the file to.
  */
-export function listenUnix(path: string, options: { readonly mode?: number } = {}): OwnedFd {
+export function listenUnix(path: string, options: { readonly mode?: number; readonly gid?: number } = {}): OwnedFd {
   const mode = options.mode ?? 0o600;
   const name = encodeAddress('bind', path);
   const fd = openStream();
   try {
     // bind() gives the file the socket's mode minus the umask: never more than asked for.
-    fchmodSync(fd.fd, mode);
+    fchmodSync(fd.fd, options.gid === undefined ? mode : mode & 0o700);
     if (!tryBind(fd, name, path)) {
       removeStale(path);
       if (!tryBind(fd, name, path)) throw new SysError('bind', 'EADDRINUSE', path);
     }
+    if (options.gid !== undefined) chownSync(path, -1, options.gid);
     chmodSync(path, mode);
-    if (listen(fd.fd, BACKLOG) < 0) throw SysError.fromErrno('listen', undefined, path);
+    if (listen(fd.fd, BACKLOG) < 0) throw SysError.fromErrno('listen', errno(), path);
     return fd;
   } catch (error) {
     fd[Symbol.dispose]();
     throw error;
+  }
+}
+
+/**
+ * The file of a listening socket. Disposing it removes the file, unless another one has taken its
+ * place: a bridge that was started later, or one that replaced this socket. Dispose it before the
+ * socket is closed; until then the kernel gives its inode number to no other file.
+ */
+export class SocketFile implements Disposable {
+  readonly #path: string;
+  readonly #device: bigint;
+  readonly #inode: bigint;
+
+  private constructor(path: string) {
+    const { dev, ino } = lstatSync(path, { bigint: true });
+    this.#path = path;
+    this.#device = dev;
+    this.#inode = ino;
+  }
+
+  /** The file that `listenUnix` has just made at `path`. Throws Node's error if there is none any more. */
+  static at(path: string): SocketFile {
+    return new SocketFile(path);
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      const { dev, ino } = lstatSync(this.#path, { bigint: true });
+      if (dev === this.#device && ino === this.#inode) unlinkSync(this.#path);
+    } catch {
+      // Gone already, or its directory may no longer be written to: there is nothing to give back.
+    }
   }
 }
 
@@ -58,23 +102,39 @@ export function connectUnix(path: string): OwnedFd {
   const name = encodeAddress('connect', path);
   const fd = openStream();
   if (connect(fd.fd, name, name.length) < 0) {
-    const error = SysError.fromErrno('connect', undefined, path);
+    const error = SysError.fromErrno('connect', errno(), path);
     fd[Symbol.dispose]();
     throw error;
   }
   return fd;
 }
 
+export interface Credentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Who connected a socket that `acceptUnix` returned, as the kernel noted then (unix(7), SO_PEERCRED). SysError ENOTSOCK. */
+export function peerCredentials(socket: BorrowedFd): Credentials {
+  const value = new Uint8Array(uapi.ucred.size);
+  const length = new Uint8Array(Uint32Array.of(value.length).buffer);
+  if (getsockopt(socket.fd, uapi.SOL_SOCKET, uapi.SO_PEERCRED, value, length) < 0)
+    throw SysError.fromErrno('getsockopt(SO_PEERCRED)', errno());
+  return uapi.ucred.decode(value);
+}
+
 /** Two connected stream sockets, non-blocking and close-on-exec. */
 export function socketPair(): [OwnedFd, OwnedFd] {
   const pair = new Int32Array(2);
-  if (socketpair(uapi.AF_UNIX, STREAM, 0, new Uint8Array(pair.buffer)) < 0) throw SysError.fromErrno('socketpair');
+  if (socketpair(uapi.AF_UNIX, STREAM, 0, new Uint8Array(pair.buffer)) < 0)
+    throw SysError.fromErrno('socketpair', errno());
   return [OwnedFd.adopt(pair[0]!), OwnedFd.adopt(pair[1]!)];
 }
 
 function openStream(): OwnedFd {
   const fd = socket(uapi.AF_UNIX, STREAM, 0);
-  if (fd < 0) throw SysError.fromErrno('socket');
+  if (fd < 0) throw SysError.fromErrno('socket', errno());
   return OwnedFd.adopt(fd);
 }
 
@@ -98,7 +158,7 @@ function encodeAddress(syscall: string, path: string): Uint8Array {
 /** False if the path is taken. */
 function tryBind(fd: BorrowedFd, name: Uint8Array, path: string): boolean {
   if (bindSocket(fd.fd, name, name.length) === 0) return true;
-  const error = SysError.fromErrno('bind', undefined, path);
+  const error = SysError.fromErrno('bind', errno(), path);
   if (error.code === 'EADDRINUSE') return false;
   throw error;
 }
@@ -178,7 +238,7 @@ function adoptRights(fds: OwnedFd[]): void {
     if (length < uapi.cmsghdr.size) return;
     if (cmsg.cmsg_level.get(view, at) === uapi.SOL_SOCKET && cmsg.cmsg_type.get(view, at) === uapi.SCM_RIGHTS) {
       for (let slot = at + uapi.cmsghdr.size; slot + 4 <= at + length; slot += 4)
-        fds.push(OwnedFd.adopt(view.getInt32(slot, true)));
+        fds.push(OwnedFd.receive(view.getInt32(slot, true)));
     }
     at += Math.ceil(length / 8) * 8;
   }
@@ -237,13 +297,23 @@ function setRights(fds: readonly BorrowedFd[]): void {
 /** How much is queued for a peer that does not read. A single message may be longer. */
 const MAX_QUEUED_BYTES = 64 * 2 ** 20;
 
+/** How much of the queue is sent in one turn of the event loop. */
+const FLUSHED_BYTES = 2 ** 20;
+
+/** The largest piece that several short messages are put into. */
+const MAX_PIECE = 64 * 1024;
+
 const NO_FDS: readonly BorrowedFd[] = [];
 
-interface Queued {
+/** A part of the queue: one message, and those behind it that came without descriptors and still fitted. */
+interface Piece {
+  /** With room for more behind `length`. */
   readonly bytes: Uint8Array;
+  length: number;
   /** Duplicates, sent with the first byte and closed then. */
   fds: readonly OwnedFd[];
   sent: number;
+  next: Piece | null;
 }
 
 /**
@@ -255,7 +325,10 @@ export class UnixConnection implements Disposable {
   /** Received descriptors, oldest first. Shift one off when a message claims it; then it is yours. */
   readonly fds: OwnedFd[] = [];
   readonly #fd: OwnedFd;
-  readonly #queue: Queued[] = [];
+  /** Called from the event loop when the queue has been sent, or dropped because the peer is gone. */
+  onDrained: (() => void) | null = null;
+  #first: Piece | null = null;
+  #last: Piece | null = null;
   #queuedBytes = 0;
   #failure: SysError | null = null;
   #flusher: { readonly fd: OwnedFd; readonly poll: Poll } | null = null;
@@ -299,11 +372,11 @@ export class UnixConnection implements Disposable {
   send(bytes: Uint8Array, fds: readonly BorrowedFd[] = NO_FDS): void {
     if (this.#failure !== null) throw this.#failure;
     if (bytes.length === 0) throw new RangeError('cannot send an empty message on a stream');
-    if (this.#queue.length > 0 && this.#queuedBytes + bytes.length > MAX_QUEUED_BYTES) {
+    if (this.#first !== null && this.#queuedBytes + bytes.length > MAX_QUEUED_BYTES) {
       throw new SysError('sendmsg', 'ENOBUFS', `the peer is not reading: ${this.#queuedBytes} bytes are queued`);
     }
     let sent = 0;
-    if (this.#queue.length === 0) {
+    if (this.#first === null) {
       try {
         while (sent < bytes.length) {
           const taken = transmit(this.#fd.fd, bytes, sent, 0, 0, sent === 0 ? fds : NO_FDS);
@@ -327,7 +400,6 @@ export class UnixConnection implements Disposable {
   }
 
   #enqueue(message: Uint8Array, sent: number, fds: readonly BorrowedFd[]): void {
-    const bytes = message.slice(sent);
     const copies: OwnedFd[] = [];
     try {
       if (sent === 0) for (const fd of fds) copies.push(dupFd(fd));
@@ -337,8 +409,21 @@ export class UnixConnection implements Disposable {
       if (sent > 0) this.#failure = error as SysError;
       throw error;
     }
-    this.#queue.push({ bytes, fds: copies, sent: 0 });
-    this.#queuedBytes += bytes.length;
+    const rest = message.subarray(sent);
+    this.#queuedBytes += rest.length;
+    const last = this.#last;
+    if (copies.length === 0 && last !== null && last.length + rest.length <= last.bytes.length) {
+      last.bytes.set(rest, last.length);
+      last.length += rest.length;
+      return;
+    }
+    // Each piece is twice as long as the one before, so that room which is not used costs no more than what is.
+    const room = copies.length > 0 || last === null ? 0 : Math.min(2 * last.bytes.length, MAX_PIECE);
+    const bytes = new Uint8Array(Math.max(rest.length, room));
+    bytes.set(rest);
+    this.#last = { bytes, length: rest.length, fds: copies, sent: 0, next: null };
+    if (last === null) this.#first = this.#last;
+    else last.next = this.#last;
   }
 
   #startFlushing(): void {
@@ -361,25 +446,33 @@ export class UnixConnection implements Disposable {
 
   #flush(): void {
     try {
-      for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-        const taken = transmit(this.#fd.fd, next.bytes, next.sent, 0, 0, next.fds);
+      for (let left = FLUSHED_BYTES; this.#first !== null;) {
+        // The socket takes more, and the next turn goes on.
+        if (left <= 0) return;
+        const piece = this.#first;
+        const taken = transmit(this.#fd.fd, piece.bytes.subarray(0, piece.length), piece.sent, 0, 0, piece.fds);
         if (taken === 0) return;
-        next.sent += taken;
+        left -= taken;
+        piece.sent += taken;
         this.#queuedBytes -= taken;
-        for (const fd of next.fds) fd[Symbol.dispose]();
-        next.fds = [];
-        if (next.sent === next.bytes.length) this.#queue.shift();
+        for (const fd of piece.fds) fd[Symbol.dispose]();
+        piece.fds = [];
+        if (piece.sent === piece.length) this.#first = piece.next;
       }
+      this.#last = null;
     } catch (error) {
       // A caller that reads will see the end of the stream; one that only sends gets the error from `send`.
       this.#failure = error as SysError;
       this.#dropQueue();
     }
     this.#stopFlushing();
+    this.onDrained?.();
   }
 
   #dropQueue(): void {
-    for (const { fds } of this.#queue.splice(0)) for (const fd of fds) fd[Symbol.dispose]();
+    for (let piece = this.#first; piece !== null; piece = piece.next) for (const fd of piece.fds) fd[Symbol.dispose]();
+    this.#first = null;
+    this.#last = null;
     this.#queuedBytes = 0;
   }
 }

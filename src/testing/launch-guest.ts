@@ -1,18 +1,20 @@
-import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
-import { Socket } from 'node:net';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { Bridge } from '../bridge/bridge.ts';
+import { UsageError } from '../core/errors.ts';
 import type { Size } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
 import type { Log } from '../core/log.ts';
+import { QemuDbusGuest } from '../guest/qemu-dbus/guest.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { type InputKind, VhostUserInput } from '../guest/vhost-user/input.ts';
+import { passDisplaySocket } from '../qemu/dbus-display.ts';
 import { qemuFlags, qemuValue } from '../qemu/flags.ts';
 import { LaunchError, QemuProcess } from '../qemu/process.ts';
-import { Qmp } from '../qemu/qmp.ts';
+import { Qmp, QmpError } from '../qemu/qmp.ts';
+import { startTimer } from '../sys/clock.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
-import type { OwnedFd } from '../sys/fd.ts';
+import { OwnedFd } from '../sys/fd.ts';
 import { socketPair } from '../sys/socket.ts';
 
 const MIB = 2 ** 20;
@@ -22,7 +24,28 @@ const DEFAULT_APPEND = 'console=ttyS0 console=tty0 vt.global_cursor_default=0 co
 
 export type Accelerator = 'kvm' | 'tcg';
 
+export type Firmware = 'bios' | 'uefi';
+
+/** Where distributions have the firmware of a UEFI machine: its code, and the variables of a new one. */
+const UEFI = [
+  ['/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_VARS_4M.fd'],
+  ['/usr/share/edk2/ovmf/OVMF_CODE.fd', '/usr/share/edk2/ovmf/OVMF_VARS.fd'],
+  ['/usr/share/edk2/x64/OVMF_CODE.4m.fd', '/usr/share/edk2/x64/OVMF_VARS.4m.fd'],
+] as const;
+
 export interface LaunchOptions {
+  /**
+   * How the guest's screen comes here: `virtio-gpu` is this package's own GPU, for guests that have a driver for it;
+   * `dbus` is QEMU's D-Bus display, which shows any guest from its firmware on, on a standard VGA unless `args` has
+   * another card. Default `virtio-gpu`.
+   */
+  readonly display?: 'virtio-gpu' | 'dbus';
+  /** QEMU's machine, with `display: 'dbus'`; default `q35`. */
+  readonly machine?: string;
+  /** Default `bios`. `uefi` needs OVMF (Debian: ovmf), and forgets its variables. Only with `display: 'dbus'`. */
+  readonly firmware?: Firmware;
+  /** A CD image, with `display: 'dbus'`. `eject` removes it. */
+  readonly cdrom?: string;
   /** A Linux kernel to boot. `append` is its command line (default: a console on the screen, without a cursor). */
   readonly kernel?: string;
   readonly initrd?: string;
@@ -43,7 +66,7 @@ export interface LaunchOptions {
   readonly touch?: boolean;
   /** Default: KVM if it works, else TCG, which emulates the processor and is many times slower. */
   readonly accel?: Accelerator;
-  /** How long the guest may take to show its first picture. Default 120000. */
+  /** How long the guest may take to show its first picture. Default 120000; Infinity waits as long as it takes. */
   readonly timeoutMs?: number;
   /** Ends the launch, which rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -80,6 +103,8 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
     signal,
   } = options;
   signal?.throwIfAborted();
+  if (options.display === 'dbus') return startAny(options, accel, size, log);
+  checkVirtio(options);
   const kinds: InputKind[] = [
     ...(options.input === false ? [] : ['keyboard-pointer' as const]),
     ...(options.touch ? ['touch' as const] : []),
@@ -100,7 +125,7 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
   bridge.show(0, output);
   using ourQmp = connect();
   const qemu = new QemuProcess(program, qemuArgs(options, accel, kinds.length), sockets);
-  const qmp = new Socket({ fd: ourQmp.take(), readable: true, writable: true });
+  const qmp = openQmp(ourQmp);
   const guest = createGuest({ qemu, qmp, gpu, bridge, output, input: input?.sink ?? null, owned: owned.move() });
   try {
     await firstPicture(guest, gpu, timeoutMs, signal);
@@ -109,6 +134,79 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
     await guest.kill();
     throw error;
   }
+}
+
+/** A guest on QEMU's D-Bus display. */
+async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, log: Log): Promise<LaunchedGuest> {
+  const { qemu: program = 'qemu-system-x86_64', timeoutMs = 120_000, signal } = options;
+  using owned = new DisposableStack();
+  const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
+  const [ours, theirs] = socketPair();
+  using socket = ours;
+  const qemu = new QemuProcess(program, anyArgs(options, accel), [theirs]);
+  const qmp = openQmp(socket);
+  const vm = { connect: async () => passDisplaySocket(await qmp) };
+  const gpu = owned.use(QemuDbusGuest.open({ vm, log }));
+  const input = options.input === false ? null : gpu.input;
+  const bridge = owned.use(new Bridge(gpu, { log, ...(input && { input }) }));
+  bridge.show(0, output);
+  const guest = createGuest({ qemu, qmp, gpu, bridge, output, input, owned: owned.move() });
+  try {
+    await firstPicture(guest, gpu, timeoutMs, signal);
+    return guest;
+  } catch (error) {
+    await guest.kill();
+    throw error;
+  }
+}
+
+/** Consumes the socket. */
+function openQmp(socket: OwnedFd): Promise<Qmp> {
+  const qmp = Qmp.open(OwnedFd.adopt(socket.take()));
+  qmp.catch(() => undefined);
+  return qmp;
+}
+
+/** Throws UsageError for what only a guest on the D-Bus display has. */
+function checkVirtio({ machine, firmware, cdrom }: LaunchOptions): void {
+  for (const [name, value] of Object.entries({ machine, firmware, cdrom }))
+    if (value !== undefined) throw new UsageError(`launchGuest: ${name} works only with display: 'dbus'`);
+}
+
+/** For a guest without any driver of virtio: a VGA, disks on SATA, a USB tablet, the keyboard of a PC. */
+function anyArgs(options: LaunchOptions, accel: Accelerator): string[] {
+  const { kernel, initrd, append = DEFAULT_APPEND, disk, cdrom, memoryMiB = 1024, args = [] } = options;
+  const hasCard = args.some((arg) => arg === '-vga' || /^(.*-)?(vga|VGA|ramfb|gpu|bochs-display)\b/.test(arg));
+  const drive = (id: string, device: string, choices: string, file: string): string[] => [
+    ...['-drive', `if=none,id=${id},${choices},file=${qemuValue(file)}`],
+    ...['-device', `${device},id=${id}-drive,drive=${id}`],
+  ];
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'dbus,p2p=yes', '-machine', options.machine ?? 'q35'],
+    ...['-accel', accel, '-cpu', 'max', '-smp', '2', '-m', String(memoryMiB)],
+    ...['-chardev', `socket,id=qmp,fd=${QemuProcess.descriptorOf(0)}`, '-mon', 'chardev=qmp,mode=control'],
+    ...['-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
+    ...(options.firmware === 'uefi' ? uefiArgs() : []),
+    ...(hasCard ? [] : ['-device', 'VGA']),
+    ...(options.input === false ? [] : ['-device', 'qemu-xhci', '-device', 'usb-tablet']),
+    ...(options.touch ? ['-device', 'virtio-multitouch-pci'] : []),
+    ...(kernel === undefined ? [] : ['-kernel', kernel, '-append', append]),
+    ...(initrd === undefined ? [] : ['-initrd', initrd]),
+    ...(disk === undefined ? [] : drive('disk', 'ide-hd', 'snapshot=on', disk)),
+    ...(cdrom === undefined ? [] : drive('cd', 'ide-cd', 'media=cdrom,readonly=on', cdrom)),
+    ...args,
+  ];
+}
+
+/** Throws LaunchError `missing`. */
+function uefiArgs(): string[] {
+  const found = UEFI.find((files) => files.every((file) => existsSync(file)));
+  if (!found) throw new LaunchError('missing', 'launchGuest: no firmware for UEFI: install OVMF (Debian: ovmf)');
+  const [code, variables] = found;
+  return [
+    ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${code}`],
+    ...['-drive', `if=pflash,unit=1,format=raw,snapshot=on,file=${variables}`],
+  ];
 }
 
 /** Uses the sockets in the order of QEMU's descriptors: GPU, input devices, QMP. */
@@ -150,7 +248,7 @@ function canOpenKvm(): boolean {
 /** Resolves when the guest's driver shows a picture. Rejects with LaunchError, or the reason of the signal. */
 async function firstPicture(
   guest: LaunchedGuest,
-  gpu: VhostUserGuest,
+  gpu: VhostUserGuest | QemuDbusGuest,
   timeoutMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -164,7 +262,7 @@ async function firstPicture(
         Promise.reject(new LaunchError('exited', `the guest showed nothing: ${guest.exitReason}`)),
       ),
       new Promise<never>((_, reject) => {
-        timer = setTimeout(
+        timer = startTimer(
           () =>
             reject(
               new LaunchError(
@@ -187,7 +285,9 @@ async function firstPicture(
 }
 
 /** How far the guest's driver came shows what is missing. */
-function adviceFor(gpu: VhostUserGuest): string {
+function adviceFor(gpu: VhostUserGuest | QemuDbusGuest): string {
+  if (gpu instanceof QemuDbusGuest)
+    return gpu.isConnected ? 'its screen is black' : "QEMU's D-Bus display did not answer (Debian: qemu-system-gui)";
   if (gpu.stats.commands === 0)
     return 'its virtio-gpu driver did not start; on Linux that is CONFIG_DRM_VIRTIO_GPU, and a module (virtio-gpu.ko) has to be in the initrd or on the disk';
   return 'its virtio-gpu driver runs but has set no picture; on Linux a console (CONFIG_DRM_FBDEV_EMULATION) or a compositor does that';
@@ -196,8 +296,8 @@ function adviceFor(gpu: VhostUserGuest): string {
 /** What a LaunchedGuest is made of; it owns all of it. */
 interface GuestParts {
   readonly qemu: QemuProcess;
-  readonly qmp: Socket;
-  readonly gpu: VhostUserGuest;
+  readonly qmp: Promise<Qmp>;
+  readonly gpu: VhostUserGuest | QemuDbusGuest;
   readonly bridge: Bridge;
   readonly output: HeadlessOutput;
   readonly input: GuestInput | null;
@@ -209,7 +309,6 @@ let createGuest: (parts: GuestParts) => LaunchedGuest;
 /** A guest in a QEMU process, made by `launchGuest`. Its monitor stays connected whether or not a display is open. */
 export class LaunchedGuest implements AsyncDisposable {
   readonly #parts: GuestParts;
-  readonly #qmp: Promise<Qmp>;
   #killed: Promise<void> | null = null;
 
   static {
@@ -218,8 +317,6 @@ export class LaunchedGuest implements AsyncDisposable {
 
   private constructor(parts: GuestParts) {
     this.#parts = parts;
-    this.#qmp = Qmp.open(parts.qmp);
-    this.#qmp.catch(() => undefined);
   }
 
   /** Shows scanout 0 on `output`. */
@@ -257,14 +354,33 @@ export class LaunchedGuest implements AsyncDisposable {
   }
 
   /**
-   * Sends a command of QEMU's machine protocol (QMP) and resolves with its result. Rejects with QEMU's message if it
-   * refuses, and with LaunchError `exited` when QEMU is gone.
+   * Sends a command of QEMU's machine protocol (QMP) and resolves with its result. Rejects with QmpError `refused` and
+   * QEMU's message if it refuses, and with LaunchError `exited` when QEMU is gone.
    */
   async qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
-    const gone = this.exited.then(() =>
-      Promise.reject(new LaunchError('exited', `QMP ${command}: ${this.exitReason}`)),
-    );
-    return Promise.race([gone, this.#qmp.then((qmp) => qmp.command(command, args))]);
+    try {
+      return await (await this.#parts.qmp).command(command, args);
+    } catch (error) {
+      if (!(error instanceof QmpError && error.code === 'closed')) throw error;
+      // QEMU closes its sockets as it exits, before it is reaped.
+      await this.exited;
+      throw new LaunchError('exited', `QMP ${command}: ${this.exitReason}`, { cause: error });
+    }
+  }
+
+  /** Resets the machine, as its reset button does. */
+  async reset(): Promise<void> {
+    await this.qmp('system_reset');
+  }
+
+  /** Presses the power button for a moment; a guest that listens shuts down. */
+  async powerButton(): Promise<void> {
+    await this.qmp('system_powerdown');
+  }
+
+  /** Takes the CD out, whether or not the guest has locked it. Rejects with QmpError if there is no drive. */
+  async eject(): Promise<void> {
+    await this.qmp('eject', { id: 'cd-drive', force: true });
   }
 
   /** Kills QEMU; resolves when nothing of the guest is left: no process and no open descriptor. */
@@ -278,9 +394,10 @@ export class LaunchedGuest implements AsyncDisposable {
   }
 
   async #kill(): Promise<void> {
-    const { qemu, qmp, owned } = this.#parts;
+    const { qemu, owned } = this.#parts;
     await qemu.kill();
-    if (!qmp.closed) await once(qmp.destroy(), 'close');
+    const qmp = await this.#parts.qmp.catch(() => null);
+    qmp?.[Symbol.dispose]();
     owned[Symbol.dispose]();
   }
 }

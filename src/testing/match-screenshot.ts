@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { comparePictures, type CompareOptions, diffPicture } from '../../display/picture/compare.ts';
-import { decodePng, encodePng, writePng } from '../../display/picture/png.ts';
+import { encodePng, readPng, writePng } from '../../display/picture/png.ts';
 import type { MatchStatus, ReportFrame } from '../../display/picture/report.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { Picture } from '../core/picture.ts';
@@ -16,7 +16,7 @@ export interface ScreenshotOptions extends CompareOptions {
   readonly quietMs?: number;
   /** Include the hardware cursor. Default false. */
   readonly cursor?: boolean;
-  /** Which golden pictures are written: `new` those that are missing, `all` also those that differ. Default `new`, or `none` if the environment has CI. */
+  /** Which golden pictures are written: `new` those that are missing, `all` also those that differ. Default `new`, or `none` if the environment variable CI is set and not `false`. */
   readonly update?: 'all' | 'new' | 'none';
   /**
    * Where a run keeps all its comparisons, for `scanout report`. Default: only those that fail are kept, in
@@ -69,14 +69,15 @@ export async function assertScreenshot(
  * matches or time is up. A missing golden picture is made once the display stands still.
  *
  * Rejects with DisplayError `timeout` if a display does not stand still to make a golden picture of, DisplayError
- * `closed` if it or its guest is gone, PngError for an invalid golden picture, and errors of the file system.
+ * `closed` if it or its guest is gone, PngError for an invalid golden picture, and errors of the file system. Only
+ * the owner can read the evidence.
  */
 export async function matchScreenshot(
   shown: TestDisplay | Picture,
   goldenPath: string,
   options: ScreenshotOptions = {},
 ): Promise<Match> {
-  const { update = process.env.CI ? 'none' : 'new' } = options;
+  const { update = isCi() ? 'none' : 'new' } = options;
   const folder = await openFolder(goldenPath, options);
   const golden = await readGolden(goldenPath);
   const actual =
@@ -93,9 +94,14 @@ export async function matchScreenshot(
   return match;
 }
 
+function isCi(): boolean {
+  const { CI = '' } = process.env;
+  return CI !== '' && CI !== 'false';
+}
+
 /**
  * The opposite of `matchScreenshot`: passes if the golden picture exists and a display differs from it once the
- * display stands still. Writes no pictures.
+ * display stands still. Makes no golden picture and no evidence.
  */
 export async function matchOtherScreenshot(
   shown: TestDisplay | Picture,
@@ -144,7 +150,9 @@ async function record(
   const { status, explanation, expectedPath } = match;
   const { rung, frames } =
     shown instanceof TestDisplay ? { rung: shown.rung, frames: reportFrames(shown) } : { rung: null, frames: [] };
-  await folder.record({ status, ...(isNegated && { isNegated }), explanation, rung, frames }, expectedPath !== null);
+  // A copy: the folder can be looked at elsewhere, and later, when the golden picture may be another.
+  if (expectedPath !== null) await folder.keep('expected', await readFile(expectedPath));
+  await folder.record({ status, ...(isNegated && { isNegated }), explanation, rung, frames });
 }
 
 function reportFrames({ frames }: TestDisplay): ReportFrame[] {
@@ -154,6 +162,9 @@ function reportFrames({ frames }: TestDisplay): ReportFrame[] {
     changed: damagedPixels / largest,
   }));
 }
+
+/** A golden picture belongs to the sources of a test: its permissions are those of the umask. */
+const SOURCE_FILE = 0o666;
 
 type Verdict = Pick<Match, 'status' | 'passes' | 'explanation'> & Partial<Match>;
 
@@ -171,7 +182,7 @@ async function judge(
   const mayWrite = golden ? update === 'all' : update !== 'none';
   if (mayWrite && actual) {
     await mkdir(dirname(goldenPath), { recursive: true });
-    await writePng(goldenPath, actual);
+    await writePng(goldenPath, actual, SOURCE_FILE);
     return { status: golden ? 'updated' : 'created', passes: true, explanation: '' };
   }
   const video = shown instanceof TestDisplay ? shown.video() : null;
@@ -199,9 +210,10 @@ export function describeMatch(
   ].join('\n');
 }
 
+/** Null if there is no such file. */
 async function readGolden(path: string): Promise<Picture | null> {
   try {
-    return decodePng(await readFile(path));
+    return await readPng(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;

@@ -1,17 +1,25 @@
-import { readFileSync } from 'node:fs';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import type { ShownFrame } from '../../display/headless/scene.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { FrameHistory, type FrameTime, FrameTimes } from '../../display/picture/frame-history.ts';
-import { decodePng } from '../../display/picture/png.ts';
+import { type FindOptions, type Found, Needle, type Place, readNeedle } from '../../display/picture/needle.ts';
+import { readPng } from '../../display/picture/png.ts';
+import { ScreenReader, type ScreenText, type TextOptions } from '../../display/picture/screen-text.ts';
 import {
+  type FoundAny,
+  type WaitForAnyOptions,
   type WaitForMatchOptions,
   type WaitForStableOptions,
+  type WaitForTextOptions,
+  type WaitOptions,
+  waitUntilAny,
+  waitUntilChange,
   waitUntilMatch,
   waitUntilStable,
+  waitUntilText,
 } from '../../display/picture/waits.ts';
-import { BTN } from '../../protocols/input-event-codes.ts';
 import { Bridge } from '../bridge/bridge.ts';
+import { type MouseButton, Operator, type Point } from '../control/operator.ts';
 import { UsageError } from '../core/errors.ts';
 import { EMPTY_RECT, type Size } from '../core/geometry.ts';
 import type { GuestInput, InputSink } from '../core/input.ts';
@@ -22,7 +30,6 @@ import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { monotonicMs } from '../sys/clock.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { LaunchedGuest } from './launch-guest.ts';
-import { type Chord, chordsOf, parseChord } from './typing.ts';
 
 const DEFAULT_SIZE: Size = { width: 1280, height: 800 };
 const VHOST_USER = 'vhost-user:';
@@ -134,13 +141,6 @@ function closedError(output: HeadlessOutput, message: string, cause?: unknown): 
   return new DisplayError('closed', message, { picture: output.capture({ cursor: false }), cause });
 }
 
-/** A driver that takes no input event for this long is not running. */
-const INPUT_TIMEOUT_MS = 10_000;
-
-const BUTTONS: Readonly<Record<MouseButton, number>> = { left: BTN.LEFT, right: BTN.RIGHT, middle: BTN.MIDDLE };
-
-export type MouseButton = 'left' | 'right' | 'middle';
-
 /** What a TestDisplay is made of. */
 export interface DisplayParts {
   readonly bridge: Bridge;
@@ -156,6 +156,10 @@ export interface DisplayParts {
   readonly owned: DisposableStack;
 }
 
+async function needleOf(needle: Picture | string): Promise<Needle> {
+  return typeof needle === 'string' ? readNeedle(needle) : new Needle(needle, null);
+}
+
 /** Takes over `parts.owned`. */
 export let createDisplay: (parts: DisplayParts) => TestDisplay;
 
@@ -169,6 +173,7 @@ export class TestDisplay implements Disposable {
   readonly #parts: DisplayParts;
   readonly #frames = new FrameTimes();
   readonly #history: FrameHistory | null;
+  readonly #operator: Operator | null;
 
   static {
     createDisplay = (parts) => new TestDisplay(parts);
@@ -176,7 +181,8 @@ export class TestDisplay implements Disposable {
 
   private constructor(parts: DisplayParts) {
     this.#parts = parts;
-    const { output, videoSeconds } = parts;
+    const { output, videoSeconds, input } = parts;
+    this.#operator = input && new Operator(input, () => output.pictureSize);
     this.#history = videoSeconds > 0 ? new FrameHistory(videoSeconds, (region) => output.capture({ region })) : null;
     const shown = this.#history ? output.capture() : null;
     if (shown) this.#history?.add(monotonicMs(), shown);
@@ -226,8 +232,68 @@ export class TestDisplay implements Disposable {
    * how it differed.
    */
   async waitForMatch(expected: Picture | string, options: Omit<WaitForMatchOptions, 'signal'> = {}): Promise<Picture> {
-    const picture = typeof expected === 'string' ? decodePng(readFileSync(expected)) : expected;
+    const picture = typeof expected === 'string' ? await readPng(expected) : expected;
     return waitUntilMatch(this.#parts.output, picture, { ...options, signal: this.#parts.end.signal }, () => this.rung);
+  }
+
+  /**
+   * Resolves with the picture once a pixel has changed from what it is now; null if the guest has turned its screen off.
+   * Call it before what is to change it. DisplayError `timeout` after `timeoutMs` (default 30000).
+   */
+  waitForChange(options: Omit<WaitOptions, 'signal'> = {}): Promise<Picture | null> {
+    return waitUntilChange(this.#parts.output, { ...options, signal: this.#parts.end.signal }, () => this.rung);
+  }
+
+  /**
+   * Finds a picture on the screen as it is now: a picture, the path of a PNG, or that of a needle (a PNG or JSON of
+   * os-autoinst). DisplayError `not-found` says what comes nearest, and has the screen; `dark` while the guest shows
+   * nothing; NeedleError or PngError for an invalid file.
+   *
+   *     await display.click(await display.find('ok.png'));
+   */
+  async find(
+    needle: Picture | string,
+    { cursor, ...where }: FindOptions & { readonly cursor?: boolean } = {},
+  ): Promise<Found> {
+    const sought = await needleOf(needle);
+    const picture = this.screenshot(cursor === undefined ? {} : { cursor });
+    const found = sought.find(picture, where);
+    if (found) return found;
+    throw new DisplayError('not-found', `${this.#parts.output.name}: ${sought.describeNearest(picture, where)}`, {
+      picture,
+    });
+  }
+
+  /**
+   * Resolves with the first of several pictures that is on the screen, now or later, and which of them it is. They are
+   * what `find` takes. DisplayError `timeout` after `timeoutMs` (default 30000) says what came nearest to each.
+   */
+  async waitForAny(needles: readonly (Picture | string)[], options: WaitForAnyOptions = {}): Promise<FoundAny> {
+    if (needles.length === 0) throw new UsageError('waitForAny: give at least one picture to wait for');
+    const sought = await Promise.all(needles.map(needleOf));
+    return waitUntilAny(this.#parts.output, sought, { ...options, signal: this.#parts.end.signal }, () => this.rung);
+  }
+
+  /**
+   * Reads the text on the screen as it is now, or in a part of it. A Linux console is read by the glyphs of its font,
+   * exactly, if that is one of `fonts` or installed on this machine; anything else by tesseract. DisplayError `dark`;
+   * `unreadable` if it would take tesseract and that is not installed; FontError for an invalid font.
+   */
+  async text(options: TextOptions = {}): Promise<ScreenText> {
+    const reader = await ScreenReader.open(options);
+    return reader.read(this.screenshot(), this.#parts.end.signal);
+  }
+
+  /**
+   * Resolves with the match once the text on the screen, as `text` reads it, matches: at once or later. DisplayError
+   * `timeout` after `timeoutMs` (default 30000), with the last text; `unreadable`.
+   *
+   *     const [, address] = await display.waitForText(/inet ([\d.]+)/);
+   */
+  async waitForText(pattern: RegExp, options: WaitForTextOptions = {}): Promise<RegExpExecArray> {
+    const reader = await ScreenReader.open(options);
+    const { output, end } = this.#parts;
+    return waitUntilText(output, pattern, reader, { ...options, signal: end.signal }, () => this.rung);
   }
 
   /** Calls `listener` with each frame that comes on screen until the returned function is called. The frame is valid during the call. */
@@ -239,31 +305,51 @@ export class TestDisplay implements Disposable {
    * Types ASCII text on a US keyboard, key by key as the guest's driver takes them. DisplayError `key` for any other
    * character, before anything is typed; `input` if the guest has no keyboard or takes nothing from it.
    */
-  async type(text: string): Promise<void> {
-    const input = this.#requireInput();
-    for (const chord of chordsOf(text, input.leds)) await this.#tap(input, chord);
+  type(text: string): Promise<void> {
+    return this.#operate((operator, signal) => operator.type(text, signal));
   }
 
   /**
    * Presses keys together: `enter`, `ctrl+alt+F2`, `ctrl+c`. DisplayError `key` for an unknown key, with similar names;
    * `input` as for `type`.
    */
-  async press(keys: string): Promise<void> {
-    await this.#tap(this.#requireInput(), parseChord(keys));
+  press(keys: string): Promise<void> {
+    return this.#operate((operator, signal) => operator.press(keys, signal));
   }
 
   /** Moves the pointer to a pixel of the screen and clicks. UsageError for a pixel outside the screen; DisplayError `dark`, `input`. */
-  async click(x: number, y: number, button: MouseButton = 'left'): Promise<void> {
-    const input = this.#requireInput();
-    const { width, height } = this.screenshot();
-    if (!(x >= 0 && y >= 0 && x < width && y < height))
-      throw new UsageError(`click: ${x},${y} is not on a screen of ${width}x${height}`);
-    input.pointerMovedTo(this.#parts.scanout, x, y);
-    for (const isPressed of [true, false]) {
-      input.button(BUTTONS[button], isPressed);
-      input.frame();
-    }
-    await this.#untilTaken(input);
+  click(x: number, y: number, button?: MouseButton): Promise<void>;
+  /** Clicks what `find` or `waitForAny` has found: its click point, by default its middle. */
+  click(found: Pick<Place, 'click'>, button?: MouseButton): Promise<void>;
+  click(at: number | Pick<Place, 'click'>, y?: number | MouseButton, button?: MouseButton): Promise<void> {
+    return this.#click(1, at, y, button);
+  }
+
+  /** As `click`, twice. */
+  doubleClick(x: number, y: number, button?: MouseButton): Promise<void>;
+  doubleClick(found: Pick<Place, 'click'>, button?: MouseButton): Promise<void>;
+  doubleClick(at: number | Pick<Place, 'click'>, y?: number | MouseButton, button?: MouseButton): Promise<void> {
+    return this.#click(2, at, y, button);
+  }
+
+  /** Moves the pointer to a pixel of the screen. Errors as of `click`. */
+  move(x: number, y: number): Promise<void> {
+    return this.#operate((operator, signal) => operator.move(this.#parts.scanout, { x, y }, signal));
+  }
+
+  /** Moves the pointer from one pixel to another with a button held. Errors as of `click`. */
+  drag(from: Point, to: Point, button: MouseButton = 'left'): Promise<void> {
+    return this.#operate((operator, signal) => operator.drag(this.#parts.scanout, from, to, button, signal));
+  }
+
+  /** Turns the wheel where the pointer is, by notches: positive is `down`, and to the `right`. DisplayError `input`. */
+  scroll({ down = 0, right = 0 }: { readonly down?: number; readonly right?: number }): Promise<void> {
+    return this.#operate((operator, signal) => operator.scroll(this.#parts.scanout, right, down, null, signal));
+  }
+
+  /** Touches the screen with one finger, which moves `to` there before it is lifted. Errors as of `click`. */
+  touch(at: Point, to: Point = at): Promise<void> {
+    return this.#operate((operator, signal) => operator.touch(this.#parts.scanout, at, to, signal));
   }
 
   /**
@@ -279,6 +365,17 @@ export class TestDisplay implements Disposable {
     this.#parts.owned[Symbol.dispose]();
   }
 
+  #click(
+    clicks: 1 | 2,
+    at: number | Pick<Place, 'click'>,
+    y: number | MouseButton | undefined,
+    button: MouseButton | undefined,
+  ): Promise<void> {
+    const point = typeof at === 'number' ? { x: at, y: y as number } : at.click;
+    const chosen = (typeof at === 'number' ? button : (y as MouseButton | undefined)) ?? 'left';
+    return this.#operate((operator, signal) => operator.click(this.#parts.scanout, point, chosen, clicks, signal));
+  }
+
   #note(frame: ShownFrame): void {
     this.#frames.add(frame.timeMs, frame.isDark ? 0 : frame.damage.area);
     this.#history?.add(frame.timeMs, frame.isDark ? EMPTY_RECT : frame, frame.damage, frame.cursorDamage);
@@ -288,45 +385,13 @@ export class TestDisplay implements Disposable {
     if (this.#parts.owned.disposed) throw new DisplayError('closed', `${this.#parts.output.name} was disposed`);
   }
 
-  #requireInput(): GuestInput {
+  async #operate(work: (operator: Operator, signal: AbortSignal) => Promise<void>): Promise<void> {
     this.#throwIfDisposed();
-    const { input } = this.#parts;
-    if (!input)
+    if (!this.#operator)
       throw new DisplayError(
         'input',
         'this guest has no input devices: launch it with launchGuest, or give openDisplay its `input`',
       );
-    return input;
-  }
-
-  async #tap(input: GuestInput, chord: Chord): Promise<void> {
-    for (const code of chord) {
-      input.key(code, true);
-      input.frame();
-    }
-    for (const code of chord.toReversed()) {
-      input.key(code, false);
-      input.frame();
-    }
-    await this.#untilTaken(input);
-  }
-
-  async #untilTaken(input: GuestInput): Promise<void> {
-    const { signal } = this.#parts.end;
-    signal.throwIfAborted();
-    let timer: NodeJS.Timeout | undefined;
-    let aborted = (): void => undefined;
-    const failure = new Promise<never>((_, reject) => {
-      aborted = () => reject(signal.reason as Error);
-      signal.addEventListener('abort', aborted);
-      const message = `the guest has taken no input event for ${INPUT_TIMEOUT_MS / 1000} s: is it running, and is its driver (virtio_input) loaded?`;
-      timer = setTimeout(() => reject(new DisplayError('input', message)), INPUT_TIMEOUT_MS);
-    });
-    try {
-      await Promise.race([input.taken(), failure]);
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', aborted);
-    }
+    await work(this.#operator, this.#parts.end.signal);
   }
 }

@@ -240,6 +240,23 @@ function attaching(run: Run): void {
     assert.equal(listener.events.length, before);
   });
 
+  run('tells a listener that attaches again from inside released nothing of its earlier frame', async (stage) => {
+    const listener = stage.attach();
+    await stage.show(listener, stage.shadow());
+    let before = 0;
+    listener.onReleased = () => {
+      if (before > 0) return;
+      before = listener.presentedCount;
+      listener.detach();
+      listener.attach(stage.output);
+    };
+    stage.present(stage.shadow());
+    await stage.until(() => before > 0);
+    await stage.rest();
+    assert.equal(listener.presentedCount, before);
+    await stage.show(listener, stage.shadow());
+  });
+
   run('lets a listener dispose the output from inside presented', async (stage) => {
     const listener = stage.attach();
     const handle = stage.shadow();
@@ -271,6 +288,7 @@ function leaving(run: Run): void {
     const before = listener.events.length;
     listener.detach();
     await stage.until(() => !shown.isHeld && !inFlight.isHeld);
+    await stage.rest();
     assert.equal(listener.events.length, before);
   });
 

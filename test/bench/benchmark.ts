@@ -28,6 +28,8 @@ export interface Benchmark {
   readonly name: string;
   /** One line for the list. */
   readonly about: string;
+  /** Other work on the machine changes its figures. */
+  readonly needsQuiet: boolean;
   /** What is missing on this machine, and how to get it; null if nothing. */
   missing(): string | null;
   run(context: BenchContext): Promise<readonly Measurement[]>;

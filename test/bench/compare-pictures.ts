@@ -161,6 +161,7 @@ async function run({ progress }: BenchContext): Promise<readonly Measurement[]> 
 export const comparePicturesBench: Benchmark = {
   name: 'compare-pictures',
   about: "comparing screenshots of 1080p and 4K, against pixelmatch and ImageMagick's compare",
+  needsQuiet: true,
   missing: () => {
     if (!existsSync('/usr/bin/compare')) return "ImageMagick's compare: sh test/rig/install.sh";
     return existsSync(SCANOUT) ? null : 'dist: npm run build';

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { requestStats } from '../../src/cli/control.ts';
-import type { SessionStats } from '../../src/cli/session.ts';
+import { requestStats } from '../../src/control/client.ts';
+import type { SessionStats } from '../../src/control/stats.ts';
 import { guestImage } from '../rig/guest-image.ts';
 import { startDrawing, type Draw } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
@@ -210,6 +210,7 @@ function rows(mode: string, side: Side, peer: Side): Measurement[] {
 export const guestFlips: Benchmark = {
   name: 'guest-flips',
   about: "a real guest's page flips on our device and on QEMU's back end in C, at full speed and at 50 per second",
+  needsQuiet: true,
   missing() {
     if (!existsSync(PROGRAM)) return `no ${PROGRAM}: npm run build`;
     if (!existsSync(referenceProgram)) return `no ${referenceProgram}: sh test/rig/install.sh`;

@@ -32,6 +32,7 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
   return {
     name,
     about: `${about}; in a VM`,
+    needsQuiet: true,
     missing,
     async run({ progress, flips }) {
       progress('booting a VM');

@@ -25,6 +25,8 @@ export class InstantOutput implements Output {
   readonly shadowFormats: readonly Fourcc[] = [DRM_FORMAT.XRGB8888];
   readonly maxCursor = { width: 64, height: 64 };
   frames = 0;
+  /** A frame waits for `vblank`. */
+  isWaiting = false;
   #listener: OutputListener | null = null;
   #shown: BenchHandle | null = null;
   #pending: BenchHandle | null = null;
@@ -61,12 +63,14 @@ export class InstantOutput implements Output {
   }
 
   present(frame: Frame): void {
+    this.isWaiting = true;
     this.#pending = frame.primary.handle;
     if (this.#pending) this.#pending.isHeld = true;
   }
 
   vblank(): void {
     this.frames++;
+    this.isWaiting = false;
     const replaced = this.#shown;
     this.#shown = this.#pending;
     if (replaced !== null && replaced !== this.#shown) {

@@ -18,4 +18,9 @@ export const kmsFirstShow = onKms(
   4,
 );
 export const kmsZeroCopy = onKms('kms-zero-copy', 'CPU of a flip without a copy against the copy rung', 3);
+export const vfioLooks = onKms(
+  'vfio-looks',
+  'looks at the planes of a mediated device, from the question to the commit, against the bare questions',
+  1,
+);
 export const kmsScale = onKms('kms-scale', 'CPU of a flip with many scanouts and many framebuffers against few', 3);

@@ -1,26 +1,34 @@
 /** `npm run bench`: see USAGE. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { toRow, type Benchmark, type Measurement } from './benchmark.ts';
+import { toRow, type Benchmark, type Measurement, type Row } from './benchmark.ts';
+import { busyShare } from './busy.ts';
 import { comparePicturesBench } from './compare-pictures.ts';
 import { copy } from './copy.ts';
+import { exportFrames } from './export.ts';
+import { find } from './find.ts';
+import { pngBench } from './png.ts';
 import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
-import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy } from './kms.ts';
-import { table } from './report.ts';
+import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
+import { neighbours } from './neighbours.ts';
+import { comparison, goals, table } from './report.ts';
 import { waitStable } from './wait-stable.ts';
 import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
+import { wholeFrames, wholeFramesKms } from './whole-frames.ts';
 
 const benchmarks: readonly Benchmark[] = [
-  ...[copy, flush, comparePicturesBench, waitStable, guestFlips],
-  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale],
-  ...[waylandShm, waylandSimpleShm, waylandDmabuf],
+  ...[copy, flush, comparePicturesBench, pngBench, find, waitStable, guestFlips, neighbours, exportFrames],
+  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, vfioLooks],
+  ...[waylandShm, waylandSimpleShm, waylandDmabuf, wholeFrames, wholeFramesKms],
 ];
 
 /** Default of --flips: enough for a rare missed vertical blank to occur. */
 const FLIPS = 10_000;
+/** What a machine is busy with that does nothing. */
+const QUIET = 0.05;
 
-const USAGE = `npm run bench -- [NAME...] [--json FILE] [--flips N] [--list]
+const USAGE = `npm run bench -- [NAME...] [--json FILE] [--compare FILE] [--flips N] [--list]
 
 Runs the named benchmarks, or all of them. If there is a peer, our samples and the peer's alternate
 within the run. The table has the median, minimum and maximum of the samples.
@@ -29,8 +37,13 @@ ratio  our median / the peer's median, whatever the unit
 goal   bound for the ratio, or for our median if there is no peer: '>=' for rates (more is better),
        '<=' for costs (less is better)
 
+At the end are all goals that were met or missed. Benchmarks marked 'quiet' in the list need a machine
+that does nothing else; if it does, a line below their table says so.
+
 --json FILE  writes the rows {name, unit, ours, peer, peerName, ratio, goal, met} as one array;
              values of a missing peer or goal are null
+--compare FILE
+             prints the change since an earlier run, whose rows --json wrote
 --flips N    flips of kms-vblanks: a multiple of 1000, or fewer than 1000 (default ${FLIPS})
 --list       lists the benchmarks
 
@@ -44,7 +57,12 @@ function progress(name: string): (text: string) => void {
 }
 
 /** Resolves with false if a benchmark failed or, under CI=true, was skipped. */
-async function runAll(chosen: readonly Benchmark[], flips: number, json: string | undefined): Promise<boolean> {
+async function runAll(
+  chosen: readonly Benchmark[],
+  flips: number,
+  json: string | undefined,
+  before: readonly Row[] | null,
+): Promise<boolean> {
   const measurements: Measurement[] = [];
   let ok = true;
   for (const benchmark of chosen) {
@@ -55,15 +73,21 @@ async function runAll(chosen: readonly Benchmark[], flips: number, json: string 
       continue;
     }
     try {
+      const busy = benchmark.needsQuiet ? await busyShare() : 0;
       const measured = await benchmark.run({ progress: progress(benchmark.name), flips });
       if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-      console.log(`${table(measured)}\n`);
+      console.log(table(measured));
+      if (busy > QUIET)
+        console.log(`not quiet: other programs used ${Math.round(100 * busy)} % of this machine's processors`);
+      console.log();
       measurements.push(...measured);
     } catch (error) {
       console.error(`${benchmark.name} failed:`, error);
       ok = false;
     }
   }
+  if (measurements.some(({ goal }) => goal !== null)) console.log(goals(measurements));
+  if (before) console.log(`\n${comparison(before, measurements)}`);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(measurements.map(toRow), null, 2)}\n`);
   return ok;
 }
@@ -73,6 +97,7 @@ async function main(): Promise<number> {
     allowPositionals: true,
     options: {
       json: { type: 'string' },
+      compare: { type: 'string' },
       flips: { type: 'string', default: String(FLIPS) },
       list: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
@@ -83,7 +108,8 @@ async function main(): Promise<number> {
     return 0;
   }
   if (values.list) {
-    for (const { name, about } of benchmarks) console.log(`${name.padEnd(20)}${about}`);
+    for (const { name, about, needsQuiet } of benchmarks)
+      console.log(`${name.padEnd(20)}${needsQuiet ? 'quiet' : '     '}  ${about}`);
     return 0;
   }
   const unknown = positionals.filter((name) => !benchmarks.some((benchmark) => benchmark.name === name));
@@ -97,7 +123,8 @@ async function main(): Promise<number> {
     return 2;
   }
   const chosen = positionals.length > 0 ? benchmarks.filter(({ name }) => positionals.includes(name)) : benchmarks;
-  return (await runAll(chosen, flips, values.json)) ? 0 : 1;
+  const before = values.compare === undefined ? null : (JSON.parse(readFileSync(values.compare, 'utf8')) as Row[]);
+  return (await runAll(chosen, flips, values.json, before)) ? 0 : 1;
 }
 
 process.exitCode = await main();

@@ -97,6 +97,7 @@ export const waitStable: Benchmark = {
   name: 'wait-stable',
   about:
     'waitForStable on a test display of 1920x1080: its delay beyond the quiet time, and the CPU it costs per frame',
+  needsQuiet: true,
   missing: () => null,
   async run({ progress }) {
     progress('overhead');

@@ -17,6 +17,7 @@ export const waylandShm: Benchmark = {
   name: 'wayland-shm',
   about:
     'frames of 1920x1080 in a window by wl_shm: CPU, latency and system calls against a minimal client in C, on Weston',
+  needsQuiet: true,
   missing: () => missing('weston', 'strace'),
   run: ({ progress }) => shm(waylandClientProgram(), progress),
 };
@@ -24,6 +25,7 @@ export const waylandShm: Benchmark = {
 export const waylandSimpleShm: Benchmark = {
   name: 'wayland-simple-shm',
   about: 'the same at 250x250 against weston-simple-shm, which paints what we copy',
+  needsQuiet: true,
   missing: () =>
     missing('weston', 'strace') ?? (existsSync(SIMPLE_SHM) ? null : `no ${SIMPLE_SHM}: sh test/rig/install.sh`),
   run: ({ progress }) => simpleShm(progress),

@@ -21,6 +21,7 @@ const { GET_DISPLAY_INFO, RESOURCE_CREATE_BLOB, SET_SCANOUT, SET_SCANOUT_BLOB, T
 
 /** Counts commands by type, and records what framebuffers are made of. */
 class CommandTap implements GpuTap {
+  readonly isBusy = false;
   readonly counts = new Map<number, number>();
   /** Size in bytes of each blob created since `clear`. */
   readonly blobs: number[] = [];
@@ -47,6 +48,7 @@ class CommandTap implements GpuTap {
     this.blobs.length = 0;
   }
 
+  attached(): void {}
   monitorChanged(): void {}
   memoryChanged(): void {}
   negotiated(): void {}

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodePng } from '../../display/picture/png.ts';
-import type { SessionStats } from '../../src/cli/session.ts';
+import type { SessionStats } from '../../src/control/stats.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
 import { comparePictures } from '../../display/picture/compare.ts';
 import { decodePng } from '../../display/picture/png.ts';
+import { packProject } from '../rig/packed.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BIN = join(ROOT, 'node_modules/.bin');
@@ -32,11 +33,7 @@ beforeAll(async () => {
   project = mkdtempSync(join(tmpdir(), 'scanout-package-'));
   cpSync(join(ROOT, 'examples'), project, { recursive: true });
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }');
-  await run('npm', ['pack', '--silent', '--pack-destination', project, ROOT]);
-  tarball = join(
-    project,
-    readdirSync(project).find((name) => name.endsWith('.tgz'))!,
-  );
+  tarball = await packProject(project);
   await run('npm', ['install', '--save-dev', tarball, 'vitest@4', '--prefer-offline', '--no-audit', '--no-fund']);
 });
 afterAll(() => rmSync(project, { recursive: true }));
@@ -65,7 +62,7 @@ describe('the packed package', () => {
   test('has declarations that the strict type checker takes without skipping any of ours', async () => {
     writeFileSync(
       join(project, 'entries.ts'),
-      "export * from 'scanout-bridge';\nexport * as kms from 'scanout-bridge/kms';\nexport * as wayland from 'scanout-bridge/wayland';\nexport * as client from 'scanout-bridge/wayland-client';\nexport * as testing from 'scanout-bridge/testing';\nexport * as gbm from 'scanout-bridge/gbm';\nexport * as fourcc from 'scanout-bridge/drm-fourcc';\n",
+      "export * from 'scanout-bridge';\nexport * as kms from 'scanout-bridge/kms';\nexport * as wayland from 'scanout-bridge/wayland';\nexport * as client from 'scanout-bridge/wayland-client';\nexport * as imported from 'scanout-bridge/import';\nexport * as testing from 'scanout-bridge/testing';\nexport * as gbm from 'scanout-bridge/gbm';\nexport * as fourcc from 'scanout-bridge/drm-fourcc';\n",
     );
     await tsc('--noEmit', '--skipLibCheck', 'false', 'entries.ts');
     rmSync(join(project, 'entries.ts'));

@@ -2,15 +2,18 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test as anyTest } from 'vitest';
 import { decodePng, encodePng } from '../../display/picture/png.ts';
 import { renderReport, type ReportEntry } from '../../display/picture/report.ts';
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { FrameHistory } from '../../display/picture/frame-history.ts';
-import { openBrowser } from '../rig/chromium.ts';
+import { openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
 import { isSamePicture, pixel } from '../rig/picture.ts';
+
+/** Without Chromium all tests of the file are skipped, and with them its hooks. */
+const test = anyTest.skipIf(skipWithoutChromium());
 
 const RED = 0xd02010;
 const BLUE = 0x1020d0;
@@ -18,12 +21,13 @@ const GREEN = 0x10a020;
 const [WIDTH, HEIGHT] = [200, 100];
 
 const outputDir = join(import.meta.dirname, '../output');
-const directory = mkdtempSync(join(tmpdir(), 'scanout-report-'));
+let directory: string;
 let browser: Awaited<ReturnType<typeof openBrowser>>;
 let page: Page;
 const requests: string[] = [];
 
 beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'scanout-report-'));
   mkdirSync(outputDir, { recursive: true });
   browser = await openBrowser(1000, 800);
   page = browser.page;

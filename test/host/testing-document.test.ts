@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DISK_TOOLS, makeBootableDisk } from '../rig/bootable-disk.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { packProject } from '../rig/packed.ts';
 
 const root = join(import.meta.dirname, '../..');
 const document = readFileSync(join(root, 'docs/testing.md'), 'utf8');
@@ -66,7 +67,7 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
       }
       makeBootableDisk(join(project, 'disk.qcow2'));
       writeFileSync(join(project, 'package.json'), '{ "type": "module" }');
-      await expectDone(`npm pack --silent --pack-destination '${project}' '${root}'`);
+      await packProject(project);
       const [install] = commands('npm install') as [string];
       await expectDone(
         `${install.replace('scanout-bridge', './scanout-bridge-*.tgz')} --prefer-offline --no-audit --no-fund`,

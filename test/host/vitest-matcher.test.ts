@@ -114,7 +114,7 @@ test('toMatchScreenshot: makes a golden picture, then fails for a different one 
   const results = join(project, 'test-results/scanout');
   const [record] = records();
   expect(record).toMatchObject({ test: 'login.spec.mjs > it boots', status: 'different' });
-  expect(readdirSync(record!.folder).sort()).toEqual(['actual.png', 'diff.png', 'match.json']);
+  expect(readdirSync(record!.folder).sort()).toEqual(['actual.png', 'diff.png', 'expected.png', 'match.json']);
   expect(decodePng(readFileSync(join(record!.folder, 'actual.png')))).toEqual(picture(20));
   expect(readFileSync(join(results, 'report.html'), 'utf8')).toContain(
     Buffer.from(encodePng(picture(20))).toString('base64'),
@@ -137,12 +137,39 @@ test('toMatchScreenshot: fails in CI without a golden picture and makes none', a
   expect(existsSync(golden())).toBe(false);
 });
 
+test('toMatchScreenshot: takes any file name for a golden picture, but no path', async () => {
+  const names = ['écran-de-connexion.png', 'login+2fa (1).png', '登录.png', '../login.png'];
+  const { output } = await runFiles({ 'login.spec.mjs': names.map((name) => spec(name, 10, { golden: name })) });
+
+  expect(readdirSync(dirname(golden())).sort()).toEqual(names.slice(0, 3).sort());
+  expect(output).toContain("'../login.png' cannot name a golden picture");
+  expect(output).toContain('3 screenshots compared');
+});
+
+test('toMatchScreenshot: refuses the expect that concurrent tests share, which does not know its test', async () => {
+  const shared = await runFiles({
+    'login.spec.mjs': [
+      spec('one', 10).replace('test(', 'test.concurrent('),
+      spec('two', 10).replace('test(', 'test.concurrent('),
+    ],
+  });
+  const isRecorded = existsSync(join(project, 'test-results'));
+  const own = await runFiles({
+    'login.spec.mjs': [spec('one', 10).replace('test(', 'test.concurrent(').replace('async ()', 'async ({ expect })')],
+  });
+
+  expect(shared.passed).toBe(false);
+  expect(shared.output.match(/in a concurrent one on its own `expect`/g)!.length).toBeGreaterThan(1);
+  expect(isRecorded).toBe(false);
+  expect(own.passed).toBe(true);
+});
+
 describe('not.toMatchScreenshot', () => {
   test('passes for a picture that differs from the golden one, leaves no evidence and counts as a success in the report', async () => {
     await run(10);
 
     expect((await run(20, { not: '.not' })).passed).toBe(true);
-    expect(records().map(({ folder }) => readdirSync(folder))).toEqual([['match.json']]);
+    expect(records().map(({ folder }) => readdirSync(folder).sort())).toEqual([['expected.png', 'match.json']]);
     expect(readFileSync(join(project, 'test-results/scanout/report.html'), 'utf8')).toContain(
       '1 compared, <span class="matched">0 failed',
     );

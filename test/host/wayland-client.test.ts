@@ -55,14 +55,14 @@ class Window {
   }
 }
 
-describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () => {
+describe.skipIf(skipWithoutWeston())('WaylandDisplay on Weston', () => {
   let weston: Weston;
   beforeAll(async () => {
     weston = await startWeston({ size: [WIDTH, HEIGHT] });
   });
   afterAll(() => weston[Symbol.asyncDispose]());
 
-  test('see the same globals as wayland-info', async () => {
+  test('lists the same globals as wayland-info', async () => {
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const { stdout } = await run('wayland-info', { env: weston.env });
     const theirs = [...stdout.matchAll(/interface: '(\w+)',\s+version:\s+(\d+), name:\s+(\d+)/g)];
@@ -72,7 +72,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     expect(theirs.length).toBeGreaterThan(10);
   });
 
-  test('tell the output’s mode and the formats', async () => {
+  test('reports the output’s mode and the formats of wl_shm', async () => {
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const heard: Record<string, unknown> = {};
     display.bind(WlOutput, 4)!.listener = {
@@ -87,7 +87,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     expect(formats).toEqual(expect.arrayContaining([WlShmFormat.argb8888, WlShmFormat.xrgb8888]));
   });
 
-  test('show a shm buffer’s pixels, and get it back when another is shown', async () => {
+  test('shows the pixels of a wl_shm buffer, and is told when another has replaced it', async () => {
     const fds = openFds();
     {
       using display = await WaylandDisplay.connect({ socket: weston.socket });
@@ -120,7 +120,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     expect(openFds()).toEqual(fds);
   });
 
-  test('part over a protocol error that names what was wrong', async () => {
+  test('closes with a protocol error that names the interface, the error and the request', async () => {
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const surface = display.bind(WlCompositor, 4)!.createSurface();
     surface.setBufferScale(-1);
@@ -132,7 +132,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     });
   });
 
-  test('run the example of the entry module', async () => {
+  test('runs the example of the entry module', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'wayland-example-'));
     try {
       const example = /```ts\n(.*?)```/s.exec(readFileSync(ENTRY, 'utf8'))![1]!.replaceAll(/^ \* ?/gm, '');
@@ -147,7 +147,7 @@ describe.skipIf(skipWithoutWeston())('the Wayland client and a real Weston', () 
     }
   });
 
-  test('meet again after Weston was killed and started anew', async () => {
+  test('connects again after Weston was killed and restarted', async () => {
     using display = await WaylandDisplay.connect({ socket: weston.socket });
     const closed = new Promise((resolve) => display.onClosed(resolve));
     await weston.kill();

@@ -1,30 +1,28 @@
 /** Pictures on sway, a compositor on wlroots and pixman: what it shows of a window, by its own screencopy. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { writePng } from '../../display/picture/png.ts';
+import { crop } from '../../display/picture/difference.ts';
+import { readPng } from '../../display/picture/png.ts';
+import { BAR_HEIGHT } from '../../display/wayland/decoration.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
+import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
-import { expectSamePicture, isSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
-import { Sway, swayMissing } from '../rig/sway.ts';
+import { expectSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
+import { skipWithoutSway, Sway } from '../rig/sway.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
 
 /** A whole number at each scale. */
 const [WIDTH, HEIGHT] = [600, 480];
 const LAST = 0xff8000;
+const BUTTONS_WIDTH = 96;
 
-const missing = swayMissing();
-if (missing !== null && process.env['CI']) throw new Error(missing);
-if (missing !== null) console.warn(`skipped: ${missing}`);
-
-describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
+describe.skipIf(skipWithoutSway())('WaylandOutput on sway', () => {
   let before: { fds: number; mappings: number };
   let sway: Sway;
-  let empty: Picture;
   let windows: WaylandWindows;
   let guest: FakeGuest;
   let bridge: Bridge;
@@ -42,17 +40,19 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
     expect({ fds: openFds().size, mappings: mappingCount() }).toEqual(before);
   });
 
-  /** A guest that shows as many pixels as its window says it has. */
-  async function open(scale: number): Promise<void> {
-    sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}`);
-    empty = sway.screenshot();
+  /** A guest that shows as many pixels as its window says it has, which is to be so many rows. `config` is added to sway's. */
+  async function open(scale: number, rows = HEIGHT, config = '', title = ''): Promise<void> {
+    sway = await Sway.start(WIDTH, HEIGHT, `output * scale ${scale}\n${config}`);
     guest = new FakeGuest();
     bridge = new Bridge(guest, { zeroCopy: 'off' });
-    windows = await WaylandWindows.open({ socket: sway.socket });
-    const told = guest.nextMonitor();
+    windows = await WaylandWindows.open({ socket: sway.socket, title });
+    let told = guest.nextMonitor();
     bridge.show(0, windows.openOutputs(1)[0]!);
-    if ((await told)!.width === 1280) await guest.nextMonitor();
-    const { width, height } = guest.monitors[0]!;
+    for (; (await told)!.height !== rows; told = guest.nextMonitor());
+    await show(guest.monitors[0]!);
+  }
+
+  async function show({ width, height }: Size): Promise<void> {
     shown = new GuestPicture(width, height);
     shown.noise();
     guest.show(shown.framebuffer);
@@ -78,38 +78,37 @@ describe.skipIf(missing !== null)('WaylandOutput on sway', () => {
   const lastPicture = (): Promise<Picture> =>
     pictureWhen(screenshot, (picture) => pixel(picture, WIDTH - 1, HEIGHT - 1) === LAST);
 
-  test.each([1, 2])('shows each guest pixel as one screen pixel at scale %i', async (scale) => {
+  test.each([1, 1.5, 2])('shows each guest pixel as one screen pixel at scale %d', async (scale) => {
     await open(scale);
     expect(guest.monitors[0]).toMatchObject({ width: WIDTH, height: HEIGHT });
     expectSamePicture(await lastPicture(), shown.rgb, `sway-${scale}`);
   });
 
-  test('at scale 1.5 looks as the same picture of another client, which sway scales down from scale 2', async () => {
-    await open(1.5);
-    // This sway knows whole scales only, the next larger one.
-    expect(guest.monitors[0]).toMatchObject({ width: (WIDTH / 1.5) * 2, height: (HEIGHT / 1.5) * 2 });
-    const taken = await lastPicture();
-    bridge[Symbol.dispose]();
-    windows[Symbol.dispose]();
-    await pictureWhen(screenshot, (picture) => isSamePicture(picture, empty));
-    expectSamePicture(taken, await swaybg(shown.rgb, taken), 'sway-1.5');
-  });
+  describe('with decorations refused', () => {
+    const CSD = 'for_window [app_id=".*"] border csd';
 
-  /** The screen with this picture as its wallpaper, which is not drawn at once: when it is as `expected`, or after many looks. */
-  async function swaybg(picture: Picture, expected: Picture): Promise<Picture> {
-    let looks = 0;
-    const file = `${sway.socket}.png`;
-    await writePng(file, picture);
-    const child = spawn('swaybg', ['-i', file, '-m', 'stretch'], {
-      env: { ...process.env, WAYLAND_DISPLAY: sway.socket },
-      stdio: 'ignore',
-    });
-    const ended = once(child, 'close');
-    try {
-      return await pictureWhen(screenshot, (taken) => isSamePicture(taken, expected) || ++looks === 50);
-    } finally {
-      child.kill();
-      await ended;
+    /** The title bar that `open` comes to. The guest's pixels below it are checked. */
+    async function titleBar(scale: number, title: string): Promise<Picture> {
+      const high = BAR_HEIGHT * scale;
+      await open(scale, HEIGHT - high, CSD, title);
+      const screen = await lastPicture();
+      const below = { x: 0, y: high, width: WIDTH, height: HEIGHT - high };
+      expectSamePicture(crop(screen, below), shown.rgb, `sway-below-bar-${scale}`);
+      return crop(screen, { x: 0, y: 0, width: WIDTH, height: high });
     }
-  }
+
+    test.each([1, 1.5, 2])('draws its own title bar as in the golden picture at scale %d', async (scale) => {
+      const golden = join(import.meta.dirname, `golden/title-bar-${scale}.png`);
+      expectSamePicture(await titleBar(scale, ''), await readPng(golden), `sway-title-bar-${scale}`);
+    });
+
+    test('has the title in the middle of the bar', async () => {
+      const bar = await titleBar(1, 'MMMMMMMM');
+      const ink = Array.from({ length: WIDTH - 2 * BUTTONS_WIDTH }, (_, x) => x + BUTTONS_WIDTH).filter((x) =>
+        Array.from({ length: BAR_HEIGHT }, (_, y) => pixel(bar, x, y)).some((colour) => colour !== pixel(bar, 0, 0)),
+      );
+      expect(ink.length).toBeGreaterThan(8);
+      expect(Math.abs((ink[0]! + ink.at(-1)! + 1) / 2 - WIDTH / 2)).toBeLessThanOrEqual(2);
+    });
+  });
 });

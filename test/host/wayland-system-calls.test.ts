@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { WindowGuest } from '../bench/wayland/guest.ts';
-import { ownSystemCalls } from '../rig/system-calls.ts';
+import { callsOfFrames, sendmsgs } from '../rig/system-calls.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 
@@ -36,8 +36,8 @@ describe.skipIf(skipWithoutWeston() || skipWithoutStrace())('WaylandOutput: syst
   test.each(['called', 'kicked'] as const)(
     'are one sendmsg a frame, without a descriptor or new memory, when the guest is %s',
     async (pace) => {
-      const calls = await ownSystemCalls(() => guest.frames(FRAMES, pace));
-      const sent = calls.filter((call) => call.startsWith('sendmsg('));
+      const calls = await callsOfFrames(FRAMES, () => guest.frames(FRAMES, pace));
+      const sent = sendmsgs(calls);
       expect(sent).toHaveLength(FRAMES);
       expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
       expect(calls.filter((call) => /^(memfd_create|ftruncate|ioctl|dup3?|fcntl|close)\(/.test(call))).toEqual([]);

@@ -39,6 +39,11 @@ export class InputDriver implements Disposable {
     return this.#groups.shift()!;
   }
 
+  /** Tells the device to switch an LED. */
+  async setLed(code: number, isOn: boolean): Promise<void> {
+    await this.#frontEnd.request(1, virtio_input_event.encode({ type: EV.LED, code, value: isOn ? 1 : 0 }), 0);
+  }
+
   [Symbol.dispose](): void {
     this.#frontEnd[Symbol.dispose]();
   }

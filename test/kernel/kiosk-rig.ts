@@ -44,10 +44,8 @@ export class FakeVmm implements Disposable {
     this.#frontEnd.memory.write(RAM, picture.pixels.bytes);
     const { width, height } = picture.framebuffer;
     const commands = [
-      request.create2d(1, width, height),
-      request.attach(1, request.contiguous(width * height * 4, RAM)),
-      request.setScanout(0, 1, 0, 0, width, height),
-      request.transfer(1, 0, 0, width, height, 0),
+      request.createBlob(1, width * height * 4, request.contiguous(width * height * 4, RAM)),
+      request.setScanoutBlob(0, 1, { width, height, stride: width * 4, offset: 0 }),
       request.flush(1, 0, 0, width, height),
     ];
     for (const command of commands) await this.#frontEnd.request(0, command, REPLY);

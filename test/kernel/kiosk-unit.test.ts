@@ -7,10 +7,16 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { EV, KEY } from '../../protocols/input-event-codes.ts';
+import { bootGuest } from '../rig/guest.ts';
+import { LOGIN_MODULES } from '../rig/guest-image.ts';
+import { InnerQmp } from '../rig/inner-qmp.ts';
 import type { ScatteredPicture } from '../rig/scattered-picture.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
+import { InputDriver } from './input-driver.ts';
 import { FakeVmm, Pictures } from './kiosk-rig.ts';
 import { kernelObjects, skipWithoutVkms, vkmsCard } from './kms-rig.ts';
+import { expectSettled } from './machine.ts';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
@@ -19,7 +25,10 @@ const UNIT = 'scanout-kiosk.service';
 const PREFERRED = [1024, 768] as const;
 /** systemd runs on an emulated processor. */
 const PATIENCE = { timeout: 180_000 };
+/** An emulated machine in an emulated machine. */
+const NESTED_MS = 1_800_000;
 const SOCKET = '/run/scanout/gpu.sock';
+const INPUT_SOCKET = '/run/scanout/input.sock';
 
 /** The unit of docs/kiosk.md and the commands that install it. */
 function fromDocument(): { unit: string; install: string } {
@@ -148,11 +157,74 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
     expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toContain("by rung 'udmabuf'");
   });
 
+  test('gives the guest what is typed on the keyboard of the machine, as an ordinary user', PATIENCE, async () => {
+    using _vmm = await guest(1, pictures.one);
+    using keyboard = await InputDriver.connect(systemd.path(INPUT_SOCKET));
+    using qmp = new InnerQmp();
+    const heard: string[] = [];
+    for (const qcode of ['r', 'o', 'o', 't', 'ret']) {
+      for (const down of [true, false]) {
+        qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
+        heard.push(...(await keyboard.next()));
+      }
+    }
+    expect(heard).toEqual(
+      [KEY.R, KEY.O, KEY.O, KEY.T, KEY.ENTER].flatMap((code) => [`${EV.KEY} ${code} 1`, `${EV.KEY} ${code} 0`]),
+    );
+    expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toMatch(/seat0 of seatd[^]*input: .*\(event\d+\)/);
+  });
+
+  test('logs a real guest in by the keyboard of the machine', { timeout: NESTED_MS }, async () => {
+    await systemd.listened(1);
+    await using vm = await bootGuest({
+      gpu: { kind: 'generic', socket: systemd.path(SOCKET) },
+      programs: [],
+      modules: LOGIN_MODULES,
+      memoryMiB: 192,
+      patienceMs: NESTED_MS / 2,
+      extraQemuArgs: [
+        ...['-chardev', `socket,id=keyboard,path=${systemd.path(INPUT_SOCKET)}`],
+        ...['-device', 'vhost-user-input-pci,chardev=keyboard'],
+      ],
+    });
+    using qmp = new InnerQmp();
+    const type = (...qcodes: string[]): void => {
+      for (const data of qcodes)
+        for (const down of [true, false]) qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data }, down } });
+    };
+    const console = async (text: string): Promise<void> => {
+      while (!(await vm.run('cat /dev/vcs1')).includes(text));
+    };
+    await vm.run(
+      'mkdir -p /etc; echo "kiosk:$(mkpasswd -m sha256 secret):1000:1000::/:/bin/sh" >/etc/passwd; echo kiosk:x:1000: >/etc/group; setsid getty 0 tty1 linux </dev/null >/dev/null 2>&1 &',
+    );
+    await console('login:');
+    type('k', 'i', 'o', 's', 'k', 'ret');
+    await console('Password:');
+    type('s', 'e', 'c', 'r', 'e', 't', 'ret');
+    await console('$');
+    type('e', 'x', 'e', 'c', 'spc', 's', 'l', 'e', 'e', 'p', 'spc', '7', '7', '7', 'ret');
+    let processes = '';
+    while (!processes.includes('sleep 777')) processes = await vm.run('ps');
+    expect(processes).toMatch(/^ *\d+ kiosk .*sleep 777$/m);
+  });
+
+  test('leaves the service its sandbox, and little else', PATIENCE, async () => {
+    await systemd.listened(1);
+    expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toMatch(
+      /sandbox: no new privileges, not dumpable, system calls filtered, files limited by Landlock \d/,
+    );
+    const report = await systemd.run('systemd-analyze', 'security', '--no-pager', UNIT);
+    const exposure = Number(/^→ Overall exposure level for \S+: ([\d.]+) /m.exec(report)?.[1]);
+    expect(exposure, report).toBeLessThan(2);
+  });
+
   test('is started again after it was killed', PATIENCE, async () => {
     using _first = await guest(1, pictures.two);
     await systemd.run('systemctl', 'kill', '--signal=SIGKILL', UNIT);
     using _second = await guest(2, pictures.one);
-    expect(await systemd.show('ActiveState', 'NRestarts')).toEqual(['ActiveState=active', 'NRestarts=1']);
+    const log = await systemd.run('journalctl', `--unit=${UNIT}`);
+    expect(await systemd.show('ActiveState', 'NRestarts'), log).toEqual(['ActiveState=active', 'NRestarts=1']);
   });
 
   test('stops on systemctl stop, and leaves nothing behind', PATIENCE, async () => {
@@ -164,6 +236,6 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
       'Result=success',
     ]);
     expect(existsSync(systemd.path(SOCKET))).toBe(false);
-    expect(kernelObjects(card).framebuffers).toBe(framebuffers);
+    await expectSettled(() => kernelObjects(card).framebuffers, framebuffers);
   });
 });

@@ -154,6 +154,56 @@ describe.skipIf(isSkipped)('KmsOutput: fences:', () => {
     expectSamePicture(await screen.writeback.take(), first.onScreen(640, 480), 'kms-fence-late');
   });
 
+  describe('a picture that another device writes for long', () => {
+    /** Presents the second picture, whose flip waits for `work`, and waits until the output continues without it. */
+    async function getStuck({ screen, second }: Stage, work: GpuWork): Promise<void> {
+      const { backing } = second.framebuffer;
+      if (backing.kind === 'dmabuf') work.writesTo(backing.dmabuf);
+      screen.frame.acquire = null;
+      expect((await screen.show()).flags).toBe(PresentedFlags.HIDDEN);
+    }
+
+    test('blocks neither its disposal nor another frame, which is shown when it has ended', async () => {
+      using stage = new Stage(10);
+      using work = gpu.begin();
+      const { screen, first } = stage;
+      await stage.begin(work);
+      await getStuck(stage, work);
+      stage.secondHandle[Symbol.dispose]();
+      screen.setPicture(stage.firstHandle, 640, 480);
+      const showing = screen.show();
+      // Every call has returned, and the device still writes.
+      expect(fenceInfo(work.fence).status).toBe(0);
+      work.end();
+      expect((await showing).flags & PresentedFlags.VSYNC).not.toBe(0);
+      expectSamePicture(await screen.writeback.take(), first.onScreen(640, 480), 'kms-fence-implicit');
+    });
+
+    test('blocks no disposal of its output', async () => {
+      using stage = new Stage(12);
+      using work = gpu.begin();
+      await stage.begin(work);
+      await getStuck(stage, work);
+      stage.screen.output[Symbol.dispose]();
+      expect(fenceInfo(work.fence).status).toBe(0);
+      // Closing the card waits in the kernel.
+      work.end();
+    });
+
+    test('is drawn by the CPU without waiting', async () => {
+      using stage = new Stage(14, 1280, 960);
+      using work = gpu.begin();
+      const { screen, second } = stage;
+      await stage.begin(work);
+      const { backing } = second.framebuffer;
+      if (backing.kind === 'dmabuf') work.writesTo(backing.dmabuf);
+      screen.frame.acquire = null;
+      expect((await screen.show()).flags & PresentedFlags.VSYNC).not.toBe(0);
+      expect(fenceInfo(work.fence).status).toBe(0);
+      expect(screen.log.filter((line) => line.includes('drawn by the CPU'))).toHaveLength(1);
+    });
+  });
+
   test.each([
     ['udmabuf', 'auto', 'fences in the driver', 1],
     ['shadow', 'off', 'fences in the driver', 1],

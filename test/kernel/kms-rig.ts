@@ -1,6 +1,5 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { ShadowMemory } from '../../display/kms/buffer.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import { assignPipes, type Mode, type Pipe, readResources } from '../../display/kms/resources.ts';
@@ -253,7 +252,6 @@ export class TestScreen implements Disposable, ScreenListener {
   readonly input = null;
   readonly device: KmsDevice;
   readonly output: KmsOutput;
-  readonly shadows: ShadowMemory;
   readonly log: string[] = [];
   readonly udmabuf = openUdmabuf();
   readonly frame = newFrame();
@@ -274,11 +272,9 @@ export class TestScreen implements Disposable, ScreenListener {
     const { pipe: whole, offered } = firstPipe(this.device);
     const pipe = change(whole);
     const planes = [pipe.primary, pipe.cursor, pipe.overlay].filter((plane) => plane !== null);
-    this.shadows = new ShadowMemory(this.device);
     this.output = new KmsOutput(this.device, {
       connector: pipe.connector,
       planes,
-      shadows: this.shadows,
       background,
       log: (_level, message) => void this.log.push(message),
     });
@@ -341,7 +337,6 @@ export class TestScreen implements Disposable, ScreenListener {
   [Symbol.dispose](): void {
     this.#writeback?.[Symbol.dispose]();
     this.output[Symbol.dispose]();
-    this.shadows[Symbol.dispose]();
     this.device[Symbol.dispose]();
     this.udmabuf[Symbol.dispose]();
   }

@@ -15,6 +15,9 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_HUGETLB = 4;
 const F_ADD_SEALS = 1033;
+/** Longer than the kernel takes on a busy machine. */
+const SETTLE_LIMIT_MS = 30_000;
+
 export const HUGE_PAGE = 2 * 2 ** 20;
 
 /**
@@ -38,6 +41,14 @@ export function dmabufCount(): number {
   return Number(/^Total (\d+) objects/m.exec(readFileSync(BUFINFO, 'utf8'))![1]);
 }
 
+/**
+ * Waits until `read` returns `expected`, and fails with the last value otherwise. After the kernel has reported a flip
+ * or taken an object back, it lets go of buffers in a thread of its own, and nothing announces that it has.
+ */
+export async function expectSettled<T>(read: () => T, expected: T): Promise<void> {
+  await expect.poll(read, { timeout: SETTLE_LIMIT_MS, interval: 10 }).toEqual(expected);
+}
+
 /** Checks that every test of the file ends with the descriptors, mappings and dma-bufs it began with. */
 export function expectNothingLeft(): void {
   expectNoLeaks();
@@ -45,7 +56,7 @@ export function expectNothingLeft(): void {
   beforeEach(() => {
     before = dmabufCount();
   });
-  afterEach(() => expect(dmabufCount()).toBe(before));
+  afterEach(() => expectSettled(dmabufCount, before));
 }
 
 /** Sets a parameter of the udmabuf driver until dispose. */

@@ -11,7 +11,7 @@ import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../proto
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { firstPipe, skipWithoutVkms } from './kms-rig.ts';
-import { asNobody, skipWithoutProgram } from './machine.ts';
+import { asNobody, expectSettled, skipWithoutProgram } from './machine.ts';
 
 export const UDEVD = '/lib/systemd/systemd-udevd';
 const SEATD = '/usr/sbin/seatd';
@@ -19,7 +19,6 @@ const GROUP = 'video';
 
 /* linux/vt.h */
 const VT_ACTIVATE = 0x5606;
-const VT_WAITACTIVE = 0x5607;
 
 /** For `describe.skipIf`, as `skipWithoutVkms`. */
 export function skipWithoutSeatd(): boolean {
@@ -108,12 +107,14 @@ export function terminalInFront(): string {
   return readFileSync('/sys/class/tty/tty0/active', 'utf8').trim();
 }
 
-/** Switches to a virtual terminal. The kernel asks seatd for consent. */
-export function switchTo(terminal: string): void {
+/**
+ * Switches to a virtual terminal. The kernel asks seatd for consent, so VT_WAITACTIVE would stop this process for good if
+ * that did not answer.
+ */
+export async function switchTo(terminal: string): Promise<void> {
   using console = OwnedFd.adopt(openSync('/dev/tty0', 'r+'));
-  const number = Number(terminal.slice('tty'.length));
-  ioctl(console, VT_ACTIVATE, 'VT_ACTIVATE', number);
-  ioctl(console, VT_WAITACTIVE, 'VT_WAITACTIVE', number);
+  ioctl(console, VT_ACTIVATE, 'VT_ACTIVATE', Number(terminal.slice('tty'.length)));
+  await expectSettled(terminalInFront, terminal);
 }
 
 /** The events of a seat, one after the other. */

@@ -2,10 +2,12 @@ import { chmodSync, chownSync, mkdtempSync, openSync, rmSync, statSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { MemoryBudget } from '../../src/core/budget.ts';
+import { LinearViews } from '../../src/guest/virtio-gpu/linear-views.ts';
+import { type PageRange, PageRuns } from '../../src/sys/page-runs.ts';
 import { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE } from '../../protocols/dma-buf.ts';
 import { withCpuAccess } from '../../src/sys/dma-buf.ts';
 import { UdmabufDriver, UdmabufError } from '../../src/sys/udmabuf.ts';
-import type { PageRange } from '../../src/core/framebuffer.ts';
 import { GuestMemory } from '../../src/guest/memory.ts';
 import { GuestPages } from '../../src/guest/virtio-gpu/resource.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
@@ -56,7 +58,7 @@ function pageNumbers(dmabuf: BorrowedFd, pages: number): number[] {
 function refusal(ranges: readonly PageRange[]): UdmabufError {
   using driver = openUdmabuf();
   try {
-    driver.create(ranges)[Symbol.dispose]();
+    driver.create(PageRuns.of(ranges))[Symbol.dispose]();
   } catch (error) {
     if (error instanceof UdmabufError) return error;
     throw error;
@@ -84,11 +86,11 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       );
       const driver = stack.use(openUdmabuf());
       return (addresses) => {
-        const ranges = new GuestPages(addresses.map((address) => ({ address, length: 0x1000 }))).runs(
-          memory,
-          addresses.length * 0x1000,
-        );
-        return ranges && stack.use(driver.create(ranges));
+        const ends = Float64Array.from(addresses, (_, i) => (i + 1) * 0x1000);
+        const length = addresses.length * 0x1000;
+        const pages = new GuestPages(Float64Array.from(addresses), ends);
+        using mapped = pages.map(memory, length, true, new MemoryBudget(Infinity), new LinearViews());
+        return mapped && stack.use(driver.create(mapped.ranges));
       };
     }
 
@@ -128,7 +130,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
   ])('of %s pages has them in the order of the list', (_, order) => {
     using memfd = numberedMemfd(64);
     using driver = openUdmabuf();
-    using dmabuf = driver.create(order.map((index) => page(memfd, index)));
+    using dmabuf = driver.create(PageRuns.of(order.map((index) => page(memfd, index))));
     expect(pageNumbers(dmabuf, order.length)).toEqual(order);
   });
 
@@ -136,7 +138,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using low = numberedMemfd(4);
     using high = numberedMemfd(40);
     using driver = openUdmabuf();
-    using dmabuf = driver.create([page(high, 30), page(low, 3), page(high, 31)]);
+    using dmabuf = driver.create(PageRuns.of([page(high, 30), page(low, 3), page(high, 31)]));
     expect(pageNumbers(dmabuf, 3)).toEqual([30, 3, 31]);
   });
 
@@ -144,7 +146,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using stack = new DisposableStack();
     const memfd = numberedMemfd(2);
     const driver = openUdmabuf();
-    const dmabuf = stack.use(driver.create([page(memfd, 1), page(memfd, 0)]));
+    const dmabuf = stack.use(driver.create(PageRuns.of([page(memfd, 1), page(memfd, 0)])));
     const guest = stack.use(Mapping.file(memfd, 0, 2 * PAGE_SIZE, 'read-write'));
     driver[Symbol.dispose]();
     memfd[Symbol.dispose]();
@@ -156,7 +158,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using memfd = numberedMemfd(2);
     using driver = openUdmabuf();
     const before = dmabufCount();
-    using dmabuf = driver.create([page(memfd, 1), page(memfd, 0)]);
+    using dmabuf = driver.create(PageRuns.of([page(memfd, 1), page(memfd, 0)]));
     expect(dmabufCount()).toBe(before + 1);
     dmabuf[Symbol.dispose]();
     expect(dmabufCount()).toBe(before);
@@ -166,11 +168,9 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using limit = driverParameter('list_limit', 2);
     using memfd = numberedMemfd(64);
     using driver = openUdmabuf();
-    using dmabuf = driver.create([
-      ...Array.from({ length: 32 }, (_, i) => page(memfd, 32 + i)),
-      page(memfd, 4),
-      page(memfd, 5),
-    ]);
+    using dmabuf = driver.create(
+      PageRuns.of([...Array.from({ length: 32 }, (_, i) => page(memfd, 32 + i)), page(memfd, 4), page(memfd, 5)]),
+    );
     expect(pageNumbers(dmabuf, 34)).toEqual([...Array.from({ length: 32 }, (_, i) => 32 + i), 4, 5]);
   });
 
@@ -187,7 +187,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
       });
     }
     using raised = driverParameter('list_limit', 4);
-    using dmabuf = driver.create(ranges);
+    using dmabuf = driver.create(PageRuns.of(ranges));
     expect(pageNumbers(dmabuf, 4)).toEqual([0, 2, 4, 6]);
   });
 
@@ -198,14 +198,14 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     {
       using limit = driverParameter('size_limit_mb', 2);
       expect(driver.sizeLimitBytes).toBe(2 * MIB);
-      driver.create([{ memfd, offset: 0, length: 2 * MIB }])[Symbol.dispose]();
+      driver.create(PageRuns.of([{ memfd, offset: 0, length: 2 * MIB }]))[Symbol.dispose]();
       expect(refusal(ranges)).toMatchObject({
         code: 'too-large',
         message: expect.stringContaining('echo 3 >/sys/module/udmabuf/parameters/size_limit_mb') as string,
       });
     }
     using raised = driverParameter('size_limit_mb', 3);
-    driver.create(ranges)[Symbol.dispose]();
+    driver.create(PageRuns.of(ranges))[Symbol.dispose]();
   });
 
   test.each([
@@ -226,7 +226,7 @@ describe.skipIf(skipWithoutUdmabuf())('a udmabuf', () => {
     using memfd = hugeMemfd(2 * HUGE_PAGE);
     number(memfd, (2 * HUGE_PAGE) / PAGE_SIZE);
     using driver = openUdmabuf();
-    using dmabuf = driver.create([page(memfd, 700), page(memfd, 3, 2), page(memfd, 511, 2)]);
+    using dmabuf = driver.create(PageRuns.of([page(memfd, 700), page(memfd, 3, 2), page(memfd, 511, 2)]));
     expect(pageNumbers(dmabuf, 5)).toEqual([700, 3, 4, 511, 512]);
   });
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Pictures } from '../bench/kms/guest.ts';
 import { WindowGuest } from '../bench/wayland/guest.ts';
-import { ownSystemCalls } from '../rig/system-calls.ts';
+import { callsOfFrames, sendmsgs } from '../rig/system-calls.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { skipWithoutUdmabuf } from './machine.ts';
 
@@ -29,11 +29,12 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('WaylandOutput: sys
   test('are one sendmsg a flip, without a descriptor: nothing is imported', async () => {
     using pictures = new Pictures(SIZE, 2);
     using guest = await WindowGuest.open(pictures.framebuffers(), { socket: weston.socket, zeroCopy: 'auto' });
-    const calls = await ownSystemCalls(
+    const calls = await callsOfFrames(
+      FLIPS,
       () => guest.frames(FLIPS),
       () => guest.frames(SETTLING_FRAMES),
     );
-    const sent = calls.filter((call) => call.startsWith('sendmsg('));
+    const sent = sendmsgs(calls);
     expect(sent).toHaveLength(FLIPS);
     expect(sent.filter((call) => call.includes('SCM_RIGHTS'))).toEqual([]);
     expect(calls.filter((call) => call.startsWith('ioctl('))).toEqual([]);

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
-import { expectPictureSoon, expectSamePicture } from '../rig/picture.ts';
+import { expectPictureSoon } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
@@ -55,10 +55,11 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutWeston())('WaylandOutput on a
         await guest.flush(0, 0, WIDTH, HEIGHT);
       }
     }
-    expectSamePicture(await weston.screenshot(), b.rgb, 'wayland b');
+    // A compositor that is busy for a while counts as one that hides the window, whose frames end without it.
+    await expectPictureSoon(() => weston.screenshot(), b.rgb, 'kernel-wayland-b');
     guest.show(a.framebuffer);
     await guest.flush(0, 0, WIDTH, HEIGHT);
-    expectSamePicture(await weston.screenshot(), a.rgb, 'wayland a');
+    await expectPictureSoon(() => weston.screenshot(), a.rgb, 'kernel-wayland-a');
 
     a.fill(100, 100, 50, 50, 0x00ff00ff);
     await guest.flush(100, 100, 50, 50);

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Struct } from '../../protocols/layout.ts';
+import { skipBecause } from './skip.ts';
 
 export interface HeaderRow {
   /** Header names as in `#include <…>`, included in this order. */
@@ -76,14 +77,10 @@ export function hasHeader(header: string, cflags: readonly string[] = []): boole
   }
 }
 
-/**
- * True if tests that need the C compiler and these headers must be skipped because one is missing;
- * prints what to install. Always false under CI=true, so that such tests fail there.
- */
+/** As `skipBecause`, if the C compiler or one of these headers is missing; false if none is. */
 export function skipWithoutC(headers: readonly string[] = ['stdio.h'], cflags: readonly string[] = []): boolean {
-  if (process.env.CI === 'true' || headers.every((header) => hasHeader(header, cflags))) return false;
-  console.warn(`skipped: no C compiler, or no ${headers.join(', ')} (sh test/rig/install.sh)`);
-  return true;
+  if (headers.every((header) => hasHeader(header, cflags))) return false;
+  return skipBecause(`no C compiler, or no ${headers.join(', ')}: run sh test/rig/install.sh as root`);
 }
 
 /** Evaluates C integer expressions as unsigned 64-bit numbers. */
@@ -111,8 +108,12 @@ export function compareWithHeaders(row: HeaderRow): HeaderComparison {
       absent.push(cType);
       continue;
     }
-    checks.push({ expression: `sizeof(${cType})`, ours: BigInt(struct.size) });
+    // A struct that has grown since.
+    const newer = Object.keys(struct.field).filter((name) => !known.has(name));
+    absent.push(...newer.map((name) => `${cType}.${name}`));
+    if (newer.length === 0) checks.push({ expression: `sizeof(${cType})`, ours: BigInt(struct.size) });
     for (const [name, type] of Object.entries(struct.field)) {
+      if (newer.includes(name)) continue;
       checks.push({ expression: `offsetof(${cType}, ${name})`, ours: BigInt(struct.offset[name] as number) });
       checks.push({ expression: `sizeof(((${cType} *)0)->${name})`, ours: BigInt((type as { size: number }).size) });
     }

@@ -2,6 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium, type Page } from 'playwright-core';
+import { skipWithoutProgram } from './skip.ts';
+
+const PROGRAM = '/usr/bin/chromium';
+
+/** For `test.skipIf`. */
+export function skipWithoutChromium(): boolean {
+  return skipWithoutProgram(PROGRAM);
+}
 
 /** Keeps Debian's Chromium from opening connections of its own. Its sandbox does not work as root. */
 const ARGS = [
@@ -18,7 +26,7 @@ const ARGS = [
 export async function openBrowser(width: number, height: number): Promise<{ page: Page } & AsyncDisposable> {
   const profile = mkdtempSync(join(tmpdir(), 'scanout-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: '/usr/bin/chromium',
+    executablePath: PROGRAM,
     headless: true,
     args: ARGS,
     viewport: { width, height },

@@ -4,7 +4,13 @@ export interface Counts {
   skipped: number;
 }
 
-/** Name of an environment variable: the file that a run writes its counts to if it is part of a larger one. */
+/** What a run tells the larger one that it is part of. */
+export interface RunResult extends Counts {
+  /** Of each failure, what failed and the first line of its error. */
+  readonly failures: readonly string[];
+}
+
+/** Name of an environment variable: the file that a run writes its result to if it is part of a larger one. */
 export const COUNTS_FILE = 'SCANOUT_TEST_COUNTS';
 
 export function countsLine({ passed, failed, skipped }: Counts): string {

@@ -11,6 +11,8 @@
  *                       wait for the device.) Frame f, counted from the mode set, shows buffer f % 3,
  *                       which started as picture f % 3. Unless plain, the 64x64 part of picture f at
  *                       (f % 8) * 8, (f % 8) * 8 is drawn into it first
+ *   fill N BUFFERS      N page flips over the first BUFFERS buffers as fast as the guest can: frame f is filled with
+ *                       colour f % 64 from end to end, then flipped to. Waits only for the driver's flip events
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
  *   hide                hides the cursor
@@ -20,7 +22,7 @@
  *
  * A command is answered only after the device has answered everything the guest queued on its control
  * queue: this program creates a small resource with a fence and waits for it. There is no way to wait
- * for the cursor queue.
+ * for the cursor queue. Other drivers than virtio_gpu have no queue.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -54,6 +56,7 @@ struct output {
 };
 
 static int card;
+static bool is_virtio;
 static struct output outputs[OUTPUTS];
 static char error_text[160];
 
@@ -156,11 +159,13 @@ static bool damage(struct output *o, uint32_t seed, uint32_t x, uint32_t y, uint
 	if (x + width > b->width || y + height > b->height) return wrong("outside the screen");
 	draw(b, seed, x, y, width, height);
 	drmModeClip clip = { x, y, x + width, y + height };
-	return !drmModeDirtyFB(card, b->fb, &clip, 1) || failed("mark as dirty");
+	/* A driver whose device shows its memory as it is knows no damage. */
+	return !drmModeDirtyFB(card, b->fb, &clip, 1) || errno == ENOSYS || failed("mark as dirty");
 }
 
 static bool sync_control_queue(void)
 {
+	if (!is_virtio) return true;
 	struct drm_virtgpu_resource_create resource = {
 		.target = 2, .format = 2 /* B8G8R8X8 */, .width = 16, .height = 16, .depth = 1, .array_size = 1, .size = 16 * 16 * 4, .stride = 64,
 	};
@@ -180,6 +185,35 @@ static void flipped(int fd, unsigned sequence, unsigned s, unsigned us, void *do
 	*(bool *)done = true;
 }
 
+/* Flips to buffer b and waits for the driver's event. */
+static bool flip_to(struct output *o, struct buffer *b)
+{
+	bool done = false;
+	if (drmModePageFlip(card, o->crtc, b->fb, DRM_MODE_PAGE_FLIP_EVENT, &done)) return failed("flip");
+	drmEventContext context = { .version = 2, .page_flip_handler = flipped };
+	while (!done)
+		if (drmHandleEvent(card, &context)) return failed("read the flip's event");
+	return true;
+}
+
+static uint32_t colour(unsigned number)
+{
+	return (number * 0x9e3779b1u) >> 8;
+}
+
+static bool fill(struct output *o, unsigned count, unsigned buffers)
+{
+	if (!o->buffers[0].fb) return wrong("no mode is set");
+	if (buffers < 2 || buffers > BUFFERS) return wrong("no such number of buffers");
+	for (unsigned f = 0; f < count; f++) {
+		struct buffer *b = &o->buffers[f % buffers];
+		uint32_t filling = colour(f % 64);
+		for (uint64_t i = 0; i < (uint64_t)b->stride / 4 * b->height; i++) b->pixels[i] = filling;
+		if (!flip_to(o, b)) return false;
+	}
+	return sync_control_queue();
+}
+
 static bool flip(struct output *o, unsigned count, bool plain, long long period_us, long long *us)
 {
 	struct timespec start, end, next;
@@ -190,12 +224,8 @@ static bool flip(struct output *o, unsigned count, bool plain, long long period_
 		unsigned frame = o->frame + 1, at = frame % 8 * 8;
 		struct buffer *b = &o->buffers[frame % BUFFERS];
 		if (!plain) draw(b, frame, at, at, 64, 64);
-		bool done = false;
-		if (drmModePageFlip(card, o->crtc, b->fb, DRM_MODE_PAGE_FLIP_EVENT, &done)) return failed("flip");
+		if (!flip_to(o, b)) return false;
 		o->frame = frame;
-		drmEventContext context = { .version = 2, .page_flip_handler = flipped };
-		while (!done)
-			if (drmHandleEvent(card, &context)) return failed("read the flip's event");
 		next.tv_nsec += period_us * 1000;
 		next.tv_sec += next.tv_nsec / 1000000000;
 		next.tv_nsec %= 1000000000;
@@ -234,6 +264,9 @@ static bool open_card(void)
 		outputs[i].crtc = resources->crtcs[i];
 	}
 	drmModeFreeResources(resources);
+	drmVersion *version = drmGetVersion(card);
+	is_virtio = version && !strcmp(version->name, "virtio_gpu");
+	drmFreeVersion(version);
 	return true;
 }
 
@@ -247,7 +280,7 @@ int main(void)
 	}
 	while (fgets(line, sizeof line, stdin)) {
 		struct output *o = &outputs[selected];
-		uint32_t n = 0, x, y, w, h;
+		uint32_t n = 0, buffers, x, y, w, h;
 		int sx, sy, hot_x, hot_y;
 		long long us = -1;
 		bool ok;
@@ -265,6 +298,8 @@ int main(void)
 		} else if (sscanf(line, "flip %u", &n) == 1) {
 			const char *every = strstr(line, "every");
 			ok = flip(o, n, strstr(line, "plain"), every ? atoll(every + strlen("every")) : 0, &us);
+		} else if (sscanf(line, "fill %u %u", &n, &buffers) == 2) {
+			ok = fill(o, n, buffers);
 		} else if (sscanf(line, "cursor %u %d %d %d %d", &n, &sx, &sy, &hot_x, &hot_y) == 5) {
 			ok = cursor(o, n, sx, sy, hot_x, hot_y);
 		} else if (sscanf(line, "move %d %d", &sx, &sy) == 2) {

@@ -21,9 +21,12 @@ export interface GuestImage {
 /** Modules the guest needs; those that a kernel has built in are left out. */
 const wantedModules = ['9pnet_virtio', '9p', 'virtio-gpu', 'evdev', 'virtio_input'];
 
+/** Of a guest that people log in to, on its console. */
+export const LOGIN_MODULES: readonly string[] = ['virtio-gpu', 'virtio_input'];
+
 /**
- * The guest's init. It mounts this machine's root read-only by 9p, switches to it and runs `/bin/sh`
- * as the command shell behind the virtio-serial port (see `guest.ts`). The shell reads a pipe instead
+ * The guest's init. It mounts this machine's root read-only by 9p, caches what it has read, because nothing that a guest
+ * needs changes while it runs, switches to it and runs `/bin/sh` as the command shell behind the virtio-serial port (see `guest.ts`). The shell reads a pipe instead
  * of the port itself, because it must not run in interactive mode.
  */
 const init = `#!/bin/busybox sh
@@ -31,11 +34,26 @@ bb=/bin/busybox
 $bb mkdir -p /dev /proc /sys /new
 $bb mount -t devtmpfs dev /dev
 for module in $($bb cat /modules); do $bb insmod /lib/$module || echo "insmod $module failed"; done
-$bb mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=1048576,cache=mmap root /new || $bb poweroff -f
+$bb mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=1048576,cache=loose root /new || $bb poweroff -f
 $bb mount --move /dev /new/dev
 exec $bb switch_root /new /bin/sh -c '
   export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
   mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t debugfs debug /sys/kernel/debug; mount -t tmpfs run /run
+  exec 3<>$(echo /dev/vport*p1)
+  cat <&3 | sh >&3 2>&1 3>&-
+  echo o >/proc/sysrq-trigger
+  sleep 100'
+`;
+
+/** The init of a guest whose root is its initramfs, with the same command shell. */
+const smallInit = `#!/bin/busybox sh
+bb=/bin/busybox
+$bb mkdir -p /dev /proc /sys /run
+$bb --install -s /bin
+mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t debugfs debug /sys/kernel/debug
+for module in $(cat /modules); do insmod /lib/$module || echo "insmod $module failed"; done
+exec sh -c '
+  export PATH=/bin
   exec 3<>$(echo /dev/vport*p1)
   cat <&3 | sh >&3 2>&1 3>&-
   echo o >/proc/sysrq-trigger
@@ -63,17 +81,31 @@ export function skipWithoutGuest(...alsoNeeded: readonly string[]): boolean {
 
 /** Kernel and initramfs for a test guest. Throws, with the remedy, if `install.sh` has not run. */
 export function guestImage(): GuestImage {
+  return image(init, wantedModules, []);
+}
+
+/**
+ * As `guestImage`, for a guest whose root is busybox and the given programs, with their libraries, under their own paths:
+ * it boots without a file system of this machine, which takes minutes inside another emulated machine.
+ */
+export function smallGuestImage(programs: readonly string[], modules: readonly string[] = ['virtio-gpu']): GuestImage {
+  return image(smallInit, modules, [...new Set(programs.flatMap(withLibraries))]);
+}
+
+/** A program, its dynamic linker and the libraries that are linked to it. */
+function withLibraries(program: string): string[] {
+  const listed = execFileSync('ldd', [program], { encoding: 'utf8' });
+  return [program, ...[...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!)];
+}
+
+function image(init: string, modules: readonly string[], files: readonly string[]): GuestImage {
   const { kernel, release, modulesDir } = guestKernel();
-  const busybox = readFileSync('/bin/busybox');
-  const key = createHash('sha256')
-    .update(`${release}\n${wantedModules.join()}\n${init}`)
-    .update(busybox)
-    .digest('hex')
-    .slice(0, 16);
-  const initrd = join(cacheDir, `initrd-${key}`);
+  const key = createHash('sha256').update(`${release}\n${modules.join()}\n${init}\n${files.join()}`);
+  for (const file of ['/bin/busybox', ...files]) key.update(readFileSync(file));
+  const initrd = join(cacheDir, `initrd-${key.digest('hex').slice(0, 16)}`);
   if (existsSync(initrd)) return { kernel, initrd, release };
 
-  const archive = initramfs({ modulesDir, modules: wantedModules, init });
+  const archive = initramfs({ modulesDir, modules, init, files });
   mkdirSync(cacheDir, { recursive: true });
   const unfinished = `${initrd}.${process.pid}`;
   writeFileSync(unfinished, archive);
@@ -89,30 +121,42 @@ export function guestKernel(): { kernel: string; release: string; modulesDir: st
   return { kernel: join(root, 'boot', `vmlinuz-${release}`), release, modulesDir: join(root, 'lib/modules', release) };
 }
 
-/** Builds an initramfs with `init` and /bin/busybox. /lib has the modules, and /modules their names in loading order. */
+/**
+ * Builds an initramfs with `init`, /bin/busybox and `files` under their own paths. /lib has the modules, and /modules
+ * their names in loading order.
+ */
 export function initramfs({
   modulesDir,
   modules,
   init,
+  files = [],
 }: {
   readonly modulesDir: string;
   readonly modules: readonly string[];
   readonly init: string;
+  readonly files?: readonly string[];
 }): Buffer {
-  const files = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), modules);
-  const names = files.map((file) => basename(file).replace(/\.xz$/, ''));
+  const kos = modulesInOrder(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'), modules);
+  const names = kos.map((file) => basename(file).replace(/\.xz$/, ''));
+  const directories = new Set(['bin', 'lib', ...files.flatMap(directoriesOf)]);
   return cpio([
-    directory('bin'),
-    directory('lib'),
+    ...[...directories].map(directory),
     { path: 'bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
     { path: 'init', mode: 0o100755, data: Buffer.from(init) },
     { path: 'modules', mode: 0o100644, data: Buffer.from(names.join('\n')) },
-    ...files.map((file, i) => ({
+    ...kos.map((file, i) => ({
       path: `lib/${names[i]!}`,
       mode: 0o100644,
       data: moduleBytes(join(modulesDir, file)),
     })),
+    ...files.map((file) => ({ path: file.slice(1), mode: 0o100755, data: readFileSync(file) })),
   ]);
+}
+
+/** The directories that an absolute path lies in, outermost first, without the root. */
+function directoriesOf(path: string): string[] {
+  const names = path.split('/').slice(1, -1);
+  return names.map((_, i) => names.slice(0, i + 1).join('/'));
 }
 
 /** Files of the wanted modules, each after all it depends on. `modules.dep` lists the nearest dependencies first. */

@@ -62,14 +62,18 @@ export async function flipWithModetest(guest: Guest, width: number, height: numb
 /** Sends one command to guest-draw; resolves with the text after its `ok`, rejects if it answers with an error. */
 export type Draw = (command: string) => Promise<string>;
 
+/** Builds guest-draw unless it is there. A guest cannot, because this machine's files are read-only to it. */
+export function guestDraw(): string {
+  return compiled(join(import.meta.dirname, 'guest-draw.c'), 'guest-draw', '-I/usr/include/libdrm', '-ldrm');
+}
+
 /**
  * Starts guest-draw in the guest; guest-draw.c describes its commands. Only one may run at a time, and
  * it holds the display until `quit`. It answers after the device has handled what was queued.
  */
 export async function startDrawing(guest: Guest): Promise<Draw> {
-  const program = compiled(join(import.meta.dirname, 'guest-draw.c'), 'guest-draw', '-I/usr/include/libdrm', '-ldrm');
   await guest.run(
-    `rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${program} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`,
+    `rm -f /run/draw.in /run/draw.out; mkfifo /run/draw.in /run/draw.out; ${guestDraw()} </run/draw.in >/run/draw.out & draw=$!; exec 6>/run/draw.in 7</run/draw.out`,
   );
   return async (command) => {
     if (command === 'quit') return guest.run('exec 6>&- 7<&-; wait $draw');

@@ -6,10 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { qemuFlags } from '../../src/qemu/flags.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { guestImage, newerQemu } from './guest-image.ts';
+import { guestImage, newerQemu, smallGuestImage } from './guest-image.ts';
 import { GuestShell } from './guest-shell.ts';
 import { readPpm } from './picture.ts';
 import { Qmp } from '../../src/qemu/qmp.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import { Poll } from '../../src/sys/poll.ts';
+import { acceptUnix, listenUnix } from '../../src/sys/socket.ts';
 
 export type GuestGpu =
   /** QEMU's own virtio-gpu, the reference to compare with. */
@@ -31,9 +34,15 @@ export interface GuestOptions {
   readonly memoryMiB?: number;
   /** Default 1. */
   readonly cpus?: number;
+  /** The guest has busybox and these programs, by their paths here, instead of this machine's root. */
+  readonly programs?: readonly string[];
+  /** The modules of a guest with `programs`; default `virtio-gpu`. */
+  readonly modules?: readonly string[];
   /** Default 1, at most 16. */
   readonly maxOutputs?: number;
   readonly extraQemuArgs?: readonly string[];
+  /** Limit of the boot and of every command, unless that has one of its own; default two minutes. */
+  readonly patienceMs?: number;
 }
 
 /** Default limit of every wait for a guest. The error of one that times out has the guest's log. */
@@ -54,15 +63,15 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
   let guest: Guest | undefined;
   try {
     // QEMU connects to these sockets, so there is no need to wait until it has created them.
-    const qmpSocket = connection(servers, join(dir, 'qmp'));
+    const qmpSocket = firstPeer(join(dir, 'qmp'));
     const portSocket = connection(servers, join(dir, 'port'));
-    const { kernel, initrd } = guestImage();
+    const { kernel, initrd } = options.programs ? smallGuestImage(options.programs, options.modules) : guestImage();
     // setpriv has the kernel kill QEMU when the thread that started it ends, for whatever reason.
     const { qemu: program = options.gpu.kind === 'generic' ? newerQemu : 'qemu-system-x86_64' } = options;
     const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...qemuArgs(options, dir, kernel, initrd)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    guest = new Guest(qemu, dir, qmpSocket, portSocket);
+    guest = new Guest(qemu, dir, qmpSocket, portSocket, options.patienceMs);
     await guest.run(':');
     guest.bootMs = performance.now() - started;
     return guest;
@@ -79,6 +88,20 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 function connection(servers: Server[], path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     servers.push(createServer(resolve).on('error', reject).listen(path));
+  });
+}
+
+/** As `connection`, for a socket that can pass descriptors. */
+function firstPeer(path: string): Promise<OwnedFd> {
+  const listener = listenUnix(path);
+  return new Promise((resolve) => {
+    const poll = Poll.readable(listener, () => {
+      const peer = acceptUnix(listener);
+      if (!peer) return;
+      poll[Symbol.dispose]();
+      listener[Symbol.dispose]();
+      resolve(peer);
+    });
   });
 }
 
@@ -114,6 +137,7 @@ function qemuArgs(
     memoryMiB = 512,
     cpus = 1,
     maxOutputs = 1,
+    programs,
     extraQemuArgs = [],
   }: GuestOptions,
   dir: string,
@@ -124,8 +148,17 @@ function qemuArgs(
   const append = 'console=ttyS0 quiet loglevel=0 vt.global_cursor_default=0 consoleblank=0 panic=-1 mitigations=off';
   return [
     ...['-name', 'guest,debug-threads=on', '-nodefaults', '-no-user-config', '-no-reboot'],
+    // Node and the kernel translate to more than 256 MiB, which would be thrown away and made again. Small guests do not,
+    // and may run in a machine that has little memory.
     // With room for a second processor QEMU keeps the guest's memory barriers, which virtqueues rely on.
-    ...['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max', '-smp', `${cpus},maxcpus=${Math.max(cpus, 2)}`],
+    ...[
+      '-accel',
+      `tcg,thread=multi,tb-size=${programs ? 256 : 1024}`,
+      '-cpu',
+      'max',
+      '-smp',
+      `${cpus},maxcpus=${Math.max(cpus, 2)}`,
+    ],
     ...[
       '-object',
       `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`,
@@ -145,12 +178,14 @@ function qemuArgs(
       '-device',
       'virtserialport,chardev=port',
     ],
-    ...[
-      '-fsdev',
-      'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap',
-      '-device',
-      'virtio-9p-pci,fsdev=root,mount_tag=root',
-    ],
+    ...(programs
+      ? []
+      : [
+          '-fsdev',
+          'local,id=root,path=/,security_model=none,readonly=on,multidevs=remap',
+          '-device',
+          'virtio-9p-pci,fsdev=root,mount_tag=root',
+        ]),
     ...gpuArgs(gpu, `id=gpu,max_outputs=${maxOutputs},xres=${width},yres=${height}`),
     ...extraQemuArgs,
   ];
@@ -162,7 +197,8 @@ export class Guest implements AsyncDisposable {
   readonly #dir: string;
   readonly #shell: Promise<GuestShell>;
   readonly #qmp: Promise<Qmp>;
-  readonly #sockets: readonly Promise<Socket>[];
+  readonly #port: Promise<Socket>;
+  readonly #patienceMs: number;
   #log = '';
 
   /** Milliseconds from the call of `bootGuest` until the guest's shell answered. */
@@ -170,10 +206,17 @@ export class Guest implements AsyncDisposable {
   /** Resolves with QEMU's exit code, or -1 if a signal ended it. */
   readonly exited: Promise<number>;
 
-  constructor(qemu: ChildProcess, dir: string, qmpSocket: Promise<Socket>, portSocket: Promise<Socket>) {
+  constructor(
+    qemu: ChildProcess,
+    dir: string,
+    qmpSocket: Promise<OwnedFd>,
+    portSocket: Promise<Socket>,
+    patienceMs = PATIENCE_MS,
+  ) {
     this.#qemu = qemu;
     this.#dir = dir;
-    this.#sockets = [qmpSocket, portSocket];
+    this.#patienceMs = patienceMs;
+    this.#port = portSocket;
     this.#qmp = qmpSocket.then((socket) => Qmp.open(socket));
     this.#shell = portSocket.then((socket) => new GuestShell(socket));
     for (const stream of [qemu.stdout!, qemu.stderr!])
@@ -196,7 +239,7 @@ export class Guest implements AsyncDisposable {
    * Runs shell commands in the guest without stdin, in one shell that lives as long as the guest.
    * Resolves with their stdout and stderr; rejects on a non-zero exit status, or after `patienceMs`.
    */
-  run(command: string, patienceMs = PATIENCE_MS): Promise<string> {
+  run(command: string, patienceMs = this.#patienceMs): Promise<string> {
     return this.#patiently(
       `run ${command}`,
       this.#shell.then((shell) => shell.run(command)),
@@ -245,11 +288,12 @@ export class Guest implements AsyncDisposable {
   /** As `kill`; also closes this process's sockets to the guest and removes its files. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
-    await Promise.all(this.#sockets.map(async (socket) => closed(await socket)));
+    (await this.#qmp.catch(() => null))?.[Symbol.dispose]();
+    await closed(await this.#port);
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
-  async #patiently<T>(what: string, wait: Promise<T>, patienceMs = PATIENCE_MS): Promise<T> {
+  async #patiently<T>(what: string, wait: Promise<T>, patienceMs = this.#patienceMs): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const tooLong = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs / 1000} s`)), patienceMs);

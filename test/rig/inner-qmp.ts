@@ -1,10 +1,15 @@
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { constants, existsSync, openSync, readdirSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { POLLIN, pollfd } from '../../protocols/linux-poll.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { OwnedFd } from '../../src/sys/fd.ts';
+import { poll } from '../../src/sys/libc.ts';
 import { readPpm } from './picture.ts';
 
 const PORTS = '/sys/class/virtio-ports';
 const CHUNK = 65_536;
+/** A test that waits for longer fails. Its own limit has no effect meanwhile, because the event loop does not run. */
+const LIMIT_MS = 60_000;
 /** QEMU writes pictures to this folder, which the VM shares with the host machine under the same path. */
 const OUTPUT = join(import.meta.dirname, '../output');
 
@@ -14,15 +19,15 @@ export interface InputEvent {
   readonly data: Record<string, unknown>;
 }
 
-/** QMP client, inside the VM, of the QEMU that runs it, through the serial port `qmp`. Each call blocks until the answer. */
+/** QMP client, inside the VM, of the QEMU that runs it, through the serial port `qmp`. Each call blocks until the answer, or throws after a minute. */
 export class InnerQmp implements Disposable {
-  readonly #fd: number;
+  readonly #fd: OwnedFd;
   #unread = '';
 
   constructor() {
     const port = existsSync(PORTS) ? readdirSync(PORTS).find((name) => nameOf(name) === 'qmp') : undefined;
     if (port === undefined) throw new Error('no serial port to QEMU: this only works in the VM of npm run test:kernel');
-    this.#fd = openSync(join('/dev', port), 'r+');
+    this.#fd = OwnedFd.adopt(openSync(join('/dev', port), constants.O_RDWR | constants.O_NONBLOCK));
     // Refused if an earlier client of the port has sent it already.
     this.#ask('qmp_capabilities');
   }
@@ -44,11 +49,11 @@ export class InnerQmp implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd);
+    this.#fd[Symbol.dispose]();
   }
 
   #ask(execute: string, args: Record<string, unknown> = {}): { readonly error?: { readonly desc: string } } {
-    writeSync(this.#fd, `${JSON.stringify({ execute, arguments: args, id: execute })}\n`);
+    writeSync(this.#fd.fd, `${JSON.stringify({ execute, arguments: args, id: execute })}\n`);
     for (;;) {
       const answer = JSON.parse(this.#line()) as { readonly id?: string; readonly error?: { readonly desc: string } };
       if (answer.id === execute) return answer;
@@ -58,8 +63,11 @@ export class InnerQmp implements Disposable {
   #line(): string {
     const chunk = Buffer.alloc(CHUNK);
     let end: number;
-    while ((end = this.#unread.indexOf('\n')) < 0)
-      this.#unread += chunk.toString('latin1', 0, readSync(this.#fd, chunk));
+    while ((end = this.#unread.indexOf('\n')) < 0) {
+      if (poll(pollfd.encode({ fd: this.#fd.fd, events: POLLIN }), 1, LIMIT_MS) !== 1)
+        throw new Error(`QEMU did not answer within ${LIMIT_MS} ms`);
+      this.#unread += chunk.toString('latin1', 0, readSync(this.#fd.fd, chunk));
+    }
     const line = this.#unread.slice(0, end);
     this.#unread = this.#unread.slice(end + 1);
     return line;

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Installs what test/host and test/kernel need: QEMU with its C vhost-user-gpu, a Debian kernel to boot in it with
-# a vkms.ko built for it (Debian leaves that one out), a newer QEMU on its own libraries for guests with blobs,
+# vkms and sample mediated devices built for it (Debian leaves them out), a newer QEMU on its own libraries for blobs,
 # Mesa's GBM, a seat daemon, a Wayland compositor, and small tools.
 # Does nothing, quickly, if everything is installed. Without root or apt it prints what is missing; that is a
 # failure only under CI=true. Kernel and newer QEMU are only unpacked into the cache; /boot is not changed.
 set -eu
 
-packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 strace
-  kbd seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev mmdebstrap wayland-utils evtest libinput-tools
-  sway grim imagemagick chromium syslinux mtools python3-yaml groff-base zsh fish'
+packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 libpixman-1-dev
+  libpangocairo-1.0-0 fonts-dejavu-core mutter dbus-daemon python3-gi libsystemd0 memtest86+ grub-common grub-pc-bin ovmf strace
+  kbd console-setup-linux tesseract-ocr seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev libinput10 libinput-dev mmdebstrap wayland-utils evtest libinput-tools
+  libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients sway grim imagemagick chromium ffmpeg syslinux mtools python3-yaml groff-base zsh fish
+  libspice-protocol-dev spice-vdagent wl-clipboard xclip xvfb x11proto-dev gvncviewer tigervnc-viewer xdotool'
 # Each of these lists is installed from one suite, because its first package needs exact versions of others.
 qemu_packages='qemu-system-gui qemu-system-x86 qemu-utils'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
@@ -51,7 +53,9 @@ need_wayland=$(lacking "$wayland_oldest" $wayland_packages)
 need_kernel=
 [ -e "$cache/linux/complete" ] || need_kernel=linux-image
 need_vkms=
-[ -n "$(find "$cache/linux/lib/modules/" -name vkms.ko 2>/dev/null)" ] || need_vkms='linux-headers linux-source'
+for file in vkms.ko vkms-cancels mbochs.ko mdpy.ko mtty.ko; do
+  [ -n "$(find "$cache/linux/lib/modules/" -name $file 2>/dev/null)" ] || need_vkms='linux-headers linux-source'
+done
 need_newer_qemu=
 [ -x "$cache/qemu/qemu-system-x86_64" ] || need_newer_qemu="QEMU of $newer_suite"
 
@@ -103,6 +107,7 @@ install_new() {
   install -t "$backports" "$@"
 }
 
+rig=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/unpack.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -162,16 +167,29 @@ if [ -n "$need_vkms" ]; then
   v=$(candidate "$headers")
   [ -n "$v" ] || give_up "$headers"
   source=linux-source-$(echo "$release" | cut -d. -f1,2)
-  say "building vkms for $release"
+  say "building vkms and vfio-mdev for $release"
   mkdir "$work/build" && cd "$work/build"
   download "$headers=$v" "$(dependency "$headers" "$v" linux-headers-)" "$(dependency "$headers" "$v" linux-kbuild-)" "$source=$v"
   for deb in linux-headers-*.deb linux-kbuild-*.deb; do dpkg-deb -x "$deb" .; done
   # The headers refer to their common part by its installed path.
   sed -i "s, /usr/src/, $PWD/usr/src/," "usr/src/$headers/Makefile"
-  dpkg-deb --fsys-tarfile "$source"_*.deb | tar -xO --wildcards '*/linux-source-*.tar.xz' | xz -dc -T0 | tar -x --strip-components=1 --wildcards '*/drivers/gpu/drm/vkms/*'
-  make -s -C "usr/src/$headers" M="$PWD/drivers/gpu/drm/vkms" CONFIG_DRM_VKMS=m CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$cache/vkms.log" 2>&1 || { cat "$cache/vkms.log"; give_up 'vkms'; }
+  dpkg-deb --fsys-tarfile "$source"_*.deb | tar -xO --wildcards '*/linux-source-*.tar.xz' | xz -dc -T0 | tar -x --strip-components=1 --wildcards '*/drivers/gpu/drm/vkms/*' '*/samples/vfio-mdev/*'
+  sample=CONFIG_SAMPLE_VFIO_MDEV
+  sed -i -e "s,^static struct dma_buf_ops,#include \"$rig/mbochs-vmap.h\"\n&," -e 's/^\t\.mmap.*_dmabuf,/&\n\t.vmap = mbochs_vmap,\n\t.vunmap = mbochs_vunmap,/' \
+    -e 's/^\texp_info\.priv.*/&\n\texp_info.flags = O_RDWR;/' samples/vfio-mdev/mbochs.c
+  # vkms of this kernel waits for the end of its timer's function with a lock that the function may be waiting for, which
+  # stops the machine (Linux commit 74afeb812850, "drm/vblank: Add vblank timer", tells of it). Here a timer that cannot be
+  # cancelled ends itself. That a timer is late is no news on a busy machine.
+  sed -i -e 's/hrtimer_cancel(/hrtimer_try_to_cancel(/' -e 's/^\thrtimer_init(/\tif (!out->vblank_hrtimer.function)\n\t&/' \
+    -e 's/pr_warn("%s: vblank timer overrun/pr_debug("%s: vblank timer overrun/' \
+    -e '/DRM_ERROR("vkms failure on handling vblank");/c\\t{ spin_unlock(\&output->lock); dma_fence_end_signalling(fence_cookie); return HRTIMER_NORESTART; }' \
+    drivers/gpu/drm/vkms/vkms_crtc.c
+  for folder in drivers/gpu/drm/vkms samples/vfio-mdev; do
+    make -s -C "usr/src/$headers" M="$PWD/$folder" CONFIG_DRM_VKMS=m ${sample}_MBOCHS=m ${sample}_MDPY=m ${sample}_MTTY=m CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$cache/vkms.log" 2>&1 || { cat "$cache/vkms.log"; give_up "$folder"; }
+  done
   mkdir -p "$cache/linux/lib/modules/$release/extra"
-  cp drivers/gpu/drm/vkms/vkms.ko "$cache/linux/lib/modules/$release/extra"
+  cp drivers/gpu/drm/vkms/vkms.ko samples/vfio-mdev/*.ko "$cache/linux/lib/modules/$release/extra"
+  touch "$cache/linux/lib/modules/$release/extra/vkms-cancels"
   depmod -b "$cache/linux" "$release"
 fi
 

@@ -54,8 +54,8 @@ export async function bootKernelVm(): Promise<Guest> {
     'gpu=$(basename $(echo /sys/bus/virtio/drivers/virtio_gpu/virtio*)) && echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/unbind',
     `modprobe -d ${cacheDir}/linux vkms enable_overlay=1 enable_cursor=1 enable_writeback=1`,
     'echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/bind',
-    // Tests need it for a writable /etc.
-    `modprobe -d ${cacheDir}/linux overlay`,
+    // Tests need it for a writable /etc, and for input devices of their own.
+    `modprobe -d ${cacheDir}/linux -a overlay uinput`,
     `cd ${root}`,
   ];
   try {

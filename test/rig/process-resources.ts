@@ -1,14 +1,14 @@
 import { fstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 
-/** Open descriptors of this process and what they refer to: 5 -> 'socket:[1234]'. */
-export function openFds(): Map<number, string> {
+/** Open descriptors of a process, by default this one, and what they refer to: 5 -> 'socket:[1234]'. */
+export function openFds(pid: number | 'self' = 'self'): Map<number, string> {
   const fds = new Map<number, string>();
-  for (const entry of readdirSync('/proc/self/fd')) {
+  for (const entry of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      fds.set(Number(entry), readlinkSync(`/proc/self/fd/${entry}`));
+      fds.set(Number(entry), readlinkSync(`/proc/${pid}/fd/${entry}`));
     } catch {
-      // The descriptor with which the directory was read is closed by now.
+      // Closed by now, as the descriptor is with which this process reads its own directory.
     }
   }
   return fds;

@@ -38,6 +38,10 @@ export class ScanoutRun implements AsyncDisposable {
     return run;
   }
 
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   /** Resolves once its log contains `text` at least `times` times. */
   async logged(text: string, times = 1): Promise<void> {
     while (this.log.split(text).length <= times) await new Promise<void>((resolve) => (this.#onLog = resolve));

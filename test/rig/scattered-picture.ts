@@ -1,10 +1,11 @@
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, formatInfo, type Fourcc, minPitch } from '../../protocols/drm-fourcc.ts';
 import { UdmabufDriver, UdmabufError } from '../../src/sys/udmabuf.ts';
-import { type Framebuffer, newFramebufferId, type PageRange } from '../../src/core/framebuffer.ts';
+import { type Framebuffer, newFramebufferId } from '../../src/core/framebuffer.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../src/sys/memfd.ts';
+import { PageRuns } from '../../src/sys/page-runs.ts';
 import { centred } from './picture.ts';
 
 export type PageOrder = 'ascending' | 'reversed' | 'scattered';
@@ -21,7 +22,7 @@ export interface ScatteredOptions {
 /** A guest's picture in the pages of a memfd, in the given order, and a dma-buf of these pages. */
 export class ScatteredPicture implements Disposable {
   readonly framebuffer: Framebuffer;
-  readonly ranges: readonly PageRange[];
+  readonly ranges: PageRuns;
   readonly pixels: Mapping;
   readonly #memfd: OwnedFd;
   readonly #dmabuf: OwnedFd;
@@ -32,9 +33,11 @@ export class ScatteredPicture implements Disposable {
     const pages = Math.ceil((offset + stride * height) / PAGE_SIZE);
     const memfd = createMemfd('guest', pages * PAGE_SIZE, F_SEAL_SHRINK);
     this.#memfd = memfd;
-    this.ranges = pageOrder(pages, order).map((page) => ({ memfd, offset: page * PAGE_SIZE, length: PAGE_SIZE }));
+    this.ranges = PageRuns.of(
+      pageOrder(pages, order).map((page) => ({ memfd, offset: page * PAGE_SIZE, length: PAGE_SIZE })),
+    );
     this.pixels = Mapping.linear(
-      this.ranges.map((range) => ({ fd: memfd, offset: range.offset, length: range.length })),
+      Array.from(this.ranges, ({ offset, length }) => ({ fd: memfd, offset, length })),
       'read-write',
     );
     this.#dmabuf = driver.create(this.ranges);

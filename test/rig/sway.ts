@@ -22,8 +22,17 @@ function titlesIn({ name, app_id, nodes }: Container): string[] {
   return app_id === undefined ? nodes.flatMap(titlesIn) : [name];
 }
 
-/** The reason why tests with sway cannot run here; null if they can. */
-export function swayMissing(): string | null {
+/** True if tests with sway cannot run here; prints the reason, or throws it under CI=true. */
+export function skipWithoutSway(): boolean {
+  const missing = swayMissing();
+  if (missing === null) return false;
+  if (process.env.CI === 'true') throw new Error(missing);
+  console.warn(`skipped: ${missing}`);
+  return true;
+}
+
+/** Null if nothing is missing. */
+function swayMissing(): string | null {
   for (const tool of ['sway', 'grim']) {
     try {
       execFileSync('which', [tool], { stdio: 'ignore' });

@@ -22,10 +22,36 @@ export async function ownSystemCalls(run: () => Promise<void>, settle?: () => Pr
   return betweenMarks(calls);
 }
 
-/** As `ownSystemCalls`, of another process, which must be running before, during and after `run`. */
-export async function systemCallsWhile(pid: number, run: () => Promise<unknown>): Promise<string[]> {
+const ATTEMPTS = 5;
+
+/** The sendmsg among system calls. */
+export function sendmsgs(calls: readonly string[]): string[] {
+  return calls.filter((call) => call.startsWith('sendmsg('));
+}
+
+/**
+ * The system calls of `frames` frames of a window, measured again if they had another number of sendmsg: a frame that a
+ * busy compositor shows late counts as hidden, its buffer is taken back, and that is one message more.
+ */
+export async function callsOfFrames(
+  frames: number,
+  run: () => Promise<void>,
+  settle?: () => Promise<void>,
+): Promise<string[]> {
+  for (let attempt = 1; ; attempt++) {
+    const calls = await ownSystemCalls(run, settle);
+    if (sendmsgs(calls).length === frames || attempt === ATTEMPTS) return calls;
+  }
+}
+
+/**
+ * As `ownSystemCalls`, of any process, which must be running before, during and after `run`. `only` is a list of calls for
+ * strace; without other threads' calls between, none is split.
+ */
+export async function systemCallsWhile(pid: number, run: () => Promise<unknown>, only = 'all'): Promise<string[]> {
   using trace = new Trace();
-  const strace = spawn('strace', ['-f', '-p', String(pid), '-o', trace.file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const args = ['-f', '-p', String(pid), '-e', `trace=${only}`, '-o', trace.file];
+  const strace = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] });
   const ended = once(strace, 'close');
   // "strace: Process 1 attached with 11 threads"
   await Promise.race([once(strace.stderr, 'data'), ended]);

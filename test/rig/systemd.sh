@@ -34,7 +34,7 @@ DefaultDependencies=no
 After=systemd-udevd.service
 [Service]
 Type=oneshot
-ExecStart=udevadm trigger --action=add --subsystem-match=drm --subsystem-match=misc
+ExecStart=udevadm trigger --action=add --subsystem-match=drm --subsystem-match=misc --subsystem-match=input
 END
 cat >"$units/up.service" <<END
 [Unit]

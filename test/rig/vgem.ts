@@ -3,8 +3,11 @@ import { closeSync, constants, existsSync, openSync, readdirSync, readlinkSync }
 import { basename, join } from 'node:path';
 import {
   DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
+  DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
   dma_buf_export_sync_file,
+  dma_buf_import_sync_file,
   DMA_BUF_SYNC_READ,
+  DMA_BUF_SYNC_WRITE,
 } from '../../protocols/dma-buf.ts';
 import {
   DRM_CLOEXEC,
@@ -81,6 +84,12 @@ export class GpuWork implements Disposable {
     ioctl({ fd: dmabuf }, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, 'DMA_BUF_IOCTL_EXPORT_SYNC_FILE', exported);
     this.fence = OwnedFd.adopt(dma_buf_export_sync_file.decode(exported).fd);
     closeSync(dmabuf);
+  }
+
+  /** The work writes to `dmabuf`: the kernel has everything else that uses it wait for its end. */
+  writesTo(dmabuf: BorrowedFd): void {
+    const imported = dma_buf_import_sync_file.encode({ flags: DMA_BUF_SYNC_WRITE, fd: this.fence.fd });
+    ioctl(dmabuf, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE', imported);
   }
 
   end(): void {

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { decodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { listening } from './listening.ts';
+import { skipWithoutProgram } from './skip.ts';
 
 export interface WestonOptions {
   /** Default `pixman`, which supports only wl_shm. `gl` supports linux-dmabuf. */
@@ -26,11 +27,9 @@ const SOCKET = 'wayland-test';
 /** Limit of every wait for Weston. The error of one that times out has Weston's log. */
 const PATIENCE_MS = 30_000;
 
-/** True if Weston is missing; prints what to install. Always false under CI=true, so that tests fail there. */
+/** For `describe.skipIf`. */
 export function skipWithoutWeston(): boolean {
-  if (process.env.CI === 'true' || spawnSync('weston', ['--version']).status === 0) return false;
-  console.warn('skipped: no weston (sh test/rig/install.sh)');
-  return true;
+  return skipWithoutProgram('weston');
 }
 
 /**

@@ -4,11 +4,6 @@ import type { KmsDevice } from '../../display/kms/device.ts';
 import { type Connector, type Crtc, readResources } from '../../display/kms/resources.ts';
 import { DRM_FORMAT } from '../../protocols/drm-fourcc.ts';
 import { DRM_MODE_ATOMIC_ALLOW_MODESET } from '../../protocols/drm-mode.ts';
-import {
-  DRM_CLIENT_CAP_WRITEBACK_CONNECTORS,
-  DRM_IOCTL_SET_CLIENT_CAP,
-  drm_set_client_cap,
-} from '../../protocols/drm.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
@@ -31,13 +26,11 @@ export class Writeback implements Disposable {
 
   /** `size` is that of the current mode. */
   constructor(device: KmsDevice, size: Size) {
-    device.ioctl(
-      DRM_IOCTL_SET_CLIENT_CAP,
-      'DRM_IOCTL_SET_CLIENT_CAP',
-      drm_set_client_cap.encode({ capability: DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, value: 1 }),
-    );
-    const { connectors, crtcs } = readResources(device);
-    const connector = connectors.find(({ name }) => name.startsWith('Writeback-'));
+    const {
+      connectors,
+      crtcs,
+      writebacks: [connector],
+    } = readResources(device);
     if (!connector) throw new Error(`${device.name} (${device.driver}) has no writeback connector`);
     this.#device = device;
     this.#connector = connector;

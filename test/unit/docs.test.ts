@@ -56,6 +56,21 @@ function anchors(path: string): string[] {
   );
 }
 
+test('docs/founding-documents.md: the tests that it names exist', () => {
+  const named = [
+    ...read('docs/founding-documents.md').matchAll(/`(test\/[\w/.-]+\.test\.ts)`: ((?:"[^"]+"(?:, )?)+)/g),
+  ];
+  const missing = named.flatMap(([, file, titles]) => {
+    const text = read(file!).replaceAll("\\'", "'");
+    return [...titles!.matchAll(/"([^"]+)"/g)]
+      .filter(([, title]) => !text.includes(title!))
+      .map(([, title]) => `${file!}: ${title!}`);
+  });
+
+  expect(named.length).toBeGreaterThan(30);
+  expect(missing).toEqual([]);
+});
+
 describe.each(documents)('%s', (path) => {
   test('every relative link leads to a file, and its anchor to a heading', () => {
     const links = [...prose(path).matchAll(/\]\(([^)\s]+)\)/g)]

@@ -44,6 +44,20 @@ describe('package.json', () => {
     expect(files.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
   });
 
+  test('the desktop file has the name of the windows’ app id, and its icon exists', () => {
+    const entry = read('display/wayland/desktop/applications/scanout-bridge.desktop');
+
+    expect(read('display/wayland/window.ts')).toContain("const APP_ID = 'scanout-bridge';");
+    expect(entry.split('\n').filter((line) => /^(\[|Type=|Name=|Exec=|Icon=)/.test(line))).toEqual([
+      '[Desktop Entry]',
+      'Type=Application',
+      'Name=scanout-bridge',
+      'Icon=scanout-bridge',
+      'Exec=scanout',
+    ]);
+    expect(read('display/wayland/desktop/icons/hicolor/scalable/apps/scanout-bridge.svg')).toContain('<svg');
+  });
+
   test('the lock file names no registry', () => {
     expect(read('package-lock.json')).not.toContain('"resolved"');
   });
@@ -64,34 +78,49 @@ describe('the main entry', () => {
 
     expect(names).toEqual([
       'Bridge',
+      'ClipboardError',
       'DRM_FORMAT',
       'DRM_FORMAT_MOD_INVALID',
       'DRM_FORMAT_MOD_LINEAR',
       'Damage',
       'DmabufImportRefused',
+      'ExportDisplay',
       'FormatSet',
       'HeadlessOutput',
+      'MAX_CLIPBOARD_BYTES',
       'Mapping',
       'MemoryBudget',
       'OwnedFd',
+      'PageRuns',
+      'PictureRecorder',
       'PngError',
       'PresentedFlags',
+      'QemuDbusError',
+      'QemuDbusGuest',
       'Recorder',
       'RecordingError',
       'Replay',
       'ScanoutError',
+      'ScatteredMemory',
       'SysError',
       'UsageError',
+      'VdagentClipboard',
+      'VfioError',
+      'VfioGuest',
       'VhostUserGuest',
       'VhostUserInput',
       'VmmDisplay',
       'VmmDisplayError',
+      'VncError',
+      'VncOutput',
       'comparePictures',
       'createMemfd',
+      'dbusByQmp',
       'decodePng',
       'diffPicture',
       'encodePng',
       'newFramebufferId',
+      'shareClipboard',
       'virtualMonitor',
       'writePng',
     ]);

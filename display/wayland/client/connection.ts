@@ -1,9 +1,10 @@
-import { LIBWAYLAND_MESSAGE_SIZE } from '../../../protocols/wayland/wire.ts';
+import { DISPLAY_ID, LIBWAYLAND_MESSAGE_SIZE } from '../../../protocols/wayland/wire.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { SysError } from '../../../src/sys/errors.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
-import { Malformed, type WaylandCloseReason, WaylandError, WaylandProtocolError } from './errors.ts';
+import { Pump } from '../../../src/sys/pump.ts';
+import { escaped, Malformed, type WaylandCloseReason, WaylandError, WaylandProtocolError } from './errors.ts';
 import { WlDisplay } from './generated/wayland.ts';
 import { Incoming } from './incoming.ts';
 import { ObjectMap, type ObjectOwner, type WaylandObject } from './object.ts';
@@ -17,8 +18,8 @@ const READ_AND_WRITE: PollEvents = { readable: true, writable: true };
 const MAX_LAST_READS = 64;
 
 /**
- * Joins the socket, the codec and the objects. Events are dispatched from the event loop; the requests made in one
- * turn are sent together in that turn's `setImmediate`.
+ * Joins the socket, the codec and the objects. Events are dispatched from the event loop, as many as fit into the
+ * connection's share of a turn; the requests made in one turn are sent together in that turn's `setImmediate`.
  */
 export class Connection implements ObjectOwner, Disposable {
   readonly objects: ObjectMap = new ObjectMap(this);
@@ -33,6 +34,12 @@ export class Connection implements ObjectOwner, Disposable {
   readonly #onClosed: (reason: WaylandCloseReason) => void;
   #isFlushDue = false;
   #isWaitingToWrite = false;
+  readonly #events = new Pump(() => this.#work());
+  /** More has arrived than was read. */
+  #isReadable = false;
+  /** Why the connection ends once the last events are read. */
+  #ending: WaylandCloseReason | null = null;
+  #lastReads = 0;
   #closeReason: WaylandCloseReason | null = null;
 
   /** Consumes `socket`. `onClosed` is called once, after everything has been released. SysError. */
@@ -42,6 +49,7 @@ export class Connection implements ObjectOwner, Disposable {
     this.#trace = isTraceWanted(process.env.WAYLAND_DEBUG) ? new Trace(this.objects) : null;
     this.#out = resources.use(new Outgoing(this.#trace?.request ?? null));
     this.#in = resources.use(new Incoming());
+    resources.use(this.#events);
     this.#poll = resources.use(Poll.watch(socket, READ, (ready) => this.#onReady(ready)));
     this.#resources = resources.move();
     this.#onClosed = onClosed;
@@ -63,6 +71,7 @@ export class Connection implements ObjectOwner, Disposable {
       );
     }
     if (!this.#out.hasRoom(size)) this.#makeRoom(size);
+    if (this.objects.isFull) this.#fail(new WaylandError('stalled', 'the compositor confirms no destroyed objects'));
     if (!this.#isFlushDue && !this.#isWaitingToWrite) {
       this.#isFlushDue = true;
       setImmediate(this.#flushDue);
@@ -76,7 +85,9 @@ export class Connection implements ObjectOwner, Disposable {
     try {
       this.#waitToWrite(!this.#out.send(this.#socket));
     } catch (error) {
-      this.#sendFailed(error);
+      this.#fail(
+        new WaylandError('gone', `the compositor no longer accepts requests: ${String(error)}`, { cause: error }),
+      );
     }
   }
 
@@ -91,9 +102,8 @@ export class Connection implements ObjectOwner, Disposable {
 
   #makeRoom(size: number): void {
     this.flush();
-    if (this.#out.makeRoom(size)) return;
-    this.#out.drop();
-    this.#closeSoon(new WaylandError('stalled', 'the compositor has stopped reading requests'));
+    if (!this.#out.makeRoom(size))
+      this.#fail(new WaylandError('stalled', 'the compositor has stopped reading requests'));
   }
 
   #waitToWrite(isWaiting: boolean): void {
@@ -103,31 +113,40 @@ export class Connection implements ObjectOwner, Disposable {
   }
 
   /** The caller may be in the middle of a frame, so the connection ends later; requests until then are dropped. */
-  #sendFailed(error: unknown): void {
+  #fail(reason: WaylandCloseReason): void {
     this.#out.drop();
-    this.#closeSoon(
-      new WaylandError('gone', `the compositor no longer accepts requests: ${String(error)}`, { cause: error }),
-    );
-  }
-
-  #closeSoon(reason: WaylandCloseReason): void {
-    setImmediate(() => this.#readLast(reason));
-  }
-
-  /** Prefers the error that a compositor sends before it hangs up to `reason`. */
-  #readLast(reason: WaylandCloseReason): void {
-    for (let reads = 0; reads < MAX_LAST_READS && this.#receive(); reads++);
-    this.#close(reason);
+    if (this.#ending) return;
+    this.#ending = reason;
+    setImmediate(() => this.#events.start());
   }
 
   #onReady(ready: PollEvents): void {
     if (ready.writable) this.flush();
-    if (ready.readable) this.#receive();
+    if (ready.readable) this.#isReadable = true;
     else if (!ready.writable)
-      this.#readLast(new WaylandError('gone', 'the compositor closed the connection and left requests unread'));
+      this.#ending ??= new WaylandError('gone', 'the compositor closed the connection and left requests unread');
+    this.#events.start();
   }
 
-  /** Reads once and dispatches what arrived; false if nothing did. */
+  /** Dispatches an event, or reads more of them; false if there are none. */
+  #work(): boolean {
+    if (this.#dispatchNext()) {
+      // The end of an object is confirmed behind its last event: its id is free before anything else runs.
+      while (this.#in.nextObjectId === DISPLAY_ID && this.#dispatchNext());
+      return true;
+    }
+    if (this.#isReadable) {
+      this.#isReadable = false;
+      if (this.#receive()) return true;
+    }
+    if (!this.#ending) return false;
+    // A compositor sends the error before it hangs up, which says more than that it did.
+    if (this.#lastReads++ < MAX_LAST_READS && this.#receive()) return true;
+    this.#close(this.#ending);
+    return false;
+  }
+
+  /** Reads once; false if nothing has arrived. */
   #receive(): boolean {
     if (this.#closeReason) return false;
     try {
@@ -140,7 +159,6 @@ export class Connection implements ObjectOwner, Disposable {
       this.#close(new WaylandError(isReset ? 'gone' : 'system', message, { cause: error }));
       return false;
     }
-    while (this.#dispatchNext());
     return true;
   }
 
@@ -157,17 +175,17 @@ export class Connection implements ObjectOwner, Disposable {
       object.dispatch(event.opcode, event);
     } catch (error) {
       if (error instanceof Malformed) this.#close(this.#malformed(error));
-      else throwLater(error);
+      else if (this.closeReason) throwLater(error);
+      else this.#close(this.#listenerFailed(error));
     }
     return true;
   }
 
   #malformed(error: Malformed): WaylandProtocolError {
-    const { objectId, opcode } = this.#in;
+    const { objectId } = this.#in;
     const object = this.objects.get(objectId);
     const request = object?.lastRequest ?? null;
-    const event = `${nameOf(object, objectId)}.${object?.interface.events[opcode]?.name ?? opcode}`;
-    const message = `the compositor sent a malformed event ${event}: ${error.message}${lastRequest(request)}`;
+    const message = `the compositor sent a malformed event ${this.#event}: ${error.message}${lastRequest(request)}`;
     return new WaylandProtocolError('malformed', message, {
       interface: object?.interface.name ?? null,
       objectId,
@@ -175,12 +193,23 @@ export class Connection implements ObjectOwner, Disposable {
     });
   }
 
+  #listenerFailed(error: unknown): WaylandError {
+    return new WaylandError('listener', `the listener of ${this.#event} threw: ${String(error)}`, { cause: error });
+  }
+
+  /** Name of the current event. */
+  get #event(): string {
+    const { objectId, opcode } = this.#in;
+    const object = this.objects.get(objectId);
+    return `${nameOf(object, objectId)}.${object?.interface.events[opcode]?.name ?? opcode}`;
+  }
+
   #refusal(objectId: number, errorCode: number, text: string): WaylandProtocolError {
     const object = this.objects.get(objectId);
     const request = object?.lastRequest ?? null;
     const errors = Object.entries(object?.interface.errors ?? {});
     const errorName = errors.find(([, value]) => value === errorCode)?.[0] ?? null;
-    const error = `${nameOf(object, objectId)}: error ${errorName ?? errorCode}: ${text}`;
+    const error = `${nameOf(object, objectId)}: error ${errorName ?? errorCode}: ${escaped(text)}`;
     const message = `the compositor ended the connection over ${error}${lastRequest(request)}`;
     return new WaylandProtocolError('refused', message, {
       interface: object?.interface.name ?? null,
@@ -208,7 +237,7 @@ function lastRequest(name: string | null): string {
   return name === null ? '' : ` (the last request to it was ${name})`;
 }
 
-/** Throws as an uncaught exception: what a listener throws must affect neither the connection nor other listeners. */
+/** Throws as an uncaught exception what cannot end the connection, because that has ended. */
 export function throwLater(error: unknown): void {
   process.nextTick(() => {
     throw error;

@@ -2,7 +2,7 @@ import { isAbsolute, join } from 'node:path';
 import { OwnedFd } from '../../../src/sys/fd.ts';
 import { connectUnix } from '../../../src/sys/socket.ts';
 import { Connection, throwLater } from './connection.ts';
-import { Malformed, type WaylandCloseReason, WaylandError } from './errors.ts';
+import { escaped, Malformed, type WaylandCloseReason, WaylandError } from './errors.ts';
 import type { WlRegistry } from './generated/wayland.ts';
 import type { WaylandClass, WaylandObject } from './object.ts';
 
@@ -44,7 +44,7 @@ export class WaylandDisplay implements Disposable {
   readonly #closed = new Set<Listener<WaylandCloseReason>>();
 
   private constructor(socket: OwnedFd) {
-    this.#connection = new Connection(socket, (reason) => emit(this.#closed, reason));
+    this.#connection = new Connection(socket, (reason) => this.#notifyClosed(reason));
     this.#registry = this.#connection.display.getRegistry();
     this.#registry.listener = {
       global: (name, interfaceName, version) => this.#add({ name, interface: interfaceName, version }),
@@ -65,6 +65,8 @@ export class WaylandDisplay implements Disposable {
       signal?.throwIfAborted();
       await display.roundtrip();
       signal?.throwIfAborted();
+      // An error may have followed the answer in the same packet.
+      if (display.closeReason) throw display.closeReason;
       return display;
     } catch (error) {
       display[Symbol.dispose]();
@@ -154,21 +156,31 @@ export class WaylandDisplay implements Disposable {
   }
 
   #add(global: WaylandGlobal): void {
-    const { name, interface: interfaceName, version } = global;
-    if (version === 0) throw new Malformed(`global ${name} (${interfaceName}) has version 0`);
-    if (this.#globals.has(name))
-      throw new Malformed(`global ${name} (${interfaceName}) has the name of another global`);
+    const { name, version } = global;
+    const what = `global ${name} (${escaped(global.interface)})`;
+    if (version === 0) throw new Malformed(`${what} has version 0`);
+    if (this.#globals.has(name)) throw new Malformed(`${what} has the name of another global`);
     if (this.#globals.size >= MAX_GLOBALS)
       throw new Malformed(`the compositor offers more than ${MAX_GLOBALS} globals`);
-    this.#globals.set(global.name, global);
-    emit(this.#added, global);
+    this.#globals.set(name, global);
+    for (const listener of [...this.#added]) listener(global);
+  }
+
+  #notifyClosed(reason: WaylandCloseReason): void {
+    for (const listener of [...this.#closed]) {
+      try {
+        listener(reason);
+      } catch (error) {
+        throwLater(error);
+      }
+    }
   }
 
   #remove(name: number): void {
     const global = this.#globals.get(name);
     if (!global) throw new Malformed(`global ${name} does not exist`);
     this.#globals.delete(name);
-    emit(this.#removed, global);
+    for (const listener of [...this.#removed]) listener(global);
   }
 }
 
@@ -176,16 +188,6 @@ function listen<Argument>(listeners: Set<Listener<Argument>>, listener: Listener
   const entry: Listener<Argument> = (argument) => listener(argument);
   listeners.add(entry);
   return () => void listeners.delete(entry);
-}
-
-function emit<Argument>(listeners: ReadonlySet<Listener<Argument>>, argument: Argument): void {
-  for (const listener of [...listeners]) {
-    try {
-      listener(argument);
-    } catch (error) {
-      throwLater(error);
-    }
-  }
 }
 
 /**

@@ -2,10 +2,12 @@ import { ScanoutError } from '../../../src/sys/errors.ts';
 
 /**
  * Codes: `connect`, no compositor could be reached. As a close reason: `closed`, the display was disposed; `gone`, the
- * compositor hung up; `stalled`, it stopped reading; `system`, a system call failed (see `cause`). Thrown by requests:
- * `destroyed`, the object was destroyed before; `closed`, the connection has ended (its reason is the `cause`).
+ * compositor hung up; `stalled`, it stopped reading, or confirming that objects are destroyed; `system`, a system call
+ * failed (see `cause`); `listener`, the listener of an event threw (its `cause`). Thrown by requests: `destroyed`, the object was destroyed before; `closed`, the connection has ended (its reason is the `cause`).
  */
-export class WaylandError extends ScanoutError<'connect' | 'closed' | 'gone' | 'stalled' | 'system' | 'destroyed'> {}
+export class WaylandError extends ScanoutError<
+  'connect' | 'closed' | 'gone' | 'stalled' | 'system' | 'listener' | 'destroyed'
+> {}
 
 /** Thrown by a request that the bound version of the interface does not have: check `object.version` before. */
 export class WaylandVersionError extends ScanoutError<'version'> {
@@ -59,6 +61,11 @@ export class WaylandProtocolError extends ScanoutError<'refused' | 'malformed'> 
 
 /** Why a connection ended. */
 export type WaylandCloseReason = WaylandError | WaylandProtocolError;
+
+/** Text of a compositor for people: control characters are escaped, because it must not control their terminal. */
+export function escaped(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
 
 /** Thrown inside the client while an event is read that breaks the protocol; completes "malformed event x: ...". */
 export class Malformed extends Error {}

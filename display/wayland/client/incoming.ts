@@ -6,8 +6,11 @@ import { Malformed } from './errors.ts';
 
 /** The 16-bit size field allows messages up to 65532 bytes. */
 const CAPACITY = 64 * 1024;
-/** Descriptors arrive with the message they belong to, or slightly earlier. */
-const MAX_UNCLAIMED_FDS = 1024;
+/**
+ * Descriptors arrive with the message they belong to, or slightly earlier: more than libwayland sends with one sendmsg
+ * would only use up those of this process.
+ */
+const MAX_UNCLAIMED_FDS = 64;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -66,6 +69,11 @@ export class Incoming implements Disposable {
     return true;
   }
 
+  /** The object of the message behind the current one; 0 if that has not arrived. */
+  get nextObjectId(): number {
+    return this.#end - this.#start < HEADER_SIZE ? 0 : this.#words[this.#start >> 2]! >>> 0;
+  }
+
   /** What is left to read of the current message, valid until the next `receive`. For traces. */
   get body(): Uint8Array {
     return this.#bytes.subarray(this.#at << 2, this.#limit << 2);
@@ -85,7 +93,8 @@ export class Incoming implements Disposable {
    */
   end(): void {
     if (this.#at !== this.#limit) throw new Malformed(`it is ${(this.#limit - this.#at) * 4} bytes too long`);
-    for (; this.#claimed > 0; this.#claimed--) this.#fds.shift();
+    if (this.#claimed > 0) this.#fds.splice(0, this.#claimed);
+    this.#claimed = 0;
   }
 
   int(): number {

@@ -5,6 +5,8 @@ import type { Outgoing } from './outgoing.ts';
 
 /** The most objects a compositor may create at one time; real compositors stay far below. */
 const MAX_SERVER_OBJECTS = 65536;
+/** The most objects a client may have at one time, with those whose destruction the compositor has yet to confirm. */
+const MAX_CLIENT_OBJECTS = 65536;
 
 /** What an object needs of the connection it belongs to. */
 export interface ObjectOwner {
@@ -142,6 +144,11 @@ export class ObjectMap {
     this.#connection = connection;
   }
 
+  /** No more objects may be created: the compositor confirms the destruction of none. */
+  get isFull(): boolean {
+    return this.#free.length === 0 && this.#client.length >= MAX_CLIENT_OBJECTS;
+  }
+
   /** The id that the next `create` will use: a `new_id` argument names it before the request is complete. */
   get nextId(): number {
     return this.#free.at(-1) ?? this.#client.length;
@@ -198,10 +205,15 @@ export class ObjectMap {
     return id === 0 ? null : this.resolve(type, id);
   }
 
-  /** Frees the id of a client's object, as the compositor says. Malformed if there is no such object. */
+  /**
+   * Frees the id of a client's object, as the compositor says. Malformed if there is no such object, or it is not
+   * destroyed. Objects without requests, such as callbacks, go without a word when what they are about does.
+   */
   delete(id: number): void {
     const object = this.#client[id];
     if (!object || id === DISPLAY_ID) throw new Malformed(`object ${id} does not exist or cannot be deleted`);
+    if (!object.isDestroyed && object.interface.requests.length > 0)
+      throw new Malformed(`${String(object)} was deleted, but not destroyed`);
     object.retire();
     this.#client[id] = null;
     this.#free.push(id);

@@ -1,5 +1,6 @@
 import { FIXED_ONE, type ArgumentTable, type MessageTable, padded } from '../../../protocols/wayland/wire.ts';
 import type { BorrowedFd } from '../../../src/sys/fd.ts';
+import { escaped } from './errors.ts';
 import type { Incoming } from './incoming.ts';
 import type { ObjectMap } from './object.ts';
 import type { RequestObserver } from './outgoing.ts';
@@ -118,8 +119,7 @@ class Arguments {
   #string(length: number): string | null {
     const from = this.#skip(length);
     if (from === null) return null;
-    const text = Buffer.from(this.#bytes.subarray(from, from + length - 1)).toString();
-    return `"${text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`)}"`;
+    return `"${escaped(Buffer.from(this.#bytes.subarray(from, from + length - 1)).toString())}"`;
   }
 
   /** Skips `length` bytes and their padding, and returns where they begin; null if they are not there. */

@@ -1,6 +1,6 @@
 import type { InputSink } from '../../../src/core/input.ts';
 import type { ScanoutId } from '../../../src/core/source.ts';
-import type { WlSurface } from '../client/index.ts';
+import type { WlSeat, WlSurface, WpCursorShapeDeviceV1Shape } from '../client/index.ts';
 import type { SharedInput } from './shared-input.ts';
 
 export interface Point {
@@ -24,6 +24,10 @@ export interface SeatTarget {
    * window should show how to change that.
    */
   grabChanged(isGrabbed: boolean): void;
+  /** FULLSCREEN_SHORTCUT was pressed. False if the compositor has no full screen. */
+  toggleFullscreen(): boolean;
+  /** COPY_SHORTCUT was pressed, on a compositor that has a clipboard. False if this program cannot tell what the picture is. */
+  copyPicture(): boolean;
 }
 
 /** The image of pointers over a window. The caller owns the surface, attaches buffers to it and commits them. */
@@ -49,8 +53,33 @@ export interface AttachedSurface {
   cursorY: number;
 }
 
+/** A button, or a touch as BTN_LEFT, that went down on a frame's surface. Positions are in the surface's units. */
+export interface FramePress {
+  readonly seat: WlSeat;
+  readonly serial: number;
+  readonly timeMs: number;
+  readonly x: number;
+  readonly y: number;
+  /** The kernel's BTN_*. */
+  readonly button: number;
+}
+
+/** A surface that the window operates itself, such as its title bar. Nothing on it reaches the guest. */
+export interface FrameTarget {
+  /** The image of pointers over it, with the hotspot at its top left, where the compositor has no images; null: none. */
+  image(): WlSurface | null;
+  /** A pointer has come or moved there. Returns the shape of its image. */
+  moved(x: number, y: number): WpCursorShapeDeviceV1Shape;
+  left(): void;
+  pressed(press: FramePress): void;
+  /** BTN_LEFT, or the touch, went up. */
+  released(x: number, y: number): void;
+}
+
 /** By surface. */
 export class AttachedSurfaces extends Map<WlSurface, AttachedSurface> {
+  readonly frames = new Map<WlSurface, FrameTarget>();
+
   /** `surface` is that of an event: null if it was destroyed before the event arrived. */
   find(surface: WlSurface | null): AttachedSurface | null {
     return surface === null ? null : (this.get(surface) ?? null);

@@ -1,8 +1,10 @@
 import {
+  WlDataDeviceManager,
   WpCursorShapeManagerV1,
   ZwpKeyboardShortcutsInhibitManagerV1,
   ZwpPointerConstraintsV1,
   ZwpRelativePointerManagerV1,
+  ZwpTabletManagerV2,
   type WaylandDisplay,
 } from '../client/index.ts';
 
@@ -12,14 +14,18 @@ export interface SeatGlobals {
   readonly constraints: ZwpPointerConstraintsV1 | null;
   readonly relativePointers: ZwpRelativePointerManagerV1 | null;
   readonly inhibitors: ZwpKeyboardShortcutsInhibitManagerV1 | null;
+  readonly tablets: ZwpTabletManagerV2 | null;
+  readonly dataDevices: WlDataDeviceManager | null;
 }
 
-export function bindSeatGlobals(display: WaylandDisplay): SeatGlobals {
+export function bindSeatGlobals(display: WaylandDisplay, hasClipboard: boolean): SeatGlobals {
   return {
     cursorShapes: display.bind(WpCursorShapeManagerV1, 1),
     constraints: display.bind(ZwpPointerConstraintsV1, 1),
     relativePointers: display.bind(ZwpRelativePointerManagerV1, 1),
     inhibitors: display.bind(ZwpKeyboardShortcutsInhibitManagerV1, 1),
+    tablets: display.bind(ZwpTabletManagerV2, 1),
+    dataDevices: hasClipboard ? display.bind(WlDataDeviceManager, 3) : null,
   };
 }
 
@@ -28,4 +34,6 @@ export function disposeSeatGlobals(globals: SeatGlobals): void {
   globals.constraints?.[Symbol.dispose]();
   globals.relativePointers?.[Symbol.dispose]();
   globals.inhibitors?.[Symbol.dispose]();
+  globals.tablets?.[Symbol.dispose]();
+  globals.dataDevices?.[Symbol.dispose]();
 }

@@ -1,13 +1,22 @@
 import { KEY } from '../../../protocols/input-event-codes.ts';
 import { type OrLater, type WlKeyboard, WlKeyboardKeyState, type WlSurface } from '../client/index.ts';
 import type { AttachedSurface, AttachedSurfaces } from './attached-surface.ts';
-import type { Holder } from './shared-input.ts';
+import type { Holder, SharedInput } from './shared-input.ts';
 
-/** Holds pointer and keyboard in the window, and frees them again. G is the key that is G on a US keyboard. */
+/** Holds pointer and keyboard in the window, and frees them again. Letters name the keys of a US keyboard. */
 export const GRAB_SHORTCUT = 'Ctrl+Alt+G';
+/** Makes the window full screen, and a window again. */
+export const FULLSCREEN_SHORTCUT = 'Ctrl+Alt+F';
+/** Copies the guest's picture to the desktop's clipboard. */
+export const COPY_SHORTCUT = 'Ctrl+Alt+C';
+
+/** The keys of the shortcuts, which are pressed while Ctrl and Alt are down. */
+export type ShortcutKey = typeof KEY.C | typeof KEY.F | typeof KEY.G;
 
 const CTRL = 0x03;
 const ALT = 0x0c;
+/** Bits of the modifiers that open a menu in many guests when they are pressed and released alone. */
+const MENU_KEYS = 0xcc;
 
 /** The modifier keys, in the order of their bits. */
 const MODIFIERS = [
@@ -28,10 +37,14 @@ MODIFIERS.forEach((code, bit) => {
 export interface KeyboardOptions {
   /** Identifies the keyboard among the devices that hold keys down. */
   readonly holder: Holder;
-  /** GRAB_SHORTCUT was pressed. Returns false if the compositor can grab nothing: then the guest gets the key. */
-  readonly onShortcut: (at: AttachedSurface) => boolean;
+  /** A shortcut was pressed. Returns false if the compositor cannot do what it is for: then the guest gets the key. */
+  readonly onShortcut: (key: ShortcutKey, at: AttachedSurface) => boolean;
+  /** The keyboard has come to the window. */
+  readonly onEntered: (at: AttachedSurface) => void;
   /** The keyboard has left the window. */
   readonly onLeft: () => void;
+  /** A key was pressed or released, or the keyboard has come: a serial by which the compositor knows that. */
+  readonly onSerial: (serial: number) => void;
 }
 
 /**
@@ -47,6 +60,10 @@ export class Keyboard implements Disposable {
   /** The surface in focus, attached or not. */
   #surface: WlSurface | null = null;
   #focus: AttachedSurface | null = null;
+  /** The modifier that the guest was sent last, and no key after it; 0 for none. One of MENU_KEYS. */
+  #lone = 0;
+  /** It was down when the keyboard came to the window, so it was pressed for something else, such as Alt+Tab. */
+  #isLoneForeign = false;
 
   /** Owns `keyboard`. */
   constructor(keyboard: WlKeyboard, surfaces: AttachedSurfaces, options: KeyboardOptions) {
@@ -54,9 +71,15 @@ export class Keyboard implements Disposable {
     this.#surfaces = surfaces;
     this.#options = options;
     keyboard.listener = {
-      enter: (_serial, surface, keys) => this.#enter(surface, keys),
+      enter: (serial, surface, keys) => {
+        options.onSerial(serial);
+        this.#enter(surface, keys);
+      },
       leave: () => this.#leave(),
-      key: (_serial, _time, key, state) => this.#key(key, state),
+      key: (serial, _time, key, state) => {
+        options.onSerial(serial);
+        this.#key(key, state);
+      },
     };
   }
 
@@ -73,6 +96,7 @@ export class Keyboard implements Disposable {
   releaseAll(): void {
     const input = this.#focus?.input;
     if (!input) return;
+    this.#hideTap(input);
     input.releaseKeys(this.#options.holder);
     input.frame();
   }
@@ -104,11 +128,16 @@ export class Keyboard implements Disposable {
   #focusOn(at: AttachedSurface): void {
     this.#focus = at;
     const { input } = at;
-    if (!input) return;
-    MODIFIERS.forEach((code, bit) => {
-      if (this.#modifiers & (1 << bit)) input.key(this.#options.holder, code, true);
-    });
-    input.frame();
+    if (input) {
+      MODIFIERS.forEach((code, bit) => {
+        if (!(this.#modifiers & (1 << bit))) return;
+        input.key(this.#options.holder, code, true);
+        if (MENU_KEYS & (1 << bit)) this.#lone = code;
+      });
+      this.#isLoneForeign = true;
+      input.frame();
+    }
+    this.#options.onEntered(at);
   }
 
   #unfocus(): void {
@@ -126,9 +155,34 @@ export class Keyboard implements Disposable {
     if (isDown) this.#modifiers |= bit;
     else this.#modifiers &= ~bit;
     const focus = this.#focus;
-    if (!focus?.input || (isDown && code === KEY.G && this.#isShortcut && this.#options.onShortcut(focus))) return;
-    focus.input.key(this.#options.holder, code, isDown);
-    focus.input.frame();
+    if (!focus) return;
+    const isShortcutKey = code === KEY.G || code === KEY.F || code === KEY.C;
+    if (isDown && isShortcutKey && this.#isShortcut && this.#options.onShortcut(code, focus)) return;
+    const { input } = focus;
+    if (!input) return;
+    if (isDown) {
+      this.#lone = bit & MENU_KEYS ? code : 0;
+      this.#isLoneForeign = false;
+    } else if (code === this.#lone) {
+      if (this.#isLoneForeign) this.#hideTap(input);
+      this.#lone = 0;
+    }
+    input.key(this.#options.holder, code, isDown);
+    input.frame();
+  }
+
+  /**
+   * Before a lone Alt or Meta goes up that was not pressed for the guest, as with Alt+Tab, or whose next key went
+   * elsewhere: presses Ctrl in between, so that the guest does not open a menu.
+   */
+  #hideTap(input: SharedInput): void {
+    if (this.#lone === 0) return;
+    this.#lone = 0;
+    if (this.#modifiers & CTRL) return;
+    input.key(this.#options.holder, KEY.LEFTCTRL, true);
+    input.frame();
+    input.key(this.#options.holder, KEY.LEFTCTRL, false);
+    input.frame();
   }
 
   get #isShortcut(): boolean {

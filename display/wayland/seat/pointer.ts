@@ -1,6 +1,7 @@
 import {
   type OrLater,
   type WlPointer,
+  type WlSeat,
   WlPointerAxis,
   type WlPointerButtonState,
   WlPointerButtonState as ButtonState,
@@ -11,12 +12,15 @@ import {
   type ZwpLockedPointerV1,
   type ZwpRelativePointerV1,
 } from '../client/index.ts';
-import type { AttachedSurface, AttachedSurfaces, Point } from './attached-surface.ts';
+import { BTN } from '../../../protocols/input-event-codes.ts';
+import type { AttachedSurface, AttachedSurfaces, FrameTarget, Point } from './attached-surface.ts';
 import type { SeatGlobals } from './globals.ts';
 import type { Holder } from './shared-input.ts';
 
 const FRAMES_SINCE = 5;
 const V120_PER_NOTCH = 120;
+/** Positions on surfaces are wl_fixed, which have 23 bits before the point. */
+const MAX_DISTANCE = 2 ** 23 - 1;
 /**
  * The distance that Weston and Mutter send for one notch; converts devices that send distances
  * only, such as touchpads.
@@ -24,10 +28,15 @@ const V120_PER_NOTCH = 120;
 const UNITS_PER_NOTCH = 10;
 
 export interface PointerOptions {
+  readonly seat: WlSeat;
   /** Identifies the pointer among the devices that hold buttons down. */
   readonly holder: Holder;
+  /** The compositor has locked the pointer, as `lock` requested. */
+  readonly onLocked: () => void;
   /** The compositor has ended the lock that `lock` requested. */
   readonly onUnlocked: () => void;
+  /** As of a keyboard. */
+  readonly onSerial: (serial: number) => void;
 }
 
 /**
@@ -38,7 +47,9 @@ export class Pointer implements Disposable {
   readonly #pointer: WlPointer;
   readonly #surfaces: AttachedSurfaces;
   readonly #globals: SeatGlobals;
+  readonly #seat: WlSeat;
   readonly #holder: Holder;
+  readonly #onLocked: () => void;
   readonly #onUnlocked: () => void;
   readonly #shape: WpCursorShapeDeviceV1 | null;
   /** Before version 5 each event is a frame of its own. */
@@ -49,6 +60,9 @@ export class Pointer implements Disposable {
   /** The surface it is over, attached or not. */
   #surface: WlSurface | null = null;
   #over: AttachedSurface | null = null;
+  /** The part of a window it is over that is not the guest's, and the image it has there. */
+  #frame: FrameTarget | null = null;
+  #frameShape = 0;
   /** Of the last enter event of any surface: set_cursor with another serial has no effect. */
   #serial = 0;
   /** Position on that surface, in its units. */
@@ -63,12 +77,14 @@ export class Pointer implements Disposable {
     pointer: WlPointer,
     surfaces: AttachedSurfaces,
     globals: SeatGlobals,
-    { holder, onUnlocked }: PointerOptions,
+    { seat, holder, onLocked, onUnlocked, onSerial }: PointerOptions,
   ) {
     this.#pointer = pointer;
     this.#surfaces = surfaces;
     this.#globals = globals;
+    this.#seat = seat;
     this.#holder = holder;
+    this.#onLocked = onLocked;
     this.#onUnlocked = onUnlocked;
     this.#shape = globals.cursorShapes?.getPointer(pointer) ?? null;
     this.#hasFrames = pointer.version >= FRAMES_SINCE;
@@ -82,7 +98,11 @@ export class Pointer implements Disposable {
         this.#moved(x, y);
         this.#endUnframed();
       },
-      button: (_serial, _time, button, state) => this.#button(button, state),
+      button: (serial, timeMs, button, state) => {
+        onSerial(serial);
+        if (this.#frame) this.#pressFrame(serial, timeMs, button, state === ButtonState.pressed);
+        else this.#button(button, state);
+      },
       axis: (_time, axis, distance) => {
         this.#wheel(axis)?.moved(distance);
         this.#endUnframed();
@@ -90,7 +110,7 @@ export class Pointer implements Disposable {
       axisDiscrete: (axis, notches) => this.#wheel(axis)?.notched(notches),
       axisValue120: (axis, v120) => this.#wheel(axis)?.turned(v120),
       axisStop: (_time, axis) => this.#wheel(axis)?.stopped(),
-      frame: () => this.#frame(),
+      frame: () => this.#endFrame(),
     };
   }
 
@@ -108,8 +128,12 @@ export class Pointer implements Disposable {
       locked: () => {
         lock.isActive = true;
         this.#placeCursor();
+        this.#onLocked();
       },
-      unlocked: () => this.#onUnlocked(),
+      unlocked: () => {
+        lock.isActive = false;
+        this.#onUnlocked();
+      },
     };
     // The unaccelerated motion, because the guest applies its own acceleration.
     relative.listener = {
@@ -121,8 +145,20 @@ export class Pointer implements Disposable {
     return true;
   }
 
+  get isLocked(): boolean {
+    return this.#lock?.isActive === true;
+  }
+
+  /** The pointer goes on from the guest's cursor, where that is shown and the compositor moves pointers. */
   unlock(): void {
-    if (!this.#lock) return;
+    const lock = this.#lock;
+    if (!lock) return;
+    const at = this.#over;
+    if (lock.isActive && at?.cursor && !lock.locked.isDestroyed) {
+      lock.locked.setCursorPositionHint(within(at.cursorX), within(at.cursorY));
+      // It is part of the surface's state.
+      at.surface.commit();
+    }
     this.#endLock();
     this.#placeCursor();
   }
@@ -142,7 +178,11 @@ export class Pointer implements Disposable {
     this.#over = at;
     this.#showCursor();
     this.#moved(this.#x, this.#y);
-    this.#frame();
+    this.#endFrame();
+  }
+
+  frameDetached(frame: FrameTarget): void {
+    if (this.#frame === frame) this.#frame = null;
   }
 
   detached(at: AttachedSurface): void {
@@ -169,12 +209,17 @@ export class Pointer implements Disposable {
     this.#serial = serial;
     this.#surface = surface;
     this.#over = this.#surfaces.find(surface);
+    this.#frame = (surface && this.#surfaces.frames.get(surface)) ?? null;
     if (this.#over) this.#showCursor();
     this.#moved(x, y);
     this.#endUnframed();
   }
 
   #leave(): void {
+    const frame = this.#frame;
+    this.#frame = null;
+    this.#frameShape = 0;
+    frame?.left();
     const input = this.#over?.input;
     this.#over = null;
     if (!input) return;
@@ -187,11 +232,26 @@ export class Pointer implements Disposable {
   #moved(x: number, y: number): void {
     this.#x = x;
     this.#y = y;
+    if (this.#frame) this.#moveOnFrame(this.#frame);
     const over = this.#over;
     if (!over?.input) return;
     const point = this.#guestPoint;
     over.target.toGuest(x, y, point);
     over.input.movedTo(over.target.scanout, point.x, point.y);
+  }
+
+  #moveOnFrame(frame: FrameTarget): void {
+    const shape = frame.moved(this.#x, this.#y);
+    if (shape === this.#frameShape) return;
+    if (this.#shape) this.#shape.setShape(this.#serial, shape);
+    else if (this.#frameShape === 0) this.#pointer.setCursor(this.#serial, frame.image(), 0, 0);
+    this.#frameShape = shape;
+  }
+
+  #pressFrame(serial: number, timeMs: number, button: number, isPressed: boolean): void {
+    const [x, y] = [this.#x, this.#y];
+    if (isPressed) this.#frame?.pressed({ seat: this.#seat, serial, timeMs, x, y, button });
+    else if (button === BTN.LEFT) this.#frame?.released(x, y);
   }
 
   /** From wp_relative_pointer, whose events may come without wl_pointer.frame. */
@@ -215,10 +275,10 @@ export class Pointer implements Disposable {
   }
 
   #endUnframed(): void {
-    if (!this.#hasFrames) this.#frame();
+    if (!this.#hasFrames) this.#endFrame();
   }
 
-  #frame(): void {
+  #endFrame(): void {
     const vertical = this.#vertical.take();
     const horizontal = this.#horizontal.take();
     const input = this.#over?.input;
@@ -250,8 +310,8 @@ export class Pointer implements Disposable {
     if (!at?.isCursorSet) return;
     const { cursor } = at;
     const isApart = this.#lock?.isActive === true;
-    const x = isApart ? Math.round(at.cursorX - this.#x) : 0;
-    const y = isApart ? Math.round(at.cursorY - this.#y) : 0;
+    const x = isApart ? distance(this.#x, at.cursorX) : 0;
+    const y = isApart ? distance(this.#y, at.cursorY) : 0;
     this.#pointer.setCursor(
       this.#serial,
       cursor?.surface ?? null,
@@ -259,6 +319,16 @@ export class Pointer implements Disposable {
       cursor ? cursor.hotspotY - y : 0,
     );
   }
+}
+
+/** In whole units. */
+function distance(from: number, to: number): number {
+  return Math.round(within(to - from));
+}
+
+/** No further than a surface can lie: the guest may have its cursor anywhere. */
+function within(position: number): number {
+  return Math.min(Math.max(position, -MAX_DISTANCE), MAX_DISTANCE);
 }
 
 /**

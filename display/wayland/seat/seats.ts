@@ -1,6 +1,13 @@
 import type { InputSink } from '../../../src/core/input.ts';
+import type { WaylandClipboard } from '../clipboard.ts';
 import { type WaylandDisplay, type WaylandGlobal, WlSeat, type WlSurface } from '../client/index.ts';
-import { type AttachedSurface, AttachedSurfaces, type CursorImage, type SeatTarget } from './attached-surface.ts';
+import {
+  type AttachedSurface,
+  AttachedSurfaces,
+  type CursorImage,
+  type FrameTarget,
+  type SeatTarget,
+} from './attached-surface.ts';
 import { type SeatGlobals, bindSeatGlobals, disposeSeatGlobals } from './globals.ts';
 import { WaylandSeat } from './seat.ts';
 import { MAX_SEATS, SharedInput } from './shared-input.ts';
@@ -27,10 +34,13 @@ export class WaylandSeats implements Disposable {
   /** By the name of their global. */
   readonly #seats = new Map<number, WaylandSeat>();
   readonly #stopListening: (() => void)[];
+  readonly #clipboard: WaylandClipboard | null;
 
-  constructor(display: WaylandDisplay) {
+  /** `clipboard` is told about the clipboard of each seat; null: that is left alone. */
+  constructor(display: WaylandDisplay, clipboard: WaylandClipboard | null = null) {
     this.#display = display;
-    this.#globals = bindSeatGlobals(display);
+    this.#clipboard = clipboard;
+    this.#globals = bindSeatGlobals(display, clipboard !== null);
     for (const global of display.globals.values()) this.#add(global);
     this.#stopListening = [
       display.onGlobalAdded((global) => this.#add(global)),
@@ -57,6 +67,23 @@ export class WaylandSeats implements Disposable {
     const at: AttachedSurface = { surface, target, input, cursor: null, isCursorSet: false, cursorX: 0, cursorY: 0 };
     this.#surfaces.set(surface, at);
     for (const seat of this.#seats.values()) seat.attached(at);
+  }
+
+  /** Pointers can have images of the compositor's. */
+  get hasShapes(): boolean {
+    return this.#globals.cursorShapes !== null;
+  }
+
+  /** Gives a surface of a window's own to `target`, until `detachFrame`, which must come before it is destroyed. */
+  attachFrame(surface: WlSurface, target: FrameTarget): void {
+    this.#surfaces.frames.set(surface, target);
+  }
+
+  detachFrame(surface: WlSurface): void {
+    const target = this.#surfaces.frames.get(surface);
+    if (!target) return;
+    this.#surfaces.frames.delete(surface);
+    for (const seat of this.#seats.values()) seat.frameDetached(target);
   }
 
   /** Releases what is held down at the surface; what is held down at other surfaces stays. */
@@ -94,6 +121,7 @@ export class WaylandSeats implements Disposable {
     for (const seat of this.#seats.values()) seat[Symbol.dispose]();
     this.#seats.clear();
     this.#surfaces.clear();
+    this.#surfaces.frames.clear();
     disposeSeatGlobals(this.#globals);
   }
 
@@ -101,7 +129,8 @@ export class WaylandSeats implements Disposable {
     if (global.interface !== WlSeat.interface.name) return;
     const index = this.#freeIndex();
     const seat = index < 0 ? null : this.#display.bind(WlSeat, SEAT_VERSION, global);
-    if (seat) this.#seats.set(global.name, new WaylandSeat(seat, index, this.#surfaces, this.#globals));
+    if (seat)
+      this.#seats.set(global.name, new WaylandSeat(seat, index, this.#surfaces, this.#globals, this.#clipboard));
   }
 
   /** -1 when there are MAX_SEATS: further seats are ignored. */

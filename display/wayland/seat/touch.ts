@@ -1,4 +1,5 @@
-import type { WlSurface, WlTouch } from '../client/index.ts';
+import { BTN } from '../../../protocols/input-event-codes.ts';
+import type { WlSeat, WlSurface, WlTouch } from '../client/index.ts';
 import type { AttachedSurface, AttachedSurfaces, Point } from './attached-surface.ts';
 import { NO_SLOT, type SharedInput } from './shared-input.ts';
 
@@ -25,12 +26,21 @@ export class Touch implements Disposable {
   /** The window whose guest was sent something since the last frame. */
   #touched: AttachedSurface | null = null;
 
-  /** Owns `touch`. */
-  constructor(touch: WlTouch, surfaces: AttachedSurfaces) {
+  /** Owns `touch`, which is one of `seat`. */
+  constructor(touch: WlTouch, seat: WlSeat, surfaces: AttachedSurfaces) {
     this.#touch = touch;
     this.#surfaces = surfaces;
     touch.listener = {
-      down: (_serial, _time, surface, id, x, y) => this.#down(surface, id, x, y),
+      down: (serial, timeMs, surface, id, x, y) => {
+        const frame = surface && surfaces.frames.get(surface);
+        if (!frame) {
+          this.#down(surface, id, x, y);
+          return;
+        }
+        // A tap: what it does, or begins, is decided where the finger comes down.
+        frame.pressed({ seat, serial, timeMs, x, y, button: BTN.LEFT });
+        frame.released(x, y);
+      },
       motion: (_time, id, x, y) => this.#moved(id, x, y),
       up: (_serial, _time, id) => this.#up(id),
       frame: () => this.#frame(),

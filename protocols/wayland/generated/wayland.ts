@@ -262,6 +262,37 @@ export const WlSubsurfaceError = {
 } as const;
 export type WlSubsurfaceError = (typeof WlSubsurfaceError)[keyof typeof WlSubsurfaceError];
 
+/** wl_data_device_manager.dnd_action, bits */
+export const WlDataDeviceManagerDndAction = {
+  none: 0,
+  copy: 1,
+  move: 2,
+  ask: 4,
+} as const;
+
+/** wl_data_device.error */
+export const WlDataDeviceError = {
+  role: 0,
+  used_source: 1,
+} as const;
+export type WlDataDeviceError = (typeof WlDataDeviceError)[keyof typeof WlDataDeviceError];
+
+/** wl_data_source.error */
+export const WlDataSourceError = {
+  invalid_action_mask: 0,
+  invalid_source: 1,
+} as const;
+export type WlDataSourceError = (typeof WlDataSourceError)[keyof typeof WlDataSourceError];
+
+/** wl_data_offer.error */
+export const WlDataOfferError = {
+  invalid_finish: 0,
+  invalid_action_mask: 1,
+  invalid_action: 2,
+  invalid_offer: 3,
+} as const;
+export type WlDataOfferError = (typeof WlDataOfferError)[keyof typeof WlDataOfferError];
+
 export const wl_display: InterfaceTable<'wl_display'> = {
   name: 'wl_display',
   version: 1,
@@ -499,4 +530,71 @@ export const wl_subsurface: InterfaceTable<'wl_subsurface'> = {
   ],
   events: [],
   errors: WlSubsurfaceError,
+};
+
+export const wl_data_device_manager: InterfaceTable<'wl_data_device_manager'> = {
+  name: 'wl_data_device_manager',
+  version: 3,
+  requests: [
+    { name: 'create_data_source', since: 1, args: [{ name: 'id', type: 'new_id', interface: 'wl_data_source' }] },
+    { name: 'get_data_device', since: 1, args: [{ name: 'id', type: 'new_id', interface: 'wl_data_device' }, { name: 'seat', type: 'object', interface: 'wl_seat' }] },
+  ],
+  events: [],
+  errors: {},
+};
+
+export const wl_data_device: InterfaceTable<'wl_data_device'> = {
+  name: 'wl_data_device',
+  version: 3,
+  requests: [
+    { name: 'start_drag', since: 1, args: [{ name: 'source', type: 'object', interface: 'wl_data_source', nullable: true }, { name: 'origin', type: 'object', interface: 'wl_surface' }, { name: 'icon', type: 'object', interface: 'wl_surface', nullable: true }, { name: 'serial', type: 'uint' }] },
+    { name: 'set_selection', since: 1, args: [{ name: 'source', type: 'object', interface: 'wl_data_source', nullable: true }, { name: 'serial', type: 'uint' }] },
+    { name: 'release', since: 2, destructor: true, args: [] },
+  ],
+  events: [
+    { name: 'data_offer', since: 1, args: [{ name: 'id', type: 'new_id', interface: 'wl_data_offer' }] },
+    { name: 'enter', since: 1, args: [{ name: 'serial', type: 'uint' }, { name: 'surface', type: 'object', interface: 'wl_surface' }, { name: 'x', type: 'fixed' }, { name: 'y', type: 'fixed' }, { name: 'id', type: 'object', interface: 'wl_data_offer', nullable: true }] },
+    { name: 'leave', since: 1, args: [] },
+    { name: 'motion', since: 1, args: [{ name: 'time', type: 'uint' }, { name: 'x', type: 'fixed' }, { name: 'y', type: 'fixed' }] },
+    { name: 'drop', since: 1, args: [] },
+    { name: 'selection', since: 1, args: [{ name: 'id', type: 'object', interface: 'wl_data_offer', nullable: true }] },
+  ],
+  errors: WlDataDeviceError,
+};
+
+export const wl_data_source: InterfaceTable<'wl_data_source'> = {
+  name: 'wl_data_source',
+  version: 3,
+  requests: [
+    { name: 'offer', since: 1, args: [{ name: 'mime_type', type: 'string' }] },
+    { name: 'destroy', since: 1, destructor: true, args: [] },
+    { name: 'set_actions', since: 3, args: [{ name: 'dnd_actions', type: 'uint' }] },
+  ],
+  events: [
+    { name: 'target', since: 1, args: [{ name: 'mime_type', type: 'string', nullable: true }] },
+    { name: 'send', since: 1, args: [{ name: 'mime_type', type: 'string' }, { name: 'fd', type: 'fd' }] },
+    { name: 'cancelled', since: 1, args: [] },
+    { name: 'dnd_drop_performed', since: 3, args: [] },
+    { name: 'dnd_finished', since: 3, args: [] },
+    { name: 'action', since: 3, args: [{ name: 'dnd_action', type: 'uint' }] },
+  ],
+  errors: WlDataSourceError,
+};
+
+export const wl_data_offer: InterfaceTable<'wl_data_offer'> = {
+  name: 'wl_data_offer',
+  version: 3,
+  requests: [
+    { name: 'accept', since: 1, args: [{ name: 'serial', type: 'uint' }, { name: 'mime_type', type: 'string', nullable: true }] },
+    { name: 'receive', since: 1, args: [{ name: 'mime_type', type: 'string' }, { name: 'fd', type: 'fd' }] },
+    { name: 'destroy', since: 1, destructor: true, args: [] },
+    { name: 'finish', since: 3, args: [] },
+    { name: 'set_actions', since: 3, args: [{ name: 'dnd_actions', type: 'uint' }, { name: 'preferred_action', type: 'uint' }] },
+  ],
+  events: [
+    { name: 'offer', since: 1, args: [{ name: 'mime_type', type: 'string' }] },
+    { name: 'source_actions', since: 3, args: [{ name: 'source_actions', type: 'uint' }] },
+    { name: 'action', since: 3, args: [{ name: 'dnd_action', type: 'uint' }] },
+  ],
+  errors: WlDataOfferError,
 };

@@ -31,6 +31,10 @@ export const PROTOCOLS: readonly ProtocolSource[] = [
       wl_region: 1,
       wl_subcompositor: 1,
       wl_subsurface: 1,
+      wl_data_device_manager: 3,
+      wl_data_device: 3,
+      wl_data_source: 3,
+      wl_data_offer: 3,
     },
   },
   { name: 'xdg-shell', xml: 'xdg-shell.xml', versions: { xdg_wm_base: 7, xdg_surface: 7, xdg_toplevel: 7 } },
@@ -38,6 +42,26 @@ export const PROTOCOLS: readonly ProtocolSource[] = [
     name: 'xdg-decoration',
     xml: 'xdg-decoration-unstable-v1.xml',
     versions: { zxdg_decoration_manager_v1: 1, zxdg_toplevel_decoration_v1: 1 },
+  },
+  {
+    name: 'xdg-output',
+    xml: 'xdg-output-unstable-v1.xml',
+    versions: { zxdg_output_manager_v1: 3, zxdg_output_v1: 3 },
+  },
+  {
+    name: 'xdg-activation',
+    xml: 'xdg-activation-v1.xml',
+    versions: { xdg_activation_v1: 1, xdg_activation_token_v1: 1 },
+  },
+  {
+    name: 'xdg-toplevel-icon',
+    xml: 'xdg-toplevel-icon-v1.xml',
+    versions: { xdg_toplevel_icon_manager_v1: 1, xdg_toplevel_icon_v1: 1 },
+  },
+  {
+    name: 'idle-inhibit',
+    xml: 'idle-inhibit-unstable-v1.xml',
+    versions: { zwp_idle_inhibit_manager_v1: 1, zwp_idle_inhibitor_v1: 1 },
   },
   { name: 'viewporter', xml: 'viewporter.xml', versions: { wp_viewporter: 1, wp_viewport: 1 } },
   {
@@ -78,6 +102,20 @@ export const PROTOCOLS: readonly ProtocolSource[] = [
     name: 'cursor-shape',
     xml: 'cursor-shape-v1.xml',
     versions: { wp_cursor_shape_manager_v1: 2, wp_cursor_shape_device_v1: 2 },
+  },
+  {
+    name: 'tablet',
+    xml: 'tablet-v2.xml',
+    versions: {
+      zwp_tablet_manager_v2: 1,
+      zwp_tablet_seat_v2: 1,
+      zwp_tablet_tool_v2: 1,
+      zwp_tablet_v2: 1,
+      zwp_tablet_pad_v2: 1,
+      zwp_tablet_pad_group_v2: 1,
+      zwp_tablet_pad_ring_v2: 1,
+      zwp_tablet_pad_strip_v2: 1,
+    },
   },
   {
     name: 'relative-pointer',

@@ -1,4 +1,5 @@
-import { ftruncateSync, writeSync } from 'node:fs';
+import { fstatSync, ftruncateSync, writeSync } from 'node:fs';
+import type { MemoryBudget } from '../../core/budget.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
 import { PAGE_SIZE } from '../../sys/mapping.ts';
 import { createMemfd } from '../../sys/memfd.ts';
@@ -13,24 +14,33 @@ export interface DriverRegion {
   readonly size: number;
 }
 
+/** Written memory is charged in steps of so many bytes. */
+const CHARGE = 2 ** 20;
+
 /**
  * Guest memory in one sparse memfd whose file offsets are the guest physical addresses. A region above 4 GiB costs
  * only the pages that are written, and contents survive a change of the table.
  */
 export class SparseMemory implements Disposable {
   readonly #fd: OwnedFd;
+  readonly #budget: MemoryBudget | null;
   #size: number;
   #regions: readonly DriverRegion[];
+  /** Bytes charged to the budget, and the most that can be in use. */
+  #charged = 0;
+  #used = 0;
 
-  private constructor(fd: OwnedFd, size: number, regions: readonly DriverRegion[]) {
+  private constructor(fd: OwnedFd, size: number, regions: readonly DriverRegion[], budget: MemoryBudget | null) {
     this.#fd = fd;
     this.#size = size;
     this.#regions = regions;
+    this.#budget = budget;
   }
 
-  static create(regions: readonly DriverRegion[]): SparseMemory {
+  /** Pages that are written are charged to `budget` until dispose. */
+  static create(regions: readonly DriverRegion[], budget: MemoryBudget | null = null): SparseMemory {
     const size = endOf(regions);
-    return new SparseMemory(createMemfd('guest-ram', size), size, regions);
+    return new SparseMemory(createMemfd('guest-ram', size), size, regions, budget);
   }
 
   /** Borrowed. Its offset of a byte is the byte's guest physical address. */
@@ -57,15 +67,32 @@ export class SparseMemory implements Disposable {
     return this.#size;
   }
 
-  /** RangeError if the bytes reach beyond `end`. */
-  write(guestAddress: number, bytes: Uint8Array): void {
+  /** False, and nothing is written, if the budget has no room. RangeError if the bytes reach beyond `end`. */
+  write(guestAddress: number, bytes: Uint8Array): boolean {
     this.#check(guestAddress, bytes.length);
+    if (!this.#charge(bytes.length + 2 * PAGE_SIZE)) return false;
     for (let done = 0; done < bytes.length;)
       done += writeSync(this.#fd.fd, bytes, done, bytes.length - done, guestAddress + done);
+    return true;
   }
 
   [Symbol.dispose](): void {
+    this.#budget?.release(this.#charged);
+    this.#charged = 0;
     this.#fd[Symbol.dispose]();
+  }
+
+  /** Makes sure that so many more bytes are charged. Most writes go to pages that are there: only the kernel knows. */
+  #charge(growth: number): boolean {
+    if (!this.#budget) return true;
+    this.#used += growth;
+    if (this.#used <= this.#charged) return true;
+    this.#used = fstatSync(this.#fd.fd).blocks * 512 + growth;
+    if (this.#used <= this.#charged) return true;
+    const charge = Math.max(this.#used - this.#charged, CHARGE);
+    if (!this.#budget.reserve(charge)) return false;
+    this.#charged += charge;
+    return true;
   }
 
   #check(address: number, length: number): void {

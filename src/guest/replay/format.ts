@@ -50,9 +50,12 @@ export const MAX_EDID = 1024;
 
 /**
  * `magic`: not a recording; `version`: made by a newer program; `truncated`: ends early, and what came before is
- * good; `corrupt`: a block differs from what was written; `malformed`: a record is invalid.
+ * good; `corrupt`: a block differs from what was written; `malformed`: a record is invalid; `too-large`: its guest
+ * writes more memory than is allowed.
  */
-export class RecordingError extends ScanoutError<'magic' | 'version' | 'truncated' | 'corrupt' | 'malformed'> {}
+export class RecordingError extends ScanoutError<
+  'magic' | 'version' | 'truncated' | 'corrupt' | 'malformed' | 'too-large'
+> {}
 
 /** One record. `timeUs` is since the start of the session. Bytes are valid until the next record is read. */
 export type RecordingEvent =

@@ -51,9 +51,13 @@ export class FrontEndChannel implements Disposable {
     return this.#closed !== null;
   }
 
-  /** Sends a request that has no reply. SysError EPIPE if the back end is gone. */
+  /** Sends a request that has no reply. FrontEndError `closed` if the back end is gone. */
   send(request: number, payload = NO_BYTES, fds: readonly BorrowedFd[] = NO_FDS, flags = 0): void {
-    this.connection.send(encode(request, flags | wire.VHOST_USER_VERSION, payload), fds);
+    try {
+      this.connection.send(encode(request, flags | wire.VHOST_USER_VERSION, payload), fds);
+    } catch (error) {
+      throw lost(error);
+    }
   }
 
   /** Sends a request and resolves with a copy of its reply's payload. Rejects with FrontEndError `closed`. */
@@ -105,11 +109,7 @@ export class FrontEndChannel implements Disposable {
         if (this.#closed !== null) return;
       }
     } catch (error) {
-      this.#close(
-        error instanceof FrontEndError
-          ? error
-          : new FrontEndError('closed', 'the connection to the back end failed', { cause: error }),
-      );
+      this.#close(error instanceof FrontEndError ? error : lost(error));
     }
   }
 
@@ -147,6 +147,10 @@ export class FrontEndChannel implements Disposable {
     for (const pending of this.#pending.splice(0)) pending.reject(error);
     this.onClosed?.(error);
   }
+}
+
+function lost(cause: unknown): FrontEndError {
+  return new FrontEndError('closed', 'the connection to the back end failed', { cause });
 }
 
 function encode(request: number, flags: number, payload: Uint8Array): Uint8Array {

@@ -1,5 +1,6 @@
 import * as wire from '../../../protocols/vhost-user.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
+import type { MemoryBudget } from '../../core/budget.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { EventFd } from '../../sys/eventfd.ts';
 import type { BorrowedFd, OwnedFd } from '../../sys/fd.ts';
@@ -34,6 +35,8 @@ export interface FrontEndOptions {
   /** Connected to the back end; consumed, even on failure. */
   readonly socket: OwnedFd;
   readonly memory: readonly DriverRegion[];
+  /** Pays for the guest memory that is written. */
+  readonly budget?: MemoryBudget;
   /** Entries of each queue; the default is a GPU's control and cursor queue in QEMU. */
   readonly queueSizes?: readonly number[];
   /** The vhost-user protocol features to use where the back end offers them. */
@@ -79,7 +82,7 @@ export class ReplayFrontEnd implements Disposable {
       this.#stopped(error);
       this.onClosed?.(error);
     };
-    this.memory = resources.use(SparseMemory.create(options.memory));
+    this.memory = resources.use(SparseMemory.create(options.memory, options.budget));
     this.#driverFd = resources.use(createMemfd('driver', DRIVER_SIZE));
     this.#driverMapping = resources.use(Mapping.file(this.#driverFd, 0, DRIVER_SIZE, 'read-write'));
     this.driver = emptyDriverMemory(this.#driverMapping);
@@ -133,7 +136,10 @@ export class ReplayFrontEnd implements Disposable {
   /** Replaces the memory table; what lies in both tables keeps its contents. */
   async setMemory(regions: readonly DriverRegion[]): Promise<void> {
     this.memory.setRegions(regions);
-    if (this.running) await this.#shareMemory();
+    if (!this.running) return;
+    await this.#shareMemory();
+    // A kick may be seen before messages sent earlier. Without acknowledgements, another reply shows that they were handled.
+    if (!this.channel.acknowledged) await this.channel.get(wire.VHOST_USER.GET_FEATURES);
   }
 
   /**

@@ -1,3 +1,5 @@
+import type { MemoryBudget } from '../../core/budget.ts';
+
 const PAGE = 4096;
 const SLAB_PAGES = 256;
 /**
@@ -16,15 +18,18 @@ export type ChangeCallback = (guestAddress: number, bytes: Uint8Array, from: num
  * never updated are zero. Beyond the limit, new pages are not kept and count as changed each time: recordings get
  * larger instead of memory use.
  */
-export class PageMirror {
+export class PageMirror implements Disposable {
   readonly #pages = new Map<number, Buffer>();
   readonly #limit: number;
+  readonly #budget: MemoryBudget;
+  #slabs = 0;
   #slab: Buffer | null = null;
   #slabUsed = 0;
 
-  /** Keeps at most `limit` bytes. */
-  constructor(limit: number) {
+  /** Keeps at most `limit` bytes, all charged to `budget` until dispose. */
+  constructor(limit: number, budget: MemoryBudget) {
     this.#limit = Math.floor(limit / PAGE);
+    this.#budget = budget;
   }
 
   /**
@@ -46,11 +51,21 @@ export class PageMirror {
     }
   }
 
+  /** Forgets every page. */
+  [Symbol.dispose](): void {
+    this.#budget.release(this.#slabs * SLAB_PAGES * PAGE);
+    this.#slabs = 0;
+    this.#slab = null;
+    this.#pages.clear();
+  }
+
   #page(number: number): Buffer | null {
     const known = this.#pages.get(number);
     if (known !== undefined) return known;
     if (this.#pages.size >= this.#limit) return null;
     if (this.#slab === null || this.#slabUsed === SLAB_PAGES) {
+      if (!this.#budget.reserve(SLAB_PAGES * PAGE)) return null;
+      this.#slabs++;
       this.#slab = Buffer.alloc(SLAB_PAGES * PAGE);
       this.#slabUsed = 0;
     }

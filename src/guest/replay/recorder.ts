@@ -1,8 +1,9 @@
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../../../protocols/virtio-gpu.ts';
 import { UsageError } from '../../core/errors.ts';
+import type { Monitor } from '../../core/monitor.ts';
+import type { ScanoutId } from '../../core/source.ts';
 import type { GpuTap } from '../virtio-gpu/tap.ts';
-import { DRIVER_ADDRESS } from './driver-memory.ts';
-import { MAX_COMMAND } from './format.ts';
+import { DRIVER_ADDRESS, type DriverRegion } from './driver-memory.ts';
 import { PageMirror } from './page-mirror.ts';
 import { RecordEncoder, RecordingWriter } from './recording-writer.ts';
 
@@ -12,12 +13,12 @@ const BLOCK = 4 * 2 ** 20;
 /** A block is written after this time however small it is: what was not written is lost if the process is killed. */
 const BLOCK_MS = 10_000;
 
-/** Twelve framebuffers of 4K. */
+/** Twelve framebuffers of 4K. At most half of the guest's budget: the guest itself needs some. */
 const MIRROR_LIMIT = 384 * 2 ** 20;
 
 export interface RecorderOptions {
-  /** The path to write to; an existing file is replaced. */
-  readonly file: string;
+  /** The path to write to; an existing file is replaced. Or the descriptor of an empty file, which the recorder closes. */
+  readonly file: string | number;
   /** How many scanouts the device has, 1 to 16. */
   readonly scanouts: number;
   /** Called once if the file can no longer be written. The recording ends there. */
@@ -34,28 +35,27 @@ export interface RecorderOptions {
  *
  * Of guest memory it records what the device uses, wherever that has changed since it was last used. Records
  * are collected in memory until there are 4 MiB of them or ten seconds have passed; a process that is killed
- * loses those. Disposing writes everything and closes the file.
+ * loses those. A guest that draws faster than this can be compressed and written is slowed down. Disposing writes
+ * everything and closes the file.
  */
 export class Recorder implements Disposable {
   /** The `tap` of the device to record. Its methods never throw. */
   readonly tap: GpuTap;
   readonly #writer: RecordingWriter;
   readonly #encoder = new RecordEncoder(BLOCK);
-  readonly #mirror = new PageMirror(MIRROR_LIMIT);
+  #mirror: PageMirror | null = null;
   readonly #now: () => number;
   readonly #startMs: number;
-  /** A run of pixels as it was at one instant: the guest may go on drawing while it is compared. */
-  readonly #copy = Buffer.alloc(64 * 1024);
-  /** The command that is running. The pixels it uses are reported after it, and belong before it in the file. */
-  readonly #held = new Uint8Array(MAX_COMMAND);
-  #heldLength = -1;
-  #heldQueue = 0;
-  #heldSpace = 0;
-  #heldUs = 0;
   /** When the last block was written. */
   #blockUs = 0;
-  /** When the device was reset, if no command came since: a reset at the very end would only blank the picture. */
+  /*
+   * What happened since the last command. It is written before the next, so that nothing but commands makes a recording
+   * grow. A reset at the very end would only blank the picture.
+   */
   #resetUs = -1;
+  #regions: readonly DriverRegion[] | null = null;
+  #features: bigint | null = null;
+  readonly #monitors = new Map<ScanoutId, { readonly timeUs: number; readonly monitor: Monitor | null }>();
   #disposed = false;
 
   private constructor(writer: RecordingWriter, now: () => number) {
@@ -76,7 +76,7 @@ export class Recorder implements Disposable {
 
   /** Commands recorded so far. */
   get commands(): number {
-    return this.#encoder.commands + (this.#heldLength < 0 ? 0 : 1);
+    return this.#encoder.commands;
   }
 
   /** Bytes in the file so far; records wait in memory until there is a block of them. */
@@ -87,90 +87,75 @@ export class Recorder implements Disposable {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#endCommand();
+    this.#resetUs = -1;
+    this.#catchUp();
     this.#encoder.end(this.#timeUs());
     this.#writer.write(this.#encoder.take());
     this.#writer[Symbol.dispose]();
+    this.#mirror?.[Symbol.dispose]();
   }
 
   #createTap(): GpuTap {
+    const writer = this.#writer;
     return {
-      monitorChanged: (scanout, monitor) => {
-        if (this.#disposed) return;
-        this.#endCommand();
-        this.#encoder.monitor(this.#timeUs(), scanout, monitor);
+      get isBusy() {
+        return writer.isBusy;
       },
-      memoryChanged: (memory) => {
-        if (this.#disposed) return;
-        this.#endCommand();
+      attached: (budget, resume) => {
+        this.#mirror = new PageMirror(Math.min(MIRROR_LIMIT, budget.limit / 2), budget);
+        writer.onReady = resume;
+      },
+      monitorChanged: (scanout, monitor) => {
+        this.#monitors.set(scanout, { timeUs: this.#timeUs(), monitor });
+      },
+      memoryChanged: ({ regions }) => {
         // A replay brings memory for its driver at the same place, so the recorded driver's is left out.
-        this.#encoder.memory(memory.regions.filter(({ guestAddress }) => guestAddress < DRIVER_ADDRESS));
+        this.#regions = regions.filter(({ guestAddress }) => guestAddress < DRIVER_ADDRESS);
       },
       negotiated: (features) => {
+        this.#features = features;
+      },
+      pixels: (address, bytes, length) => {
         if (this.#disposed) return;
-        this.#endCommand();
-        this.#encoder.features(features);
+        this.#catchUp();
+        this.#mirror?.update(address, bytes, 0, length, this.#changed);
       },
       command: (queue, request, length, responseSpace) => {
         if (this.#disposed) return;
-        this.#endCommand();
-        if (this.#resetUs >= 0) this.#encoder.reset(this.#resetUs);
-        this.#resetUs = -1;
-        this.#heldUs = this.#timeUs();
-        this.#heldQueue = queue;
-        this.#heldSpace = responseSpace;
-        this.#heldLength = Math.min(length, MAX_COMMAND);
-        this.#held.set(request.subarray(0, this.#heldLength));
-      },
-      pixels: (entries, pixels, offset, stride, rowBytes, rows) => {
-        if (this.#disposed || rows === 0) return;
-        const isWhole = rowBytes === stride;
-        const runs = isWhole ? 1 : rows;
-        const length = isWhole ? rowBytes * rows : rowBytes;
-        let entry = 0;
-        let entryAt = 0;
-        for (let run = 0; run < runs; run++) {
-          const end = Math.min(offset + run * stride + length, pixels.length);
-          for (let at = offset + run * stride; at < end;) {
-            while (entry < entries.length && at >= entryAt + entries[entry]!.length)
-              entryAt += entries[entry++]!.length;
-            const backing = entries[entry];
-            if (backing === undefined) return;
-            const count = Math.min(end - at, entryAt + backing.length - at, this.#copy.length);
-            this.#copy.set(pixels.bytes.subarray(at, at + count));
-            this.#mirror.update(backing.address + (at - entryAt), this.#copy, 0, count, this.#changed);
-            at += count;
-          }
-        }
+        this.#catchUp();
+        const timeUs = this.#timeUs();
+        this.#encoder.command(timeUs, queue, responseSpace, request, length);
+        if (this.#encoder.full || timeUs - this.#blockUs > BLOCK_MS * 1000) this.#write();
       },
       reset: () => {
-        if (this.#disposed) return;
-        this.#endCommand();
         this.#resetUs = this.#timeUs();
       },
     };
   }
 
-  #endCommand(): void {
-    if (this.#heldLength < 0) return;
-    this.#encoder.command(this.#heldUs, this.#heldQueue, this.#heldSpace, this.#held, this.#heldLength);
-    this.#heldLength = -1;
-    this.#flush();
+  #catchUp(): void {
+    const encoder = this.#encoder;
+    if (this.#resetUs >= 0) encoder.reset(this.#resetUs);
+    if (this.#regions) encoder.memory(this.#regions);
+    if (this.#features !== null) encoder.features(this.#features);
+    for (const [scanout, { timeUs, monitor }] of this.#monitors) encoder.monitor(timeUs, scanout, monitor);
+    this.#resetUs = -1;
+    this.#regions = null;
+    this.#features = null;
+    if (this.#monitors.size > 0) this.#monitors.clear();
   }
 
   #timeUs(): number {
     return (this.#now() - this.#startMs) * 1000;
   }
 
-  #flush(): void {
-    const isDue = this.#heldUs - this.#blockUs > BLOCK_MS * 1000;
-    if (!isDue && !this.#encoder.full) return;
-    this.#blockUs = this.#heldUs;
+  #write(): void {
+    this.#blockUs = this.#timeUs();
     this.#writer.write(this.#encoder.take());
   }
 
   readonly #changed = (guestAddress: number, bytes: Uint8Array, from: number, length: number): void => {
     this.#encoder.write(guestAddress, bytes, from, length);
-    this.#flush();
+    if (this.#encoder.full) this.#write();
   };
 }

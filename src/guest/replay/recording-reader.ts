@@ -84,7 +84,7 @@ export class RecordingReader implements Disposable {
     const rawLength = view.getUint32(0, true);
     const storedLength = view.getUint32(4, true);
     const sum = view.getUint32(8, true);
-    if (rawLength > MAX_BLOCK || storedLength > MAX_BLOCK)
+    if (rawLength === 0 || rawLength > MAX_BLOCK || storedLength > MAX_BLOCK)
       throw new RecordingError('corrupt', `a block of ${rawLength} bytes, stored as ${storedLength}`);
     const stored = this.#input.read(this.#offset + BLOCK_HEADER_SIZE, storedLength);
     if (stored.length < storedLength) throw truncated();

@@ -1,6 +1,7 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { brotliCompress, brotliCompressSync, constants, crc32 } from 'node:zlib';
+import { closeSync, write, writeSync } from 'node:fs';
+import { brotliCompress, brotliCompressSync, constants as zlib, crc32 } from 'node:zlib';
 import type { Monitor } from '../../core/monitor.ts';
+import { openReplacement } from '../../sys/replace-file.ts';
 import {
   BLOCK_HEADER_SIZE,
   HEADER_SIZE,
@@ -17,29 +18,38 @@ import {
 } from './format.ts';
 import type { DriverRegion } from './driver-memory.ts';
 
-/** The most blocks that may wait to be compressed, or for a block before them. */
+/** The most blocks that wait to be compressed or written before the writer is busy. */
 const MAX_PENDING = 4;
+
+/** The most blocks that are compressed at a time. libuv has four threads, which others need too. */
+const MAX_JOBS = 2;
 
 /** The window covers a whole block, because a console that scrolls repeats lines from megabytes ago. */
 const OPTIONS = {
-  params: { [constants.BROTLI_PARAM_QUALITY]: 5, [constants.BROTLI_PARAM_LGWIN]: 22 },
+  params: { [zlib.BROTLI_PARAM_QUALITY]: 5, [zlib.BROTLI_PARAM_LGWIN]: 22 },
 };
 
 interface Block {
   readonly raw: Uint8Array;
+  /** It is being compressed, or has been. */
+  isTaken: boolean;
+  /** The block as it is in the file, once it is compressed. */
   stored: Uint8Array | null;
 }
 
 /**
- * Writes blocks in order. They are compressed in libuv's threads. If those fall behind by more than a few blocks,
- * `write` compresses in the calling thread, which bounds memory to the raw size of five blocks and slows down a
- * guest that draws faster than its session can be compressed.
+ * Compresses blocks and writes them in order, both in libuv's threads. The producer of blocks should stop while it
+ * is busy: it keeps what it is given.
  */
 export class RecordingWriter implements Disposable {
   /** The bytes in the file so far. */
   written = 0;
+  /** Called when it may no longer be busy, also because it has ended. */
+  onReady: () => void = () => undefined;
   readonly #onFailed: (error: Error) => void;
   readonly #pending: Block[] = [];
+  #jobs = 0;
+  #isWriting = false;
   #fd: number;
 
   private constructor(fd: number, onFailed: (error: Error) => void) {
@@ -47,63 +57,120 @@ export class RecordingWriter implements Disposable {
     this.#onFailed = onFailed;
   }
 
-  /** Replaces the file, readable by its owner only. Throws the file system's error; a later one goes to `onFailed`, once. */
-  static create(path: string, scanouts: number, onFailed: (error: Error) => void): RecordingWriter {
-    const writer = new RecordingWriter(openSync(path, 'w', 0o600), onFailed);
+  /**
+   * Replaces the file at a path, or a symlink there, by one that only its owner can read; or writes to the empty file of a
+   * descriptor, which it closes. Throws the file system's error, SysError EEXIST if something else is there; a later
+   * error goes to `onFailed`, once.
+   */
+  static create(file: string | number, scanouts: number, onFailed: (error: Error) => void): RecordingWriter {
+    const writer = new RecordingWriter(typeof file === 'number' ? file : openReplacement(file), onFailed);
     const header = new Uint8Array(HEADER_SIZE);
     header.set(MAGIC);
     header.set([VERSION, 0, scanouts, 0], MAGIC.length);
-    writer.#append(header);
+    try {
+      writer.#append(header);
+    } catch (error) {
+      writer.#fail(error as Error);
+    }
     return writer;
+  }
+
+  /** So many blocks wait that no more should be made. */
+  get isBusy(): boolean {
+    return this.#pending.length >= MAX_PENDING;
   }
 
   /** Takes over `raw`: whole records, at most a block of them. */
   write(raw: Uint8Array): void {
     if (this.#fd < 0 || raw.length === 0) return;
-    const block: Block = { raw, stored: null };
-    this.#pending.push(block);
-    brotliCompress(raw, OPTIONS, (error, stored) => {
-      if (error === null) block.stored = stored;
-      this.#drain(false);
-    });
-    if (this.#pending.length > MAX_PENDING) this.#finish(this.#pending.shift()!);
+    this.#pending.push({ raw, isTaken: false, stored: null });
+    this.#work();
   }
 
   /** Writes what is pending and closes the file. */
   [Symbol.dispose](): void {
-    this.#drain(true);
-    this.#close();
-  }
-
-  #drain(all: boolean): void {
-    while (this.#fd >= 0 && this.#pending.length > 0 && (all || this.#pending[0]!.stored !== null))
-      this.#finish(this.#pending.shift()!);
-  }
-
-  #finish(block: Block): void {
-    const stored = block.stored ?? brotliCompressSync(block.raw, OPTIONS);
-    const header = Buffer.alloc(BLOCK_HEADER_SIZE);
-    header.writeUInt32LE(block.raw.length, 0);
-    header.writeUInt32LE(stored.length, 4);
-    header.writeUInt32LE(crc32(stored), 8);
-    this.#append(Buffer.concat([header, stored]));
-  }
-
-  #append(bytes: Uint8Array): void {
+    if (this.#fd < 0) return;
     try {
-      for (let done = 0; done < bytes.length;) done += writeSync(this.#fd, bytes, done);
-      this.written += bytes.length;
+      // A write that is under way cannot be waited for. To write the same bytes at the same place again does no harm.
+      for (const { raw, stored } of this.#pending)
+        this.#append(stored ?? framed(raw, brotliCompressSync(raw, OPTIONS)));
+      this.#end();
     } catch (error) {
-      this.#pending.length = 0;
-      this.#close();
-      this.#onFailed(error as Error);
+      this.#fail(error as Error);
     }
   }
 
-  #close(): void {
-    if (this.#fd >= 0) closeSync(this.#fd);
-    this.#fd = -1;
+  /** Starts what can be started. */
+  #work(): void {
+    for (const block of this.#pending) {
+      if (this.#jobs === MAX_JOBS) break;
+      if (block.isTaken) continue;
+      block.isTaken = true;
+      this.#jobs++;
+      brotliCompress(block.raw, OPTIONS, (error, compressed) => {
+        this.#jobs--;
+        if (this.#fd < 0) return;
+        if (error) {
+          this.#fail(error);
+          return;
+        }
+        block.stored = framed(block.raw, compressed);
+        this.#work();
+      });
+    }
+    const stored = this.#pending[0]?.stored;
+    if (stored && !this.#isWriting) this.#writeFirst(stored, 0);
   }
+
+  /** Writes the first pending block from byte `done` on. */
+  #writeFirst(stored: Uint8Array, done: number): void {
+    const fd = this.#fd;
+    this.#isWriting = true;
+    write(fd, stored, done, stored.length - done, this.written + done, (error, count) => {
+      this.#isWriting = false;
+      if (this.#fd < 0) {
+        closeSync(fd);
+      } else if (error) {
+        this.#fail(error);
+      } else if (done + count < stored.length) {
+        this.#writeFirst(stored, done + count);
+      } else {
+        this.written += stored.length;
+        const wasBusy = this.isBusy;
+        this.#pending.shift();
+        this.#work();
+        if (wasBusy) this.onReady();
+      }
+    });
+  }
+
+  #append(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;)
+      done += writeSync(this.#fd, bytes, done, bytes.length - done, this.written + done);
+    this.written += bytes.length;
+  }
+
+  #fail(error: Error): void {
+    this.#end();
+    this.#onFailed(error);
+  }
+
+  /** Closes the file, now or when a write that is under way has ended. */
+  #end(): void {
+    if (!this.#isWriting) closeSync(this.#fd);
+    this.#fd = -1;
+    this.#pending.length = 0;
+    this.onReady();
+  }
+}
+
+/** A block with its header. */
+function framed(raw: Uint8Array, compressed: Uint8Array): Uint8Array {
+  const header = Buffer.alloc(BLOCK_HEADER_SIZE);
+  header.writeUInt32LE(raw.length, 0);
+  header.writeUInt32LE(compressed.length, 4);
+  header.writeUInt32LE(crc32(compressed), 8);
+  return Buffer.concat([header, compressed]);
 }
 
 /** More than the longest record takes besides its bytes. */

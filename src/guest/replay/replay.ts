@@ -18,6 +18,12 @@ const MAX_IN_FLIGHT = 64;
 
 const PROGRESS_MS = 50;
 
+/** How much of one turn of the event loop the records may take, ms: a file can have millions that need no answer. */
+const SHARE_MS = 2;
+
+/** More records than there are before the first command of a real session. */
+const MAX_BEFORE_START = 1000;
+
 export interface ReplayProgress {
   /** How much of the recording has been read, 0 to 1. */
   readonly fraction: number;
@@ -42,7 +48,7 @@ export type ReplayOptions = RecordingInput & {
   readonly onProgress?: (progress: ReplayProgress) => void;
   /** The monitor that was offered to the recorded guest on a scanout changed after the start; null is unplugged. */
   readonly onMonitor?: (scanout: number, monitor: Monitor | null) => void;
-  /** The host memory that the session can cause, in bytes; the default is that of VhostUserGuest. */
+  /** The host memory that the recording can cause, its guest's memory included, in bytes; default 1 GiB. */
   readonly maxGuestMemory?: number;
   readonly log?: Log;
 };
@@ -83,21 +89,23 @@ export class Replay implements Source {
   #progressMs = 0;
   #timeUs = 0;
   #submitted = 0;
+  /** That of the last command. */
+  #queue = 0;
   #inFlight = 0;
   #errors = 0;
 
   private constructor(options: ReplayOptions) {
     using resources = new DisposableStack();
     this.#options = options;
-    const { log = () => undefined, maxGuestMemory } = options;
+    const { log = () => undefined, maxGuestMemory = 2 ** 30 } = options;
     this.#reader = resources.use(RecordingReader.open(options));
     this.monitors = firstMonitors(options);
     const { scanouts } = this.#reader;
-    this.#gpu = resources.use(
-      new VirtioGpu({ scanouts, log, ...(maxGuestMemory !== undefined && { maxGuestMemory }) }),
-    );
+    this.#gpu = resources.use(new VirtioGpu({ scanouts, log, maxGuestMemory }));
     const [ours, theirs] = socketPair();
-    this.#frontEnd = resources.use(ReplayFrontEnd.open({ socket: ours, memory: [], maxSegment: MAX_COMMAND }));
+    resources.use(theirs);
+    const { budget } = this.#gpu;
+    this.#frontEnd = resources.use(ReplayFrontEnd.open({ socket: ours, memory: [], budget, maxSegment: MAX_COMMAND }));
     resources.use(VhostUserServer.adopt(theirs, this.#gpu, { log }));
     this.#frontEnd.onClosed = (error) => this.#fail(error);
     this.#frontEnd.onUsed = this.#used;
@@ -150,7 +158,13 @@ export class Replay implements Source {
     this.#startMs = performance.now();
     await this.#frontEnd.negotiate();
     let damage: RecordingError | null = null;
+    let shareEnd = performance.now() + SHARE_MS;
     for (;;) {
+      if (performance.now() > shareEnd) {
+        await setImmediate();
+        this.#check();
+        shareEnd = performance.now() + SHARE_MS;
+      }
       try {
         const event = this.#reader.next();
         if (event === null) break;
@@ -190,7 +204,11 @@ export class Replay implements Source {
         await this.#handled();
         if (event.guestAddress + event.bytes.length > this.#frontEnd.memory.end)
           throw new RecordingError('malformed', 'the recording writes outside guest memory');
-        this.#frontEnd.memory.write(event.guestAddress, event.bytes);
+        if (!this.#frontEnd.memory.write(event.guestAddress, event.bytes))
+          throw new RecordingError(
+            'too-large',
+            `the recording needs more than ${this.budget.limit} bytes of memory; raise --max-memory if you trust it`,
+          );
         return;
       case 'command':
         await this.#command(event.queue, event.bytes, event.responseSpace);
@@ -207,6 +225,9 @@ export class Replay implements Source {
 
   async #command(queue: number, bytes: Uint8Array, responseSpace: number): Promise<void> {
     if (!this.#frontEnd.running) await this.#frontEnd.start(this.#features);
+    // The device takes each queue's commands in order, but not those of one queue before those of another.
+    if (queue !== this.#queue) await this.#handled();
+    this.#queue = queue;
     while (this.#inFlight >= MAX_IN_FLIGHT) await this.#event();
     while (this.#frontEnd.submit(queue, bytes, responseSpace) < 0) {
       if (this.#inFlight === 0) throw new FrontEndError('full', `no room for a command of ${bytes.length} bytes`);
@@ -276,7 +297,9 @@ function firstMonitors(input: RecordingInput): ReadonlyMap<number, Monitor> {
   using reader = RecordingReader.open(input);
   const monitors = new Map<number, Monitor>();
   try {
-    for (let event = reader.next(); event !== null && event.kind !== 'command'; event = reader.next()) {
+    for (let records = 0; records < MAX_BEFORE_START; records++) {
+      const event = reader.next();
+      if (event === null || event.kind === 'command' || event.kind === 'write') break;
       if (event.kind === 'monitor' && event.monitor !== null) monitors.set(event.scanout, event.monitor);
     }
   } catch (error) {

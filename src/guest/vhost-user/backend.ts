@@ -9,6 +9,7 @@ import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { SysError } from '../../sys/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
+import { Pump } from '../../sys/pump.ts';
 import { UnixConnection } from '../../sys/socket.ts';
 import { GuestMemory, GuestMemoryError, type RegionDescription } from '../memory.ts';
 import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
@@ -55,11 +56,14 @@ export interface BackendOptions {
    * once, and not again to a back end that took over the connection: such a back end must not offer them.
    */
   readonly memorySlots: boolean;
+  /** Whether memory that the VMM can truncate is accepted: see GuestMemoryOptions. Default false. */
+  readonly allowUnsealedMemory?: boolean | undefined;
   /**
-   * The front end is gone, or its messages made no sense, which `reason` explains. Called once, after the
-   * back end was disposed; not when the caller disposes it.
+   * The front end is gone (null), or something that it sent or did could not be handled: VhostUserError,
+   * GuestMemoryError, SysError, or any other error if this program has a bug. Called once, after the back end was
+   * disposed; not when the caller disposes it.
    */
-  readonly onEnded: (reason: string | null) => void;
+  readonly onEnded: (error: unknown) => void;
 }
 
 /**
@@ -74,6 +78,7 @@ export interface BackendOptions {
 export class VhostUserBackend implements VirtioTransport, Disposable {
   readonly #connection: VhostUserConnection;
   readonly #poll: Poll;
+  readonly #messages: Pump;
   readonly #device: VirtioDevice;
   readonly #options: BackendOptions;
   readonly #log: Log;
@@ -93,15 +98,27 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     this.#options = options;
     this.#log = options.log ?? (() => undefined);
     this.#connection = stack.use(new VhostUserConnection(socket));
-    this.#poll = stack.use(Poll.readable(this.#connection, () => this.#read()));
+    this.#messages = stack.use(new Pump(() => this.#handleNext()));
+    this.#poll = stack.use(Poll.readable(this.#connection, () => this.#messages.start()));
+    this.#connection.onDrained = () => {
+      this.#poll.resume();
+      this.#messages.start();
+    };
     this.#channel = new BackendChannel(this.#log);
-    this.#rings = Array.from({ length: device.queueCount }, (_, index) => new Ring(index, device, this.#log));
+    this.#rings = Array.from(
+      { length: device.queueCount },
+      (_, index) => new Ring(index, device, this.#log, (error) => this.#end(error)),
+    );
     device.attached(this);
     stack.move();
   }
 
   configChanged(): boolean {
     return this.#channel.configChanged();
+  }
+
+  failed(error: unknown): void {
+    this.#end(error);
   }
 
   [Symbol.dispose](): void {
@@ -114,26 +131,38 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
     this.#channel[Symbol.dispose]();
     for (const ring of this.#rings.toReversed()) ring[Symbol.dispose]();
     this.#memory?.[Symbol.dispose]();
+    this.#messages[Symbol.dispose]();
     this.#poll[Symbol.dispose]();
     this.#connection[Symbol.dispose]();
   }
 
-  /** Handles every message that has arrived. */
-  #read(): void {
-    let reason: string | null = null;
+  /** Handles one message; false if none has arrived in full, or the front end does not read its replies. */
+  #handleNext(): boolean {
     try {
-      for (let raw = this.#connection.receive(); raw !== null; raw = this.#connection.receive()) {
-        this.#answer(raw);
-        // A listener of the device may have disposed the server.
-        if (this.#disposed) return;
+      if (this.#connection.isCongested) {
+        this.#poll.pause();
+        return false;
       }
-      if (!this.#connection.ended) return;
+      const raw = this.#connection.receive();
+      if (raw === null) {
+        if (this.#connection.ended) this.#end(null);
+        return false;
+      }
+      this.#answer(raw);
     } catch (error) {
-      if (!isPeerFault(error)) throw error;
-      reason = error.message;
+      this.#end(error);
     }
+    return true;
+  }
+
+  /**
+   * Ends the connection. For any error, a bug of this program included: the process serves others too. Does nothing if
+   * the caller has disposed the back end meanwhile.
+   */
+  #end(error: unknown): void {
+    if (this.#disposed) return;
     this[Symbol.dispose]();
-    this.#options.onEnded(reason);
+    this.#options.onEnded(error);
   }
 
   #answer({ request, needReply, payload, fds }: RawMessage): void {
@@ -179,7 +208,7 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         this.#reset();
         return null;
       case VHOST_USER.SET_MEM_TABLE:
-        this.#setMemory(GuestMemory.map(message.regions, message.fds));
+        this.#setMemory(this.#map(message.regions, message.fds));
         return null;
       case VHOST_USER.ADD_MEM_REG:
         this.#mustOfferSlots(message.request, message.fd);
@@ -292,7 +321,11 @@ export class VhostUserBackend implements VirtioTransport, Disposable {
         `cannot add a memory region: there are ${wire.VHOST_USER_MAX_RAM_SLOTS} already`,
       );
     }
-    this.#setMemory(this.#memory === null ? GuestMemory.map([region], [fd]) : this.#memory.with(region, fd));
+    this.#setMemory(this.#memory === null ? this.#map([region], [fd]) : this.#memory.with(region, fd));
+  }
+
+  #map(regions: readonly RegionDescription[], fds: readonly OwnedFd[]): GuestMemory {
+    return GuestMemory.map(regions, fds, { allowUnsealed: this.#options.allowUnsealedMemory ?? false });
   }
 
   /** Takes over `memory`. */
@@ -424,7 +457,7 @@ class BackendChannel implements Disposable {
 }
 
 /** Ends the connection at most: the front end broke the protocol, or the host has no room for what it asked. */
-function isPeerFault(error: unknown): error is VhostUserError | GuestMemoryError | SysError {
+export function isPeerFault(error: unknown): error is VhostUserError | GuestMemoryError | SysError {
   return error instanceof VhostUserError || error instanceof GuestMemoryError || error instanceof SysError;
 }
 

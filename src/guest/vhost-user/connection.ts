@@ -39,6 +39,16 @@ export class VhostUserConnection implements Disposable {
     return this.#socket.fd;
   }
 
+  /** Replies wait because the front end does not read them. */
+  get isCongested(): boolean {
+    return this.#socket.queuedBytes > 0;
+  }
+
+  /** Called when the connection is no longer congested. */
+  set onDrained(callback: () => void) {
+    this.#socket.onDrained = callback;
+  }
+
   /** The front end closed its side. */
   get ended(): boolean {
     return this.#ended;

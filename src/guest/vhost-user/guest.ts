@@ -1,4 +1,4 @@
-import type { Log } from '../../core/log.ts';
+import { limitLog } from '../../core/log.ts';
 import type { MemoryBudget } from '../../core/budget.ts';
 import type { Monitor } from '../../core/monitor.ts';
 import type { ScanoutId, Source, SourceSink } from '../../core/source.ts';
@@ -14,6 +14,13 @@ export interface VhostUserGuestOptions extends VirtioGpuOptions {
    * open, unused, while the front end is connected: QEMU 10 spins on one that its peer closed first.
    */
   readonly onDisplaySocket?: (fd: OwnedFd) => void;
+  /** Called when a VMM has disconnected, and its scanouts are off. */
+  readonly onDisconnected?: () => void;
+  /**
+   * Whether to accept guest memory that the VMM can truncate, such as QEMU's memory-backend-file. A VMM that does so
+   * kills this process (SIGBUS), with all other guests in it. Default false: memory must be sealed (F_SEAL_SHRINK).
+   */
+  readonly allowUnsealedMemory?: boolean;
 }
 
 /**
@@ -30,11 +37,11 @@ export class VhostUserGuest implements Source {
   readonly #server: VhostUserServer;
 
   private constructor(options: VhostUserGuestOptions) {
-    const log: Log = options.log ?? (() => undefined);
-    const { socket } = options;
-    const serverOptions = { log, onDisplaySocket: options.onDisplaySocket };
+    const log = limitLog(options.log ?? (() => undefined));
+    const { socket, onDisplaySocket, onDisconnected, allowUnsealedMemory } = options;
+    const serverOptions = { log, onDisplaySocket, allowUnsealedMemory, ...(onDisconnected && { onDisconnected }) };
     try {
-      this.#gpu = new VirtioGpu(options);
+      this.#gpu = new VirtioGpu({ ...options, log });
     } catch (error) {
       if (typeof socket !== 'string') socket[Symbol.dispose]();
       throw error;

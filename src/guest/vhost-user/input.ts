@@ -1,16 +1,17 @@
 import { UsageError } from '../../core/errors.ts';
-import type { GuestInput } from '../../core/input.ts';
-import type { Log } from '../../core/log.ts';
+import type { GuestInput, InputKind } from '../../core/input.ts';
+import { type Log, limitLog } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { InputDevices } from '../virtio-input/input-devices.ts';
 import { VhostUserServer } from './server.ts';
 
-/** Touches need a device of their own: a guest uses a device as a pointer or as a touchscreen, not both. */
-export type InputKind = 'keyboard-pointer' | 'touch';
+export type { InputKind };
 
 export interface VhostUserInputOptions {
   readonly log?: Log;
+  /** As in VhostUserGuestOptions. */
+  readonly allowUnsealedMemory?: boolean;
 }
 
 /**
@@ -23,17 +24,16 @@ export interface VhostUserInputOptions {
  */
 export class VhostUserInput implements Disposable {
   readonly #devices = new InputDevices();
-  readonly #served = new Set<InputKind>();
   readonly #stack = new DisposableStack();
-  readonly #log: Log;
+  readonly #options: VhostUserInputOptions;
 
-  private constructor(log: Log) {
-    this.#log = log;
+  private constructor(options: VhostUserInputOptions) {
+    this.#options = options;
   }
 
   /** Has no device until `serve`. */
-  static open({ log = () => undefined }: VhostUserInputOptions = {}): VhostUserInput {
-    return new VhostUserInput(log);
+  static open(options: VhostUserInputOptions = {}): VhostUserInput {
+    return new VhostUserInput(options);
   }
 
   /** Takes the events of outputs or of a test. Pass it to the bridge as `input`. */
@@ -46,18 +46,19 @@ export class VhostUserInput implements Disposable {
    * EACCES...; UsageError if this kind is served already.
    */
   serve(kind: InputKind, socket: string | OwnedFd): void {
-    if (this.#served.has(kind)) {
+    if (this.#devices.has(kind)) {
       if (typeof socket !== 'string') socket[Symbol.dispose]();
       throw new UsageError(`VhostUserInput serves a '${kind}' device already; a guest has one of each kind`);
     }
     const device = kind === 'touch' ? this.#devices.touchscreen : this.#devices.keyboardPointer;
-    const options: { log: Log } = { log: (level, message) => this.#log(level, `${kind}: ${message}`) };
+    const { log, allowUnsealedMemory } = this.#options;
+    const options = { log: limitLog((level, message) => log?.(level, `${kind}: ${message}`)), allowUnsealedMemory };
     this.#stack.use(
       typeof socket === 'string'
         ? VhostUserServer.listen(socket, device, options)
         : VhostUserServer.adopt(socket, device, options),
     );
-    this.#served.add(kind);
+    this.#devices.serve(kind);
   }
 
   [Symbol.dispose](): void {

@@ -27,6 +27,7 @@ export class Ring implements Disposable {
   readonly index: number;
   readonly #device: VirtioDevice;
   readonly #log: Log;
+  readonly #onFailed: (error: unknown) => void;
   #size = 0;
   #base = 0;
   #addresses: RingAddresses | null = null;
@@ -40,10 +41,12 @@ export class Ring implements Disposable {
   /** The last SET_VRING_ENABLE; null before the first. */
   enabled: boolean | null = null;
 
-  constructor(index: number, device: VirtioDevice, log: Log) {
+  /** `onFailed` gets whatever is thrown when the ring is kicked. */
+  constructor(index: number, device: VirtioDevice, log: Log, onFailed: (error: unknown) => void) {
     this.index = index;
     this.#device = device;
     this.#log = log;
+    this.#onFailed = onFailed;
   }
 
   /** The queue while the ring runs. */
@@ -91,11 +94,15 @@ export class Ring implements Disposable {
     this.#addresses = addresses;
   }
 
-  /** Consumes `fd`, which must be an eventfd. */
+  /** Consumes `fd`, which must be an eventfd and no semaphore. */
   setKick(fd: OwnedFd | null): void {
     if (fd === null)
       throw new VhostUserError('ring', `ring ${this.index} has no kick descriptor; polling a ring is not supported`);
     const kick = adoptEventFd(fd, this.index);
+    if (kick.isSemaphore()) {
+      kick[Symbol.dispose]();
+      throw new VhostUserError('ring', `the kick descriptor of ring ${this.index} is a semaphore, or read by others`);
+    }
     this.#dropKick();
     this.#kick = kick;
     if (this.#queue !== null) this.#watch(kick);
@@ -117,7 +124,7 @@ export class Ring implements Disposable {
     this.#error = error;
   }
 
-  /** Maps the ring and watches for kicks. VhostUserError `ring` if a setting is missing, GuestMemoryError `ring` if it is not in memory. */
+  /** Maps the ring and watches for kicks. VhostUserError `ring` if a setting is missing or it is not aligned, GuestMemoryError `ring` if it is not in memory. */
   start(memory: GuestMemory, features: { readonly eventIdx: boolean; readonly indirect: boolean }): Virtqueue {
     const kick = this.#kick;
     if (kick === null || this.#size === 0 || this.#addresses === null)
@@ -147,7 +154,7 @@ export class Ring implements Disposable {
     return queue;
   }
 
-  /** Maps a running ring in a new memory table. GuestMemoryError `ring`, and nothing has changed, if it is not in there. */
+  /** Maps a running ring in a new memory table. GuestMemoryError or VhostUserError `ring`, and nothing has changed, if it is not in there or not aligned. */
   remap(memory: GuestMemory): void {
     if (this.#addresses !== null) this.#remap(memory, this.#addresses);
   }
@@ -184,16 +191,26 @@ export class Ring implements Disposable {
   }
 
   #map(memory: GuestMemory, { descriptors, available, used }: RingAddresses, stack: DisposableStack): RingBytes {
+    const area = (address: number, length: number, align: number): Uint8Array => {
+      const { bytes } = stack.use(memory.ring(address, length));
+      if (bytes.byteOffset % align !== 0)
+        throw new VhostUserError('ring', `ring ${this.index} is not aligned in the file that guest memory is in`);
+      return bytes;
+    };
     return {
-      descriptors: stack.use(memory.ring(descriptors, vringDescSize(this.#size))).bytes,
-      available: stack.use(memory.ring(available, vringAvailSize(this.#size))).bytes,
-      used: stack.use(memory.ring(used, vringUsedSize(this.#size))).bytes,
+      descriptors: area(descriptors, vringDescSize(this.#size), VRING_DESC_ALIGN_SIZE),
+      available: area(available, vringAvailSize(this.#size), VRING_AVAIL_ALIGN_SIZE),
+      used: area(used, vringUsedSize(this.#size), VRING_USED_ALIGN_SIZE),
     };
   }
 
   #watch(kick: EventFd): void {
     this.#poll = Poll.readable(kick, () => {
-      if (kick.consume()) this.#device.kicked(this.index);
+      try {
+        if (kick.consume()) this.#device.kicked(this.index);
+      } catch (error) {
+        this.#onFailed(error);
+      }
     });
   }
 
@@ -216,9 +233,10 @@ export class Ring implements Disposable {
 
 /** Refuses other descriptors: a pipe whose other end is closed would stay readable for ever, or fail. */
 function adoptEventFd(fd: OwnedFd, ring: number): EventFd {
-  if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
-    fd[Symbol.dispose]();
+  using stack = new DisposableStack();
+  stack.use(fd);
+  if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]')
     throw new VhostUserError('ring', `the descriptor for ring ${ring} is not an eventfd`);
-  }
+  stack.move();
   return EventFd.adopt(fd);
 }

@@ -1,14 +1,20 @@
-import { rmSync } from 'node:fs';
 import type { Log } from '../../core/log.ts';
 import { DisposableStack } from '../../sys/disposable-stack.ts';
 import { SysError } from '../../sys/errors.ts';
 import { type OwnedFd, setNonBlocking } from '../../sys/fd.ts';
 import { Poll } from '../../sys/poll.ts';
-import { acceptUnix, listenUnix } from '../../sys/socket.ts';
+import { Pump } from '../../sys/pump.ts';
+import { acceptUnix, listenUnix, SocketFile } from '../../sys/socket.ts';
 import type { VirtioDevice } from '../virtio/device.ts';
-import { type BackendOptions, VhostUserBackend } from './backend.ts';
+import { type BackendOptions, isPeerFault, VhostUserBackend } from './backend.ts';
 
-export type VhostUserServerOptions = Pick<BackendOptions, 'log' | 'onDisplaySocket'>;
+export interface VhostUserServerOptions extends Pick<
+  BackendOptions,
+  'log' | 'onDisplaySocket' | 'allowUnsealedMemory'
+> {
+  /** Called when a front end has left or was disconnected, and its device is reset. */
+  readonly onDisconnected?: () => void;
+}
 
 /** How long to wait before accepting again when the process is out of descriptors. */
 const ACCEPT_RETRY_MS = 1000;
@@ -32,12 +38,12 @@ export class VhostUserServer implements Disposable {
     this.#log = options.log ?? (() => undefined);
   }
 
-  /** Listens at `path`, which is removed on dispose. SysError of `listenUnix`. */
+  /** Listens at `path`. Dispose removes the file, unless another server has replaced it. SysError of `listenUnix`. */
   static listen(path: string, device: VirtioDevice, options: VhostUserServerOptions = {}): VhostUserServer {
     const server = new VhostUserServer(device, options);
     try {
       const listener = server.#stack.use(listenUnix(path));
-      server.#stack.defer(() => rmSync(path, { force: true }));
+      server.#stack.use(SocketFile.at(path));
       server.#serve(listener);
       return server;
     } catch (error) {
@@ -83,19 +89,23 @@ export class VhostUserServer implements Disposable {
 
   #serve(listener: OwnedFd): void {
     this.#listens = true;
-    const poll = this.#stack.use(
-      Poll.readable(listener, () => {
-        try {
-          for (let fd = acceptUnix(listener); fd !== null; fd = acceptUnix(listener)) this.#connect(fd);
-        } catch (error) {
-          if (!(error instanceof SysError)) throw error;
-          this.#log('error', `cannot accept a front end: ${error.message}`);
-          // The listener stays readable, and accepting again at once would fail again.
-          poll.pause();
-          this.#retry = setTimeout(() => poll.resume(), ACCEPT_RETRY_MS);
-        }
-      }),
-    );
+    const connections = this.#stack.use(new Pump(() => this.#acceptNext(listener, poll)));
+    const poll: Poll = this.#stack.use(Poll.readable(listener, () => connections.start()));
+  }
+
+  /** False if no front end waits. */
+  #acceptNext(listener: OwnedFd, poll: Poll): boolean {
+    try {
+      const fd = acceptUnix(listener);
+      if (fd !== null) this.#connect(fd);
+      return fd !== null;
+    } catch (error) {
+      this.#log('error', `cannot accept a front end: ${describe(error)}`);
+      // The listener stays readable, and accepting again at once would fail again.
+      poll.pause();
+      this.#retry = setTimeout(() => poll.resume(), ACCEPT_RETRY_MS);
+      return false;
+    }
   }
 
   /** Consumes `fd`. */
@@ -110,15 +120,18 @@ export class VhostUserServer implements Disposable {
       ...this.#options,
       // A socket that was connected when this process got it may be one that an earlier run left behind.
       memorySlots: this.#listens,
-      onEnded: (reason) => {
+      onEnded: (error) => {
         this.#backend = null;
-        this.#log(
-          reason === null ? 'info' : 'error',
-          reason === null ? 'front end disconnected' : `front end disconnected: ${reason}`,
-        );
+        if (error === null) this.#log('info', 'front end disconnected');
+        else this.#log('error', `front end disconnected: ${describe(error)}`);
+        this.#options.onDisconnected?.();
       },
     });
   }
+}
+
+function describe(error: unknown): string {
+  return isPeerFault(error) ? error.message : String(error);
 }
 
 /** Accepts once; null if no connection waits, undefined if `fd` does not listen but is connected itself. Only accept(2) can tell. */

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
 import {
   FOURCC_OF_VIRTIO_GPU_FORMAT,
@@ -28,17 +27,15 @@ import {
   virtio_gpu_transfer_to_host_2d,
   virtio_gpu_update_cursor,
 } from '../../../protocols/virtio-gpu.ts';
+import { newBufferId } from '../../core/buffer-id.ts';
 import type { PixelLayout } from '../../core/framebuffer.ts';
 import type { MutableRect, Rect } from '../../core/geometry.ts';
-import type { LogOnce } from '../../core/log.ts';
-import { Mapping } from '../../sys/mapping.ts';
 import { VirtioGpuError } from './errors.ts';
 import type { Answer } from './fences.ts';
 import type { Reply, Request } from './message.ts';
-import { BYTES_PER_PIXEL, LinearLayout, MappedPages, Resource, Store } from './resource.ts';
-import type { Resources } from './resources.ts';
+import { BYTES_PER_PIXEL, LinearLayout, Resource, Store } from './resource.ts';
+import type { Resources, Rows, Work } from './resources.ts';
 import type { Scanouts } from './scanouts.ts';
-import type { GpuTap } from './tap.ts';
 
 const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
 
@@ -46,19 +43,25 @@ const { x: X, y: Y, width: WIDTH, height: HEIGHT } = virtio_gpu_rect.field;
 export interface GpuState {
   readonly resources: Resources;
   readonly scanouts: Scanouts;
-  readonly tap: GpuTap | null;
-  readonly log: LogOnce;
   /** Scratch for every command that reads a rectangle. */
   readonly rect: MutableRect;
+  /** Commands that have ended. */
+  commands: number;
   flushes: number;
   transfers: number;
+  /** Commands that were answered with an error, or could not be answered. */
+  errors: number;
 }
 
 /** One command of the guest. It checks everything, throwing VirtioGpuError, before it changes anything. */
 export interface Command {
   /** The size of the request's struct in bytes. Shorter requests are refused before `run`. */
   readonly size: number;
-  run(gpu: GpuState, request: Request, reply: Reply, answer: Answer): void;
+  /**
+   * Returns what is left to do if that takes long. Meanwhile commands of the other queue run, and the memory table may
+   * change; no other command of this queue begins.
+   */
+  run(gpu: GpuState, request: Request, reply: Reply, answer: Answer): Work | undefined;
 }
 
 /** The virtio_gpu_rect at byte `at`, valid until the next call. */
@@ -118,7 +121,7 @@ const RESOURCE_ATTACH_BACKING: Command = {
     const resource = resources.get(resource_id.get(request.view, 0));
     resources.attach(
       resource,
-      request.entries(virtio_gpu_resource_attach_backing.size, nr_entries.get(request.view, 0)),
+      request.backing(virtio_gpu_resource_attach_backing.size, nr_entries.get(request.view, 0)),
     );
   },
 };
@@ -126,7 +129,7 @@ const RESOURCE_ATTACH_BACKING: Command = {
 const RESOURCE_DETACH_BACKING: Command = {
   size: virtio_gpu_resource_detach_backing.size,
   run({ resources }, { view }) {
-    resources.detach(resources.get(virtio_gpu_resource_detach_backing.field.resource_id.get(view, 0)));
+    return resources.detach(resources.get(virtio_gpu_resource_detach_backing.field.resource_id.get(view, 0)));
   },
 };
 
@@ -167,56 +170,77 @@ const TRANSFER_TO_HOST_2D: Command = {
       const rect = readRect(gpu, request, virtio_gpu_transfer_to_host_2d.offset.r);
       checkInside(rect, resource.layout.width, resource.layout.height);
       if (rect.width > 0 && rect.height > 0)
-        transfer(gpu, resource, resource.layout.planes[0]!.stride, rect, offset.get(request.view, 0));
+        return transfer(gpu, resource, resource.layout.planes[0]!.stride, rect, offset.get(request.view, 0));
     }
     gpu.transfers++;
+    return undefined;
   },
 };
 
-function transfer(gpu: GpuState, resource: Resource, stride: number, rect: Rect, from: number): void {
-  const { resources, scanouts } = gpu;
-  const rowBytes = rect.width * BYTES_PER_PIXEL;
-  const to = rect.y * stride + rect.x * BYTES_PER_PIXEL;
-  const end = from + (rect.height - 1) * stride + rowBytes;
-  if (end > resource.guest!.length) {
-    throw new VirtioGpuError(
-      'invalid-parameter',
-      `a transfer up to byte ${end} of a backing of ${resource.guest!.length} bytes`,
-    );
-  }
-  let { pixels } = resource;
-  if (!(pixels instanceof Store) && from !== to) pixels = resources.moveToStore(resource);
-  if (gpu.tap) tapPixels(gpu, gpu.tap, resource, from, stride, rowBytes, rect.height);
-  if (pixels instanceof Store) {
-    for (let row = 0; row < rect.height; row++)
-      resources.read(resource, from + row * stride, pixels.bytes, to + row * stride, rowBytes);
-  }
+/** Takes what there is where the backing ends early, like QEMU. */
+function transfer(gpu: GpuState, resource: Resource, stride: number, rect: Rect, from: number): Work | undefined {
+  const { resources } = gpu;
+  const { x, y, width, height } = rect;
+  const rowBytes = width * BYTES_PER_PIXEL;
+  const to = y * stride + x * BYTES_PER_PIXEL;
+  const isMoved = from !== to && !(resource.pixels instanceof Store);
+  if (isMoved || (resources.takes(resource) && resources.isLarge(rowBytes, height)))
+    return transferInPieces(gpu, resource, { from, to, stride, rowBytes, rows: height }, { x, y, width, height });
+  if (resources.takes(resource)) resources.take(resource, { from, to, stride, rowBytes, rows: height });
+  transferred(gpu, resource, rect);
+  return undefined;
+}
+
+function* transferInPieces(gpu: GpuState, resource: Resource, rows: Rows, rect: Rect): Work {
+  const { resources } = gpu;
+  // The backing may be a staging area, which does not hold the picture. Without a transfer so far there is none to keep.
+  if (rows.from !== rows.to && !(resource.pixels instanceof Store))
+    yield* resources.moveToStore(resource, resource.isWritten);
+  yield* resources.takeInPieces(resource, rows);
+  transferred(gpu, resource, rect);
+}
+
+function transferred(gpu: GpuState, resource: Resource, { x, y, width, height }: Rect): void {
+  gpu.transfers++;
   resource.isWritten = true;
-  scanouts.damage(resource, rect.x, rect.y, rect.width, rect.height);
+  gpu.scanouts.damage(resource, x, y, width, height);
 }
 
 const RESOURCE_FLUSH: Command = {
   size: virtio_gpu_resource_flush.size,
   run(gpu, request, _reply, answer) {
-    const { resources, scanouts, tap } = gpu;
+    const { resources, scanouts } = gpu;
     const resource = resources.get(virtio_gpu_resource_flush.field.resource_id.get(request.view, 0));
     const rect = readRect(gpu, request, virtio_gpu_resource_flush.offset.r);
     if (resource.layout) checkInside(rect, resource.layout.width, resource.layout.height);
     gpu.flushes++;
     scanouts.damage(resource, rect.x, rect.y, rect.width, rect.height);
-    if (tap && resource.isBlob) {
-      scanouts.eachPending(resource, ({ layout, pending }) => {
-        const { offset, stride } = layout.planes[0];
-        for (let i = 0; i < pending.count; i++) {
-          const at = offset + pending.y(i) * stride + pending.x(i) * BYTES_PER_PIXEL;
-          tapPixels(gpu, tap, resource, at, stride, pending.width(i) * BYTES_PER_PIXEL, pending.height(i));
-        }
-      });
-    }
-    resources.refresh(resource);
+    // The guest draws a blob in its own pages and transfers nothing.
+    if (resource.isBlob && resources.takes(resource)) return flushInPieces(gpu, resource, answer);
     scanouts.flush(resource, answer);
+    return undefined;
   },
 };
+
+function* flushInPieces({ resources, scanouts }: GpuState, resource: Resource, answer: Answer): Work {
+  let rows = 0;
+  for (let id = 0; id < scanouts.count; id++) {
+    const { resource: shown, layout, pending } = scanouts.get(id);
+    if (shown !== resource) continue;
+    const { offset, stride } = layout.planes[0];
+    for (let i = 0; i < pending.count; i++) {
+      const at = offset + pending.y(i) * stride + pending.x(i) * BYTES_PER_PIXEL;
+      const rowBytes = pending.width(i) * BYTES_PER_PIXEL;
+      rows += pending.height(i);
+      if (resources.isLarge(rowBytes, rows)) {
+        rows = 0;
+        yield;
+      }
+      yield* resources.takeInPieces(resource, { from: at, to: at, stride, rowBytes, rows: pending.height(i) });
+    }
+  }
+  scanouts.flush(resource, answer);
+}
 
 /** The largest image, as of MAX_SIDE. */
 const MAX_BLOB = 2 ** 30;
@@ -232,7 +256,7 @@ const RESOURCE_CREATE_BLOB: Command = {
       throw new VirtioGpuError('invalid-parameter', `a blob of ${size} bytes; 1 to ${MAX_BLOB} are supported`);
     resources.add(
       new Resource(resource_id, size, null),
-      request.entries(virtio_gpu_resource_create_blob.size, nr_entries),
+      request.backing(virtio_gpu_resource_create_blob.size, nr_entries),
     );
   },
 };
@@ -287,6 +311,7 @@ function checkFits(layout: PixelLayout, { id, byteLength }: Resource): void {
 /** The layout of a cursor in a blob, which comes without one: drivers mean 64x64 with alpha, and QEMU reads it so. */
 const CURSOR_BLOB: PixelLayout = new LinearLayout().set(64, 64, DRM_FORMAT.ARGB8888, 0, 64 * BYTES_PER_PIXEL);
 const CURSOR_BLOB_BYTES = 64 * 64 * BYTES_PER_PIXEL;
+const CURSOR_ROWS: Rows = { from: 0, to: 0, stride: 64 * BYTES_PER_PIXEL, rowBytes: 64 * BYTES_PER_PIXEL, rows: 64 };
 
 /** Drivers use 64; no display hardware has larger cursors. */
 const MAX_CURSOR = 512;
@@ -315,22 +340,20 @@ const { hot_x: HOT_X, hot_y: HOT_Y } = virtio_gpu_update_cursor.offset;
 const UPDATE_CURSOR: Command = {
   size: virtio_gpu_update_cursor.size,
   run(gpu, { view }) {
-    const { scanouts, resources, tap } = gpu;
+    const { scanouts, resources } = gpu;
     const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
     const x = view.getInt32(POS + CURSOR_X, true);
     const y = view.getInt32(POS + CURSOR_Y, true);
     const id = RESOURCE_ID.get(view, 0);
     if (id === 0) {
-      scanouts.setCursor(scanout, null, null, 0, 0, x, y);
+      scanouts.moveCursor(scanout, false, x, y);
       return;
     }
     const resource = resources.get(id);
     const layout = cursorLayout(resource);
     const hotspotX = Math.min(Math.max(view.getInt32(HOT_X, true), 0), layout.width - 1);
     const hotspotY = Math.min(Math.max(view.getInt32(HOT_Y, true), 0), layout.height - 1);
-    if (tap && resource.isBlob)
-      tapPixels(gpu, tap, resource, 0, layout.planes[0]!.stride, layout.width * BYTES_PER_PIXEL, layout.height);
-    resources.refresh(resource);
+    if (resource.isBlob && resources.takes(resource)) resources.take(resource, CURSOR_ROWS);
     scanouts.setCursor(scanout, resource, layout, hotspotX, hotspotY, x, y);
   },
 };
@@ -347,11 +370,13 @@ function cursorLayout(resource: Resource): PixelLayout {
   return cursorPlane.set(width, height, WITH_ALPHA.get(format) ?? format, 0, planes[0]!.stride);
 }
 
+/** Hides the cursor if it names no resource, and shows it with the image it had if it names any, like QEMU. */
 const MOVE_CURSOR: Command = {
-  size: POS + virtio_gpu_cursor_pos.size,
+  size: virtio_gpu_update_cursor.size,
   run({ scanouts }, { view }) {
     const scanout = scanouts.get(SCANOUT_ID.get(view, POS));
-    scanouts.moveCursor(scanout, view.getInt32(POS + CURSOR_X, true), view.getInt32(POS + CURSOR_Y, true));
+    const isVisible = RESOURCE_ID.get(view, 0) !== 0;
+    scanouts.moveCursor(scanout, isVisible, view.getInt32(POS + CURSOR_X, true), view.getInt32(POS + CURSOR_Y, true));
   },
 };
 
@@ -377,62 +402,31 @@ const GET_EDID: Command = {
 
 const GET_CAPSET_INFO: Command = {
   size: virtio_gpu_get_capset_info.size,
-  run: (_gpu, _request, reply) => reply.ok(VIRTIO_GPU_RESP.OK_CAPSET_INFO, virtio_gpu_resp_capset_info.size),
+  run(_gpu, _request, reply) {
+    reply.ok(VIRTIO_GPU_RESP.OK_CAPSET_INFO, virtio_gpu_resp_capset_info.size);
+  },
 };
 
 const GET_CAPSET: Command = {
   size: virtio_gpu_get_capset.size,
-  run: (_gpu, _request, reply) => reply.ok(VIRTIO_GPU_RESP.OK_CAPSET, virtio_gpu_resp_capset.size),
+  run(_gpu, _request, reply) {
+    reply.ok(VIRTIO_GPU_RESP.OK_CAPSET, virtio_gpu_resp_capset.size);
+  },
 };
 
 const RESOURCE_ASSIGN_UUID: Command = {
   size: virtio_gpu_resource_assign_uuid.size,
-  run({ resources }, { view }, reply) {
+  run({ resources, scanouts }, { view }, reply) {
     const resource = resources.get(virtio_gpu_resource_assign_uuid.field.resource_id.get(view, 0));
     reply.ok(VIRTIO_GPU_RESP.OK_RESOURCE_UUID, virtio_gpu_resp_resource_uuid.size);
-    reply.bytes.set((resource.uuid ??= randomUuid()), virtio_gpu_resp_resource_uuid.offset.uuid);
+    if (!resource.uuid) {
+      resource.uuid = newBufferId();
+      // What is shown has the id from now on.
+      scanouts.moved(resource);
+    }
+    reply.bytes.set(resource.uuid, virtio_gpu_resp_resource_uuid.offset.uuid);
   },
 };
-
-/** RFC 9562, version 4. */
-function randomUuid(): Uint8Array {
-  const uuid = new Uint8Array(randomBytes(16));
-  uuid[6] = (uuid[6]! & 0x0f) | 0x40;
-  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
-  return uuid;
-}
-
-/**
- * Shows the tap `rows` rows of `rowBytes`, `stride` apart, from byte `offset` of the resource's backing on: mapped
- * where they are, or copied where they cannot be mapped. Rows that reach beyond the backing are left out.
- */
-function tapPixels(
-  { resources, log }: GpuState,
-  tap: GpuTap,
-  resource: Resource,
-  offset: number,
-  stride: number,
-  rowBytes: number,
-  rows: number,
-): void {
-  const { guest, pixels } = resource;
-  const end = offset + stride * (rows - 1) + rowBytes;
-  if (!guest || rows === 0 || rowBytes === 0 || end > guest.length) return;
-  try {
-    if (pixels instanceof MappedPages && end <= resource.byteLength) {
-      tap.pixels(guest.entries, pixels.pixels(), offset, stride, rowBytes, rows);
-      return;
-    }
-    using copy = Mapping.anonymous(end);
-    for (let row = 0; row < rows; row++) {
-      const at = offset + row * stride;
-      resources.read(resource, at, copy.bytes, at, rowBytes);
-    }
-    tap.pixels(guest.entries, copy, offset, stride, rowBytes, rows);
-  } catch (error) {
-    log('warn', `pixels are missing from the recording: ${String(error)}`, 'missing pixels');
-  }
-}
 
 /** What runs on the control queue, by VIRTIO_GPU_CMD_*. */
 export const CONTROL_COMMANDS: ReadonlyMap<number, Command> = new Map([

@@ -2,7 +2,7 @@ import { VIRTIO_GPU_RESP } from '../../../protocols/virtio-gpu.ts';
 import { ScanoutError, SysError } from '../../sys/errors.ts';
 
 export type VirtioGpuErrorCode =
-  'unsupported' | 'busy' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
+  'unsupported' | 'busy' | 'stopped' | 'out-of-memory' | 'invalid-scanout' | 'invalid-resource' | 'invalid-parameter';
 
 /** A guest's command that cannot be run. Nothing has changed when it is thrown. */
 export class VirtioGpuError extends ScanoutError<VirtioGpuErrorCode> {}
@@ -10,6 +10,7 @@ export class VirtioGpuError extends ScanoutError<VirtioGpuErrorCode> {}
 const RESPONSE = {
   unsupported: VIRTIO_GPU_RESP.ERR_UNSPEC,
   busy: VIRTIO_GPU_RESP.ERR_UNSPEC,
+  stopped: VIRTIO_GPU_RESP.ERR_UNSPEC,
   'out-of-memory': VIRTIO_GPU_RESP.ERR_OUT_OF_MEMORY,
   'invalid-scanout': VIRTIO_GPU_RESP.ERR_INVALID_SCANOUT_ID,
   'invalid-resource': VIRTIO_GPU_RESP.ERR_INVALID_RESOURCE_ID,

@@ -9,7 +9,7 @@ import {
 } from '../../../protocols/virtio-gpu.ts';
 import type { Chain } from '../virtio/chain.ts';
 import { VirtioGpuError } from './errors.ts';
-import type { BackingEntry } from './tap.ts';
+import { GuestPages } from './resource.ts';
 
 /** The same limit as QEMU's; enough for 64 MiB of scattered pages. */
 const MAX_ENTRIES = 16384;
@@ -49,18 +49,23 @@ export class Request {
       throw new VirtioGpuError('invalid-parameter', `a request of ${this.length} bytes, where ${size} are needed`);
   }
 
-  /** The list of `count` virtio_gpu_mem_entry from byte `at` on. VirtioGpuError if it is empty, cut off or too long, or has an empty entry. */
-  entries(at: number, count: number): BackingEntry[] {
+  /** The backing of `count` virtio_gpu_mem_entry from byte `at` on. VirtioGpuError if it is empty, cut off or too long, or has an empty entry. */
+  backing(at: number, count: number): GuestPages {
     if (count === 0 || count > MAX_ENTRIES)
       throw new VirtioGpuError('invalid-parameter', `a backing of ${count} entries; 1 to ${MAX_ENTRIES} are supported`);
     this.needs(at + count * virtio_gpu_mem_entry.size);
     const { addr, length } = virtio_gpu_mem_entry.field;
-    return Array.from({ length: count }, (_, index) => {
-      const entry = at + index * virtio_gpu_mem_entry.size;
-      const piece = { address: addr.get(this.view, entry), length: length.get(this.view, entry) };
-      if (piece.length === 0) throw new VirtioGpuError('invalid-parameter', `entry ${index} of the backing is empty`);
-      return piece;
-    });
+    const addresses = new Float64Array(count);
+    const ends = new Float64Array(count);
+    let end = 0;
+    for (let i = 0; i < count; i++) {
+      const entry = at + i * virtio_gpu_mem_entry.size;
+      const bytes = length.get(this.view, entry);
+      if (bytes === 0) throw new VirtioGpuError('invalid-parameter', `entry ${i} of the backing is empty`);
+      addresses[i] = addr.get(this.view, entry);
+      ends[i] = end += bytes;
+    }
+    return new GuestPages(addresses, ends);
   }
 }
 

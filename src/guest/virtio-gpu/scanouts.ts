@@ -28,6 +28,8 @@ interface Plane {
 }
 
 interface Cursor extends Plane {
+  /** Hidden, it keeps its image: the guest can show it again by a move. */
+  isVisible: boolean;
   hotspotX: number;
   hotspotY: number;
   x: number;
@@ -55,6 +57,7 @@ export class Scanouts {
   readonly #scanouts: readonly Scanout[];
   /** Until the guest flushes again, its memory need not hold what it shows. */
   #isHalted = false;
+  readonly #exported = new Set<Resource>();
   #sink: SourceSink | null = null;
 
   constructor(count: number) {
@@ -65,7 +68,16 @@ export class Scanouts {
       framebuffer: null,
       rect: new MutableRect(),
       pending: new Damage(),
-      cursor: { resource: null, layout: new LinearLayout(), framebuffer: null, hotspotX: 0, hotspotY: 0, x: 0, y: 0 },
+      cursor: {
+        resource: null,
+        layout: new LinearLayout(),
+        framebuffer: null,
+        isVisible: false,
+        hotspotX: 0,
+        hotspotY: 0,
+        x: 0,
+        y: 0,
+      },
       plug: null,
     }));
   }
@@ -79,7 +91,7 @@ export class Scanouts {
     if (!scanout)
       throw new VirtioGpuError(
         'invalid-scanout',
-        `there is no scanout ${index}; the device has ${this.#scanouts.length}, counted from 0`,
+        `there is no scanout ${index}; the device has ${this.#scanouts.length}, counted from 0 (QEMU: max_outputs must not be more)`,
       );
     return scanout;
   }
@@ -116,8 +128,9 @@ export class Scanouts {
     this.#sink = sink;
     for (const scanout of this.#scanouts) {
       if (scanout.framebuffer) this.#announce(scanout, true);
-      if (scanout.cursor.framebuffer) this.#announceCursor(scanout);
+      if (scanout.cursor.isVisible && scanout.cursor.framebuffer) this.#announceCursor(scanout);
     }
+    for (const { id, exported } of this.#exported) sink.exported?.(id, exported!);
   }
 
   /** Shows `rect`, which is inside the layout, from the next flush on. That flush shows all of it. */
@@ -147,11 +160,11 @@ export class Scanouts {
     this.#sink?.halted();
   }
 
-  /** Shows the resource's pixels as they are now. `resource` and `layout` are null to hide the cursor. */
+  /** Shows the resource's pixels as they are now, as the cursor. */
   setCursor(
     scanout: Scanout,
-    resource: Resource | null,
-    layout: PixelLayout | null,
+    resource: Resource,
+    layout: PixelLayout,
     hotspotX: number,
     hotspotY: number,
     x: number,
@@ -159,20 +172,25 @@ export class Scanouts {
   ): void {
     const { cursor } = scanout;
     cursor.resource = resource;
-    cursor.framebuffer = null;
+    cursor.framebuffer = resource.framebuffer(cursor.layout.copy(layout));
+    cursor.isVisible = true;
     cursor.hotspotX = hotspotX;
     cursor.hotspotY = hotspotY;
     cursor.x = x;
     cursor.y = y;
-    if (resource && layout) cursor.framebuffer = resource.framebuffer(cursor.layout.copy(layout));
     this.#announceCursor(scanout);
-    if (resource) this.#dropOldFramebuffers(resource);
+    this.#dropOldFramebuffers(resource);
   }
 
-  moveCursor(scanout: Scanout, x: number, y: number): void {
-    scanout.cursor.x = x;
-    scanout.cursor.y = y;
-    this.#sink?.cursorMoved(scanout.id, x, y);
+  /** Moves the cursor, which is hidden or shows its last image. */
+  moveCursor(scanout: Scanout, isVisible: boolean, x: number, y: number): void {
+    const { cursor } = scanout;
+    const wasVisible = cursor.isVisible;
+    cursor.isVisible = isVisible && cursor.resource !== null;
+    cursor.x = x;
+    cursor.y = y;
+    if (cursor.isVisible !== wasVisible) this.#announceCursor(scanout);
+    else this.#sink?.cursorMoved(scanout.id, x, y);
   }
 
   /** Whether it is on a scanout or is a cursor. */
@@ -215,10 +233,11 @@ export class Scanouts {
   }
 
   /**
-   * The resource's pixels have moved to `resource.pixels`. What is shown gets new framebuffers, then the old
-   * ones are destroyed. The caller frees the memory of the old pixels afterwards.
+   * The resource's pixels have moved to `resource.pixels`, or it has a UUID now. What is shown gets new framebuffers,
+   * then the old ones are destroyed. The caller frees the memory of the old pixels afterwards.
    */
   moved(resource: Resource): void {
+    this.#withdraw(resource);
     const old = resource.framebuffers;
     resource.framebuffers = [];
     for (const scanout of this.#scanouts) {
@@ -230,21 +249,40 @@ export class Scanouts {
       const { cursor } = scanout;
       if (cursor.resource === resource) {
         cursor.framebuffer = resource.framebuffer(cursor.layout);
-        this.#announceCursor(scanout);
+        if (cursor.isVisible) this.#announceCursor(scanout);
       }
     }
     for (const framebuffer of old) this.#sink?.destroyed(framebuffer);
+    this.#export(resource);
   }
 
-  /** Turns off everything that shows the resource, which is about to go. */
+  /** Turns off everything that shows the resource, which is about to go, as its pixels are (see `moved`). */
   remove(resource: Resource): void {
     for (const scanout of this.#scanouts) {
       if (scanout.resource === resource) this.off(scanout);
-      if (scanout.cursor.resource === resource)
-        this.setCursor(scanout, null, null, 0, 0, scanout.cursor.x, scanout.cursor.y);
+      const { cursor } = scanout;
+      if (cursor.resource !== resource) continue;
+      cursor.resource = null;
+      cursor.framebuffer = null;
+      if (cursor.isVisible) this.moveCursor(scanout, false, cursor.x, cursor.y);
     }
     for (const framebuffer of resource.framebuffers) this.#sink?.destroyed(framebuffer);
     resource.framebuffers = [];
+  }
+
+  #export(resource: Resource): void {
+    resource.export();
+    if (!resource.exported) return;
+    this.#exported.add(resource);
+    this.#sink?.exported?.(resource.id, resource.exported);
+  }
+
+  #withdraw(resource: Resource): void {
+    const { exported } = resource;
+    if (!exported) return;
+    resource.exported = null;
+    this.#exported.delete(resource);
+    this.#sink?.destroyed(exported);
   }
 
   #announce(scanout: Scanout, isFlushed: boolean): void {
@@ -257,7 +295,14 @@ export class Scanouts {
   }
 
   #announceCursor({ id, cursor }: Scanout): void {
-    this.#sink?.cursor(id, cursor.framebuffer, cursor.hotspotX, cursor.hotspotY, cursor.x, cursor.y);
+    this.#sink?.cursor(
+      id,
+      cursor.isVisible ? cursor.framebuffer : null,
+      cursor.hotspotX,
+      cursor.hotspotY,
+      cursor.x,
+      cursor.y,
+    );
   }
 
   #dropOldFramebuffers(resource: Resource): void {

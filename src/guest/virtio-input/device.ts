@@ -2,8 +2,9 @@ import { BUS_VIRTUAL, EV, SYN_REPORT } from '../../../protocols/input-event-code
 import * as wire from '../../../protocols/virtio-input.ts';
 import { virtio_input_event } from '../../../protocols/virtio-input.ts';
 import { VIRTIO_ID_INPUT } from '../../../protocols/virtio-ring.ts';
+import { Pump } from '../../sys/pump.ts';
 import type { Chain } from '../virtio/chain.ts';
-import type { VirtioDevice } from '../virtio/device.ts';
+import type { VirtioDevice, VirtioTransport } from '../virtio/device.ts';
 import type { Virtqueue } from '../virtio/queue.ts';
 
 /** What a device is, as its config space describes it to the driver. */
@@ -28,7 +29,7 @@ const VERSION = 1;
  * The config space of an input device (virtio 1.3, 5.8.4): the driver selects what it wants to know by writing
  * two bytes, and reads the answer behind them.
  */
-export class ConfigSpace {
+class ConfigSpace {
   readonly bytes = new Uint8Array(wire.virtio_input_config.size);
   readonly #answers = new Map<number, Uint8Array>();
 
@@ -162,8 +163,12 @@ export abstract class VirtioInput implements VirtioDevice {
   readonly #statusView = new DataView(this.#status.buffer);
   readonly #onLeds: (leds: number) => void;
   readonly #onTaken: () => void;
+  /** A guest that adds chains as fast as they are taken must not block the event loop. */
+  readonly #sending = new Pump(this.#guard(() => this.#send()));
+  readonly #reading = new Pump(this.#guard(() => this.#read()));
   #eventQueue: Virtqueue | null = null;
   #statusQueue: Virtqueue | null = null;
+  #transport: VirtioTransport | null = null;
   /** Something has changed since the last `frame`. */
   #isOpen = false;
   #leds = 0;
@@ -188,14 +193,18 @@ export abstract class VirtioInput implements VirtioDevice {
   /** Ends a frame: everything since the last one happened at the same time. */
   frame(): void {
     this.#isOpen = false;
-    this.#send();
+    this.#sending.start();
   }
 
   abstract releaseAll(): void;
 
-  attached(): void {}
+  attached(transport: VirtioTransport): void {
+    this.#transport = transport;
+  }
 
-  detached(): void {}
+  detached(): void {
+    this.#transport = null;
+  }
 
   negotiated(): void {}
 
@@ -218,8 +227,8 @@ export abstract class VirtioInput implements VirtioDevice {
   halted(): void {}
 
   kicked(index: number): void {
-    if (index === EVENT_QUEUE) this.#send();
-    else if (this.#statusQueue) this.#readStatus(this.#statusQueue);
+    if (index === EVENT_QUEUE) this.#sending.start();
+    else this.#reading.start();
   }
 
   /** The next driver starts with nothing pressed: a key that is held now is reported from its next press on. */
@@ -256,20 +265,33 @@ export abstract class VirtioInput implements VirtioDevice {
   /** Nothing is pressed and nothing has been reported; positions stay. */
   protected abstract clear(): void;
 
-  #send(): void {
+  /** Passes on what should not happen: it may happen in a turn of the event loop that belongs to no caller. */
+  #guard(step: () => boolean): () => boolean {
+    return () => {
+      try {
+        return step();
+      } catch (error) {
+        this.#transport?.failed(error);
+        return false;
+      }
+    };
+  }
+
+  /** Whether more can be sent at once: a ring of buffers that are too small for an event goes back without one. */
+  #send(): boolean {
     const queue = this.#eventQueue;
-    if (!queue) return;
+    if (!queue) return false;
     this.#collect();
-    // Bounded, because buffers that are too small for an event go back without one.
     for (let turn = 0; turn <= queue.size && this.#backlog.count > 0; turn++) {
       const chain = queue.pop();
-      if (!chain) return;
+      if (!chain) return false;
       queue.push(chain, this.#backlog.moveFirst(chain) ? virtio_input_event.size : 0);
       if (this.#backlog.count === 0) this.#collect();
     }
     queue.callAgain();
-    if (this.#backlog.count > 0) this.#continueLater(EVENT_QUEUE, queue);
-    else this.#onTaken();
+    if (this.#backlog.count > 0) return true;
+    this.#onTaken();
+    return false;
   }
 
   #collect(): void {
@@ -285,15 +307,17 @@ export abstract class VirtioInput implements VirtioDevice {
     }
   }
 
-  #readStatus(queue: Virtqueue): void {
-    for (let turn = 0; turn < queue.size; turn++) {
+  /** Takes one ring of status events. Whether there are more. */
+  #read(): boolean {
+    const queue = this.#statusQueue;
+    for (let turn = 0; queue && turn < queue.size; turn++) {
       const chain = queue.pop();
-      if (!chain) return;
+      if (!chain) return false;
       const length = chain.read(0, this.#status, 0, virtio_input_event.size);
       queue.push(chain, 0);
       if (length === virtio_input_event.size) this.#applyStatus();
     }
-    this.#continueLater(STATUS_QUEUE, queue);
+    return queue !== null;
   }
 
   #applyStatus(): void {
@@ -307,12 +331,5 @@ export abstract class VirtioInput implements VirtioDevice {
     if (leds === this.#leds) return;
     this.#leds = leds;
     this.#onLeds(leds);
-  }
-
-  /** Goes on in another turn: a guest that adds chains as fast as they are taken must not block the event loop. */
-  #continueLater(index: number, queue: Virtqueue): void {
-    setImmediate(() => {
-      if (queue === this.#eventQueue || queue === this.#statusQueue) this.kicked(index);
-    });
   }
 }

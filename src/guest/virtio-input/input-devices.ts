@@ -1,4 +1,4 @@
-import type { GuestInput, WheelAxis } from '../../core/input.ts';
+import type { GuestInput, InputKind, WheelAxis } from '../../core/input.ts';
 import type { ScanoutId } from '../../core/source.ts';
 import { AXIS_MAX, KeyboardPointer } from './keyboard-pointer.ts';
 import { Touchscreen } from './touchscreen.ts';
@@ -19,6 +19,7 @@ export class InputDevices implements GuestInput {
     () => this.#notifyTaken(),
   );
   readonly touchscreen = new Touchscreen(() => this.#notifyTaken());
+  readonly #served = new Set<InputKind>();
   readonly #places: Place[] = [];
   readonly #listeners = new Set<(leds: number) => void>();
   #waiting: (() => void)[] = [];
@@ -36,6 +37,15 @@ export class InputDevices implements GuestInput {
   onLeds(listener: (leds: number) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** The guest is offered the device from now on. */
+  serve(device: InputKind): void {
+    this.#served.add(device);
+  }
+
+  has(device: InputKind): boolean {
+    return this.#served.has(device);
   }
 
   taken(): Promise<void> {
@@ -66,6 +76,10 @@ export class InputDevices implements GuestInput {
 
   pointerMovedBy(dx: number, dy: number): void {
     this.keyboardPointer.moveBy(dx, dy);
+  }
+
+  isRelative(): boolean {
+    return false;
   }
 
   wheel(axis: WheelAxis, v120: number): void {

@@ -144,7 +144,7 @@ const REPORTED_DOWN = 4;
 const CHANGED = 8;
 
 /** The keys and buttons of a device: which are down, which were reported down, and which changed, in order. */
-export class Keys {
+class Keys {
   readonly #state = new Uint8Array(KEY_CNT);
   readonly #changed = new Uint16Array(KEY_CNT);
   #count = 0;

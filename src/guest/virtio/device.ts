@@ -5,6 +5,8 @@ import type { Virtqueue } from './queue.ts';
 export interface VirtioTransport {
   /** Notifies the driver that the config space changed. False if the front end cannot pass that on. */
   configChanged(): boolean;
+  /** The device cannot go on, because of an error in a turn of the event loop of its own. May reset and detach it at once. */
+  failed(error: unknown): void;
 }
 
 /**

@@ -16,6 +16,8 @@ const IDX = 1;
 const AVAIL_RING = 2;
 /** The used ring's first element, in 32-bit words. */
 const USED_RING = 1;
+/** How often `watch` looks at the ring before it reads the clock, which allocates. */
+const LOOKS_PER_TIME = 64;
 
 /** The three areas of a split ring, each contiguous and as long as the queue's size makes it. */
 export interface RingBytes {
@@ -107,13 +109,38 @@ export class Virtqueue {
     this.#used32 = new Uint32Array(used.buffer, used.byteOffset, used.length >>> 2);
   }
 
+  /** Whether `pop` would return a chain. If not, the driver kicks when that changes, as after a `pop` that returned null. */
+  hasNext(): boolean {
+    if (this.#broken !== null || this.#stopped) return false;
+    return this.#nextAvailable !== this.#availableIndex || this.#refill();
+  }
+
+  /** Whether there is a next chain. Asks for no kick, unlike `hasNext`. */
+  get isReady(): boolean {
+    return this.#broken === null && !this.#stopped && Atomics.load(this.#available, IDX) !== this.#nextAvailable;
+  }
+
+  /**
+   * Watches the ring, without asking for kicks, until there is a next chain or `patience` ms have passed; whether there is
+   * one. It blocks, and takes a processor.
+   */
+  watch(patience: number): boolean {
+    if (this.#broken !== null || this.#stopped) return false;
+    if (this.#nextAvailable !== this.#availableIndex) return true;
+    const end = performance.now() + patience;
+    do {
+      for (let i = 0; i < LOOKS_PER_TIME; i++)
+        if (Atomics.load(this.#available, IDX) !== this.#nextAvailable) return true;
+    } while (performance.now() < end);
+    return false;
+  }
+
   /**
    * The next chain that the driver made available; null if there is none (the driver kicks when that changes) or
    * the queue is broken. A caller that stops before null gets no kick for the rest, and has to pop again itself.
    */
   pop(): Chain | null {
-    if (this.#broken !== null || this.#stopped) return null;
-    if (this.#nextAvailable === this.#availableIndex && !this.#refill()) return null;
+    if (!this.hasNext()) return null;
     const head = this.#available[AVAIL_RING + (this.#nextAvailable & (this.size - 1))]!;
     if (head >= this.size) return this.#break('a head beyond the queue size');
     const chain = (this.#chains[head] ??= new Chain(head, this.#home));

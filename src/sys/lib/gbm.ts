@@ -41,6 +41,7 @@ import {
 import { addr64, u32 } from '../../../protocols/layout.ts';
 import { ScanoutError, SysError } from '../errors.ts';
 import { type BorrowedFd, dupFd, OwnedFd } from '../fd.ts';
+import { errno } from '../libc.ts';
 import { MAX_VIEW_LENGTH, NativeView } from '../native-buffer.ts';
 import { type GbmBoPointer, type GbmDevicePointer, type GbmLibrary, type GbmMapData, loadGbm } from './gbm-library.ts';
 
@@ -138,7 +139,7 @@ export class GbmDevice implements Disposable {
     const own = dupFd(fd);
     const device = library.createDevice(own.fd);
     if (device !== 0) return new GbmDevice(library, device, own);
-    const cause = SysError.fromErrno('gbm_create_device');
+    const cause = SysError.fromErrno('gbm_create_device', errno());
     own[Symbol.dispose]();
     return new GbmError(
       'device-refused',
@@ -179,7 +180,7 @@ export class GbmDevice implements Disposable {
       ? this.#createWithModifiers(device, options, modifiers)
       : this.#library.create(device, width, height, format, usage);
     if (bo !== 0) return this.#adopt(bo);
-    const cause = SysError.fromErrno('gbm_bo_create');
+    const cause = SysError.fromErrno('gbm_bo_create', errno());
     const layouts = modifiers ? `, modifiers ${modifiers.map(describeModifier).join(', ')}` : '';
     throw new GbmError(
       'buffer-refused',
@@ -211,7 +212,7 @@ export class GbmDevice implements Disposable {
     });
     const bo = this.#library.import(this.#pointer, GBM_BO_IMPORT_FD_MODIFIER, data, usage);
     if (bo !== 0) return this.#adopt(bo);
-    const cause = SysError.fromErrno('gbm_bo_import');
+    const cause = SysError.fromErrno('gbm_bo_import', errno());
     throw new GbmError(
       'import-refused',
       `the driver cannot import a buffer of ${width}x${height} ${formatName(format)} ${describeModifier(modifier)}, strides ${planes.map(({ stride }) => stride).join(', ')}: ${cause.message}`,
@@ -373,7 +374,7 @@ class GbmBuffer implements Disposable {
   }
 
   #refusal(code: GbmError['code'], what: string, call?: string): GbmError {
-    const cause = call === undefined ? undefined : SysError.fromErrno(call);
+    const cause = call === undefined ? undefined : SysError.fromErrno(call, errno());
     const why = cause ? `: ${cause.message}` : '';
     return new GbmError(code, `${this.width}x${this.height} ${formatName(this.format)}: ${what}${why}`, { cause });
   }

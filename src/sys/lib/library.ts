@@ -11,9 +11,13 @@ export function hasLibrary(soname: string): boolean {
   }
 }
 
+/** What dlopen(3) says while descriptors or memory are short. */
+const SHORTAGE = /Too many open files|Cannot allocate memory|cannot map|failed to map/;
+
 /**
  * Calls `bind` when the library is first asked for and returns its result from then on; null if it
- * threw, because the library or one of its functions is missing.
+ * threw, because the library or one of its functions is missing. It is tried again if descriptors or
+ * memory were short.
  */
 export function optionalLibrary<Library>(bind: () => Library): () => Library | null {
   let loaded: Library | null | undefined;
@@ -21,7 +25,8 @@ export function optionalLibrary<Library>(bind: () => Library): () => Library | n
     if (loaded === undefined) {
       try {
         loaded = bind();
-      } catch {
+      } catch (error) {
+        if (SHORTAGE.test(String(error))) return null;
         loaded = null;
       }
     }

@@ -7,7 +7,7 @@ import { libseat_seat_listener } from '../../../protocols/libseat.ts';
 import { DisposableStack } from '../disposable-stack.ts';
 import { SysError } from '../errors.ts';
 import { dupFd, OwnedFd } from '../fd.ts';
-import { setenv, unsetenv } from '../libc.ts';
+import { errno, setenv, unsetenv } from '../libc.ts';
 import { NativeBuffer } from '../native-buffer.ts';
 import { Poll, type PollEvents } from '../poll.ts';
 import { optionalLibrary } from './library.ts';
@@ -24,6 +24,7 @@ class Libseat {
   readonly openDevice: (seat: number, path: string, fd: Uint8Array) => number;
   readonly closeDevice: (seat: number, device: number) => number;
   readonly seatName: (seat: number) => string;
+  readonly switchSession: (seat: number, session: number) => number;
   readonly getFd: (seat: number) => number;
   readonly dispatch: (seat: number, timeoutMs: number) => number;
 
@@ -39,6 +40,10 @@ class Libseat {
     ]) as typeof this.openDevice;
     this.closeDevice = library.func('libseat_close_device', 'int', ['uintptr_t', 'int']) as typeof this.closeDevice;
     this.seatName = library.func('libseat_seat_name', 'str', ['uintptr_t']) as typeof this.seatName;
+    this.switchSession = library.func('libseat_switch_session', 'int', [
+      'uintptr_t',
+      'int',
+    ]) as typeof this.switchSession;
     this.getFd = library.func('libseat_get_fd', 'int', ['uintptr_t']) as typeof this.getFd;
     this.dispatch = library.func('libseat_dispatch', 'int', ['uintptr_t', 'int']) as typeof this.dispatch;
   }
@@ -89,7 +94,7 @@ export class SeatSession implements Disposable {
     this.#seat = openSeat(library, backend, listener.address);
     stack.defer(() => library.closeSeat(this.#seat));
     const fd = library.getFd(this.#seat);
-    if (fd < 0) throw SysError.fromErrno('libseat_get_fd', undefined, backend);
+    if (fd < 0) throw SysError.fromErrno('libseat_get_fd', errno(), backend);
     this.#connection = stack.use(dupFd({ fd }));
     this.name = library.seatName(this.#seat);
     this.#stack = stack.move();
@@ -131,7 +136,7 @@ export class SeatSession implements Disposable {
   openDevice(path: string): SeatDevice {
     const fd = new Int32Array(1);
     const id = this.#library.openDevice(this.#seat, path, new Uint8Array(fd.buffer));
-    if (id < 0) throw SysError.fromErrno('libseat_open_device', undefined, path);
+    if (id < 0) throw SysError.fromErrno('libseat_open_device', errno(), path);
     return { id, fd: OwnedFd.adopt(fd[0]!) };
   }
 
@@ -145,6 +150,12 @@ export class SeatSession implements Disposable {
     // that the seat manager has already taken the device back.
     if (!this.#stack.disposed) this.#library.closeDevice(this.#seat, id);
     fd[Symbol.dispose]();
+  }
+
+  /** Brings another session to the front: on seats with virtual terminals, that of this number. SysError. */
+  switchTo(session: number): void {
+    if (this.#library.switchSession(this.#seat, session) < 0)
+      throw SysError.fromErrno('libseat_switch_session', errno(), `${this.name}, ${session}`);
   }
 
   [Symbol.dispose](): void {
@@ -200,7 +211,7 @@ export class SeatSession implements Disposable {
   /** Never blocks. */
   #dispatch(): void {
     const result = this.#library.dispatch(this.#seat, 0);
-    const failure = result < 0 ? SysError.fromErrno('libseat_dispatch', undefined, this.name) : null;
+    const failure = result < 0 ? SysError.fromErrno('libseat_dispatch', errno(), this.name) : null;
     while (this.#events.length > 0 && !this.#stack.disposed) {
       if (this.#events.shift() === 'enabled') this.#enable();
       else this.#disable();
@@ -254,7 +265,7 @@ function openSeat(library: Libseat, backend: string, listener: number): number {
   setenv(BACKEND, backend, 1);
   try {
     const seat = library.openSeat(listener, 0);
-    if (seat === 0) throw SysError.fromErrno('libseat_open_seat', undefined, backend);
+    if (seat === 0) throw SysError.fromErrno('libseat_open_seat', errno(), backend);
     return seat;
   } finally {
     if (before === undefined) unsetenv(BACKEND);

@@ -3,8 +3,9 @@
  * conversion. Nothing here checks addresses, strides or rectangles: callers must have done so.
  */
 import koffi from 'koffi';
-import { DRM_FORMAT, type Fourcc } from '../../../protocols/drm-fourcc.ts';
+import { pixman_box32, pixman_region32, pixmanOfFourcc } from '../../../protocols/pixman.ts';
 import { SysError } from '../errors.ts';
+import { NativeBuffer } from '../native-buffer.ts';
 import { optionalLibrary } from './library.ts';
 
 const PIXMAN_OP_CLEAR = 0;
@@ -16,37 +17,11 @@ const PIXMAN_REPEAT_PAD = 2;
 const FIXED_ONE = 0x1_0000;
 const WORD = 4;
 
-const TYPE_A = 1;
-const TYPE_ARGB = 2;
-const TYPE_ABGR = 3;
-const TYPE_BGRA = 8;
-const TYPE_RGBA = 9;
-
-function format(bpp: number, type: number, a: number, r: number, g: number, b: number): number {
-  return (bpp << 24) | (type << 16) | (a << 12) | (r << 8) | (g << 4) | b;
-}
-
-const A8 = format(8, TYPE_A, 8, 0, 0, 0);
-
-/* pixman_format_code_t of each DRM format. Both name components from the highest bit of a word down. */
-const formats = new Map<Fourcc, number>([
-  [DRM_FORMAT.ARGB8888, format(32, TYPE_ARGB, 8, 8, 8, 8)],
-  [DRM_FORMAT.XRGB8888, format(32, TYPE_ARGB, 0, 8, 8, 8)],
-  [DRM_FORMAT.ABGR8888, format(32, TYPE_ABGR, 8, 8, 8, 8)],
-  [DRM_FORMAT.XBGR8888, format(32, TYPE_ABGR, 0, 8, 8, 8)],
-  [DRM_FORMAT.BGRA8888, format(32, TYPE_BGRA, 8, 8, 8, 8)],
-  [DRM_FORMAT.BGRX8888, format(32, TYPE_BGRA, 0, 8, 8, 8)],
-  [DRM_FORMAT.RGBA8888, format(32, TYPE_RGBA, 8, 8, 8, 8)],
-  [DRM_FORMAT.RGBX8888, format(32, TYPE_RGBA, 0, 8, 8, 8)],
-  [DRM_FORMAT.RGB888, format(24, TYPE_ARGB, 0, 8, 8, 8)],
-  [DRM_FORMAT.BGR888, format(24, TYPE_ABGR, 0, 8, 8, 8)],
-  [DRM_FORMAT.RGB565, format(16, TYPE_ARGB, 0, 5, 6, 5)],
-]);
+/** PIXMAN_a8: 8 bits of alpha. */
+const A8 = 0x0801_8000;
 
 /** The `format` of PixmanBits for a DRM format; null if pixman has none. */
-export function pixmanFormat(fourcc: Fourcc): number | null {
-  return formats.get(fourcc) ?? null;
-}
+export const pixmanFormat = pixmanOfFourcc;
 
 /** Pixels in memory; `address` and `stride` (bytes) are multiples of 4. */
 export interface PixmanBits {
@@ -80,6 +55,18 @@ type Composite = (
   width: number,
   height: number,
 ) => void;
+/** Rectangles, in the pixels of both sides of a copy. */
+export interface Rects {
+  readonly count: number;
+  x(i: number): number;
+  y(i: number): number;
+  width(i: number): number;
+  height(i: number): number;
+}
+
+type InitRects = (region: number, boxes: number, count: number) => number;
+type FiniRegion = (region: number) => void;
+type SetClip = (image: number, region: number) => number;
 type Unref = (image: number) => number;
 type SetTransform = (image: number, matrix: Uint8Array) => number;
 type SetFilter = (image: number, filter: number, parameters: number, count: number) => number;
@@ -87,6 +74,10 @@ type SetRepeat = (image: number, repeat: number) => void;
 
 /** pixman's coordinates are 16 bits wide, and it adds one on each side. */
 const MAX_COORDINATE = 0x7ffe;
+
+/** How many rectangles `copyRects` takes. */
+const MAX_RECTS = 16;
+const BOX_WORDS = pixman_box32.size / WORD;
 
 /** More than the buffers that a few screens flip between. */
 const SLOTS = 16;
@@ -140,7 +131,13 @@ export class Pixman {
   readonly #setTransform: SetTransform;
   readonly #setFilter: SetFilter;
   readonly #setRepeat: SetRepeat;
+  readonly #initRects: InitRects;
+  readonly #finiRegion: FiniRegion;
+  readonly #setClip: SetClip;
   readonly #rowImages: RowImages;
+  readonly #region = NativeBuffer.allocate(pixman_region32.size);
+  readonly #boxes = NativeBuffer.allocate(MAX_RECTS * pixman_box32.size);
+  readonly #boxWords = new Int32Array(this.#boxes.bytes.buffer);
 
   /** Throws if the library or one of its symbols is missing; see `loadPixman`. */
   constructor() {
@@ -169,6 +166,9 @@ export class Pixman {
       'int',
     ]) as SetFilter;
     this.#setRepeat = library.func('pixman_image_set_repeat', 'void', ['uintptr_t', 'int']) as SetRepeat;
+    this.#initRects = library.func('pixman_region32_init_rects', 'int', ['uintptr_t', 'uintptr_t', 'int']) as InitRects;
+    this.#finiRegion = library.func('pixman_region32_fini', 'void', ['uintptr_t']) as FiniRegion;
+    this.#setClip = library.func('pixman_image_set_clip_region32', 'int', ['uintptr_t', 'uintptr_t']) as SetClip;
     this.#rowImages = new RowImages(this.#createBits, this.#unref);
   }
 
@@ -203,6 +203,58 @@ export class Pixman {
     if (from === 0 || to === 0) return false;
     this.#composite(PIXMAN_OP_SRC, from, 0, to, srcX, srcY, 0, 0, dstX, dstY, rowBytes, rows);
     return true;
+  }
+
+  /**
+   * Copies rectangles between two runs of memory in one call. Pixel 0, 0 of the destination is at its address, that of the
+   * source at `srcOffset`. Pixels have `unit` bytes; the rest is as for `copyRows`. Pixels in several rectangles are copied
+   * once.
+   */
+  copyRects(
+    src: number,
+    srcLength: number,
+    srcOffset: number,
+    srcStride: number,
+    dst: number,
+    dstLength: number,
+    dstStride: number,
+    unit: number,
+    rects: Rects,
+  ): boolean {
+    const { count } = rects;
+    if (count > MAX_RECTS) return false;
+    const words = this.#boxWords;
+    let right = 0;
+    let bottom = 0;
+    for (let i = 0, at = 0; i < count; i++, at += BOX_WORDS) {
+      const x = rects.x(i) * unit;
+      const y = rects.y(i);
+      const x2 = x + rects.width(i) * unit;
+      const y2 = y + rects.height(i);
+      if (x < 0 || y < 0) return false;
+      words[at] = x;
+      words[at + 1] = y;
+      words[at + 2] = x2;
+      words[at + 3] = y2;
+      if (x2 > right) right = x2;
+      if (y2 > bottom) bottom = y2;
+    }
+    const srcX = srcOffset % srcStride;
+    const srcY = Math.floor(srcOffset / srcStride);
+    const srcRows = Math.floor(srcLength / srcStride);
+    const dstRows = Math.floor(dstLength / dstStride);
+    // Beyond its image pixman would silently clip, or copy zeros.
+    if (srcX + right > srcStride || srcY + bottom > srcRows || right > dstStride || bottom > dstRows) return false;
+    const from = this.#rowImages.get(src, srcStride, srcRows);
+    const to = this.#rowImages.get(dst, dstStride, dstRows);
+    if (from === 0 || to === 0) return false;
+    const region = this.#region.address;
+    if (this.#initRects(region, this.#boxes.address, count) === 0) return false;
+    const isClipped = this.#setClip(to, region) !== 0;
+    if (isClipped) this.#composite(PIXMAN_OP_SRC, from, 0, to, srcX, srcY, 0, 0, 0, 0, right, bottom);
+    this.#setClip(to, 0);
+    this.#finiRegion(region);
+    return isClipped;
   }
 
   /**

@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import koffi from 'koffi';
 import { EAGAIN, SysError } from '../errors.ts';
-import { errno, errnoNumbers } from '../libc.ts';
+import { ERRNO } from '../../../protocols/linux-errno.ts';
+import { errno } from '../libc.ts';
 import { Poll } from '../poll.ts';
 import { optionalLibrary } from './library.ts';
 
@@ -16,7 +17,7 @@ export interface UdevEvent {
   readonly sysName: string;
 }
 
-const { ENOBUFS } = errnoNumbers;
+const { ENOBUFS } = ERRNO;
 
 const OVERRUN: UdevEvent = { action: 'overrun', sysName: '' };
 
@@ -62,6 +63,40 @@ class Udev {
 
 const loadUdev = optionalLibrary(() => new Udev());
 
+/** A `struct udev *`, for libraries that take one. */
+export class UdevContext implements Disposable {
+  readonly #library: Udev;
+  /** 0 after dispose. */
+  #address: number;
+
+  private constructor(library: Udev) {
+    this.#library = library;
+    this.#address = library.create();
+    if (this.#address === 0) throw SysError.fromErrno('udev_new', errno());
+  }
+
+  /** SysError ENOENT if libudev is not installed. */
+  static open(): UdevContext {
+    const library = loadUdev();
+    if (library === null) throw new SysError('dlopen', 'ENOENT', 'libudev.so.1');
+    return new UdevContext(library);
+  }
+
+  get address(): number {
+    return this.#address;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#address !== 0) this.#library.unref(this.#address);
+    this.#address = 0;
+  }
+}
+
+/** Whether udevd runs. Libraries that find devices through udev find none without it. */
+export function hasUdevd(): boolean {
+  return existsSync(UDEVD);
+}
+
 /**
  * Reports events of one subsystem's devices (`drm`): udevd's where it runs, so that the device node
  * is ready, and otherwise the kernel's. Keeps the process alive until disposed.
@@ -78,10 +113,10 @@ export class UdevMonitor implements Disposable {
     this.#library = library;
     this.#onEvent = onEvent;
     this.#udev = library.create();
-    if (this.#udev === 0) throw SysError.fromErrno('udev_new');
-    this.#monitor = library.newMonitor(this.#udev, existsSync(UDEVD) ? 'udev' : 'kernel');
+    if (this.#udev === 0) throw SysError.fromErrno('udev_new', errno());
+    this.#monitor = library.newMonitor(this.#udev, hasUdevd() ? 'udev' : 'kernel');
     try {
-      if (this.#monitor === 0) throw SysError.fromErrno('udev_monitor_new_from_netlink');
+      if (this.#monitor === 0) throw SysError.fromErrno('udev_monitor_new_from_netlink', errno());
       check('udev_monitor_filter_add_match_subsystem_devtype', library.matchSubsystem(this.#monitor, subsystem, null));
       check('udev_monitor_enable_receiving', library.enableReceiving(this.#monitor));
       this.#poll = Poll.readable({ fd: library.monitorFd(this.#monitor) }, () => this.#receive());

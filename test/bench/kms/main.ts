@@ -4,6 +4,7 @@ import { firstShow } from './first-show.ts';
 import { flips } from './flips.ts';
 import { scale } from './scale.ts';
 import { vblanks } from './vblanks.ts';
+import { vfioLooks } from './vfio.ts';
 import { zeroCopy } from './zero-copy.ts';
 
 const [name = '', count = '', program = ''] = process.argv.slice(2);
@@ -14,6 +15,7 @@ const benchmarks: Readonly<Record<string, (context: BenchContext) => Promise<rea
   'kms-first-show': firstShow,
   'kms-zero-copy': zeroCopy,
   'kms-scale': scale,
+  'vfio-looks': vfioLooks,
 };
 
 console.log(JSON.stringify(await benchmarks[name]!({ progress: console.error, flips: Number(count) })));

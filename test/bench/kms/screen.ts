@@ -1,5 +1,4 @@
 import { PLANE_PROPERTIES, planeObject } from '../../../display/kms/atomic.ts';
-import { ShadowMemory } from '../../../display/kms/buffer.ts';
 import { KmsDevice } from '../../../display/kms/device.ts';
 import { KmsOutput } from '../../../display/kms/output.ts';
 import { type Mode, type Pipe, Properties, readMode } from '../../../display/kms/resources.ts';
@@ -42,10 +41,7 @@ export class BenchScreen implements Disposable {
     this.#pipe = firstPipe(this.#device).pipe;
     const { connector, primary, cursor, overlay } = this.#pipe;
     const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
-    const shadows = stack.use(new ShadowMemory(this.#device));
-    const output = stack.use(
-      new KmsOutput(this.#device, { connector, planes, shadows, background: 0, log: () => undefined }),
-    );
+    const output = stack.use(new KmsOutput(this.#device, { connector, planes, background: 0, log: () => undefined }));
     output.enable(connector, this.#pipe, [newMode(size, refreshHz)]);
     this.output = output;
     this.#stack = stack.move();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { alternate, median, toRow, type Measurement } from '../../bench/benchmark.ts';
-import { table } from '../../bench/report.ts';
+import { comparison, goals, table } from '../../bench/report.ts';
 
 const rate: Measurement = {
   name: 'copy/window',
@@ -100,4 +100,26 @@ test('table: shows the spread of both sides, the goal as a bound, and the name o
   ]);
   expect(second).toEqual(['flush/flip', 'us', '2.000', '1.000', '3.000', '-', '-', '<= 1', 'missed']);
   expect(peer).toEqual(['peer: memcpy']);
+});
+
+test('goals: has those that were met and missed, and how many', () => {
+  const missed: Measurement = { ...cost, goal: 1 };
+  expect(goals([rate, cost, missed])).toBe(
+    ['copy/window      1.25  >= 0.9  met', 'flush/flip   2.000 us  <= 1    missed', 'goals: 1 met, 1 missed'].join(
+      '\n',
+    ),
+  );
+});
+
+test('comparison: tells better from worse, by the ratio where both runs have a peer', () => {
+  const before = [toRow({ ...rate, ours: [20] }), toRow({ ...cost, ours: [1.9] }), toRow({ ...cost, name: 'gone' })];
+  const dearer = { ...cost, name: 'flush/redraw' };
+  expect(comparison([...before, toRow({ ...dearer, ours: [1] })], [rate, cost, dearer])).toBe(
+    [
+      '               then    now  change',
+      'copy/window   2.500  1.250   x0.50  worse',
+      'flush/flip    1.900  2.000   x1.05',
+      'flush/redraw  1.000  2.000   x2.00  worse',
+    ].join('\n'),
+  );
 });

@@ -1,5 +1,6 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../protocols/drm-fourcc.ts';
+import { Damage } from '../../../src/core/damage.ts';
 import { FormatSet } from '../../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../../src/core/monitor.ts';
 import { FakeOutput, type GuestPicture } from './fakes.ts';
@@ -70,6 +71,26 @@ describe('outputs that mirror one scanout', () => {
     expect(second.presents).toHaveLength(1);
     second.vblank();
     expect(flush.done).toHaveBeenCalledOnce();
+  });
+
+  test('do not delay flushes while hidden if another is lit, and do if none is', () => {
+    second.isHidden = true;
+    bridge.show(FIRST, output);
+    bridge.show(FIRST, second);
+    const a = picture();
+    source.show(a.framebuffer);
+    const flush = source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(flush.done).toHaveBeenCalledOnce();
+    second.vblank();
+    output.isHidden = true;
+    const b = picture();
+    source.show(b.framebuffer);
+    const next = source.flush(0, 0, 64, 48);
+    output.vblank();
+    expect(next.done).not.toHaveBeenCalled();
+    second.vblank();
+    expect(next.done).toHaveBeenCalledOnce();
   });
 
   test('pace the guest by their timers while all are unplugged', () => {
@@ -172,10 +193,10 @@ describe('Bridge.hide', () => {
   });
 
   test('with keepLast leaves the last picture on the output and disposes its handle', () => {
-    const direct = new FakeOutput({ imports: LINEAR });
+    const direct = new FakeOutput({ readsPages: true });
     bridge.show(FIRST, direct, { keepLast: true });
     const a = picture();
-    source.show(a.asDmabuf);
+    source.show(a.framebuffer);
     source.flush(0, 0, 64, 48);
     direct.vblank();
     bridge.hide(direct);
@@ -185,12 +206,50 @@ describe('Bridge.hide', () => {
     expect(direct.live).toEqual([]);
   });
 
+  test.each([
+    ['imports it where the output mirrors pictures', { mirrors: true }, 'asReadableDmabuf', 1, null],
+    ['copies it where the output does not', {}, 'asReadableDmabuf', 0, 'copying the damage'],
+    ['imports it where neither is possible', {}, 'asDmabuf', 1, 'they are upside down'],
+  ] as const)('of a dma-buf whose first row is the lowest: %s', (_, isMirroring, kind, imports, line) => {
+    const importing = Object.assign(new FakeOutput({ imports: LINEAR }), isMirroring);
+    bridge.show(FIRST, importing);
+    source.show({ ...picture()[kind], isBottomUp: true });
+    source.flush(0, 0, 64, 48);
+
+    expect(importing.importCount).toBe(imports);
+    const lines = logged.filter((message) => message.includes('first row is the lowest'));
+    expect(lines).toEqual(line === null ? [] : [expect.stringContaining(line)]);
+  });
+
+  test('with keepLast leaves nothing of a dma-buf that the CPU cannot read', () => {
+    const importing = new FakeOutput({ imports: LINEAR });
+    bridge.show(FIRST, importing, { keepLast: true });
+    source.show(picture().asDmabuf);
+    source.flush(0, 0, 64, 48);
+    importing.vblank();
+    bridge.hide(importing);
+
+    expect(importing.shown).toBeNull();
+    expect(logged.at(-1)).toContain('a dma-buf of LINEAR cannot be copied');
+  });
+
   test('of an output moves it to another scanout', () => {
     bridge.show(FIRST, output);
     expect(() => bridge.show(SECOND, output)).toThrow('taken');
     bridge.hide(output);
     bridge.show(SECOND, output);
     expect(source.monitors).toEqual([null, output.monitor]);
+  });
+});
+
+describe('Bridge.show', () => {
+  test('of an output that cannot present throws, and leaves the output free', () => {
+    source.show(picture().framebuffer);
+    output.present = () => {
+      throw new Error('told to throw');
+    };
+    expect(() => bridge.show(FIRST, output)).toThrow('told to throw');
+    expect([output.isAttached, bridge.stats[FIRST]!.screens, source.monitors[FIRST]]).toEqual([false, [], null]);
   });
 });
 
@@ -225,6 +284,77 @@ describe('an output without a shadow format for the cursor', () => {
 
     expect(opaque.presents.at(-1)!.cursor).toBeNull();
     expect(logged.filter((line) => line.includes('no shadow format'))).toHaveLength(1);
+  });
+});
+
+describe('an output without any shadow format', () => {
+  test("shows nothing of a guest that has stopped, whose memory may change, and the guest's picture when it resumes", () => {
+    const direct = new FakeOutput({ readsPages: true, shadowFormats: [] });
+    bridge.show(FIRST, direct);
+    source.show(picture().framebuffer);
+    source.flush(0, 0, 64, 48);
+    direct.vblank();
+    const { handle } = direct.presents.at(-1)!;
+    source.sink.halted();
+    expect(direct.presents.at(-1)!.handle).toBeNull();
+    direct.vblank();
+    source.flush(0, 0, 64, 48);
+    expect(direct.presents.at(-1)!.handle).toBe(handle);
+  });
+});
+
+describe('a source that flushes again from inside `done`', () => {
+  /** Flushes whenever its last flush is done; the number of flushes so far. */
+  function keepFlushing(next: () => void): () => number {
+    let count = 0;
+    const flush = (): void => {
+      if (++count > 10) return;
+      next();
+      const damage = new Damage();
+      damage.add(0, 0, 8, 8);
+      source.sink.flush(FIRST, damage, { isFenced: true, done: flush });
+    };
+    flush();
+    return () => count;
+  }
+
+  test('is paced by the screen when it flips', () => {
+    bridge.show(FIRST, output);
+    const [a, b] = [picture(), picture()];
+    let shown = 0;
+    const flushes = keepFlushing(() => source.show([a, b][shown++ % 2]!.framebuffer));
+    const counts = [1, 2, 3].map(() => {
+      output.vblank();
+      return flushes();
+    });
+    expect(counts).toEqual([2, 3, 4]);
+  });
+
+  test('has a redraw that present reads done by its own commit only', () => {
+    const direct = new FakeOutput({ readsPages: true });
+    bridge.show(FIRST, direct);
+    source.show(picture().framebuffer);
+    source.flush(0, 0, 64, 48);
+    const flushes = keepFlushing(() => undefined);
+    direct.vblank();
+    const counts = [1, 2, 3].map(() => {
+      direct.vblank();
+      return flushes();
+    });
+    expect(counts).toEqual([3, 4, 5]);
+  });
+
+  test('flips once a refresh while no output shows its scanout', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const [a, b] = [picture(), picture()];
+      let shown = 0;
+      const flushes = keepFlushing(() => source.show([a, b][shown++ % 2]!.framebuffer));
+      vi.advanceTimersByTime(17);
+      expect(flushes()).toBe(2);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 

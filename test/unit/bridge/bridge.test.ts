@@ -138,6 +138,17 @@ describe('a guest that redraws the buffer on screen', () => {
     expect(output.presents.at(-1)!.damage).toEqual([[1, 2, 3, 4]]);
   });
 
+  test('that is looked at once a frame has each flush done when its frame is on screen, a redraw as well', () => {
+    bridge.show(FIRST, output);
+    source.show(picture().framebuffer);
+    for (let frame = 0; frame < 3; frame++) {
+      const flush = source.flush(0, 0, 64, 48, true, FIRST, true);
+      expect(flush.done).not.toHaveBeenCalled();
+      output.vblank();
+      expect(flush.done).toHaveBeenCalledOnce();
+    }
+  });
+
   test('with empty damage keeps the buffer that is on screen', () => {
     bridge.show(FIRST, output);
     source.show(picture().framebuffer);

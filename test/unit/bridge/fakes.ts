@@ -19,6 +19,7 @@ import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../
 import type { BorrowedFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { Mapping } from '../../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_SHRINK } from '../../../src/sys/memfd.ts';
+import { PageRuns } from '../../../src/sys/page-runs.ts';
 
 const PAGE = 4096;
 
@@ -45,13 +46,18 @@ export class GuestPicture implements Disposable {
       format,
       modifier: DRM_FORMAT_MOD_LINEAR,
       planes: [{ offset: 0, stride }],
-      backing: { kind: 'pages', isBlob: false, ranges, pixels: () => this.pixels },
+      backing: { kind: 'pages', isBlob: true, ranges: PageRuns.of(ranges), pixels: () => this.pixels },
     };
   }
 
   /** The same pixels described as a dma-buf. The descriptor is a memfd, which FakeOutput never opens. */
   get asDmabuf(): Framebuffer {
     return { ...this.framebuffer, backing: { kind: 'dmabuf', dmabuf: this.#memfd } };
+  }
+
+  /** `asDmabuf` with pixels that the CPU can read; a test that has it copied stands in for `readDmabuf`. */
+  get asReadableDmabuf(): Framebuffer {
+    return { ...this.framebuffer, backing: { kind: 'dmabuf', dmabuf: this.#memfd, pixels: () => this.pixels } };
   }
 
   fill(x: number, y: number, width: number, height: number, value: number): void {
@@ -156,6 +162,7 @@ export class FakeOutput implements Output {
   readonly imports: FormatSet;
   readonly readsPages: boolean;
   takesFences = false;
+  isHidden = false;
   readonly shadowFormats: readonly Fourcc[];
   readonly maxCursor = { width: 64, height: 64 };
   readonly presents: {
@@ -351,11 +358,13 @@ export class FakeSource implements Source {
     width: number,
     height: number,
     isFenced = true,
+    scanout = FIRST,
+    isPaced = false,
   ): Flush & { done: ReturnType<typeof vi.fn> } {
     const damage = new Damage();
     damage.add(x, y, width, height);
-    const flush = { isFenced, done: vi.fn() };
-    this.sink.flush(FIRST, damage, flush);
+    const flush = { isFenced, isPaced, done: vi.fn() };
+    this.sink.flush(scanout, damage, flush);
     return flush;
   }
 

@@ -9,6 +9,7 @@ import { type Flush, type Source, type SourceSink } from '../../../src/core/sour
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { EventFd } from '../../../src/sys/eventfd.ts';
 import { dupFd, type OwnedFd } from '../../../src/sys/fd.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 import { FakeOutput, GuestPicture } from './fakes.ts';
 
@@ -50,6 +51,7 @@ class FencingSource implements Source {
 let source: FencingSource;
 let bridge: Bridge;
 let stack: DisposableStack;
+let logged: string[];
 
 /** What signals when a test says so: to a poll an eventfd is what a sync_file is. */
 function newFence(): EventFd {
@@ -91,7 +93,8 @@ expectNoLeaks();
 beforeEach(() => {
   stack = new DisposableStack();
   source = new FencingSource();
-  bridge = new Bridge(source, { zeroCopy: 'off' });
+  logged = [];
+  bridge = new Bridge(source, { zeroCopy: 'off', log: (_, message) => logged.push(message) });
 });
 
 afterEach(() => {
@@ -218,6 +221,19 @@ describe('a flush with an acquire fence', () => {
     fence[Symbol.dispose]();
     await presentedAfter(later, dark);
     later[Symbol.dispose]();
+  });
+
+  test('is presented at once if its fence cannot be waited for, which is logged once', () => {
+    const output = screen();
+    // epoll takes no descriptor of a file.
+    const file = stack.use(createMemfd('no fence', 4096));
+    for (const name of ['a', 'b']) {
+      source.flip(name, picture().framebuffer, { acquire: file });
+      output.vblank();
+    }
+    expect(output.presents).toMatchObject([{ acquire: null }, { acquire: null }]);
+    expect(source.done).toEqual(['a', 'b']);
+    expect(logged.filter((line) => line.includes('cannot be waited for'))).toHaveLength(1);
   });
 
   test('is dropped when the scanout is turned off or the bridge is disposed', async () => {

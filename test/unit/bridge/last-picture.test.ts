@@ -111,6 +111,26 @@ describe.each([
     expect(scene.output.picture()).toEqual(expected);
   });
 
+  test.each([true, false])('stays when a halted source takes its memory away (last picture kept: %s)', (keepLast) => {
+    using scene = new Scene({ keepLast, readsPages });
+    const picture = scene.picture(0x123456);
+    const expected = picture.read();
+    scene.show(picture);
+    scene.sink.halted();
+    scene.sink.destroyed(picture.framebuffer);
+    scribble(picture);
+    scene.settle();
+    // Anything that has the screen present again.
+    scene.output.changeImports();
+    scene.settle();
+    expect(scene.output.picture()).toEqual(expected);
+    expect(scene.bridge.stats[0]!.picture).toBeNull();
+    const next = scene.picture(NEW_COLOUR);
+    scene.show(next);
+    scene.settle();
+    expect(scene.output.presents.map(({ handle }) => handle)).not.toContain(null);
+  });
+
   test('is the one that was in flight', () => {
     using scene = new Scene({ keepLast: true, readsPages });
     scene.show(scene.picture(0x111111));

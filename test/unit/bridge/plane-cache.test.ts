@@ -24,8 +24,11 @@ const CAPACITY = 64;
 const SIDE = 32;
 
 describe('PlaneCache', () => {
+  const deleted: FramebufferId[] = [];
+
   function filled(count: number, isHeld = false): { cache: PlaneCache; ids: FramebufferId[]; handles: FakeHandle[] } {
-    const cache = new PlaneCache();
+    deleted.length = 0;
+    const cache = new PlaneCache((id) => deleted.push(id));
     const handles = Array.from({ length: count }, () => new FakeHandle());
     const ids = handles.map((handle) => {
       const id = newFramebufferId();
@@ -71,6 +74,7 @@ describe('PlaneCache', () => {
     cache.delete(ids[1]!);
 
     expect(handles.map(({ isDisposed }) => isDisposed)).toEqual([false, true, false]);
+    expect(deleted).toEqual([ids[1]]);
     expect(cache.stats).toEqual({ hits: 0, imports: 3, evictions: 0, pinnedBytes: 2 * PAGE });
     cache[Symbol.dispose]();
     expect(handles.every(({ isDisposed }) => isDisposed)).toBe(true);
@@ -88,7 +92,7 @@ class Stage implements Disposable {
   constructor() {
     this.rig = this.#stack.use(new GpuRig({}, false));
     this.output = this.#stack.use(new FakeOutput({ readsPages: true }));
-    this.bridge = this.#stack.use(new Bridge(this.rig.gpu));
+    this.bridge = this.#stack.use(new Bridge(this.rig.gpu, { zeroCopy: 'all' }));
     this.bridge.show(FIRST, this.output);
   }
 
@@ -315,12 +319,14 @@ describe('a guest with more framebuffers than the cache keeps', () => {
     stage.output.vblank({ keepReplaced: true });
     stage.flip(3);
 
-    for (let id = 4; id <= CAPACITY + 10; id++) stage.run(request.setScanout(0, id, 0, 0, SIDE, SIDE));
+    for (let id = 4; id <= CAPACITY + 10; id++) {
+      stage.output.vblank({ keepReplaced: id <= 5 });
+      stage.flip(id);
+    }
 
     const disposed = stage.output.imported.flatMap(({ handle }, i) => (handle.isDisposed ? [i + 1] : []));
     expect(disposed).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     expect(stage.stats).toEqual({ hits: 0, imports: CAPACITY + 10, evictions: 10, pinnedBytes: CAPACITY * PAGE });
-    stage.flip(CAPACITY + 10);
     stage.output.vblank();
     expect(stage.output.presents.at(-1)!.handle).toBe(stage.output.imported.at(-1)!.handle);
   });
@@ -371,7 +377,7 @@ describe('a front end that changes the memory table during a session', () => {
     const socket = join(directory, 'socket');
     const guest = stack.use(VhostUserGuest.open({ socket }));
     output = stack.use(new FakeOutput({ readsPages: true }));
-    bridge = stack.use(new Bridge(guest));
+    bridge = stack.use(new Bridge(guest, { zeroCopy: 'all' }));
     bridge.show(FIRST, output);
     frontEnd = stack.use(FrontEnd.create({ socket: connectUnix(socket), memory: [LOW, HIGH], protocolFeatures }));
     await frontEnd.connect();
@@ -398,7 +404,7 @@ describe('a front end that changes the memory table during a session', () => {
     await frontEnd.setMemory([LOW, HIGH, MORE]);
 
     expect(disposed()).toEqual([true, true, false]);
-    await run(request.setScanout(0, 2, 0, 0, SIDE, SIDE));
+    await run(request.setScanout(0, 2, 0, 0, SIDE, SIDE), request.flush(2, 0, 0, SIDE, SIDE));
     expect(statsOf(bridge)).toEqual({ hits: 0, imports: 4, evictions: 0, pinnedBytes: 2 * PAGE });
   });
 

@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createProgram } from '../../../src/cli/program.ts';
 import { scanout } from './scanout.ts';
 
 let directory: string;
@@ -17,6 +18,7 @@ afterEach(() => {
 describe('scanout --help', () => {
   test.each([
     'run',
+    'view',
     'replay',
     'record',
     'screenshot',
@@ -25,6 +27,8 @@ describe('scanout --help', () => {
     'stats',
     'doctor',
     'qemu-args',
+    'libvirt',
+    'vhost-user-gpu',
     'completions',
   ])('of %s ends with an example', async (name) => {
     const { code, stdout } = await scanout(name, '--help');
@@ -33,20 +37,36 @@ describe('scanout --help', () => {
     expect(stdout).toMatch(new RegExp(`\\nExample:\\n  \\$ scanout ${name}( |\\n)`));
   });
 
+  test.each(['type', 'press', 'click', 'move', 'drag', 'scroll', 'touch', 'wait', 'watch', 'mcp'])(
+    'of %s, which drives a bridge, ends with an example',
+    async (name) => {
+      const command = (await createProgram([name])).commands.find((each) => each.name() === name)!;
+      let text = '';
+      command.configureOutput({ writeOut: (part) => (text += part) }).outputHelp();
+
+      expect(text).toMatch(new RegExp(`\\nExample:\\n  \\$ scanout ${name} `));
+      expect(text).toContain('--control <socket>');
+    },
+  );
+
   test('lists every command; `help COMMAND` equals `COMMAND --help`', async () => {
     const { code, stdout } = await scanout('--help');
 
     expect(code).toBe(0);
     for (const name of [
       'run',
+      'view',
       'replay',
       'record',
       'screenshot',
+      ...['type', 'press', 'click', 'move', 'drag', 'scroll', 'touch', 'wait', 'watch', 'mcp'],
       'compare',
       'report',
       'stats',
       'doctor',
       'qemu-args',
+      'libvirt',
+      'vhost-user-gpu',
       'completions',
     ])
       expect(stdout).toContain(`\n  ${name} `);
@@ -67,7 +87,8 @@ describe('an invalid command line exits with 2 and says what to do', () => {
     ['no command', [], 'Usage: scanout'],
     ['an unknown command', ['relpay'], 'Did you mean replay?'],
     ['an unknown option', ['stats', '--jsn'], 'Did you mean --json?'],
-    ['a missing option', ['run'], "'--guest <spec>' not specified"],
+    ['a missing option', ['record', '/tmp/never'], "'--guest <spec>' not specified"],
+    ['neither a guest nor QEMU', ['run'], 'write --guest vhost-user:SOCKET'],
     ['an unknown guest', ['run', '--guest', 'tcp:1234'], 'vhost-user:SOCKET'],
     ['an unknown output', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'kms:'], 'headless:WIDTHxHEIGHT'],
     ['an invalid mode', ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'headless:0x1'], '1 to 16384'],
@@ -93,12 +114,18 @@ describe('an invalid command line exits with 2 and says what to do', () => {
       'once',
     ],
     [
+      'two exports',
+      ['run', '--guest', 'vhost-user:/tmp/x', '--output', 'export:/tmp/y', '--output', 'export:/tmp/z'],
+      'any number of consumers connect to it',
+    ],
+    [
       'a colour that no output can show',
       ['run', '--guest', 'vhost-user:/tmp/x', '--when-off', '#203040'],
       'works only with --output kms',
     ],
     ['a size without a unit', ['qemu-args', '--socket', '/tmp/x', '--memory', '2048'], '512M or 2G'],
     ['a replay to a VMM', ['replay', '--output', 'vmm'], 'a recording has no VMM'],
+    ['a replay to other processes', ['replay', '--output', 'export:/tmp/y'], 'works with `scanout run`'],
     [
       'a PNG without a headless output',
       ['replay', '--output', 'kms', '--png', '/tmp/never.png'],
@@ -157,8 +184,17 @@ describe('scanout doctor', () => {
       'libgbm',
       'libseat',
       'libudev',
+      'pango and cairo',
+      'libinput',
+      'input devices',
       'Wayland compositor',
+      'clipboard',
       'QEMU with vhost-user-gpu',
+      'D-Bus',
+      'mediated devices',
+      'libvirt',
+      'seccomp',
+      'Landlock',
     ]);
     expect(names).toContainEqual(expect.stringMatching(/^KMS/));
     expect(checks.find(({ name }) => name === 'memfd')!.ok).toBe(true);
@@ -166,6 +202,8 @@ describe('scanout doctor', () => {
       'headless',
       'vmm',
       'vmm:dmabuf',
+      'export',
+      'vnc',
       'wayland',
     ]);
     expect(rungs[0]!.rung).toBe(existsSync('/dev/udmabuf') ? 'udmabuf' : 'shadow');

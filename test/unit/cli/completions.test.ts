@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { completionScript } from '../../../src/cli/completions.ts';
 import { createProgram } from '../../../src/cli/program.ts';
+import { skipWithoutProgram } from '../../rig/skip.ts';
 
 let directory: string;
 
@@ -14,10 +15,6 @@ beforeEach(() => {
 afterEach(() => {
   rmSync(directory, { recursive: true });
 });
-
-function isMissing(program: string): boolean {
-  return spawnSync(program, ['--version']).error !== undefined && process.env['CI'] !== 'true';
-}
 
 /** What an interactive bash makes of a line when Tab is pressed at its end. */
 async function completedInBash(line: string): Promise<string> {
@@ -33,13 +30,13 @@ async function completedInBash(line: string): Promise<string> {
   return /^< (.*) >\r?$/m.exec(output)![1]!.trim();
 }
 
-describe.skipIf(isMissing('bash') || isMissing('script'))('completions in bash', () => {
+describe.skipIf(skipWithoutProgram('bash') || skipWithoutProgram('script'))('completions in bash', () => {
   test.each([
     ['scanout st', 'scanout stats'],
     ['scanout qemu', 'scanout qemu-args'],
     ['scanout help do', 'scanout help doctor'],
     ['scanout run --when', 'scanout run --when-off'],
-    ['scanout run --zero-copy b', 'scanout run --zero-copy blobs'],
+    ['scanout run --zero-copy al', 'scanout run --zero-copy all'],
     ['scanout replay --fast --log-level w', 'scanout replay --fast --log-level warn'],
     ['scanout completions f', 'scanout completions fish'],
     ['scanout replay boot', 'scanout replay boot.scanout'],
@@ -67,7 +64,7 @@ for (const [shell, option] of [
   ['zsh', '-n'],
   ['fish', '--no-execute'],
 ] as const) {
-  test.skipIf(isMissing(shell))(`completions for ${shell} have no syntax error`, async () => {
+  test.skipIf(skipWithoutProgram(shell))(`completions for ${shell} have no syntax error`, async () => {
     const path = join(directory, 'completions');
     writeFileSync(path, completionScript(shell, await createProgram()));
 

@@ -5,9 +5,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CardAbilities } from '../../../display/kms/device.ts';
 import { makeEdid } from '../../../protocols/edid.ts';
 import { prospects } from '../../../src/cli/doctor.ts';
-import { type Card, checkCards, checkKmsLibraries, readCards } from '../../../src/cli/machine.ts';
+import {
+  type Card,
+  checkCards,
+  checkClipboard,
+  checkInput,
+  readClipboardParts,
+  checkLibraries,
+  readCards,
+} from '../../../src/cli/machine.ts';
+import { type ControlHandlers, ControlServer } from '../../../src/control/server.ts';
 import { hasLibrary } from '../../../src/sys/lib/library.ts';
 import { UdmabufError } from '../../../src/sys/udmabuf.ts';
+import { FakeHost } from '../display/wayland/fake-host.ts';
 
 const ABLE: CardAbilities = { driver: 'vkms', isAtomic: true, importsDmabufs: true, isFree: true };
 const COMPOSITOR = { name: 'Wayland compositor', ok: true, detail: '/run/user/0/wayland-0' };
@@ -143,14 +153,45 @@ describe('readCards', () => {
   });
 });
 
-describe('checkKmsLibraries', () => {
+describe('checkInput', () => {
+  const NONE = '/scanout-bridge-has-no-such-file';
+  let devices: string;
+
+  beforeEach(() => {
+    devices = mkdtempSync(join(tmpdir(), 'input-'));
+  });
+  afterEach(() => rmSync(devices, { recursive: true }));
+
+  test('says that there are no devices', () => {
+    writeFileSync(join(devices, 'mice'), '');
+    expect(checkInput(devices, NONE, NONE, devices)).toMatchObject({ ok: false, detail: `none in ${devices}` });
+  });
+
+  test('says who opens devices, and that udevd is needed', () => {
+    writeFileSync(join(devices, 'event0'), '');
+    expect(checkInput(devices, devices, NONE, devices)).toMatchObject({ ok: true, detail: '1, opened by seatd' });
+    expect(checkInput(devices, NONE, devices, devices)).toMatchObject({ ok: true, detail: '1, opened by logind' });
+    expect(checkInput(devices, NONE, NONE, devices)).toMatchObject({
+      ok: true,
+      detail: '1, opened by the bridge itself, which may open 1',
+    });
+    expect(checkInput(devices, devices, NONE, NONE)).toMatchObject({
+      ok: false,
+      todo: expect.stringContaining('udevd') as string,
+    });
+  });
+});
+
+describe('checkLibraries', () => {
   test('names the Debian package of a missing library', () => {
-    expect(checkKmsLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([
+    expect(checkLibraries(() => false).map(({ ok, todo }) => [ok, todo])).toEqual([
       [false, 'install libgbm1'],
       [false, 'install libseat1'],
       [false, 'install libudev1'],
+      [false, 'install libpangocairo-1.0-0'],
+      [false, 'install libinput10'],
     ]);
-    expect(checkKmsLibraries(() => true).every(({ ok, todo }) => ok && todo === undefined)).toBe(true);
+    expect(checkLibraries(() => true).every(({ ok, todo }) => ok && todo === undefined)).toBe(true);
   });
 
   test('hasLibrary finds a library by its soname', () => {
@@ -166,6 +207,8 @@ describe('prospects', () => {
       ['headless', 'udmabuf'],
       ['vmm', 'direct'],
       ['vmm:dmabuf', 'udmabuf'],
+      ['export', 'udmabuf'],
+      ['vnc', 'udmabuf'],
       ['wayland', 'udmabuf'],
       ['kms:card0', 'udmabuf'],
     ]);
@@ -175,7 +218,7 @@ describe('prospects', () => {
       why: 'connection refused',
     });
     const without = prospects(noUdmabuf, [card(ABLE)], COMPOSITOR);
-    for (const at of [0, 2, 3, 4])
+    for (const at of [0, 2, 3, 4, 5, 6])
       expect(without[at]).toMatchObject({ rung: 'shadow', why: expect.stringContaining('driver-forbidden') as string });
   });
 
@@ -187,6 +230,55 @@ describe('prospects', () => {
     expect(prospects(null, [card(abilities)], COMPOSITOR).at(-1)).toMatchObject({
       rung,
       why: expect.stringMatching(why) as string,
+    });
+  });
+});
+
+describe('checkClipboard', () => {
+  test.each([
+    ['there is no compositor', null, undefined, 'no Wayland compositor'],
+    ['the compositor has no clipboard', false, undefined, 'wl_data_device_manager'],
+    ['the running bridge does not share it', true, null, '--clipboard vdagent:SOCKET'],
+    ['the VM has not connected', true, { connected: false, agent: false }, 'qemu-args --clipboard'],
+    ['QEMU does not share its own', true, { connected: false, agent: null }, '-chardev qemu-vdagent'],
+    ['no agent answers in the guest', true, { connected: true, agent: false }, 'install spice-vdagent in the guest'],
+  ])('says what is missing if %s', (_, isOnDesktop, channel, missing) => {
+    const { ok, detail, todo } = checkClipboard({ isOnDesktop, channel });
+    expect([ok, `${detail}; ${todo}`.includes(missing)]).toEqual([false, true]);
+  });
+
+  test.each([
+    ['it may be shared', undefined],
+    ['it is shared', { connected: true, agent: true }],
+    ['it is shared by QEMU', { connected: true, agent: null }],
+  ])('has nothing to do if %s', (_, channel) => {
+    expect(checkClipboard({ isOnDesktop: true, channel })).toMatchObject({ ok: true });
+    expect(checkClipboard({ isOnDesktop: true, channel })).not.toHaveProperty('todo');
+  });
+});
+
+describe('readClipboardParts', () => {
+  test.each([
+    [3, true],
+    [0, false],
+  ])(
+    'asks the compositor for wl_data_device_manager (version %d), and the bridge for its channel',
+    async (version, has) => {
+      using host = new FakeHost({ globals: { wl_data_device_manager: version } });
+      host.server.listen(join(sysfs, 'wayland'));
+      const handlers = { stats: () => ({ clipboard: { connected: true, agent: false } }) };
+      using bridge = ControlServer.open(join(sysfs, 'control'), handlers as unknown as ControlHandlers);
+      const compositor = { ...COMPOSITOR, detail: join(sysfs, 'wayland') };
+      const channel = { connected: true, agent: false };
+      expect(await readClipboardParts(compositor, bridge.path)).toEqual({ isOnDesktop: has, channel });
+    },
+  );
+
+  test('takes a compositor that is gone for none, and says so if no bridge runs', async () => {
+    const compositor = { ...COMPOSITOR, detail: join(sysfs, 'wayland') };
+    expect(await readClipboardParts(compositor, join(sysfs, 'control'))).toEqual({ isOnDesktop: false });
+    expect(await readClipboardParts({ ...compositor, ok: false }, join(sysfs, 'control'))).toEqual({
+      isOnDesktop: null,
     });
   });
 });

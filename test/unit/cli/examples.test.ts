@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { matchScreenshot } from '../../../src/testing/match-screenshot.ts';
 import { FrontEnd } from '../../rig/front-end.ts';
@@ -11,6 +12,9 @@ import { connectUnix } from '../../../src/sys/socket.ts';
 import { play } from '../guest/replay/play.ts';
 import { syntheticSession } from '../guest/replay/synthetic-guest.ts';
 import { ended, type Outcome, scanout, start } from './scanout.ts';
+
+/** May be below /tmp itself. */
+const PROJECT = fileURLToPath(new URL('../../../', import.meta.url));
 
 const LOW = { guestAddress: 0x10_0000, size: 8 * 2 ** 20 };
 const HIGH = { guestAddress: 5 * 2 ** 30, size: 8 * 2 ** 20 };
@@ -32,8 +36,9 @@ async function example(command: string): Promise<string[]> {
   const { stdout } = await scanout(command, '--help');
   return /\nExample:\n {2}\$ scanout (.*)\n/
     .exec(stdout)![1]!
-    .replaceAll(' /tmp/', ` ${directory}/`)
-    .replaceAll(':/tmp/', `:${directory}/`)
+    .replace(/(?<=[ :])\/tmp\//g, (found, at: number, line: string) =>
+      line.startsWith(PROJECT, at) ? found : `${directory}/`,
+    )
     .split(' ');
 }
 
@@ -68,6 +73,23 @@ test.each(['run', 'record'])(
     expect(existsSync(join(directory, 'session.scanout'))).toBe(command === 'record');
   },
 );
+
+test('scanout grab: the example films a guest that is exported', async () => {
+  const bridge = startExample([
+    ...['run', '--guest', `vhost-user:${join(directory, 'gpu.sock')}`],
+    ...['--output', `export:${join(directory, 'export.sock')}`],
+  ]);
+  await once(bridge.stdout!, 'data');
+  using guest = FrontEnd.create({ socket: connectUnix(join(directory, 'gpu.sock')), memory: [LOW, HIGH] });
+  await guest.connect();
+  await play(guest, syntheticSession(LOW.guestAddress, HIGH.guestAddress, 3));
+
+  expect(await runExample('grab')).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^YUV4MPEG2 W/) as string,
+    stderr: '',
+  });
+});
 
 test('scanout report: the example writes a report of the results of a test run', async () => {
   const golden = join(directory, 'golden.png');

@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { manPage } from '../../../src/cli/man-page.ts';
-import { packageFile } from '../../../src/cli/package-file.ts';
+import { packageFile } from '../../../src/sys/package-file.ts';
 import { createProgram } from '../../../src/cli/program.ts';
-
-const isMissing = spawnSync('groff', ['--version']).error !== undefined && process.env['CI'] !== 'true';
+import { skipWithoutProgram } from '../../rig/skip.ts';
 
 /** The page as a terminal shows it, without bold and underlining, and what groff warns about. */
 function format(page: string): { text: string; warnings: string } {
@@ -15,16 +14,19 @@ function format(page: string): { text: string; warnings: string } {
   return { text: stdout, warnings: stderr };
 }
 
-test.skipIf(isMissing)('man page: has every command and option, and groff warns about nothing', async () => {
-  const { text, warnings } = format(await manPage());
+test.skipIf(skipWithoutProgram('groff'))(
+  'man page: has every command and option, and groff warns about nothing',
+  async () => {
+    const { text, warnings } = format(await manPage());
 
-  expect(warnings).toBe('');
-  for (const command of (await createProgram()).commands) {
-    expect(text).toContain(`scanout ${command.name()} [options]`);
-    for (const { flags } of command.options) expect(text).toContain(flags);
-  }
-  expect(text).toContain('$ scanout replay --fast --png /tmp/screen.png');
-});
+    expect(warnings).toBe('');
+    for (const command of (await createProgram()).commands) {
+      expect(text).toContain(`scanout ${command.name()} [options]`);
+      for (const { flags } of command.options) expect(text).toContain(flags);
+    }
+    expect(text).toContain('$ scanout replay --fast --png /tmp/screen.png');
+  },
+);
 
 test('man page: does not depend on the machine or environment that makes it', async () => {
   const before = { ...process.env };

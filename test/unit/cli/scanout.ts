@@ -11,12 +11,13 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Starts the command as a child process. It inherits `fds` as descriptors 3, 4, … */
+/** Starts the command as a child process. It inherits `fds` as descriptors 3, 4, … and imports module `preload` first. */
 export function start(
   args: readonly string[],
-  options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string } = {},
+  options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string; preload?: string } = {},
 ): ChildProcess {
-  return spawn(process.execPath, ['--import', import.meta.resolve('tsx'), MAIN, ...args], {
+  const imports = [import.meta.resolve('tsx'), ...(options.preload === undefined ? [] : [options.preload])];
+  return spawn(process.execPath, [...imports.flatMap((module) => ['--import', module]), MAIN, ...args], {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])],

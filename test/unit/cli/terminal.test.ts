@@ -1,5 +1,6 @@
+import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { hasTrueColour, renderPicture } from '../../../src/cli/terminal.ts';
+import { hasTrueColour, renderPicture, stderrLog } from '../../../src/cli/terminal.ts';
 import type { Picture } from '../../../src/core/picture.ts';
 
 function picture(rows: readonly (readonly number[])[]): Picture {
@@ -76,4 +77,48 @@ test.each([
   [{ TERM: 'xterm-256color' }, false],
 ])('hasTrueColour: for %j returns %s', (env, expected) => {
   expect(hasTrueColour(env)).toBe(expected);
+});
+
+describe('stderrLog', () => {
+  /** A stream whose reader takes nothing until `read` is called. */
+  function slowReader(): { stream: NodeJS.WriteStream; read: () => string } {
+    let taken = '';
+    const waiting: (() => void)[] = [];
+    const stream = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        taken += chunk.toString();
+        waiting.push(done);
+      },
+    });
+    const read = (): string => {
+      while (stream.writableLength > 0) waiting.shift()!();
+      return taken;
+    };
+    return { stream: stream as unknown as NodeJS.WriteStream, read };
+  }
+
+  test('prints a message as one line without control characters', () => {
+    const { stream, read } = slowReader();
+
+    stderrLog('info', stream)('warn', 'a\x1b[2Jb\nc\x9bd\te');
+
+    expect(read()).toMatch(/^[\d:.]+ warn {2}a\?\[2Jb\?c\?d\te\n$/);
+  });
+
+  test('leaves lines out that a slow reader does not take, and says how many once it goes on', () => {
+    const { stream, read } = slowReader();
+    const log = stderrLog('info', stream);
+
+    for (let i = 0; i < 10_000; i++) log('info', 'x'.repeat(1000));
+    const kept = stream.writableLength;
+    const before = read().split('\n').length - 1;
+    log('info', 'the last');
+
+    expect(kept).toBeLessThan(2 ** 21);
+    expect(read().split('\n').slice(before)).toEqual([
+      expect.stringContaining(` warn  ${10_000 - before} log lines were left out`),
+      expect.stringContaining(' info  the last'),
+      '',
+    ]);
+  });
 });

@@ -52,6 +52,30 @@ describe('Damage', () => {
     );
   });
 
+  test('moves everything in pieces of about the area asked for', () => {
+    fc.assert(
+      fc.property(fc.array(rect, { maxLength: 60 }), fc.integer({ min: 1, max: 900 }), (added, area) => {
+        const damage = new Damage();
+        for (const r of added) damage.addRect(r);
+        const all = new Damage();
+        const piece = new Damage();
+        while (!damage.isEmpty) {
+          piece.clear();
+          damage.moveTo(piece, area);
+          expect(piece.isEmpty).toBe(false);
+          // A row is moved even if it is longer.
+          expect(piece.area).toBeLessThanOrEqual(area + 16 * SIDE);
+          for (const [x, y, width, height] of rects(piece)) all.add(x!, y!, width!, height!);
+        }
+        for (const r of added) {
+          if (r.width === 0 || r.height === 0) continue;
+          for (const x of [r.x, r.x + r.width - 1])
+            for (const y of [r.y, r.y + r.height - 1]) expect(covers(all, x, y)).toBe(true);
+        }
+      }),
+    );
+  });
+
   test('stays within the bounding box of what was added', () => {
     fc.assert(
       fc.property(fc.array(rect, { minLength: 1, maxLength: 60 }), (added) => {

@@ -1,9 +1,14 @@
-import { readSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { GuestMemory, GuestMemoryError, type RegionDescription } from '../../../src/guest/memory.ts';
+import { EventFd } from '../../../src/sys/eventfd.ts';
+import { type BorrowedFd, dupFd } from '../../../src/sys/fd.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
+import { socketPair } from '../../../src/sys/socket.ts';
 import { mappingCount } from '../../rig/process-resources.ts';
+import { skipBecause } from '../../rig/skip.ts';
 import { expectNoLeaks } from '../sys/no-leaks.ts';
 
 const GIB = 2 ** 30;
@@ -68,12 +73,12 @@ describe('GuestMemory.range', () => {
     [0x300, 2 ** 64, undefined],
   ])('of %i, %i bytes long, is at file offset %s', (guestAddress, length, offset) => {
     using memory = seeds.map();
-    expect(memory.range(guestAddress, length)?.offset).toBe(offset);
+    expect(memory.region(guestAddress, length)?.fileOffsetOf(guestAddress)).toBe(offset);
   });
 
   test('adds the file offset of the region', () => {
     using memory = table([{ guestAddress: 4 * GIB, mmapOffset: 3 * PAGE }]).map();
-    expect(memory.range(4 * GIB + 5, 7)).toMatchObject({ offset: 3 * PAGE + 5, length: 7 });
+    expect(memory.region(4 * GIB + 5, 7)?.fileOffsetOf(4 * GIB + 5)).toBe(3 * PAGE + 5);
   });
 });
 
@@ -99,7 +104,14 @@ describe('GuestMemory refuses', () => {
         memory.with({ guestAddress: 1, size: PAGE, userAddress: USER, mmapOffset: 0 }, createMemfd('more', PAGE)),
       ),
     ).toBe('memory');
-    expect(memory.range(0, PAGE)).not.toBeNull();
+    expect(memory.region(0, PAGE)).not.toBeNull();
+  });
+
+  test('more than 4 TiB, in one region or in several', () => {
+    const half = { size: 2 * 2 ** 40 + PAGE };
+    expect(code(table([{ size: 4 * 2 ** 40 + PAGE }]).map)).toBe('memory');
+    expect(code(table([half, { ...half, guestAddress: 2 ** 42 }]).map)).toBe('memory');
+    expect(code(table([half]).map)).toBe('accepted');
   });
 
   test('a descriptor that cannot be mapped', () => {
@@ -107,6 +119,65 @@ describe('GuestMemory refuses', () => {
     expect(
       code(() => GuestMemory.map([{ guestAddress: 0, size: PAGE, userAddress: USER, mmapOffset: 0 }], [memfd.dup()])),
     ).toBe('memory');
+  });
+});
+
+describe('GuestMemory: a file', () => {
+  const region = { guestAddress: 0, size: PAGE, userAddress: USER, mmapOffset: 0 };
+  const map =
+    (fd: BorrowedFd, allowUnsealed = false) =>
+    (): GuestMemory =>
+      GuestMemory.map([region], [dupFd(fd)], { allowUnsealed });
+
+  test('that can be truncated is refused, unless that is allowed', () => {
+    using memfd = createMemfd('unsealed', PAGE, 0);
+    expect(code(map(memfd))).toBe('memory');
+    expect(map(memfd)).toThrow('--allow-unsealed-memory');
+    expect(code(map(memfd, true))).toBe('accepted');
+  });
+
+  test('that is allowed stays so for regions that are added', () => {
+    using memfd = createMemfd('unsealed', PAGE, 0);
+    using memory = map(memfd, true)();
+    const added = { ...region, guestAddress: PAGE };
+    expect(code(() => memory.with(added, memfd.dup()))).toBe('accepted');
+  });
+
+  test.each<[string, string]>([
+    ['a device', '/dev/zero'],
+    ['a directory', '/proc/self'],
+    ['a file of a file system that makes its files up', '/proc/self/maps'],
+  ])('that is %s is refused, whatever is allowed', (_kind, path) => {
+    const fd = openSync(path, 'r');
+    expect(map({ fd }, true)).toThrow('no memfd');
+    closeSync(fd);
+  });
+
+  test('that is an eventfd or a socket is refused, whatever is allowed', () => {
+    using event = EventFd.create();
+    expect(map(event, true)).toThrow('no memfd');
+    const [near, far] = socketPair();
+    expect(map(near, true)).toThrow('no memfd');
+    near[Symbol.dispose]();
+    far[Symbol.dispose]();
+  });
+
+  const SHM = '/dev/shm';
+  const skip =
+    statfsSync(SHM).type !== 0x0102_1994 || statfsSync(SHM).blocks === 0
+      ? skipBecause(`${SHM} is no tmpfs of limited size`)
+      : false;
+
+  test.skipIf(skip)('with holes on a tmpfs that may be full is refused until it is allocated', () => {
+    const directory = mkdtempSync(join(SHM, 'guest-memory-'));
+    const fd = openSync(join(directory, 'ram'), 'w+');
+    ftruncateSync(fd, 2 * PAGE);
+    writeSync(fd, 'x');
+    expect(map({ fd }, true)).toThrow('prealloc=on');
+    writeSync(fd, 'y', PAGE);
+    expect(code(map({ fd }, true))).toBe('accepted');
+    closeSync(fd);
+    rmSync(directory, { recursive: true });
   });
 });
 
@@ -141,8 +212,8 @@ describe('GuestMemory copies', () => {
       const into = new Uint8Array(1000);
       expect(memory.copyOut(at, 1000, into, 0)).toBe(true);
       expect(into).toEqual(picture);
-      const { memfd, offset } = memory.range(at, 1000)!;
-      readSync(memfd.fd, into.fill(0), 0, 1000, offset);
+      const region = memory.region(at, 1000)!;
+      readSync(region.fd.fd, into.fill(0), 0, 1000, region.fileOffsetOf(at));
       expect(into).toEqual(picture);
     }
     expect(memory.covers(14 * GIB - 1, 1)).toBe(true);
@@ -190,6 +261,13 @@ describe('GuestMemory tables', () => {
     third[Symbol.dispose]();
   });
 
+  test('take one mapping for a region, however large', () => {
+    const mapped = mappingCount();
+    using memory = table([{ guestAddress: 0, size: 2 ** 40 }]).map();
+    expect(mappingCount()).toBe(mapped + 1);
+    expect(memory.copyIn(2 ** 40 - 3, Uint8Array.of(1, 2, 3), 0, 3)).toBe(true);
+  });
+
   test('remove a region by its addresses and size, whatever its mapping offset', () => {
     const { descriptions, map } = table([{ guestAddress: PAGE, mmapOffset: PAGE }]);
     using memory = map();
@@ -204,7 +282,7 @@ describe('GuestMemory tables', () => {
     const memory = table([{}]).map();
     memory[Symbol.dispose]();
     memory[Symbol.dispose]();
-    expect(() => memory.range(0, 1)).toThrow('after dispose');
+    expect(() => memory.region(0, 1)).toThrow('after dispose');
   });
 });
 

@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { makeEdid, type EdidMonitor } from '../../../protocols/edid.ts';
+import { skipBecause } from '../../rig/skip.ts';
 
-const isThere = spawnSync('edid-decode', ['--version']).error === undefined;
-const isCi = process.env['CI'] === 'true';
-if (!isThere && !isCi) console.warn('skipped: edid-decode is not installed');
+const isMissing = spawnSync('edid-decode', ['--version']).error !== undefined;
+const isSkipped = isMissing && skipBecause('edid-decode is not installed');
 
 function monitor(width: number, height: number, refreshMhz: number, more: Partial<EdidMonitor> = {}): EdidMonitor {
   return {
@@ -29,7 +29,7 @@ function decode(edid: Uint8Array): { status: number | null; text: string; timing
   return { status, text, timings };
 }
 
-describe.skipIf(!isThere && !isCi)('makeEdid: edid-decode accepts', () => {
+describe.skipIf(isSkipped)('makeEdid: edid-decode accepts', () => {
   it.each<[number, number, number, string[]]>([
     [640, 480, 60_000, ['640x480 60.0']],
     [1024, 768, 75_000, ['1024x768 75.0']],
@@ -79,7 +79,7 @@ describe.skipIf(!isThere && !isCi)('makeEdid: edid-decode accepts', () => {
   });
 });
 
-describe.skipIf(!isThere && !isCi)('makeEdid: the smaller modes', () => {
+describe.skipIf(isSkipped)('makeEdid: the smaller modes', () => {
   const offered = (width: number, height: number) =>
     [...decode(makeEdid(monitor(width, height, 60_000))).text.matchAll(/DMT 0x[0-9a-f]+: +(\d+x\d+)/g)].map(
       ([, size]) => size!,

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import * as asmIoctls from '../../../protocols/asm-ioctls.ts';
 import * as dmaBuf from '../../../protocols/dma-buf.ts';
 import * as drm from '../../../protocols/drm.ts';
 import * as drmMode from '../../../protocols/drm-mode.ts';
@@ -12,15 +13,29 @@ import {
 import * as gbm from '../../../protocols/gbm.ts';
 import * as inputCodes from '../../../protocols/input-event-codes.ts';
 import { type Struct, iow, struct, u32 } from '../../../protocols/layout.ts';
+import * as libinput from '../../../protocols/libinput.ts';
 import * as libseat from '../../../protocols/libseat.ts';
+import * as grp from '../../../protocols/grp.ts';
+import * as linuxAio from '../../../protocols/linux-aio.ts';
+import { ERRNO } from '../../../protocols/linux-errno.ts';
 import * as linuxEpoll from '../../../protocols/linux-epoll.ts';
+import * as linuxKd from '../../../protocols/linux-kd.ts';
+import * as linuxPoll from '../../../protocols/linux-poll.ts';
+import * as linuxLandlock from '../../../protocols/linux-landlock.ts';
+import * as linuxPrctl from '../../../protocols/linux-prctl.ts';
+import * as linuxSeccomp from '../../../protocols/linux-seccomp.ts';
 import * as linuxSocket from '../../../protocols/linux-socket.ts';
+import { CLONE_THREAD, NR_GENERIC, NR_X86_64, RWF_NOWAIT } from '../../../protocols/linux-syscall.ts';
 import * as syncFile from '../../../protocols/sync-file.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
+import * as vdAgent from '../../../protocols/vd-agent.ts';
+import * as vfio from '../../../protocols/vfio.ts';
 import * as vhostUser from '../../../protocols/vhost-user.ts';
 import * as virtioGpu from '../../../protocols/virtio-gpu.ts';
 import * as virtioInput from '../../../protocols/virtio-input.ts';
+import { PIXMAN_FORMAT, pixman_box32, pixman_region32 } from '../../../protocols/pixman.ts';
 import * as ring from '../../../protocols/virtio-ring.ts';
+import * as uinput from '../../rig/uinput.ts';
 import {
   type HeaderComparison,
   type HeaderRow,
@@ -78,9 +93,10 @@ const rows: HeaderRow[] = [
       ...prefixed('ABS_', inputCodes.ABS),
       ...prefixed('MT_TOOL_', inputCodes.MT_TOOL),
       ...prefixed('LED_', inputCodes.LED),
-      ...numbersOf(inputCodes, /^(SYN|KEY|INPUT|BUS)_/),
+      ...numbersOf(inputCodes, /^(SYN_|KEY_|INPUT_|BUS_|EVIOCS)/),
     },
   },
+  { headers: ['linux/uinput.h'], structs: structsOf(uinput), constants: numbersOf(uinput, /^UI_/) },
   {
     headers: ['linux/virtio_ids.h', 'linux/virtio_config.h', 'linux/virtio_ring.h'],
     structs: structsOf(ring),
@@ -92,10 +108,33 @@ const rows: HeaderRow[] = [
   },
   { headers: ['linux/udmabuf.h'], structs: structsOf(udmabuf), constants: numbersOf(udmabuf, /^UDMABUF_/) },
   {
+    headers: ['pixman.h'],
+    cflags: ['-I/usr/include/pixman-1'],
+    structs: [pixman_box32, pixman_region32],
+    constants: prefixed('PIXMAN_', PIXMAN_FORMAT),
+  },
+  {
+    headers: ['spice/vd_agent.h'],
+    cflags: ['-I/usr/include/spice-1'],
+    structs: structsOf(vdAgent),
+    constants: {
+      ...prefixed('VD_AGENT_', vdAgent.VD_AGENT),
+      ...prefixed('VD_AGENT_CAP_', vdAgent.VD_AGENT_CAP),
+      ...prefixed('VD_AGENT_CLIPBOARD_', vdAgent.VD_AGENT_CLIPBOARD),
+      ...numbersOf(vdAgent, /^(VDP_|VD_AGENT_(?!SELECTION_SIZE))/),
+    },
+  },
+  { headers: ['linux/vfio.h'], structs: structsOf(vfio), constants: numbersOf(vfio, /^VFIO_/) },
+  {
     headers: ['linux/dma-buf.h'],
     structs: structsOf(dmaBuf),
     constants: numbersOf(dmaBuf, /^DMA_BUF_/),
-    newer: ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', 'struct dma_buf_export_sync_file'],
+    newer: [
+      'DMA_BUF_IOCTL_EXPORT_SYNC_FILE',
+      'struct dma_buf_export_sync_file',
+      'DMA_BUF_IOCTL_IMPORT_SYNC_FILE',
+      'struct dma_buf_import_sync_file',
+    ],
   },
   { headers: ['linux/sync_file.h'], structs: structsOf(syncFile), constants: numbersOf(syncFile, /^SYNC_/) },
   {
@@ -103,15 +142,63 @@ const rows: HeaderRow[] = [
     cflags: ['-I/usr/include/libdrm'],
     structs: [...structsOf(drm), ...structsOf(drmMode)],
     constants: { ...numbersOf(drm, /^DRM_/), ...numbersOf(drmMode, /^DRM_(?!PLANE_TYPE_)/) },
-    newer: ['DRM_IOCTL_SYNCOBJ_EVENTFD', 'struct drm_syncobj_eventfd'],
+    newer: [
+      'DRM_IOCTL_SYNCOBJ_EVENTFD',
+      'struct drm_syncobj_eventfd',
+      'DRM_IOCTL_MODE_CLOSEFB',
+      'struct drm_mode_closefb',
+    ],
   },
+  { headers: ['linux/aio_abi.h'], structs: structsOf(linuxAio), constants: numbersOf(linuxAio, /^IOCB_/) },
+  { headers: ['linux/fs.h'], constants: { RWF_NOWAIT } },
   { headers: ['sys/epoll.h'], constants: numbersOf(linuxEpoll, /^EPOLL(?!_EVENT_SIZE)/) },
+  { headers: ['errno.h'], constants: ERRNO },
+  { headers: ['grp.h'], structs: structsOf(grp) },
+  { headers: ['poll.h'], structs: structsOf(linuxPoll), constants: numbersOf(linuxPoll, /^POLL/) },
   {
-    headers: ['sys/socket.h', 'sys/un.h', 'sys/uio.h'],
+    headers: ['sys/socket.h', 'sys/un.h', 'sys/uio.h', 'linux/netlink.h'],
+    // For struct ucred.
+    cflags: ['-D_GNU_SOURCE'],
     structs: structsOf(linuxSocket),
     // SCM_MAX_FD is in no header that programs can include.
-    constants: numbersOf(linuxSocket, /^(AF|SOCK|SOL|SCM|MSG)_(?!MAX_FD)/),
+    constants: numbersOf(linuxSocket, /^(AF|SOCK|SO|SOL|SCM|MSG)_(?!MAX_FD)/),
   },
+  {
+    headers: ['linux/seccomp.h', 'linux/filter.h', 'linux/audit.h'],
+    structs: structsOf(linuxSeccomp),
+    constants: numbersOf(linuxSeccomp, /^(SECCOMP|AUDIT|BPF)_/),
+  },
+  {
+    headers: ['linux/landlock.h'],
+    structs: structsOf(linuxLandlock),
+    constants: numbersOf(linuxLandlock, /^LANDLOCK_/),
+    newer: [
+      'struct landlock_ruleset_attr.handled_access_net',
+      'struct landlock_ruleset_attr.scoped',
+      'struct landlock_net_port_attr',
+      'LANDLOCK_ACCESS_FS_TRUNCATE',
+      'LANDLOCK_ACCESS_FS_IOCTL_DEV',
+      'LANDLOCK_RULE_NET_PORT',
+      'LANDLOCK_ACCESS_NET_BIND_TCP',
+      'LANDLOCK_ACCESS_NET_CONNECT_TCP',
+      'LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET',
+      'LANDLOCK_SCOPE_SIGNAL',
+    ],
+  },
+  { headers: ['linux/kd.h'], constants: numbersOf(linuxKd, /^K/) },
+  { headers: ['linux/prctl.h'], constants: numbersOf(linuxPrctl, /^PR_/) },
+  { headers: ['asm/termbits.h', 'asm/ioctls.h'], structs: structsOf(asmIoctls), constants: numbersOf(asmIoctls, /./) },
+  { headers: ['linux/sched.h'], constants: { CLONE_THREAD } },
+  ...(process.arch === 'x64'
+    ? [{ headers: ['asm/unistd_64.h'], constants: prefixed<number>('__NR_', NR_X86_64) }]
+    : []),
+  {
+    // What arm64's asm/unistd.h defines before it includes the generic list.
+    headers: ['asm-generic/unistd.h'],
+    cflags: ['NEW_STAT', 'SET_GET_RLIMIT', 'SYS_CLONE3'].map((name) => `-D__ARCH_WANT_${name}`),
+    constants: prefixed<number>('__NR_', NR_GENERIC),
+  },
+  { headers: ['libinput.h'], structs: structsOf(libinput), constants: numbersOf(libinput, /^LIBINPUT_/) },
   { headers: ['libseat.h'], structs: structsOf(libseat) },
   { headers: ['gbm.h'], structs: structsOf(gbm), constants: numbersOf(gbm, /^GBM_/) },
 ];

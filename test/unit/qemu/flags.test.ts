@@ -1,8 +1,9 @@
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { qemuFlags, shellLines } from '../../../src/qemu/flags.ts';
+import { dbusFlags, qemuFlags, shellLines } from '../../../src/qemu/flags.ts';
 import { UsageError } from '../../../src/core/errors.ts';
+import { skipWithoutProgram } from '../../rig/skip.ts';
 
 const GIB = 2 ** 30;
 const QEMU = 'qemu-system-x86_64';
@@ -36,6 +37,23 @@ test('qemuFlags: gives each input device its own socket', () => {
   ]);
 });
 
+test('qemuFlags: gives the clipboard the port of the SPICE agent, which connects again', () => {
+  expect(qemuFlags({ socket: 's', clipboard: 'c,d', memoryBytes: GIB, generic: false }).slice(6)).toEqual([
+    ['-device', 'virtio-serial-pci,id=clipboard-bus'],
+    ['-chardev', 'socket,id=clipboard,path=c,,d,reconnect-ms=1000'],
+    ['-device', 'virtserialport,bus=clipboard-bus.0,chardev=clipboard,name=com.redhat.spice.0'],
+  ]);
+});
+
+test('dbusFlags: gives a D-Bus display for one client, and the QMP socket to pass it by', () => {
+  expect(dbusFlags('/run/a,b.qmp')).toEqual([
+    ['-display', 'dbus,p2p=yes'],
+    ['-chardev', 'socket,id=qmp-dbus,path=/run/a,,b.qmp,server=on,wait=off'],
+    ['-mon', 'chardev=qmp-dbus,mode=control'],
+  ]);
+  expect(() => dbusFlags('')).toThrow(UsageError);
+});
+
 test('qemuFlags: gives memory in megabytes if it is not whole gigabytes', () => {
   expect(qemuFlags({ socket: 's', memoryBytes: 1.5 * GIB, generic: false })[1]).toEqual(['-m', '1536M']);
 });
@@ -44,6 +62,7 @@ test.each([
   ['an empty socket path', { socket: '', memoryBytes: GIB }],
   ['a socket path that is too long', { socket: 'x'.repeat(108), memoryBytes: GIB }],
   ['an input device with an empty socket path', { socket: 's', inputs: [''], memoryBytes: GIB }],
+  ['a clipboard with an empty socket path', { socket: 's', clipboard: '', memoryBytes: GIB }],
   ['a fraction of a megabyte', { socket: 's', memoryBytes: 4096 }],
 ])('qemuFlags: refuses %s', (_what, setup) => {
   expect(() => qemuFlags({ ...setup, generic: false })).toThrow(UsageError);
@@ -67,16 +86,13 @@ test('qemuFlags: doubles a comma in the path', () => {
   ]);
 });
 
-test.skipIf(spawnSync(QEMU, ['--version']).error !== undefined && process.env['CI'] !== 'true')(
-  'qemuFlags: QEMU accepts the flags of vhost-user-gpu-pci',
-  async () => {
-    // Those of the generic device boot the guests of test/host/blobs.test.ts.
-    const flags = qemuFlags({ socket: '/tmp/unused.sock', memoryBytes: GIB / 4, generic: false });
-    // A null chardev: QEMU fails only after it has read all flags, when the device talks to it.
-    const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
+test.skipIf(skipWithoutProgram(QEMU))('qemuFlags: QEMU accepts the flags of vhost-user-gpu-pci', async () => {
+  // Those of the generic device boot the guests of test/host/blobs.test.ts.
+  const flags = qemuFlags({ socket: '/tmp/unused.sock', memoryBytes: GIB / 4, generic: false });
+  // A null chardev: QEMU fails only after it has read all flags, when the device talks to it.
+  const withoutSocket = flags.map(([flag, value]) => [flag, flag === '-chardev' ? 'null,id=vg' : value]);
 
-    const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
+  const run = promisify(execFile)(QEMU, ['-S', '-display', 'none', '-accel', 'tcg', ...withoutSocket.flat()]);
 
-    await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
-  },
-);
+  await expect(run).rejects.toMatchObject({ stderr: expect.stringContaining('vhost_backend_init failed') as string });
+});

@@ -1,7 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { copyRect } from '../../../src/sys/copy-rect.ts';
-import { Mapping } from '../../../src/sys/mapping.ts';
+import { Damage } from '../../../src/core/damage.ts';
+import { copyRect, copyRects, readRect, ScatteredMemory } from '../../../src/sys/copy-rect.ts';
+import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import { Mapping, PAGE_SIZE } from '../../../src/sys/mapping.ts';
+import { createMemfd } from '../../../src/sys/memfd.ts';
+import { PageRuns } from '../../../src/sys/page-runs.ts';
 import { loadPixman } from '../../../src/sys/lib/pixman.ts';
 
 const SIZE = 4096;
@@ -96,4 +100,133 @@ test('copyRect: throws if a mapping is disposed', () => {
   const dst = Mapping.anonymous(SIZE);
   dst[Symbol.dispose]();
   expect(() => copyRect(dst, 0, 4, src, 0, 4, 4, 1)).toThrow('after dispose');
+});
+
+test('readRect: reads any rectangle of a file exactly and nothing around it', () => {
+  using file = createMemfd('read-rect', SIZE, 0);
+  using src = Mapping.file(file, 0, SIZE, 'read-write');
+  using dst = Mapping.anonymous(SIZE);
+  src.bytes.forEach((_, i) => (src.bytes[i] = i * 31 + (i >> 8)));
+  fc.assert(
+    fc.property(
+      ...([fc.nat(40), fc.nat(20), fc.nat(30), fc.nat(30), fc.nat(64), fc.nat(64)] as const),
+      (rowBytes, rows, srcPad, dstPad, srcOffset, dstOffset) => {
+        dst.bytes.fill(0xee);
+        const [srcStride, dstStride] = [rowBytes + srcPad, rowBytes + dstPad];
+        const args = [dstOffset, dstStride, src.bytes, srcOffset, srcStride, rowBytes, rows] as const;
+        const expected = reference(dst.bytes, ...args);
+        readRect(dst, dstOffset, dstStride, file, srcOffset, srcStride, rowBytes, rows);
+        expect(Buffer.compare(dst.bytes, expected)).toBe(0);
+      },
+    ),
+  );
+});
+
+test('readRect: throws at the end of the file, and for a rectangle outside of the destination', () => {
+  using file = createMemfd('read-rect', 100, 0);
+  using dst = Mapping.anonymous(SIZE);
+  expect(() => readRect(dst, 0, 10, file, 50, 10, 10, 6)).toThrow(expect.objectContaining({ code: 'ENODATA' }));
+  expect(() => readRect(dst, SIZE - 50, 10, file, 0, 10, 10, 6)).toThrow(RangeError);
+});
+
+test('copyRect: copies any rectangle of scattered pages as of one run of memory', () => {
+  const pages = 8;
+  using one = createMemfd('one', pages * PAGE_SIZE);
+  using two = createMemfd('two', pages * PAGE_SIZE);
+  using memories = new DisposableStack();
+  const mapped = [one, two].map((fd) => memories.use(Mapping.file(fd, 0, pages * PAGE_SIZE, 'read-write')));
+  mapped.forEach(({ bytes }, n) => bytes.forEach((_, i) => (bytes[i] = i * 31 + (i >> 8) + n * 7)));
+  using dst = Mapping.anonymous(2 * pages * PAGE_SIZE);
+  const range = fc.record({
+    memfd: fc.constantFrom(one, two),
+    offset: fc.nat(pages - 1).map((page) => page * PAGE_SIZE),
+    length: fc.integer({ min: 1, max: 2 }).map((count) => count * PAGE_SIZE),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(range, { minLength: 1, maxLength: 8 }),
+      fc.nat(9000),
+      fc.integer({ min: 1, max: 9000 }),
+      fc.nat(3000),
+      fc.nat(3000),
+      fc.integer({ min: 1, max: 12 }),
+      (wanted, offset, rowBytes, srcPad, dstPad, rows) => {
+        const ranges = wanted.filter((piece) => piece.offset + piece.length <= pages * PAGE_SIZE);
+        const runs = PageRuns.of(ranges);
+        const source = new ScatteredMemory(
+          runs,
+          Float64Array.from(runs.memfds, (fd) => mapped[fd === one ? 0 : 1]!.address),
+        );
+        const linear = Buffer.concat(
+          ranges.map(({ memfd, offset: at, length }) => mapped[memfd === one ? 0 : 1]!.bytes.subarray(at, at + length)),
+        );
+        expect(source.length).toBe(linear.length);
+        const srcStride = rowBytes + srcPad;
+        const dstStride = rowBytes + dstPad;
+        dst.bytes.fill(0xee);
+        if (offset + srcStride * (rows - 1) + rowBytes > linear.length) {
+          expect(() => copyRect(dst, 0, dstStride, source, offset, srcStride, rowBytes, rows)).toThrow(RangeError);
+          return;
+        }
+        fc.pre(dstStride * rows <= dst.length);
+        const expected = reference(dst.bytes, 0, dstStride, linear, offset, srcStride, rowBytes, rows);
+        copyRect(dst, 0, dstStride, source, offset, srcStride, rowBytes, rows);
+        expect(Buffer.compare(dst.bytes, expected)).toBe(0);
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+test.each([
+  ['with pixman if it is installed', loadPixman()],
+  ['without pixman', null],
+])('copyRects: copies all of several rectangles and nothing else, %s', (_, pixman) => {
+  const width = 40;
+  const height = 30;
+  const unit = 4;
+  using src = Mapping.anonymous(3 * SIZE);
+  using dst = Mapping.anonymous(3 * SIZE);
+  src.bytes.forEach((_, i) => (src.bytes[i] = i * 31 + (i >> 8)));
+  const rect = fc
+    .record({ x: fc.nat(width), y: fc.nat(height), width: fc.nat(width), height: fc.nat(height) })
+    .map((r) => ({ ...r, width: Math.min(r.width, width - r.x), height: Math.min(r.height, height - r.y) }));
+  fc.assert(
+    fc.property(fc.array(rect, { maxLength: 40 }), fc.nat(7), fc.nat(7), fc.nat(9), (list, padA, padB, offset) => {
+      const damage = new Damage();
+      for (const r of list) damage.addRect(r);
+      const srcStride = (width + padA) * unit;
+      const dstStride = (width + padB) * unit;
+      dst.bytes.fill(0xee);
+      let expected: Uint8Array = dst.bytes.slice();
+      for (let i = 0; i < damage.count; i++) {
+        const x = damage.x(i) * unit;
+        const y = damage.y(i);
+        const from = offset * unit + y * srcStride + x;
+        const bytes = damage.width(i) * unit;
+        expected = reference(
+          expected,
+          y * dstStride + x,
+          dstStride,
+          src.bytes,
+          from,
+          srcStride,
+          bytes,
+          damage.height(i),
+        );
+      }
+      copyRects(dst, dstStride, src, offset * unit, srcStride, unit, damage, pixman);
+      expect(Buffer.compare(dst.bytes, expected)).toBe(0);
+    }),
+  );
+});
+
+test('copyRects: refuses rectangles that do not fit before it copies beyond either side', () => {
+  using src = Mapping.anonymous(SIZE);
+  using dst = Mapping.anonymous(2 * SIZE);
+  const damage = new Damage();
+  for (let i = 0; i < 3; i++) damage.add(i * 8, i * 8, 4, 4);
+  damage.add(28, 30, 4, 3);
+  expect(() => copyRects(dst, 128, src, 0, 128, 4, damage)).toThrow(RangeError);
+  expect(() => copyRects(src, 128, dst, 0, 128, 4, damage)).toThrow(RangeError);
 });

@@ -6,6 +6,7 @@ import { OwnedFd, dupFd, tryRead } from '../../../src/sys/fd.ts';
 import { NativeBuffer } from '../../../src/sys/native-buffer.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 import { withFreeFds } from './few-fds.ts';
+import { eventually } from '../../rig/eventually.ts';
 
 const CLOEXEC = 0o2000000;
 const EINVAL = 22;
@@ -104,7 +105,7 @@ test('OwnedFd: a leaked descriptor causes a warning and stays open', async () =>
   const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
   const number = openSync('/dev/null', 'r');
   (() => OwnedFd.adopt(number))();
-  await vi.waitFor(() => {
+  await eventually(() => {
     gc();
     expect(warning).toHaveBeenCalledWith(expect.stringContaining(`descriptor ${number} `), 'ScanoutLeakWarning');
   });

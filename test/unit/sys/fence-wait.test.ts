@@ -6,6 +6,7 @@ import { EventFd } from '../../../src/sys/eventfd.ts';
 import { OwnedFd, dupFd } from '../../../src/sys/fd.ts';
 import { FenceWait } from '../../../src/sys/fence-wait.ts';
 import { Poll } from '../../../src/sys/poll.ts';
+import { eventually } from '../../rig/eventually.ts';
 import { openFds } from '../../rig/process-resources.ts';
 import { withFreeFds } from './few-fds.ts';
 import { expectNoLeaks } from './no-leaks.ts';
@@ -38,7 +39,7 @@ describe('FenceWait', () => {
     expect(wait.isWaiting).toBe(true);
     fence.signal();
     expect(onSignalled).not.toHaveBeenCalled();
-    await vi.waitFor(() => expect(onSignalled).toHaveBeenCalledOnce());
+    await eventually(() => expect(onSignalled).toHaveBeenCalledOnce());
     expect(wait.isWaiting).toBe(false);
     await loopTurns();
     expect(onSignalled).toHaveBeenCalledOnce();
@@ -52,7 +53,7 @@ describe('FenceWait', () => {
     wait.start(passing);
     passing[Symbol.dispose]();
     fence.signal();
-    await vi.waitFor(() => expect(onSignalled).toHaveBeenCalledOnce());
+    await eventually(() => expect(onSignalled).toHaveBeenCalledOnce());
   });
 
   test('calls back each of several instances that wait for one fence', async () => {
@@ -63,7 +64,7 @@ describe('FenceWait', () => {
     one.start(fence);
     two.start(fence);
     fence.signal();
-    await vi.waitFor(() => expect([first.mock.calls.length, second.mock.calls.length]).toEqual([1, 1]));
+    await eventually(() => expect([first.mock.calls.length, second.mock.calls.length]).toEqual([1, 1]));
   });
 
   test('never calls back after stop', async () => {
@@ -94,7 +95,7 @@ describe('FenceWait', () => {
     expect(onSignalled).not.toHaveBeenCalled();
     expect(wait.isWaiting).toBe(true);
     late.signal();
-    await vi.waitFor(() => expect(onSignalled).toHaveBeenCalledOnce());
+    await eventually(() => expect(onSignalled).toHaveBeenCalledOnce());
     expect(replace).toBeInstanceOf(Poll);
   });
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect } from 'vitest';
 import { mappingCount, openFds } from '../../rig/process-resources.ts';
+import { eventually } from '../../rig/eventually.ts';
 
 /** Checks that every test of the file ends with the descriptors and mappings it began with. */
 export function expectNoLeaks(): void {
@@ -9,8 +10,9 @@ export function expectNoLeaks(): void {
     fds = openFds();
     mappings = mappingCount();
   });
-  afterEach(() => {
-    expect(openFds()).toEqual(fds);
+  afterEach(async () => {
+    // Descriptors of files that a peer sent are closed in a thread.
+    await eventually(() => expect(openFds()).toEqual(fds));
     expect(mappingCount()).toBe(mappings);
   });
 }

@@ -6,6 +6,7 @@ import { OwnedFd } from '../../../src/sys/fd.ts';
 import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
 import { expectNoLeaks } from './no-leaks.ts';
+import { eventually } from '../../rig/eventually.ts';
 
 expectNoLeaks();
 
@@ -47,7 +48,7 @@ test('Poll: does not call back while paused and reports on resume', async () => 
   await loopTurns();
   expect(ready).not.toHaveBeenCalled();
   poll.resume();
-  await vi.waitFor(() => expect(ready).toHaveBeenCalledOnce());
+  await eventually(() => expect(ready).toHaveBeenCalledOnce());
 });
 
 test('Poll: does not call back after dispose, and its descriptor can be polled again', async () => {
@@ -85,7 +86,7 @@ test('Poll: update changes the events that are waited for', async () => {
   await loopTurns();
   expect(seen).not.toHaveBeenCalled();
   poll.update({ writable: true });
-  await vi.waitFor(() => expect(seen).toHaveBeenCalled());
+  await eventually(() => expect(seen).toHaveBeenCalled());
   expect(seen.mock.calls[0]![0]).toMatchObject({ writable: true });
   expect(theirs.closed).toBe(false);
 });

@@ -1,11 +1,19 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
 import { createMemfd } from '../../../src/sys/memfd.ts';
 import { Poll } from '../../../src/sys/poll.ts';
-import { UnixConnection, acceptUnix, connectUnix, listenUnix, socketPair } from '../../../src/sys/socket.ts';
+import {
+  SocketFile,
+  UnixConnection,
+  acceptUnix,
+  connectUnix,
+  listenUnix,
+  socketPair,
+} from '../../../src/sys/socket.ts';
+import { eventually } from '../../rig/eventually.ts';
 import { fileSize } from '../../rig/process-resources.ts';
 import { withFreeFds } from './few-fds.ts';
 import { expectNoLeaks } from './no-leaks.ts';
@@ -108,6 +116,30 @@ describe('Unix sockets', () => {
     writeFileSync(path, 'mine');
     expect(() => listenUnix(path)).toThrow('bind: EADDRINUSE');
     expect(readFileSync(path, 'utf8')).toBe('mine');
+  });
+
+  test('SocketFile: removes the file of its listener', () => {
+    const path = join(directory, 's');
+    using listener = listenUnix(path);
+    const file = SocketFile.at(path);
+    expect(existsSync(path)).toBe(true);
+    file[Symbol.dispose]();
+    expect(existsSync(path)).toBe(false);
+    file[Symbol.dispose]();
+    expect(listener.closed).toBe(false);
+  });
+
+  test('SocketFile: keeps the socket that another listener has put in its place', () => {
+    const path = join(directory, 's');
+    using first = listenUnix(path);
+    const file = SocketFile.at(path);
+    unlinkSync(path);
+    using second = listenUnix(path);
+    file[Symbol.dispose]();
+    using client = connectUnix(path);
+    using served = acceptUnix(second);
+    expect(served).not.toBeNull();
+    expect(first.closed || client.closed).toBe(false);
   });
 
   test('a path may have 107 bytes; longer, empty and zero-containing paths are refused', () => {
@@ -246,7 +278,33 @@ describe('UnixConnection', () => {
     expect(all.subarray(0, megabytes.length).equals(megabytes)).toBe(true);
     expect(all.subarray(megabytes.length).toString()).toBe('the end');
     expect(far.fds.map(fileSize)).toEqual([1]);
-    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+    await eventually(() => expect(near.queuedBytes).toBe(0));
+  });
+
+  test('hundreds of thousands of short messages are queued and sent in order', { timeout: 180_000 }, async () => {
+    const count = 400_000;
+    const message = new Uint8Array(20);
+    const view = new DataView(message.buffer);
+    for (let i = 0; i < count; i++) {
+      view.setUint32(0, i);
+      near.send(message);
+    }
+    const all = await collect(far, count * message.length);
+    const numbers = Array.from({ length: count }, (_, i) => all.readUInt32BE(i * message.length));
+    expect(numbers.every((number, i) => number === i)).toBe(true);
+    await eventually(() => expect(near.queuedBytes).toBe(0));
+  });
+
+  test('onDrained is called when the queue has been sent, and when the peer is gone', async () => {
+    const sent = new Promise<void>((resolve) => (near.onDrained = resolve));
+    near.send(new Uint8Array(4_000_000));
+    await Promise.all([sent, collect(far, 4_000_000)]);
+    expect(near.queuedBytes).toBe(0);
+    const dropped = new Promise<void>((resolve) => (near.onDrained = resolve));
+    near.send(new Uint8Array(4_000_000));
+    far[Symbol.dispose]();
+    await dropped;
+    expect(near.queuedBytes).toBe(0);
   });
 
   test('a queued message keeps its contents from the time of the call', async () => {
@@ -276,7 +334,7 @@ describe('UnixConnection', () => {
     near.send(bytesOf('x'), [fd!]);
     disposeAll([fd!]);
     far[Symbol.dispose]();
-    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+    await eventually(() => expect(near.queuedBytes).toBe(0));
     expect(() => near.send(bytesOf('x'))).toThrow(/sendmsg: (EPIPE|ECONNRESET)/);
   });
 
@@ -291,7 +349,7 @@ describe('UnixConnection', () => {
     near.send(bytesOf('kept'), [fd!]);
     disposeAll([fd!]);
     expect((await collect(far, 4_000_004)).subarray(4_000_000).toString()).toBe('kept');
-    await vi.waitFor(() => expect(near.queuedBytes).toBe(0));
+    await eventually(() => expect(near.queuedBytes).toBe(0));
   });
 
   test('reading outside the array and sending nothing are RangeErrors', () => {

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -60,6 +69,24 @@ test('matchScreenshot: fails in CI without a golden picture, keeps the actual on
   expect(read(match.actualPath)).toEqual(picture(10));
 });
 
+test('matchScreenshot: takes CI=false as no CI', async () => {
+  vi.stubEnv('CI', 'false');
+
+  expect(await matchScreenshot(picture(10), golden)).toMatchObject({ status: 'created', passes: true });
+});
+
+test('matchScreenshot: lets the umask decide who reads a golden picture, and the owner only the evidence', async () => {
+  const umask = process.umask(0o022);
+  try {
+    await matchScreenshot(picture(10), golden);
+    const { actualPath } = await matchScreenshot(picture(20), golden);
+
+    expect([golden, actualPath!].map((path) => statSync(path).mode & 0o777)).toEqual([0o644, 0o600]);
+  } finally {
+    process.umask(umask);
+  }
+});
+
 test('matchScreenshot: on a difference writes the actual and the diff picture to the results folder and leaves the golden one', async () => {
   await matchScreenshot(picture(10), golden);
 
@@ -68,7 +95,8 @@ test('matchScreenshot: on a difference writes the actual and the diff picture to
   expect(match).toMatchObject({ status: 'different', passes: false, expectedPath: golden, videoPath: null });
   expect(match.explanation).toContain('32 of 32 pixels');
   expect(files(join(directory, 'golden'))).toEqual(['login.png']);
-  expect(files(dirname(match.actualPath!))).toEqual(['actual.png', 'diff.png', 'match.json']);
+  expect(files(dirname(match.actualPath!))).toEqual(['actual.png', 'diff.png', 'expected.png', 'match.json']);
+  expect(read(join(dirname(match.actualPath!), 'expected.png'))).toEqual(picture(10));
   expect(match.actualPath!.startsWith(join(directory, 'results/'))).toBe(true);
   expect(read(match.actualPath)).toEqual(picture(20));
   expect(read(golden)).toEqual(picture(10));
@@ -124,6 +152,7 @@ test('matchScreenshot: rejects with PngError for a golden picture that is not a 
   writeFileSync(golden, 'no picture');
 
   await expect(matchScreenshot(picture(10), golden)).rejects.toThrow(PngError);
+  await expect(matchScreenshot(picture(10), golden)).rejects.toThrow(`${golden}: not a PNG`);
 });
 
 test('assertScreenshot: rejects with what differs and the path of the diff picture', async () => {

@@ -1,6 +1,7 @@
 // Made from cursor-shape-v1.xml by protocols/wayland/scanner: npm run generate:wayland
 import { type WpCursorShapeDeviceV1Shape, wp_cursor_shape_device_v1, wp_cursor_shape_manager_v1 } from '../../../../protocols/wayland/generated/cursor-shape.ts';
 import { WaylandObject } from '../object.ts';
+import type { ZwpTabletToolV2 } from './tablet.ts';
 import type { WlPointer } from './wayland.ts';
 
 export { WpCursorShapeDeviceV1Error, WpCursorShapeDeviceV1Shape } from '../../../../protocols/wayland/generated/cursor-shape.ts';
@@ -22,6 +23,14 @@ export class WpCursorShapeManagerV1 extends WaylandObject {
     const out = this.request(1, 16);
     out.uint(this.connection.objects.nextId);
     out.uint(this.connection.objects.idOf(pointer));
+    out.end();
+    return this.connection.objects.create(WpCursorShapeDeviceV1, this.version);
+  }
+
+  getTabletToolV2(tabletTool: ZwpTabletToolV2): WpCursorShapeDeviceV1 {
+    const out = this.request(2, 16);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(tabletTool));
     out.end();
     return this.connection.objects.create(WpCursorShapeDeviceV1, this.version);
   }

@@ -1,12 +1,12 @@
 // Made from wayland.xml by protocols/wayland/scanner: npm run generate:wayland
-import { type WlKeyboardKeyState, type WlKeyboardKeymapFormat, type WlOutputSubpixel, type WlOutputTransform, type WlPointerAxis, type WlPointerAxisRelativeDirection, type WlPointerAxisSource, type WlPointerButtonState, type WlShmFormat, wl_buffer, wl_callback, wl_compositor, wl_display, wl_keyboard, wl_output, wl_pointer, wl_region, wl_registry, wl_seat, wl_shm, wl_shm_pool, wl_subcompositor, wl_subsurface, wl_surface, wl_touch } from '../../../../protocols/wayland/generated/wayland.ts';
+import { type WlKeyboardKeyState, type WlKeyboardKeymapFormat, type WlOutputSubpixel, type WlOutputTransform, type WlPointerAxis, type WlPointerAxisRelativeDirection, type WlPointerAxisSource, type WlPointerButtonState, type WlShmFormat, wl_buffer, wl_callback, wl_compositor, wl_data_device, wl_data_device_manager, wl_data_offer, wl_data_source, wl_display, wl_keyboard, wl_output, wl_pointer, wl_region, wl_registry, wl_seat, wl_shm, wl_shm_pool, wl_subcompositor, wl_subsurface, wl_surface, wl_touch } from '../../../../protocols/wayland/generated/wayland.ts';
 import type { OrLater } from '../../../../protocols/wayland/wire.ts';
 import type { BorrowedFd, OwnedFd } from '../../../../src/sys/fd.ts';
 import type { Incoming } from '../incoming.ts';
 import { type WaylandClass, WaylandObject } from '../object.ts';
 import { stringSize } from '../outgoing.ts';
 
-export { WlDisplayError, WlKeyboardKeyState, WlKeyboardKeymapFormat, WlOutputMode, WlOutputSubpixel, WlOutputTransform, WlPointerAxis, WlPointerAxisRelativeDirection, WlPointerAxisSource, WlPointerButtonState, WlPointerError, WlSeatCapability, WlSeatError, WlShmError, WlShmFormat, WlSubcompositorError, WlSubsurfaceError, WlSurfaceError } from '../../../../protocols/wayland/generated/wayland.ts';
+export { WlDataDeviceError, WlDataDeviceManagerDndAction, WlDataOfferError, WlDataSourceError, WlDisplayError, WlKeyboardKeyState, WlKeyboardKeymapFormat, WlOutputMode, WlOutputSubpixel, WlOutputTransform, WlPointerAxis, WlPointerAxisRelativeDirection, WlPointerAxisSource, WlPointerButtonState, WlPointerError, WlSeatCapability, WlSeatError, WlShmError, WlShmFormat, WlSubcompositorError, WlSubsurfaceError, WlSurfaceError } from '../../../../protocols/wayland/generated/wayland.ts';
 
 export interface WlDisplayListener {
   error?(objectId: number, code: number, message: string): void;
@@ -926,5 +926,275 @@ export class WlSubsurface extends WaylandObject {
   setDesync(): void {
     const out = this.request(5, 8);
     out.end();
+  }
+}
+
+export class WlDataDeviceManager extends WaylandObject {
+  static readonly interface = wl_data_device_manager;
+
+  override get interface(): typeof wl_data_device_manager {
+    return wl_data_device_manager;
+  }
+
+  createDataSource(): WlDataSource {
+    const out = this.request(0, 12);
+    out.uint(this.connection.objects.nextId);
+    out.end();
+    return this.connection.objects.create(WlDataSource, this.version);
+  }
+
+  getDataDevice(seat: WlSeat): WlDataDevice {
+    const out = this.request(1, 16);
+    out.uint(this.connection.objects.nextId);
+    out.uint(this.connection.objects.idOf(seat));
+    out.end();
+    return this.connection.objects.create(WlDataDevice, this.version);
+  }
+}
+
+export interface WlDataDeviceListener {
+  dataOffer?(id: WlDataOffer): void;
+  enter?(serial: number, surface: WlSurface | null, x: number, y: number, id: WlDataOffer | null): void;
+  leave?(): void;
+  motion?(time: number, x: number, y: number): void;
+  drop?(): void;
+  selection?(id: WlDataOffer | null): void;
+}
+
+export class WlDataDevice extends WaylandObject {
+  static readonly interface = wl_data_device;
+  declare listener: WlDataDeviceListener | null;
+
+  override get interface(): typeof wl_data_device {
+    return wl_data_device;
+  }
+
+  startDrag(source: WlDataSource | null, origin: WlSurface, icon: WlSurface | null, serial: number): void {
+    const out = this.request(0, 24);
+    out.uint(this.connection.objects.idOf(source));
+    out.uint(this.connection.objects.idOf(origin));
+    out.uint(this.connection.objects.idOf(icon));
+    out.uint(serial);
+    out.end();
+  }
+
+  setSelection(source: WlDataSource | null, serial: number): void {
+    const out = this.request(1, 16);
+    out.uint(this.connection.objects.idOf(source));
+    out.uint(serial);
+    out.end();
+  }
+
+  /** Since version 2. */
+  release(): void {
+    const out = this.request(2, 8, 2);
+    out.end();
+    this.retire();
+  }
+
+  override dispatch(opcode: number, event: Incoming): void {
+    switch (opcode) {
+      case 0: {
+        const id = this.connection.objects.adopt(WlDataOffer, event.uint(), this.version);
+        event.end();
+        if (this.listener?.dataOffer) this.listener.dataOffer(id);
+        else id[Symbol.dispose]();
+        return;
+      }
+      case 1: {
+        const serial = event.uint();
+        const surface = this.connection.objects.resolve(WlSurface, event.uint());
+        const x = event.fixed();
+        const y = event.fixed();
+        const id = this.connection.objects.resolveNullable(WlDataOffer, event.uint());
+        event.end();
+        this.listener?.enter?.(serial, surface, x, y, id);
+        return;
+      }
+      case 2: {
+        event.end();
+        this.listener?.leave?.();
+        return;
+      }
+      case 3: {
+        const time = event.uint();
+        const x = event.fixed();
+        const y = event.fixed();
+        event.end();
+        this.listener?.motion?.(time, x, y);
+        return;
+      }
+      case 4: {
+        event.end();
+        this.listener?.drop?.();
+        return;
+      }
+      case 5: {
+        const id = this.connection.objects.resolveNullable(WlDataOffer, event.uint());
+        event.end();
+        this.listener?.selection?.(id);
+        return;
+      }
+      default:
+        super.dispatch(opcode, event);
+    }
+  }
+}
+
+export interface WlDataSourceListener {
+  target?(mimeType: string | null): void;
+  send?(mimeType: string, fd: OwnedFd): void;
+  cancelled?(): void;
+  /** Since version 3. */
+  dndDropPerformed?(): void;
+  /** Since version 3. */
+  dndFinished?(): void;
+  /** Since version 3. */
+  action?(dndAction: number): void;
+}
+
+export class WlDataSource extends WaylandObject {
+  static readonly interface = wl_data_source;
+  declare listener: WlDataSourceListener | null;
+
+  override get interface(): typeof wl_data_source {
+    return wl_data_source;
+  }
+
+  offer(mimeType: string): void {
+    const out = this.request(0, 8 + stringSize(mimeType));
+    out.string(mimeType);
+    out.end();
+  }
+
+  destroy(): void {
+    const out = this.request(1, 8);
+    out.end();
+    this.retire();
+  }
+
+  /** Since version 3. */
+  setActions(dndActions: number): void {
+    const out = this.request(2, 12, 3);
+    out.uint(dndActions);
+    out.end();
+  }
+
+  override dispatch(opcode: number, event: Incoming): void {
+    switch (opcode) {
+      case 0: {
+        const mimeType = event.nullableString();
+        event.end();
+        this.listener?.target?.(mimeType);
+        return;
+      }
+      case 1: {
+        const mimeType = event.string();
+        const fd = event.fd();
+        event.end();
+        if (this.listener?.send) this.listener.send(mimeType, fd);
+        else fd[Symbol.dispose]();
+        return;
+      }
+      case 2: {
+        event.end();
+        this.listener?.cancelled?.();
+        return;
+      }
+      case 3: {
+        event.end();
+        this.listener?.dndDropPerformed?.();
+        return;
+      }
+      case 4: {
+        event.end();
+        this.listener?.dndFinished?.();
+        return;
+      }
+      case 5: {
+        const dndAction = event.uint();
+        event.end();
+        this.listener?.action?.(dndAction);
+        return;
+      }
+      default:
+        super.dispatch(opcode, event);
+    }
+  }
+}
+
+export interface WlDataOfferListener {
+  offer?(mimeType: string): void;
+  /** Since version 3. */
+  sourceActions?(sourceActions: number): void;
+  /** Since version 3. */
+  action?(dndAction: number): void;
+}
+
+export class WlDataOffer extends WaylandObject {
+  static readonly interface = wl_data_offer;
+  declare listener: WlDataOfferListener | null;
+
+  override get interface(): typeof wl_data_offer {
+    return wl_data_offer;
+  }
+
+  accept(serial: number, mimeType: string | null): void {
+    const out = this.request(0, 12 + stringSize(mimeType));
+    out.uint(serial);
+    out.string(mimeType);
+    out.end();
+  }
+
+  receive(mimeType: string, fd: BorrowedFd): void {
+    const out = this.request(1, 8 + stringSize(mimeType));
+    out.string(mimeType);
+    out.fd(fd);
+    out.end();
+  }
+
+  destroy(): void {
+    const out = this.request(2, 8);
+    out.end();
+    this.retire();
+  }
+
+  /** Since version 3. */
+  finish(): void {
+    const out = this.request(3, 8, 3);
+    out.end();
+  }
+
+  /** Since version 3. */
+  setActions(dndActions: number, preferredAction: number): void {
+    const out = this.request(4, 16, 3);
+    out.uint(dndActions);
+    out.uint(preferredAction);
+    out.end();
+  }
+
+  override dispatch(opcode: number, event: Incoming): void {
+    switch (opcode) {
+      case 0: {
+        const mimeType = event.string();
+        event.end();
+        this.listener?.offer?.(mimeType);
+        return;
+      }
+      case 1: {
+        const sourceActions = event.uint();
+        event.end();
+        this.listener?.sourceActions?.(sourceActions);
+        return;
+      }
+      case 2: {
+        const dndAction = event.uint();
+        event.end();
+        this.listener?.action?.(dndAction);
+        return;
+      }
+      default:
+        super.dispatch(opcode, event);
+    }
   }
 }

@@ -15,6 +15,7 @@ import {
 } from '../../../../src/core/output.ts';
 import { monotonicMs } from '../../../../src/sys/clock.ts';
 import type { BorrowedFd } from '../../../../src/sys/fd.ts';
+import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
 import { GuestPicture } from '../../bridge/fakes.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -332,6 +333,18 @@ describe('HeadlessOutput.import', () => {
 
     expect(refusal).toBeInstanceOf(DmabufImportRefused);
     expect((refusal as DmabufImportRefused).code).toBe(code);
+  });
+
+  test('refuses, for now, what a device does not stop writing to, instead of waiting for it', () => {
+    // Pollable as a dma-buf is: readable once it is signalled.
+    using busy = EventFd.create();
+
+    expect(output.import(description(busy))).toMatchObject({
+      code: 'resources',
+      message: expect.stringContaining('a device still writes') as string,
+    });
+    busy.signal();
+    expect(output.import(description(busy))).toMatchObject({ message: expect.stringContaining('ENOTTY') as string });
   });
 
   test('refuses guest pages', () => {

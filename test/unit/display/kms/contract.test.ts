@@ -1,9 +1,8 @@
 import { describe, test, vi } from 'vitest';
-import { ShadowMemory } from '../../../../display/kms/buffer.ts';
+import { GemHandles } from '../../../../display/kms/gem-handles.ts';
 import { KmsOutput } from '../../../../display/kms/output.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../../../protocols/drm-fourcc.ts';
 import { type Framebuffer, newFramebufferId } from '../../../../src/core/framebuffer.ts';
-import { GbmError } from '../../../../src/sys/lib/gbm.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
 import { outputSuite } from '../../../../src/testing/output-suite.ts';
@@ -18,13 +17,11 @@ outputSuite(
   'KmsOutput on a fake card',
   { describe, test },
   () => {
-    const card = new FakeCard();
-    const shadows = new ShadowMemory(card.device, () => new GbmError('device-refused', 'none here'));
+    const card = new FakeCard((fd) => new GemHandles(fd));
     const planes = [card.pipe.primary, card.pipe.cursor!, card.pipe.overlay!];
     const output = new KmsOutput(card.device, {
       connector: card.pipe.connector,
       planes,
-      shadows,
       background: 0,
       log: () => undefined,
     });
@@ -65,7 +62,7 @@ outputSuite(
         return { fd: fence, signal: () => void (isHeldUp = false) };
       },
       close: () => {
-        for (const each of [fence, signalled, memory, shadows, card]) each[Symbol.dispose]();
+        for (const each of [fence, signalled, memory, card]) each[Symbol.dispose]();
       },
     };
   },

@@ -1,10 +1,10 @@
 import { beforeEach, afterEach, describe, expect, test, vi } from 'vitest';
-import { KmsBuffer, ShadowMemory } from '../../../../display/kms/buffer.ts';
+import { KmsBuffer } from '../../../../display/kms/buffer.ts';
 import { CrtcPlanes } from '../../../../display/kms/crtc-planes.ts';
+import { GemHandles } from '../../../../display/kms/gem-handles.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Frame } from '../../../../src/core/output.ts';
-import { GbmError } from '../../../../src/sys/lib/gbm.ts';
 import { type Commit, FakeCard } from './fake-card.ts';
 
 vi.mock('../../../../src/sys/ioctl.ts', async () => (await import('./fake-card.ts')).fakeIoctls);
@@ -12,18 +12,15 @@ vi.mock('../../../../src/sys/ioctl.ts', async () => (await import('./fake-card.t
 const EINVAL = 22;
 
 let card: FakeCard;
-let shadows: ShadowMemory;
 let planes: CrtcPlanes;
 let picture: KmsBuffer;
 let cursor: KmsBuffer;
 
 beforeEach(() => {
-  card = new FakeCard();
-  shadows = new ShadowMemory(card.device, () => new GbmError('device-refused', 'none here'));
+  card = new FakeCard((fd) => new GemHandles(fd));
   planes = CrtcPlanes.open(card.device, {
     pipe: card.pipe,
     mode: card.mode,
-    shadows,
     background: 0,
     log: () => undefined,
   });
@@ -31,7 +28,7 @@ beforeEach(() => {
   cursor = KmsBuffer.dumb(card.device, 64, 64, DRM_FORMAT.ARGB8888);
 });
 afterEach(() => {
-  for (const each of [picture, cursor, planes, shadows, card]) each[Symbol.dispose]();
+  for (const each of [picture, cursor, planes, card]) each[Symbol.dispose]();
 });
 
 function frameAt(x: number, y: number): Frame {
@@ -65,11 +62,35 @@ function describeCommit({ isTest, states, result }: Commit): string {
   return `${isTest ? 'test' : 'commit'} ${where}${result === 0 ? '' : ' refused'}`;
 }
 
+test('CrtcPlanes: tells a virtual card where the hotspot of the cursor is', () => {
+  planes.commit({ ...frameAt(10, 20), hotspotX: 3, hotspotY: 60 }, picture, cursor);
+  card.flip();
+  expect(card.shown.get(card.pipe.cursor!.id)).toMatchObject({ CRTC_X: 10, CRTC_Y: 20, HOTSPOT_X: 3, HOTSPOT_Y: 60 });
+});
+
 /** A cursor plane that cannot reach the left edge of the screen. */
 function refuseCursorPlaneAtLeft({ states }: Omit<Commit, 'result'>): number {
   const state = states.get(card.pipe.cursor!.id);
   return state !== undefined && state['FB_ID'] !== 0 && state['CRTC_X']! < 100 ? -EINVAL : 0;
 }
+
+test('CrtcPlanes: keeps no buffer for the CPU to draw into if there is memory for one of two only', () => {
+  // No plane takes the picture as it is.
+  card.check = () => -EINVAL;
+  const before = card.device.gem.count;
+  card.memoryLeft = 640 * 480 * 4;
+  expect(planes.commit(frameAt(200, 10), picture, cursor)).toBe(-EINVAL);
+  expect(card.device.gem.count).toBe(before);
+});
+
+test('CrtcPlanes: draws a kind of picture once there is memory for it, although there was none at first', () => {
+  const shown = picture.opaqueFb(card.pipe.primary.formats);
+  card.check = ({ states }) => ([...states.values()].some(({ FB_ID }) => FB_ID === shown) ? -EINVAL : 0);
+  card.memoryLeft = 0;
+  expect(planes.commit(frameAt(200, 10), picture, null)).toBe(-EINVAL);
+  card.memoryLeft = Infinity;
+  expect(planes.commit(frameAt(200, 10), picture, null)).toBe(0);
+});
 
 describe('CrtcPlanes', () => {
   beforeEach(() => {

@@ -88,6 +88,10 @@ class Slots {
   hide(): void {
     this.at = null;
   }
+
+  hotspot(): void {
+    // test/unit/display/kms/crtc-planes.test.ts has a card for it.
+  }
 }
 
 /** The planes of the request, and a driver that refuses what `refuses` says. */

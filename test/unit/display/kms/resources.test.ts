@@ -9,6 +9,7 @@ import {
   type Properties,
   rankModes,
   readMode,
+  readSizeHints,
   sameConnector,
 } from '../../../../display/kms/resources.ts';
 import {
@@ -115,6 +116,14 @@ describe('planeFormats', () => {
   });
 });
 
+test('readSizeHints: come from the blob, in its order; without one there are none', () => {
+  expect(readSizeHints(new Uint8Array([64, 0, 64, 0, 0, 1, 128, 0]))).toEqual([
+    { width: 64, height: 64 },
+    { width: 256, height: 128 },
+  ]);
+  expect(readSizeHints(null)).toEqual([]);
+});
+
 function properties(values: Readonly<Record<string, number>>): Properties {
   return {
     id: (name: string) => (name in values ? 1 : 0),
@@ -138,7 +147,7 @@ function assigned(
   connectors: readonly Connector[],
   planes: readonly Plane[] = primaries,
 ): (string | number | undefined)[][] {
-  return assignPipes({ crtcs, connectors, planes }, connectors).map((pipe) => [
+  return assignPipes({ crtcs, connectors, writebacks: [], planes }, connectors).map((pipe) => [
     pipe.connector.name,
     pipe.crtc.id,
     pipe.primary.id,
@@ -167,12 +176,14 @@ describe('assignPipes: a connector', () => {
   });
 
   test('gets a CRTC and planes that no other pipe has taken', () => {
-    const [taken] = assignPipes({ crtcs, connectors: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] }, [
-      connector('A', 3),
-    ]);
+    const [taken] = assignPipes(
+      { crtcs, connectors: [], writebacks: [], planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3)] },
+      [connector('A', 3)],
+    );
     const resources = {
       crtcs,
       connectors: [],
+      writebacks: [],
       planes: [...primaries, plane(3, DRM_PLANE_TYPE_CURSOR, 3), plane(4, DRM_PLANE_TYPE_CURSOR, 3)],
     };
     const given = assignPipes(resources, [connector('B', 3), connector('C', 3)], [taken!]);

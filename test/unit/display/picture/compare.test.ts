@@ -10,6 +10,7 @@ import { encodePng } from '../../../../display/picture/png.ts';
 import { UsageError } from '../../../../src/core/errors.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
+import { skipWithoutProgram } from '../../../rig/skip.ts';
 import { colourAt, draw, noise, noisePicture, plainPictures } from './pictures.ts';
 
 /** Two pictures of one size that have some pixels in common. */
@@ -234,10 +235,8 @@ test('comparePictures: refuses a picture whose bytes do not fit its size', () =>
   expect(() => comparePictures(picture, { width: 0, height: 10, data: new Uint8Array() })).toThrow(RangeError);
 });
 
-const hasImageMagick = spawnSync('compare', ['-version']).status === 0;
-
 // Debian's package imagemagick, which test/rig/install.sh installs.
-test.skipIf(!hasImageMagick && process.env['CI'] !== 'true')(
+test.skipIf(skipWithoutProgram('compare'))(
   "comparePictures: counts the same pixels as ImageMagick's compare -metric AE",
   () => {
     const directory = mkdtempSync(join(tmpdir(), 'scanout-compare-'));

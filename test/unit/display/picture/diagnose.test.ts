@@ -226,6 +226,14 @@ describe('explanation of moved pixels', () => {
     );
   });
 
+  test('gives the strides of a picture so narrow that half the pixels of a row share a piece', () => {
+    const picture = noisePicture(22, 16, 1);
+
+    expect(explain(picture, reread(picture, 34, 22))).toContain(
+      ': looks like rows of 34 pixels were read as 22: wrong stride',
+    );
+  });
+
   test.each([1281, 1288, 1536, 2048])('gives the strides of a console in rows of %i', (held) => {
     expect(explain(console_, reread(console_, held, 1280))).toContain(
       `: looks like rows of ${held} pixels were read as 1280: wrong stride`,

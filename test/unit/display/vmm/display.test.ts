@@ -1,6 +1,9 @@
+import { openSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
+import { VmmDisplay } from '../../../../display/vmm/display.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { makeEdid } from '../../../../protocols/edid.ts';
+import { OwnedFd } from '../../../../src/sys/fd.ts';
 import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { displayInfoReply, edidReply, featuresReply, words } from './fake-vmm.ts';
@@ -139,6 +142,43 @@ test('VmmDisplay: opening rejects if the VMM ends first, even right after its la
   await answer(0, [MODE]);
   vmm[Symbol.dispose]();
   await expect(late).rejects.toMatchObject({ code: 'closed' });
+});
+
+test('VmmDisplay: opening rejects after 30 seconds without an answer, and the socket is closed', async () => {
+  const opening = expect(connect()).rejects.toMatchObject({ code: 'stalled' });
+  await vmm.take(12);
+  vi.advanceTimersByTime(30_000);
+  await opening;
+  expect(await vmm.take(1)).toHaveLength(0);
+});
+
+test('VmmDisplay: a VMM that stops answering is given up after 30 seconds: the outputs close, with a line in the log', async () => {
+  const output = (await open()).outputs[0]!;
+  const listener = new Listener(output);
+  const asking = expect(display!.refresh()).rejects.toMatchObject({ code: 'stalled' });
+  vi.advanceTimersByTime(30_000);
+  await asking;
+  expect(listener.events).toEqual(['closed: the VMM has not answered for 30 seconds']);
+  expect(log).toHaveLength(1);
+});
+
+test('VmmDisplay: opening can be given up, before and while the VMM is asked', async () => {
+  const ending = new AbortController();
+  const opening = expect(connect({ signal: ending.signal })).rejects.toBe('replaced');
+  await vmm.take(12);
+  ending.abort('replaced');
+  await opening;
+  expect(await vmm.take(1)).toHaveLength(0);
+  await expect(connect({ signal: AbortSignal.abort('too late') })).rejects.toBe('too late');
+});
+
+test('VmmDisplay: a descriptor that is no socket is refused before it is polled, and closed', async () => {
+  const file = OwnedFd.adopt(openSync('/dev/null', 'r+'));
+  await expect(VmmDisplay.open({ socket: file, scanouts: 1 })).rejects.toMatchObject({
+    code: 'ENOTSOCK',
+    syscall: 'sendmsg',
+  });
+  expect(file.closed).toBe(true);
 });
 
 test('VmmDisplay: more scanouts than possible throw a RangeError, and the socket is closed', async () => {

@@ -1,8 +1,12 @@
 import assert from 'node:assert';
 import { expect, test, vi } from 'vitest';
+import { PageRuns } from '../../../../src/sys/page-runs.ts';
 import { VmmOutput } from '../../../../display/vmm/output.ts';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
+import { MemoryBudget } from '../../../../src/core/budget.ts';
+import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Shadow } from '../../../../src/core/output.ts';
+import { Mapping } from '../../../../src/sys/mapping.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { words } from './fake-vmm.ts';
 import {
@@ -156,6 +160,71 @@ test('VmmOutput: waits for a VMM that does not read, and sends the pixels as the
   await presented;
   expect(bytes.equals(Buffer.concat([scanout(0, 1280, 800), update(0, [0, 0, 1280, 800], before)]))).toBe(true);
   expect(listener.events).toEqual(['released 0', 'presented']);
+});
+
+test('VmmOutput: sends a picture in bands, as the VMM reads, where the guest’s memory is used up', async () => {
+  const budget = new MemoryBudget(1000);
+  const output = (await open({ budget })).outputs[0]!;
+  const picture = guest(400, 400);
+  const listener = new Listener(output);
+  output.present(frame(importOf(output, picture.framebuffer), [0, 0, 400, 400]));
+  vi.advanceTimersByTime(ONE_SECOND);
+  const presented = listener.next();
+  // A band has what fits into 252 KiB.
+  const bands = [
+    [0, 161],
+    [161, 161],
+    [322, 78],
+  ] as const;
+  const expected = Buffer.concat([
+    scanout(0, 400, 400),
+    ...bands.map(([y, rows]) => update(0, [0, y, 400, rows], picture.read(0, y, 400, rows))),
+  ]);
+  expect((await vmm.take(expected.length)).equals(expected)).toBe(true);
+  await presented;
+  expect(listener.events).toEqual(['released 0', 'presented']);
+  expect(budget.used).toBe(0);
+});
+
+test('VmmOutput: charges what waits for the VMM to the guest, one band for all consoles, and frees it when idle', async () => {
+  const budget = new MemoryBudget(2 ** 30);
+  const { outputs } = await open({ budget, scanouts: 2 }, 0, [MODE, MODE]);
+  // 40 MiB, of which the first 32 wait.
+  const pixels = Mapping.anonymous(4096 * 2560 * 4);
+  const large: Framebuffer = {
+    ...guest(1, 1).framebuffer,
+    ...{ width: 4096, height: 2560, planes: [{ offset: 0, stride: 4096 * 4 }] },
+    backing: { kind: 'pages', isBlob: false, ranges: PageRuns.none, pixels: () => pixels },
+  };
+  const listeners = outputs.map((output) => new Listener(output));
+  for (const output of outputs) output.present(frame(importOf(output, large), [0, 0, 4096, 2560]));
+  vi.advanceTimersByTime(ONE_SECOND);
+  expect(budget.used).toBe(32 * 2 ** 20);
+  const presented = Promise.all(listeners.map((listener) => listener.next()));
+  // Two bands of each console.
+  const bytes = await vmm.take(2 * (24 + 2 * 32 + pixels.length));
+  await presented;
+  expect([bytes.length, budget.used]).toEqual([2 * (24 + 2 * 32 + pixels.length), 32 * 2 ** 20]);
+  vi.advanceTimersByTime(ONE_SECOND);
+  expect(budget.used).toBe(0);
+  pixels[Symbol.dispose]();
+});
+
+test('VmmOutput: sends no more of a picture whose memory is gone, and goes on with the next', async () => {
+  const output = (await open({ budget: new MemoryBudget(1000) })).outputs[0]!;
+  const [first, second] = [guest(400, 400), guest(20, 10)];
+  const listener = new Listener(output);
+  const handle = importOf(output, first.framebuffer);
+  output.present(frame(handle, [0, 0, 400, 400]));
+  vi.advanceTimersByTime(ONE_SECOND);
+  handle[Symbol.dispose]();
+  const presented = listener.next();
+  const band = update(0, [0, 0, 400, 161], first.read(0, 0, 400, 161));
+  expect((await vmm.take(24 + band.length)).equals(Buffer.concat([scanout(0, 400, 400), band]))).toBe(true);
+  await presented;
+  expect(show(output, frame(importOf(output, second.framebuffer), [0, 0, 20, 10]))).toEqual(
+    Buffer.concat([scanout(0, 20, 10), update(0, [0, 0, 20, 10], second.read())]),
+  );
 });
 
 test('VmmOutput: sends the frames of several consoles in order, and presents each when it is sent', async () => {

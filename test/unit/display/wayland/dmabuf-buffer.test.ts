@@ -106,6 +106,25 @@ describe('WaylandOutput: dma-bufs', () => {
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
   });
 
+  test('whose first row is the lowest are mirrored by the compositor, with their damage, until the next that is not', async () => {
+    await openDmabuf(5);
+    accept(host);
+    const turned = { ...picture().asDmabuf, isBottomUp: true };
+    await show(turned);
+    const transforms = (): unknown[] => host.server.requests.filter(({ name }) => name === SET).map(({ args }) => args);
+    const SET = 'wl_surface.set_buffer_transform';
+    expect(transforms()).toEqual([{ transform: 6 }]);
+    const commit = nextPicture();
+    const done = guest.flush(8, 4, 16, 2);
+    await commit;
+    expect(host.last('wl_surface.damage_buffer')).toEqual({ x: 8, y: HEIGHT - 4 - 2, width: 16, height: 2 });
+    host.repaint();
+    await done;
+    await show();
+    expect(transforms()).toEqual([{ transform: 6 }, { transform: 0 }]);
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
+  });
+
   test('with alpha are imported in the opaque format', async () => {
     await openDmabuf(5);
     accept(host);
@@ -153,7 +172,7 @@ describe('WaylandOutput: dma-bufs', () => {
     expect(host.count('wl_buffer.destroy')).toBe(1);
   });
 
-  test('whose import fails end the frame that waited, and their format and modifier are not offered any more', async () => {
+  test('whose import fails end the frame that waited, are refused from then on, and others of their format are not', async () => {
     await openDmabuf(5);
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
     bridge.hide(output);
@@ -170,13 +189,81 @@ describe('WaylandOutput: dma-bufs', () => {
       closed: vi.fn(),
       importsChanged: refuse,
     });
-    using buffer = output.import(picture().asDmabuf) as Handle;
+    const failing = picture().asDmabuf;
+    using buffer = output.import(failing) as Handle;
     output.present(frameOf(buffer));
     await refused;
-    expect(output.import(picture().asDmabuf)).toMatchObject({ code: 'modifier' });
-    expect(output.imports.has(ARGB8888, LINEAR)).toBe(true);
-    expect(log).toContain('wayland:0: the compositor offers XRGB8888 but failed to import it: copying instead');
+    expect(output.import(failing)).toMatchObject({ code: 'size' });
+    using other = output.import(picture().asDmabuf) as Handle;
+    expect(other).not.toBeInstanceOf(Error);
+    expect(log).toContain(
+      'wayland:0: the compositor failed to import 64x48 XRGB8888 with rows of 256 bytes: copying instead',
+    );
     expect(await presented).toBe(PresentedFlags.HIDDEN);
+  });
+
+  const PAGES = WIDTH * 4 * HEIGHT;
+  test.each([
+    ['has an empty last row', { planes: [{ offset: 4, stride: WIDTH * 4 }] }],
+    ['has rows that reach beyond the dma-buf', { planes: [{ offset: 0, stride: PAGES }] }],
+    ['has one row of nearly 4 GiB', { height: 1, planes: [{ offset: 0, stride: 2 ** 32 - 4 }] }],
+    ['has rows of no bytes', { planes: [{ offset: 0, stride: 0 }] }],
+    ['begins before the dma-buf', { planes: [{ offset: -4, stride: WIDTH * 4 }] }],
+    [
+      'has a second plane beyond the dma-buf',
+      {
+        planes: [
+          { offset: 0, stride: 4 },
+          { offset: PAGES, stride: 4 },
+        ],
+      },
+    ],
+    ['has no planes', { planes: [] }],
+    ['has five planes', { planes: Array.from({ length: 5 }, () => ({ offset: 0, stride: 4 })) }],
+    ['has no pixels', { width: 0 }],
+    ['is wider than a viewport can name', { width: 2 ** 23, height: 1 }],
+  ])('are copied instead of sent if the layout %s, which ends connections', async (_, layout) => {
+    await openDmabuf(5);
+    expect(output.import({ ...picture().asDmabuf, ...layout })).toMatchObject({
+      code: 'size',
+      message: expect.stringContaining('linux-dmabuf cannot describe') as string,
+    });
+  });
+
+  test('that fill the dma-buf to its last byte are shared', async () => {
+    await openDmabuf(5);
+    accept(host);
+    await show({ ...picture().asDmabuf, height: 1, planes: [{ offset: PAGES - WIDTH * 4, stride: WIDTH * 4 }] });
+    expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf' });
+  });
+
+  test('of all windows are 64 at most, the oldest make room, and those on screen stay', async () => {
+    await open(dmabufHost({ version: 5 }), { scanouts: 2 });
+    await settle();
+    accept(host);
+    const kept = picture().asDmabuf;
+    await show(kept);
+    const shown = host.committed.get(host.picture)!.buffer!;
+    const made = Array.from({ length: 70 }, () => picture().asDmabuf);
+    for (const each of made) {
+      guest.show(each, 1);
+      const commit = nextPicture();
+      const done = guest.flush(0, 0, WIDTH, HEIGHT, 1);
+      await commit;
+      host.repaint();
+      await done;
+    }
+    await settle();
+    const alive = [...host.server.client.objects.values()].filter((object) => object.interface.name === 'wl_buffer');
+    // Each window has one more for its backdrop.
+    expect(alive.length).toBe(64 + 2);
+    expect(shown.isDestroyed).toBe(false);
+    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(71);
+
+    const asked = host.server.next('zwp_linux_buffer_params_v1.create');
+    guest.show(made[0]!, 1);
+    void guest.flush(0, 0, WIDTH, HEIGHT, 1);
+    await asked;
   });
 
   test.each([
@@ -225,6 +312,18 @@ describe('WaylandOutput: dma-bufs', () => {
     await show();
     expect(lastName()).toEqual([XRGB8888, LINEAR]);
     expect(bridge.stats[0]!.screens[0]!.primary).toMatchObject({ rung: 'dmabuf', copiedBytes: 0 });
+  });
+
+  test('of a framebuffer that is gone are not imported under the next name', async () => {
+    await openTranches([[XRGB8888, INVALID]], [[XRGB8888, LINEAR]]);
+    guest.show(picture().asDmabuf);
+    const asked = host.server.next('zwp_linux_buffer_params_v1.create');
+    void guest.flush(0, 0, WIDTH, HEIGHT);
+    const { object } = await asked;
+    bridge.hide(output);
+    object.send('failed');
+    await settle();
+    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
   });
 
   test('are imported again when new feedback has a better name for them', async () => {

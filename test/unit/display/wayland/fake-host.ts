@@ -11,15 +11,22 @@ const EVERYTHING: Readonly<Record<string, number>> = {
   xdg_wm_base: 6,
   wp_viewporter: 1,
   wp_presentation: 1,
+  zxdg_decoration_manager_v1: 1,
 };
 
 export interface FakeHostOptions {
   /** Versions that replace those of `EVERYTHING`; 0 leaves a global out. */
   readonly globals?: Readonly<Record<string, number>>;
-  /** Scale of its one monitor; default 1. */
+  /** Pixels of its one monitor; default 1920x1080. */
+  readonly mode?: readonly [width: number, height: number];
+  /** Scale of its monitor; default 1. */
   readonly scale?: number;
   /** Size in the first configure; by default the window chooses. */
   readonly size?: readonly [width: number, height: number];
+  /** The states of that configure. */
+  readonly states?: readonly number[];
+  /** Of xdg_toplevel.configure_bounds, before that configure. */
+  readonly bounds?: readonly [width: number, height: number];
   /** Called for each global that the client binds. */
   readonly onBind?: (object: FakeObject) => void;
   /** Extends the compositor before a client connects. */
@@ -61,7 +68,8 @@ export class FakeHost implements Disposable {
     server.on('xdg_surface.get_toplevel', ({ object, args }) => {
       this.toplevels.push(args.id as FakeObject);
       this.#xdgSurfaces.set(args.id as FakeObject, object);
-      this.configure(...(options.size ?? [0, 0]));
+      if (options.bounds) this.toplevel.send('configure_bounds', ...options.bounds);
+      this.configure(...(options.size ?? ([0, 0] as const)), options.states);
     });
     server.on('wl_surface.attach', ({ object, args }) => {
       this.#stateOf(object).buffer = args.buffer as FakeObject | null;
@@ -101,17 +109,22 @@ export class FakeHost implements Disposable {
 
   /** The subsurface of the newest window, which shows the guest's picture. */
   get picture(): FakeObject {
-    return this.server.requests.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args
-      .surface as FakeObject;
+    const { requests } = this.server;
+    // A title bar is made later than the window.
+    const made = requests.slice(
+      0,
+      requests.findLastIndex(({ name }) => name === 'xdg_surface.get_toplevel'),
+    );
+    return made.findLast(({ name }) => name === 'wl_subcompositor.get_subsurface')!.args.surface as FakeObject;
   }
 
   /** Draws the screen: sends the frame callbacks and presentation feedbacks that were requested. */
   repaint(): void {
     if (this.isHidden) return;
-    for (const callback of this.#callbacks.splice(0)) callback.send('done', 0);
+    for (const callback of this.#callbacks.splice(0)) if (!callback.isDestroyed) callback.send('done', 0);
     this.#sequence++;
     for (const feedback of this.#feedbacks.splice(0))
-      feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
+      if (!feedback.isDestroyed) feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
   }
 
   /** The pixels of a wl_shm buffer, row by row, as the compositor reads them. */
@@ -170,7 +183,7 @@ export class FakeHost implements Disposable {
     if (name === 'wl_shm') for (const format of [0, 1]) object.send('format', format);
     if (name === 'wp_presentation') object.send('clock_id', 1);
     if (name === 'wl_output') {
-      object.send('mode', 1, 1920, 1080, 60_000);
+      object.send('mode', 1, ...(this.#options.mode ?? [1920, 1080]), 60_000);
       if (object.version >= 2) object.send('scale', this.#options.scale ?? 1);
       if (object.version >= 2) object.send('done');
     }

@@ -1,10 +1,13 @@
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { withFreeFds } from '../../sys/few-fds.ts';
 import type { FakeObject } from './fake-server.ts';
 import { frameOf, OutputRig, SIDE } from './output-rig.ts';
 import { SinkLog } from './sink-log.ts';
+import { eventually } from '../../../rig/eventually.ts';
 
 expectNoLeaks();
 
@@ -71,10 +74,10 @@ test('WaylandOutput: the release a hidden window did not wait for does not count
   await rig.show(a);
   expect(rig.heard.lines.slice(-2)).toEqual(['released B', 'hidden']);
   await rig.show(b);
-  expect(await rig.committed()).toBe(buffer);
   rig.host.isHidden = false;
   rig.host.repaint();
   await rig.settle();
+  expect(await rig.committed()).toBe(buffer);
   await rig.show(a);
   const before = rig.heard.lines.length;
   buffer.send('release');
@@ -83,6 +86,48 @@ test('WaylandOutput: the release a hidden window did not wait for does not count
   buffer.send('release');
   await rig.settle();
   expect(rig.heard.lines.slice(before)).toEqual(['released B']);
+});
+
+describe('WaylandOutput: in a process that was stopped, with the compositor’s events unread', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  });
+
+  /** As if the process were stopped for a second in which the compositor does this: all timers are due before the event loop reads. */
+  async function stopped(compositor: () => void): Promise<void> {
+    await setImmediate();
+    compositor();
+    vi.advanceTimersByTime(1000);
+  }
+
+  test('a buffer that was released is not taken back, and is committed again with the same wl_buffer', async () => {
+    rig = await OutputRig.open();
+    rig.host.releases = false;
+    using a = rig.shadow('A');
+    using b = rig.shadow('B');
+    await rig.show(a);
+    const first = rig.shown!;
+    await rig.show(b);
+    const presented = new Promise<void>((resolve) => {
+      rig.heard.released = () => {
+        rig.present(a);
+        resolve();
+      };
+    });
+    await stopped(() => first.send('release'));
+    await presented;
+    expect(await rig.committed()).toBe(first);
+  });
+
+  test('a frame that was presented does not count as hidden', async () => {
+    rig = await OutputRig.open();
+    using a = rig.shadow('A');
+    rig.present(a);
+    await rig.committed();
+    await stopped(() => rig.host.repaint());
+    await rig.settle();
+    expect(rig.heard.lines).toEqual(['presented']);
+  });
 });
 
 describe('WaylandOutput: a handle', () => {
@@ -108,7 +153,7 @@ describe('WaylandOutput: a handle', () => {
   test('that no window can show is held until the next frame replaces it', async () => {
     rig = await OutputRig.open();
     rig.host[Symbol.dispose]();
-    await vi.waitFor(() => expect(rig.output.isOpen).toBe(false));
+    await eventually(() => expect(rig.output.isOpen).toBe(false));
     using a = rig.shadow('A');
     using b = rig.shadow('B');
     let ended = rig.heard.frameEnded();
@@ -154,6 +199,27 @@ describe('WaylandOutput: a handle', () => {
   });
 });
 
+test('WaylandOutput: shows frames at once, with one line in the log, when it has no descriptor to wait for their fences with', async () => {
+  const log: string[] = [];
+  rig = await OutputRig.open({}, { log: (_, message) => log.push(message) });
+  using fence = EventFd.create();
+  using a = rig.shadow('A');
+  using b = rig.shadow('B');
+  const buffers: FakeObject[] = [];
+  await rig.show(a);
+  await rig.show(b);
+  for (const each of [a, b]) {
+    const ended = rig.heard.frameEnded();
+    withFreeFds(fence, 0, () => rig.present(each, fence));
+    buffers.push(await rig.committed());
+    rig.host.repaint();
+    await ended;
+  }
+  expect(new Set(buffers).size).toBe(2);
+  expect(rig.heard.lines.filter((line) => !line.startsWith('released'))).toEqual(Array(4).fill('presented'));
+  expect(log).toEqual(['wayland:0: showing pictures without waiting for their fences: epoll_create1: EMFILE']);
+});
+
 describe('WaylandOutput: attach', () => {
   test('throws while another listener is attached', async () => {
     rig = await OutputRig.open();
@@ -187,7 +253,7 @@ test('WaylandOutput: nothing follows closed, with a frame in flight and another 
   const before = rig.heard.lines.length;
   rig.present(b);
   rig.replaceHost();
-  await vi.waitFor(() => rig.windows.roundtrip());
+  await eventually(() => rig.windows.roundtrip());
   expect(rig.heard.lines.slice(before)).toEqual([]);
 });
 

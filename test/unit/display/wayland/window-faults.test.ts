@@ -2,6 +2,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
+import { eventually } from '../../../rig/eventually.ts';
 import { mappingCount, openFds } from '../../../rig/process-resources.ts';
 import { fewFds } from '../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -22,6 +23,12 @@ import {
   useWindows,
   WIDTH,
 } from './window-rig.ts';
+
+// Memfds stand in for dma-bufs.
+vi.mock('../../../../src/sys/dma-buf.ts', async (original) => ({
+  ...(await original<object>()),
+  readDmabuf: (_: unknown, read: () => unknown) => read(),
+}));
 
 expectNoLeaks();
 useWindows();
@@ -50,7 +57,7 @@ function filled(colour: number): Shown {
   return made;
 }
 
-const primary = (): unknown => bridge.stats[0]!.screens[0]!.primary;
+const primary = () => bridge.stats[0]!.screens[0]!.primary;
 const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
 const alive = (name: string): number =>
   [...host.server.client.objects.values()].filter((object) => object.interface.name === name).length;
@@ -92,7 +99,7 @@ function flipping(framebuffers: readonly Shown['framebuffer'][]): { stop(): Prom
 describe('WaylandOutput: an import', () => {
   test('is made again by the next compositor if the first exits before it answers, and does not block the guest', async () => {
     await openDmabuf();
-    const shown = picture().asDmabuf;
+    const shown = picture().asReadableDmabuf;
     guest.show(shown);
     const asked = host.server.next('zwp_linux_buffer_params_v1.create');
     const done = guest.flush(0, 0, WIDTH, HEIGHT);
@@ -108,13 +115,13 @@ describe('WaylandOutput: an import', () => {
   test('without an answer does not block the guest, and is shown once the answer comes', async () => {
     await openDmabuf();
     accept(host);
-    await show(picture().asDmabuf);
+    await show(picture().asReadableDmabuf);
     let answer = (): void => undefined;
     host.server.on(
       'zwp_linux_buffer_params_v1.create',
       ({ client, object }) => (answer = () => object.send('created', client.newObject('wl_buffer', 1))),
     );
-    const [b, c] = [picture().asDmabuf, picture().asDmabuf];
+    const [b, c] = [picture().asReadableDmabuf, picture().asReadableDmabuf];
     for (const each of [b, c, b, c]) {
       guest.show(each);
       await guest.flush(0, 0, WIDTH, HEIGHT);
@@ -125,17 +132,18 @@ describe('WaylandOutput: an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf' });
   });
 
-  test('that fails is not tried again for its format on this compositor, but on the next one', async () => {
+  test('that fails is not tried again on this compositor, but on the next one, and others are', async () => {
     await openDmabuf();
     host.server.on('zwp_linux_buffer_params_v1.create', ({ object }) => object.send('failed'));
-    const [a, b] = [picture().asDmabuf, picture().asDmabuf];
+    const [a, b] = [picture().asReadableDmabuf, picture().asReadableDmabuf];
     guest.show(a);
     const commit = nextPicture();
     await guest.flush(0, 0, WIDTH, HEIGHT);
     await commit;
     host.repaint();
-    for (const each of [b, a, b]) await show(each);
-    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
+    accept(host);
+    for (const each of [b, a]) await show(each);
+    expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(2);
     expect(primary()).toMatchObject({ rung: 'shadow' });
 
     host[Symbol.dispose]();
@@ -145,18 +153,22 @@ describe('WaylandOutput: an import', () => {
     expect(primary()).toMatchObject({ rung: 'dmabuf' });
   });
 
-  test('that ends the connection is the last: the windows open again and copy', async () => {
+  test('that ends the connection is not made again: the windows copy that picture and share others', async () => {
     await openDmabuf();
     host.server.on('zwp_linux_buffer_params_v1.create', ({ client, object }) =>
       client.refuse(object, 4, 'not that one'),
     );
-    guest.show(picture().asDmabuf);
+    guest.show(picture().asReadableDmabuf);
     const back = host.server.next('xdg_surface.get_toplevel');
     await guest.flush(0, 0, WIDTH, HEIGHT);
     await back;
+    accept(host);
     await nextPicture();
     expect(host.count('zwp_linux_buffer_params_v1.create')).toBe(1);
     expect(primary()).toMatchObject({ rung: 'shadow' });
+    host.repaint();
+    await show(picture().asReadableDmabuf);
+    expect(primary()).toMatchObject({ rung: 'dmabuf' });
     expect(log).toContainEqual(
       expect.stringMatching(
         /over zwp_linux_buffer_params_v1#\d+: error invalid_format: not that one \(the last request to it was create\)$/,
@@ -167,7 +179,7 @@ describe('WaylandOutput: an import', () => {
   test('is not tried while the compositor does not offer the format, and is made as soon as it does', async () => {
     await openDmabuf();
     accept(host);
-    await show(picture().asDmabuf);
+    await show(picture().asReadableDmabuf);
     sendFeedback(surfaceFeedback(), [[[DRM_FORMAT.RGB565, DRM_FORMAT_MOD_LINEAR]]]);
     await nextPicture();
     expect(primary()).toMatchObject({ rung: 'shadow' });
@@ -223,7 +235,7 @@ describe('WaylandWindows: on the first version of every global', () => {
       await open(options);
       accept(host);
       const shown = filled(0x00a0b0c0);
-      await show(isDmabuf ? shown.asDmabuf : shown.framebuffer);
+      await show(isDmabuf ? shown.asReadableDmabuf : shown.framebuffer);
       host.configure(500, 400);
       await settle();
       expect(primary()).toMatchObject({ rung: isDmabuf ? 'dmabuf' : 'shadow' });
@@ -239,16 +251,17 @@ test('WaylandOutput: without linux-dmabuf copies pictures in guest pages and in 
   await open();
   await show(filled(0x00123456).framebuffer);
   expect([firstPixel(), primary()]).toEqual([0x00123456, expect.objectContaining({ rung: 'shadow', imports: 0 })]);
-  await show(picture().asDmabuf);
+  await show(picture().asReadableDmabuf);
   expect(primary()).toMatchObject({ rung: 'shadow', imports: 0 });
 });
 
 test.each([
   ['with viewports', {}],
   ['without viewports', { wp_viewporter: 0 }],
+  ['with a title bar', { zxdg_decoration_manager_v1: 0 }],
 ])(
   'WaylandOutput: 500 sizes, some followed by the guest, leave no memory, descriptors or objects behind %s',
-  { timeout: 30_000 },
+  { timeout: 180_000 },
   async (_, globals) => {
     await open({ globals });
     await show();
@@ -262,16 +275,24 @@ test.each([
         host.count('wl_shm.create_pool'),
       objects: host.server.client.objects.size,
     });
-    const before = resources();
+    // A frame that is on its way has a callback and a feedback.
+    const atRest = async () => {
+      for (let i = 0; i < 3; i++) {
+        host.repaint();
+        await settle();
+      }
+      return resources();
+    };
+    const before = await atRest();
     for (let i = 1; i <= 500; i++) {
       host.configure(64 + i, 64 + i);
       if (i % 10 === 0) await show(picture(64 + i, 64 + i).framebuffer);
       else await settle();
     }
+    await settle();
     await show();
     host.configure(640, 480);
-    await settle();
-    expect(resources()).toEqual(before);
+    await eventually(async () => expect(await atRest()).toEqual(before));
   },
 );
 
@@ -280,10 +301,10 @@ describe('WaylandOutput: for a minute', () => {
 
   test.each([
     ['copied', (made: Shown) => made.framebuffer],
-    ['shared', (made: Shown) => made.asDmabuf],
+    ['shared', (made: Shown) => made.asReadableDmabuf],
   ])(
-    'in a hidden window without releases, a guest whose pages are %s flips at the refresh rate',
-    { timeout: 60_000 },
+    'in a hidden window without releases, a guest whose pages are %s flips ten times a second, and nothing is committed',
+    { timeout: 180_000 },
     async (_, backing) => {
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
       await openDmabuf();
@@ -292,25 +313,25 @@ describe('WaylandOutput: for a minute', () => {
       for (const each of pictures) await show(each);
       host.isHidden = true;
       host.releases = false;
-      const frames = host.count('wl_surface.frame');
+      const commits = host.count('wl_surface.commit');
       const guestFlips = flipping(pictures);
       await minute();
       const stopped = guestFlips.stop();
       await vi.advanceTimersByTimeAsync(1000);
       const flips = await stopped;
       // The first frame waits 250 ms for a compositor that may only be slow.
-      expect(flips).toBeGreaterThan(60 * 60 - 30);
-      expect(flips).toBeLessThanOrEqual(60 * 60 + 2);
-      expect(host.count('wl_surface.frame') - frames).toBeLessThanOrEqual(1);
+      expect(flips).toBeGreaterThan(10 * 60 - 5);
+      expect(flips).toBeLessThanOrEqual(10 * 60 + 2);
+      expect(host.count('wl_surface.commit') - commits).toBeLessThanOrEqual(1);
     },
   );
 
   test.each([
     ['copied', (made: Shown) => made.framebuffer, 3],
-    ['shared', (made: Shown) => made.asDmabuf, 2],
+    ['shared', (made: Shown) => made.asReadableDmabuf, 2],
   ])(
     'on a compositor that releases no buffer, a guest whose pages are %s keeps flipping with the same number of buffers',
-    { timeout: 60_000 },
+    { timeout: 180_000 },
     async (_, backing, buffers) => {
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
       await openDmabuf();
@@ -341,7 +362,7 @@ describe('WaylandWindows: without a free file descriptor', () => {
   test('for what the compositor sends, the windows open again once there are some', async () => {
     await openDmabuf();
     accept(host);
-    await show(picture().asDmabuf);
+    await show(picture().asReadableDmabuf);
     using table = createMemfd('table', 16);
     const logLine = logged('lost the compositor');
     {
@@ -370,7 +391,7 @@ describe('WaylandWindows: without a free file descriptor', () => {
 
   test.each([
     ['a copy', (made: Shown) => made.framebuffer, 'shadow'],
-    ['a dma-buf', (made: Shown) => made.asDmabuf, 'dmabuf'],
+    ['a dma-buf', (made: Shown) => made.asReadableDmabuf, 'dmabuf'],
   ])('to send %s with, the windows open again', async (_, backing, rung) => {
     await openDmabuf();
     accept(host);
@@ -391,19 +412,21 @@ describe('WaylandWindows: without a free file descriptor', () => {
     );
   });
 
-  test('for a handle, the dma-buf is copied, and imported at the next flip', async () => {
+  test('for a handle, the dma-buf is copied, and imported by a later flip', async () => {
     await openDmabuf();
     accept(host);
-    await show(picture().asDmabuf);
+    await show(picture().asReadableDmabuf);
     using any = createMemfd('any', 1);
-    const [a, b] = [picture().asDmabuf, picture().asDmabuf];
+    const [a, b] = [picture().asReadableDmabuf, picture().asReadableDmabuf];
     {
       using _ = fewFds(any, 0);
       guest.show(a);
+      void guest.flush(0, 0, WIDTH, HEIGHT);
     }
     expect(primary()).toMatchObject({ rung: 'shadow' });
-    await show(b);
-    await show(a);
+    // It is not tried again with every flip.
+    do for (const flipped of [b, a]) await show(flipped);
+    while (primary().rung === 'shadow');
     expect(primary()).toMatchObject({ rung: 'dmabuf', imports: 3 });
   });
 

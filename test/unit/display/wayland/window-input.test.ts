@@ -134,6 +134,9 @@ describe('WaylandOutput: input', () => {
     keyboard().send('enter', 1, surface(), new Uint8Array(new Uint32Array([KEY.LEFTCTRL, KEY.LEFTALT]).buffer));
     keyboard().send('key', 2, 0, KEY.G, 1);
     await settle();
+    expect(title()).toBe('a guest — Ctrl+Alt+G to grab');
+    host.bound('zwp_keyboard_shortcuts_inhibitor_v1').send('active');
+    await settle();
     expect(title()).toBe('a guest — Ctrl+Alt+G to release');
     keyboard().send('leave', 3, surface());
     await settle();

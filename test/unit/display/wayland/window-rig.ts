@@ -9,6 +9,7 @@ import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import { Bridge } from '../../../../src/bridge/bridge.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
+import type { Log } from '../../../../src/core/log.ts';
 import type { GuestInput } from '../../../../src/core/input.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
 import { type Flush, type ScanoutId, type Source, type SourceSink } from '../../../../src/core/source.ts';
@@ -90,7 +91,13 @@ export function listen(options: FakeHostOptions = {}): FakeHost {
 /** Opens windows on a fake compositor and shows a guest in them. Resolves when they are configured. */
 export async function open(
   hostOptions: FakeHostOptions = {},
-  options: WaylandWindowsOptions & { scanouts?: number; keepLast?: boolean; input?: GuestInput } = {},
+  options: WaylandWindowsOptions & {
+    scanouts?: number;
+    pngOf?: (scanout: number) => Promise<Uint8Array>;
+    keepLast?: boolean;
+    input?: GuestInput;
+    onLog?: Log;
+  } = {},
 ): Promise<void> {
   listen(hostOptions);
   windows = await WaylandWindows.open({
@@ -99,11 +106,14 @@ export async function open(
     ...options,
   });
   stack.push(windows);
-  const outputs = windows.openOutputs(options.scanouts ?? 1);
+  const outputs = windows.openOutputs(options.scanouts ?? 1, options.pngOf);
   output = outputs[0]!;
   guest = new FakeGuest();
   bridge = new Bridge(guest, {
-    log: (_, message) => log.push(message),
+    log: (level, message) => {
+      log.push(message);
+      options.onLog?.(level, message);
+    },
     zeroCopy: 'off',
     keepLast: options.keepLast ?? false,
     ...(options.input && { input: options.input }),

@@ -47,6 +47,17 @@ describe('WaylandOutput: a window', () => {
     expect(host.last('wl_shm_pool.create_buffer')).toMatchObject({ format: 1, stride: WIDTH * 4 });
   });
 
+  test('begins every row where compositors can import it, whatever the width of the picture', async () => {
+    await open();
+    const shown = picture(50, 3);
+    shown.fill(0, 0, 50, 3, 0x00112233);
+    shown.fill(49, 2, 1, 1, 0x00ff8000);
+    await show(shown);
+    expect(host.last('wl_shm_pool.create_buffer')).toMatchObject({ width: 50, stride: 256 });
+    const pixels = shownPixels();
+    expect([pixels[0], pixels[98], pixels[149]]).toEqual([0x00112233, 0x00112233, 0x00ff8000]);
+  });
+
   test('is black, with title and app id, before the guest shows anything', async () => {
     await open({}, { title: 'a guest' });
     await settle();

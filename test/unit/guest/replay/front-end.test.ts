@@ -158,6 +158,16 @@ test('ReplayFrontEnd: a back end that goes away rejects requests with `closed`',
   await expect(frontEnd.channel.get(VHOST_USER.GET_FEATURES)).rejects.toMatchObject({ code: 'closed' });
 });
 
+test('ReplayFrontEnd: a request sent before the end of the stream was read rejects with `closed` too', async () => {
+  open();
+  await frontEnd.connect();
+  server[Symbol.dispose]();
+  await expect(frontEnd.channel.get(VHOST_USER.GET_FEATURES)).rejects.toMatchObject({
+    code: 'closed',
+    cause: { code: 'EPIPE' },
+  });
+});
+
 test('ReplayFrontEnd: a refused message rejects with `refused`', async () => {
   open();
   await frontEnd.connect();

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { bytesOf } from '../../../rig/bytes-of.ts';
 import type { Damage } from '../../../../src/core/damage.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
@@ -60,7 +61,7 @@ function hash({ backing, planes, height }: Framebuffer): string {
   if (backing.kind !== 'pages') return 'dmabuf';
   const { offset, stride } = planes[0]!;
   return createHash('sha1')
-    .update(backing.pixels().bytes.subarray(offset, offset + stride * height))
+    .update(bytesOf(backing.pixels()).subarray(offset, offset + stride * height))
     .digest('hex')
     .slice(0, 12);
 }

@@ -1,6 +1,18 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MAX_COMMAND, RecordingError, type RecordingEvent } from '../../../../src/guest/replay/format.ts';
@@ -8,11 +20,25 @@ import { PageMirror } from '../../../../src/guest/replay/page-mirror.ts';
 import { RecordDecoder, RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
 import { RecordEncoder, RecordingWriter } from '../../../../src/guest/replay/recording-writer.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
+import { MemoryBudget } from '../../../../src/core/budget.ts';
+import { virtualMonitor } from '../../../../src/core/monitor.ts';
+import type { GpuTap } from '../../../../src/guest/virtio-gpu/tap.ts';
+import { openFds } from '../../../rig/process-resources.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import * as request from '../virtio-gpu/requests.ts';
+import { GpuRig, HEAP } from '../virtio-gpu/rig.ts';
 
 expectNoLeaks();
 
 let directory: string;
+
+/** A write that was under way may close its file after the writer. */
+const isOpen = (path: string): boolean => [...openFds().values()].some((target) => target.includes(path));
+
+/** Of this process: `bytes` or `unlimited`. */
+function limitFileSize(bytes: string): void {
+  execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:`]);
+}
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'recording-'));
@@ -263,12 +289,21 @@ describe('recording files', () => {
     expect(readAll(newer).error).toMatchObject({ code: 'version' });
   });
 
-  test('Recorder: a full disk ends the recording and is reported once', () => {
+  test('Recorder: a file that cannot grow ends the recording and is reported once', () => {
     const failures: Error[] = [];
-    const recorder = Recorder.open({ file: '/dev/full', scanouts: 1, onFailed: (error) => failures.push(error) });
-    recorder.tap.command(0, Uint8Array.of(1), 1, 24);
-    recorder[Symbol.dispose]();
-    expect(failures).toMatchObject([{ code: 'ENOSPC' }]);
+    const ignore = (): void => undefined;
+    process.on('SIGXFSZ', ignore);
+    limitFileSize('0');
+    try {
+      const file = join(directory, 'full.scanout');
+      const recorder = Recorder.open({ file, scanouts: 1, onFailed: (error) => failures.push(error) });
+      recorder.tap.command(0, Uint8Array.of(1), 1, 24);
+      recorder[Symbol.dispose]();
+    } finally {
+      limitFileSize('unlimited');
+      process.off('SIGXFSZ', ignore);
+    }
+    expect(failures).toMatchObject([{ code: 'EFBIG' }]);
   });
 
   test.each([0, 17, 257, 1.5])('Recorder.open: refuses %d scanouts and creates no file', (scanouts) => {
@@ -282,6 +317,83 @@ describe('recording files', () => {
     Recorder.open({ file: path, scanouts })[Symbol.dispose]();
     using reader = RecordingReader.open({ file: path });
     expect(reader.scanouts).toBe(scanouts);
+  });
+
+  test('Recorder: replaces a symbolic link and not its target, and refuses a pipe', () => {
+    const path = (name: string): string => join(directory, name);
+    writeFileSync(path('target'), 'mine');
+    symlinkSync(path('target'), path('link'));
+    execFileSync('mkfifo', [path('pipe')]);
+
+    Recorder.open({ file: path('link'), scanouts: 1 })[Symbol.dispose]();
+    expect(() => Recorder.open({ file: path('pipe'), scanouts: 1 })).toThrow(
+      expect.objectContaining({ code: 'EEXIST' }),
+    );
+
+    expect(readFileSync(path('target'), 'utf8')).toBe('mine');
+    expect(lstatSync(path('link')).isFile()).toBe(true);
+  });
+
+  test('Recorder: makes a file that exists readable by its owner only', () => {
+    const path = join(directory, 'open.scanout');
+    writeFileSync(path, '', { mode: 0o644 });
+    Recorder.open({ file: path, scanouts: 1 })[Symbol.dispose]();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test('Recorder: grows by nothing but commands', () => {
+    const path = join(directory, 'quiet.scanout');
+    const recorder = Recorder.open({ file: path, scanouts: 1 });
+    const memory = { regions: Array.from({ length: 512 }, (_, i) => ({ guestAddress: i * 2 ** 32, size: 4096 })) };
+    for (let i = 0; i < 10_000; i++) {
+      recorder.tap.memoryChanged(memory);
+      recorder.tap.negotiated(5n);
+      recorder.tap.monitorChanged(0, virtualMonitor('m', 640 + i, 480, 60_000));
+      recorder.tap.reset();
+    }
+    recorder.tap.command(0, Uint8Array.of(1), 1, 24);
+    recorder[Symbol.dispose]();
+    const { events } = readAll(readFileSync(path));
+    expect(events.map(({ kind }) => kind)).toEqual(['reset', 'memory', 'features', 'monitor', 'command', 'end']);
+    expect(events[3]).toMatchObject({ monitor: { width: 640 + 9999 } });
+  });
+
+  test('Recorder: holds a guest back that draws faster than it can write, and loses nothing', async () => {
+    const path = join(directory, 'noise.scanout');
+    using recorder = Recorder.open({ file: path, scanouts: 1 });
+    let wasBusy = false;
+    const tap = Object.create(recorder.tap, {
+      isBusy: { get: () => recorder.tap.isBusy && (wasBusy = true) },
+    }) as GpuTap;
+    // Memory for no copies: all that is drawn is written each time.
+    using rig = new GpuRig({ tap, maxGuestMemory: 2 ** 20 });
+    const bytes = 2048 * 1024 * 4;
+    rig.at(HEAP, bytes).set(randomBytes(bytes));
+    rig.type(request.create2d(1, 2048, 1024));
+    rig.type(request.attach(1, request.contiguous(bytes)));
+    const tokens = Array.from({ length: 3 }, () => rig.send(request.transfer(1, 0, 0, 2048, 1024, 0)));
+    for (const token of tokens) await rig.answered(token);
+    expect(wasBusy).toBe(true);
+    recorder[Symbol.dispose]();
+    const { events, error } = readAll(readFileSync(path));
+    expect(error).toBeNull();
+    expect(events.filter(({ kind }) => kind === 'command')).toHaveLength(2 + tokens.length);
+    const written = events.reduce((sum, one) => sum + (one.kind === 'write' ? one.bytes.length : 0), 0);
+    expect(written).toBe(tokens.length * bytes);
+    while (isOpen(path)) await turn();
+  });
+
+  test('RecordingWriter: is busy until what waits is written', async () => {
+    const path = join(directory, 'busy.scanout');
+    using writer = RecordingWriter.create(path, 1, () => undefined);
+    const isReady = new Promise<void>((resolve) => (writer.onReady = resolve));
+    while (!writer.isBusy) writer.write(new Uint8Array(2 ** 20));
+    const { written } = writer;
+    await isReady;
+    expect(writer.isBusy).toBe(false);
+    expect(writer.written).toBeGreaterThan(written);
+    writer[Symbol.dispose]();
+    while (isOpen(path)) await turn();
   });
 
   test('RecordingWriter: writes more blocks than may wait, in order', () => {
@@ -313,7 +425,7 @@ describe('PageMirror', () => {
   };
 
   test('reports what changed, and nothing the second time', () => {
-    const mirror = new PageMirror(2 ** 20);
+    const mirror = new PageMirror(2 ** 20, new MemoryBudget(Infinity));
     const bytes = new Uint8Array(1000);
     bytes[3] = 1;
     bytes[900] = 2;
@@ -327,13 +439,26 @@ describe('PageMirror', () => {
     expect(changes(mirror, 4000, bytes)).toEqual([]);
   });
 
+  test('charges what it keeps until it is disposed, and reports everything once there is no room', () => {
+    const budget = new MemoryBudget(2 ** 20);
+    const mirror = new PageMirror(2 ** 30, budget);
+    expect(changes(mirror, 0, Uint8Array.of(1))).toHaveLength(1);
+    expect(budget.used).toBe(2 ** 20);
+    for (let page = 1; page < 256; page++) changes(mirror, page * 4096, Uint8Array.of(1));
+    for (let time = 0; time < 2; time++) expect(changes(mirror, 2 ** 20, Uint8Array.of(1))).toHaveLength(1);
+    expect(changes(mirror, 4096, Uint8Array.of(1))).toEqual([]);
+    expect(budget.used).toBe(2 ** 20);
+    mirror[Symbol.dispose]();
+    expect(budget.used).toBe(0);
+  });
+
   test('reports changes that add up to the same memory', () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(nat(20_000), fc.uint8Array({ maxLength: 6000 }))),
         fc.constantFrom(0, 4096, 2 ** 20),
         (updates, limit) => {
-          const mirror = new PageMirror(limit);
+          const mirror = new PageMirror(limit, new MemoryBudget(Infinity));
           const real = Buffer.alloc(40_000);
           const replayed = Buffer.alloc(40_000);
           for (const [address, bytes] of updates) {

@@ -8,10 +8,13 @@ import { virtualMonitor } from '../../../../src/core/monitor.ts';
 import { FrontEnd } from '../../../rig/front-end.ts';
 import { Recorder } from '../../../../src/guest/replay/recorder.ts';
 import { RecordingReader } from '../../../../src/guest/replay/recording-reader.ts';
+import { RecordEncoder, RecordingWriter } from '../../../../src/guest/replay/recording-writer.ts';
 import { Replay, type ReplayProgress } from '../../../../src/guest/replay/replay.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
 import { VirtioGpu } from '../../../../src/guest/virtio-gpu/device.ts';
+import { EventFd } from '../../../../src/sys/eventfd.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
+import { withFreeFds } from '../../sys/few-fds.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { PictureSink } from './picture-sink.ts';
 import { play } from './play.ts';
@@ -184,9 +187,69 @@ test('Replay: rejects with `closed` when disposed half-way, and leaks nothing', 
   await expect(source.finished).rejects.toMatchObject({ code: 'closed' });
 });
 
+test.each([0, 1, 2, 3, 4, 5])('Replay.open: throws EMFILE and leaks nothing with %i free descriptors', async (free) => {
+  await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
+  using any = EventFd.create();
+  withFreeFds(any, free, () => {
+    expect(() => Replay.open({ file })).toThrow('EMFILE');
+  });
+});
+
+test('Replay.open: needs six free descriptors', async () => {
+  await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
+  using any = EventFd.create();
+  withFreeFds(any, 6, () => Replay.open({ file })[Symbol.dispose]());
+});
+
 test('Replay: can be disposed before it played', async () => {
   await record(blobSession(LOW.guestAddress, HIGH.guestAddress));
   const source = Replay.open({ file });
   source[Symbol.dispose]();
   await expect(source.finished).rejects.toMatchObject({ code: 'closed' });
+});
+
+/** A recording of `writes` writes of 64 KiB, `stride` bytes apart, and a command. */
+function writeFile(writes: number, stride: number): void {
+  const writer = RecordingWriter.create(file, 1, (error) => {
+    throw error;
+  });
+  const encoder = new RecordEncoder(4 * 2 ** 20);
+  const one = new Uint8Array(4096).fill(1);
+  encoder.memory([{ guestAddress: 0, size: 2 * GIB }]);
+  for (let i = 0; i < writes; i++)
+    for (let page = 0; page < 16; page++) encoder.write(i * stride + page * 4096, one, 0, 4096);
+  encoder.command(1, 0, 24, Uint8Array.of(1), 1);
+  encoder.end(1);
+  writer.write(encoder.take());
+  writer[Symbol.dispose]();
+}
+
+test('Replay: refuses a recording whose guest writes more memory than it may, and gives it back', async () => {
+  writeFile(2000, 65536);
+  using source = Replay.open({ file, speed: 'fast', maxGuestMemory: 100 * 2 ** 20 });
+  source.connect(new PictureSink());
+  await expect(source.finished).rejects.toMatchObject({ code: 'too-large' });
+  await expect(source.finished).rejects.toThrow('--max-memory');
+  expect(source.budget.used).toBeLessThanOrEqual(source.budget.limit);
+  source[Symbol.dispose]();
+  expect(source.budget.used).toBe(0);
+});
+
+test('Replay: may write the same memory again and again', async () => {
+  writeFile(2000, 0);
+  using source = Replay.open({ file, speed: 'fast', maxGuestMemory: 2 ** 21 });
+  source.connect(new PictureSink());
+  await expect(source.finished).resolves.toMatchObject({ commands: 1 });
+});
+
+test('Replay: lets the event loop turn while it writes memory', async () => {
+  writeFile(4000, 65536);
+  using source = Replay.open({ file, speed: 'fast' });
+  source.connect(new PictureSink());
+  let isFinished = false;
+  void source.finished.then(() => (isFinished = true));
+  // Whatever runs in one turn runs before this.
+  for (let turns = 0; turns < 10; turns++) await setImmediate();
+  expect(isFinished).toBe(false);
+  await source.finished;
 });

@@ -4,11 +4,32 @@ import { vring_desc } from '../../../../protocols/virtio-ring.ts';
 import { FrontEnd } from '../../../rig/front-end.ts';
 import { DRIVER_ADDRESS } from '../../../../src/guest/replay/driver-memory.ts';
 import { EventFd } from '../../../../src/sys/eventfd.ts';
+import { OwnedFd } from '../../../../src/sys/fd.ts';
+import { eventfd } from '../../../../src/sys/libc.ts';
 import { Poll } from '../../../../src/sys/poll.ts';
 import { connectUnix } from '../../../../src/sys/socket.ts';
-import { connect, device, leave, log, MIB, path, PROTOCOL, useServer, VERSION_1, VHOST_USER, type Vmm } from './rig.ts';
+import {
+  connect,
+  device,
+  leave,
+  log,
+  MIB,
+  path,
+  PROTOCOL,
+  USER,
+  useServer,
+  VERSION_1,
+  VHOST_USER,
+  type Vmm,
+} from './rig.ts';
 
 useServer();
+
+async function kickBySemaphore(vmm: Vmm): Promise<string> {
+  const EFD_SEMAPHORE = 1;
+  using semaphore = OwnedFd.adopt(eventfd(5, EFD_SEMAPHORE));
+  return await vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [semaphore]);
+}
 
 describe('vhost-user rings', () => {
   test('run once they have a kick descriptor and are enabled, and pass on each kick', async () => {
@@ -81,11 +102,29 @@ describe('vhost-user rings', () => {
     ['no kick descriptor', (vmm) => vmm.number(VHOST_USER.SET_VRING_KICK, 0x100n)],
     ['a kick descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [vmm.memfd])],
     ['a call descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_CALL, 0n, [vmm.memfd])],
+    ['a kick descriptor that is a semaphore', (vmm) => kickBySemaphore(vmm)],
     ['an error descriptor that is not an eventfd', (vmm) => vmm.number(VHOST_USER.SET_VRING_ERR, 0n, [vmm.memfd])],
   ])('are refused with %s, and the connection stays', async (_name, attempt) => {
     const vmm = await connect();
     expect(await attempt(vmm)).toBe('refused');
     expect(await vmm.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+    await leave(vmm);
+  });
+
+  test('do not start where guest memory is not aligned in its file, and stop when it no longer is', async () => {
+    const vmm = await connect();
+    const odd = Buffer.concat([
+      wire.VhostUserMemory.encode({ nregions: 1 }),
+      wire.VhostUserMemoryRegion.encode({ memory_size: MIB / 2, userspace_addr: USER, mmap_offset: 1 }),
+    ]);
+    await vmm.start();
+    expect(await vmm.try(VHOST_USER.SET_MEM_TABLE, odd, [vmm.memfd])).toBe('done');
+    expect(device.queues[0]).toBeNull();
+    expect(log.at(-1)).toContain('not aligned in the file');
+    expect(await vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [vmm.kick])).toBe('refused');
+    expect(await vmm.memory()).toBe('done');
+    expect(await vmm.number(VHOST_USER.SET_VRING_KICK, 0n, [vmm.kick])).toBe('done');
+    expect(device.queues[0]).not.toBeNull();
     await leave(vmm);
   });
 

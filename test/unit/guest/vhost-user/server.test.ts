@@ -1,4 +1,6 @@
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test, vi } from 'vitest';
 import * as wire from '../../../../protocols/vhost-user.ts';
 import { VhostUserServer } from '../../../../src/guest/vhost-user/server.ts';
@@ -14,6 +16,7 @@ import {
   MIB,
   PROTOCOL,
   RecordingDevice,
+  region,
   RING_RESET,
   server,
   slot,
@@ -191,6 +194,24 @@ describe('VhostUserServer: guest memory', () => {
     await leave(vmm);
   });
 
+  test('that can be truncated is refused with the option that allows it', async () => {
+    const vmm = await connect();
+    using unsealed = createMemfd('ram', MIB, 0);
+    expect(await vmm.try(VHOST_USER.ADD_MEM_REG, slot(0, MIB), [unsealed])).toBe('refused');
+    expect(log.at(-1)).toContain('--allow-unsealed-memory');
+    await leave(vmm);
+  });
+
+  test('that can be truncated is accepted with that option', async () => {
+    const [ours, theirs] = socketPair();
+    using tolerant = VhostUserServer.adopt(theirs, new RecordingDevice(), { allowUnsealedMemory: true });
+    using vmm = new Vmm(ours);
+    using unsealed = createMemfd('ram', MIB, 0);
+    const table = Buffer.concat([wire.VhostUserMemory.encode({ nregions: 1 }), region(0, MIB)]);
+    expect(await vmm.try(VHOST_USER.SET_MEM_TABLE, table, [unsealed])).toBe('done');
+    expect(tolerant.connected).toBe(true);
+  });
+
   test('of a running ring may be sent again, and stops the ring when it is removed', async () => {
     const vmm = await connect();
     await vmm.start();
@@ -256,6 +277,105 @@ describe('VhostUserServer: disconnects a front end, and serves the next, after',
   });
 });
 
+test('VhostUserServer: an unexpected error in a call of the device ends the connection only', async () => {
+  const vmm = await connect();
+  vi.spyOn(device, 'negotiated').mockImplementationOnce(() => {
+    throw new TypeError('thrown on purpose');
+  });
+  vmm.channel.send(VHOST_USER.SET_FEATURES, wire.VhostUserU64.encode({ u64: VERSION_1 }));
+  await vmm.closed;
+  vmm[Symbol.dispose]();
+  expect(log.at(-1)).toBe('error: front end disconnected: TypeError: thrown on purpose');
+  const next = await connect();
+  await next.start();
+  await leave(next);
+});
+
+test('VhostUserServer: an unexpected error of the device when a ring is kicked ends the connection only', async () => {
+  const vmm = await connect();
+  await vmm.start();
+  vi.spyOn(device, 'kicked').mockImplementationOnce(() => {
+    throw new TypeError('thrown on purpose');
+  });
+  vmm.kick.signal();
+  await vmm.closed;
+  vmm[Symbol.dispose]();
+  expect(log.at(-1)).toBe('error: front end disconnected: TypeError: thrown on purpose');
+  const next = await connect();
+  await next.start();
+  await leave(next);
+});
+
+test('VhostUserServer: an error that the device reports ends the connection only', async () => {
+  const vmm = await connect();
+  await vmm.start();
+  device.transport!.failed(new TypeError('thrown on purpose'));
+  await vmm.closed;
+  vmm[Symbol.dispose]();
+  expect(log.at(-1)).toBe('error: front end disconnected: TypeError: thrown on purpose');
+  const next = await connect();
+  await next.start();
+  await leave(next);
+});
+
+describe('VhostUserServer: a front end', () => {
+  const getFeatures = wire.VhostUserHeader.encode({ request: VHOST_USER.GET_FEATURES, flags: 1 });
+  const setOwner = wire.VhostUserHeader.encode({ request: VHOST_USER.SET_OWNER, flags: 1 });
+
+  test('that sends messages without end does not keep the event loop from turning', { timeout: 180_000 }, async () => {
+    const [ours, theirs] = socketPair();
+    using flooded = VhostUserServer.adopt(theirs, new RecordingDevice());
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const flood = new Worker(
+      `const { workerData: { fd, stop, message }, parentPort } = require('node:worker_threads');
+      const { writeSync } = require('node:fs');
+      const many = Buffer.concat(new Array(100).fill(Buffer.from(message)));
+      let rounds = 0;
+      for (; rounds < 50_000 && Atomics.load(stop, 0) === 0; rounds++)
+        for (let at = 0; at < many.length && Atomics.load(stop, 0) === 0; )
+          try { at += writeSync(fd, many, at); } catch (error) { if (error.code !== 'EAGAIN') throw error; }
+      parentPort.postMessage(rounds);`,
+      { eval: true, workerData: { fd: ours.fd, stop, message: setOwner } },
+    );
+    const rounds = new Promise<number>((resolve) => flood.once('message', resolve));
+    await new Promise((resolve) => flood.once('online', resolve));
+    for (let turn = 0; turn < 1000; turn++) await new Promise((resolve) => setImmediate(resolve));
+    Atomics.store(stop, 0, 1);
+    expect(await rounds).toBeLessThan(50_000);
+    expect(flooded.connected).toBe(true);
+    await flood.terminate();
+    ours[Symbol.dispose]();
+  });
+
+  test('that does not read its replies is not read until it does, and then gets all of them', async () => {
+    const [ours, theirs] = socketPair();
+    using asked = VhostUserServer.adopt(theirs, new RecordingDevice());
+    using vmm = UnixConnection.adopt(ours);
+    const turn = (): Promise<void> =>
+      new Promise((resolve) => {
+        setImmediate(resolve);
+      });
+    let sent = 0;
+    // The connection queues what the kernel does not take.
+    for (let idle = 0; idle < 100 && sent < 100_000; idle++) {
+      while (vmm.queuedBytes === 0) {
+        vmm.send(getFeatures);
+        sent++;
+        idle = 0;
+      }
+      await turn();
+    }
+    expect(sent).toBeLessThan(100_000);
+    const replies = new Uint8Array(sent * 20);
+    for (let at = 0; at < replies.length;) {
+      at += Math.max(vmm.recv(replies, at, replies.length - at), 0);
+      await turn();
+    }
+    expect(wire.VhostUserHeader.decode(replies.subarray(-20)).request).toBe(VHOST_USER.GET_FEATURES);
+    expect(asked.connected).toBe(true);
+  });
+});
+
 describe('VhostUserServer: connections', () => {
   test('of a second front end are refused, and the first one is undisturbed', async () => {
     const vmm = await connect();
@@ -309,6 +429,16 @@ describe('VhostUserServer: connections', () => {
     await detached;
     using second = new Vmm(connectUnix(inherited));
     expect(await second.get(VHOST_USER.GET_QUEUE_NUM)).toBe(2n);
+  });
+
+  test('of a socket file that another server has replaced go on after dispose', () => {
+    const shared = join(directory, 'shared');
+    const first = VhostUserServer.listen(shared, new RecordingDevice());
+    rmSync(shared);
+    using second = VhostUserServer.listen(shared, new RecordingDevice());
+    first[Symbol.dispose]();
+    using client = connectUnix(shared);
+    expect(client.closed || second.connected).toBe(false);
   });
 
   test('need a socket: other descriptors are refused', () => {

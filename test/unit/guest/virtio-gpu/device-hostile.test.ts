@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   VIRTIO_GPU_CMD,
   VIRTIO_GPU_RESP,
@@ -6,6 +6,9 @@ import {
   virtio_gpu_get_capset,
   virtio_gpu_get_capset_info,
 } from '../../../../protocols/virtio-gpu.ts';
+import { VirtioGpu } from '../../../../src/guest/virtio-gpu/device.ts';
+import type { Chain } from '../../../../src/guest/virtio/chain.ts';
+import type { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
 import * as request from './requests.ts';
 import { GpuRig, HEAP, PAGE, RAM, RAM_SIZE, openThings } from './rig.ts';
 
@@ -116,12 +119,6 @@ const HOSTILE: readonly (readonly [name: string, request: Uint8Array, error: num
   ['a transfer without a backing', request.transfer(2, 0, 0, 64, 64, 0), ERR_INVALID_RESOURCE_ID],
   ['a transfer outside the resource', request.transfer(1, 1, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
   ['a transfer whose rectangle wraps around', request.transfer(1, 2, 2, U32, U32, 0), ERR_INVALID_PARAMETER],
-  ['a transfer from beyond the backing', request.transfer(1, 0, 0, 64, 64, 4), ERR_INVALID_PARAMETER],
-  [
-    'a transfer from the end of the address space',
-    request.transfer(1, 0, 0, 64, 64, 2 ** 64 - 2 ** 12),
-    ERR_INVALID_PARAMETER,
-  ],
   ['a flush of a resource that does not exist', request.flush(9, 0, 0, 64, 64), ERR_INVALID_RESOURCE_ID],
   ['a flush outside the resource', request.flush(1, 0, 1, 64, 64), ERR_INVALID_PARAMETER],
   ['a flush whose rectangle wraps around', request.flush(1, U32, U32, U32, U32), ERR_INVALID_PARAMETER],
@@ -241,7 +238,7 @@ describe('VirtioGpu: answers with an error, and changes nothing, for', () => {
   });
 
   it('resources and entries beyond the memory budget', () => {
-    using rig = new GpuRig({ maxGuestMemory: 4096 });
+    using rig = new GpuRig({ maxGuestMemory: 2000 });
     rig.type(request.create2d(1, 64, 64));
     const used = rig.gpu.budget.used;
     expect(rig.type(request.attach(1, request.scattered(64)))).toBe(ERR_OUT_OF_MEMORY);
@@ -341,6 +338,39 @@ describe('VirtioGpu', () => {
     expect(rig.log).toHaveLength(1);
     for (let type = 0x1000; type < 0x1300; type++) rig.send(request.only(type));
     expect(rig.log.length).toBeLessThanOrEqual(100);
+  });
+});
+
+describe('VirtioGpu: on a ring that is always full', () => {
+  it.each([0, 1])('queue %d goes on once in the next turn, however often it is kicked', (index) => {
+    const gpu = new VirtioGpu();
+    const chain = { readable: 0, writable: 0, read: () => 0, write: () => 0 } as Partial<Chain> as Chain;
+    const queue: Partial<Virtqueue> = {
+      size: 4,
+      pop: () => chain,
+      hasNext: () => true,
+      watch: () => true,
+      push: () => undefined,
+    };
+    gpu.queueStarted(index, queue as Virtqueue);
+    using scheduled = vi.spyOn(globalThis, 'setImmediate').mockReturnValue({} as NodeJS.Immediate);
+    for (let i = 0; i < 5; i++) gpu.kicked(index);
+    expect(scheduled).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('VirtioGpu: on a ring that throws', () => {
+  it.each([0, 1])('queue %d reports the error to the transport', (index) => {
+    const gpu = new VirtioGpu();
+    const failed = vi.fn();
+    gpu.attached({ configChanged: () => true, failed });
+    const error = new RangeError('thrown on purpose');
+    const pop = (): never => {
+      throw error;
+    };
+    gpu.queueStarted(index, { size: 4, pop } as Partial<Virtqueue> as Virtqueue);
+    gpu.kicked(index);
+    expect(failed).toHaveBeenCalledWith(error);
   });
 });
 

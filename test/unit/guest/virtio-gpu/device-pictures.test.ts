@@ -1,7 +1,10 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { DRM_FORMAT, formatName } from '../../../../protocols/drm-fourcc.ts';
 import { VIRTIO_GPU_FORMAT, VIRTIO_GPU_RESP } from '../../../../protocols/virtio-gpu.ts';
 import type { PagesBacking } from '../../../../src/core/framebuffer.ts';
+import { ScatteredMemory } from '../../../../src/sys/copy-rect.ts';
+import { bytesOf } from '../../../rig/bytes-of.ts';
 import * as request from './requests.ts';
 import { GpuRig, HEAP, PAGE, RAM, RAM_SIZE, openThings, pixelsOf } from './rig.ts';
 
@@ -49,7 +52,7 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
     rig.send(request.flush(1, ...whole));
     expect(rig.sink.takeCalls()).toEqual(['scanout 0 64x64 64x64+0+0', 'flush 0 64x64+0+0']);
     expect(shownPixels(rig)).toEqual(picture);
-    expect((rig.sink.shown.get(0)!.backing as PagesBacking).ranges).toHaveLength(4);
+    expect((rig.sink.shown.get(0)!.backing as PagesBacking).ranges.count).toBe(4);
     expect(rig.gpu.stats.storeBytes).toBe(0);
   });
 
@@ -61,7 +64,7 @@ describe('VirtioGpu: a 2D resource in guest pages', () => {
     );
     run(rig, request.setScanout(0, 1, ...whole));
     const { ranges } = rig.sink.shown.get(0)!.backing as PagesBacking;
-    expect(ranges.map(({ length }) => length)).toEqual([BYTES]);
+    expect(Array.from(ranges, ({ length }) => length)).toEqual([BYTES]);
   });
 
   it.each(Object.entries(VIRTIO_GPU_FORMAT))('describes %s', (name, format) => {
@@ -163,10 +166,11 @@ describe('VirtioGpu: a store', () => {
 
   it('replaces the guest pages when a transfer comes from another offset', () => {
     using rig = new GpuRig();
+    rig.sink.isDoneAtOnce = true;
     const picture = pattern(2 * BYTES);
     rig.at(HEAP, 2 * BYTES).set(picture);
     resource(rig, request.contiguous(2 * BYTES));
-    run(rig, request.setScanout(0, 1, ...whole));
+    run(rig, request.setScanout(0, 1, ...whole), request.transfer(1, ...whole, 0), request.flush(1, ...whole));
     const before = rig.sink.shown.get(0)!;
     rig.sink.takeCalls();
     run(rig, request.transfer(1, 0, 16, SIDE, 16, BYTES));
@@ -176,6 +180,37 @@ describe('VirtioGpu: a store', () => {
     expected.set(picture.subarray(BYTES, BYTES + 16 * 256), 16 * 256);
     expect(shownPixels(rig)).toEqual(expected);
   });
+
+  it('does not take a staging area for the picture', () => {
+    using rig = new GpuRig();
+    rig.at(HEAP, BYTES).set(pattern(BYTES));
+    resource(rig, request.contiguous(BYTES));
+    run(rig, request.setScanout(0, 1, ...whole), request.transfer(1, 0, 32, SIDE, 8, 0));
+    const expected = new Uint8Array(BYTES);
+    expected.set(pattern(BYTES).subarray(0, 8 * 256), 32 * 256);
+    expect(shownPixels(rig)).toEqual(expected);
+  });
+
+  it('takes from a backing that is too short what there is', () => {
+    using rig = new GpuRig();
+    const picture = pattern(BYTES);
+    rig.at(HEAP, BYTES).set(picture);
+    resource(rig, request.contiguous(BYTES / 2 + 100));
+    run(rig, request.setScanout(0, 1, ...whole), request.transfer(1, ...whole, 0));
+    expect(shownPixels(rig)).toEqual(
+      new Uint8Array([...picture.subarray(0, BYTES / 2 + 100), ...new Uint8Array(BYTES / 2 - 100)]),
+    );
+  });
+
+  it.each([4, 2 * BYTES, 2 ** 32, 2 ** 63, 2 ** 64 - 2 ** 12])(
+    'ignores what a transfer from %d wants beyond its backing',
+    (offset) => {
+      using rig = new GpuRig();
+      resource(rig, request.contiguous(BYTES));
+      run(rig, request.transfer(1, ...whole, 0), request.transfer(1, ...whole, offset));
+      expect(rig.gpu.stats).toMatchObject({ transfers: 2, errors: 0 });
+    },
+  );
 
   it('keeps a shown picture whose backing is detached, whatever happens to the pages', () => {
     using rig = new GpuRig();
@@ -222,18 +257,111 @@ describe('VirtioGpu: a store', () => {
     rig.sink.flushes[0]!.done();
     expect(rig.answer(token)?.written).toBe(24);
   });
+});
 
-  it('is made for a resource that needs too many mappings, until others free theirs', () => {
+describe('VirtioGpu: scattered pictures', () => {
+  /** Another picture for each id; all of them lie in the same pages. */
+  const PAGES = 4000;
+  const add = (rig: GpuRig, id: number, entries = request.scattered(PAGES)) =>
+    run(
+      rig,
+      request.create2d(id, 1000, 4096),
+      request.attach(id, entries),
+      request.setScanout(0, id, 0, 0, 1000, 4096),
+    );
+  const shown = (rig: GpuRig): PagesBacking => rig.sink.shown.get(0)!.backing as PagesBacking;
+
+  it('stay in the pages of their guest, however many they are, while its budget allows', () => {
+    using rig = new GpuRig({ maxGuestMemory: 8 * 2 ** 20 });
+    const { budget } = rig.gpu;
+    for (let id = 1; id <= 20; id++) add(rig, id);
+    expect(rig.gpu.stats.storeBytes).toBe(0);
+    expect(openThings().mappings).toBe(0);
+    const oneOfThem = budget.used / 20;
+    expect(oneOfThem).toBeGreaterThanOrEqual(36 * PAGES);
+    let refused = 0;
+    for (let id = 21; id <= 100; id++) {
+      run(rig, request.create2d(id, 1000, 4096));
+      if (rig.type(request.attach(id, request.scattered(PAGES))) !== OK) refused++;
+    }
+    expect(refused).toBeGreaterThan(0);
+    expect(budget.used).toBeLessThanOrEqual(budget.limit);
+  });
+
+  it('are mapped side by side once they are read again, in time for later copies', async () => {
     using rig = new GpuRig();
-    const entries = request.scattered(4000);
-    const add = (id: number) => run(rig, request.create2d(id, 1000, 4096), request.attach(id, entries));
-    for (let id = 1; id <= 4; id++) add(id);
-    expect(rig.gpu.stats.storeBytes).toBe(0);
-    add(5);
-    expect(rig.gpu.stats.storeBytes).toBe(4000 * PAGE);
-    run(rig, request.unref(1), request.unref(5));
-    add(6);
-    expect(rig.gpu.stats.storeBytes).toBe(0);
+    const entries = request.scattered(PAGES);
+    const picture = pattern(PAGES * PAGE);
+    draw(rig, entries, picture);
+    add(rig, 1);
+    const backing = shown(rig);
+    expect(Buffer.compare(bytesOf(backing.pixels()), picture)).toBe(0);
+    await turn();
+    expect(openThings().mappings).toBe(0);
+    while (backing.pixels() instanceof ScatteredMemory) {
+      expect(Buffer.compare(bytesOf(backing.pixels()), picture)).toBe(0);
+      await turn();
+    }
+    expect(openThings().mappings).toBe(PAGES);
+    expect(Buffer.compare(bytesOf(backing.pixels()), picture)).toBe(0);
+    run(rig, request.unref(1));
+    expect(openThings().mappings).toBe(0);
+    expect(() => backing.pixels()).toThrow('gone');
+  });
+
+  it('are not mapped side by side beyond a number of mappings for each guest', async () => {
+    using rig = new GpuRig();
+    const backings = Array.from({ length: 6 }, (_, i) => {
+      add(rig, i + 1);
+      return shown(rig);
+    });
+    for (let round = 0; round < 100; round++) {
+      for (const backing of backings) backing.pixels();
+      await turn();
+    }
+    expect(openThings().mappings).toBe(4 * PAGES);
+    expect(backings.map((backing) => backing.pixels() instanceof ScatteredMemory)).toEqual([
+      ...Array<boolean>(4).fill(false),
+      ...Array<boolean>(2).fill(true),
+    ]);
+  });
+
+  it('whose view is not finished go with their memory table', async () => {
+    using rig = new GpuRig();
+    const before = { ...openThings() };
+    const entries = request.scattered(PAGES);
+    add(rig, 1);
+    const old = shown(rig);
+    old.pixels();
+    old.pixels();
+    rig.changeMemory(rig.mapMemory());
+    expect(() => old.pixels()).toThrow('gone');
+    draw(rig, entries, pattern(PAGES * PAGE, 3));
+    expect(Buffer.compare(bytesOf(shown(rig).pixels()), pattern(PAGES * PAGE, 3))).toBe(0);
+    await turn();
+    expect(openThings()).toEqual(before);
+  });
+});
+
+describe('VirtioGpu: stores', () => {
+  it('take a bounded number of descriptors, and those without one show the same pixels', () => {
+    using rig = new GpuRig();
+    const before = openThings().fds;
+    rig.at(HEAP + 4, PAGE).fill(6);
+    for (let id = 1; id <= 200; id++)
+      run(
+        rig,
+        request.create2d(id, 32, 32),
+        request.attach(id, request.contiguous(PAGE, HEAP + 4)),
+        request.transfer(id, 0, 0, 32, 32, 0),
+      );
+    expect(openThings().fds - before).toBe(64);
+    run(rig, request.setScanout(0, 200, 0, 0, 32, 32));
+    expect(shownPixels(rig)).toEqual(new Uint8Array(PAGE).fill(6));
+    expect((rig.sink.shown.get(0)!.backing as PagesBacking).ranges.count).toBe(0);
+    for (let id = 1; id <= 100; id++) run(rig, request.unref(id));
+    expect(openThings().fds).toBe(before);
+    expect(rig.gpu.stats.storeBytes).toBe(100 * PAGE);
   });
 });
 
@@ -318,6 +446,44 @@ describe('VirtioGpu: a cursor', () => {
     rig.send(request.moveCursor(0, -10, 7), 0, 1);
     rig.send(request.updateCursor(0, 0, 1, 2), 0, 1);
     expect(rig.sink.takeCalls()).toEqual(['cursor 0 64x64 hot 3,4 at 100,50', 'cursor 0 moved -10,7', 'cursor 0 off']);
+  });
+
+  it('is hidden by a move without a resource, and shown again by one with any', () => {
+    using rig = new GpuRig();
+    run(rig, request.create2d(5, SIDE, SIDE), request.attach(5, request.contiguous(BYTES)));
+    const cursor = (bytes: Uint8Array) => rig.send(bytes, 0, 1);
+    cursor(request.updateCursor(0, 5, 100, 50, 3, 4));
+    cursor(request.moveCursor(0, 0, 0, 0));
+    cursor(request.moveCursor(0, 1, 1, 0));
+    cursor(request.moveCursor(0, 30, 20, 5));
+    cursor(request.updateCursor(0, 0, 7, 7));
+    cursor(request.moveCursor(0, 40, 20, 77));
+    expect(rig.sink.takeCalls()).toEqual([
+      'cursor 0 64x64 hot 3,4 at 100,50',
+      'cursor 0 off',
+      'cursor 0 moved 1,1',
+      'cursor 0 64x64 hot 3,4 at 30,20',
+      'cursor 0 off',
+      'cursor 0 64x64 hot 3,4 at 40,20',
+    ]);
+  });
+
+  it('that is hidden keeps its image when its backing is detached, and not when it is unreferenced', () => {
+    using rig = new GpuRig();
+    rig.at(HEAP, BYTES).fill(9);
+    run(rig, request.create2d(5, SIDE, SIDE), request.attach(5, request.contiguous(BYTES)));
+    const cursor = (bytes: Uint8Array) => rig.send(bytes, 0, 1);
+    cursor(request.updateCursor(0, 5, 0, 0));
+    cursor(request.moveCursor(0, 0, 0, 0));
+    run(rig, request.detach(5));
+    rig.at(HEAP, BYTES).fill(0);
+    cursor(request.moveCursor(0, 0, 0, 5));
+    expect(pixelsOf(rig.sink.cursors.get(0)!)).toEqual(new Uint8Array(BYTES).fill(9));
+    cursor(request.moveCursor(0, 0, 0, 0));
+    run(rig, request.unref(5));
+    rig.sink.takeCalls();
+    cursor(request.moveCursor(0, 3, 4, 5));
+    expect(rig.sink.takeCalls()).toEqual(['cursor 0 moved 3,4']);
   });
 
   it('in a blob is 64x64 with alpha', () => {

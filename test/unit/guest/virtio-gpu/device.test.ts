@@ -1,14 +1,21 @@
-import { closeSync, openSync } from 'node:fs';
-import { spawnSync } from 'node:child_process';
+import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import { bytesOf } from '../../../rig/bytes-of.ts';
+import { DRM_FORMAT } from '../../../../protocols/drm-fourcc.ts';
 import * as p from '../../../../protocols/virtio-gpu.ts';
 import { vring_desc } from '../../../../protocols/virtio-ring.ts';
+import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import { virtualMonitor } from '../../../../src/core/monitor.ts';
 import { Chain } from '../../../../src/guest/virtio/chain.ts';
+import { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
+import type { VirtioGpuOptions } from '../../../../src/guest/virtio-gpu/device.ts';
 import type { GpuTap } from '../../../../src/guest/virtio-gpu/tap.ts';
+import { EventFd } from '../../../../src/sys/eventfd.ts';
+import { withFreeFds } from '../../sys/few-fds.ts';
+import { eventually } from '../../../rig/eventually.ts';
 import * as request from './requests.ts';
-import { GpuRig, HEAP, PAGE, RAM_SIZE, openThings } from './rig.ts';
+import { GpuRig, HEAP, PAGE, RAM_SIZE, RecordingSink, openThings } from './rig.ts';
 
 const { VIRTIO_GPU_RESP: RESP, VIRTIO_GPU_CMD: CMD } = p;
 
@@ -21,6 +28,17 @@ function shown(rig: GpuRig): void {
   ])
     rig.type(bytes);
 }
+
+const silentTap = (): GpuTap => ({
+  isBusy: false,
+  attached: () => undefined,
+  monitorChanged: () => undefined,
+  memoryChanged: () => undefined,
+  negotiated: () => undefined,
+  pixels: () => undefined,
+  command: () => undefined,
+  reset: () => undefined,
+});
 
 const flush = (fence?: request.Fence) => request.flush(1, 0, 0, 32, 32, fence);
 
@@ -258,15 +276,55 @@ describe('VirtioGpu monitors', () => {
 });
 
 describe('VirtioGpu: a UUID', () => {
-  it('is version 4, and stays the same for one resource', () => {
+  it('is version 8, and stays the same for one resource', () => {
     using rig = new GpuRig();
     for (const id of [1, 2]) rig.type(request.create2d(id, 8, 8));
     const [first, again, other] = [1, 1, 2].map((id) =>
       Buffer.from(p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(id))).uuid).toString('hex'),
     );
-    expect(first).toMatch(/^.{12}4.{3}[89ab]/);
+    expect(first).toMatch(/^.{12}8.{3}[89ab]/);
     expect(again).toBe(first);
     expect(other).not.toBe(first);
+  });
+
+  it('names what a scanout shows, before and after it is assigned', () => {
+    using rig = new GpuRig();
+    shown(rig);
+    expect(rig.sink.shown.get(0)!.uuid).toBeUndefined();
+    const { uuid } = p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(1)));
+    expect(rig.sink.shown.get(0)!.uuid).toEqual(uuid);
+    rig.ask(request.setScanout(0, 0, 0, 0, 0, 0));
+    rig.ask(request.setScanout(0, 1, 0, 0, 32, 32));
+    expect(rig.sink.shown.get(0)!.uuid).toEqual(uuid);
+  });
+
+  it('is reported with all of the buffer, until that goes', () => {
+    using rig = new GpuRig({}, false);
+    rig.ask(request.createBlob(3, 3 * PAGE, request.contiguous(3 * PAGE)));
+    const { uuid } = p.virtio_gpu_resp_resource_uuid.decode(rig.ask(request.assignUuid(3)));
+    const exported: [number, Framebuffer][] = [];
+    const destroyed: Framebuffer[] = [];
+    const sink = Object.assign(new RecordingSink(), {
+      exported: (resource: number, buffer: Framebuffer) => void exported.push([resource, buffer]),
+      destroyed: (buffer: Framebuffer) => void destroyed.push(buffer),
+    });
+    rig.gpu.connect(sink);
+    expect(exported).toMatchObject([
+      [3, { uuid, width: 3 * PAGE, height: 1, format: DRM_FORMAT.R8, planes: [{ offset: 0, stride: 3 * PAGE }] }],
+    ]);
+    rig.ask(request.unref(3));
+    expect(destroyed).toEqual([exported[0]![1]]);
+    rig.ask(request.createBlob(3, PAGE, request.contiguous(PAGE)));
+    expect(exported.length).toBe(1);
+  });
+
+  it('goes with the driver', () => {
+    using rig = new GpuRig();
+    rig.ask(request.createBlob(3, PAGE, request.contiguous(PAGE)));
+    rig.ask(request.assignUuid(3));
+    const { length } = rig.sink.destroyedIds;
+    rig.reset();
+    expect(rig.sink.destroyedIds.length).toBe(length + 1);
   });
 });
 
@@ -275,22 +333,12 @@ describe('VirtioGpu: a host that runs out', () => {
     using rig = new GpuRig();
     shown(rig);
     rig.at(HEAP, PAGE).fill(3);
+    using any = EventFd.create();
     const before = { ...openThings(), used: rig.gpu.budget.used };
-    const { fds } = before;
-    const limit = (soft: string) => spawnSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
-    const old = spawnSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings'])
-      .stdout.toString()
-      .trim();
-    expect(limit(String(fds + 64)).status).toBe(0);
-    const fillers: number[] = [];
-    try {
-      for (;;) fillers.push(openSync('/dev/null', 'r'));
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'EMFILE' });
-    }
-    const types = [request.detach(1), request.transfer(1, 0, 1, 32, 1, 0)].map((bytes) => rig.type(bytes));
-    for (const filler of fillers) closeSync(filler);
-    limit(old);
+    let types: number[] = [];
+    withFreeFds(any, 0, () => {
+      types = [request.detach(1), request.transfer(1, 0, 1, 32, 1, 0)].map((bytes) => rig.type(bytes));
+    });
     expect(types).toEqual([RESP.ERR_OUT_OF_MEMORY, RESP.ERR_OUT_OF_MEMORY]);
     expect({ ...openThings(), used: rig.gpu.budget.used }).toEqual(before);
     expect(rig.type(request.detach(1))).toBe(RESP.OK_NODATA);
@@ -298,43 +346,229 @@ describe('VirtioGpu: a host that runs out', () => {
   });
 });
 
+describe('VirtioGpu: a queue', () => {
+  it('is watched ever less for a driver that does something else after each answer', () => {
+    using rig = new GpuRig();
+    using watch = vi.spyOn(Virtqueue.prototype, 'watch').mockReturnValue(false);
+    for (let i = 0; i < 1024; i++) rig.ask(request.create2d(0, 8, 8));
+    expect(watch.mock.calls.length).toBeLessThan(16);
+  });
+
+  it('is watched after each answer for a driver that waits for it', async () => {
+    using rig = new GpuRig();
+    using watch = vi.spyOn(Virtqueue.prototype, 'watch').mockImplementation(() => {
+      rig.drain();
+      if (watch.mock.calls.length === 100) return false;
+      rig.drivers[0]!.submit(request.create2d(0, 8, 8), 1056);
+      return true;
+    });
+    rig.ask(request.create2d(0, 8, 8));
+    await eventually(() => expect(watch).toHaveBeenCalledTimes(100));
+    expect(rig.gpu.stats.commands).toBe(100);
+  });
+});
+
 describe('VirtioGpu: a tap', () => {
-  it('sees every command, and the pixels that it is about to use', () => {
-    const seen: string[] = [];
-    const tap: GpuTap = {
+  /** Writes down what it is told. */
+  function writingTap(seen: string[]): GpuTap {
+    return {
+      isBusy: false,
+      attached: (budget) => seen.push(`attached ${budget.limit}`),
       monitorChanged: (scanout, monitor) => seen.push(`monitor ${scanout} ${String(monitor?.name)}`),
       memoryChanged: () => seen.push('memory'),
       negotiated: () => seen.push('negotiated'),
+      pixels: (address, bytes, length) => seen.push(`${length} of ${bytes[0]!} at HEAP+${address - HEAP}`),
       command: (queue, bytes, length, space) =>
         seen.push(`${queue}: ${p.commandName(new DataView(bytes.buffer).getUint32(0, true))} ${length} -> ${space}`),
-      pixels: (entries, pixels, offset, stride, rowBytes, rows) => {
-        const first = pixels.bytes[offset]!;
-        seen.push(
-          `${entries.length} entries, ${rows} rows of ${rowBytes} every ${stride} from ${offset}, the first ${first}`,
-        );
-      },
       reset: () => seen.push('reset'),
     };
-    using rig = new GpuRig({ tap });
+  }
+
+  it('sees every command after the pixels that it uses', () => {
+    const seen: string[] = [];
+    using rig = new GpuRig({ tap: writingTap(seen), maxGuestMemory: 10 ** 6 });
+    expect(seen).toEqual(['attached 1000000', 'negotiated', 'memory']);
     rig.at(HEAP, RAM_SIZE / 2).fill(0x11);
     rig.type(request.create2d(1, 32, 32));
     rig.type(request.attach(1, request.scattered(1)));
     rig.type(request.createBlob(2, 4 * PAGE, request.contiguous(4 * PAGE, HEAP + 8)));
-    rig.type(request.setScanoutBlob(0, 2, { width: 32, height: 32, stride: 128, offset: 256 }));
+    rig.type(request.setScanoutBlob(0, 2, { width: 32, height: 2, stride: 128, offset: 256 }));
     seen.length = 0;
-    rig.type(request.transfer(1, 4, 4, 8, 8, 4 * 128 + 16));
+    rig.type(request.transfer(1, 4, 4, 8, 2, 4 * 128 + 16));
     rig.send(request.flush(2, 0, 0, 1, 1));
-    rig.send(request.updateCursor(0, 2, 0, 0), 0, 1);
     rig.reset();
     expect(seen).toEqual([
+      '32 of 17 at HEAP+528',
+      '32 of 17 at HEAP+656',
       '0: TRANSFER_TO_HOST_2D 56 -> 1056',
-      '1 entries, 8 rows of 32 every 128 from 528, the first 17',
+      '128 of 17 at HEAP+264',
+      '128 of 17 at HEAP+392',
       '0: RESOURCE_FLUSH 48 -> 1056',
-      '1 entries, 32 rows of 128 every 128 from 256, the first 17',
-      '1: UPDATE_CURSOR 56 -> 0',
-      '1 entries, 64 rows of 256 every 256 from 0, the first 17',
       'reset',
     ]);
+  });
+
+  it('sees the pixels of a cursor in a blob', () => {
+    const seen: string[] = [];
+    using rig = new GpuRig({ tap: writingTap(seen) });
+    rig.type(request.createBlob(2, 4 * PAGE, request.contiguous(4 * PAGE)));
+    seen.length = 0;
+    rig.send(request.updateCursor(0, 2, 0, 0), 0, 1);
+    expect(seen).toEqual([
+      ...Array.from({ length: 64 }, (_, row) => `256 of 0 at HEAP+${row * 256}`),
+      '1: UPDATE_CURSOR 56 -> 0',
+    ]);
+  });
+
+  it('sees each entry of a backing at its own address', () => {
+    const seen: string[] = [];
+    using rig = new GpuRig({ tap: writingTap(seen) });
+    rig.type(request.create2d(1, 8, 1));
+    rig.type(
+      request.attach(1, [
+        { addr: HEAP + 100, length: 20 },
+        { addr: HEAP, length: 30 },
+      ]),
+    );
+    seen.length = 0;
+    rig.type(request.transfer(1, 0, 0, 8, 1, 0));
+    expect(seen.slice(0, 2)).toEqual(['20 of 0 at HEAP+100', '12 of 0 at HEAP+0']);
+  });
+});
+
+describe('VirtioGpu: a command with much to do', () => {
+  const WIDTH = 8192;
+  const HEIGHT = 4096;
+  const BYTES = WIDTH * HEIGHT * 4;
+  const CHUNK = 2 ** 20;
+  const typeOf = ({ bytes }: { bytes: Uint8Array }) => p.virtio_gpu_ctrl_hdr.decode(bytes).type;
+
+  /** Names a MiB of memory again and again. `offset` 4 makes that pages that cannot be mapped. */
+  const alias = (bytes: number, offset = 0): request.Entry[] =>
+    Array.from({ length: bytes / CHUNK }, () => ({ addr: HEAP + offset, length: CHUNK }));
+
+  /** Resource 1, of 128 MiB in a store, on scanout 0. */
+  function large(options: VirtioGpuOptions = {}): GpuRig {
+    const rig = new GpuRig(options);
+    for (const bytes of [
+      request.create2d(1, WIDTH, HEIGHT),
+      request.attach(1, alias(BYTES, 4)),
+      request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
+    ])
+      expect(rig.type(bytes)).toBe(RESP.OK_NODATA);
+    return rig;
+  }
+
+  const everything = request.transfer(1, 0, 0, WIDTH, HEIGHT, 0);
+
+  it.each<[string, (rig: GpuRig) => Uint8Array]>([
+    ['a transfer into a store', () => everything],
+    [
+      'a transfer that moves the picture into a store',
+      (rig) => {
+        rig.type(request.unref(1));
+        rig.type(request.create2d(1, WIDTH, HEIGHT));
+        rig.type(request.attach(1, alias(BYTES)));
+        rig.type(request.transfer(1, 0, 0, WIDTH, HEIGHT, 0));
+        return request.transfer(1, 0, 0, 1, 1, 4);
+      },
+    ],
+    [
+      'detaching the backing of a picture that is still needed',
+      (rig) => {
+        rig.type(request.unref(1));
+        rig.type(request.create2d(1, WIDTH, HEIGHT));
+        rig.type(request.attach(1, alias(BYTES)));
+        rig.type(request.transfer(1, 0, 0, WIDTH, HEIGHT, 0));
+        return request.detach(1);
+      },
+    ],
+    [
+      'a flush of a blob that is in a store',
+      (rig) => {
+        rig.type(request.unref(1));
+        rig.type(request.createBlob(1, BYTES, alias(BYTES, 4)));
+        rig.type(request.setScanoutBlob(0, 1, { width: WIDTH, height: HEIGHT, stride: WIDTH * 4, offset: 0 }));
+        rig.sink.isDoneAtOnce = true;
+        return request.flush(1, 0, 0, 1, 1);
+      },
+    ],
+  ])('%s goes on in the next turns, and what comes after it waits', async (_name, prepare) => {
+    using rig = large();
+    const bytes = prepare(rig);
+    const order: number[] = [];
+    const [token, later] = [rig.send(bytes), rig.send(request.create2d(9, 8, 8))];
+    expect([rig.answer(token), rig.answer(later)]).toEqual([undefined, undefined]);
+    expect(rig.type(request.moveCursor(0, 5, 5), 1)).toBe(RESP.OK_NODATA);
+    void rig.answered(token).then(() => order.push(token));
+    expect(typeOf(await rig.answered(later).finally(() => order.push(later)))).toBe(RESP.OK_NODATA);
+    expect(order).toEqual([token, later]);
+    expect(rig.log).toEqual([]);
+  });
+
+  it('copies every row', async () => {
+    using rig = large();
+    const memory = rig.at(HEAP + 4, CHUNK);
+    for (let i = 0; i < CHUNK; i++) memory[i] = (i * 7 + (i >> 9)) & 0xff;
+    await rig.answered(rig.send(everything));
+    const { backing } = rig.sink.shown.get(0)!;
+    if (backing.kind !== 'pages') throw new Error('not in pages');
+    const bytes = bytesOf(backing.pixels());
+    for (let at = 0; at < BYTES; at += CHUNK)
+      expect(Buffer.compare(bytes.subarray(at, at + CHUNK), memory), `MiB ${at / CHUNK}`).toBe(0);
+  });
+
+  it('is answered when its queue stops, and does nothing after that', async () => {
+    using rig = large();
+    const token = rig.send(everything);
+    rig.gpu.queueStopped(0);
+    expect(rig.answer(token)?.written).toBe(p.virtio_gpu_ctrl_hdr.size);
+    const { commands } = rig.gpu.stats;
+    await turn();
+    expect(rig.gpu.stats.commands).toBe(commands);
+  });
+
+  it('leaves nothing behind when the device is reset', async () => {
+    const before = openThings();
+    {
+      using rig = large();
+      rig.type(request.unref(1));
+      rig.type(request.create2d(1, WIDTH, HEIGHT));
+      rig.type(request.attach(1, alias(BYTES)));
+      rig.type(request.transfer(1, 0, 0, WIDTH, HEIGHT, 0));
+      const empty = { ...openThings() };
+      rig.send(request.detach(1));
+      rig.reset();
+      await turn();
+      expect(rig.gpu.budget.used).toBe(0);
+      expect(openThings()).toEqual(empty);
+    }
+    expect(openThings()).toEqual(before);
+  });
+
+  it('ends when the memory it reads is taken away', async () => {
+    using rig = large();
+    const token = rig.send(everything);
+    rig.changeMemory(rig.mapMemory(16 * 2 ** 20));
+    await rig.answered(token);
+    expect(rig.type(everything)).toBe(RESP.ERR_INVALID_RESOURCE_ID);
+  });
+
+  it('waits, like all commands, while the tap is busy', async () => {
+    const tap = { ...silentTap(), isBusy: false };
+    let resume = (): void => undefined;
+    tap.attached = (_budget, toResume) => (resume = toResume);
+    tap.pixels = () => (tap.isBusy = true);
+    using rig = large({ tap });
+    const token = rig.send(everything);
+    const cursor = rig.send(request.moveCursor(0, 1, 1), 24, 1);
+    for (let i = 0; i < 5; i++) await turn();
+    expect([rig.answer(token), rig.answer(cursor, 1)]).toEqual([undefined, undefined]);
+    tap.pixels = () => undefined;
+    tap.isBusy = false;
+    resume();
+    expect(rig.answer(cursor, 1)).toBeDefined();
+    expect(typeOf(await rig.answered(token))).toBe(RESP.OK_NODATA);
   });
 });
 

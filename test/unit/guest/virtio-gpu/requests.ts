@@ -189,10 +189,12 @@ export function updateCursor(
   });
 }
 
-export function moveCursor(scanout_id: number, x: number, y: number): Uint8Array {
+/** Without a resource it hides the cursor. */
+export function moveCursor(scanout_id: number, x: number, y: number, resource_id = 1): Uint8Array {
   return p.virtio_gpu_update_cursor.encode({
     hdr: header(CMD.MOVE_CURSOR),
     pos: { scanout_id, x: x >>> 0, y: y >>> 0, padding: 0 },
+    resource_id,
   });
 }
 

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+import { bytesOf } from '../../../rig/bytes-of.ts';
 import { vringAvailSize, vringDescSize, vringUsedSize } from '../../../../protocols/virtio-ring.ts';
 import type { Framebuffer } from '../../../../src/core/framebuffer.ts';
 import type { Damage } from '../../../../src/core/damage.ts';
@@ -95,7 +97,7 @@ function text(rect: Rect): string {
 /** A copy of a framebuffer's bytes, row after row, without the gaps between rows. */
 export function pixelsOf(framebuffer: Framebuffer): Uint8Array {
   if (framebuffer.backing.kind !== 'pages') throw new Error('not in pages');
-  const { bytes } = framebuffer.backing.pixels();
+  const bytes = bytesOf(framebuffer.backing.pixels());
   const { offset, stride } = framebuffer.planes[0]!;
   const row = framebuffer.width * 4;
   const out = new Uint8Array(row * framebuffer.height);
@@ -148,6 +150,9 @@ export class GpuRig implements Disposable {
       configChanged: () => {
         this.configChanges++;
         return true;
+      },
+      failed: (error) => {
+        throw error;
       },
     });
     this.gpu.negotiated(this.gpu.features);
@@ -219,6 +224,15 @@ export class GpuRig implements Disposable {
     const response = this.#responses.get(key);
     this.#responses.delete(key);
     return response;
+  }
+
+  /** Resolves with the response to a token, however many turns of the event loop it takes. */
+  async answered(token: number, queue = 0): Promise<{ bytes: Uint8Array; written: number }> {
+    for (;;) {
+      const response = this.answer(token, queue);
+      if (response) return response;
+      await setImmediate();
+    }
   }
 
   /** The whole response of a request that is answered at once. */

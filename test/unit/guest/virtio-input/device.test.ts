@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   ABS,
   BTN,
@@ -11,6 +11,8 @@ import {
 } from '../../../../protocols/input-event-codes.ts';
 import * as wire from '../../../../protocols/virtio-input.ts';
 import { AXIS_MAX, KeyboardPointer } from '../../../../src/guest/virtio-input/keyboard-pointer.ts';
+import type { Chain } from '../../../../src/guest/virtio/chain.ts';
+import type { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
 import { Touchscreen } from '../../../../src/guest/virtio-input/touchscreen.ts';
 
 const keyboardPointer = new KeyboardPointer(() => undefined);
@@ -97,4 +99,35 @@ test('config space: the selection may be written byte by byte, and other bytes a
     Uint8Array.of(wire.VIRTIO_INPUT_CFG_EV_BITS, EV.ABS, 1, 0, 0, 0, 0, 0, 3),
   );
   expect(keyboardPointer.config).toHaveLength(wire.virtio_input_config.size);
+});
+
+test.each([0, 1])(
+  'queue %d: goes on once in the next turn, however often a driver kicks that keeps its ring full',
+  (index) => {
+    const device = new KeyboardPointer(() => undefined);
+    // Buffers that are too small for an event, without end.
+    const chain = { read: () => 0, write: () => 0 } as Partial<Chain> as Chain;
+    const queue: Partial<Virtqueue> = { size: 4, pop: () => chain, push: () => undefined, callAgain: () => undefined };
+    device.queueStarted(index, queue as Virtqueue);
+    using scheduled = vi.spyOn(globalThis, 'setImmediate').mockReturnValue({} as NodeJS.Immediate);
+    device.key(30, true);
+    device.frame();
+    for (let i = 0; i < 5; i++) device.kicked(index);
+    expect(scheduled).toHaveBeenCalledTimes(1);
+  },
+);
+
+test.each([0, 1])('queue %d: reports an unexpected error to the transport', (index) => {
+  const device = new KeyboardPointer(() => undefined);
+  const failed = vi.fn();
+  device.attached({ configChanged: () => true, failed });
+  const error = new RangeError('thrown on purpose');
+  const pop = (): never => {
+    throw error;
+  };
+  device.queueStarted(index, { size: 4, pop } as Partial<Virtqueue> as Virtqueue);
+  device.key(30, true);
+  device.frame();
+  device.kicked(index);
+  expect(failed).toHaveBeenCalledWith(error);
 });

@@ -48,7 +48,12 @@ export class InputDriver implements Disposable {
       this.#rings.push(
         new DriverQueue(memory, { size: QUEUE_SIZE, indirect: false, eventIdx: true, maxSegment: PAGE_SIZE }),
       );
-    device.attached();
+    device.attached({
+      configChanged: () => true,
+      failed: (error) => {
+        throw error;
+      },
+    });
     device.negotiated();
     device.memoryChanged();
     this.start();

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { beforeEach, describe, expect, test } from 'vitest';
 import * as wire from '../../../../protocols/virtio-ring.ts';
 import { GuestMemory } from '../../../../src/guest/memory.ts';
+import { Virtqueue } from '../../../../src/guest/virtio/queue.ts';
 import { createMemfd } from '../../../../src/sys/memfd.ts';
 import { BUFFER, BUFFERS, GUEST, INDIRECT, MIB, NEXT, read, Rig, rig, use, USER, useRig, WRITE } from './rig.ts';
 
@@ -174,6 +177,45 @@ describe('Virtqueue notifications by flags', () => {
     rig.queue.push(chain, 0);
     expect(rig.queue.pop()).toBeNull();
     expect(rig.usedFlags).toBe(0);
+  });
+});
+
+describe('Virtqueue.watch', () => {
+  test('sees what the driver makes available meanwhile, without a kick', async () => {
+    const shared = new SharedArrayBuffer(3 * 4096);
+    const [descriptors, available, used] = [0, 1, 2].map((page) => new Uint8Array(shared, page * 4096, 4096)) as [
+      Uint8Array,
+      Uint8Array,
+      Uint8Array,
+    ];
+    wire.vring_desc.set(new DataView(shared), 0, { addr: BUFFER, len: 4, flags: 0, next: 0 });
+    const options = { size: 8, base: 0, eventIdx: false, indirect: false, call: () => 0, onBroken: () => 0 };
+    const queue = new Virtqueue(options, rig.memory, { descriptors, available, used });
+    const flags = new Uint16Array(shared, 2 * 4096, 1);
+    flags[0] = wire.VRING_USED_F_NO_NOTIFY;
+    const driver = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+      parentPort.once('message', () => {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+        Atomics.store(new Uint16Array(workerData, 4096), 1, 1);
+      });`,
+      { eval: true, workerData: shared },
+    );
+    await once(driver, 'online');
+    driver.postMessage('begin');
+    expect(queue.watch(100_000)).toBe(true);
+    expect(flags[0]).toBe(wire.VRING_USED_F_NO_NOTIFY);
+    expect(queue.pop()).toMatchObject({ readable: 4 });
+    await driver.terminate();
+  });
+
+  test('ends when its time is over, when there is a chain already, and on a queue that is broken or stopped', () => {
+    expect(rig.queue.watch(0.1)).toBe(false);
+    rig.describe(0, BUFFER, 4);
+    rig.offer(0);
+    expect(rig.queue.watch(100_000)).toBe(true);
+    rig.queue.stop();
+    expect(rig.queue.watch(100_000)).toBe(false);
   });
 });
 

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { DRM_FORMAT, type Fourcc } from '../../../../protocols/drm-fourcc.ts';
 import { Mapping } from '../../../../src/sys/mapping.ts';
 import { loadPixman, type PixmanBits, pixmanFormat } from '../../../../src/sys/lib/pixman.ts';
+import { skipBecause } from '../../../rig/skip.ts';
 import { expectNoLeaks } from '../no-leaks.ts';
 
 const pixman = loadPixman()!;
-const isSkipped = loadPixman() === null && process.env['CI'] !== 'true';
-if (isSkipped) console.warn('skipped: libpixman-1.so.0 is not installed');
+const isSkipped = loadPixman() === null && skipBecause('libpixman-1.so.0 is not installed');
 const SIZE = 4096;
 
 /** An image of 32-bit pixels, and what it holds. */

@@ -1,6 +1,7 @@
 /** A second, table-driven implementation of the wire format, to test the client's against: slow and general. */
 import * as cursorShape from '../../../../../protocols/wayland/generated/cursor-shape.ts';
 import * as fractionalScale from '../../../../../protocols/wayland/generated/fractional-scale.ts';
+import * as idleInhibit from '../../../../../protocols/wayland/generated/idle-inhibit.ts';
 import * as shortcutsInhibit from '../../../../../protocols/wayland/generated/keyboard-shortcuts-inhibit.ts';
 import * as linuxDmabuf from '../../../../../protocols/wayland/generated/linux-dmabuf.ts';
 import * as drmSyncobj from '../../../../../protocols/wayland/generated/linux-drm-syncobj.ts';
@@ -8,17 +9,32 @@ import * as pointerConstraints from '../../../../../protocols/wayland/generated/
 import * as presentationTime from '../../../../../protocols/wayland/generated/presentation-time.ts';
 import * as relativePointer from '../../../../../protocols/wayland/generated/relative-pointer.ts';
 import * as singlePixelBuffer from '../../../../../protocols/wayland/generated/single-pixel-buffer.ts';
+import * as tablet from '../../../../../protocols/wayland/generated/tablet.ts';
 import * as tearingControl from '../../../../../protocols/wayland/generated/tearing-control.ts';
 import * as viewporter from '../../../../../protocols/wayland/generated/viewporter.ts';
 import * as wayland from '../../../../../protocols/wayland/generated/wayland.ts';
+import * as xdgActivation from '../../../../../protocols/wayland/generated/xdg-activation.ts';
 import * as xdgDecoration from '../../../../../protocols/wayland/generated/xdg-decoration.ts';
+import * as xdgOutput from '../../../../../protocols/wayland/generated/xdg-output.ts';
 import * as xdgShell from '../../../../../protocols/wayland/generated/xdg-shell.ts';
+import * as toplevelIcon from '../../../../../protocols/wayland/generated/xdg-toplevel-icon.ts';
 import type { ArgumentTable, InterfaceTable, MessageTable } from '../../../../../protocols/wayland/wire.ts';
 import type { OwnedFd } from '../../../../../src/sys/fd.ts';
 
 const modules: readonly object[] = [
-  ...[wayland, xdgShell, xdgDecoration, viewporter, fractionalScale, linuxDmabuf, presentationTime, drmSyncobj],
-  ...[tearingControl, singlePixelBuffer, cursorShape, relativePointer, pointerConstraints, shortcutsInhibit],
+  ...[
+    wayland,
+    xdgShell,
+    xdgDecoration,
+    xdgOutput,
+    viewporter,
+    fractionalScale,
+    linuxDmabuf,
+    presentationTime,
+    drmSyncobj,
+  ],
+  ...[tablet, tearingControl, singlePixelBuffer, cursorShape, relativePointer, pointerConstraints, shortcutsInhibit],
+  ...[xdgActivation, toplevelIcon, idleInhibit],
 ];
 
 /** Every interface with a table, by name. */

@@ -78,6 +78,12 @@ describe('WaylandDisplay.connect', () => {
     await expect(WaylandDisplay.connect({ socket: near })).rejects.toMatchObject({ code: 'gone' });
   });
 
+  test('rejects with the protocol error that follows the answer in the same packet', async () => {
+    using server = new FakeServer();
+    server.on('wl_display.sync', ({ client }) => client.refuse(client.display, 1, 'told to'));
+    await expect(WaylandDisplay.connect({ socket: server.connect() })).rejects.toMatchObject({ code: 'refused' });
+  });
+
   test('rejects with the reason of its signal if the compositor never answers', async () => {
     const [near, far] = socketPair();
     const abort = new AbortController();
@@ -267,6 +273,15 @@ describe('the end of a Wayland connection', () => {
       code: 'refused',
       errorCode: 77,
       errorName: null,
+    });
+  });
+
+  test('by wl_display.error is reported without the control characters of its text', async () => {
+    const { client } = server;
+    const closed = new Promise((resolve) => display.onClosed(resolve));
+    client.refuse(client.display, 2, '\x1b]0;owned\x07\x9b2Jno memory\n');
+    await expect(closed).resolves.toMatchObject({
+      message: expect.stringMatching(/: \\x1b]0;owned\\x07\\x9b2Jno memory\\x0a( |$)/) as string,
     });
   });
 

@@ -203,12 +203,29 @@ test('a Wayland object that an event destroys is destroyed when its listener is 
   expect(it.compositor.connection.objects.get(feedback.id)).toBeNull();
 });
 
-test('a Wayland object that the compositor deletes unasked throws on requests', async () => {
+test('a Wayland object that the compositor deletes unasked ends the connection, except for callbacks', async () => {
   const surface = it.compositor.createSurface();
+  const callback = surface.frame();
   await it.display.roundtrip();
+  it.client.destroyed(it.far(callback));
+  await it.display.roundtrip();
+  expect(callback.isDestroyed).toBe(true);
   it.client.destroyed(it.far(surface));
-  await it.display.roundtrip();
-  expect(() => surface.commit()).toThrow('was called after the object was destroyed');
+  await expect(it.display.roundtrip()).rejects.toMatchObject({
+    code: 'malformed',
+    message: expect.stringContaining(`${String(surface)} was deleted, but not destroyed`) as string,
+  });
+});
+
+test('a compositor that never confirms destroyed objects ends the connection as stalled', async () => {
+  it.server.confirmsDestructors = false;
+  const closed = new Promise((resolve) => it.display.onClosed(resolve));
+  while (!it.display.closeReason) {
+    for (let i = 0; i < 1000; i++) it.compositor.createRegion()[Symbol.dispose]();
+    await it.display.roundtrip().catch(() => undefined);
+    it.server.requests.length = 0;
+  }
+  expect(await closed).toMatchObject({ code: 'stalled' });
 });
 
 test.each([1, 999, 0, 0xff000000])(
@@ -237,26 +254,26 @@ test('a Wayland listener may destroy its own and other objects: they hear no fur
   expect(called.mock.calls).toEqual([[2]]);
 });
 
-test('an exception in a Wayland listener is thrown as uncaught, and later events are dispatched', async () => {
+test('an exception in a Wayland listener ends the connection, and later events are not dispatched', async () => {
   const surface = it.compositor.createSurface();
   await it.display.roundtrip();
-  const uncaught = vi.fn();
-  const others = process.listeners('uncaughtException');
-  process.removeAllListeners('uncaughtException').on('uncaughtException', uncaught);
+  const closed = new Promise((resolve) => it.display.onClosed(resolve));
+  const cause = new Error('no such scale');
   const scales: number[] = [];
   surface.listener = {
     preferredBufferScale: (factor) => {
       scales.push(factor);
-      throw new Error(`scale ${factor}`);
+      throw cause;
     },
   };
   it.far(surface).send('preferred_buffer_scale', 2);
   it.far(surface).send('preferred_buffer_scale', 3);
-  await it.display.roundtrip();
-  process.removeAllListeners('uncaughtException');
-  for (const other of others) process.on('uncaughtException', other);
-  expect(scales).toEqual([2, 3]);
-  expect(uncaught.mock.calls.map(([error]) => String(error))).toEqual(['Error: scale 2', 'Error: scale 3']);
+  expect(await closed).toMatchObject({
+    code: 'listener',
+    message: `the listener of ${String(surface)}.preferred_buffer_scale threw: Error: no such scale`,
+    cause,
+  });
+  expect(scales).toEqual([2]);
 });
 
 test('Wayland interfaces with the same requests are different TypeScript types', () => {

@@ -102,8 +102,56 @@ test('Keyboard: attaching a window that has the focus presses the modifiers that
   keyboard.send('key', 2, 0, LEFT_ALT, 1);
   keyboard.send('key', 2, 0, LEFT_CTRL, 0);
   expect(await rig.heard()).toEqual([]);
-  rig.seats.attach(surface, { scanout: 0, input: rig.sink, toGuest: () => undefined, grabChanged: () => undefined });
+  rig.seats.attach(surface, {
+    scanout: 0,
+    input: rig.sink,
+    toGuest: () => undefined,
+    grabChanged: () => undefined,
+    toggleFullscreen: () => false,
+    copyPicture: () => false,
+  });
   expect(await rig.heard()).toEqual(['key 56 down', 'frame']);
+});
+
+describe('Keyboard: a guest that opens menus when Alt is pressed alone', () => {
+  const CTRL_TAP = ['key 29 down', 'frame', 'key 29 up', 'frame'];
+
+  test('sees Ctrl between when Alt+Tab takes the focus away', async () => {
+    const { keyboard } = await focused();
+    keyboard.send('key', 2, 0, LEFT_ALT, 1);
+    keyboard.send('leave', 3, window.far);
+    expect(await rig.heard()).toEqual(['key 56 down', 'frame', ...CTRL_TAP, 'key 56 up', 'frame']);
+  });
+
+  test('sees Ctrl between when Alt+Tab brings the focus and Alt goes up', async () => {
+    const { keyboard } = await rig.addSeat(9, KEYBOARD);
+    keyboard.send('enter', 1, window.far, keys(LEFT_ALT));
+    keyboard.send('key', 2, 0, LEFT_ALT, 0);
+    expect(await rig.heard()).toEqual(['key 56 down', 'frame', ...CTRL_TAP, 'key 56 up', 'frame']);
+  });
+
+  test('gets an Alt that the user presses alone', async () => {
+    const { keyboard } = await focused();
+    keyboard.send('key', 2, 0, LEFT_ALT, 1);
+    keyboard.send('key', 3, 0, LEFT_ALT, 0);
+    keyboard.send('leave', 4, window.far);
+    expect(await rig.heard()).toEqual(['key 56 down', 'frame', 'key 56 up', 'frame']);
+  });
+
+  test('sees nothing more when another key was pressed, or Ctrl is down', async () => {
+    const { keyboard } = await focused();
+    keyboard.send('key', 2, 0, LEFT_ALT, 1);
+    keyboard.send('key', 3, 0, A, 1);
+    keyboard.send('leave', 4, window.far);
+    keyboard.send('enter', 5, window.far, keys());
+    keyboard.send('key', 6, 0, LEFT_CTRL, 1);
+    keyboard.send('key', 7, 0, LEFT_ALT, 1);
+    keyboard.send('leave', 8, window.far);
+    expect((await rig.heard()).filter((line) => line !== 'frame')).toEqual([
+      ...['key 56 down', 'key 30 down', 'key 30 up', 'key 56 up'],
+      ...['key 29 down', 'key 56 down', 'key 29 up', 'key 56 up'],
+    ]);
+  });
 });
 
 describe('Keyboard: keys go up when', () => {
@@ -125,6 +173,8 @@ describe('Keyboard: keys go up when', () => {
       input: rig.sink,
       toGuest: () => undefined,
       grabChanged: () => undefined,
+      toggleFullscreen: () => false,
+      copyPicture: () => false,
     });
     seat.keyboard.send('key', 3, 0, S, 1);
     expect(await rig.heard()).toEqual(['key 30 up', 'frame', 'key 31 down', 'frame']);

@@ -4,6 +4,7 @@ import {
   type WlCompositor,
   type WlSurface,
 } from '../../../../../display/wayland/client/index.ts';
+import type { WaylandClipboard } from '../../../../../display/wayland/clipboard.ts';
 import { Compositor } from '../../../../../display/wayland/compositor.ts';
 import { GuestCursor } from '../../../../../display/wayland/guest-cursor.ts';
 import type { SeatTarget } from '../../../../../display/wayland/seat/attached-surface.ts';
@@ -38,6 +39,9 @@ export interface FakeWindow {
   readonly surface: WlSurface;
   readonly far: FakeObject;
   readonly grabs: boolean[];
+  /** Full-screen shortcuts so far, and whether they are answered. */
+  toggles: number;
+  hasFullscreen: boolean;
   readonly cursor: GuestCursor;
   readonly placement: MutableRect;
   readonly canvas: { width: number; height: number };
@@ -88,7 +92,11 @@ export class SeatRig implements Disposable {
   readonly #windows: FakeWindow[] = [];
 
   /** `globals` are added with version 1. */
-  static async open(globals: readonly string[] = [], compositorVersion = 6): Promise<SeatRig> {
+  static async open(
+    globals: readonly string[] = [],
+    compositorVersion = 6,
+    clipboard: WaylandClipboard | null = null,
+  ): Promise<SeatRig> {
     const rig = new SeatRig();
     rig.server.addGlobal('wl_compositor', compositorVersion);
     for (const name of ['wl_subcompositor', 'wl_shm', ...globals]) rig.server.addGlobal(name, 1);
@@ -101,8 +109,8 @@ export class SeatRig implements Disposable {
     for (const kind of ['pointer', 'keyboard', 'touch']) rig.server.on(`wl_seat.get_${kind}`, device);
     rig.host = await Compositor.connect({
       socket: rig.server.connect(),
-      useDmabufs: false,
       useExplicitSync: false,
+      clipboard,
       log: () => undefined,
     });
     rig.display = rig.host.display;
@@ -136,11 +144,20 @@ export class SeatRig implements Disposable {
         out.y = y / 2;
       },
       grabChanged: (isGrabbed) => void grabs.push(isGrabbed),
+      toggleFullscreen: () => {
+        window.toggles++;
+        return window.hasFullscreen;
+      },
+      copyPicture: () => false,
     };
-    this.seats.attach(surface, target);
     const shown = { cursor: new GuestCursor(), placement: new MutableRect(), canvas: { width: 1, height: 1 } };
     await this.settle();
-    const window: FakeWindow = { surface, far: this.far(surface), grabs, ...shown };
+    const window: FakeWindow = {
+      ...{ surface, far: this.far(surface), grabs, toggles: 0, hasFullscreen: true },
+      ...shown,
+    };
+    this.seats.attach(surface, target);
+    await this.settle();
     this.#windows.push(window);
     return window;
   }

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { FakeObject } from '../fake-server.ts';
 import { expectNoLeaks } from '../../../sys/no-leaks.ts';
 import { KEYBOARD, POINTER, type FakeSeat, type FakeWindow, SeatRig, keys } from './seat-rig.ts';
@@ -13,6 +13,7 @@ const LEFT_CTRL = 29;
 const LEFT_SHIFT = 42;
 const RIGHT_ALT = 100;
 const A = 30;
+const F = 33;
 const G = 34;
 
 let rig: SeatRig;
@@ -75,7 +76,97 @@ test('WaylandSeat: the grab shortcut locks the pointer and inhibits shortcuts, o
     'zwp_relative_pointer_manager_v1.get_relative_pointer',
     `${INHIBITORS}.inhibit_shortcuts`,
   ]);
+  expect(window.grabs).toEqual([]);
+  lock.send('locked');
+  inhibitor.send('active');
+  await rig.settle();
   expect(window.grabs).toEqual([true]);
+});
+
+describe('WaylandSeat: on a compositor that asks the user, in a dialog that takes the focus', () => {
+  /** As GNOME does: the pointer is locked until the dialog is there. */
+  async function ask(): Promise<void> {
+    await open([...CONSTRAINTS, INHIBITORS]);
+    shortcut();
+    await rig.settle();
+    lock.send('locked');
+    lock.send('unlocked');
+    seat.keyboard.send('leave', 5, window.far);
+    seat.pointer.send('leave', 6, window.far);
+    await rig.asked();
+  }
+
+  function comeBack(): void {
+    seat.keyboard.send('enter', 7, window.far, keys());
+    seat.pointer.send('enter', 8, window.far, 10, 0);
+    seat.pointer.send('frame');
+  }
+
+  test('the request outlives the dialog', async () => {
+    await ask();
+    expect(window.grabs).toEqual([true, false]);
+    expect(await rig.asked()).not.toContain('zwp_keyboard_shortcuts_inhibitor_v1.destroy');
+  });
+
+  test('who agrees has the grab when the focus is back, and the pointer is locked again', async () => {
+    await ask();
+    inhibitor.send('active');
+    comeBack();
+    expect(await rig.asked()).toEqual([
+      `zwp_pointer_constraints_v1.lock_pointer null ${ONESHOT}`,
+      'zwp_relative_pointer_manager_v1.get_relative_pointer',
+    ]);
+    lock.send('locked');
+    relative.send('relative_motion', 0, 0, 9, 9, 1, 2);
+    expect(await rig.heard()).toContain('by 1 2');
+    expect(window.grabs).toEqual([true, false, true]);
+  });
+
+  test('who refuses has no grab, and the next shortcut asks again', async () => {
+    await ask();
+    comeBack();
+    expect(await rig.asked()).toEqual(['zwp_keyboard_shortcuts_inhibitor_v1.destroy']);
+    expect(window.grabs).toEqual([true, false]);
+    shortcut();
+    expect(await rig.asked()).toContain(`${INHIBITORS}.inhibit_shortcuts`);
+  });
+
+  test('the window that comes back may be another one, which gets no grab', async () => {
+    const other = (await ask(), await rig.addWindow());
+    inhibitor.send('active');
+    seat.keyboard.send('enter', 7, other.far, keys());
+    expect(await rig.asked()).toContain('zwp_keyboard_shortcuts_inhibitor_v1.destroy');
+    expect([window.grabs, other.grabs]).toEqual([[true, false, true, false], []]);
+  });
+});
+
+test('WaylandSeat: a compositor that refuses by `inactive` leaves no grab', async () => {
+  await open([INHIBITORS]);
+  shortcut();
+  await rig.settle();
+  inhibitor.send('inactive');
+  expect(await rig.asked()).toContain('zwp_keyboard_shortcuts_inhibitor_v1.destroy');
+  expect(window.grabs).toEqual([]);
+});
+
+test('WaylandSeat: the full-screen shortcut goes to the window, and no key of it stays down in the guest', async () => {
+  await open([]);
+  press(LEFT_CTRL, RIGHT_ALT, F);
+  release(F);
+  expect((await rig.heard()).filter((line) => line !== 'frame')).toEqual([
+    'key 29 down',
+    'key 100 down',
+    'key 29 up',
+    'key 100 up',
+  ]);
+  expect(window.toggles).toBe(1);
+});
+
+test('WaylandSeat: the guest gets the full-screen shortcut if the compositor has no full screen', async () => {
+  await open([]);
+  window.hasFullscreen = false;
+  press(LEFT_CTRL, RIGHT_ALT, F);
+  expect(await rig.heard()).toContain('key 33 down');
 });
 
 test('WaylandSeat: no key of the grab shortcut stays down in the guest, and it does not get G', async () => {
@@ -97,6 +188,8 @@ test('WaylandSeat: G again with the modifiers held all the time ends the grab', 
   press(LEFT_CTRL, RIGHT_ALT, G);
   release(G);
   await rig.asked();
+  inhibitor.send('active');
+  await rig.settle();
   press(G);
   expect(await rig.asked()).toEqual([
     'zwp_locked_pointer_v1.destroy',
@@ -183,8 +276,7 @@ test('WaylandSeat: modifiers that were down on enter count for the grab shortcut
   seat.keyboard.send('leave', 5, window.far);
   seat.keyboard.send('enter', 6, window.far, keys(LEFT_CTRL, RIGHT_ALT));
   press(G);
-  await rig.settle();
-  expect(window.grabs).toEqual([true]);
+  expect(await rig.asked()).toContain(`${INHIBITORS}.inhibit_shortcuts`);
 });
 
 test('WaylandSeat: modifiers that were released in another window do not count for the grab shortcut', async () => {
@@ -207,10 +299,20 @@ test('WaylandSeat: the guest gets the grab shortcut if the compositor can grab n
 test('WaylandSeat: if only the keyboard can be grabbed, the pointer keeps sending positions', async () => {
   await open([INHIBITORS]);
   shortcut();
+  await rig.settle();
+  inhibitor.send('active');
   seat.pointer.send('motion', 0, 30, 40);
   seat.pointer.send('frame');
   expect((await rig.heard()).slice(-2)).toEqual(['to 0 10 20', 'frame']);
   expect(window.grabs).toEqual([true]);
+});
+
+test('WaylandSeat: a guest’s cursor at the ends of 32 bits leaves the image of a locked pointer far away', async () => {
+  await open([...CONSTRAINTS, INHIBITORS]);
+  rig.setCursor(window, rig.image());
+  await grab();
+  rig.seats.moveCursor(window.surface, 2 ** 33, -(2 ** 33));
+  expect((await rig.asked()).at(-1)).toMatch(/^wl_pointer\.set_cursor 1 -8388\d{3} 8388\d{3}$/);
 });
 
 test('WaylandSeat: the image of a locked pointer follows the guest’s cursor, without a commit', async () => {
@@ -222,4 +324,45 @@ test('WaylandSeat: the image of a locked pointer follows the guest’s cursor, w
   expect(await rig.asked()).toEqual(['wl_pointer.set_cursor 1 -25 -13']);
   shortcut();
   expect(await rig.asked()).toContain('wl_pointer.set_cursor 1 5 7');
+});
+
+describe('WaylandSeat: the compositor is told where the guest has its cursor when a grab ends', () => {
+  const hints = async (): Promise<string[]> =>
+    (await rig.asked()).filter((line) => /set_cursor_position_hint|wl_surface|locked_pointer/.test(line));
+
+  beforeEach(async () => {
+    await open([...CONSTRAINTS, INHIBITORS]);
+    rig.setCursor(window, rig.image());
+    await grab();
+    rig.seats.moveCursor(window.surface, 40, 20.5);
+    await rig.asked();
+  });
+
+  test('by the grab shortcut', async () => {
+    shortcut();
+    expect(await hints()).toEqual([
+      'zwp_locked_pointer_v1.set_cursor_position_hint 40 20.5',
+      'wl_surface.commit',
+      'zwp_locked_pointer_v1.destroy',
+    ]);
+  });
+
+  test('unless the guest hides it', async () => {
+    rig.setCursor(window, null);
+    await rig.asked();
+    shortcut();
+    expect(await hints()).toEqual(['zwp_locked_pointer_v1.destroy']);
+  });
+
+  test('unless the compositor has ended it', async () => {
+    lock.send('unlocked');
+    expect(await hints()).toEqual(['zwp_locked_pointer_v1.destroy']);
+  });
+
+  test('however far away that is', async () => {
+    rig.seats.moveCursor(window.surface, 2 ** 40, -(2 ** 40));
+    await rig.asked();
+    shortcut();
+    expect(await hints()).toContain('zwp_locked_pointer_v1.set_cursor_position_hint 8388607 -8388607');
+  });
 });

@@ -1,0 +1,189 @@
+/** What a guest notices of one in the same process that keeps the device as busy as it can. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { connectUnix } from '../../src/sys/socket.ts';
+import { FrontEnd } from '../rig/front-end.ts';
+import * as requests from '../unit/guest/virtio-gpu/requests.ts';
+import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
+
+const WIDTH = 1280;
+const HEIGHT = 800;
+const MIB = 2 ** 20;
+const RAM = 0x4000_0000;
+const RESPONSE = 24;
+const ROUNDS = 5;
+const SAMPLE_MS = 3000;
+/** Requests of the busy guest that are not answered yet. */
+const IN_FLIGHT = 64;
+/** How long the busy guest has been busy before frames count. */
+const SETTLE_MS = 500;
+const GOAL = 0.9;
+
+/** A picture of `mebibytes` whose backing is the same 64 KiB again and again, as a guest may have it. */
+async function makeLarge(frontEnd: FrontEnd, mebibytes: number): Promise<readonly [width: number, height: number]> {
+  const [width, height] = [8192, (mebibytes * MIB) / (8192 * 4)];
+  const piece = { addr: RAM, length: 65536 };
+  await frontEnd.request(0, requests.create2d(1, width, height), RESPONSE);
+  await frontEnd.request(0, requests.attach(1, Array<typeof piece>(mebibytes * 16).fill(piece)), RESPONSE);
+  await frontEnd.request(0, requests.setScanout(0, 1, 0, 0, width, height), RESPONSE);
+  return [width, height];
+}
+
+/** What a busy guest sends, and how it gets ready for that. */
+const BUSY: Readonly<Record<string, (frontEnd: FrontEnd) => Promise<Uint8Array>>> = {
+  'flushes of 160 MiB': async (frontEnd) => requests.flush(1, 0, 0, ...(await makeLarge(frontEnd, 160))),
+  'transfers of 160 MiB': async (frontEnd) => {
+    // Beyond the end of the backing, so that the device has to copy what it is sent.
+    const [width, height] = await makeLarge(frontEnd, 160);
+    return requests.transfer(1, 0, 0, width, height - 1, width * 4);
+  },
+  'small commands': () => Promise.resolve(requests.getEdid(0)),
+};
+
+/** Two guests' devices, bridges and 60 Hz outputs in a process of their own. */
+class Host implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly sockets: readonly [string, string];
+
+  private constructor(child: ChildProcess, sockets: readonly [string, string]) {
+    this.#child = child;
+    this.sockets = sockets;
+  }
+
+  static async start(): Promise<Host> {
+    const child = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', process.execPath, '--import', 'tsx', import.meta.filename.replace('.ts', '-host.ts')],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    child.stdout.setEncoding('utf8');
+    const gone = once(child, 'close').then(() => Promise.reject(new Error('the host of the guests ended')));
+    gone.catch(() => undefined);
+    const [line] = (await Promise.race([once(child.stdout, 'data'), gone])) as [string];
+    return new Host(child, JSON.parse(line) as [string, string]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#child, 'close');
+    this.#child.kill('SIGTERM');
+    await closed;
+  }
+}
+
+async function connect(socket: string): Promise<FrontEnd> {
+  const memory = [{ guestAddress: RAM, size: 64 * MIB }];
+  const frontEnd = FrontEnd.create({ socket: connectUnix(socket), memory, queueSizes: [256, 16] });
+  await frontEnd.connect();
+  return frontEnd;
+}
+
+/** Flips between two buffers, each answered when it is on screen. */
+class Flipper {
+  readonly #frontEnd: FrontEnd;
+  #flips = 0;
+
+  constructor(frontEnd: FrontEnd) {
+    this.#frontEnd = frontEnd;
+  }
+
+  async prepare(): Promise<void> {
+    for (const id of [1, 2]) {
+      await this.#frontEnd.request(0, requests.create2d(id, WIDTH, HEIGHT), RESPONSE);
+      const backing = requests.contiguous(WIDTH * HEIGHT * 4, RAM + id * 8 * MIB);
+      await this.#frontEnd.request(0, requests.attach(id, backing), RESPONSE);
+    }
+  }
+
+  async flip(): Promise<void> {
+    const id = (this.#flips++ % 2) + 1;
+    void this.#frontEnd.request(0, requests.setScanout(0, id, 0, 0, WIDTH, HEIGHT), RESPONSE);
+    void this.#frontEnd.request(0, requests.transfer(id, 0, 0, WIDTH, HEIGHT, 0), RESPONSE);
+    await this.#frontEnd.request(0, requests.flush(id, 0, 0, WIDTH, HEIGHT, { id: BigInt(this.#flips) }), RESPONSE);
+  }
+
+  /** Flips a second. */
+  async rate(): Promise<number> {
+    const started = performance.now();
+    let count = 0;
+    for (; performance.now() - started < SAMPLE_MS; count++) await this.flip();
+    return (count * 1000) / (performance.now() - started);
+  }
+}
+
+/** Keeps the device busy with one request, again and again, while `isBusy`. */
+class BusyGuest {
+  readonly #frontEnd: FrontEnd;
+  readonly #request: Uint8Array;
+  #isBusy = false;
+  #inFlight = 0;
+  #onIdle: (() => void) | null = null;
+
+  constructor(frontEnd: FrontEnd, request: Uint8Array) {
+    this.#frontEnd = frontEnd;
+    this.#request = request;
+    frontEnd.whenUsed(0, () => {
+      this.#inFlight--;
+      if (this.#isBusy) this.#send();
+      else if (this.#inFlight === 0) this.#onIdle?.();
+    });
+  }
+
+  start(): void {
+    this.#isBusy = true;
+    while (this.#inFlight < IN_FLIGHT) this.#send();
+  }
+
+  /** Resolves when everything is answered. */
+  async stop(): Promise<void> {
+    this.#isBusy = false;
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+  }
+
+  #send(): void {
+    if (this.#frontEnd.submit(0, this.#request, RESPONSE) < 0) throw new Error('the ring is full');
+    this.#inFlight++;
+    this.#frontEnd.kick(0);
+  }
+}
+
+async function measure(name: string, prepare: (frontEnd: FrontEnd) => Promise<Uint8Array>): Promise<Measurement> {
+  await using host = await Host.start();
+  using stack = new DisposableStack();
+  const flipper = new Flipper(stack.use(await connect(host.sockets[0])));
+  const other = stack.use(await connect(host.sockets[1]));
+  const busy = new BusyGuest(other, await prepare(other));
+  await flipper.prepare();
+  const beside = async (): Promise<number> => {
+    busy.start();
+    await setTimeout(SETTLE_MS);
+    const rate = await flipper.rate();
+    await busy.stop();
+    return rate;
+  };
+  const { ours, peer } = await alternate(ROUNDS, beside, () => flipper.rate());
+  return {
+    name: `neighbours/${name}`,
+    unit: 'flips/s',
+    better: 'more',
+    ours,
+    peer: { name: 'alone', samples: peer },
+    goal: GOAL,
+  };
+}
+
+export const neighbours: Benchmark = {
+  name: 'neighbours',
+  about: 'flips of a guest at 60 Hz beside another of the same process that keeps the device busy, against alone',
+  needsQuiet: true,
+  missing: () => null,
+  async run({ progress }) {
+    const measurements: Measurement[] = [];
+    for (const [name, prepare] of Object.entries(BUSY)) {
+      progress(name);
+      measurements.push(await measure(name, prepare));
+    }
+    return measurements;
+  },
+};

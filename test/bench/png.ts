@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { encode } from 'fast-png';
+import { decodePng, encodePng } from '../../display/picture/png.ts';
+import type { Picture } from '../../src/core/picture.ts';
+import type { Benchmark, Measurement } from './benchmark.ts';
+
+const ROUNDS = 11;
+const FIXTURE = join(import.meta.dirname, '../../fixtures/console.png');
+
+/** What a guest's console shows, as often as it fits. */
+function consoles(width: number, height: number): Picture {
+  const console = decodePng(readFileSync(FIXTURE));
+  const data = new Uint8Array(width * height * 4);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x += console.width) {
+      const from = (y % console.height) * console.width * 4;
+      data.set(console.data.subarray(from, from + Math.min(console.width, width - x) * 4), (y * width + x) * 4);
+    }
+  }
+  return { width, height, data };
+}
+
+/** Slow waves of colour, with noise in the lowest bits. */
+function photograph(width: number, height: number): Picture {
+  const data = new Uint8Array(width * height * 4).fill(255);
+  let seed = 1;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let channel = 0; channel < 3; channel++) {
+        seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+        const wave = 128 + 80 * Math.sin(x / 97 + channel) + 40 * Math.cos(y / 61 + channel * 2);
+        data[(y * width + x) * 4 + channel] = wave + (seed >>> 29);
+      }
+    }
+  }
+  return { width, height, data };
+}
+
+function withoutAlpha({ data }: Picture): Uint8Array {
+  return data.filter((_, i) => i % 4 !== 3);
+}
+
+function time(run: () => void): number[] {
+  const samples: number[] = [];
+  for (let round = -2; round < ROUNDS; round++) {
+    const started = performance.now();
+    run();
+    if (round >= 0) samples.push(performance.now() - started);
+  }
+  return samples;
+}
+
+const PICTURES: readonly (readonly [name: string, picture: () => Picture, encodeMs: number | null])[] = [
+  ['1080p console', () => consoles(1920, 1080), 12],
+  ['4K console', () => consoles(3840, 2160), 40],
+  ['1080p photograph', () => photograph(1920, 1080), null],
+];
+/** Files of ours against those of fast-png's default, zlib's level 6 without filters. */
+const SIZE_GOAL = 1.05;
+
+export const pngBench: Benchmark = {
+  name: 'png',
+  about: 'screenshots as PNG files: time and size',
+  needsQuiet: true,
+  missing: () => null,
+  run({ progress }) {
+    const measurements: Measurement[] = [];
+    for (const [name, make, encodeMs] of PICTURES) {
+      progress(name);
+      const picture = make();
+      const { width, height } = picture;
+      const file = encodePng(picture);
+      const peer = encode({ width, height, data: withoutAlpha(picture), depth: 8, channels: 3 });
+      const common = { better: 'less', unit: 'ms', peer: null } as const;
+      measurements.push(
+        { ...common, name: `png/${name}, encode`, ours: time(() => encodePng(picture)), goal: encodeMs },
+        { ...common, name: `png/${name}, decode`, ours: time(() => decodePng(file)), goal: null },
+        {
+          name: `png/${name}, size`,
+          unit: 'bytes',
+          better: 'less',
+          ours: [file.length],
+          peer: { name: 'fast-png', samples: [peer.length] },
+          goal: SIZE_GOAL,
+        },
+      );
+    }
+    return Promise.resolve(measurements);
+  },
+};

@@ -1,0 +1,77 @@
+/** Guests without a driver of virtio, launched on QEMU's D-Bus display, from their firmware on. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Picture } from '../../src/core/picture.ts';
+import { launchGuest, type LaunchedGuest, type LaunchOptions, openDisplay } from '../../src/testing/index.ts';
+import { readPpm } from '../rig/picture.ts';
+import { skipBecause, skipWithoutProgram } from '../rig/skip.ts';
+import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
+import { eventually } from '../rig/eventually.ts';
+
+const isSkipped =
+  skipWithoutProgram('qemu-system-x86_64') ||
+  (!existsSync('/usr/share/OVMF/OVMF_CODE_4M.fd') && skipBecause('no OVMF: run sh test/rig/install.sh as root'));
+
+describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
+  let directory: string;
+
+  expectNoLeaks();
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'launch-dbus-'));
+  });
+
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  function launch(options: LaunchOptions): Promise<LaunchedGuest> {
+    return launchGuest({ display: 'dbus', accel: 'tcg', memoryMiB: 256, ...options });
+  }
+
+  async function screendump(guest: LaunchedGuest): Promise<Picture> {
+    const filename = join(directory, 'screen.ppm');
+    await guest.qmp('screendump', { filename });
+    return readPpm(readFileSync(filename));
+  }
+
+  async function expectEqual(guest: LaunchedGuest): Promise<void> {
+    await guest.qmp('stop');
+    const wanted = await screendump(guest);
+    await eventually(() => {
+      const shown = guest.output.capture({ cursor: false })!;
+      expect([shown.width, shown.height]).toEqual([wanted.width, wanted.height]);
+      expect(Buffer.compare(shown.data, wanted.data)).toBe(0);
+    });
+    await guest.qmp('cont');
+  }
+
+  test('types into the shell of UEFI, whose screen is that of QEMU', async () => {
+    await using guest = await launch({ firmware: 'uefi' });
+    using display = openDisplay({ guest });
+    const before = await display.waitForStable({ quietMs: 8000, timeoutMs: 150_000 });
+    await display.type('\n\nver\n');
+    await eventually(() => {
+      const now = display.screenshot();
+      expect(Buffer.compare(now.data, before.data)).not.toBe(0);
+    });
+    await expectEqual(guest);
+  });
+
+  test('shows the firmware of a PC again after a reset, and ejects a CD', async () => {
+    const cdrom = join(directory, 'empty.iso');
+    writeFileSync(cdrom, new Uint8Array(2 ** 20));
+    await using guest = await launch({ machine: 'pc', cdrom, args: ['-boot', 'menu=on,splash-time=60000'] });
+    await expectEqual(guest);
+    await guest.reset();
+    await expectEqual(guest);
+    const drive = async (): Promise<unknown> => {
+      const blocks = (await guest.qmp('query-block')) as { qdev?: string; inserted?: object }[];
+      return blocks.find(({ qdev }) => qdev === 'cd-drive')?.inserted;
+    };
+    expect(await drive()).toBeDefined();
+    await guest.eject();
+    expect(await drive()).toBeUndefined();
+    await guest.powerButton();
+  });
+});

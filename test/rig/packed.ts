@@ -1,0 +1,29 @@
+import { execFile } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { promisify } from 'node:util';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+/**
+ * Packs the package into `directory`; returns the tarball's path. Packs a copy of the tree: packing builds from nothing,
+ * which would take the built command away from tests that run at the same time, in the kernel VM too.
+ */
+export async function packProject(directory: string): Promise<string> {
+  const copy = mkdtempSync(join(tmpdir(), 'scanout-tree-'));
+  try {
+    const isLeftOut = (path: string): boolean => /^(node_modules|dist|\.git|test)(\/|$)/.test(relative(ROOT, path));
+    cpSync(ROOT, copy, { recursive: true, filter: (path) => !isLeftOut(path) });
+    symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+    // Without the environment of the npm that runs this test.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_ENV$/i.test(name)));
+    await promisify(execFile)('npm', ['pack', '--silent', '--pack-destination', directory, copy], { env });
+  } finally {
+    rmSync(copy, { recursive: true });
+  }
+  return join(
+    directory,
+    readdirSync(directory).find((name) => name.endsWith('.tgz'))!,
+  );
+}

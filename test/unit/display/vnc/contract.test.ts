@@ -1,0 +1,41 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'vitest';
+import { VncOutput } from '../../../../display/vnc/output.ts';
+import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
+import { newFramebufferId } from '../../../../src/core/framebuffer.ts';
+import { outputSuite } from '../../../../src/testing/output-suite.ts';
+import { createMemfd } from '../../../../src/sys/memfd.ts';
+import { expectNoLeaks } from '../../sys/no-leaks.ts';
+
+expectNoLeaks();
+
+outputSuite(
+  'VncOutput',
+  { describe, test },
+  async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'vnc-'));
+    const path = join(directory, 'vnc.sock');
+    const output = await VncOutput.open({ address: { path }, width: 64, height: 48, refreshMhz: 500_000 });
+    const memory = createMemfd('refused', 64 * 48 * 2);
+    return {
+      output,
+      isDark: () => output.isDark,
+      refused: () => ({
+        id: newFramebufferId(),
+        width: 64,
+        height: 48,
+        format: DRM_FORMAT.RGB565,
+        modifier: DRM_FORMAT_MOD_LINEAR,
+        planes: [{ offset: 0, stride: 128 }],
+        backing: { kind: 'dmabuf', dmabuf: memory },
+      }),
+      close: () => {
+        memory[Symbol.dispose]();
+        rmSync(directory, { recursive: true });
+      },
+    };
+  },
+  ['refuse'],
+);
