@@ -60,6 +60,8 @@ export interface VncOptions {
 export interface VncStats {
   readonly address: string;
   readonly viewers: number;
+  /** Whether one of them operates the guest; the others watch. */
+  readonly isDriven: boolean;
   /** Pictures, or parts of them, that were sent, and their bytes as encoded. */
   readonly updates: number;
   readonly bytes: number;
@@ -160,7 +162,7 @@ export class VncOutput implements Output {
     using stack = new DisposableStack();
     const screen = stack.use(HeadlessOutput.open({ ...options, name: `vnc:${text}` }));
     // First: a connection that comes while this waits would have nothing to take it.
-    const web = stack.use(await WebFront.open(password !== undefined));
+    const web = stack.use(await WebFront.open({ hasPassword: password !== undefined }));
     const server = createServer();
     stack.defer(() => server.close());
     if ('path' in address) {
@@ -213,6 +215,7 @@ export class VncOutput implements Output {
     return {
       address: name.slice('vnc:'.length),
       viewers: this.#joinedCount,
+      isDriven: this.#driver !== null,
       updates: this.#updates,
       bytes: this.#bytes,
     };

@@ -1,3 +1,4 @@
+import { timingSafeEqual } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
@@ -18,6 +19,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
 };
+const JSON_TYPE = 'application/json';
 /** Nothing is loaded from elsewhere, and no other page may frame this one. noVNC draws pointers by data URLs. */
 const HEADERS = {
   'Cache-Control': 'no-cache',
@@ -28,11 +30,20 @@ const HEADERS = {
   'X-Content-Type-Options': 'nosniff',
 };
 
+export interface WebFrontOptions {
+  /** Whether viewers have to know one; default false. Without it, the page has to be opened by an address or as `localhost`. */
+  readonly hasPassword?: boolean;
+  /** Lets in only browsers that have opened `/?token=TOKEN`, which become known by a cookie. Default: all. */
+  readonly token?: string;
+  /** Lines that the page shows beside the picture when it is opened as `/?status`. */
+  readonly status?: () => readonly string[];
+}
+
 /** A page with noVNC, and the WebSocket that it connects to: for connections that speak HTTP. */
 export class WebFront implements Disposable {
   /** A viewer that came by WebSocket; its greeting has not been sent. */
   onViewer: (stream: Duplex) => void = (stream) => stream.destroy();
-  readonly #hasPassword: boolean;
+  readonly #options: WebFrontOptions;
   readonly #files: ReadonlyMap<string, Buffer>;
   readonly #http: Server;
   readonly #webSockets: WebSocketServer;
@@ -40,8 +51,8 @@ export class WebFront implements Disposable {
   /** Connections that are not a viewer's, with their limits. */
   readonly #sockets = new Map<Duplex, NodeJS.Timeout>();
 
-  private constructor(hasPassword: boolean, webSockets: WebSocketServer, toStream: typeof createWebSocketStream) {
-    this.#hasPassword = hasPassword;
+  private constructor(options: WebFrontOptions, webSockets: WebSocketServer, toStream: typeof createWebSocketStream) {
+    this.#options = options;
     this.#files = readPage();
     this.#webSockets = webSockets;
     this.#toStream = toStream;
@@ -49,14 +60,11 @@ export class WebFront implements Disposable {
     this.#http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
   }
 
-  /**
-   * Reads all that it will serve, because a bridge that has confined itself can read no more files. `hasPassword`: whether
-   * viewers have to know one. Without it, the page has to be opened by an address or as `localhost`.
-   */
-  static async open(hasPassword: boolean): Promise<WebFront> {
+  /** Reads all that it will serve, because a bridge that has confined itself can read no more files. */
+  static async open(options: WebFrontOptions = {}): Promise<WebFront> {
     const ws = await import('ws');
     const webSockets = new ws.WebSocketServer({ noServer: true, clientTracking: false, maxPayload: MAX_MESSAGE });
-    return new WebFront(hasPassword, webSockets, ws.createWebSocketStream);
+    return new WebFront(options, webSockets, ws.createWebSocketStream);
   }
 
   /** Takes over a connection, from its first byte on. */
@@ -84,16 +92,32 @@ export class WebFront implements Disposable {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     request.resume();
-    const path = (request.url ?? '').split('?')[0]!;
-    const file = this.#files.get(path === '/' ? '/index.html' : path);
-    const status = !this.#isOurs(request) ? 403 : request.method !== 'GET' ? 405 : file ? 200 : 404;
-    response.writeHead(status, { ...HEADERS, 'Content-Type': TYPES[extname(path)] ?? TYPES['.html'] });
-    response.end(status === 200 ? file : EXPLANATIONS[status]);
+    const { status, token } = this.#options;
+    const [path, query] = (request.url ?? '').split('?') as [string, string?];
+    if (token !== undefined && path === '/' && this.#isOurs(request) && isSame(query ?? '', `token=${token}`)) {
+      const cookie = `${cookieName(request)}=${token}; Path=/; HttpOnly; SameSite=Strict`;
+      response.writeHead(303, { ...HEADERS, Location: status ? '/?status' : '/', 'Set-Cookie': cookie });
+      response.end();
+      return;
+    }
+    const isStatus = status !== undefined && path === '/status';
+    const body = isStatus ? JSON.stringify(status()) : this.#files.get(path === '/' ? '/index.html' : path);
+    const refusal = this.#refusal(request) ?? (body === undefined ? 404 : null);
+    const type = isStatus ? JSON_TYPE : (TYPES[extname(path)] ?? TYPES['.html']);
+    response.writeHead(refusal ?? 200, { ...HEADERS, 'Content-Type': type });
+    response.end(refusal === null ? body : EXPLANATIONS[refusal]);
+  }
+
+  /** The HTTP status for a request that is not to be answered; null for any other. */
+  #refusal(request: IncomingMessage): number | null {
+    if (!this.#isOurs(request)) return 403;
+    if (!this.#isKnown(request)) return 401;
+    return request.method === 'GET' ? null : 405;
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
-    if (!this.#isOurs(request) || request.url !== WEBSOCKET_PATH) {
+    if (this.#refusal(request) !== null || request.url !== WEBSOCKET_PATH) {
       socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
       return;
     }
@@ -106,6 +130,14 @@ export class WebFront implements Disposable {
     });
   }
 
+  /** Whether a browser has shown the token, if there is one. */
+  #isKnown(request: IncomingMessage): boolean {
+    const { token } = this.#options;
+    if (token === undefined) return true;
+    const wanted = `${cookieName(request)}=${token}`;
+    return (request.headers.cookie ?? '').split('; ').some((cookie) => isSame(cookie, wanted));
+  }
+
   /**
    * Whether a request comes from our page or from a program: the pages of others may make a browser send requests to us,
    * by another Origin, or by a name of theirs that leads to this machine.
@@ -114,11 +146,26 @@ export class WebFront implements Disposable {
     const at = parseUrl(`http://${host}`);
     if (!at) return false;
     if (origin !== undefined && parseUrl(origin)?.host !== at.host) return false;
-    return this.#hasPassword || at.hostname === 'localhost' || isIP(at.hostname.replace(/^\[|\]$/g, '')) !== 0;
+    return (
+      this.#options.hasPassword === true ||
+      at.hostname === 'localhost' ||
+      isIP(at.hostname.replace(/^\[|\]$/g, '')) !== 0
+    );
   }
 }
 
+/** Cookies of a host are those of all its ports. */
+function cookieName({ socket }: IncomingMessage): string {
+  return `scanout-${socket.localPort}`;
+}
+
+function isSame(given: string, expected: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
 const EXPLANATIONS: Readonly<Record<number, string>> = {
+  401: 'Open this page by the whole address that was printed, with its token.',
   403: 'Open this page by the address of its machine, such as http://127.0.0.1:5900/, or as http://localhost:5900/.',
   404: 'There is no such file here.',
   405: 'This only answers GET.',

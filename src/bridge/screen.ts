@@ -9,6 +9,7 @@ import { SysError } from '../sys/errors.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 import { FenceWait } from '../sys/fence-wait.ts';
 import { Pump } from '../sys/pump.ts';
+import { CountedInput } from './counted-input.ts';
 import { FrameAges, type FrameAgesStats, type FrameTimes } from './frame-ages.ts';
 import { flushEnd, PendingFlushes } from './pending-flushes.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
@@ -23,6 +24,8 @@ export interface ScreenOptions {
 export interface ScreenStats {
   output: string;
   frames: number;
+  /** How often people did something at the output: groups of events, such as the press of a key. */
+  input: number;
   ages: FrameAgesStats;
   primary: PlaneStats;
   cursor: PlaneStats;
@@ -49,7 +52,7 @@ const IGNORE = (): void => undefined;
 export class Screen implements ScreenListener, Importer, Disposable {
   readonly output: Output;
   readonly scanout: ScanoutId;
-  readonly input: InputSink | null;
+  readonly input: CountedInput | null;
   readonly isObserver: boolean;
   readonly #owner: ScreenOwner;
   readonly #primary: PlaneBuffers;
@@ -112,7 +115,7 @@ export class Screen implements ScreenListener, Importer, Disposable {
     this.output = output;
     this.scanout = scanout;
     this.isObserver = isObserver;
-    this.input = isObserver ? null : owner.input;
+    this.input = isObserver || !owner.input ? null : new CountedInput(owner.input);
     this.#owner = owner;
     this.#keepLast = context.keepLast;
     this.#turns = context.turns;
@@ -131,7 +134,9 @@ export class Screen implements ScreenListener, Importer, Disposable {
   get stats(): ScreenStats {
     const { stats: ages } = this.#ages;
     const { stats: primary } = this.#primary;
-    return { output: this.output.name, frames: this.#frames, ages, primary, cursor: this.#cursor.stats };
+    const { stats: cursor } = this.#cursor;
+    const input = this.input?.frames ?? 0;
+    return { output: this.output.name, frames: this.#frames, input, ages, primary, cursor };
   }
 
   /** Hands out the times of every frame, until the result is called. */

@@ -335,7 +335,11 @@ export async function runSession(
     ...(recording !== undefined && { record: recording }),
   });
   using stack = new DisposableStack();
-  const stats = (): BridgeStats => ({ ...session.stats(), sandbox });
+  const stats = (): BridgeStats => ({
+    ...session.stats(),
+    control: { clients: control?.clients ?? 0, input: session.operated },
+    sandbox,
+  });
   const control = openControl(
     options.control,
     openServer,

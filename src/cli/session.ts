@@ -126,6 +126,7 @@ export class Session implements Disposable {
   /** The screen that was read back last, if that has not ended: one is read at a time. */
   #readBack: Promise<unknown> = Promise.resolve();
   readonly #ending = new AbortController();
+  #operated = 0;
   #vmm: VmmDisplay | null = null;
   /** Gives up the display that is opening. */
   #opening = new AbortController();
@@ -233,6 +234,11 @@ export class Session implements Disposable {
     return new Session(options, screens, vncs, stack);
   }
 
+  /** How often `operate` was carried out. */
+  get operated(): number {
+    return this.#operated;
+  }
+
   stats(): SessionStats {
     const connected = this.#guest.isConnected;
     const vnc = this.#vncs.length > 0 ? this.#vncs.map(({ stats }) => stats) : null;
@@ -310,6 +316,7 @@ export class Session implements Disposable {
     this.#checkConnected('no guest is connected that could take input');
     try {
       await operate(this.#operator, request, signal);
+      this.#operated++;
       // What is sent to a VM that has gone is dropped.
       this.#checkConnected('the guest disconnected before it had taken all');
     } catch (error) {

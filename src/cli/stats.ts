@@ -83,9 +83,9 @@ const CONSOLE_NUMBERS = ['id', 'switches', 'updates', 'socketBytes'];
 const AGES = ['staged', 'presented', 'onScreen', 'released'] as const;
 const DEVICE_NUMBERS = ['looks', 'flips', 'dmabufs', 'opened', 'stale', 'copiedBytes'];
 
-/** Whether a bridge, which may be of another version, answered all that `statsText` needs. */
-function isBridgeStats(value: unknown): value is BridgeStats {
-  const { guest, scanouts, sandbox, exports, vnc, clipboard } = fields(value);
+/** Whether a bridge, which may be of another version, answered all that is printed here and by `scanout watch`. */
+export function isBridgeStats(value: unknown): value is BridgeStats {
+  const { guest, scanouts, sandbox, exports, vnc, clipboard, control } = fields(value);
   const { connected, kind, mode, vm, consoles, ...rest } = fields(guest);
   const numbers = kind === 'vfio' ? DEVICE_NUMBERS : kind === 'qemu-dbus' ? ['losses'] : GPU_NUMBERS;
   return (
@@ -98,6 +98,7 @@ function isBridgeStats(value: unknown): value is BridgeStats {
       ({ scanout, picture, screens }) => isNumber(scanout) && isText(picture) && isListOf(screens, isScreen),
     ) &&
     isSandbox(fields(sandbox)) &&
+    isControl(fields(control)) &&
     (exports === null || isExports(fields(exports))) &&
     (vnc === null || isListOf(vnc, isVnc)) &&
     (clipboard === null || isClipboard(fields(clipboard)))
@@ -109,6 +110,10 @@ function isSandbox({ noNewPrivileges, notDumpable, systemCalls, landlock }: Fiel
     [noNewPrivileges, notDumpable, systemCalls].every((held) => typeof held === 'boolean') &&
     (landlock === null || isNumber(landlock))
   );
+}
+
+function isControl({ clients, input }: Fields): boolean {
+  return [clients, input].every(isNumber);
 }
 
 function isClipboard({ connected, agent }: Fields): boolean {
@@ -123,14 +128,16 @@ function isExports({ buffers, guestBuffers, consumers }: Fields): boolean {
   );
 }
 
-function isVnc({ address, viewers, updates, bytes }: Fields): boolean {
-  return typeof address === 'string' && [viewers, updates, bytes].every(isNumber);
+function isVnc({ address, viewers, isDriven, updates, bytes }: Fields): boolean {
+  const counts = [viewers, updates, bytes];
+  return typeof address === 'string' && typeof isDriven === 'boolean' && counts.every(isNumber);
 }
 
-function isScreen({ output, frames, ages, primary, cursor }: Fields): boolean {
+function isScreen({ output, frames, input, ages, primary, cursor }: Fields): boolean {
   return (
     typeof output === 'string' &&
     isNumber(frames) &&
+    isNumber(input) &&
     AGES.every((stage) => isAge(fields(ages)[stage])) &&
     [primary, cursor].every((plane) => isPlane(fields(plane)))
   );
@@ -164,23 +171,24 @@ function isText(value: unknown): boolean {
   return value === null || typeof value === 'string';
 }
 
-function statsText({ guest, scanouts, sandbox, exports, vnc, clipboard }: BridgeStats): string {
+function statsText({ guest, scanouts, sandbox, exports, vnc, clipboard, control }: BridgeStats): string {
   return [
     `guest: ${guest.connected ? 'connected' : 'not connected'}, ${guestText(guest)}`,
     ...scanouts.flatMap(({ scanout, picture, screens }) => [
       `scanout ${scanout}: ${picture ?? 'off'}`,
-      ...screens.flatMap(({ output, frames, ages, primary, cursor }) => [
-        `  ${output}: ${frames} frames${agesText(ages)}`,
+      ...screens.flatMap(({ output, frames, input, ages, primary, cursor }) => [
+        `  ${output}: ${frames} frames${input > 0 ? `, ${input} input events` : ''}${prefixed('; ms after the flush, median and 99 %: ', agesText(ages))}`,
         `    primary ${planeText(primary)}`,
         `    cursor  ${planeText(cursor)}`,
       ]),
     ]),
     ...(exports ? exportsText(exports) : []),
     ...(vnc ?? []).map(
-      ({ address, viewers, updates, bytes }) =>
-        `vnc ${address}: ${viewers} viewers, ${updates} updates, ${mebibytes(bytes)} encoded`,
+      ({ address, viewers, isDriven, updates, bytes }) =>
+        `vnc ${address}: ${viewers} viewers, ${isDriven ? 'one drives' : 'none drives'}, ${updates} updates, ${mebibytes(bytes)} encoded`,
     ),
     ...(clipboard ? [`clipboard: ${clipboardText(clipboard)}`] : []),
+    `control: ${control.clients} clients, ${control.input} input commands`,
     `sandbox: ${sandboxText(sandbox)}`,
   ].join('\n');
 }
@@ -189,13 +197,16 @@ function isConsole({ label, way, ...rest }: Record<string, unknown>): boolean {
   return isText(label) && isText(way) && CONSOLE_NUMBERS.every((name) => isNumber(rest[name]));
 }
 
-/** Of the stages that were seen; nothing if none was. */
-function agesText(ages: FrameAgesStats): string {
-  const stages = AGES.flatMap((stage) => {
+/** In ms after the flush, the median and the 99th percentile at each stage that was seen; nothing if none was. */
+export function agesText(ages: FrameAgesStats): string {
+  return AGES.flatMap((stage) => {
     const age = ages[stage];
     return age ? [`${AGE_NAMES[stage]} ${milliseconds(age.median)} (${milliseconds(age.p99)})`] : [];
-  });
-  return stages.length === 0 ? '' : `; ms after the flush, median and 99 %: ${stages.join(', ')}`;
+  }).join(', ');
+}
+
+function prefixed(prefix: string, text: string): string {
+  return text === '' ? '' : `${prefix}${text}`;
 }
 
 const AGE_NAMES = { staged: 'staged', presented: 'presented', onScreen: 'on screen', released: 'released' } as const;
@@ -241,6 +252,6 @@ function planeText({ rung, copiedBytes, shadowBytes }: PlaneStats): string {
   return `${rung ?? 'nothing yet'}, ${mebibytes(copiedBytes)} copied, ${mebibytes(shadowBytes)} of shadows`;
 }
 
-function mebibytes(bytes: number): string {
+export function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

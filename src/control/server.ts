@@ -89,6 +89,11 @@ export class ControlServer implements Disposable {
     return new ControlServer(path, handlers, listener);
   }
 
+  /** How many are connected. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
     this.#server.close();

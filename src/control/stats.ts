@@ -36,8 +36,17 @@ export interface SandboxState {
   readonly landlock: number | null;
 }
 
+/** Those who drive a bridge from outside. */
+export interface ControlStats {
+  /** Connections, the one that asks included. */
+  readonly clients: number;
+  /** How often one of them typed, clicked or the like. */
+  readonly input: number;
+}
+
 /** What the control socket answers to `stats`. */
 export interface BridgeStats extends SessionStats {
+  readonly control: ControlStats;
   readonly sandbox: SandboxState;
 }
 

@@ -9,6 +9,8 @@ import { type Outcome, scanout } from './scanout.ts';
 const HOSTILE = '\x1b]0;mine\x07\x1b[2J\x9b31mred\x7f';
 const GUEST = { connected: true, commands: 1, errors: 0, flushes: 1, transfers: 0, resources: 1, storeBytes: 0 };
 
+const CONTROL = { clients: 1, input: 0 };
+
 let directory: string;
 
 beforeEach(() => {
@@ -60,6 +62,7 @@ test('scanout stats: prints nothing of a bridge that a terminal would obey, as t
     exports: null,
     vnc: null,
     clipboard: null,
+    control: CONTROL,
     sandbox,
   };
 
@@ -73,13 +76,21 @@ test('scanout stats: prints nothing of a bridge that a terminal would obey, as t
 
 test('scanout stats: lists the consumers of an exported guest, and says what a shared clipboard lacks', async () => {
   const sandbox = { noNewPrivileges: true, notDumpable: true, systemCalls: true, landlock: null };
-  const vnc = [{ address: '127.0.0.1:5900', viewers: 2, updates: 30, bytes: 2 ** 20 }];
+  const vnc = [{ address: '127.0.0.1:5900', viewers: 2, isDriven: true, updates: 30, bytes: 2 ** 20 }];
   const exports = { buffers: 3, guestBuffers: 1, consumers: [{ pid: 7, uid: 1000, frames: 60, held: 1 }] };
 
   const { stdout } = await answeredBy(
     {
       ok: true,
-      stats: { guest: GUEST, scanouts: [], exports, vnc, clipboard: { connected: true, agent: false }, sandbox },
+      stats: {
+        guest: GUEST,
+        scanouts: [],
+        exports,
+        vnc,
+        clipboard: { connected: true, agent: false },
+        control: { clients: 2, input: 9 },
+        sandbox,
+      },
     },
     'stats',
   );
@@ -87,7 +98,8 @@ test('scanout stats: lists the consumers of an exported guest, and says what a s
   expect(stdout).toContain(
     'exports: 3 buffers, 1 of them by guest programs\n  process 7 of user 1000: 60 frames, 1 not released\n',
   );
-  expect(stdout).toContain('vnc 127.0.0.1:5900: 2 viewers, 30 updates, 1.0 MiB encoded\n');
+  expect(stdout).toContain('vnc 127.0.0.1:5900: 2 viewers, one drives, 30 updates, 1.0 MiB encoded\n');
+  expect(stdout).toContain('control: 2 clients, 9 input commands\n');
   expect(stdout).toContain('clipboard: no agent yet: install spice-vdagent in the guest\n');
 });
 
@@ -96,11 +108,11 @@ test('scanout stats: tells how old frames are at each stage, as far as they came
   const plane = { rung: 'shadow', copiedBytes: 1, shadowBytes: 0 };
   const age = (median: number) => ({ median, p99: median * 2 });
   const ages = { staged: age(0.1234), presented: age(0.5), onScreen: age(16.72), released: null };
-  const screens = [{ output: 'x', frames: 7, ages, primary: plane, cursor: plane }];
+  const screens = [{ output: 'x', frames: 7, input: 2, ages, primary: plane, cursor: plane }];
   const scanouts = [{ scanout: 0, picture: '8x8', screens }];
-  const stats = { guest: GUEST, scanouts, exports: null, vnc: null, clipboard: null, sandbox };
+  const stats = { guest: GUEST, scanouts, exports: null, vnc: null, clipboard: null, control: CONTROL, sandbox };
   expect((await answeredBy({ ok: true, stats }, 'stats')).stdout).toContain(
-    '  x: 7 frames; ms after the flush, median and 99 %: staged 0.12 (0.25), presented 0.50 (1.00), on screen 16.7 (33.4)\n',
+    '  x: 7 frames, 2 input events; ms after the flush, median and 99 %: staged 0.12 (0.25), presented 0.50 (1.00), on screen 16.7 (33.4)\n',
   );
 });
 
@@ -115,6 +127,7 @@ test.each([
     exports: null,
     vnc: null,
     clipboard: { connected, agent: null },
+    control: CONTROL,
     sandbox,
   };
   expect((await answeredBy({ ok: true, stats }, 'stats')).stdout).toContain(`clipboard: ${text}\n`);

@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { WebFront } from '../../../../display/vnc/web-front.ts';
+import { DisposableStack } from '../../../../src/sys/disposable-stack.ts';
 import { eventually } from '../../../rig/eventually.ts';
 import { freePort } from '../../../rig/free-port.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
@@ -133,4 +135,47 @@ test('VncOutput: ends connections that have said nothing, or half a request, whe
   const all = Promise.all(sockets.map((socket) => once(socket, 'close')));
   rig[Symbol.dispose]();
   await all;
+});
+
+/** A front with a token, at a port of its own. */
+async function openWithToken(status?: () => readonly string[]) {
+  using stack = new DisposableStack();
+  const web = stack.use(await WebFront.open({ token: 'secret', ...(status && { status }) }));
+  const server = createServer((socket) => web.accept(socket)).listen(0, host);
+  stack.defer(() => server.close());
+  await once(server, 'listening');
+  const owned = stack.move();
+  return { web, port: (server.address() as AddressInfo).port, [Symbol.dispose]: () => owned[Symbol.dispose]() };
+}
+
+test('WebFront: with a token, lets in only browsers that have shown it, by HTTP and by WebSocket', async () => {
+  using front = await openWithToken();
+  const { port, web } = front;
+  for (const path of ['/', '/page.js', '/?token=secre', '/?token=', '/page.js?token=secret', '/status'])
+    expect([path, (await request(port, path)).statusCode]).toEqual([path, 401]);
+  expect((await request(port, '/?token=secret', { host: 'evil.example' })).statusCode).toBe(403);
+  await expect(webSocket(port, {})).rejects.toThrow('403');
+
+  const shown = await request(port, '/?token=secret');
+  const [cookie] = shown.headers['set-cookie']!;
+  expect([shown.statusCode, shown.headers.location]).toEqual([303, '/']);
+  expect(cookie).toBe(`scanout-${port}=secret; Path=/; HttpOnly; SameSite=Strict`);
+  const known = { cookie: `other=1; ${cookie!.split(';')[0]!}` };
+  expect((await request(port, '/', known)).statusCode).toBe(200);
+  expect((await request(port, '/status', known)).statusCode).toBe(404);
+  expect((await request(port, '/', { cookie: `scanout-${port}=secrets` })).statusCode).toBe(401);
+  web.onViewer = (stream) => stream.end('RFB');
+  const { socket, said } = await webSocket(port, known);
+  expect(said).toBe('RFB');
+  await closed(socket);
+});
+
+test('WebFront: gives its page what there is to show beside the picture', async () => {
+  using front = await openWithToken(() => ['one', '<two>']);
+  const { port } = front;
+  const shown = await request(port, '/?token=secret');
+  expect(shown.headers.location).toBe('/?status');
+  const response = await request(port, '/status', { cookie: `scanout-${port}=secret` });
+  expect(response.headers['content-type']).toBe('application/json');
+  expect(JSON.parse(await text(response))).toEqual(['one', '<two>']);
 });
