@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
-const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
+/** The built command. */
+export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
 
 /** Starts the built command (dist/ must exist). Unit tests start it with tsx, which takes a minute to compile it in an emulated VM. */
 export function startScanout(args: readonly string[]): ChildProcess {

@@ -1,6 +1,7 @@
 import RFB from './novnc/core/rfb.js';
 
 const MAX_ATTEMPTS = 5;
+const BRIDGE_MS = 1000;
 
 const element = (id) => document.getElementById(id);
 const status = element('status');
@@ -50,6 +51,16 @@ function connect(shared) {
   });
 }
 
+/** Shows what the bridge does, until the server has gone. */
+async function showBridge() {
+  const response = await fetch('status').catch(() => null);
+  const panel = element('bridge');
+  panel.hidden = !response?.ok;
+  if (panel.hidden) return;
+  panel.textContent = (await response.json()).join('\n');
+  setTimeout(showBridge, BRIDGE_MS);
+}
+
 login.addEventListener('submit', (event) => {
   event.preventDefault();
   password = element('password').value;
@@ -63,3 +74,4 @@ element('power').addEventListener('click', () => rfb?.sendCtrlAltDel());
 element('drive').addEventListener('click', () => connect(false));
 element('full').addEventListener('click', () => document.documentElement.requestFullscreen());
 connect(true);
+if (new URLSearchParams(location.search).has('status')) void showBridge();
