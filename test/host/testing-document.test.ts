@@ -17,6 +17,13 @@ const blocks = [...document.matchAll(/^```(\w+)\n((?:(?:\/\/|#) (\S+)\n)?.*?)^``
   ([, language, code, file]) => ({ language, code: code!, file }),
 );
 
+function installedVersion(name: string): string {
+  const { version } = JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}
+
 function commands(word: string): string[] {
   const lines = blocks.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.split('\n'));
   return lines.filter((line) => line.includes(word));
@@ -66,7 +73,9 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
         writeFileSync(join(project, file), code);
       }
       makeBootableDisk(join(project, 'disk.qcow2'));
-      writeFileSync(join(project, 'package.json'), '{ "type": "module" }');
+      // The newest release of a dependency must not change what is tested, nor need what a registry does not have yet.
+      const overrides = Object.fromEntries(['vite', 'vitest'].map((name) => [name, installedVersion(name)]));
+      writeFileSync(join(project, 'package.json'), JSON.stringify({ type: 'module', overrides }));
       await packProject(project);
       const [install] = commands('npm install') as [string];
       await expectDone(

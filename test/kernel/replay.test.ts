@@ -178,7 +178,7 @@ describe.skipIf(isSkipped)('a recorded guest on a monitor', () => {
     test.each<[string, ZeroCopy, (() => Disposable) | undefined, RegExp | null]>([
       ['zero copy is off', 'off', undefined, null],
       ['/dev/udmabuf is missing', 'all', withoutDevice, /does not exist: load the udmabuf module/],
-      ['/dev/udmabuf may not be opened', 'all', asNobody, /may not be opened: give it a group/],
+      ['/dev/udmabuf may not be opened', 'all', asNobody, /may not be opened: (give it a|join the) group/],
       [
         'the driver accepts no ranges',
         'all',
