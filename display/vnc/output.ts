@@ -36,6 +36,8 @@ const MAX_VIEWERS = 16;
 const MAX_CONNECTIONS = 64;
 /** How long a connection may keep silent before it gets the greeting of RFB: viewers wait for that, browsers speak first. */
 const SILENCE_MS = 250;
+/** The same for one from where a browser has the page: it opens connections before it has requests for them. */
+const BROWSER_SILENCE_MS = 3000;
 /** Of the picture that viewers get; a larger one is cut. */
 const MAX_SIDE = 8192;
 /** Of the guest's modes that a viewer may ask for. */
@@ -283,7 +285,8 @@ export class VncOutput implements Output {
       clearTimeout(timer);
       this.#undecided.delete(socket);
     };
-    const timer = setTimeout(() => heard(null), SILENCE_MS);
+    const silence = this.#web.isOpenAt(socket.remoteAddress) ? BROWSER_SILENCE_MS : SILENCE_MS;
+    const timer = setTimeout(() => heard(null), silence);
     this.#undecided.add(socket);
     socket.setNoDelay(true);
     socket.on('readable', read).on('close', closed).on('error', closed);

@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
-import { isIP, type Socket } from 'node:net';
+import { isIP, Socket } from 'node:net';
 import { dirname, extname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { createWebSocketStream, WebSocketServer } from 'ws';
@@ -75,6 +75,13 @@ export class WebFront implements Disposable {
     );
     socket.on('close', () => this.#forget(socket));
     this.#http.emit('connection', socket);
+  }
+
+  /** Whether a browser at that address has a connection; it keeps one for some seconds after its last request. */
+  isOpenAt(remoteAddress: string | undefined): boolean {
+    for (const socket of this.#sockets.keys())
+      if (socket instanceof Socket && socket.remoteAddress === remoteAddress) return true;
+    return false;
   }
 
   /** Ends the connections that are not a viewer's. */

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { get, type IncomingMessage } from 'node:http';
+import { Agent, get, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
@@ -121,6 +121,24 @@ test('VncOutput: what breaks the rules of HTTP or WebSocket is disconnected, and
   other.send('HTTP/1.1 ...');
   await once(other, 'close');
   await eventually(() => expect(rig.messages.at(-1)).toContain('disconnected a viewer: not a VNC viewer'));
+});
+
+test('VncOutput: waits longer for a connection that says nothing from where a browser has the page', async () => {
+  const { rig, port } = await open();
+  using _rig = rig;
+  const agent = new Agent({ keepAlive: true });
+  const [page] = (await once(get({ host, port, agent }), 'response')) as [IncomingMessage];
+  await buffer(page);
+  const speculative = connect({ host, port });
+  await once(speculative, 'connect');
+  const viewer = connect({ host, port, localAddress: '127.0.0.2' });
+  expect(((await once(viewer, 'data')) as [Buffer])[0].toString()).toBe('RFB 003.008\n');
+  speculative.write('GET /page.css HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n');
+  expect(await text(speculative)).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+  const left = once(viewer, 'close');
+  viewer.destroy();
+  await left;
+  agent.destroy();
 });
 
 test('VncOutput: ends connections that have said nothing, or half a request, when it is disposed', async () => {
