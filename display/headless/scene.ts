@@ -192,15 +192,20 @@ function copyRows(
   }
 }
 
+/** Rows that are looked at together: a change in one marks the columns between the first and last that differ in any. */
+const BAND = 16;
+
 /**
- * Copies `region` of a scene's canvas to `target`, XRGB pixels in rows of `stride`, without the cursor. Black where
- * nothing is; the highest byte of a pixel means nothing. Throws SysError if a dma-buf cannot be read.
+ * Copies `region` of a scene's canvas to `target`, XRGB pixels in rows of `stride`, without the cursor, and adds to
+ * `changed` where that differs from what was there. Black where nothing is; the highest byte of a pixel means nothing.
+ * Throws SysError if a dma-buf cannot be read.
  */
-export function copyPixels(
+export function copyChanges(
   target: Uint32Array,
   stride: number,
   scene: { readonly primary: Layer },
   region: Rect,
+  changed: Damage,
 ): void {
   const layer = scene.primary;
   const { buffer } = layer;
@@ -208,20 +213,66 @@ export function copyPixels(
   if (!buffer || buffer.order !== BGRA || !isAligned(buffer) || !isUnscaled(layer) || !covers(layer, region)) {
     const { data } = compose({ primary: layer, cursor: NO_LAYER }, false, region);
     const words = new Uint32Array(data.buffer);
-    for (let row = 0; row < height; row++)
-      for (let column = 0; column < width; column++) {
-        const pixel = words[row * width + column]!;
-        target[(y + row) * stride + x + column] = ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
-      }
+    for (let i = 0; i < words.length; i++) {
+      const pixel = words[i]!;
+      words[i] = ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
+    }
+    for (let row = 0; row < height; row += BAND)
+      copyBand(target, stride, words, row * width, width, x, y + row, width, Math.min(BAND, height - row), changed);
     return;
   }
   buffer.read((memory) => {
     const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
-    for (let row = y; row < y + height; row++) {
-      const start = (buffer.offset + (row - layer.dstY + layer.srcY) * buffer.stride) / 4 + x - layer.dstX + layer.srcX;
-      target.set(from.subarray(start, start + width), row * stride + x);
-    }
+    const pitch = buffer.stride / 4;
+    const start = buffer.offset / 4 + (y - layer.dstY + layer.srcY) * pitch + x - layer.dstX + layer.srcX;
+    for (let row = 0; row < height; row += BAND)
+      copyBand(
+        target,
+        stride,
+        from,
+        start + row * pitch,
+        pitch,
+        x,
+        y + row,
+        width,
+        Math.min(BAND, height - row),
+        changed,
+      );
   });
+}
+
+/** `start` and `pitch` are in pixels of `from`; the rectangle is in those of `target`. */
+function copyBand(
+  target: Uint32Array,
+  stride: number,
+  from: Uint32Array,
+  start: number,
+  pitch: number,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  changed: Damage,
+): void {
+  let left = width;
+  let right = 0;
+  let top = height;
+  let bottom = 0;
+  for (let row = 0; row < height; row++) {
+    const source = start + row * pitch;
+    const at = (y + row) * stride + x;
+    let first = 0;
+    while (first < width && ((from[source + first]! ^ target[at + first]!) & 0xff_ff_ff) === 0) first++;
+    if (first === width) continue;
+    let end = width;
+    while (((from[source + end - 1]! ^ target[at + end - 1]!) & 0xff_ff_ff) === 0) end--;
+    target.set(from.subarray(source + first, source + end), at + first);
+    left = Math.min(left, first);
+    right = Math.max(right, end);
+    top = Math.min(top, row);
+    bottom = row + 1;
+  }
+  changed.add(x + left, y + top, right - left, bottom - top);
 }
 
 /** Copies the image of a cursor to `target`, premultiplied ARGB pixels in rows without gaps. SysError as `copyPixels`. */

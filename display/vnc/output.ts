@@ -23,12 +23,12 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Pump } from '../../src/sys/pump.ts';
 import { listenUnix, SocketFile } from '../../src/sys/socket.ts';
 import { HeadlessOutput } from '../headless/output.ts';
-import { copyImage, copyPixels } from '../headless/scene.ts';
+import { copyChanges, copyImage } from '../headless/scene.ts';
 import { formatVncAddress, isLocal, type VncAddress } from './address.ts';
 import type { CursorImage, Encoded } from './encoder.ts';
 import { EncodingThread } from './encoding-thread.ts';
 import type { VncError } from './errors.ts';
-import { type ShownCursor, Viewer, type ViewerHost, type ViewerRequest } from './viewer.ts';
+import { type ShownCursor, Viewer, type ViewerHost } from './viewer.ts';
 import { WebFront } from './web-front.ts';
 
 const MAX_VIEWERS = 16;
@@ -104,10 +104,13 @@ export class VncOutput implements Output {
   readonly #region = new MutableRect();
   #isBlack = true;
   #lastSerial = 0;
-  /** What the viewers in `#batch` get: copied, then encoded. */
+  /** What the guest has damaged since it was copied last. */
+  readonly #damage = new Damage();
+  /** What is being copied of it, a piece in each turn of the event loop. */
   readonly #uncopied = new Damage();
   readonly #piece = new Damage();
-  #batch: ViewerRequest[] = [];
+  /** What of a piece differs from the picture before: many guests damage all of it, whatever they draw. */
+  readonly #changed = new Damage();
   /** How many viewers the thread encodes for. */
   #encoding = 0;
   #updates = 0;
@@ -345,7 +348,7 @@ export class VncOutput implements Output {
     this.#canvas = null;
     this.#charge.release();
     this.#picture.cursor = null;
-    this.#batch = [];
+    this.#damage.clear();
     this.#uncopied.clear();
   }
 
@@ -369,12 +372,14 @@ export class VncOutput implements Output {
     size.set(0, 0, width, height);
     if (this.#joinedCount === 0) return;
     this.#cursorShown();
-    if (isResized || this.#isBlack || !this.#canvas) this.#newCanvas();
-    this.#isBlack = false;
-    for (const viewer of this.#viewers) {
-      viewer.add(shown.damage);
-      if (viewer.paintsCursor) viewer.add(shown.cursorDamage);
+    if (isResized || this.#isBlack || !this.#canvas) {
+      this.#newCanvas();
+    } else {
+      this.#damage.addAll(shown.damage);
+      this.#damage.clip(size);
     }
+    this.#isBlack = false;
+    for (const viewer of this.#viewers) if (viewer.paintsCursor) viewer.add(shown.cursorDamage);
     this.#serve();
   }
 
@@ -399,10 +404,9 @@ export class VncOutput implements Output {
       for (const viewer of this.#viewers) viewer[Symbol.dispose]();
       return;
     }
-    // What is copied for is out of date, and so is what its viewers would get.
-    for (const { viewer } of this.#batch) this.#viewerOf(viewer)?.postpone();
-    this.#batch = [];
+    this.#damage.clear();
     this.#uncopied.clear();
+    this.#uncopied.add(0, 0, width, height);
     for (const viewer of this.#viewers) viewer.addAll();
   }
 
@@ -432,36 +436,52 @@ export class VncOutput implements Output {
     this.#picture.cursor = { image, x: cursor.dstX, y: cursor.dstY, serial: ++this.#lastSerial };
   }
 
-  /** Begins updates for the viewers that are ready, unless those before are still copied or encoded. */
+  /** Begins updates for viewers that wait for one, unless those before are still copied or encoded. */
   #serve(): void {
-    if (this.#encoding > 0 || this.#batch.length > 0 || !this.#canvas) return;
-    for (const viewer of this.#viewers) {
-      if (!viewer.isReady) continue;
-      if (viewer.isResized) viewer.sendSize();
-      else this.#batch.push(viewer.takeRequest(this.#uncopied));
+    if (this.#encoding > 0 || !this.#canvas) return;
+    if (this.#uncopied.isEmpty && this.#hasWaiting) {
+      this.#uncopied.addAll(this.#damage);
+      this.#damage.clear();
     }
-    if (this.#batch.length > 0) this.#copying.start();
+    if (this.#uncopied.isEmpty) this.#encode(this.#canvas);
+    else this.#copying.start();
   }
 
-  /** Copies a part, and gives the thread all of it at the end. */
+  get #hasWaiting(): boolean {
+    for (const viewer of this.#viewers) if (viewer.isWaiting) return true;
+    return false;
+  }
+
+  /** Copies a piece. At the end viewers get what has changed, even if the guest has gone on meanwhile. */
   #copyNext(): boolean {
     const canvas = this.#canvas;
-    if (!canvas || this.#batch.length === 0) return false;
+    if (!canvas) return false;
     const { width } = this.#picture.size;
     this.#piece.clear();
+    this.#changed.clear();
     this.#uncopied.moveTo(this.#piece, AT_ONCE);
     for (let i = 0; i < this.#piece.count; i++) {
       const region = this.#region.set(this.#piece.x(i), this.#piece.y(i), this.#piece.width(i), this.#piece.height(i));
-      this.#read(() => copyPixels(canvas, width, this.#screen.shown, region));
+      this.#read(() => copyChanges(canvas, width, this.#screen.shown, region, this.#changed));
     }
+    for (const viewer of this.#viewers) if (viewer.isJoined) viewer.add(this.#changed);
     if (!this.#uncopied.isEmpty) return true;
-    for (const request of this.#batch) {
-      if (!this.#viewerOf(request.viewer)) continue;
-      this.#encoding++;
-      this.#thread!.encode({ ...request, canvas, canvasWidth: width });
-    }
-    this.#batch = [];
+    this.#encode(canvas);
     return false;
+  }
+
+  /** Has the thread encode for the viewers that are ready; nothing is copied meanwhile. */
+  #encode(canvas: Uint32Array): void {
+    const { width } = this.#picture.size;
+    for (const viewer of this.#viewers) {
+      if (!viewer.isReady) continue;
+      if (viewer.isResized) {
+        viewer.sendSize();
+        continue;
+      }
+      this.#encoding++;
+      this.#thread!.encode({ ...viewer.takeRequest(), canvas, canvasWidth: width });
+    }
   }
 
   #encoded(encoded: Encoded): void {

@@ -67,7 +67,7 @@ export interface ViewerHost {
 }
 
 /** What of a picture has to be shared with the encoding thread. */
-export type ViewerRequest = Omit<EncodeRequest, 'canvas' | 'canvasWidth'>;
+type ViewerRequest = Omit<EncodeRequest, 'canvas' | 'canvasWidth'>;
 
 /** One connection, from the greeting on. What the viewer does wrong ends it and nothing else. */
 export class Viewer implements ClientMessageHandler, Disposable {
@@ -99,8 +99,6 @@ export class Viewer implements ClientMessageHandler, Disposable {
   readonly #damage = new Damage();
   /** What it asked for and has not got; empty if nothing. */
   readonly #requested = new MutableRect();
-  /** What the update is for that is being made. */
-  readonly #answered = new MutableRect();
   /** The result of `#area`. */
   readonly #within = new MutableRect();
   #continuous: Rect | null = null;
@@ -154,12 +152,15 @@ export class Viewer implements ClientMessageHandler, Disposable {
     return !this.#isDriver || !this.#supported.has(rfb.RFB_ENCODING.CURSOR);
   }
 
+  /** Whether an update can be sent, if there is anything new. */
+  get isWaiting(): boolean {
+    if (!this.isJoined || this.#isOver || this.#isEncoding || this.#isSending) return false;
+    return this.#requested.width > 0 || (this.#continuous !== null && this.#unconfirmed < MAX_UNCONFIRMED);
+  }
+
   /** Whether an update, or a new size, can and should be sent. */
   get isReady(): boolean {
-    if (!this.isJoined || this.#isOver || this.#isEncoding || this.#isSending) return false;
-    const isAsked = this.#requested.width > 0;
-    if (!isAsked && (!this.#continuous || this.#unconfirmed >= MAX_UNCONFIRMED)) return false;
-    return this.isResized || this.#hasShape || this.#isDamaged();
+    return this.isWaiting && (this.isResized || this.#hasShape || this.#isDamaged());
   }
 
   /** The picture has another size than the viewer has, which it can be told. */
@@ -205,14 +206,12 @@ export class Viewer implements ClientMessageHandler, Disposable {
     else this.#reply(update(1, rectHeader(0, 0, width, height, rfb.RFB_ENCODING.DESKTOP_SIZE)));
   }
 
-  /** Takes what has changed out of a viewer that `isReady`; the answer goes to `send`. `wanted` gets the parts of the picture, which lie within it. */
-  takeRequest(wanted: Damage): ViewerRequest {
+  /** Takes what has changed out of a viewer that `isReady`, parts that lie within the picture; the answer goes to `send`. */
+  takeRequest(): ViewerRequest {
     const { cursor } = this.#host.picture;
     const rects = this.#takeDamage();
-    this.#answered.copy(this.#requested);
     this.#requested.set(0, 0, 0, 0);
     this.#isEncoding = true;
-    for (let i = 0; i < rects.count; i++) wanted.add(rects.x(i), rects.y(i), rects.width(i), rects.height(i));
     const shape = this.#hasShape ? (cursor?.image ?? NO_CURSOR) : null;
     if (shape) this.#shapeSerial = cursor?.serial ?? 0;
     return {
@@ -224,14 +223,6 @@ export class Viewer implements ClientMessageHandler, Disposable {
       painted: cursor && this.paintsCursor ? cursor : null,
       shape,
     };
-  }
-
-  /** What `takeRequest` took will not be sent, because the whole picture is another one. */
-  postpone(): void {
-    this.#isEncoding = false;
-    this.#shapeSerial = -1;
-    unite(this.#requested, this.#answered);
-    this.#sendDeferred();
   }
 
   /** Sends an update. */

@@ -152,6 +152,24 @@ describe('VncOutput, updates', () => {
     expect(Array.from(viewer.pixels)).toEqual(Array.from(changed));
   });
 
+  test('VncOutput: sends only what differs, of a guest that damages all of its picture', async () => {
+    const picture = filled(64, 48, 1);
+    await rig.show(64, 48, picture);
+    const viewer = await rig.connect({ encodings: [rfb.ZRLE] });
+    await viewer.update();
+    viewer.request(true);
+    const before = { pixels: viewer.pixelsReceived, updates: viewer.updates };
+    await rig.show(64, 48, picture);
+    picture[64 * 20 + 9] = 0xff000001 | 0;
+    await rig.show(64, 48, picture);
+    picture.fill(2, 64 * 20 + 9, 64 * 20 + 12);
+    await rig.show(64, 48, picture);
+    await viewer.until(() => viewer.updates > before.updates);
+    expect(viewer.updates - before.updates).toBe(1);
+    expect(viewer.pixelsReceived - before.pixels).toBe(3);
+    expect(Array.from(viewer.pixels)).toEqual(Array.from(picture));
+  });
+
   test('VncOutput: encodes nothing for a viewer that does not ask, and all it missed when it does', async () => {
     await rig.show(64, 48, filled(64, 48, 1));
     const viewer = await rig.connect({ encodings: [rfb.ZRLE] });
