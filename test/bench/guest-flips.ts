@@ -26,7 +26,7 @@ const FULL_RATE_MS = 1500;
 const PACED_US = 20_000;
 const PACED_FLIPS = 150;
 
-interface Backend extends AsyncDisposable {
+export interface Backend extends AsyncDisposable {
   readonly socket: string;
   readonly pid: number;
   /** Frames shown so far; null if the back end shows every flip. */
@@ -34,7 +34,7 @@ interface Backend extends AsyncDisposable {
 }
 
 /** Starts the built `scanout run` in its own process. */
-async function startOurs(output: string): Promise<Backend> {
+export async function startOurs(output: string): Promise<Backend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-bench-'));
   const socket = join(dir, 'socket');
   const control = join(dir, 'control');
@@ -207,19 +207,24 @@ function rows(mode: string, side: Side, peer: Side): Measurement[] {
   ];
 }
 
+/** What is missing to show a guest with the built command; null if nothing. */
+export function missingForGuests(): string | null {
+  if (!existsSync(PROGRAM)) return `no ${PROGRAM}: npm run build`;
+  try {
+    guestImage();
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
 export const guestFlips: Benchmark = {
   name: 'guest-flips',
   about: "a real guest's page flips on our device and on QEMU's back end in C, at full speed and at 50 per second",
   needsQuiet: true,
   missing() {
-    if (!existsSync(PROGRAM)) return `no ${PROGRAM}: npm run build`;
     if (!existsSync(referenceProgram)) return `no ${referenceProgram}: sh test/rig/install.sh`;
-    try {
-      guestImage();
-      return null;
-    } catch (error) {
-      return (error as Error).message;
-    }
+    return missingForGuests();
   },
   async run({ progress }) {
     const measurements: Measurement[] = [];

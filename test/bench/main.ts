@@ -13,12 +13,13 @@ import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
 import { neighbours } from './neighbours.ts';
 import { comparison, goals, table } from './report.ts';
+import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
 import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
 import { wholeFrames, wholeFramesKms } from './whole-frames.ts';
 
 const benchmarks: readonly Benchmark[] = [
-  ...[copy, flush, comparePicturesBench, pngBench, find, waitStable, guestFlips, neighbours, exportFrames],
+  ...[copy, flush, comparePicturesBench, pngBench, find, waitStable, guestFlips, neighbours, exportFrames, vnc],
   ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, vfioLooks],
   ...[waylandShm, waylandSimpleShm, waylandDmabuf, wholeFrames, wholeFramesKms],
 ];

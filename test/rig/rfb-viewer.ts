@@ -62,6 +62,7 @@ export class RfbViewer implements Disposable {
   /** Pixels as the viewer's format has them. */
   pixels = new Uint32Array(0);
   updates = 0;
+  onUpdate: () => void = () => undefined;
   /** Encodings of the rectangles of all updates. */
   readonly encodings: number[] = [];
   /** Pixels of the rectangles of all updates. */
@@ -272,6 +273,7 @@ export class RfbViewer implements Disposable {
     }
     this.updates++;
     this.log.push(`update of ${count}`);
+    this.onUpdate();
   }
 
   async #rect(x: number, y: number, width: number, height: number, encoding: number): Promise<void> {

@@ -1,0 +1,179 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually } from '../rig/eventually.ts';
+import { startDrawing, type Draw } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { RfbViewer, TIGHT, ZRLE } from '../rig/rfb-viewer.ts';
+import type { Benchmark, Measurement } from './benchmark.ts';
+import { cpuTime } from './cpu-time.ts';
+import { missingForGuests, startOurs } from './guest-flips.ts';
+
+const SIZE = [1280, 800] as const;
+/** Rounds that count, after one that does not. */
+const ROUNDS = 5;
+/** Slow enough for both servers to show each. */
+const FLIPS = 40;
+const FLIP_US = 50_000;
+const REDRAWS = 10;
+/** Of the work and of the bytes. */
+const GOAL = 1.2;
+
+const ENCODINGS = [
+  ['Tight', TIGHT],
+  ['ZRLE', ZRLE],
+] as const;
+
+interface Sample {
+  /** Milliseconds of processor time a frame, without the guest's own. */
+  readonly cpuMs: number;
+  readonly kilobytes: number;
+  readonly updates: number;
+}
+
+/** A guest and its VNC server. */
+class Side implements AsyncDisposable {
+  readonly #pids: readonly number[];
+  readonly #address: string;
+  readonly #guest: Guest;
+  readonly #draw: Draw;
+  readonly #dispose: () => Promise<void>;
+  #seed = 0;
+
+  private constructor(
+    pids: readonly number[],
+    address: string,
+    guest: Guest,
+    draw: Draw,
+    dispose: () => Promise<void>,
+  ) {
+    this.#pids = pids;
+    this.#address = address;
+    this.#guest = guest;
+    this.#draw = draw;
+    this.#dispose = dispose;
+  }
+
+  static async ours(directory: string): Promise<Side> {
+    const address = join(directory, 'ours.sock');
+    const backend = await startOurs(`vnc:${address},size=${SIZE.join('x')}`);
+    const guest = await bootGuest({ gpu: { kind: 'vhost-user', socket: backend.socket }, size: SIZE });
+    return Side.#start([backend.pid, guest.pid], address, guest, async () => {
+      await backend[Symbol.asyncDispose]();
+    });
+  }
+
+  static async qemu(directory: string): Promise<Side> {
+    const address = join(directory, 'qemu.sock');
+    const guest = await bootGuest({
+      gpu: { kind: 'builtin' },
+      size: SIZE,
+      extraQemuArgs: ['-vnc', `unix:${address}`],
+    });
+    return Side.#start([guest.pid], address, guest, () => Promise.resolve());
+  }
+
+  static async #start(
+    pids: readonly number[],
+    address: string,
+    guest: Guest,
+    dispose: () => Promise<void>,
+  ): Promise<Side> {
+    const draw = await startDrawing(guest);
+    await draw(`mode ${SIZE.join(' ')}`);
+    return new Side(pids, address, guest, draw, dispose);
+  }
+
+  /** Page flips of which a small part is new. */
+  flips(encoding: number): Promise<Sample> {
+    return this.#watched(encoding, FLIPS, async () => {
+      await this.#draw(`flip ${FLIPS} every ${FLIP_US}`);
+    });
+  }
+
+  /** Redraws of all pixels, each when the viewer has the one before. */
+  redraws(encoding: number): Promise<Sample> {
+    return this.#watched(encoding, REDRAWS, async (viewer) => {
+      for (let redraw = 0; redraw < REDRAWS; redraw++) {
+        const { updates } = viewer;
+        await this.#draw(`pattern ${++this.#seed}`);
+        await eventually(() => {
+          if (viewer.updates === updates) throw new Error('the viewer got no update');
+        });
+      }
+    });
+  }
+
+  async #watched(encoding: number, frames: number, draw: (viewer: RfbViewer) => Promise<void>): Promise<Sample> {
+    using viewer = await RfbViewer.connect(this.#address, { encodings: [encoding] });
+    await viewer.update();
+    viewer.onUpdate = () => viewer.request(true);
+    viewer.request(true);
+    const before = { cpu: cpuTime(this.#pids).host, bytes: viewer.socket.bytesRead, updates: viewer.updates };
+    await draw(viewer);
+    return {
+      cpuMs: (cpuTime(this.#pids).host - before.cpu) / frames,
+      kilobytes: (viewer.socket.bytesRead - before.bytes) / frames / 1000,
+      updates: viewer.updates - before.updates,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#guest[Symbol.asyncDispose]();
+    await this.#dispose();
+  }
+}
+
+export const vnc: Benchmark = {
+  name: 'vnc',
+  about: "a real guest's frames for a VNC viewer, by our server and by QEMU's own",
+  needsQuiet: true,
+  missing: missingForGuests,
+  async run({ progress }) {
+    const directory = mkdtempSync(join(tmpdir(), 'scanout-bench-vnc-'));
+    try {
+      progress('booting a guest on each server');
+      await using ours = await Side.ours(directory);
+      await using qemu = await Side.qemu(directory);
+      const measurements: Measurement[] = [];
+      for (const [name, encoding] of ENCODINGS) {
+        for (const work of ['flips', 'redraws'] as const) {
+          const samples = { ours: [] as Sample[], qemu: [] as Sample[] };
+          for (let round = 0; round <= ROUNDS; round++) {
+            progress(`${name} ${work}: round ${round} of ${ROUNDS}`);
+            const sample = { ours: await ours[work](encoding), qemu: await qemu[work](encoding) };
+            if (round === 0) continue;
+            samples.ours.push(sample.ours);
+            samples.qemu.push(sample.qemu);
+          }
+          measurements.push(...rows(`vnc/${name} ${work}`, samples.ours, samples.qemu));
+        }
+      }
+      return measurements;
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  },
+};
+
+function rows(name: string, ours: readonly Sample[], qemu: readonly Sample[]): Measurement[] {
+  const row = (
+    what: string,
+    unit: string,
+    better: 'more' | 'less',
+    goal: number | null,
+    of: (sample: Sample) => number,
+  ): Measurement => ({
+    name: `${name} ${what}`,
+    unit,
+    better,
+    ours: ours.map(of),
+    peer: { name: 'QEMU -vnc', samples: qemu.map(of) },
+    goal,
+  });
+  return [
+    row('CPU', 'ms/frame', 'less', GOAL, (sample) => sample.cpuMs),
+    row('bytes', 'kB/frame', 'less', GOAL, (sample) => sample.kilobytes),
+    row('updates', '', 'more', null, (sample) => sample.updates),
+  ];
+}
