@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { ExportDisplay } from '../../display/export/display.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { VhostUserGuest } from '../../src/guest/vhost-user/guest.ts';
-import { newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
+import { NESTED_MIB, newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
 import { drawnPicture, guestDraw, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest } from '../rig/guest.ts';
 import { ExportConsumer, shaOf } from './export-consumer.ts';
@@ -29,7 +29,7 @@ describe.skipIf(skipWithoutUdmabuf() || skipWithoutGuest(newerQemu))('a guest of
       await using vm = await bootGuest({
         gpu: { kind: 'generic', socket: at('gpu') },
         programs: [guestDraw()],
-        memoryMiB: 192,
+        memoryMiB: NESTED_MIB,
         patienceMs: BOOT_MS / 2,
       });
       await using consumer = new ExportConsumer(at('export'));

@@ -7,7 +7,7 @@ import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { VfioGuest } from '../../src/guest/vfio/guest.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
-import { skipWithoutGuest } from '../rig/guest-image.ts';
+import { NESTED_MIB, skipWithoutGuest } from '../rig/guest-image.ts';
 import { drawnPicture, guestDraw, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectPictureSoon, expectSamePicture, pictureOfBgrx, pictureWhen } from '../rig/picture.ts';
@@ -36,7 +36,7 @@ describe.skipIf(skipWithoutMdev() || skipWithoutVkms() || skipWithoutGuest())(
       vm = await bootGuest({
         programs: [guestDraw()],
         modules: ['bochs'],
-        memoryMiB: 192,
+        memoryMiB: NESTED_MIB,
         gpu: { kind: 'none' },
         patienceMs: BOOT_MS / 2,
         extraQemuArgs: ['-device', `vfio-pci,sysfsdev=${mdev.directory},display=off`],

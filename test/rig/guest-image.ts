@@ -24,6 +24,9 @@ const wantedModules = ['9pnet_virtio', '9p', 'virtio-gpu', 'evdev', 'virtio_inpu
 /** Of a guest that people log in to, on its console. */
 export const LOGIN_MODULES: readonly string[] = ['virtio-gpu', 'virtio_input'];
 
+/** Memory of a guest in a guest. */
+export const NESTED_MIB = 192;
+
 /**
  * The guest's init. It mounts this machine's root read-only by 9p, caches what it has read, because nothing that a guest
  * needs changes while it runs, switches to it and runs `/bin/sh` as the command shell behind the virtio-serial port (see `guest.ts`). The shell reads a pipe instead
