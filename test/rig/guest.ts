@@ -313,10 +313,14 @@ export class Guest implements AsyncDisposable {
   async resume(file: string, devices: readonly string[]): Promise<void> {
     await this.#migrate('migrate-incoming', file);
     for (const [i, device] of devices.entries()) {
-      const refused = await this.qmp('human-monitor-command', {
-        'command-line': `device_add ${device},bus=slot${i + 1}`,
-      });
-      if (refused !== '') throw new Error(`guest, device_add ${device}: ${String(refused)}`);
+      const [driver, ...properties] = device.split(',');
+      const given = Object.fromEntries(
+        properties.map((property) => {
+          const [name, value] = property.split('=') as [string, string];
+          return [name, /^\d+$/.test(value) ? Number(value) : value];
+        }),
+      );
+      await this.qmp('device_add', { driver, ...given, bus: `slot${i + 1}` });
     }
     if (devices.length > 0) await this.run('until [ -e /dev/fb0 ]; do sleep 3; done');
   }
