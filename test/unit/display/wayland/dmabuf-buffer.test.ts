@@ -19,6 +19,7 @@ import {
   settle,
   useWindows,
   WIDTH,
+  showPicture,
 } from './window-rig.ts';
 
 expectNoLeaks();
@@ -53,14 +54,8 @@ function lastName(): [unknown, bigint] {
   ];
 }
 
-async function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
-  guest.show(framebuffer);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, WIDTH, HEIGHT);
-  const committed = await commit;
-  host.repaint();
-  await done;
-  return committed;
+function show(framebuffer = picture().asDmabuf): Promise<FakeRequest> {
+  return showPicture(framebuffer);
 }
 
 function frameOf(handle: Handle): Frame {

@@ -82,6 +82,19 @@ export class FakeServer implements Disposable {
     });
   }
 
+  /** Resolves with the first request of this name that matches, from now on or from an index of `requests`. Unlike a loop over `next` it misses none that come together. */
+  async first(
+    name: string,
+    matches: (request: FakeRequest) => boolean,
+    from = this.requests.length,
+  ): Promise<FakeRequest> {
+    for (let i = from; ; i++) {
+      while (i >= this.requests.length) await this.next(name);
+      const request = this.requests[i]!;
+      if (request.name === name && matches(request)) return request;
+    }
+  }
+
   /** Names of all requests so far, without those to wl_display and wl_registry. */
   get requestNames(): string[] {
     return this.requests.map(({ name }) => name).filter((name) => !/^wl_(display|registry)\./.test(name));

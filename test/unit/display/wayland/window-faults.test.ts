@@ -22,6 +22,7 @@ import {
   settle,
   useWindows,
   WIDTH,
+  showPicture,
 } from './window-rig.ts';
 
 // Memfds stand in for dma-bufs.
@@ -43,12 +44,7 @@ async function openDmabuf(): Promise<void> {
 }
 
 async function show(framebuffer = picture().framebuffer): Promise<void> {
-  guest.show(framebuffer);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, framebuffer.width, framebuffer.height);
-  await commit;
-  host.repaint();
-  await done;
+  await showPicture(framebuffer);
 }
 
 function filled(colour: number): Shown {

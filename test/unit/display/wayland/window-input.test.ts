@@ -15,13 +15,13 @@ import {
   HEIGHT,
   host,
   listen,
-  nextPicture,
   open,
   output,
   picture,
   settle,
   useWindows,
   WIDTH,
+  showPicture,
 } from './window-rig.ts';
 
 expectNoLeaks();
@@ -59,12 +59,7 @@ async function openSeat(zoom = 1): Promise<void> {
 }
 
 async function show(): Promise<void> {
-  guest.show(picture().framebuffer);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, WIDTH, HEIGHT);
-  await commit;
-  host.repaint();
-  await done;
+  await showPicture(picture().framebuffer);
 }
 
 /** The window's own surface, which gets all input. */

@@ -121,8 +121,8 @@ export async function open(
   stack.push(bridge);
   outputs.forEach((each, index) => bridge.show(index, each, index === 0 ? {} : { keepLast: false }));
   // The first commits, of the configured size.
-  await host.server.next('wl_subsurface.set_desync');
-  await host.server.next('wl_subsurface.set_desync');
+  let desynchronized = 0;
+  await host.server.first('wl_subsurface.set_desync', () => ++desynchronized === 2, 0);
 }
 
 export function picture(width = WIDTH, height = HEIGHT, format = DRM_FORMAT.XRGB8888): GuestPicture {
@@ -137,9 +137,23 @@ export async function settle(): Promise<void> {
 }
 
 /** Resolves with the next commit of a picture. */
-export async function nextPicture(): Promise<FakeRequest> {
-  for (;;) {
-    const commit = await host.server.next('wl_surface.commit');
-    if (commit.object === host.picture && host.committed.get(host.picture)?.buffer) return commit;
-  }
+export function nextPicture(): Promise<FakeRequest> {
+  const isPicture = ({ object }: FakeRequest): boolean =>
+    object === host.picture && Boolean(host.committed.get(host.picture)?.buffer);
+  return host.server.first('wl_surface.commit', isPicture);
+}
+
+/**
+ * Shows a picture, and resolves with its commit when its flush is done. A window whose last frame was shown late, on a busy
+ * machine, counts as hidden, and commits nothing until the compositor draws it again: so that happens first.
+ */
+export async function showPicture(framebuffer: Framebuffer, scanout = 0): Promise<FakeRequest> {
+  host.repaint();
+  guest.show(framebuffer, scanout);
+  const commit = nextPicture();
+  const done = guest.flush(0, 0, framebuffer.width, framebuffer.height, scanout);
+  const committed = await commit;
+  host.repaint();
+  await done;
+  return committed;
 }

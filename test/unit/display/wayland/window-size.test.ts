@@ -5,15 +5,10 @@ import { XdgToplevelState } from '../../../../display/wayland/client/index.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import type { FakeHostOptions } from './fake-host.ts';
 import type { FakeObject } from './fake-server.ts';
-import { guest, HEIGHT, host, log, nextPicture, open, picture, settle, useWindows, WIDTH } from './window-rig.ts';
+import { guest, HEIGHT, host, log, open, picture, settle, useWindows, WIDTH, showPicture } from './window-rig.ts';
 
 async function show(width = WIDTH, height = HEIGHT): Promise<void> {
-  guest.show(picture(width, height).framebuffer);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, width, height);
-  await commit;
-  host.repaint();
-  await done;
+  await showPicture(picture(width, height).framebuffer);
 }
 
 const geometry = (): unknown => host.last('xdg_surface.set_window_geometry');

@@ -15,6 +15,7 @@ import {
   settle,
   useWindows,
   WIDTH,
+  showPicture,
 } from './window-rig.ts';
 
 expectNoLeaks();
@@ -22,12 +23,7 @@ useWindows();
 
 /** Shows a picture; resolves when it is on screen. */
 async function show(shown = picture(), scanout = 0): Promise<ReturnType<typeof picture>> {
-  guest.show(shown.framebuffer, scanout);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, shown.framebuffer.width, shown.framebuffer.height, scanout);
-  await commit;
-  host.repaint();
-  await done;
+  await showPicture(shown.framebuffer, scanout);
   return shown;
 }
 

@@ -26,18 +26,14 @@ import {
   useWindows,
   WIDTH,
   windows,
+  showPicture,
 } from './window-rig.ts';
 
 expectNoLeaks();
 useWindows();
 
 async function show(shown = picture(), scanout = 0): Promise<void> {
-  guest.show(shown.framebuffer, scanout);
-  const commit = nextPicture();
-  const done = guest.flush(0, 0, WIDTH, HEIGHT, scanout);
-  await commit;
-  host.repaint();
-  await done;
+  await showPicture(shown.framebuffer, scanout);
 }
 
 const firstPixel = (): number => host.pixels(host.committed.get(host.picture)!.buffer!)[0]!;
