@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { eventually } from '../rig/eventually.ts';
 import { startDrawing, type Draw } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { RfbViewer, TIGHT, ZRLE } from '../rig/rfb-viewer.ts';
@@ -93,24 +92,33 @@ class Side implements AsyncDisposable {
 
   /** Redraws of all pixels, each when the viewer has the one before. */
   redraws(encoding: number): Promise<Sample> {
-    return this.#watched(encoding, REDRAWS, async (viewer) => {
+    return this.#watched(encoding, REDRAWS, async (updated) => {
       for (let redraw = 0; redraw < REDRAWS; redraw++) {
-        const { updates } = viewer;
+        const next = updated();
         await this.#draw(`pattern ${++this.#seed}`);
-        await eventually(() => {
-          if (viewer.updates === updates) throw new Error('the viewer got no update');
-        });
+        await next;
       }
     });
   }
 
-  async #watched(encoding: number, frames: number, draw: (viewer: RfbViewer) => Promise<void>): Promise<Sample> {
+  /** `updated` resolves with the viewer's next update; it always asks for another. */
+  async #watched(
+    encoding: number,
+    frames: number,
+    draw: (updated: () => Promise<void>) => Promise<void>,
+  ): Promise<Sample> {
     using viewer = await RfbViewer.connect(this.#address, { encodings: [encoding] });
-    await viewer.update();
-    viewer.onUpdate = () => viewer.request(true);
-    viewer.request(true);
+    let wake = (): void => undefined;
+    const updated = (): Promise<void> => new Promise((resolve) => (wake = resolve));
+    viewer.onUpdate = () => {
+      viewer.request(true);
+      wake();
+    };
+    const first = updated();
+    viewer.request(false);
+    await first;
     const before = { cpu: cpuTime(this.#pids).host, bytes: viewer.socket.bytesRead, updates: viewer.updates };
-    await draw(viewer);
+    await draw(updated);
     return {
       cpuMs: (cpuTime(this.#pids).host - before.cpu) / frames,
       kilobytes: (viewer.socket.bytesRead - before.bytes) / frames / 1000,
