@@ -35,4 +35,4 @@ export {
   type TracedFrame,
   type TraceEvent,
 } from './protocol.ts';
-export type { BridgeStats, ClipboardStats, SandboxState, SessionStats } from './stats.ts';
+export type { BridgeStats, ClipboardStats, ControlStats, SandboxState, SessionStats } from './stats.ts';
