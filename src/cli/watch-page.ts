@@ -8,6 +8,8 @@ import { DisposableStack } from '../sys/disposable-stack.ts';
 
 const HOST = '127.0.0.1';
 const TOKEN_BYTES = 16;
+/** Of browsers, which open several each. */
+const MAX_CONNECTIONS = 64;
 
 /** noVNC's page for a VNC server that browsers cannot reach, such as one at a private socket, and what its bridge does. */
 export class WatchPage implements Disposable {
@@ -31,6 +33,7 @@ export class WatchPage implements Disposable {
     const token = randomBytes(TOKEN_BYTES).toString('hex');
     const web = stack.use(await WebFront.open({ token, status }));
     const server = createServer();
+    server.maxConnections = MAX_CONNECTIONS;
     stack.defer(() => server.close());
     server.listen({ host: HOST, port });
     await once(server, 'listening');

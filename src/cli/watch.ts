@@ -95,7 +95,7 @@ class Status {
   }
 
   /** Rejects as the client's `stats`, and with ControlError `protocol` if a bridge of another version answers. */
-  async update(signal: AbortSignal): Promise<void> {
+  async update(signal: AbortSignal): Promise<BridgeStats> {
     const stats: unknown = await this.#bridge.stats({ signal });
     if (!isBridgeStats(stats))
       throw new ControlError(
@@ -106,6 +106,7 @@ class Status {
     const before = this.#before;
     this.lines = bridgeStatus(stats, before?.stats ?? null, before ? (ms - before.ms) / 1000 : 0, this.#scanout);
     this.#before = { stats, ms };
+    return stats;
   }
 }
 
@@ -168,13 +169,13 @@ async function pictureOf(bridge: ControlClient, scanout: number, signal: AbortSi
 async function onPage(bridge: ControlClient, scanout: number, port: number): Promise<void> {
   const over = new AbortController();
   const { signal } = over;
-  const address = parseVncAddress((await bridge.stats()).vnc?.[scanout]?.address ?? '');
+  const status = new Status(bridge, scanout);
+  const { vnc } = await status.update(signal);
+  const address = parseVncAddress(vnc?.[scanout]?.address ?? '');
   if (!address)
     throw new UsageError(
       `--page: the bridge shows scanout ${scanout} to no VNC viewers: start it with \`--output vnc\` beside its other outputs`,
     );
-  const status = new Status(bridge, scanout);
-  await status.update(signal);
   using page = await WatchPage.open(address, port, () => status.lines);
   print(`${page.url}\n  for a browser on this machine, until interrupted`);
   void endSignal().then(() => over.abort());

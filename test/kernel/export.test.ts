@@ -84,7 +84,7 @@ describe.skipIf(skipWithoutUdmabuf())('an exported guest', () => {
     b[Symbol.dispose]();
   });
 
-  test('is refused to another user unless its own bridge, not somebody else, widened the mode of the socket', async () => {
+  test('is refused to another user unless its own bridge, and no other process, widened the mode of the socket', async () => {
     chmodSync(directory, 0o755);
     for (const widened of [{}, { mode: 0o666 }]) {
       using display = ExportDisplay.open({ path, scanouts: 1, budget: new MemoryBudget(2 ** 28), ...widened });

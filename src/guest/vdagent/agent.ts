@@ -73,7 +73,7 @@ export class Agent implements Disposable, MessageSink {
   #copied: Copied | null = null;
   /** Reads of `#copied` that have not been answered. */
   readonly #reads = new Map<ClipboardType, Read>();
-  /** The one that the guest was asked for. It is waited for even if nobody wants it any more: answers have no number. */
+  /** The one that the guest was asked for. It is waited for even if it is not wanted any more: answers have no number. */
   #asked: Read | null = null;
   #patience: NodeJS.Timeout | null = null;
   #isPaused = false;

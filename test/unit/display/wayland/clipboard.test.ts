@@ -158,7 +158,7 @@ describe('WaylandClipboard', () => {
     rig.server.on('wl_data_offer.receive', ({ args }) => {
       const fd = args.fd as OwnedFd;
       const zeros = new Uint8Array(MAX_CLIPBOARD_BYTES + 1);
-      // It fails when nobody reads any more.
+      // It fails when the reader has gone.
       writePipe(openForWriting(fd.dup()), zeros, OPTIONS).catch(() => undefined);
     });
     await expect(copied[0]!.read('text')).rejects.toThrow(`it has more than ${MAX_CLIPBOARD_BYTES} bytes`);
