@@ -223,6 +223,11 @@ export class Bridge implements Disposable {
     return framebuffer ? { width: rect.width, height: rect.height } : null;
   }
 
+  /** How often the guest has drawn, on all scanouts. */
+  get flushes(): number {
+    return this.#scanouts.reduce((sum, { flushes }) => sum + flushes, 0);
+  }
+
   #scanoutOf(id: ScanoutId): Scanout {
     const scanout = this.#scanouts[id];
     if (!scanout) throw new RangeError(`scanout ${id}: the guest has ${this.#scanouts.length}, counted from 0`);

@@ -170,7 +170,13 @@ export class Session implements Disposable {
       this.#guest instanceof QemuDbusGuest
         ? this.#guest.input
         : openInput(options.inputs ?? [], { log, allowUnsealedMemory }, stack);
-    this.#operator = input && new Operator(input, (scanout) => this.#bridge.pictureSize(scanout));
+    this.#operator =
+      input &&
+      new Operator(
+        input,
+        (scanout) => this.#bridge.pictureSize(scanout),
+        () => this.#bridge.flushes,
+      );
     const { budget } = this.#guest;
     const pictures = recording && !hasCommands ? stack.use(PictureRecorder.open({ ...recording, budget })) : null;
     stack.defer(() => this.#vmm?.[Symbol.dispose]());

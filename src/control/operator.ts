@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { BTN } from '../../protocols/input-event-codes.ts';
 import { UsageError } from '../core/errors.ts';
@@ -24,6 +25,16 @@ const NOTCH = 120;
 const STEPS = 16;
 /** People at the outputs touch with the first ones. */
 const SLOT = 15;
+/**
+ * Linux keeps 64 events of a keyboard (drivers/input/evdev.c) for a program that reads them later, such as a compositor
+ * that is busy, and then drops all of them. A key makes three, and what the guest draws may answer earlier ones.
+ */
+const EVENTS_OF_KEY = 3;
+const UNSEEN_EVENTS = 30;
+/** A guest that shows nothing of what is typed, such as a password, gets the next keys after this time, and after so many waits at once. */
+const ECHO_MS = 500;
+const MOST_ECHO_WAITS = 3;
+const ECHO_CHECK_MS = 5;
 
 /**
  * Operates a guest by its input devices, as a person would. Each call resolves when the guest's driver has taken its
@@ -36,12 +47,14 @@ const SLOT = 15;
 export class Operator {
   readonly #input: GuestInput;
   readonly #sizeOf: (scanout: ScanoutId) => Size | null;
+  readonly #drawn: () => number;
   #turn: Promise<void> = Promise.resolve();
 
-  /** `sizeOf` returns the size of a scanout's picture; null while it is off. */
-  constructor(input: GuestInput, sizeOf: (scanout: ScanoutId) => Size | null) {
+  /** `sizeOf` returns the size of a scanout's picture; null while it is off. `drawn`: how often the guest has drawn. */
+  constructor(input: GuestInput, sizeOf: (scanout: ScanoutId) => Size | null, drawn: () => number) {
     this.#input = input;
     this.#sizeOf = sizeOf;
+    this.#drawn = drawn;
   }
 
   /** Whether the guest has the device. */
@@ -49,10 +62,30 @@ export class Operator {
     return this.#input.has?.(device, scanout) ?? true;
   }
 
-  /** Types ASCII text on a US keyboard. DisplayError `key` for any other character, before anything is typed. */
+  /**
+   * Types ASCII text on a US keyboard, in pace with what the guest draws. DisplayError `key` for any other character,
+   * before anything is typed.
+   */
   type(text: string, signal?: AbortSignal): Promise<void> {
     return this.#inTurn('keyboard-pointer', 0, signal, async (taken) => {
-      for (const chord of chordsOf(text, this.#input.leds)) await this.#tap(chord, taken);
+      let drawn = this.#drawn();
+      let unseen = 0;
+      let waits = 0;
+      for (const chord of chordsOf(text, this.#input.leds)) {
+        const events = 2 * EVENTS_OF_KEY * chord.length;
+        if (unseen + events > UNSEEN_EVENTS && waits < MOST_ECHO_WAITS) {
+          await this.#drawnSince(drawn, signal);
+          waits++;
+          unseen = 0;
+        }
+        if (this.#drawn() !== drawn) {
+          drawn = this.#drawn();
+          waits = 0;
+          unseen = 0;
+        }
+        unseen += events;
+        await this.#tap(chord, taken);
+      }
     });
   }
 
@@ -154,6 +187,14 @@ export class Operator {
       this.#input.frame();
     }
     await taken();
+  }
+
+  async #drawnSince(drawn: number, signal: AbortSignal | undefined): Promise<void> {
+    const end = performance.now() + ECHO_MS;
+    while (this.#drawn() === drawn && performance.now() < end) {
+      await sleep(ECHO_CHECK_MS);
+      signal?.throwIfAborted();
+    }
   }
 
   #hold(button: MouseButton, isPressed: boolean): void {

@@ -11,7 +11,9 @@ export type LaunchErrorCode =
   /** QEMU exited before its guest showed anything. */
   | 'exited'
   /** The guest showed nothing in time. */
-  | 'timeout';
+  | 'timeout'
+  /** There is no such snapshot of this guest. */
+  | 'no-snapshot';
 
 /** A guest could not be launched. */
 export class LaunchError extends ScanoutError<LaunchErrorCode> {}
@@ -36,11 +38,7 @@ export class QemuProcess {
     this.#program = program;
     try {
       const setpriv = requireProgram('launchGuest', 'setpriv', SETPRIV_ADVICE);
-      const qemu = requireProgram(
-        'launchGuest',
-        program,
-        'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest',
-      );
+      const qemu = findQemu(program);
       this.#child = spawn(setpriv, ['--pdeathsig', 'KILL', qemu, ...args], {
         stdio: ['ignore', 'pipe', 'pipe', ...sockets.map((socket) => socket.fd)],
       });
@@ -94,6 +92,12 @@ export class QemuProcess {
     if (!this.isGone) this.#child.kill('SIGKILL');
     await this.exited;
   }
+}
+
+/** The path of QEMU. Throws LaunchError `missing`. */
+export function findQemu(program: string): string {
+  const advice = 'install QEMU (Debian: qemu-system-x86) or set the `qemu` option of launchGuest';
+  return requireProgram('launchGuest', program, advice);
 }
 
 /** Why setpriv(1) is needed, and which package has it. */

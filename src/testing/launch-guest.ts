@@ -1,21 +1,24 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { Bridge } from '../bridge/bridge.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Size } from '../core/geometry.ts';
 import type { GuestInput } from '../core/input.ts';
-import type { Log } from '../core/log.ts';
+import { type Log, printable } from '../core/log.ts';
 import { QemuDbusGuest } from '../guest/qemu-dbus/guest.ts';
 import { VhostUserGuest } from '../guest/vhost-user/guest.ts';
 import { type InputKind, VhostUserInput } from '../guest/vhost-user/input.ts';
 import { passDisplaySocket } from '../qemu/dbus-display.ts';
 import { qemuFlags, qemuValue } from '../qemu/flags.ts';
-import { LaunchError, QemuProcess } from '../qemu/process.ts';
+import { KeyboardController } from '../qemu/keyboard-controller.ts';
+import { findQemu, LaunchError, QemuProcess } from '../qemu/process.ts';
 import { Qmp, QmpError } from '../qemu/qmp.ts';
 import { startTimer } from '../sys/clock.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { socketPair } from '../sys/socket.ts';
+import { CD, DISK, resume, type Snapshot, Snapshots } from './snapshots.ts';
 
 const MIB = 2 ** 20;
 
@@ -46,6 +49,13 @@ export interface LaunchOptions {
   readonly firmware?: Firmware;
   /** A CD image, with `display: 'dbus'`. `eject` removes it. */
   readonly cdrom?: string;
+  /**
+   * Goes on from what `LaunchedGuest.snapshot` saved under this name for a guest with these options, with
+   * `display: 'dbus'`. It is gone once QEMU, the disk or another file of the guest has changed.
+   */
+  readonly snapshot?: string;
+  /** Makes that snapshot where there is none: brings the guest, which has booted, to where it is to be saved. */
+  readonly prepare?: (guest: LaunchedGuest) => Promise<void>;
   /** A Linux kernel to boot. `append` is its command line (default: a console on the screen, without a cursor). */
   readonly kernel?: string;
   readonly initrd?: string;
@@ -80,7 +90,8 @@ export interface LaunchOptions {
  *     using display = openDisplay({ guest });
  *
  * QEMU dies with this process, however that ends, and leaves no file behind. Rejects with LaunchError `missing`,
- * `exited` or `timeout` and the last output of QEMU and the guest; UsageError for a size that no monitor has.
+ * `exited` or `timeout` and the last output of QEMU and the guest, or `no-snapshot`; QmpError for a snapshot that QEMU
+ * cannot save or read; UsageError for a size that no monitor has; and as `prepare` does.
  */
 export async function launchGuest(options: LaunchOptions): Promise<LaunchedGuest> {
   const { accel, log = () => undefined } = options;
@@ -88,9 +99,9 @@ export async function launchGuest(options: LaunchOptions): Promise<LaunchedGuest
   try {
     return await start(options, 'kvm', log);
   } catch (error) {
-    // /dev/kvm can exist and not work, for example inside a virtual machine.
-    if (!(error instanceof LaunchError && error.code === 'exited')) throw error;
-    log('warn', `with KVM ${error.message}\n  trying again without KVM`);
+    // /dev/kvm can exist and not work, for example inside a virtual machine: what was saved there ran without it.
+    if (!(error instanceof LaunchError && (error.code === 'exited' || error.code === 'no-snapshot'))) throw error;
+    if (error.code === 'exited') log('warn', `with KVM ${error.message}\n  trying again without KVM`);
     return start(options, 'tcg', log);
   }
 }
@@ -126,7 +137,10 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
   using ourQmp = connect();
   const qemu = new QemuProcess(program, qemuArgs(options, accel, kinds.length), sockets);
   const qmp = openQmp(ourQmp);
-  const guest = createGuest({ qemu, qmp, gpu, bridge, output, input: input?.sink ?? null, owned: owned.move() });
+  const guest = createGuest({
+    ...{ qemu, qmp, gpu, bridge, output },
+    ...{ input: input?.sink ?? null, saved: null, owned: owned.move() },
+  });
   try {
     await firstPicture(guest, gpu, timeoutMs, signal);
     return guest;
@@ -138,26 +152,64 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
 
 /** A guest on QEMU's D-Bus display. */
 async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, log: Log): Promise<LaunchedGuest> {
-  const { qemu: program = 'qemu-system-x86_64', timeoutMs = 120_000, signal } = options;
+  const { qemu: program = 'qemu-system-x86_64', timeoutMs = 120_000, signal, snapshot: name, prepare } = options;
+  const snapshots = new Snapshots({
+    arguments: [program, ...anyArgs(options, accel, null)],
+    files: filesOf(options),
+  });
+  const snapshot = name === undefined ? null : snapshots.find(name);
+  if (name !== undefined && !snapshot && !prepare)
+    throw new LaunchError(
+      'no-snapshot',
+      `launchGuest: there is no snapshot '${printable(name)}' of this guest, or no longer one: launch it without \`snapshot\` and call guest.snapshot('${printable(name)}'), or give \`prepare\``,
+    );
   using owned = new DisposableStack();
   const output = owned.use(HeadlessOutput.open({ ...size, name: 'test display' }));
   const [ours, theirs] = socketPair();
   using socket = ours;
-  const qemu = new QemuProcess(program, anyArgs(options, accel), [theirs]);
+  const qemu = new QemuProcess(program, anyArgs(options, accel, snapshot), [theirs]);
+  owned.defer(() => void qemu.kill());
   const qmp = openQmp(socket);
-  const vm = { connect: async () => passDisplaySocket(await qmp) };
+  const resumed = qmp.then((qmp) => (snapshot ? resume(qmp, snapshot) : undefined)).catch(rethrowUnlessClosed);
+  resumed.catch(() => undefined);
+  const keyboard = new KeyboardController(qmp);
+  const vm = {
+    connect: () => resumed.then(async () => passDisplaySocket(await qmp)),
+    keysRead: () => keyboard.emptied(),
+  };
   const gpu = owned.use(QemuDbusGuest.open({ vm, log }));
   const input = options.input === false ? null : gpu.input;
   const bridge = owned.use(new Bridge(gpu, { log, ...(input && { input }) }));
   bridge.show(0, output);
-  const guest = createGuest({ qemu, qmp, gpu, bridge, output, input, owned: owned.move() });
+  const saved = { snapshots, isRestored: snapshot !== null };
+  const guest = createGuest({ qemu, qmp, gpu, bridge, output, input, saved, owned: owned.move() });
   try {
-    await firstPicture(guest, gpu, timeoutMs, signal);
+    await Promise.all([firstPicture(guest, gpu, timeoutMs, signal), resumed]);
+    if (name !== undefined && !snapshot) {
+      await prepare!(guest);
+      await snapshots.save(name, await qmp, { replaces: false, hasWholeDisk: false });
+    }
     return guest;
   } catch (error) {
     await guest.kill();
     throw error;
   }
+}
+
+/** QEMU that exits is reported with its last output, by `exited`. */
+function rethrowUnlessClosed(error: unknown): void {
+  if (!(error instanceof QmpError && error.code === 'closed')) throw error;
+}
+
+/** What a guest on the D-Bus display is made of. Throws LaunchError `missing`. */
+function filesOf({ qemu = 'qemu-system-x86_64', kernel, initrd, disk, cdrom, firmware }: LaunchOptions): string[] {
+  const files = [kernel, initrd, disk, cdrom].filter((file) => file !== undefined).map(absolute);
+  return [findQemu(qemu), ...files, ...(firmware === 'uefi' ? uefiFiles() : [])];
+}
+
+/** As the overlay in a snapshot has to name its disk. What QEMU knows by another name than a path stays. */
+function absolute(file: string): string {
+  return existsSync(file) ? resolve(file) : file;
 }
 
 /** Consumes the socket. */
@@ -168,17 +220,17 @@ function openQmp(socket: OwnedFd): Promise<Qmp> {
 }
 
 /** Throws UsageError for what only a guest on the D-Bus display has. */
-function checkVirtio({ machine, firmware, cdrom }: LaunchOptions): void {
-  for (const [name, value] of Object.entries({ machine, firmware, cdrom }))
+function checkVirtio({ machine, firmware, cdrom, snapshot, prepare }: LaunchOptions): void {
+  for (const [name, value] of Object.entries({ machine, firmware, cdrom, snapshot, prepare }))
     if (value !== undefined) throw new UsageError(`launchGuest: ${name} works only with display: 'dbus'`);
 }
 
 /** For a guest without any driver of virtio: a VGA, disks on SATA, a USB tablet, the keyboard of a PC. */
-function anyArgs(options: LaunchOptions, accel: Accelerator): string[] {
+function anyArgs(options: LaunchOptions, accel: Accelerator, snapshot: Snapshot | null): string[] {
   const { kernel, initrd, append = DEFAULT_APPEND, disk, cdrom, memoryMiB = 1024, args = [] } = options;
   const hasCard = args.some((arg) => arg === '-vga' || /^(.*-)?(vga|VGA|ramfb|gpu|bochs-display)\b/.test(arg));
-  const drive = (id: string, device: string, choices: string, file: string): string[] => [
-    ...['-drive', `if=none,id=${id},${choices},file=${qemuValue(file)}`],
+  const drive = (id: string, device: string, choices: string, file: string | null): string[] => [
+    ...['-drive', `if=none,id=${id},${choices}${file === null ? '' : `,file=${qemuValue(absolute(file))}`}`],
     ...['-device', `${device},id=${id}-drive,drive=${id}`],
   ];
   return [
@@ -192,17 +244,22 @@ function anyArgs(options: LaunchOptions, accel: Accelerator): string[] {
     ...(options.touch ? ['-device', 'virtio-multitouch-pci'] : []),
     ...(kernel === undefined ? [] : ['-kernel', kernel, '-append', append]),
     ...(initrd === undefined ? [] : ['-initrd', initrd]),
-    ...(disk === undefined ? [] : drive('disk', 'ide-hd', 'snapshot=on', disk)),
-    ...(cdrom === undefined ? [] : drive('cd', 'ide-cd', 'media=cdrom,readonly=on', cdrom)),
+    ...(disk === undefined ? [] : drive(DISK, 'ide-hd', 'snapshot=on', snapshot?.disk ?? disk)),
+    ...(cdrom === undefined ? [] : drive(CD, 'ide-cd', 'media=cdrom,readonly=on', snapshot?.isCdOut ? null : cdrom)),
     ...args,
+    ...(snapshot ? ['-incoming', 'defer'] : []),
   ];
 }
 
-/** Throws LaunchError `missing`. */
-function uefiArgs(): string[] {
+/** The code of the firmware, and its variables. Throws LaunchError `missing`. */
+function uefiFiles(): readonly [code: string, variables: string] {
   const found = UEFI.find((files) => files.every((file) => existsSync(file)));
   if (!found) throw new LaunchError('missing', 'launchGuest: no firmware for UEFI: install OVMF (Debian: ovmf)');
-  const [code, variables] = found;
+  return found;
+}
+
+function uefiArgs(): string[] {
+  const [code, variables] = uefiFiles();
   return [
     ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${code}`],
     ...['-drive', `if=pflash,unit=1,format=raw,snapshot=on,file=${variables}`],
@@ -301,6 +358,8 @@ interface GuestParts {
   readonly bridge: Bridge;
   readonly output: HeadlessOutput;
   readonly input: GuestInput | null;
+  /** Null for a guest that cannot be saved. */
+  readonly saved: { readonly snapshots: Snapshots; readonly isRestored: boolean } | null;
   readonly owned: DisposableStack;
 }
 
@@ -358,14 +417,7 @@ export class LaunchedGuest implements AsyncDisposable {
    * QEMU's message if it refuses, and with LaunchError `exited` when QEMU is gone.
    */
   async qmp(command: string, args?: Record<string, unknown>): Promise<unknown> {
-    try {
-      return await (await this.#parts.qmp).command(command, args);
-    } catch (error) {
-      if (!(error instanceof QmpError && error.code === 'closed')) throw error;
-      // QEMU closes its sockets as it exits, before it is reaped.
-      await this.exited;
-      throw new LaunchError('exited', `QMP ${command}: ${this.exitReason}`, { cause: error });
-    }
+    return this.#ask(`QMP ${command}`, (qmp) => qmp.command(command, args));
   }
 
   /** Resets the machine, as its reset button does. */
@@ -383,6 +435,21 @@ export class LaunchedGuest implements AsyncDisposable {
     await this.qmp('eject', { id: 'cd-drive', force: true });
   }
 
+  /**
+   * Saves the guest as it is now, with its memory, its screen and what it has written to its disk, for
+   * `launchGuest({ snapshot: name })` with the same other options, in place of an earlier snapshot of that name. It lies in
+   * the user's cache folder. The guest stands still meanwhile, and then goes on.
+   *
+   * Rejects with UsageError for a guest without `display: 'dbus'`, whose GPU is this process, and with QmpError `refused`
+   * for a device that QEMU cannot save, or a disk that `args` has added.
+   */
+  async snapshot(name: string): Promise<void> {
+    const { saved } = this.#parts;
+    if (!saved) throw new UsageError("guest.snapshot works only with display: 'dbus'");
+    const choices = { replaces: true, hasWholeDisk: saved.isRestored };
+    await this.#ask('snapshot', (qmp) => saved.snapshots.save(name, qmp, choices));
+  }
+
   /** Kills QEMU; resolves when nothing of the guest is left: no process and no open descriptor. */
   kill(): Promise<void> {
     this.#killed ??= this.#kill();
@@ -391,6 +458,17 @@ export class LaunchedGuest implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.kill();
+  }
+
+  async #ask<T>(what: string, ask: (qmp: Qmp) => Promise<T>): Promise<T> {
+    try {
+      return await ask(await this.#parts.qmp);
+    } catch (error) {
+      if (!(error instanceof QmpError && error.code === 'closed')) throw error;
+      // QEMU closes its sockets as it exits, before it is reaped.
+      await this.exited;
+      throw new LaunchError('exited', `${what}: ${this.exitReason}`, { cause: error });
+    }
   }
 
   async #kill(): Promise<void> {

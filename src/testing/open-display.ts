@@ -181,8 +181,14 @@ export class TestDisplay implements Disposable {
 
   private constructor(parts: DisplayParts) {
     this.#parts = parts;
-    const { output, videoSeconds, input } = parts;
-    this.#operator = input && new Operator(input, () => output.pictureSize);
+    const { bridge, output, videoSeconds, input } = parts;
+    this.#operator =
+      input &&
+      new Operator(
+        input,
+        () => output.pictureSize,
+        () => bridge.flushes,
+      );
     this.#history = videoSeconds > 0 ? new FrameHistory(videoSeconds, (region) => output.capture({ region })) : null;
     const shown = this.#history ? output.capture() : null;
     if (shown) this.#history?.add(monotonicMs(), shown);

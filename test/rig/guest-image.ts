@@ -95,13 +95,14 @@ export function smallGuestImage(programs: readonly string[], modules: readonly s
   return image(smallInit, modules, [...new Set(programs.flatMap(withLibraries))]);
 }
 
-/** A program, its dynamic linker and the libraries that are linked to it. */
-function withLibraries(program: string): string[] {
+/** A program or library, its dynamic linker and the libraries that are linked to it. */
+export function withLibraries(program: string): string[] {
   const listed = execFileSync('ldd', [program], { encoding: 'utf8' });
   return [program, ...[...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!)];
 }
 
-function image(init: string, modules: readonly string[], files: readonly string[]): GuestImage {
+/** Builds an image with files of this machine under their own paths, and keeps it in the cache folder. */
+export function image(init: string, modules: readonly string[], files: readonly string[]): GuestImage {
   const { kernel, release, modulesDir } = guestKernel();
   const key = createHash('sha256').update(`${release}\n${modules.join()}\n${init}\n${files.join()}`);
   for (const file of ['/bin/busybox', ...files]) key.update(readFileSync(file));

@@ -16,8 +16,11 @@ import { DbusInput } from './input.ts';
 
 /** How a VM's D-Bus display is reached. */
 export type VmAddress =
-  /** Peer to peer (QEMU: `-display dbus,p2p=yes`). `connect` hands QEMU one end of a socket and resolves with the other. */
-  | { readonly connect: () => Promise<OwnedFd> }
+  /**
+   * Peer to peer (QEMU: `-display dbus,p2p=yes`). `connect` hands QEMU one end of a socket and resolves with the other.
+   * `keysRead` resolves once the guest has read the keys that its keyboard holds: QEMU drops those that have no room.
+   */
+  | { readonly connect: () => Promise<OwnedFd>; readonly keysRead?: () => Promise<void> }
   /** A bus by its address, such as `unix:path=/run/user/1000/bus`, and which VM (QEMU: `-name`), if there are several. */
   | { readonly bus: string; readonly name?: string };
 
@@ -118,7 +121,10 @@ export class QemuDbusGuest implements Source {
         this.#send(scanout, interfaceName, member, signature, values),
       isAbsolute: (scanout) => this.#infoOf(scanout)?.isAbsolute ?? true,
       hasTouch: (scanout) => (this.#infoOf(scanout)?.touches ?? 0) > 0,
-      taken: () => this.#taken(),
+      taken: async () => {
+        await this.#taken();
+        if ('connect' in vm) await vm.keysRead?.();
+      },
       isBehind: () => this.#vm?.main.isBehind === true,
     });
   }

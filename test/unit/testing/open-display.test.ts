@@ -29,7 +29,7 @@ test(
   'openDisplay: a recording stands still with its last picture, on a screen of the recorded size',
   async () => {
     using display = openDisplay({ guest: RECORDING });
-    const picture = await display.waitForStable({ timeoutMs: PATIENCE_MS });
+    const picture = await display.waitForStable({ quietMs: 3000, timeoutMs: PATIENCE_MS });
 
     expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-console');
     expect(display.rung).toMatch(/shadow|udmabuf/);
@@ -106,7 +106,7 @@ test(
     const first = openDisplay({ guest });
     first[Symbol.dispose]();
     using second = openDisplay({ guest });
-    const picture = await second.waitForStable({ timeoutMs: PATIENCE_MS });
+    const picture = await second.waitForStable({ quietMs: 3000, timeoutMs: PATIENCE_MS });
 
     expectSamePicture(picture, decodePng(readFileSync(join(FIXTURES, 'console.png'))), 'display-second');
   },
