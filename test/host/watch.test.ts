@@ -77,9 +77,9 @@ class Terminal implements AsyncDisposable {
 
   static async start(socket: string, command: string): Promise<Terminal> {
     const terminal = new Terminal(socket);
-    await terminal.#tmux('new-session', '-d', '-x', '80', '-y', '24', command);
-    // What it shows can be read after the command has ended.
-    await terminal.#tmux('set-option', 'remain-on-exit', 'on');
+    // tmux sees that a command has ended, but not always with which exit code.
+    const shell = `${command}; echo "exit code $?"; read end`;
+    await terminal.#tmux('new-session', '-d', '-x', '80', '-y', '24', shell);
     return terminal;
   }
 
@@ -94,7 +94,7 @@ class Terminal implements AsyncDisposable {
 
   /** The exit code of the command; empty while it runs. */
   async exitCode(): Promise<string> {
-    return (await this.#tmux('display-message', '-p', '#{pane_dead_status}')).trim();
+    return /exit code (\d+)/.exec(await this.shown())?.[1] ?? '';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,7 +31,9 @@ const OWN_LINE_ONLY = [
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 
-const lines = otherNodeLines();
+/** Of the tests on another line, so that neither of the two runs is the only one for long at the end. */
+const SHARDS = 2;
+const shards = otherNodeLines().flatMap((line) => Array.from({ length: SHARDS }, (_, i) => ({ line, shard: i + 1 })));
 
 await Promise.all([
   run('kernel', process.execPath, TSX, 'test/rig/kernel-tests.ts').then(runOnOtherLines),
@@ -41,13 +43,13 @@ for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(countsLine(total));
 process.exitCode = total.failed > 0 ? 1 : 0;
 
-/** Takes one line after another, as long as there are any left. */
+/** Takes one shard after another, as long as there are any left. */
 async function runOnOtherLines(): Promise<void> {
-  for (let line = lines.shift(); line !== undefined; line = lines.shift()) await runOnLine(line);
+  for (let next = shards.shift(); next !== undefined; next = shards.shift()) await runOnLine(next.line, next.shard);
 }
 
 /** Without that Node, whose first installation needs a network, this counts as skipped; under CI=true as failed. */
-async function runOnLine(line: string): Promise<void> {
+async function runOnLine(line: string, shard: number): Promise<void> {
   let node: string;
   try {
     node = installNode(line);
@@ -57,12 +59,12 @@ async function runOnLine(line: string): Promise<void> {
     total[isCi ? 'failed' : 'skipped']++;
     return;
   }
-  console.log(`\nOn Node ${line}, ${node}:`);
+  console.log(`\nOn Node ${line}, ${node}, part ${shard} of ${SHARDS}:`);
   // A tenth of the fuzzers' messages: what they find does not depend on Node.
   process.env['FUZZ_COMMANDS'] ??= '20000';
   process.env['CONSOLES'] ??= '2';
   const chosen = ['--project', 'unit', '--project', 'host', 'test/unit', ONE_GUEST, ...OWN_LINE_ONLY];
-  await run(`node-${line}`, node, VITEST, 'run', ...chosen);
+  await run(`node-${line}-${shard}`, node, VITEST, 'run', `--shard=${shard}/${SHARDS}`, ...chosen);
 }
 
 /**

@@ -2,5 +2,5 @@ import { vi } from 'vitest';
 
 /** As `vi.waitFor`, whose limit of a second is too short for a busy machine. */
 export function eventually<T>(look: () => T | Promise<T>): Promise<T> {
-  return vi.waitFor(look, { timeout: 60_000, interval: 10 });
+  return vi.waitFor(look, { timeout: 150_000, interval: 10 });
 }
