@@ -1,7 +1,8 @@
 /** Guests without a driver of virtio, launched on QEMU's D-Bus display, from their firmware on. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Picture } from '../../src/core/picture.ts';
 import { launchGuest, type LaunchedGuest, type LaunchOptions, openDisplay } from '../../src/testing/index.ts';
@@ -12,6 +13,7 @@ import { eventually } from '../rig/eventually.ts';
 
 const isSkipped =
   skipWithoutProgram('qemu-system-x86_64') ||
+  skipWithoutProgram('grub-mkimage') ||
   (!existsSync('/usr/share/OVMF/OVMF_CODE_4M.fd') && skipBecause('no OVMF: run sh test/rig/install.sh as root'));
 
 describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
@@ -55,6 +57,23 @@ describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
       const now = display.screenshot();
       expect(Buffer.compare(now.data, before.data)).not.toBe(0);
     });
+    await expectEqual(guest);
+  });
+
+  test('shows GRUB started by UEFI, and what is typed into it', async () => {
+    const program = join(directory, 'EFI/BOOT/BOOTX64.EFI');
+    mkdirSync(dirname(program), { recursive: true });
+    const made = spawnSync('grub-mkimage', ['-O', 'x86_64-efi', '-p', '/', '-o', program, 'echo', 'normal']);
+    expect(made.status, String(made.stderr)).toBe(0);
+    const drive = ['-drive', `if=none,id=esp,format=raw,read-only=on,file=fat:${directory}`];
+    await using guest = await launch({
+      firmware: 'uefi',
+      args: [...drive, '-device', 'virtio-blk-pci,drive=esp,bootindex=0'],
+    });
+    using display = openDisplay({ guest });
+    await display.waitForText(/GRUB/, { timeoutMs: 150_000 });
+    await display.type('echo "pic"ture\n');
+    await display.waitForText(/^picture/m, { timeoutMs: 60_000 });
     await expectEqual(guest);
   });
 

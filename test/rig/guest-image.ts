@@ -63,6 +63,17 @@ exec sh -c '
   sleep 100'
 `;
 
+/** The init of `consoleImage`. */
+const consoleInit = `#!/bin/busybox sh
+bb=/bin/busybox
+$bb mkdir -p /dev /proc /sys
+$bb --install -s /bin
+mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
+for module in $(cat /modules); do insmod /lib/$module; done
+export PATH=/bin PS1='# '
+while :; do setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1'; done
+`;
+
 /**
  * For `describe.skipIf`: true, with a printed reason, on a machine that cannot boot guests or lacks
  * one of the files `alsoNeeded`. Under CI=true it throws instead.
@@ -93,6 +104,11 @@ export function guestImage(): GuestImage {
  */
 export function smallGuestImage(programs: readonly string[], modules: readonly string[] = ['virtio-gpu']): GuestImage {
   return image(smallInit, modules, [...new Set(programs.flatMap(withLibraries))]);
+}
+
+/** Of any card that QEMU has and Linux has a driver for: busybox, whose shell is on the console that the card shows. */
+export function consoleImage(): GuestImage {
+  return image(consoleInit, ['bochs', 'cirrus', 'virtio-gpu'], []);
 }
 
 /** A program or library, its dynamic linker and the libraries that are linked to it. */

@@ -7,7 +7,7 @@
 set -eu
 
 packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev libdrm-dev gcc libc6-dev make libelf-dev libpixman-1-0 libpixman-1-dev
-  libpangocairo-1.0-0 fonts-dejavu-core mutter dbus-daemon python3-gi libsystemd0 memtest86+ grub-common grub-pc-bin ovmf strace
+  libpangocairo-1.0-0 fonts-dejavu-core mutter dbus-daemon python3-gi libsystemd0 memtest86+ grub-common grub-pc-bin grub-efi-amd64-bin ovmf strace
   kbd console-setup-linux tesseract-ocr seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev libinput10 libinput-dev mmdebstrap wayland-utils evtest libinput-tools
   libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients sway grim imagemagick chromium ffmpeg syslinux mtools python3-yaml groff-base zsh fish
   libspice-protocol-dev spice-vdagent wl-clipboard xclip xvfb x11proto-dev gvncviewer tigervnc-viewer xdotool tmux'
