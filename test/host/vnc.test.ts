@@ -11,9 +11,13 @@ import { BTN, KEY } from '../../protocols/input-event-codes.ts';
 import { requestStats } from '../../src/control/client.ts';
 import type { BridgeStats } from '../../src/control/stats.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { VncOutput } from '../../display/vnc/output.ts';
+import { launchGuest, openDisplay } from '../../src/testing/index.ts';
 import { openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
 import { eventually } from '../rig/eventually.ts';
 import { freePort } from '../rig/free-port.ts';
+import { consoleImage, skipWithoutGuest } from '../rig/guest-image.ts';
+import { readPpm } from '../rig/picture.ts';
 import { Random } from '../rig/random.ts';
 import { RfbViewer, TIGHT, ZRLE } from '../rig/rfb-viewer.ts';
 import { ScanoutRun } from '../rig/scanout-run.ts';
@@ -165,6 +169,32 @@ describe.skipIf(lacksTiger)('VncOutput and the viewer of TigerVNC', () => {
     await viewer.xdotool('key', 'Right', 'b');
     await eventually(() => expect(rig.input.lines).toContain(`key ${KEY.B} up`));
     expectOperated(rig);
+  });
+});
+
+describe.skipIf(lacksTiger || skipWithoutGuest())('a real guest and the viewer of TigerVNC', () => {
+  test('VncOutput: what is typed into the viewer reaches Linux, and the viewer shows every pixel of QEMU', async () => {
+    const { kernel, initrd } = consoleImage();
+    const port = await freePort('127.0.0.1');
+    await using guest = await launchGuest({
+      ...{ display: 'dbus', accel: 'tcg', memoryMiB: 192, kernel, initrd, args: ['-device', 'VGA'] },
+      append: 'console=tty0 quiet loglevel=3 consoleblank=0 vt.global_cursor_default=0 mitigations=off',
+    });
+    using display = openDisplay({ guest });
+    using vnc = await VncOutput.open({ address: { host: '127.0.0.1', port }, width: 1280, height: 800 });
+    guest.bridge.show(0, vnc);
+    await display.waitForText(/built-in shell/, { timeoutMs: 150_000 });
+    await using viewer = await TigerViewer.start(port, 1280, 800);
+    const expectSame = async (filename: string): Promise<void> => {
+      await guest.qmp('screendump', { filename });
+      const wanted = readPpm(readFileSync(filename));
+      await eventually(async () => expect(Buffer.compare((await viewer.picture()).data, wanted.data)).toBe(0));
+    };
+    await expectSame(join(directory, 'before.ppm'));
+    await viewer.xdotool('type', '--delay', '200', 'echo "pic"ture');
+    await viewer.xdotool('key', 'Return');
+    await display.waitForText(/^picture/m, { timeoutMs: 60_000 });
+    await expectSame(join(directory, 'after.ppm'));
   });
 });
 
