@@ -76,7 +76,7 @@ async function run(name: string, node: string, script: string, ...args: string[]
   const file = join(root, `test/output/${name}-counts.json`);
   mkdirSync(join(root, 'test/output'), { recursive: true });
   rmSync(file, { force: true });
-  const env: NodeJS.ProcessEnv = { ...process.env, [COUNTS_FILE]: file };
+  const env: NodeJS.ProcessEnv = { ...process.env, [COUNTS_FILE]: file, COMMAND_IS_BUILT: 'true' };
   if (node !== process.execPath) env['PATH'] = [dirname(node), env['PATH']].join(delimiter);
   const child = spawn(node, [script, ...args], { cwd: root, stdio: 'inherit', env });
   const [status] = (await once(child, 'close')) as [number | null];

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 /** The built command. */
 export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
 
-/** Starts the built command (dist/ must exist). Unit tests start it with tsx, which takes a minute to compile it in an emulated VM. */
+/** Starts the built command (dist/ must exist). Unit tests that run by themselves start it with tsx, which takes a minute to compile it in an emulated VM. */
 export function startScanout(args: readonly string[]): ChildProcess {
   return spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
 }

@@ -3,7 +3,10 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+const SOURCE = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+/** `npm test` has just built it. It starts in a third of the time. */
+const BUILT = fileURLToPath(new URL('../../../dist/src/cli/main.js', import.meta.url));
+const isBuilt = process.env['COMMAND_IS_BUILT'] === 'true';
 
 export interface Outcome {
   readonly code: number | null;
@@ -16,8 +19,13 @@ export function start(
   args: readonly string[],
   options: { env?: NodeJS.ProcessEnv; fds?: readonly number[]; cwd?: string; preload?: string } = {},
 ): ChildProcess {
-  const imports = [import.meta.resolve('tsx'), ...(options.preload === undefined ? [] : [options.preload])];
-  return spawn(process.execPath, [...imports.flatMap((module) => ['--import', module]), MAIN, ...args], {
+  const { preload } = options;
+  // What is preloaded is TypeScript, and changes what the sources load.
+  const main =
+    isBuilt && preload === undefined
+      ? [BUILT]
+      : ['--import', import.meta.resolve('tsx'), ...(preload === undefined ? [] : ['--import', preload]), SOURCE];
+  return spawn(process.execPath, [...main, ...args], {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])],
