@@ -293,8 +293,8 @@ test.skipIf(isSkipped)('GbmDevice: the example in the documentation runs', { tim
     const source = readFileSync(join(ROOT, 'src/sys/lib/gbm.ts'), 'utf8');
     const example = [...source.matchAll(/^ \* {5}(.*)$/gm)].map(([, line]) => line!).join('\n');
     const program = example
-      .replace('scanout-bridge/drm-fourcc', join(ROOT, 'protocols/drm-fourcc.ts'))
-      .replace('scanout-bridge/gbm', join(ROOT, 'src/sys/lib/gbm.ts'));
+      .replace('scanout-bridge/drm-fourcc', join(ROOT, 'dist/protocols/drm-fourcc.js'))
+      .replace('scanout-bridge/gbm', join(ROOT, 'dist/src/sys/lib/gbm.js'));
     writeFileSync(join(directory, 'example.mts'), program);
     const printed = execFileSync(process.execPath, ['--import', import.meta.resolve('tsx'), 'example.mts', card], {
       cwd: directory,

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readResources } from '../../display/kms/resources.ts';
@@ -12,6 +11,7 @@ import { type Handle, PresentedFlags } from '../../src/core/output.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
+import { kmsChild } from '../rig/kms-child.ts';
 import { InnerQmp } from '../rig/inner-qmp.ts';
 import { expectPictureSoon, expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, ScatteredPicture } from '../rig/scattered-picture.ts';
@@ -222,11 +222,9 @@ describe.skipIf(isSkipped)('KmsOutput: a driver', () => {
         '-e',
         'inject=ioctl:error=EINTR:when=2+2',
       ];
-      const child = spawn(
-        'strace',
-        [...strace, process.execPath, '--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card],
-        { stdio: ['pipe', 'pipe', 'pipe'] },
-      );
+      const child = spawn('strace', [...strace, process.execPath, ...kmsChild(card)], {
+        stdio: ['pipe', 'pipe', 'pipe'],
+      });
       let complaint = '';
       child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
       const ended = once(child, 'close');

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AtomicRequest } from '../../display/kms/atomic.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
@@ -13,6 +12,7 @@ import { Bridge } from '../../src/bridge/bridge.ts';
 import { FormatSet } from '../../src/core/framebuffer.ts';
 import { type Handle, PresentedFlags, type ScreenListener } from '../../src/core/output.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { kmsChild } from '../rig/kms-child.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { openUdmabuf, type ScatteredOptions, ScatteredPicture } from '../rig/scattered-picture.ts';
 import { FlippingGuest } from './flipping-guest.ts';
@@ -433,7 +433,7 @@ describe.skipIf(isSkipped)('KmsDisplay: the previous screen', () => {
     ['SIGKILL', 'SIGKILL'],
   ] as const)('is restored after %s', async (_, end) => {
     const before = state();
-    const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, '../rig/kms-child.ts'), card], {
+    const child = spawn(process.execPath, kmsChild(card), {
       stdio: ['pipe', 'pipe', 'ignore'],
     });
     await once(child.stdout, 'data');
