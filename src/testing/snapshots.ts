@@ -51,7 +51,7 @@ export interface SaveOptions {
   readonly hasWholeDisk: boolean;
 }
 
-/** Begins the names of folders that are being written. */
+/** Begins the names of folders that are being written; what follows is the process that does. */
 const UNFINISHED = 'unfinished-';
 
 /** The snapshots of one machine, in the user's cache folder. */
@@ -80,7 +80,7 @@ export class Snapshots {
     const current = this.#current(name);
     const versions = join(current, '..');
     mkdirSync(versions, { recursive: true, mode: 0o700 });
-    const unfinished = mkdtempSync(join(versions, UNFINISHED));
+    const unfinished = mkdtempSync(join(versions, `${UNFINISHED}${process.pid}-`));
     try {
       await qmp.command('stop');
       const blocks = (await qmp.command('query-block')) as readonly Block[];
@@ -91,7 +91,7 @@ export class Snapshots {
         writeFileSync(join(unfinished, 'cd-is-out'), '');
       await migrate(qmp, 'migrate', join(unfinished, 'state'));
       for (const other of readdirSync(versions).map((version) => join(versions, version)))
-        if (!basename(other).startsWith(UNFINISHED) && (replaces || other !== current)) remove(other);
+        if (other === current ? replaces : !isBeingWritten(other)) remove(other);
       if (!existsSync(current)) renameSync(unfinished, current);
     } finally {
       remove(unfinished);
@@ -117,6 +117,11 @@ export async function resume(qmp: Qmp, { state }: Snapshot): Promise<void> {
   // Draws the screen, so that the first picture that a viewer gets is that of the guest.
   await qmp.command('screendump', { filename: '/dev/null' });
   await qmp.command('cont');
+}
+
+function isBeingWritten(folder: string): boolean {
+  const pid = new RegExp(`^${UNFINISHED}(\\d+)-`).exec(basename(folder))?.[1];
+  return pid !== undefined && existsSync(`/proc/${pid}`);
 }
 
 function remove(folder: string): void {

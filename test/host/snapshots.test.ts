@@ -1,5 +1,5 @@
 /** Snapshots of launched guests: QEMU saves and restores them, and the guest's own screen and disk tell what they kept. */
-import { existsSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -131,6 +131,16 @@ describe.skipIf(isSkipped)('a snapshot of the firmware', () => {
     const prepare = () => Promise.reject(new Error('no login'));
     await expect(launch({ ...options(), snapshot: 'prepared', prepare })).rejects.toThrow('no login');
     expect(saved()).toEqual([]);
+  });
+
+  test('takes the place of one that a process left unfinished', async () => {
+    await using guest = await launch(options());
+    await guest.snapshot('menu');
+    const [machine] = readdirSync(join(directory, 'scanout-bridge/snapshots'));
+    // No process has this number.
+    mkdirSync(join(directory, 'scanout-bridge/snapshots', machine!, `unfinished-${2 ** 30}-x`));
+    await guest.snapshot('menu');
+    expect(saved()).toHaveLength(1);
   });
 
   test('remembers that the CD is out', async () => {
