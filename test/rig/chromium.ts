@@ -31,6 +31,8 @@ export async function openBrowser(width: number, height: number): Promise<{ page
     args: ARGS,
     viewport: { width, height },
   });
+  // A busy machine may take longer than Playwright's half a minute.
+  context.setDefaultTimeout(150_000);
   return {
     page: context.pages()[0]!,
     [Symbol.asyncDispose]: async () => {
