@@ -13,7 +13,7 @@ import type { BridgeStats } from '../../src/control/stats.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { VncOutput } from '../../display/vnc/output.ts';
 import { launchGuest, openDisplay } from '../../src/testing/index.ts';
-import { openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
+import { goTo, openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
 import { eventually } from '../rig/eventually.ts';
 import { freePort } from '../rig/free-port.ts';
 import { consoleImage, skipWithoutGuest } from '../rig/guest-image.ts';
@@ -207,8 +207,7 @@ describe.skipIf(skipWithoutChromium())('VncOutput and noVNC in Chromium', () => 
     const { page } = browser;
     const requests: string[] = [];
     page.on('request', (request) => requests.push(new URL(request.url()).host));
-    // Once, on a busy machine: a browser that speaks late gets RFB's greeting.
-    await eventually(() => page.goto(`http://127.0.0.1:${port}/`));
+    await goTo(page, `http://127.0.0.1:${port}/`, page.locator('#password'));
     await page.fill('#password', 'sesame');
     await page.click('#login button');
     await page.waitForSelector('canvas');
@@ -252,8 +251,7 @@ describe.skipIf(skipWithoutChromium())('VncOutput and noVNC in Chromium', () => 
     const driver = await RfbViewer.connect({ host: '127.0.0.1', port });
     await using browser = await openBrowser(600, 400);
     const { page } = browser;
-    await eventually(() => page.goto(`http://127.0.0.1:${port}/`));
-    await page.getByText('Connected', { exact: true }).waitFor();
+    await goTo(page, `http://127.0.0.1:${port}/`, page.getByText('Connected', { exact: true }));
     await page.keyboard.press('a');
     await page.click('#drive');
     await page.getByText('operates the guest').waitFor();

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng } from '../../display/picture/png.ts';
 import { VIRTIO_GPU_FORMAT } from '../../protocols/virtio-gpu.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
-import { openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
+import { goTo, openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
 import { eventually } from '../rig/eventually.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import { MAIN, ScanoutRun, startScanout } from '../rig/scanout-run.ts';
@@ -178,8 +178,7 @@ describe.skipIf(skipWithoutChromium())('scanout watch --page', () => {
 
     await using browser = await openBrowser(600, 400);
     const { page } = browser;
-    await page.goto(url);
-    await page.waitForSelector('canvas');
+    await goTo(page, url, page.locator('canvas'));
     await eventually(async () => {
       const png = await page.evaluate<string>("document.querySelector('canvas').toDataURL()");
       const { width, height, data } = decodePng(Buffer.from(png.split(',')[1]!, 'base64'));

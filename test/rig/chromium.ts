@@ -1,10 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { chromium, type Page } from 'playwright-core';
+import { chromium, type Locator, type Page } from 'playwright-core';
+import { eventually } from './eventually.ts';
 import { skipWithoutProgram } from './skip.ts';
 
 const PROGRAM = '/usr/bin/chromium';
+const PATIENCE_MS = 20_000;
 
 /** For `test.skipIf`. */
 export function skipWithoutChromium(): boolean {
@@ -21,6 +23,17 @@ const ARGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
+
+/**
+ * Opens an address until a part of the page is there. A browser on a busy machine may speak so late on one of its
+ * connections that it gets RFB's greeting, and then lacks a file; its user would open the page again.
+ */
+export async function goTo(page: Page, url: string, part: Locator): Promise<void> {
+  await eventually(async () => {
+    await page.goto(url);
+    await part.waitFor({ timeout: PATIENCE_MS });
+  });
+}
 
 /** Opens a page in a new headless Chromium, which dispose closes: `await using browser = await openBrowser(800, 600)`. */
 export async function openBrowser(width: number, height: number): Promise<{ page: Page } & AsyncDisposable> {

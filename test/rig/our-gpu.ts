@@ -9,7 +9,10 @@ import { mappingCount, openFds } from './process-resources.ts';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { createDisplay, type TestDisplay } from '../../src/testing/open-display.ts';
 import type { Guest } from './guest.ts';
-import { expectSamePicture } from './picture.ts';
+import { expectSamePicture, isSamePicture } from './picture.ts';
+
+/** Of a busy machine. */
+const PATIENCE_MS = 60_000;
 
 export interface OurGpuOptions extends Omit<VhostUserGuestOptions, 'socket' | 'log' | 'scanouts'> {
   /** Sizes of the headless outputs on scanouts 0, 1, ...; default: one of 1280x800. */
@@ -126,6 +129,18 @@ export async function settledPicture(output: HeadlessOutput, { cursor = false } 
   const picture = output.capture({ cursor });
   if (!picture) throw new Error(`${output.name} shows nothing`);
   return picture;
+}
+
+/**
+ * Waits until a screen shows the picture: what the guest has flushed may still be copied. If it does not, throws as
+ * `expectSamePicture` does for the last one.
+ */
+export async function expectPicture(output: HeadlessOutput, expected: Picture, name: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, PATIENCE_MS)));
+  await Promise.race([shownWhen(output, (picture) => picture !== null && isSamePicture(expected, picture)), patience]);
+  clearTimeout(timer);
+  expectSamePicture(await settledPicture(output), expected, name);
 }
 
 /** Resolves with the first picture, now or in a later frame, that is accepted. Null stands for a screen that is off. */
