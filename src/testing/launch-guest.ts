@@ -175,7 +175,8 @@ async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, 
   const keyboard = new KeyboardController(qmp);
   const vm = {
     connect: () => resumed.then(async () => passDisplaySocket(await qmp)),
-    keysRead: () => keyboard.emptied(),
+    // A machine that is gone holds no keys.
+    keysRead: () => keyboard.emptied().catch(rethrowUnlessClosed),
   };
   const gpu = owned.use(QemuDbusGuest.open({ vm, log }));
   const input = options.input === false ? null : gpu.input;
@@ -196,7 +197,7 @@ async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, 
   }
 }
 
-/** QEMU that exits is reported with its last output, by `exited`. */
+/** For what a QEMU that exits ends: `exited` reports that, with its last output. */
 function rethrowUnlessClosed(error: unknown): void {
   if (!(error instanceof QmpError && error.code === 'closed')) throw error;
 }

@@ -57,9 +57,14 @@ const UNFINISHED = 'unfinished-';
 /** The snapshots of one machine, in the user's cache folder. */
 export class Snapshots {
   readonly #machine: Machine;
+  /** Of its files as they are when the guest is launched, not when it is saved. */
+  readonly #version: string;
 
   constructor(machine: Machine) {
     this.#machine = machine;
+    // QEMU says best what is wrong with a file that is missing.
+    const files = machine.files.map((file) => statSync(file, { throwIfNoEntry: false }));
+    this.#version = hash(...files.map((found) => [found?.size, found?.mtimeMs, found?.ino].join(' ')));
   }
 
   find(name: string): Snapshot | null {
@@ -101,13 +106,7 @@ export class Snapshots {
 
   /** The folder of a snapshot, in the folder of all that its name and machine ever had. */
   #current(name: string): string {
-    const files = this.#machine.files.map((file) => {
-      // QEMU says best what is wrong with a file that is missing.
-      const found = statSync(file, { throwIfNoEntry: false });
-      return [found?.size, found?.mtimeMs, found?.ino].join(' ');
-    });
-    const { arguments: args, files: paths } = this.#machine;
-    return join(cacheFolder(), hash(name, ...args, ...paths), hash(...files));
+    return join(cacheFolder(), hash(name, ...this.#machine.arguments, ...this.#machine.files), this.#version);
   }
 }
 
@@ -176,6 +175,7 @@ async function goOn(qmp: Qmp): Promise<void> {
 
 /** Runs a job to its end. Rejects with QmpError. */
 async function run(qmp: Qmp, command: string, args: Record<string, unknown>): Promise<void> {
+  // QEMU keeps the result of a creation anyway.
   const isCreation = command === 'blockdev-create';
   await qmp.command(command, { 'job-id': JOB, ...args, ...(!isCreation && { 'auto-dismiss': false }) });
   const job = await until(qmp, 'JOB_STATUS_CHANGE', async () => {

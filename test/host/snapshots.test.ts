@@ -107,7 +107,7 @@ describe.skipIf(isSkipped)('a snapshot of the firmware', () => {
     expect(await isWritten(second)).toBe(true);
   });
 
-  test('is made by prepare, once, and anew when the disk has changed', async () => {
+  test('is made by prepare, once, and again when the disk has changed', async () => {
     const prepare = vi.fn((guest: LaunchedGuest) => onDisk(guest, 'write'));
     const prepared = (): LaunchOptions => ({ ...options(), snapshot: 'prepared', prepare });
     await Promise.all([launch(prepared()), launch(prepared())].map(async (guest) => (await guest).kill()));
@@ -121,8 +121,8 @@ describe.skipIf(isSkipped)('a snapshot of the firmware', () => {
       code: 'no-snapshot',
       message: expect.stringContaining("guest.snapshot('prepared')") as string,
     });
-    await using anew = await launch(prepared());
-    expect(anew.pid).toBeGreaterThan(0);
+    await using next = await launch(prepared());
+    expect(next.pid).toBeGreaterThan(0);
     expect(prepare).toHaveBeenCalledTimes(3);
     expect(saved()).toHaveLength(1);
   });

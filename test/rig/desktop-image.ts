@@ -63,7 +63,7 @@ chmod +x /session
 while :; do setsid getty -l /session 38400 tty1 linux; done
 `;
 
-/** Kernel and initramfs of a guest with a desktop, for `launchGuest({ display: 'dbus', args: ['-append', …] })`. */
+/** Kernel and initramfs of a guest with a desktop, for `launchGuest({ display: 'dbus' })`. */
 export function desktopImage(): GuestImage {
   const files = [...new Set([...PROGRAMS.flatMap(withLibraries), ...DATA.flatMap(filesIn)])];
   return image(init, MODULES, files);
