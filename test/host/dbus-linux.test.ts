@@ -1,12 +1,11 @@
 /** Linux on the cards that QEMU has, over its D-Bus display, compared with QEMU's own screendump. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { launchGuest, type LaunchedGuest, openDisplay } from '../../src/testing/index.ts';
-import { eventually } from '../rig/eventually.ts';
+import { launchGuest, openDisplay } from '../../src/testing/index.ts';
 import { consoleImage, skipWithoutGuest } from '../rig/guest-image.ts';
-import { readPpm } from '../rig/picture.ts';
+import { expectScreendump } from '../rig/screendump.ts';
 import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
 
 describe.skipIf(skipWithoutGuest())('Linux over the D-Bus display of QEMU', () => {
@@ -19,20 +18,6 @@ describe.skipIf(skipWithoutGuest())('Linux over the D-Bus display of QEMU', () =
   });
 
   afterEach(() => rmSync(directory, { recursive: true }));
-
-  /** Stops the guest and compares every pixel, once its last picture is here. */
-  async function expectEqual(guest: LaunchedGuest): Promise<void> {
-    const filename = join(directory, 'screen.ppm');
-    await guest.qmp('stop');
-    await guest.qmp('screendump', { filename });
-    const wanted = readPpm(readFileSync(filename));
-    await eventually(() => {
-      const shown = guest.output.capture({ cursor: false })!;
-      expect([shown.width, shown.height]).toEqual([wanted.width, wanted.height]);
-      expect(Buffer.compare(shown.data, wanted.data)).toBe(0);
-    });
-    await guest.qmp('cont');
-  }
 
   test.each([
     ['the text mode of a VGA', 'VGA', 'nomodeset', '720x400'],
@@ -53,6 +38,6 @@ describe.skipIf(skipWithoutGuest())('Linux over the D-Bus display of QEMU', () =
     await display.type('echo "pic"ture\n');
     await display.waitForText(/^picture/m, { timeoutMs: 60_000 });
     expect(`${guest.output.pictureSize!.width}x${guest.output.pictureSize!.height}`).toBe(size);
-    await expectEqual(guest);
+    await expectScreendump(guest, directory);
   });
 });

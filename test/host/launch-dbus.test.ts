@@ -1,12 +1,11 @@
 /** Guests without a driver of virtio, launched on QEMU's D-Bus display, from their firmware on. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Picture } from '../../src/core/picture.ts';
 import { launchGuest, type LaunchedGuest, type LaunchOptions, openDisplay } from '../../src/testing/index.ts';
-import { readPpm } from '../rig/picture.ts';
+import { expectScreendump } from '../rig/screendump.ts';
 import { skipBecause, skipWithoutProgram } from '../rig/skip.ts';
 import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
 import { eventually } from '../rig/eventually.ts';
@@ -31,23 +30,6 @@ describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
     return launchGuest({ display: 'dbus', accel: 'tcg', memoryMiB: 256, ...options });
   }
 
-  async function screendump(guest: LaunchedGuest): Promise<Picture> {
-    const filename = join(directory, 'screen.ppm');
-    await guest.qmp('screendump', { filename });
-    return readPpm(readFileSync(filename));
-  }
-
-  async function expectEqual(guest: LaunchedGuest): Promise<void> {
-    await guest.qmp('stop');
-    const wanted = await screendump(guest);
-    await eventually(() => {
-      const shown = guest.output.capture({ cursor: false })!;
-      expect([shown.width, shown.height]).toEqual([wanted.width, wanted.height]);
-      expect(Buffer.compare(shown.data, wanted.data)).toBe(0);
-    });
-    await guest.qmp('cont');
-  }
-
   test('types into the shell of UEFI, whose screen is that of QEMU', async () => {
     await using guest = await launch({ firmware: 'uefi' });
     using display = openDisplay({ guest });
@@ -57,7 +39,7 @@ describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
       const now = display.screenshot();
       expect(Buffer.compare(now.data, before.data)).not.toBe(0);
     });
-    await expectEqual(guest);
+    await expectScreendump(guest, directory);
   });
 
   test('shows GRUB started by UEFI, and what is typed into it', async () => {
@@ -74,16 +56,16 @@ describe.skipIf(isSkipped)("launchGuest with display: 'dbus'", () => {
     await display.waitForText(/GRUB/, { timeoutMs: 150_000 });
     await display.type('echo "pic"ture\n');
     await display.waitForText(/^picture/m, { timeoutMs: 60_000 });
-    await expectEqual(guest);
+    await expectScreendump(guest, directory);
   });
 
   test('shows the firmware of a PC again after a reset, and ejects a CD', async () => {
     const cdrom = join(directory, 'empty.iso');
     writeFileSync(cdrom, new Uint8Array(2 ** 20));
     await using guest = await launch({ machine: 'pc', cdrom, args: ['-boot', 'menu=on,splash-time=60000'] });
-    await expectEqual(guest);
+    await expectScreendump(guest, directory);
     await guest.reset();
-    await expectEqual(guest);
+    await expectScreendump(guest, directory);
     const drive = async (): Promise<unknown> => {
       const blocks = (await guest.qmp('query-block')) as { qdev?: string; inserted?: object }[];
       return blocks.find(({ qdev }) => qdev === 'cd-drive')?.inserted;
