@@ -27,6 +27,8 @@ const PREFERRED = [1024, 768] as const;
 const PATIENCE = { timeout: 180_000 };
 /** An emulated machine in an emulated machine. */
 const NESTED_MS = 1_800_000;
+/** Looking takes the nested machine's only processor. */
+const POLL_MS = 500;
 const SOCKET = '/run/scanout/gpu.sock';
 const INPUT_SOCKET = '/run/scanout/input.sock';
 
@@ -197,9 +199,9 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
     const enter = async (...qcodes: readonly string[]): Promise<void> => {
       const before = await console();
       for (const qcode of [...qcodes, 'ret']) press(qcode);
-      await expect.poll(console, { timeout: NESTED_MS / 6, interval: 0 }).not.toBe(before);
+      await expect.poll(console, { timeout: NESTED_MS / 6, interval: POLL_MS }).not.toBe(before);
     };
-    /** Answers the console's prompt; without one, returns what runs. A key that is released late repeats its letter, so a wrong line is typed again. */
+    /** Answers the console's prompt; without one, returns what runs. */
     const step = async (): Promise<string> => {
       const text = await console();
       if (text.endsWith('login:')) await enter('k', 'i', 'o', 's', 'k');
@@ -208,10 +210,11 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
       else return `${await vm.run('ps')}\n${text}`;
       return text;
     };
+    // A guest this slow would take a key that is down for a moment for one that is held, so its console does not repeat keys.
     await vm.run(
-      'mkdir -p /etc; echo "kiosk:$(mkpasswd -m sha256 secret):1000:1000::/:/bin/sh" >/etc/passwd; echo kiosk:x:1000: >/etc/group; while :; do setsid getty 0 tty1 linux; done </dev/null >/dev/null 2>&1 &',
+      'mkdir -p /etc; echo "kiosk:$(mkpasswd -m des secret):1000:1000::/:/bin/sh" >/etc/passwd; echo kiosk:x:1000: >/etc/group; while :; do printf "\\033[?8l" >/dev/tty1; setsid getty 0 tty1 linux; done </dev/null >/dev/null 2>&1 &',
     );
-    await expect.poll(step, { timeout: NESTED_MS / 3, interval: 0 }).toMatch(/^ *\d+ kiosk .*sleep 777$/m);
+    await expect.poll(step, { timeout: NESTED_MS / 3, interval: POLL_MS }).toMatch(/^ *\d+ kiosk .*sleep 777$/m);
   });
 
   test('leaves the service its sandbox, and little else', PATIENCE, async () => {

@@ -27,7 +27,6 @@ export async function bootKernelVm(): Promise<Guest> {
   const guest = await bootGuest({
     gpu: { kind: 'none' },
     memoryMiB: 2048,
-    cpus: 2,
     extraQemuArgs: [
       ...[
         '-fsdev',
@@ -54,8 +53,8 @@ export async function bootKernelVm(): Promise<Guest> {
     'gpu=$(basename $(echo /sys/bus/virtio/drivers/virtio_gpu/virtio*)) && echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/unbind',
     `modprobe -d ${cacheDir}/linux vkms enable_overlay=1 enable_cursor=1 enable_writeback=1`,
     'echo $gpu >/sys/bus/virtio/drivers/virtio_gpu/bind',
-    // Tests need it for a writable /etc, and for input devices of their own.
-    `modprobe -d ${cacheDir}/linux -a overlay uinput`,
+    // Tests need them for a writable /etc, for input devices of their own, and for guests in the guest.
+    `modprobe -d ${cacheDir}/linux -a overlay uinput kvm-amd`,
     `cd ${root}`,
   ];
   try {
