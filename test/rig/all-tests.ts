@@ -1,7 +1,7 @@
 /**
- * `npm test`: runs the unit tests and the host tests with real guests, and beside them the kernel tests in a VM, which keeps
- * one processor busy. Whichever ends first goes on with the unit tests and one host test on the other supported release
- * lines of Node, and so does the other. Ends with what failed, and a last line that counts all results.
+ * `npm test`: runs side by side the kernel tests in a VM, which keeps one processor busy, the host tests with real guests,
+ * which leave the other one idle half of the time, and the unit tests. What ends goes on with the unit tests and one host
+ * test on the other supported release lines of Node. Ends with what failed, and a last line that counts all results.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,13 +31,14 @@ const OWN_LINE_ONLY = [
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 
-/** Of the tests on another line, so that neither of the two runs is the only one for long at the end. */
+/** Of the tests on another line, so that no run is the only one for long at the end. */
 const SHARDS = 2;
 const shards = otherNodeLines().flatMap((line) => Array.from({ length: SHARDS }, (_, i) => ({ line, shard: i + 1 })));
 
 await Promise.all([
   run('kernel', process.execPath, TSX, 'test/rig/kernel-tests.ts').then(runOnOtherLines),
-  run('unit-host', process.execPath, VITEST, 'run', '--project', 'unit', '--project', 'host').then(runOnOtherLines),
+  run('host', process.execPath, VITEST, 'run', '--project', 'host').then(runOnOtherLines),
+  run('unit', process.execPath, VITEST, 'run', '--project', 'unit').then(runOnOtherLines),
 ]);
 for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(countsLine(total));
@@ -60,8 +61,8 @@ async function runOnLine(line: string, shard: number): Promise<void> {
     return;
   }
   console.log(`\nOn Node ${line}, ${node}, part ${shard} of ${SHARDS}:`);
-  // A tenth of the fuzzers' messages: what they find does not depend on Node.
-  process.env['FUZZ_COMMANDS'] ??= '20000';
+  // A few of the fuzzers' messages: what they find does not depend on Node.
+  process.env['FUZZ_COMMANDS'] ??= '5000';
   process.env['CONSOLES'] ??= '2';
   const chosen = ['--project', 'unit', '--project', 'host', 'test/unit', ONE_GUEST, ...OWN_LINE_ONLY];
   await run(`node-${line}-${shard}`, node, VITEST, 'run', `--shard=${shard}/${SHARDS}`, ...chosen);
