@@ -55,8 +55,8 @@ const FREE: readonly SystemCall[] = [
   ...(['faccessat2', 'readlink', 'readlinkat', 'getdents64', 'getcwd', 'umask'] as const),
   // An eventfd that a peer shares is signalled by AIO, which never waits.
   ...(['io_setup', 'io_submit', 'io_getevents'] as const),
-  // Files that are open; the sockets of this bridge when it ends.
-  ...(['fsync', 'fdatasync', 'ftruncate', 'fallocate', 'unlink', 'unlinkat'] as const),
+  // Files that are open, also those of fontconfig; the sockets of this bridge when it ends.
+  ...(['fsync', 'fdatasync', 'fadvise64', 'ftruncate', 'fallocate', 'unlink', 'unlinkat'] as const),
   ...(['poll', 'ppoll', 'select', 'pselect6', 'epoll_create1', 'epoll_ctl', 'epoll_wait', 'epoll_pwait'] as const),
   ...(['epoll_pwait2', 'eventfd2', 'timerfd_create', 'timerfd_settime', 'timerfd_gettime'] as const),
   ...(['accept', 'accept4', 'connect', 'shutdown', 'sendto', 'sendmsg', 'recvfrom', 'recvmsg'] as const),
