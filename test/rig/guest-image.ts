@@ -100,7 +100,7 @@ export function guestImage(): GuestImage {
 
 /**
  * As `guestImage`, for a guest whose root is busybox and the given programs, with their libraries, under their own paths:
- * it boots without a file system of this machine, which takes minutes inside another emulated machine.
+ * it boots without a file system of this machine, which would be read through two machines inside another guest.
  */
 export function smallGuestImage(programs: readonly string[], modules: readonly string[] = ['virtio-gpu']): GuestImage {
   return image(smallInit, modules, [...new Set(programs.flatMap(withLibraries))]);

@@ -50,7 +50,7 @@ const SYSTEM_QEMU = '/usr/bin/qemu-system-x86_64';
 const PATIENCE_MS = 120_000;
 
 /**
- * Boots a Debian kernel in an emulated machine (no KVM), whose root is this machine's own, mounted
+ * Boots a Debian kernel in an emulated machine, whose root is this machine's own, mounted
  * read-only: commands in the guest are this machine's programs, and files of the project and of the
  * cache folder have the same paths. Resolves when the guest's shell answers.
  *

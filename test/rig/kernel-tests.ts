@@ -32,7 +32,7 @@ function skipWithoutVkms(): boolean {
 /** Resolves with true if all tests passed; otherwise prints the guest's log. */
 async function runInGuest(args: readonly string[]): Promise<boolean> {
   rmSync(log, { force: true });
-  // Guests inside the guest, which would take minutes to boot there, and for which the cache folder is read-only.
+  // Guests inside the guest, which would take most of a minute to boot there, and for which the cache folder is read-only.
   const nested = { memoryMiB: NESTED_MIB, patienceMs: LIMIT_MS };
   await saveGuest({ ...nested, gpu: { kind: 'none' }, programs: [guestDraw()], modules: ['bochs'] });
   await saveGuest({ ...nested, gpu: { kind: 'generic', socket: '' }, programs: [guestDraw()] });
