@@ -33,8 +33,8 @@ export interface Backend extends AsyncDisposable {
   frames(): Promise<number | null>;
 }
 
-/** Starts the built `scanout run` in its own process. */
-export async function startOurs(output: string): Promise<Backend> {
+/** Starts the built `scanout run` in its own process; without `guest` it listens for a front end. */
+export async function startOurs(output: string, guest?: string): Promise<Backend> {
   const dir = mkdtempSync(join(tmpdir(), 'scanout-bench-'));
   const socket = join(dir, 'socket');
   const control = join(dir, 'control');
@@ -42,7 +42,7 @@ export async function startOurs(output: string): Promise<Backend> {
     PROGRAM,
     'run',
     '--guest',
-    `vhost-user:${socket}`,
+    guest ?? `vhost-user:${socket}`,
     '--output',
     output,
     '--control',

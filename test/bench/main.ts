@@ -12,6 +12,7 @@ import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
 import { neighbours } from './neighbours.ts';
+import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
 import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
@@ -19,7 +20,19 @@ import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
 import { wholeFrames, wholeFramesKms } from './whole-frames.ts';
 
 const benchmarks: readonly Benchmark[] = [
-  ...[copy, flush, comparePicturesBench, pngBench, find, waitStable, guestFlips, neighbours, exportFrames, vnc],
+  ...[
+    copy,
+    flush,
+    comparePicturesBench,
+    pngBench,
+    find,
+    waitStable,
+    guestFlips,
+    neighbours,
+    exportFrames,
+    vnc,
+    qemuDbus,
+  ],
   ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, vfioLooks],
   ...[waylandShm, waylandSimpleShm, waylandDmabuf, wholeFrames, wholeFramesKms],
 ];

@@ -71,6 +71,19 @@ export function missingWayland(): string | null {
   return absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`;
 }
 
+const LIBSYSTEMD = 'libsystemd.so.0';
+
+/** Builds qemu-dbus/client.c; returns the path of the program. */
+export function dbusClientProgram(): string {
+  return benchProgram('qemu-dbus/client.c', `-l:${LIBSYSTEMD}`);
+}
+
+/** What to install if qemu-dbus/client.c cannot be built; null if it can. */
+export function missingSystemd(): string | null {
+  const found = ['/usr/lib/x86_64-linux-gnu', '/lib/x86_64-linux-gnu'].some((dir) => existsSync(join(dir, LIBSYSTEMD)));
+  return found ? null : `no ${LIBSYSTEMD}: sh test/rig/install.sh`;
+}
+
 /** What to install if there is no C compiler; null if there is. */
 export function missingCompiler(): string | null {
   try {
@@ -83,5 +96,5 @@ export function missingCompiler(): string | null {
 
 /** Builds a C file of this folder; returns the path of the result. */
 function benchProgram(file: string, ...flags: string[]): string {
-  return compiled(join(import.meta.dirname, file), `bench-${basename(file, '.c')}`, ...flags);
+  return compiled(join(import.meta.dirname, file), `bench-${file.replaceAll('/', '-').replace(/\.c$/, '')}`, ...flags);
 }
