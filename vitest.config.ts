@@ -19,7 +19,7 @@ export default defineConfig({
         test: {
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts'],
-          // Replaying a boot takes a minute there when nothing else runs.
+          // Replays of whole boots take minutes on a busy machine.
           testTimeout: 600_000,
           hookTimeout: 600_000,
           fileParallelism: false,
