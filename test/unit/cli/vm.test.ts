@@ -16,6 +16,8 @@ const file = (name: string): string => join(directory, name);
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'scanout-vm-'));
   children = [];
+  // The programs use `require`, whatever a package.json further up says.
+  writeFileSync(file('package.json'), '{ "type": "commonjs" }');
   // Answers on its control channel, and says on stdout what it is asked and which signals it gets.
   program(
     'qemu',
@@ -105,7 +107,7 @@ describe('scanout run -- QEMU', () => {
       stdout: 'out\n',
       stderr: expect.stringContaining('err\n') as string,
     });
-    expect(readdirSync(directory).sort()).toEqual(['exits', 'qemu']);
+    expect(readdirSync(directory).sort()).toEqual(['exits', 'package.json', 'qemu']);
   });
 
   test('gives QEMU the devices, and serves stats while it runs', async () => {
