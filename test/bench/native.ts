@@ -80,8 +80,7 @@ export function dbusClientProgram(): string {
 
 /** What to install if qemu-dbus/client.c cannot be built; null if it can. */
 export function missingSystemd(): string | null {
-  const found = ['/usr/lib/x86_64-linux-gnu', '/lib/x86_64-linux-gnu'].some((dir) => existsSync(join(dir, LIBSYSTEMD)));
-  return found ? null : `no ${LIBSYSTEMD}: sh test/rig/install.sh`;
+  return existsSync(`/usr/lib/x86_64-linux-gnu/${LIBSYSTEMD}`) ? null : `no ${LIBSYSTEMD}: sh test/rig/install.sh`;
 }
 
 /** What to install if there is no C compiler; null if there is. */
@@ -96,5 +95,5 @@ export function missingCompiler(): string | null {
 
 /** Builds a C file of this folder; returns the path of the result. */
 function benchProgram(file: string, ...flags: string[]): string {
-  return compiled(join(import.meta.dirname, file), `bench-${file.replaceAll('/', '-').replace(/\.c$/, '')}`, ...flags);
+  return compiled(join(import.meta.dirname, file), `bench-${basename(file, '.c')}`, ...flags);
 }

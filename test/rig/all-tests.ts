@@ -1,7 +1,7 @@
 /**
  * `npm test`: runs side by side the kernel tests in a VM, which keeps one processor busy, the host tests with real guests,
- * which leave the other one idle half of the time, and the unit tests. What ends goes on with the unit tests and one host
- * test on the other supported release lines of Node. Ends with what failed, and a last line that counts all results.
+ * which leave the other one idle for much of the time, and the unit tests. Whichever has ended goes on with the unit tests
+ * and one host test on the other supported release lines of Node. Ends with what failed, and a last line that counts all results.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
