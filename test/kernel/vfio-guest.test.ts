@@ -26,6 +26,7 @@ describe.skipIf(skipWithoutMdev() || skipWithoutVkms() || skipWithoutGuest())(
   () => {
     const stack = new DisposableStack();
     const log: string[] = [];
+    let complaints: string[];
     let mdev: Mdev;
     let vm: Guest;
     let output: HeadlessOutput;
@@ -65,6 +66,7 @@ describe.skipIf(skipWithoutMdev() || skipWithoutVkms() || skipWithoutGuest())(
     }
 
     beforeAll(async () => {
+      complaints = kernelComplaints();
       mdev = stack.use(new Mdev('mbochs-medium'));
       await boot();
       output = stack.use(HeadlessOutput.open({ width: WIDTH, height: HEIGHT, refreshMhz: 60_000 }));
@@ -79,7 +81,7 @@ describe.skipIf(skipWithoutMdev() || skipWithoutVkms() || skipWithoutGuest())(
       stack[Symbol.dispose]();
       rmSync(PID_FILE);
       expect(vfioFds()).toEqual([]);
-      expect(kernelComplaints()).toEqual([]);
+      expect(kernelComplaints(complaints)).toEqual([]);
     });
 
     test('its console has the mode of the monitor, and its text is shown', { timeout: BOOT_MS }, async () => {
