@@ -1,10 +1,8 @@
-import { extname } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { isSource, packageProgram } from '../../src/sys/package-file.ts';
 import type { Encoded, EncodeRequest } from './encoder.ts';
 import type { Ready, ThreadMessage } from './encoding-thread-main.ts';
-
-const EXTENSION = extname(import.meta.url);
-const MAIN = new URL(`./encoding-thread-main${EXTENSION}`, import.meta.url);
 
 /** A thread that encodes pictures. It keeps no process alive. */
 export class EncodingThread implements Disposable {
@@ -15,7 +13,7 @@ export class EncodingThread implements Disposable {
 
   /** Answers come in the order of the requests. After `onFailed` there are none. */
   constructor(onEncoded: (encoded: Encoded) => void, onFailed: (error: Error) => void) {
-    this.#worker = EXTENSION === '.ts' ? fromSource() : new Worker(MAIN);
+    this.#worker = startThread();
     this.ready = new Promise((resolve) => {
       this.#worker.on('message', (message: Encoded | Ready) => {
         if (message === 'ready') resolve();
@@ -49,8 +47,10 @@ export class EncodingThread implements Disposable {
   }
 }
 
-/** Before it is compiled, in a checkout: threads do not inherit the loader for TypeScript. */
-function fromSource(): Worker {
-  const code = `import('tsx/esm/api').then(({ register }) => { register(); return import('${MAIN.href}'); })`;
+function startThread(): Worker {
+  const program = pathToFileURL(packageProgram('display/vnc/encoding-thread-main.ts'));
+  if (!isSource) return new Worker(program);
+  // Threads do not inherit the loader for TypeScript.
+  const code = `import('tsx/esm/api').then(({ register }) => { register(); return import('${program.href}'); })`;
   return new Worker(code, { eval: true });
 }

@@ -1,15 +1,13 @@
 /** The keyboard of a virtual terminal, for a program that reads the keyboards of the machine itself. */
 import { spawn } from 'node:child_process';
 import { constants, openSync, readFileSync } from 'node:fs';
-import { extname } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { K_OFF, K_UNICODE, KDGKBMODE, KDSKBMODE } from '../../protocols/linux-kd.ts';
 import { DisposableStack } from './disposable-stack.ts';
 import { OwnedFd } from './fd.ts';
 import { ioctl, tryIoctl } from './ioctl.ts';
+import { packageProgram } from './package-file.ts';
 
 const ACTIVE = '/sys/class/tty/tty0/active';
-const GUARDIAN = fileURLToPath(new URL(`./console-guardian${extname(import.meta.url)}`, import.meta.url));
 /** The descriptor of the terminal in the guardian. */
 const GUARDIAN_FD = 3;
 
@@ -37,7 +35,8 @@ export function turnConsoleKeyboardOff(path: string): Disposable {
   const mode = before[0] === K_OFF ? K_UNICODE : before[0]!;
   ioctl(terminal, KDSKBMODE, 'KDSKBMODE', K_OFF);
   stack.defer(() => tryIoctl(terminal, KDSKBMODE, mode));
-  const guardian = spawn(process.execPath, [...process.execArgv, GUARDIAN, String(GUARDIAN_FD), String(mode)], {
+  const program = packageProgram('src/sys/console-guardian.ts');
+  const guardian = spawn(process.execPath, [...process.execArgv, program, String(GUARDIAN_FD), String(mode)], {
     stdio: ['pipe', 'ignore', 'ignore', terminal.fd],
   });
   guardian.on('error', () => undefined);

@@ -47,16 +47,34 @@ describe('the packed package', () => {
     await run(join(BIN, 'attw'), [tarball, '--profile', 'esm-only', '--no-definitely-typed']);
   });
 
-  test('can be loaded at every entry that needs no test runner', async () => {
+  test('can be loaded at every entry that needs no test runner, with classes of the names that are exported', async () => {
     const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
       exports: Record<string, unknown>;
     };
     const entries = Object.keys(exports)
       .filter((name) => !/vitest|json/.test(name))
       .map((name) => name.replace('.', 'scanout-bridge'));
-    const program = `for (const entry of ${JSON.stringify(entries)}) if (Object.keys(await import(entry)).length === 0) throw new Error(entry);`;
+    // Errors and traces show the names of classes.
+    const program = `
+      for (const entry of ${JSON.stringify(entries)}) {
+        const values = Object.entries(await import(entry));
+        if (values.length === 0) throw new Error(entry);
+        for (const [name, value] of values)
+          if (String(value).startsWith('class') && value.name !== name) throw new Error(entry + ': ' + name + ' is ' + value.name);
+      }`;
 
     await run(process.execPath, ['--input-type=module', '--eval', program]);
+  });
+
+  test('has source maps that name the TypeScript in stack traces', async () => {
+    const program =
+      "import { decodePng } from 'scanout-bridge'; try { decodePng(new Uint8Array()); } catch (error) { console.log(error.stack); }";
+
+    const trace = await run(process.execPath, ['--enable-source-maps', '--input-type=module', '--eval', program]);
+
+    const [, line] = /at \S*decodePng \(.*\/display\/picture\/png\.ts:(\d+):\d+\)/.exec(trace) ?? [trace];
+    const source = readFileSync(join(ROOT, 'display/picture/png.ts'), 'utf8').split('\n');
+    expect(source[Number(line) - 1]).toContain('parse(');
   });
 
   test('has declarations that the strict type checker takes without skipping any of ours', async () => {

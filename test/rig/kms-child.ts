@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 
 /** The build, because a compiler takes a minute to load in an emulated machine. */
-const DISPLAY = join(import.meta.dirname, '../../dist/display/kms/display.js');
+const DISPLAY = join(import.meta.dirname, '../../dist/display/kms/index.js');
 
 /**
  * Node's arguments for the child process of a KMS test. It takes a card's screens (black), prints their number, and throws
