@@ -1,12 +1,17 @@
-import { fstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, fstatSync, readFileSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
+
+/** From Node 24 on, a thread reads this file, if there is one, at a time of its own after the start. */
+const certificates = process.env.NODE_EXTRA_CA_CERTS ?? '';
+const CERTIFICATES = existsSync(certificates) ? realpathSync(certificates) : null;
 
 /** Open descriptors of a process, by default this one, and what they refer to: 5 -> 'socket:[1234]'. */
 export function openFds(pid: number | 'self' = 'self'): Map<number, string> {
   const fds = new Map<number, string>();
   for (const entry of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      fds.set(Number(entry), readlinkSync(`/proc/${pid}/fd/${entry}`));
+      const target = readlinkSync(`/proc/${pid}/fd/${entry}`);
+      if (target !== CERTIFICATES) fds.set(Number(entry), target);
     } catch {
       // Closed by now, as the descriptor is with which this process reads its own directory.
     }
