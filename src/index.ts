@@ -25,6 +25,7 @@ export {
   type ScanoutStats,
 } from './bridge/bridge.ts';
 export type { ZeroCopy } from './bridge/dmabuf-pool.ts';
+export type { Latency } from './bridge/present-deadline.ts';
 export type { PlaneStats, Rung } from './bridge/plane-buffers.ts';
 export type { PlaneCacheStats } from './bridge/plane-imports.ts';
 export type { AgeStats, FrameAgesStats, FrameTimes } from './bridge/frame-ages.ts';

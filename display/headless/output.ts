@@ -119,6 +119,10 @@ export class HeadlessOutput implements Output {
     return HeadlessBuffer.shadow(width, height, format);
   }
 
+  nextBlank(nowMs: number): number {
+    return this.#clock.timeOf(this.#clock.sequenceAt(nowMs) + 1);
+  }
+
   present(frame: Frame): void {
     if (!this.#attachment)
       throw new Error(`${this.name}: present ${this.#disposed ? 'after dispose' : 'while nothing is attached'}`);

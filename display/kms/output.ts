@@ -39,6 +39,9 @@ const WRITING = -2;
 /** Setting a mode takes some monitors seconds. */
 const MODESET_TIMEOUTS = 4;
 
+/** For how long the next vertical blanks follow from one: the clock of a monitor is not quite what its mode says. */
+const BLANK_KNOWN_MS = 1000;
+
 /** More than the arrow of `OwnPointer` takes, and no size of cursors. */
 const ARROW_ROOM = 31;
 
@@ -115,6 +118,8 @@ export class KmsOutput implements Output, OperatedScreen {
   /** For how many timeouts the mode that was set last has not been on screen. */
   #modesetTimeouts = 0;
   readonly #vblanks = new VblankCount();
+  /** Of the last vertical blank that the hardware reported, CLOCK_MONOTONIC. */
+  #blankMs = -Infinity;
   #watcher: AttachmentWatcher | null = null;
   readonly #writebacks: readonly Connector[];
   /** Of `readBack`. While it runs, it is what is in flight. */
@@ -241,6 +246,12 @@ export class KmsOutput implements Output, OperatedScreen {
     return padded
       ? KmsBuffer.dumb(this.#device, padded.width, padded.height, format, true)
       : KmsBuffer.dumb(this.#device, width, height, format);
+  }
+
+  nextBlank(nowMs: number): number {
+    if (!this.#monitor || !this.#isOurs || nowMs - this.#blankMs > BLANK_KNOWN_MS) return 0;
+    const periodMs = 1e6 / this.#monitor.refreshMhz;
+    return this.#blankMs + (Math.floor((nowMs - this.#blankMs) / periodMs) + 1) * periodMs;
   }
 
   present(given: Frame): void {
@@ -580,6 +591,7 @@ export class KmsOutput implements Output, OperatedScreen {
     this.#pipe = null;
     this.#planes = null;
     this.#vblanks.reset();
+    this.#blankMs = -Infinity;
   }
 
   /** No event will come: the frame in flight, if any, ends with the next tick. */
@@ -628,6 +640,7 @@ export class KmsOutput implements Output, OperatedScreen {
     // Otherwise it ends a frame that was given up, or a mode that was set without a frame.
     if (!this.#buffers.isInFlight || serial !== this.#awaited) return;
     this.#vblanks.counted(sequence);
+    this.#blankMs = timeMs;
     const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
     this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
   }

@@ -14,6 +14,7 @@ import { flushEnd, PendingFlushes } from './pending-flushes.ts';
 import type { FrameTimes } from './frame-ages.ts';
 import type { BufferContext } from './plane-buffers.ts';
 import { ImportTurns } from './plane-imports.ts';
+import type { Latency } from './present-deadline.ts';
 import { Screen, type ScreenOwner, type ScreenStats } from './screen.ts';
 
 /** Refresh of a scanout without a screen, so that a guest that waits for its flips keeps an even pace. */
@@ -28,6 +29,11 @@ export interface BridgeOptions {
   readonly zeroCopy?: ZeroCopy;
   /** Screens keep the guest's last picture while it shows none (reset, gone); by default they turn dark. */
   readonly keepLast?: boolean;
+  /**
+   * Default `safe`: a frame is presented as soon as the one before is on screen. `low`: outputs that know their next
+   * vertical blank get it just before, with what the guest has drawn until then. A frame that is late then is a refresh late.
+   */
+  readonly latency?: Latency;
   /** The guest's input devices, which get what people do at the outputs. */
   readonly input?: GuestInput;
   /** Takes the buffers that programs of the guest export. */
@@ -133,6 +139,7 @@ export class Bridge implements Disposable {
       turns: new ImportTurns(),
       budget: source.budget,
       keepLast: options.keepLast ?? false,
+      latency: options.latency ?? 'safe',
       log: options.log ?? (() => undefined),
     };
     this.#copies = new DmabufPool(

@@ -8,6 +8,7 @@ import type { Handle, Output, PlaneState } from '../core/output.ts';
 import { chooseShadowFormat, CopyError, copyPixels } from './copy-pixels.ts';
 import type { DmabufPool } from './dmabuf-pool.ts';
 import { type ImportTurns, type PlaneCacheStats, PlaneImports } from './plane-imports.ts';
+import type { Latency } from './present-deadline.ts';
 import { ShadowChain, type ShadowWriter } from './shadow-chain.ts';
 
 /**
@@ -28,6 +29,7 @@ export interface BufferContext {
   readonly log: Log;
   /** Screens keep the last picture of a guest that shows none. */
   readonly keepLast: boolean;
+  readonly latency: Latency;
 }
 
 /** What the planes of a screen share. */

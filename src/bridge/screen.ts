@@ -12,6 +12,7 @@ import { Pump } from '../sys/pump.ts';
 import { CountedInput } from './counted-input.ts';
 import { FrameAges, type FrameAgesStats, type FrameTimes } from './frame-ages.ts';
 import { flushEnd, PendingFlushes } from './pending-flushes.ts';
+import { PresentDeadline } from './present-deadline.ts';
 import { PlaneBuffers, type BufferContext, type PlaneStats } from './plane-buffers.ts';
 import type { Importer, ImportTurns } from './plane-imports.ts';
 
@@ -102,6 +103,8 @@ export class Screen implements ScreenListener, Importer, Disposable {
   #shownIsZeroCopy = false;
   #frames = 0;
   readonly #ages = new FrameAges();
+  /** Null: frames are presented at once. */
+  #deadline: PresentDeadline | null = null;
   #attachment: Disposable;
 
   /** Throws if the output is taken by another screen. */
@@ -123,6 +126,8 @@ export class Screen implements ScreenListener, Importer, Disposable {
     const shared = { ...context, logOnce: this.#logOnce };
     this.#primary = new PlaneBuffers(output, 'primary', shared);
     this.#cursor = new PlaneBuffers(output, 'cursor', shared);
+    if (context.latency === 'low' && output.nextBlank && !isObserver)
+      this.#deadline = new PresentDeadline(output, () => this.#commit());
     this.#attachment = output.attach(this, { keepLast: this.#keepLast });
   }
 
@@ -256,6 +261,7 @@ export class Screen implements ScreenListener, Importer, Disposable {
   presented(timeMs: number): void {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
+    this.#deadline?.shown(timeMs);
     this.#ages.shown(timeMs);
     this.#frames++;
     this.#flushes.shown();
@@ -292,6 +298,12 @@ export class Screen implements ScreenListener, Importer, Disposable {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.#dependOn(null);
+    if (this.#deadline) {
+      this.#deadline[Symbol.dispose]();
+      this.#deadline = null;
+      // The frame that it put off is the one to stay.
+      if (this.#keepLast && !this.#isClosed) this.#commit();
+    }
     if (this.#keepLast && !this.#isClosed) this.#leaveStill();
     this.#turns.remove(this);
     this.#attachment[Symbol.dispose]();
@@ -338,6 +350,7 @@ export class Screen implements ScreenListener, Importer, Disposable {
   #commit(): void {
     if (!this.#isDirty || this.#isInFlight || !this.#isReady() || !this.#mayRead()) return;
     if (!this.#primary.isStaged && !this.#stage()) return;
+    if (this.#deadline?.wait()) return;
     const frame = this.#frame;
     const { isStill } = this.#primary;
     const hidesCursor = this.#hidesCursor;

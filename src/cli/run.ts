@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
+import type { Latency } from '../bridge/present-deadline.ts';
 import { UsageError } from '../core/errors.ts';
 import type { LogLevel } from '../core/log.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
@@ -154,6 +155,7 @@ interface Options extends MonitorOptions {
   maxGuestMemory: string;
   allowUnsealedMemory?: true;
   zeroCopy: ZeroCopy;
+  latency: Latency;
   whenOff?: string;
   fullscreen?: true;
   scale?: number;
@@ -236,6 +238,14 @@ export function sessionCommand(name: string): Command {
       )
         .choices(['auto', 'all', 'off'])
         .default('auto'),
+    )
+    .addOption(
+      new Option(
+        '--latency <choice>',
+        'when frames are presented: at once, or (low) just before the vertical blank, where an output knows it',
+      )
+        .choices(['low', 'safe'])
+        .default('safe'),
     )
     .addOption(
       new Option('--sandbox <state>', 'whether this process gives up what it does not need: files, programs, network')
@@ -328,6 +338,7 @@ export async function runSession(
     onDisconnected: () => disconnect(),
     allowUnsealedMemory: options.allowUnsealedMemory ?? false,
     zeroCopy: options.zeroCopy,
+    latency: options.latency,
     monitors,
     onQuit: () => close('the quit keys were pressed'),
     log,

@@ -9,6 +9,7 @@ import { VncOutput } from '../../display/vnc/output.ts';
 import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../bridge/bridge.ts';
 import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
+import type { Latency } from '../bridge/present-deadline.ts';
 import type { GuestInput, InputKind } from '../core/input.ts';
 import type { MemoryBudget } from '../core/budget.ts';
 import { shareClipboard } from '../core/clipboard.ts';
@@ -102,6 +103,7 @@ export interface SessionOptions {
   /** Called when a VMM has disconnected. */
   readonly onDisconnected?: () => void;
   readonly zeroCopy: ZeroCopy;
+  readonly latency: Latency;
   readonly monitors?: MonitorChoices;
   /** The keys were pressed that are to end the program. */
   readonly onQuit?: () => void;
@@ -188,6 +190,7 @@ export class Session implements Disposable {
       new Bridge(this.#guest, {
         log,
         zeroCopy: options.zeroCopy,
+        latency: options.latency,
         keepLast: options.keepLast ?? false,
         ...(input && { input }),
         ...(this.#export && { buffers: this.#export.buffers }),

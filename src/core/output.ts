@@ -176,6 +176,11 @@ export interface Output extends Disposable {
   readonly shadowFormats: readonly Fourcc[];
   /** The largest cursor image it shows; a larger one is cut. */
   readonly maxCursor: Size;
+  /**
+   * When a frame presented at `nowMs` would be on screen, both of CLOCK_MONOTONIC: the vertical blank after it. 0 while
+   * that is not known. Absent if it never is.
+   */
+  nextBlank?(nowMs: number): number;
 
   /**
    * Gives the screen to `listener`, which may present from now on. Throws if the screen is taken.

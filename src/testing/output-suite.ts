@@ -24,6 +24,7 @@ import {
   PresentedFlags,
   type ScreenListener,
 } from '../core/output.ts';
+import { monotonicMs } from '../sys/clock.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
 
 /** The part of a test runner that the suite uses. */
@@ -134,6 +135,18 @@ function presenting(run: Run): void {
     };
     stage.present(handle);
     await stage.until(() => listener.presentedCount === 4);
+  });
+
+  run('knows no next vertical blank, or one that is at most a refresh away', async (stage) => {
+    const { output } = stage;
+    if (!output.nextBlank) return;
+    const listener = stage.attach();
+    stage.present(stage.shadow());
+    await stage.until(() => listener.presentedCount === 1);
+    const now = monotonicMs();
+    const blank = output.nextBlank(now);
+    const periodMs = 1e6 / (output.monitor?.refreshMhz ?? 60_000);
+    assert(blank === 0 || (blank > now && blank <= now + periodMs + 0.001), `${blank} is not the next after ${now}`);
   });
 
   run('shows no picture for a frame without one', async (stage) => {

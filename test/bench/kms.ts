@@ -23,4 +23,9 @@ export const vfioLooks = onKms(
   'looks at the planes of a mediated device, from the question to the commit, against the bare questions',
   1,
 );
+export const kmsLatency = onKms(
+  'kms-latency',
+  'from a redraw of the guest until it is on the plane, with --latency low against safe; the screen is read back',
+  2,
+);
 export const kmsScale = onKms('kms-scale', 'CPU of a flip with many scanouts and many framebuffers against few', 3);

@@ -10,7 +10,7 @@ import { find } from './find.ts';
 import { pngBench } from './png.ts';
 import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
-import { kmsFirstShow, kmsFlips, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
+import { kmsFirstShow, kmsFlips, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
 import { neighbours } from './neighbours.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
@@ -33,7 +33,7 @@ const benchmarks: readonly Benchmark[] = [
     vnc,
     qemuDbus,
   ],
-  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, vfioLooks],
+  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, kmsLatency, vfioLooks],
   ...[waylandShm, waylandSimpleShm, waylandDmabuf, wholeFrames, wholeFramesKms],
 ];
 

@@ -30,6 +30,7 @@ describe.skipIf(skipWithoutGuest())("a guest shown on QEMU's own display", () =>
       outputs,
       maxGuestMemory: 2 ** 29,
       zeroCopy: 'auto',
+      latency: 'safe',
       log: (level, message) => void log.push(`${level}: ${message}`),
     });
 

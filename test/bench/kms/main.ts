@@ -2,6 +2,7 @@
 import type { BenchContext, Measurement } from '../benchmark.ts';
 import { firstShow } from './first-show.ts';
 import { flips } from './flips.ts';
+import { latency } from './latency.ts';
 import { scale } from './scale.ts';
 import { vblanks } from './vblanks.ts';
 import { vfioLooks } from './vfio.ts';
@@ -15,6 +16,7 @@ const benchmarks: Readonly<Record<string, (context: BenchContext) => Promise<rea
   'kms-first-show': firstShow,
   'kms-zero-copy': zeroCopy,
   'kms-scale': scale,
+  'kms-latency': latency,
   'vfio-looks': vfioLooks,
 };
 

@@ -1,7 +1,7 @@
 import { PLANE_PROPERTIES, planeObject } from '../../../display/kms/atomic.ts';
 import { KmsDevice } from '../../../display/kms/device.ts';
 import { KmsOutput } from '../../../display/kms/output.ts';
-import { type Mode, type Pipe, Properties, readMode } from '../../../display/kms/resources.ts';
+import { type Mode, type Pipe, Properties, readMode, readResources } from '../../../display/kms/resources.ts';
 import { drm_mode_modeinfo, DRM_MODE_OBJECT_PLANE } from '../../../protocols/drm-mode.ts';
 import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../../protocols/drm.ts';
 import type { Size } from '../../../src/core/geometry.ts';
@@ -41,7 +41,9 @@ export class BenchScreen implements Disposable {
     this.#pipe = firstPipe(this.#device).pipe;
     const { connector, primary, cursor, overlay } = this.#pipe;
     const planes = [primary, cursor, overlay].filter((plane) => plane !== null);
-    const output = stack.use(new KmsOutput(this.#device, { connector, planes, background: 0, log: () => undefined }));
+    const { writebacks } = readResources(this.#device);
+    const options = { connector, planes, writebacks, background: 0, log: (): void => undefined };
+    const output = stack.use(new KmsOutput(this.#device, options));
     output.enable(connector, this.#pipe, [newMode(size, refreshHz)]);
     this.output = output;
     this.#stack = stack.move();

@@ -279,14 +279,14 @@ export class FakeOutput implements Output {
     if (this.onPresent) queueMicrotask(this.onPresent);
   }
 
-  /** The vertical blank: the pending frame is on screen, and what it replaced is released unless `keepReplaced`. */
-  vblank(options: { keepReplaced?: boolean } = {}): Handle | null {
+  /** The vertical blank at `timeMs`: the pending frame is on screen, and what it replaced is released unless `keepReplaced`. */
+  vblank(options: { keepReplaced?: boolean; timeMs?: number } = {}): Handle | null {
     const replaced = this.#shown;
     this.#shown = this.#pending;
     this.#isInFlight = false;
     const isReplaced = replaced !== null && replaced !== this.#shown;
     if (isReplaced && !options.keepReplaced) this.release(replaced);
-    this.#listener!.presented(0, 60_000, 0, 0);
+    this.#listener!.presented(options.timeMs ?? 0, 60_000, 0, 0);
     return isReplaced ? replaced : null;
   }
 

@@ -681,6 +681,32 @@ describe('KmsOutput: attaching the next listener', () => {
   });
 });
 
+describe('KmsOutput: the next vertical blank', () => {
+  const PERIOD_MS = 1000 / 60;
+
+  test('follows from the last one, for a second', () => {
+    expect(output.nextBlank(performance.now())).toBe(0);
+    enable();
+    attachAndShow(importPicture());
+    const last = performance.now();
+    expect(output.nextBlank(last)).toBeCloseTo(last + PERIOD_MS, 6);
+    expect(output.nextBlank(last + 10)).toBeCloseTo(last + PERIOD_MS, 6);
+    expect(output.nextBlank(last + 905)).toBeCloseTo(last + 55 * PERIOD_MS, 6);
+    expect(output.nextBlank(last + 1001)).toBe(0);
+  });
+
+  test('is not known while the screen is off or the card another program’s', () => {
+    enable();
+    attachAndShow(importPicture());
+    expect(output.nextBlank(performance.now())).toBeGreaterThan(0);
+    output.pause();
+    expect(output.nextBlank(performance.now())).toBe(0);
+    output.resume();
+    output.disable();
+    expect(output.nextBlank(performance.now())).toBe(0);
+  });
+});
+
 describe('KmsOutput: presenting', () => {
   beforeEach(enable);
 
