@@ -13,7 +13,7 @@ import {
   export_revoked,
 } from '../../protocols/export.ts';
 import { Bag } from '../../src/core/bag.ts';
-import { BUFFER_SOURCE } from '../../src/core/buffer-id.ts';
+import { bufferSource } from '../../src/core/buffer-id.ts';
 import { type Log, limitLog } from '../../src/core/log.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { SysError } from '../../src/sys/errors.ts';
@@ -117,7 +117,7 @@ export class Consumers implements Disposable {
     this.#isOpen = mode !== undefined || gid !== undefined;
     this.#hello = message(
       EXPORT_EVENT.HELLO,
-      export_hello.encode({ version: EXPORT_VERSION, scanouts, source: BUFFER_SOURCE }),
+      export_hello.encode({ version: EXPORT_VERSION, scanouts, source: bufferSource() }),
     );
     this.#listener = UnixListener.listen(path, {
       ...(mode !== undefined && { mode }),

@@ -1,8 +1,5 @@
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { KmsDisplay } from '../../display/kms/display.ts';
-import { KmsInput } from '../../display/kms/input.ts';
-import { type LoginSeat, openLibseatSeat, PlainSeat } from '../../display/kms/seat.ts';
-import { WaylandWindows } from '../../display/wayland/windows.ts';
+import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { UsageError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Output } from '../core/output.ts';
@@ -28,26 +25,10 @@ export class Screens implements Disposable {
   readonly monitors: readonly Output[];
   readonly #stack: DisposableStack;
 
-  private constructor(
-    specs: readonly OutputSpec[],
-    seat: LoginSeat | null,
-    options: ScreensOptions,
-    stack: DisposableStack,
-  ) {
-    const { log, monitors = { cursor: 'guest', input: null }, onQuit } = options;
-    const modes = specs.filter((spec) => spec.kind === 'headless');
-    const cards = specs.filter((spec) => spec.kind === 'kms');
-    this.headless = modes.map((mode, index) =>
-      stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })),
-    );
-    const { cursor, input } = monitors;
-    const displays = cards.map((card) => stack.use(KmsDisplay.open({ ...card, cursor, ...(seat && { seat }), log })));
-    this.monitors = displays.flatMap(({ outputs }) => outputs);
-    if (input && displays.length > 0) {
-      const opened = KmsInput.open({ ...input, displays, ...(seat && { seat }), ...(onQuit && { onQuit }), log });
-      if (opened) stack.use(opened);
-    }
-    this.#stack = stack.move();
+  private constructor(headless: readonly HeadlessOutput[], monitors: readonly Output[], stack: DisposableStack) {
+    this.headless = headless;
+    this.monitors = monitors;
+    this.#stack = stack;
   }
 
   /** Rejects with UsageError for invalid outputs, KmsError if a graphics card cannot be used. */
@@ -56,15 +37,20 @@ export class Screens implements Disposable {
       throw new UsageError("--output vmm: give it once; the VMM's display shows every scanout");
     if (specs.filter(({ kind }) => kind === 'export').length > 1)
       throw new UsageError('--output export: give it once; any number of consumers connect to it');
-    const cards = specs.filter((spec) => spec.kind === 'kms').map(({ card }) => card);
+    const kms = specs.filter((spec) => spec.kind === 'kms');
+    const cards = kms.map(({ card }) => card);
     if (new Set(cards).size < cards.length || (cards.length > 1 && cards.includes(undefined))) {
       throw new UsageError(
         '--output kms: give a card once, it is shown on all its monitors; with several cards name each, as in kms:card1',
       );
     }
     using stack = new DisposableStack();
-    const seat = cards.length > 0 ? stack.use((await openLibseatSeat(options.log)) ?? new PlainSeat()) : null;
-    return new Screens(specs, seat, options, stack);
+    const modes = specs.filter((spec) => spec.kind === 'headless');
+    const headless = modes.map((mode, index) =>
+      stack.use(HeadlessOutput.open({ ...mode, name: modes.length === 1 ? 'headless' : `headless-${index}` })),
+    );
+    const monitors = kms.length === 0 ? [] : await openMonitors(kms, options, stack);
+    return new Screens(headless, monitors, stack.move());
   }
 
   /** The number of headless outputs and of monitors that are plugged in; at least 1. */
@@ -80,6 +66,23 @@ export class Screens implements Disposable {
   [Symbol.dispose](): void {
     this.#stack[Symbol.dispose]();
   }
+}
+
+/** The connectors of cards, and the input devices of the machine, where `options` ask for them; `stack` owns them. */
+async function openMonitors(
+  cards: readonly Extract<OutputSpec, { kind: 'kms' }>[],
+  { log, monitors = { cursor: 'guest', input: null }, onQuit }: ScreensOptions,
+  stack: DisposableStack,
+): Promise<Output[]> {
+  const { KmsDisplay, KmsInput, openLibseatSeat, PlainSeat } = await import('../../display/kms/index.ts');
+  const seat = stack.use((await openLibseatSeat(log)) ?? new PlainSeat());
+  const { cursor, input } = monitors;
+  const displays = cards.map((card) => stack.use(KmsDisplay.open({ ...card, cursor, seat, log })));
+  if (input) {
+    const opened = KmsInput.open({ ...input, displays, seat, ...(onQuit && { onQuit }), log });
+    if (opened) stack.use(opened);
+  }
+  return displays.flatMap(({ outputs }) => outputs);
 }
 
 /**
@@ -104,12 +107,13 @@ function hasMonitor({ monitor }: Output): boolean {
 }
 
 /** Opens the windows that `spec` asks for, with `offText` in them while the guest shows nothing. The caller owns them. Rejects as `WaylandWindows.open` does. */
-export function openWindows(
+export async function openWindows(
   { display, scale = 1, ...spec }: WaylandSpec & { readonly shareClipboard?: boolean },
   offText: string,
   log: Log,
   onClosed: () => void,
 ): Promise<WaylandWindows> {
+  const { WaylandWindows } = await import('../../display/wayland/windows.ts');
   const { XDG_ACTIVATION_TOKEN: activationToken } = process.env;
   return WaylandWindows.open({
     ...spec,

@@ -1,11 +1,11 @@
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { ExportDisplay } from '../../display/export/display.ts';
+import type { ExportDisplay } from '../../display/export/display.ts';
 import { HeadlessOutput } from '../../display/headless/output.ts';
-import { VmmDisplay } from '../../display/vmm/display.ts';
+import type { VmmDisplay } from '../../display/vmm/display.ts';
 import { formatVncAddress } from '../../display/vnc/address.ts';
-import { VncOutput } from '../../display/vnc/output.ts';
+import type { VncOutput } from '../../display/vnc/output.ts';
 import type { WaylandWindows } from '../../display/wayland/windows.ts';
 import { Bridge } from '../bridge/bridge.ts';
 import type { ZeroCopy } from '../bridge/dmabuf-pool.ts';
@@ -18,14 +18,11 @@ import { type Log, limitLog } from '../core/log.ts';
 import type { Rect, Size } from '../core/geometry.ts';
 import { MAX_REFRESH_MHZ } from '../core/monitor.ts';
 import type { Picture } from '../core/picture.ts';
-import { PictureRecorder } from '../guest/replay/picture-recorder.ts';
-import { Recorder } from '../guest/replay/recorder.ts';
 import type { VfioAddress } from '../guest/vfio/access.ts';
-import { QemuDbusGuest, type VmAddress } from '../guest/qemu-dbus/guest.ts';
-import { VfioGuest } from '../guest/vfio/guest.ts';
-import { dbusByQmp } from '../qemu/dbus-display.ts';
+import type { QemuDbusGuest, VmAddress } from '../guest/qemu-dbus/guest.ts';
+import type { VfioGuest } from '../guest/vfio/guest.ts';
 import type { DbusClipboard } from '../guest/qemu-dbus/clipboard.ts';
-import { VdagentClipboard } from '../guest/vdagent/clipboard.ts';
+import type { VdagentClipboard } from '../guest/vdagent/clipboard.ts';
 import { VhostUserGuest, type VhostUserGuestOptions } from '../guest/vhost-user/guest.ts';
 import { VhostUserInput, type VhostUserInputOptions } from '../guest/vhost-user/input.ts';
 import { DisposableStack } from '../sys/disposable-stack.ts';
@@ -112,10 +109,28 @@ export interface SessionOptions {
   readonly log: Log;
 }
 
+/** Modules that only some sessions need: they take time and memory to load. */
+async function loadModules({ guest, outputs, record, clipboard }: SessionOptions) {
+  const hasCommands = !('dbus' in guest || 'vfio' in guest);
+  const isRecorded = record !== undefined;
+  return {
+    dbus: 'dbus' in guest ? await import('../guest/qemu-dbus/guest.ts') : null,
+    qmp: 'dbus' in guest && 'qmp' in guest.dbus ? await import('../qemu/dbus-display.ts') : null,
+    vfio: 'vfio' in guest ? await import('../guest/vfio/guest.ts') : null,
+    recorder: isRecorded && hasCommands ? await import('../guest/replay/recorder.ts') : null,
+    pictures: isRecorded && !hasCommands ? await import('../guest/replay/picture-recorder.ts') : null,
+    exports: outputs.some(({ kind }) => kind === 'export') ? await import('../../display/export/display.ts') : null,
+    vdagent: clipboard && clipboard !== 'guest' ? await import('../guest/vdagent/clipboard.ts') : null,
+  };
+}
+
+type Modules = Awaited<ReturnType<typeof loadModules>>;
+
 /** What `scanout run` runs: a guest, which may disconnect and reconnect, and the outputs that show it. */
 export class Session implements Disposable {
   readonly headless: readonly HeadlessOutput[];
   readonly #options: SessionOptions;
+  readonly #modules: Modules;
   readonly #guest: VhostUserGuest | VfioGuest | QemuDbusGuest;
   readonly #bridge: Bridge;
   readonly #stack: DisposableStack;
@@ -134,9 +149,16 @@ export class Session implements Disposable {
   #opening = new AbortController();
   readonly #vmmLog: Log;
 
-  private constructor(options: SessionOptions, screens: Screens, vncs: readonly VncOutput[], stack: DisposableStack) {
+  private constructor(
+    options: SessionOptions,
+    modules: Modules,
+    screens: Screens,
+    vncs: readonly VncOutput[],
+    stack: DisposableStack,
+  ) {
     const { log, record, maxGuestMemory, allowUnsealedMemory = false, onDisconnected } = options;
     this.#options = options;
+    this.#modules = modules;
     this.#vmmLog = limitLog(log);
     this.headless = screens.headless;
     const defaultScanouts = Math.max(screens.defaultScanouts, vncs.length);
@@ -144,8 +166,7 @@ export class Session implements Disposable {
     this.#shown = screens.assign(scanouts);
     const onFailed = (error: Error): void => log('error', `the recording stopped: ${error.message}`);
     const recording = record === undefined ? null : { file: record, scanouts, onFailed };
-    const hasCommands = !('dbus' in options.guest || 'vfio' in options.guest);
-    const recorder = recording && hasCommands ? stack.use(Recorder.open(recording)) : null;
+    const recorder = recording && modules.recorder && stack.use(modules.recorder.Recorder.open(recording));
     const device = {
       scanouts,
       maxGuestMemory,
@@ -159,19 +180,18 @@ export class Session implements Disposable {
     if ('dbus' in guest) {
       const text = guest.dbus.text === true;
       const clipboard = options.clipboard === 'guest';
-      const vm = vmAddress(guest.dbus);
-      this.#guest = stack.use(QemuDbusGuest.open({ vm, scanouts, text, clipboard, log, maxGuestMemory }));
+      const vm = vmAddress(guest.dbus, modules);
+      this.#guest = stack.use(modules.dbus!.QemuDbusGuest.open({ vm, scanouts, text, clipboard, log, maxGuestMemory }));
     } else {
       this.#guest = stack.use(
         'vfio' in guest
-          ? openDevice(guest.vfio, { log, maxGuestMemory })
+          ? openDevice(modules.vfio!.VfioGuest, guest.vfio, { log, maxGuestMemory })
           : withSocket('--guest', guest, (socket) => VhostUserGuest.open({ ...device, socket })),
       );
     }
-    const input =
-      this.#guest instanceof QemuDbusGuest
-        ? this.#guest.input
-        : openInput(options.inputs ?? [], { log, allowUnsealedMemory }, stack);
+    const input = this.#isDbus(this.#guest)
+      ? this.#guest.input
+      : openInput(options.inputs ?? [], { log, allowUnsealedMemory }, stack);
     this.#operator =
       input &&
       new Operator(
@@ -180,12 +200,15 @@ export class Session implements Disposable {
         () => this.#bridge.flushes,
       );
     const { budget } = this.#guest;
-    const pictures = recording && !hasCommands ? stack.use(PictureRecorder.open({ ...recording, budget })) : null;
+    const pictures =
+      recording && modules.pictures && stack.use(modules.pictures.PictureRecorder.open({ ...recording, budget }));
     stack.defer(() => this.#vmm?.[Symbol.dispose]());
     stack.defer(() => this.#opening.abort());
     const exportSpec = options.outputs.find(({ kind }) => kind === 'export');
     this.#export =
-      exportSpec?.kind === 'export' ? stack.use(openExport(exportSpec, scanouts, this.#guest.budget, log)) : null;
+      exportSpec?.kind === 'export'
+        ? stack.use(openExport(modules.exports!.ExportDisplay, exportSpec, scanouts, budget, log))
+        : null;
     this.#bridge = stack.use(
       new Bridge(this.#guest, {
         log,
@@ -222,10 +245,11 @@ export class Session implements Disposable {
     stack: DisposableStack,
   ): VdagentClipboard | DbusClipboard | null {
     if (!clipboard || !windows?.clipboard) return null;
+    const VdagentClipboard = this.#modules.vdagent?.VdagentClipboard;
     const guest =
       clipboard !== 'guest'
-        ? stack.use(withSocket('--clipboard', clipboard, (socket) => VdagentClipboard.open({ socket, log })))
-        : this.#guest instanceof QemuDbusGuest
+        ? stack.use(withSocket('--clipboard', clipboard, (socket) => VdagentClipboard!.open({ socket, log })))
+        : this.#isDbus(this.#guest)
           ? this.#guest.clipboard
           : null;
     if (guest) stack.use(shareClipboard(guest, windows.clipboard));
@@ -236,11 +260,12 @@ export class Session implements Disposable {
   static async open(options: SessionOptions): Promise<Session> {
     if ('vfio' in options.guest) checkDeviceOptions(options);
     if ('dbus' in options.guest) checkDbusOptions(options);
+    const modules = await loadModules(options);
     using stack = new DisposableStack();
     const screens = stack.use(await Screens.open(options.outputs, options));
     const vncs: VncOutput[] = [];
     for (const spec of options.outputs) if (spec.kind === 'vnc') vncs.push(stack.use(await openVnc(spec, options.log)));
-    return new Session(options, screens, vncs, stack);
+    return new Session(options, modules, screens, vncs, stack);
   }
 
   /** How often `operate` was carried out. */
@@ -254,12 +279,11 @@ export class Session implements Disposable {
     const { scanouts, exports } = { scanouts: this.#bridge.stats, exports: this.#export?.stats ?? null };
     const clipboard = this.#clipboard?.stats ?? null;
     const source = this.#guest;
-    if (source instanceof QemuDbusGuest)
+    if (this.#isDbus(source))
       return { guest: { kind: 'qemu-dbus', connected, ...source.stats }, scanouts, exports, vnc, clipboard };
-    const guest =
-      source instanceof VfioGuest
-        ? ({ kind: 'vfio', connected, ...source.stats } as const)
-        : { connected, ...source.stats };
+    const guest = this.#isVfio(source)
+      ? ({ kind: 'vfio', connected, ...source.stats } as const)
+      : { connected, ...source.stats };
     return { guest, scanouts, exports, vnc, clipboard };
   }
 
@@ -409,6 +433,14 @@ export class Session implements Disposable {
     this.#stack[Symbol.dispose]();
   }
 
+  #isDbus(guest: VhostUserGuest | VfioGuest | QemuDbusGuest): guest is QemuDbusGuest {
+    return this.#modules.dbus !== null && guest instanceof this.#modules.dbus.QemuDbusGuest;
+  }
+
+  #isVfio(guest: VhostUserGuest | VfioGuest | QemuDbusGuest): guest is VfioGuest {
+    return this.#modules.vfio !== null && guest instanceof this.#modules.vfio.VfioGuest;
+  }
+
   /** A VMM answers requests for its monitors but does not report changes, so it is asked whenever the guest asks. */
   #vmmHooks(): Pick<VhostUserGuestOptions, 'onDisplaySocket' | 'refreshMonitors'> {
     const spec = this.#options.outputs.find(({ kind }) => kind === 'vmm');
@@ -432,6 +464,7 @@ export class Session implements Disposable {
     this.#opening.abort();
     const { signal } = (this.#opening = new AbortController());
     try {
+      const { VmmDisplay } = await import('../../display/vmm/display.ts');
       const display = await VmmDisplay.open({ socket: fd, log, scanouts, dmabuf, budget, signal });
       if (signal.aborted) {
         display[Symbol.dispose]();
@@ -562,12 +595,18 @@ function operate(operator: Operator, request: InputRequest, signal: AbortSignal)
 }
 
 /** Throws ExportSocketError, or UsageError for a group that does not exist. */
-function openExport(spec: ExportSpec, scanouts: number, budget: MemoryBudget, log: Log): ExportDisplay {
+function openExport(
+  Display: typeof ExportDisplay,
+  spec: ExportSpec,
+  scanouts: number,
+  budget: MemoryBudget,
+  log: Log,
+): ExportDisplay {
   const { path, mode, group, channel, size } = spec;
   const gid = group === undefined ? undefined : numberOfGroup(group);
   const fileMode = mode ?? (gid === undefined ? undefined : 0o660);
   try {
-    return ExportDisplay.open({
+    return Display.open({
       path,
       scanouts,
       budget,
@@ -598,6 +637,7 @@ async function openVnc(spec: VncSpec, log: Log): Promise<VncOutput> {
     mkdirSync(dirname(address.path), { recursive: true, mode: 0o700 });
     checkDirectory(dirname(address.path));
   }
+  const { VncOutput } = await import('../../display/vnc/output.ts');
   try {
     const output = await VncOutput.open({
       address,
@@ -670,8 +710,8 @@ function checkDbusOptions({ outputs, inputs = [] }: SessionOptions): void {
 }
 
 /** The buses that have names. */
-function vmAddress(spec: DbusSpec): VmAddress {
-  if ('qmp' in spec) return { connect: dbusByQmp(spec.qmp) };
+function vmAddress(spec: DbusSpec, { qmp }: Modules): VmAddress {
+  if ('qmp' in spec) return { connect: qmp!.dbusByQmp(spec.qmp) };
   const { DBUS_SESSION_BUS_ADDRESS: address, XDG_RUNTIME_DIR: runtime = '/run' } = process.env;
   const { bus, name } = spec;
   const session = address ?? `unix:path=${runtime}/bus`;
@@ -682,8 +722,12 @@ function vmAddress(spec: DbusSpec): VmAddress {
 type DeviceSpec = Extract<OpenedGuest, { vfio: unknown }>['vfio'];
 
 /** Throws VfioError, or GuestSocketError as `withSocket`. */
-function openDevice(spec: DeviceSpec, options: { log: Log; maxGuestMemory: number }): VfioGuest {
-  const open = (device: VfioAddress): VfioGuest => VfioGuest.open({ device, ...options });
+function openDevice(
+  Guest: typeof VfioGuest,
+  spec: DeviceSpec,
+  options: { log: Log; maxGuestMemory: number },
+): VfioGuest {
+  const open = (device: VfioAddress): VfioGuest => Guest.open({ device, ...options });
   if ('pid' in spec || 'mdev' in spec) return open(spec);
   return withSocket('--guest', spec, (from) => {
     if (typeof from === 'string') return open({ socket: from });

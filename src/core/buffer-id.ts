@@ -1,14 +1,18 @@
-import { randomBytes } from 'node:crypto';
-
 const SIZE = 16;
-
-/** How every id of this process begins: 60 random bits and the version, 8 (RFC 9562: own layout). */
-export const BUFFER_SOURCE: Uint8Array = new Uint8Array(randomBytes(SIZE / 2));
-BUFFER_SOURCE[6] = (BUFFER_SOURCE[6]! & 0x0f) | 0x80;
 
 const VARIANT = 0x8000_0000;
 
+let source: Uint8Array | null = null;
 let last = 0;
+
+/** How every id of this process begins: 60 random bits and the version, 8 (RFC 9562: own layout). */
+export function bufferSource(): Uint8Array {
+  if (source) return source;
+  // Loads Node's cryptography, which most processes do without.
+  source = crypto.getRandomValues(new Uint8Array(SIZE / 2));
+  source[6] = (source[6]! & 0x0f) | 0x80;
+  return source;
+}
 
 /**
  * A UUID for a buffer that other processes may import. It carries its source, this process, in its first half and a
@@ -16,7 +20,7 @@ let last = 0;
  */
 export function newBufferId(): Uint8Array {
   const id = new Uint8Array(SIZE);
-  id.set(BUFFER_SOURCE);
+  id.set(bufferSource());
   const view = new DataView(id.buffer);
   last++;
   view.setUint32(8, VARIANT | Math.floor(last / 2 ** 32));

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -50,5 +49,5 @@ function checkReplaceable(path: string): void {
 
 /** A name for a new file in the same directory. It is short, because the name in `path` may be as long as names can be. */
 function besides(path: string): string {
-  return join(dirname(path), `.${randomBytes(9).toString('hex')}.tmp`);
+  return join(dirname(path), `.${crypto.randomUUID()}.tmp`);
 }

@@ -14,6 +14,7 @@ import { kmsFirstShow, kmsFlips, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, 
 import { neighbours } from './neighbours.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
+import { startUp } from './start-up.ts';
 import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
 import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
@@ -23,6 +24,7 @@ const benchmarks: readonly Benchmark[] = [
   ...[
     copy,
     flush,
+    startUp,
     comparePicturesBench,
     pngBench,
     find,

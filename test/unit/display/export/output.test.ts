@@ -14,7 +14,7 @@ import {
   export_release,
 } from '../../../../protocols/export.ts';
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR } from '../../../../protocols/drm-fourcc.ts';
-import { BUFFER_SOURCE, formatBufferId } from '../../../../src/core/buffer-id.ts';
+import { bufferSource, formatBufferId } from '../../../../src/core/buffer-id.ts';
 import { Damage } from '../../../../src/core/damage.ts';
 import { DmabufImportRefused, type Handle, type Shadow } from '../../../../src/core/output.ts';
 import { waitReadable } from '../../../../src/sys/dma-buf.ts';
@@ -55,7 +55,7 @@ describe('ExportDisplay', () => {
     rig.open({ scanouts: 3 });
     const consumer = rig.use(new RawConsumer(rig.path));
 
-    expect(await consumer.take(HELLO)).toMatchObject({ version: EXPORT_VERSION, scanouts: 3, source: BUFFER_SOURCE });
+    expect(await consumer.take(HELLO)).toMatchObject({ version: EXPORT_VERSION, scanouts: 3, source: bufferSource() });
   });
 
   test('describes each frame, and hands over its buffer by id', async () => {
@@ -135,7 +135,7 @@ describe('ExportDisplay', () => {
     for (let i = 0; i < 1000; i++) {
       using shadow = display.outputs[0]!.createShadow(1, 1, DRM_FORMAT.XRGB8888) as Shadow & { id: Uint8Array };
       ids.add(formatBufferId(shadow.id));
-      expect(shadow.id.subarray(0, 8)).toEqual(BUFFER_SOURCE);
+      expect(shadow.id.subarray(0, 8)).toEqual(bufferSource());
     }
     expect(ids.size).toBe(1000);
     expect([...ids][0]).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/);
