@@ -14,11 +14,16 @@ export default defineConfig({
           setupFiles: ['test/rig/property-seed.ts'],
         },
       },
-      // Needs /dev/udmabuf and a KMS device of its own: `npm run test:kernel` has a VM with both.
+      // Needs /dev/udmabuf and a KMS device of its own: `npm run test:kernel` has a VM with both, and bundles the tests for it.
       {
         test: {
           name: 'kernel',
-          include: ['test/kernel/**/*.test.ts'],
+          include: [
+            process.env['KERNEL_TESTS'] === 'bundled'
+              ? 'test/output/kernel-tests/*.test.js'
+              : 'test/kernel/**/*.test.ts',
+          ],
+          server: { deps: { external: [/\/kernel-tests\/chunks\//] } },
           // Replays of whole boots take minutes on a busy machine.
           testTimeout: 600_000,
           hookTimeout: 600_000,

@@ -380,13 +380,15 @@ describe.skipIf(isSkipped)('scanout run on a monitor, with the input devices of 
     )!;
     const isOn = () => readFileSync(`/sys/class/drm/${connector}/enabled`, 'latin1').trim() === 'enabled';
     const before = keyboardMode(terminalInFront());
-    // Longer than it takes here from one key to the next.
     await using kiosk = await Kiosk.start(directory, pictures, '--idle-off', '5');
     await expectSettled(isOn, false);
     type('a');
     await expectSettled(isOn, true);
-    type('b');
-    expect(await kiosk.keyboard.next()).toEqual([key(KEY.B, 1)]);
+    const heard = kiosk.keyboard.next();
+    // On a busy machine they may be off again.
+    do type('b');
+    while (!(await Promise.race([heard.then(() => true), setTimeout(TAP_MS, false)])));
+    expect(await heard).toEqual([key(KEY.B, 1)]);
     await kiosk.run.end('SIGTERM');
     expect(keyboardMode(terminalInFront())).toBe(before);
   });

@@ -6,6 +6,7 @@
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { bundleTests } from './bundle-tests.ts';
 import { COUNTS_FILE } from './counts.ts';
 import { saveGuest } from './guest.ts';
 import { LOGIN_MODULES, NESTED_MIB, skipWithoutGuest } from './guest-image.ts';
@@ -20,6 +21,8 @@ const LIMIT_MS = 75 * 60_000;
 const VITEST =
   'node_modules/.bin/vitest run --configLoader runner --no-cache --project kernel --bail 5 --no-isolate --reporter verbose --reporter ./test/rig/summary-reporter.ts';
 const log = join(output, 'kernel.log');
+/** vitest.config.ts knows it, too. */
+const BUNDLE = join(output, 'kernel-tests');
 
 if (!skipWithoutGuest() && !skipWithoutVkms()) process.exitCode = (await runInGuest(process.argv.slice(2))) ? 0 : 1;
 
@@ -37,10 +40,14 @@ async function runInGuest(args: readonly string[]): Promise<boolean> {
   await saveGuest({ ...nested, gpu: { kind: 'none' }, programs: [guestDraw()], modules: ['bochs'] });
   await saveGuest({ ...nested, gpu: { kind: 'generic', socket: '' }, programs: [guestDraw()] });
   await saveGuest({ ...nested, gpu: { kind: 'generic', socket: '' }, programs: [], modules: LOGIN_MODULES });
+  await bundleTests(join(import.meta.dirname, '../kernel'), BUNDLE);
   let failure: string | null = null;
   try {
     await using guest = await bootKernelVm();
-    await guest.run(`${environment()} ${VITEST} ${args.map(quote).join(' ')} >${log} 2>&1`, LIMIT_MS);
+    await guest.run(
+      `KERNEL_TESTS=bundled ${environment()} ${VITEST} ${args.map(quote).join(' ')} >${log} 2>&1`,
+      LIMIT_MS,
+    );
   } catch (error) {
     failure = (error as Error).message;
   }

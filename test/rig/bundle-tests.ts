@@ -1,0 +1,45 @@
+/**
+ * The kernel tests as files that an emulated machine can load: compiling and importing their modules one by one takes it
+ * minutes. Each test file becomes one, and what they share goes into a folder beside them, `chunks`.
+ */
+import { readdirSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { build, type Plugin } from 'esbuild';
+
+/** The folder of sources is not that of the bundle. */
+const keepPaths: Plugin = {
+  name: 'keep-paths',
+  setup({ onLoad }) {
+    onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+      const places = { dirname: dirname(path), filename: path, url: pathToFileURL(path).href };
+      const source = await readFile(path, 'utf8');
+      const contents = source.replaceAll(/\bimport\.meta\.(dirname|filename|url)\b/g, (_, place: keyof typeof places) =>
+        JSON.stringify(places[place]),
+      );
+      return { contents, loader: 'ts' };
+    });
+  },
+};
+
+/** Bundles the tests of folder `from` into `to`, which is emptied before. */
+export async function bundleTests(from: string, to: string): Promise<void> {
+  rmSync(to, { recursive: true, force: true });
+  const files = readdirSync(from).filter((name) => name.endsWith('.test.ts'));
+  await build({
+    entryPoints: files.map((name) => join(from, name)),
+    outdir: to,
+    chunkNames: 'chunks/[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    packages: 'external',
+    // An error then tells the line of the source.
+    sourcemap: 'inline',
+    logLevel: 'warning',
+    plugins: [keepPaths],
+  });
+}
