@@ -51,7 +51,7 @@ describe.skipIf(isSkipped)('KmsOutput: shadows', () => {
     const built = join(import.meta.dirname, '../../dist');
     const program = `
       import { readFileSync } from 'node:fs';
-      import { KmsDisplay } from '${built}/display/kms/display.js';
+      import { KmsDisplay } from '${built}/display/kms/index.js';
       import { DRM_FORMAT } from '${built}/protocols/drm-fourcc.js';
       const display = KmsDisplay.open({ card: '${vkmsCard()!}', log: () => undefined });
       display.outputs[0].createShadow(64, 64, DRM_FORMAT.XRGB8888);
