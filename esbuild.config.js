@@ -1,6 +1,6 @@
 /**
  * The second half of `npm run build`: one bundled file per entry point and program of the package, and what several of
- * them use in dist/chunks. A bundle loads in half the time of its modules, and stack traces keep their names: nothing is
+ * them use in dist/chunks. A bundle loads in two thirds of the time of its modules, and stack traces keep their names: nothing is
  * minified, and the source maps hold the TypeScript (`node --enable-source-maps`).
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -12,7 +12,7 @@ const TOLERANCE_MS = 1;
 
 /**
  * Puts off a frame until just before the vertical blank, so that it shows what the guest has drawn by then. A frame that
- * misses its blank makes the next ones a millisecond earlier, for good.
+ * misses its blank makes the next ones a millisecond earlier, for good; at the worst, all are presented at once.
  */
 export class PresentDeadline implements Disposable {
   readonly #output: Output;
@@ -39,7 +39,7 @@ export class PresentDeadline implements Disposable {
     if (blankMs - this.#marginMs <= now) return false;
     this.#blankMs = blankMs;
     this.#isWaiting = true;
-    this.#timer.at(blankMs - this.#marginMs);
+    this.#timer.at(blankMs - this.#marginMs, now);
     return true;
   }
 

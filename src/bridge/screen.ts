@@ -127,7 +127,7 @@ export class Screen implements ScreenListener, Importer, Disposable {
     this.#primary = new PlaneBuffers(output, 'primary', shared);
     this.#cursor = new PlaneBuffers(output, 'cursor', shared);
     if (context.latency === 'low' && output.nextBlank && !isObserver)
-      this.#deadline = new PresentDeadline(output, () => this.#commit());
+      this.#deadline = new PresentDeadline(output, () => this.#commitWhenDue());
     this.#attachment = output.attach(this, { keepLast: this.#keepLast });
   }
 
@@ -385,6 +385,15 @@ export class Screen implements ScreenListener, Importer, Disposable {
     this.#ages.presented(frame.primary.handle);
     frame.isCursorNew = false;
     this.#flushes.read();
+  }
+
+  #commitWhenDue(): void {
+    try {
+      this.#commit();
+    } catch (error) {
+      // As while a picture is copied: only the output is lost.
+      this.closed(String(error));
+    }
   }
 
   /** Whether there is more to copy. */

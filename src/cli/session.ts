@@ -120,6 +120,8 @@ async function loadModules({ guest, outputs, record, clipboard }: SessionOptions
     recorder: isRecorded && hasCommands ? await import('../guest/replay/recorder.ts') : null,
     pictures: isRecorded && !hasCommands ? await import('../guest/replay/picture-recorder.ts') : null,
     exports: outputs.some(({ kind }) => kind === 'export') ? await import('../../display/export/display.ts') : null,
+    // A VMM offers its display at any time, also while another one is opening.
+    vmm: outputs.some(({ kind }) => kind === 'vmm') ? await import('../../display/vmm/display.ts') : null,
     vdagent: clipboard && clipboard !== 'guest' ? await import('../guest/vdagent/clipboard.ts') : null,
   };
 }
@@ -434,11 +436,11 @@ export class Session implements Disposable {
   }
 
   #isDbus(guest: VhostUserGuest | VfioGuest | QemuDbusGuest): guest is QemuDbusGuest {
-    return this.#modules.dbus !== null && guest instanceof this.#modules.dbus.QemuDbusGuest;
+    return guest === this.#guest && 'dbus' in this.#options.guest;
   }
 
   #isVfio(guest: VhostUserGuest | VfioGuest | QemuDbusGuest): guest is VfioGuest {
-    return this.#modules.vfio !== null && guest instanceof this.#modules.vfio.VfioGuest;
+    return guest === this.#guest && 'vfio' in this.#options.guest;
   }
 
   /** A VMM answers requests for its monitors but does not report changes, so it is asked whenever the guest asks. */
@@ -464,8 +466,7 @@ export class Session implements Disposable {
     this.#opening.abort();
     const { signal } = (this.#opening = new AbortController());
     try {
-      const { VmmDisplay } = await import('../../display/vmm/display.ts');
-      const display = await VmmDisplay.open({ socket: fd, log, scanouts, dmabuf, budget, signal });
+      const display = await this.#modules.vmm!.VmmDisplay.open({ socket: fd, log, scanouts, dmabuf, budget, signal });
       if (signal.aborted) {
         display[Symbol.dispose]();
         return;

@@ -21,7 +21,7 @@ export class VblankClock {
   }
 }
 
-/** Waits for one blank, or another time, at a time. After dispose it does nothing and must not be set. */
+/** Waits for one moment at a time: a vertical blank, or another. After dispose it does nothing and must not be set. */
 export class VblankTimer implements Disposable {
   readonly #onBlank: () => void;
   readonly #onTimeout = (): void => this.#timedOut();
@@ -35,15 +35,16 @@ export class VblankTimer implements Disposable {
 
   /** For the next blank of `clock`, whose number it returns. Must not be set already. */
   set(clock: VblankClock): number {
-    const sequence = clock.sequenceAt(monotonicMs()) + 1;
-    this.at(clock.timeOf(sequence));
+    const now = monotonicMs();
+    const sequence = clock.sequenceAt(now) + 1;
+    this.at(clock.timeOf(sequence), now);
     return sequence;
   }
 
-  /** For a time of CLOCK_MONOTONIC. Must not be set already. */
-  at(timeMs: number): void {
+  /** For a time of CLOCK_MONOTONIC that is not before `nowMs`. Must not be set already. */
+  at(timeMs: number, nowMs: number): void {
     this.#dueMs = timeMs;
-    this.#wait(Math.max(0, timeMs - monotonicMs()));
+    this.#wait(timeMs - nowMs);
   }
 
   [Symbol.dispose](): void {

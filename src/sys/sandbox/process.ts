@@ -24,7 +24,8 @@ export function setNotDumpable(): void {
 
 /**
  * Runs this program again from its start: the same process, the same command line, and `variables` added to the
- * environment. Node's own share of memory is kept small, unless its options say otherwise. Standard streams and the descriptors `keep` stay open. Returns only by SysError.
+ * environment. Node's own share of memory is kept small, unless its options say otherwise. Standard streams and the
+ * descriptors `keep` stay open. Returns only by SysError.
  */
 export function startAgain(variables: Readonly<Record<string, string>>, keep: readonly number[]): never {
   // Node marks them as close-on-exec when it starts. One that is not open is the business of the new start.

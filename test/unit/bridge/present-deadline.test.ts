@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Bridge, type BridgeOptions } from '../../../src/bridge/bridge.ts';
+import type { Frame } from '../../../src/core/output.ts';
 import { monotonicMs } from '../../../src/sys/clock.ts';
 import { eventually } from '../../rig/eventually.ts';
 import { FakeOutput, FakeSource, GuestPicture } from './fakes.ts';
@@ -9,6 +10,13 @@ const [WIDTH, HEIGHT] = [64, 48];
 class TimedOutput extends FakeOutput {
   /** Always as far ahead. 0: it is not known. */
   blankInMs = 0;
+
+  fails = false;
+
+  override present(frame: Frame): void {
+    if (this.fails) throw new Error('told to fail');
+    super.present(frame);
+  }
 
   nextBlank(nowMs: number): number {
     return this.blankInMs && nowMs + this.blankInMs;
@@ -81,6 +89,13 @@ describe('a bridge of low latency', () => {
     output.vblank();
     draw(0x222222);
     expect(output.presents).toHaveLength(1);
+  });
+
+  test('loses the output, and nothing else, if that throws when the frame is due', async () => {
+    output.blankInMs = 10;
+    draw(0x111111);
+    output.fails = true;
+    await eventually(() => expect(output.isAttached).toBe(false));
   });
 
   test('leaves the last picture on screen at once when it is disposed', () => {
