@@ -3,7 +3,7 @@
  * them use in dist/chunks. A bundle loads in two thirds of the time of its modules, and stack traces keep their names: nothing is
  * minified, and the source maps hold the TypeScript (`node --enable-source-maps`).
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 
@@ -32,13 +32,21 @@ const { outputFiles } = await build({
 const written = new Set();
 for (const { path, text } of outputFiles) {
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, withoutInnerNames(text));
+  replaceFile(path, withoutInnerNames(text));
   written.add(relative('dist', path));
 }
 
 // Of an earlier build. What is in use by a running command keeps its name as long as it does not change.
 for (const file of readdirSync('dist', { recursive: true }))
   if (/\.js(\.map)?$/.test(file) && !written.has(file)) rmSync(join('dist', file));
+
+/** In one step, and only if it differs: a command that is starting loads all files of one build. */
+function replaceFile(path, contents) {
+  if (existsSync(path) && readFileSync(path, 'utf8') === contents) return;
+  const unfinished = `${path}.${process.pid}`;
+  writeFileSync(unfinished, contents);
+  renameSync(unfinished, path);
+}
 
 /** esbuild writes `var SysError = class _SysError`, and errors, traces and `inspect` would show that name. */
 function withoutInnerNames(code) {

@@ -1,5 +1,5 @@
 /** The built command with a real guest, as a user runs it. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,12 +13,10 @@ import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectPictureSoon, expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
-
-const project = join(import.meta.dirname, '../..');
-const main = join(project, 'dist/src/cli/main.js');
+import { buildScanout, MAIN } from '../rig/scanout-run.ts';
 
 async function scanout(...args: string[]): Promise<string> {
-  return (await promisify(execFile)(process.execPath, [main, ...args])).stdout;
+  return (await promisify(execFile)(process.execPath, [MAIN, ...args])).stdout;
 }
 
 describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
@@ -35,7 +33,7 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
   }
 
   beforeAll(async () => {
-    execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+    buildScanout();
     dir = mkdtempSync(join(tmpdir(), 'scanout-command-'));
     const options = [
       '--output',
@@ -49,7 +47,7 @@ describe.skipIf(skipWithoutGuest())('scanout run with a real guest', () => {
     ];
     bridge = spawn(
       'setpriv',
-      ['--pdeathsig', 'KILL', process.execPath, main, 'run', '--guest', `vhost-user:${file('gpu')}`, ...options],
+      ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', '--guest', `vhost-user:${file('gpu')}`, ...options],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
     bridge.stderr!.setEncoding('utf8').on('data', (text: string) => (said += text));

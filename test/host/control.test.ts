@@ -1,5 +1,5 @@
 /** The script of README.md that drives a guest, in front of a real one that boots from its disk; and `scanout mcp`. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,9 +12,9 @@ import { ControlClient } from '../../src/control/client.ts';
 import { DISK_TOOLS, makeBootableDisk } from '../rig/bootable-disk.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { expectSamePicture } from '../rig/picture.ts';
+import { buildScanout, MAIN } from '../rig/scanout-run.ts';
 
 const project = join(import.meta.dirname, '../..');
-const main = join(project, 'dist/src/cli/main.js');
 const readme = readFileSync(join(project, 'README.md'), 'utf8');
 /** Its lines, without the comments at their ends; the first one starts the bridge. */
 const [, pasted] = /^### A guest that a script or an agent operates\n\n```sh\n(.*?)```/ms.exec(readme)!;
@@ -46,11 +46,11 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS))('the script of README.md that d
   }
 
   beforeAll(() => {
-    execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+    buildScanout();
     dir = mkdtempSync(join(tmpdir(), 'scanout-drive-'));
     makeBootableDisk(join(dir, 'disk.qcow2'));
     mkdirSync(join(dir, 'bin'));
-    writeFileSync(join(dir, 'bin/scanout'), `#!/bin/sh\nexec ${process.execPath} ${main} "$@"\n`, { mode: 0o755 });
+    writeFileSync(join(dir, 'bin/scanout'), `#!/bin/sh\nexec ${process.execPath} ${MAIN} "$@"\n`, { mode: 0o755 });
     env = { ...process.env, PATH: `${join(dir, 'bin')}:${process.env['PATH']!}`, XDG_RUNTIME_DIR: dir };
     bridge = new ControlClient(join(dir, 'scanout-bridge.sock'));
     const command = start!.replace(/ &$/, '');

@@ -1,5 +1,5 @@
 /** `scanout libvirt install` with a real libvirt of an ordinary user, which starts the back end for a real guest. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chownSync,
@@ -21,10 +21,9 @@ import { eventually } from '../rig/eventually.ts';
 import { filledScreen, fillingGuest, saidSize } from '../rig/filling-guest.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { expectSamePicture, pictureWhen } from '../rig/picture.ts';
+import { buildScanout, MAIN } from '../rig/scanout-run.ts';
 import { skipBecause } from '../rig/skip.ts';
 
-const project = join(import.meta.dirname, '../..');
-const main = join(project, 'dist/src/cli/main.js');
 const LIBVIRTD = '/usr/sbin/libvirtd';
 /** User id of `nobody`. */
 const NOBODY = 65534;
@@ -46,11 +45,11 @@ describe.skipIf(skipWithoutGuest() || isLibvirtMissing())('scanout libvirt with 
   async function asUser(program: string, ...args: string[]): Promise<string> {
     return (await promisify(execFile)(program, args, { env, uid: NOBODY, gid: NOBODY, cwd: dir })).stdout;
   }
-  const scanout = (...args: string[]) => asUser(process.execPath, main, ...args);
+  const scanout = (...args: string[]) => asUser(process.execPath, MAIN, ...args);
   const virsh = (...args: string[]) => asUser('/usr/bin/virsh', '-c', 'qemu:///session', ...args);
 
   beforeAll(async () => {
-    execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+    buildScanout();
     dir = mkdtempSync(join(tmpdir(), 'scanout-libvirt-'));
     for (const name of ['', 'run', 'config', 'config/libvirt']) {
       mkdirSync(file(name), { recursive: true, mode: 0o700 });

@@ -1,5 +1,5 @@
 /** `scanout run -- qemu-system-x86_64 …` with a real guest in a window, as a user runs it. */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,10 +12,8 @@ import type { Picture } from '../../src/core/picture.ts';
 import { filledScreen, fillingGuest, saidSize } from '../rig/filling-guest.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { expectPictureSoon, expectSamePicture, pictureWhen } from '../rig/picture.ts';
+import { buildScanout, MAIN } from '../rig/scanout-run.ts';
 import { skipWithoutSway, Sway } from '../rig/sway.ts';
-
-const project = join(import.meta.dirname, '../..');
-const main = join(project, 'dist/src/cli/main.js');
 
 describe.skipIf(skipWithoutGuest() || skipWithoutSway())('scanout run -- QEMU with a real guest', () => {
   let dir: string;
@@ -26,13 +24,13 @@ describe.skipIf(skipWithoutGuest() || skipWithoutSway())('scanout run -- QEMU wi
   const file = (name: string) => join(dir, name);
 
   async function screenshot(...options: string[]): Promise<Picture> {
-    const args = [main, 'screenshot', '--control', file('control'), ...options, file('screen.png')];
+    const args = [MAIN, 'screenshot', '--control', file('control'), ...options, file('screen.png')];
     await promisify(execFile)(process.execPath, args);
     return decodePng(readFileSync(file('screen.png')));
   }
 
   beforeAll(async () => {
-    execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+    buildScanout();
     dir = mkdtempSync(join(tmpdir(), 'scanout-one-'));
     const { kernel, initrd, append } = fillingGuest();
     writeFileSync(file('initrd'), initrd);
@@ -40,7 +38,7 @@ describe.skipIf(skipWithoutGuest() || skipWithoutSway())('scanout run -- QEMU wi
     running = spawn(
       'setpriv',
       [
-        ...['--pdeathsig', 'KILL', process.execPath, main, 'run', '--output', `wayland:${sway.socket}`, '--input'],
+        ...['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', '--output', `wayland:${sway.socket}`, '--input'],
         ...['--control', file('control'), '--', 'qemu-system-x86_64', '-nodefaults', '-no-user-config', '-m', '256'],
         ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-serial', 'stdio'],
         ...['-kernel', kernel, '-initrd', file('initrd'), '-append', append],

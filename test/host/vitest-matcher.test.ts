@@ -11,19 +11,22 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng, encodePng } from '../../display/picture/png.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { buildScanout } from '../rig/scanout-run.ts';
 
 const root = join(import.meta.dirname, '../..');
 let project: string;
+
+beforeAll(buildScanout);
 
 beforeEach(() => {
   project = mkdtempSync(join(tmpdir(), 'scanout-vitest-'));
   symlinkSync(join(root, 'node_modules'), join(project, 'node_modules'));
   writeFileSync(
     join(project, 'vitest.config.mjs'),
-    `export default { test: { reporters: ['default', '${root}/src/testing/vitest-reporter.ts'], include: ['**/*.spec.mjs'] } };`,
+    `export default { test: { reporters: ['default', '${root}/dist/src/testing/vitest-reporter.js'], include: ['**/*.spec.mjs'] } };`,
   );
 });
 
@@ -59,7 +62,7 @@ async function runFiles(
     mkdirSync(dirname(join(project, name)), { recursive: true });
     writeFileSync(
       join(project, name),
-      `import '${root}/src/testing/vitest.ts';\nimport { expect, test } from 'vitest';\n${specs.join('\n')}`,
+      `import '${root}/dist/src/testing/vitest.js';\nimport { expect, test } from 'vitest';\n${specs.join('\n')}`,
     );
   }
   return new Promise((resolve) => {

@@ -1,5 +1,5 @@
 /** The installed command `scanout run --output wayland`: a real guest in a window of real compositors. test/kernel/wayland-seat.test.ts tests touch. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ import { axis, groups, heard, KEYBOARD, listenToKernel, readUntil } from '../rig
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
-import { ScanoutRun } from '../rig/scanout-run.ts';
+import { buildScanout, ScanoutRun } from '../rig/scanout-run.ts';
 import { skipWithoutSway, Sway } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
@@ -23,9 +23,8 @@ import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 const [WIDTH, HEIGHT] = [1024, 768];
 const [KEY_A, KEY_F12] = [30, 88];
 
-const project = join(import.meta.dirname, '../..');
 const isSkipped = skipWithoutGuest('/usr/bin/evtest');
-if (!isSkipped) execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+if (!isSkipped) buildScanout();
 
 describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland on Weston: a guest', () => {
   let dir: string;

@@ -1,9 +1,17 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
+const project = join(import.meta.dirname, '../..');
+
 /** The built command. */
-export const MAIN = join(import.meta.dirname, '../../dist/src/cli/main.js');
+export const MAIN = join(project, 'dist/src/cli/main.js');
+
+/** Builds the command, unless `npm test` has done so: other tests are starting it by now. */
+export function buildScanout(): void {
+  if (process.env['COMMAND_IS_BUILT'] !== 'true')
+    execFileSync('npm', ['run', '-s', 'build'], { cwd: project, stdio: 'inherit' });
+}
 
 /** Starts the built command (dist/ must exist). Unit tests that run by themselves start it with tsx, which takes a minute to compile it in an emulated VM. */
 export function startScanout(args: readonly string[]): ChildProcess {
