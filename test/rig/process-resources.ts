@@ -5,13 +5,16 @@ import type { BorrowedFd } from '../../src/sys/fd.ts';
 const certificates = process.env.NODE_EXTRA_CA_CERTS ?? '';
 const CERTIFICATES = existsSync(certificates) ? realpathSync(certificates) : null;
 
-/** Open descriptors of a process, by default this one, and what they refer to: 5 -> 'socket:[1234]'. */
+/** The C library's allocator opens this one for a moment when a thread gives back memory. */
+const OVERCOMMIT = '/proc/sys/vm/overcommit_memory';
+
+/** Open descriptors of a process, by default this one, and what they refer to: 5 -> 'socket:[1234]'. Without what threads open by themselves. */
 export function openFds(pid: number | 'self' = 'self'): Map<number, string> {
   const fds = new Map<number, string>();
   for (const entry of readdirSync(`/proc/${pid}/fd`)) {
     try {
       const target = readlinkSync(`/proc/${pid}/fd/${entry}`);
-      if (target !== CERTIFICATES) fds.set(Number(entry), target);
+      if (target !== CERTIFICATES && target !== OVERCOMMIT) fds.set(Number(entry), target);
     } catch {
       // Closed by now, as the descriptor is with which this process reads its own directory.
     }
