@@ -1,10 +1,11 @@
 /**
  * The kernel tests as files that an emulated machine can load: compiling and importing their modules one by one takes it
- * minutes. Each test file becomes one, and what they share goes into a folder beside them, `chunks`.
+ * minutes. Each test file becomes one in folder `chunks`, beside what they share, which Node loads by itself, and one outside
+ * that only imports it, which vitest finds and transforms.
  */
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 
@@ -29,8 +30,8 @@ export async function bundleTests(from: string, to: string): Promise<void> {
   const files = readdirSync(from).filter((name) => name.endsWith('.test.ts'));
   await build({
     entryPoints: files.map((name) => join(from, name)),
-    outdir: to,
-    chunkNames: 'chunks/[hash]',
+    outdir: join(to, 'chunks'),
+    chunkNames: '[hash]',
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -42,4 +43,8 @@ export async function bundleTests(from: string, to: string): Promise<void> {
     logLevel: 'warning',
     plugins: [keepPaths],
   });
+  for (const name of files) {
+    const test = `${basename(name, '.ts')}.js`;
+    writeFileSync(join(to, test), `import './chunks/${test}';\n`);
+  }
 }
