@@ -127,13 +127,13 @@ export class Mapping implements Disposable {
   }
 }
 
-/** The length of a window, in bytes: that of the largest huge page. */
-export const WINDOW = 2 ** 30;
+/** The length of a window, in bytes. */
+export const WINDOW = 2 ** 22;
 
 /**
  * A run of a file of any length in one shared mapping, seen through windows of WINDOW bytes, of which the last may be
- * shorter: V8 has no views that long, and collects garbage more often the more memory views span, so each window is
- * made at its first use. After dispose `window` throws, and windows made earlier are detached.
+ * shorter. V8 has no views of any length, and collects garbage the more often the more memory new views span: windows are
+ * short, and each is made at its first use. After dispose `window` throws, and windows made earlier are detached.
  */
 export class WindowedMapping implements Disposable {
   readonly length: number;
