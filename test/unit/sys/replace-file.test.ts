@@ -36,7 +36,7 @@ describe.each<[string, (to: string) => Promise<void>]>([
   ['replaceFile', (to) => replaceFile(to, TEXT)],
   [
     'openReplacement',
-    // eslint-disable-next-line @typescript-eslint/require-await
+    // oxlint-disable-next-line typescript/require-await
     async (to) => {
       const fd = openReplacement(to);
       writeSync(fd, TEXT);
