@@ -13,6 +13,7 @@ import { Bridge } from '../../src/bridge/bridge.ts';
 import { MemoryBudget } from '../../src/core/budget.ts';
 import { formatBufferId } from '../../src/core/buffer-id.ts';
 import { Mapping } from '../../src/sys/mapping.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { eventually } from '../rig/eventually.ts';
 import { expectPictureSoon, isSamePicture } from '../rig/picture.ts';
 import { Vgem } from '../rig/vgem.ts';
@@ -22,7 +23,7 @@ import * as request from '../unit/guest/virtio-gpu/requests.ts';
 import { GpuRig, HEAP, PAGE } from '../unit/guest/virtio-gpu/rig.ts';
 import { ExportConsumer, shaOf } from './export-consumer.ts';
 import { FlippingGuest } from './flipping-guest.ts';
-import { asNobody, expectNothingLeft, skipWithoutUdmabuf } from './machine.ts';
+import { expectNothingLeft, skipWithoutUdmabuf } from './machine.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const [WIDTH, HEIGHT] = [320, 200];

@@ -11,18 +11,12 @@ import type { Picture } from '../../src/core/picture.ts';
 import { type Source, type SourceSink } from '../../src/core/source.ts';
 import { Replay } from '../../src/guest/replay/replay.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, pixel } from '../rig/picture.ts';
 import { ownSystemCalls } from '../rig/system-calls.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
-import {
-  asNobody,
-  dmabufCount,
-  driverParameter,
-  expectNothingLeft,
-  skipWithoutUdmabuf,
-  withoutDevice,
-} from './machine.ts';
+import { dmabufCount, driverParameter, expectNothingLeft, skipWithoutUdmabuf, withoutDevice } from './machine.ts';
 
 const FIRST = 0;
 

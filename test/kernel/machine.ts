@@ -9,7 +9,6 @@ import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
 const DEVICE = '/dev/udmabuf';
 const PARAMETERS = '/sys/module/udmabuf/parameters';
 const BUFINFO = '/sys/kernel/debug/dma_buf/bufinfo';
-const NOBODY = 65534;
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -88,16 +87,4 @@ export function withoutDevice(): Disposable {
   const away = `${DEVICE}-away`;
   renameSync(DEVICE, away);
   return { [Symbol.dispose]: () => renameSync(away, DEVICE) };
-}
-
-/** Runs this process as the user `nobody`, without privileges, until dispose; `group` is a group id. */
-export function asNobody(group = NOBODY): Disposable {
-  process.setegid!(group);
-  process.seteuid!(NOBODY);
-  return {
-    [Symbol.dispose]() {
-      process.seteuid!(0);
-      process.setegid!(0);
-    },
-  };
 }

@@ -15,6 +15,7 @@ import type { FramebufferId } from '../../src/core/framebuffer.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { type Source } from '../../src/core/source.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import { Recorder } from '../../src/guest/replay/recorder.ts';
 import { Replay } from '../../src/guest/replay/replay.ts';
@@ -42,7 +43,7 @@ import {
 } from '../unit/guest/replay/synthetic-guest.ts';
 import { CrtcCrc } from './crtc-crc.ts';
 import { kernelObjects, skipWithoutVkms, TestScreen, vkmsCard, WatchedOutput } from './kms-rig.ts';
-import { asNobody, driverParameter, expectNothingLeft, expectSettled, withoutDevice } from './machine.ts';
+import { driverParameter, expectNothingLeft, expectSettled, withoutDevice } from './machine.ts';
 
 const isSkipped = skipWithoutVkms();
 const card = vkmsCard() ?? '';

@@ -10,8 +10,9 @@ import type { LoginSeatListener } from '../../display/kms/seat.ts';
 import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../protocols/drm-mode.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { firstPipe, skipWithoutVkms } from './kms-rig.ts';
-import { asNobody, expectSettled, skipWithoutProgram } from './machine.ts';
+import { expectSettled, skipWithoutProgram } from './machine.ts';
 
 export const UDEVD = '/lib/systemd/systemd-udevd';
 const SEATD = '/usr/sbin/seatd';

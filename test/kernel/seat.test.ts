@@ -2,8 +2,9 @@ import { chmodSync, openSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { openLibseatSeat, type LoginSeat } from '../../display/kms/seat.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { vkmsCard } from './kms-rig.ts';
-import { asNobody, expectNothingLeft } from './machine.ts';
+import { expectNothingLeft } from './machine.ts';
 import {
   asSeatUser,
   Modeset,

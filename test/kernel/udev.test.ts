@@ -2,8 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type UdevEvent, UdevMonitor } from '../../src/sys/lib/udev.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { skipWithoutVkms, vkmsCard } from './kms-rig.ts';
-import { asNobody, expectNothingLeft, skipWithoutProgram } from './machine.ts';
+import { expectNothingLeft, skipWithoutProgram } from './machine.ts';
 import { UDEVD, Udevd } from './seat-rig.ts';
 
 const isSkipped = skipWithoutVkms();

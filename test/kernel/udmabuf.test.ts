@@ -14,9 +14,9 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE } from '../../src/sys/memfd.ts';
+import { asNobody } from '../rig/as-nobody.ts';
 import { openUdmabuf } from '../rig/scattered-picture.ts';
 import {
-  asNobody,
   dmabufCount,
   driverParameter,
   expectNothingLeft,

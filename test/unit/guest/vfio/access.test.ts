@@ -12,6 +12,7 @@ import { openPidfd, takeFd } from '../../../../src/sys/pidfd.ts';
 import { Poll } from '../../../../src/sys/poll.ts';
 import { connectUnix, UnixConnection } from '../../../../src/sys/socket.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
+import { asNobody } from '../../../rig/as-nobody.ts';
 import { eventually } from '../../../rig/eventually.ts';
 
 let directory: string;
@@ -51,6 +52,14 @@ describe('VfioGuest.open', () => {
     expect(codeOf(() => VfioGuest.open({ device: { pid: none } }))).toBe('no-process');
     writeFileSync(file('pid'), `${none}\n`);
     expect(codeOf(() => VfioGuest.open({ device: { pid: file('pid') } }))).toBe('no-process');
+  });
+
+  test.skipIf(process.geteuid!() !== 0)('says what permits to take the device of a process of another user', () => {
+    using _nobody = asNobody();
+
+    expect(() => VfioGuest.open({ device: { pid: 1 } })).toThrow(
+      /no permission to take the device of process 1 \(.+\): that needs its user and sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE/,
+    );
   });
 
   test.each(['', 'x', '-1', '0', '1 2'])("refuses a pid file with '%s' in it", (text) => {
