@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DISK_TOOLS, makeBootableDisk } from '../rig/bootable-disk.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { packProject } from '../rig/packed.ts';
+import { buildScanout } from '../rig/scanout-run.ts';
 
 const root = join(import.meta.dirname, '../..');
 const document = readFileSync(join(root, 'docs/testing.md'), 'utf8');
@@ -76,7 +77,8 @@ describe.skipIf(skipWithoutGuest(...DISK_TOOLS, '/usr/lib/python3/dist-packages/
       // The newest release of a dependency must not change what is tested, nor need what a registry does not have yet.
       const overrides = { vite: installedVersion('vite') };
       writeFileSync(join(project, 'package.json'), JSON.stringify({ type: 'module', overrides }));
-      await packProject(project);
+      buildScanout();
+      await packProject(project, { isBuilt: true });
       const [install] = commands('npm install') as [string];
       await expectDone(
         `${install.replace('scanout-bridge', './scanout-bridge-*.tgz')} --prefer-offline --no-audit --no-fund`,

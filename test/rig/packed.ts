@@ -8,17 +8,20 @@ const ROOT = join(import.meta.dirname, '../..');
 
 /**
  * Packs the package into `directory`; returns the tarball's path. Packs a copy of the tree: packing builds from nothing,
- * which would take the built command away from tests that run at the same time, in the kernel VM too.
+ * which would take the built command away from tests that run at the same time, in the kernel VM too. `isBuilt`: what has
+ * been built goes into the package as it is, without a man page.
  */
-export async function packProject(directory: string): Promise<string> {
+export async function packProject(directory: string, { isBuilt = false } = {}): Promise<string> {
   const copy = mkdtempSync(join(tmpdir(), 'scanout-tree-'));
   try {
-    const isLeftOut = (path: string): boolean => /^(node_modules|dist|\.git|test)(\/|$)/.test(relative(ROOT, path));
+    const leftOut = isBuilt ? /^(node_modules|\.git|test)(\/|$)/ : /^(node_modules|dist|\.git|test)(\/|$)/;
+    const isLeftOut = (path: string): boolean => leftOut.test(relative(ROOT, path));
     cpSync(ROOT, copy, { recursive: true, filter: (path) => !isLeftOut(path) });
     symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
     // Without the environment of the npm that runs this test.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_ENV$/i.test(name)));
-    await promisify(execFile)('npm', ['pack', '--silent', '--pack-destination', directory, copy], { env });
+    const scripts = isBuilt ? ['--ignore-scripts'] : [];
+    await promisify(execFile)('npm', ['pack', '--silent', ...scripts, '--pack-destination', directory, copy], { env });
   } finally {
     rmSync(copy, { recursive: true });
   }
