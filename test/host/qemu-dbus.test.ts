@@ -128,13 +128,14 @@ describe.skipIf(isSkipped)('QEMU over its D-Bus display', () => {
   });
 
   test('shows a machine that comes from another QEMU, from the moment it has come', async () => {
-    const machine = ['-device', 'VGA', ...BOOT_MENU];
+    const machine = ['-device', 'VGA', '-drive', `if=ide,format=raw,readonly=off,file=${grub}`];
     const socket = `unix:${join(directory, 'migration')}`;
     await using from = await DbusMachine.start(machine);
-    await eventually(() => expect(drawn(from.capture()!)).toBeGreaterThan(100));
+    await eventually(() => expect(drawn(from.capture()!)).toBeGreaterThan(500));
+    const before = drawn(await expectEqual(from));
     await eventually(() => {
-      press(from, KEY.ESC);
-      expect(drawn(from.capture()!)).toBeGreaterThan(500);
+      press(from, KEY.L);
+      expect(drawn(from.capture()!)).toBeGreaterThan(before);
     });
     await using to = await DbusMachine.start([...machine, '-incoming', socket]);
     await eventually(() => expect(to.guest.isConnected).toBe(true));
@@ -149,8 +150,8 @@ describe.skipIf(isSkipped)('QEMU over its D-Bus display', () => {
     // Its keyboard is that of the machine now.
     await to.qmp.command('cont');
     await eventually(() => {
-      press(to, KEY.ENTER);
-      expect(Buffer.compare(to.capture()!.data, wanted.data)).not.toBe(0);
+      press(to, KEY.L);
+      expect(drawn(to.capture()!)).toBeGreaterThan(drawn(wanted));
     });
     await expectEqual(to);
   });

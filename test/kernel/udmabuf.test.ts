@@ -260,6 +260,8 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
   });
 
   test('reports how to gain permission if only root may open it', () => {
+    // What udevd has made of it meanwhile.
+    using owned = deviceOfGroup(0);
     using nobody = asNobody();
     expect(UdmabufDriver.open()).toMatchObject({
       code: 'driver-forbidden',

@@ -15,9 +15,10 @@ export async function showText(guest: Guest): Promise<void> {
   const line = (n: number) =>
     `\\033[${(n >> 3) % 2};${30 + (n % 8)}m%2d \\033[7m The quick brown fox jumps over the lazy dog \\033[0;${40 + ((n + 3) % 8)}m 0123456789 ~!@#$^&*() \\033[0m\\n`;
   const lines = Array.from({ length: 40 }, (_, n) => `printf '${line(n)}' ${n}`).join('; ');
-  // The last cell is drawn last and is in the last row, so the damage that shows it has shown the rest.
+  // The last cell is drawn last, and not before the rest has been sent, which the console does while the shell sleeps: a
+  // picture that is copied while a guest draws may have what it drew last, and lack what came before.
   await guest.run(
-    `{ printf '\\033[2J\\033[H'; ${lines}; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`,
+    `{ printf '\\033[2J\\033[H'; ${lines}; sleep 0.3; printf '\\033[999;999H\\033[1;35m\\342\\226\\210\\033[0m\\033[H'; } >/dev/tty1`,
   );
 }
 

@@ -395,6 +395,8 @@ describe('QemuDbusGuest: dma-bufs', () => {
     try {
       let isAnswered = false;
       const answer = updateDmabuf().finally(() => (isAnswered = true));
+      // `eventually` would wait for a timer.
+      while (flushes.length === 0) await new Promise(setImmediate);
       await vm.call(0, uapi.LISTENER, 'MouseSet', 'iii', [0, 0, 0]);
       expect([isAnswered, flushes.length]).toEqual([false, 1]);
       vi.advanceTimersByTime(100);
