@@ -261,7 +261,7 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
 
   test('reports how to gain permission if only root may open it', () => {
     // What udevd has made of it meanwhile.
-    using owned = deviceOfGroup(0);
+    using owned = deviceOfGroup(0, 0o600);
     using nobody = asNobody();
     expect(UdmabufDriver.open()).toMatchObject({
       code: 'driver-forbidden',
@@ -293,10 +293,10 @@ describe.skipIf(skipWithoutUdmabuf())('the udmabuf driver', () => {
 });
 
 /** Gives the device to a group, as a udev rule would, until dispose. */
-function deviceOfGroup(gid: number): Disposable {
+function deviceOfGroup(gid: number, permissions = 0o660): Disposable {
   const { mode, gid: before } = statSync('/dev/udmabuf');
   chownSync('/dev/udmabuf', 0, gid);
-  chmodSync('/dev/udmabuf', 0o660);
+  chmodSync('/dev/udmabuf', permissions);
   return {
     [Symbol.dispose]() {
       chownSync('/dev/udmabuf', 0, before);

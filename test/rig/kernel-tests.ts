@@ -16,9 +16,9 @@ import { skipBecause } from './skip.ts';
 
 /** On a busy machine. */
 const LIMIT_MS = 75 * 60_000;
-// The log tells each test as it ends, so that it shows where a run hangs, and a run that is broken ends early: each failure
-// counts for its test, the groups around it and its file. One worker
-// for all files loads the modules once, which takes the emulated machine many seconds.
+// The log tells each test as it ends, so that it shows where a run hangs, and a run that is broken ends early: a failure
+// counts for its test, the groups around it and its file. One worker for all files loads the modules once, which takes the
+// emulated machine many seconds.
 const VITEST =
   'node_modules/.bin/vitest run --configLoader runner --no-cache --project kernel --bail 20 --no-isolate --reporter verbose --reporter ./test/rig/summary-reporter.ts';
 const log = join(output, 'kernel.log');
