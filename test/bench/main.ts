@@ -14,6 +14,7 @@ import { kmsFirstShow, kmsFlips, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, 
 import { neighbours } from './neighbours.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
+import { sandbox } from './sandbox.ts';
 import { startUp } from './start-up.ts';
 import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
@@ -25,6 +26,7 @@ const benchmarks: readonly Benchmark[] = [
     copy,
     flush,
     startUp,
+    sandbox,
     comparePicturesBench,
     pngBench,
     find,
