@@ -132,8 +132,8 @@ export const WINDOW = 2 ** 22;
 
 /**
  * A run of a file of any length in one shared mapping, seen through windows of WINDOW bytes, of which the last may be
- * shorter. V8 has no views of any length, and collects garbage the more often the more memory new views span: windows are
- * short, and each is made at its first use. After dispose `window` throws, and windows made earlier are detached.
+ * shorter. V8 limits the length of a view, and collects garbage more often the more memory new views span, so windows are
+ * short and each is made at its first use. After dispose `window` throws, and windows made earlier are detached.
  */
 export class WindowedMapping implements Disposable {
   readonly length: number;

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import type { Benchmark, Measurement } from './benchmark.ts';
 
 const CHILD = join(import.meta.dirname, 'export-child.ts');
-/** Frames that count, after 40 seconds that do not: V8 optimizes slowly what runs 60 times a second, and a consumer runs for hours. */
+/** Frames that count, after 40 seconds that do not: V8 is slow to optimize what runs 60 times a second, and a consumer runs for hours. */
 export const FRAMES = 120;
 export const WARM_UP = 2400;
 const ROUNDS = 3;

@@ -7,9 +7,9 @@ import { connectUnix } from '../../src/sys/socket.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
+import { Flipper } from './flipper.ts';
 
-const WIDTH = 1280;
-const HEIGHT = 800;
+const SIZE = { width: 1280, height: 800 };
 const MIB = 2 ** 20;
 const RAM = 0x4000_0000;
 const RESPONSE = 24;
@@ -79,37 +79,11 @@ async function connect(socket: string): Promise<FrontEnd> {
   return frontEnd;
 }
 
-/** Flips between two buffers, each answered when it is on screen. */
-class Flipper {
-  readonly #frontEnd: FrontEnd;
-  #flips = 0;
-
-  constructor(frontEnd: FrontEnd) {
-    this.#frontEnd = frontEnd;
-  }
-
-  async prepare(): Promise<void> {
-    for (const id of [1, 2]) {
-      await this.#frontEnd.request(0, requests.create2d(id, WIDTH, HEIGHT), RESPONSE);
-      const backing = requests.contiguous(WIDTH * HEIGHT * 4, RAM + id * 8 * MIB);
-      await this.#frontEnd.request(0, requests.attach(id, backing), RESPONSE);
-    }
-  }
-
-  async flip(): Promise<void> {
-    const id = (this.#flips++ % 2) + 1;
-    void this.#frontEnd.request(0, requests.setScanout(0, id, 0, 0, WIDTH, HEIGHT), RESPONSE);
-    void this.#frontEnd.request(0, requests.transfer(id, 0, 0, WIDTH, HEIGHT, 0), RESPONSE);
-    await this.#frontEnd.request(0, requests.flush(id, 0, 0, WIDTH, HEIGHT, { id: BigInt(this.#flips) }), RESPONSE);
-  }
-
-  /** Flips a second. */
-  async rate(): Promise<number> {
-    const started = performance.now();
-    let count = 0;
-    for (; performance.now() - started < SAMPLE_MS; count++) await this.flip();
-    return (count * 1000) / (performance.now() - started);
-  }
+async function flipsPerSecond(flipper: Flipper): Promise<number> {
+  const started = performance.now();
+  let count = 0;
+  for (; performance.now() - started < SAMPLE_MS; count++) await flipper.flip();
+  return (count * 1000) / (performance.now() - started);
 }
 
 /** Keeps the device busy with one request, again and again, while `isBusy`. */
@@ -151,18 +125,18 @@ class BusyGuest {
 async function measure(name: string, prepare: (frontEnd: FrontEnd) => Promise<Uint8Array>): Promise<Measurement> {
   await using host = await Host.start();
   using stack = new DisposableStack();
-  const flipper = new Flipper(stack.use(await connect(host.sockets[0])));
+  const flipper = new Flipper(stack.use(await connect(host.sockets[0])), SIZE);
   const other = stack.use(await connect(host.sockets[1]));
   const busy = new BusyGuest(other, await prepare(other));
-  await flipper.prepare();
+  await flipper.prepare(RAM + 8 * MIB);
   const beside = async (): Promise<number> => {
     busy.start();
     await setTimeout(SETTLE_MS);
-    const rate = await flipper.rate();
+    const rate = await flipsPerSecond(flipper);
     await busy.stop();
     return rate;
   };
-  const { ours, peer } = await alternate(ROUNDS, beside, () => flipper.rate());
+  const { ours, peer } = await alternate(ROUNDS, beside, () => flipsPerSecond(flipper));
   return {
     name: `neighbours/${name}`,
     unit: 'flips/s',

@@ -2,20 +2,20 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { FrontEnd } from '../rig/front-end.ts';
 import { ScanoutRun } from '../rig/scanout-run.ts';
 import { skipWithoutWeston, startWeston } from '../rig/weston.ts';
-import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 import { cpuTime } from './cpu-time.ts';
+import { Flipper } from './flipper.ts';
 
 const [WIDTH, HEIGHT] = [640, 480];
 /** Of each frame, so few pixels are new that what is copied costs little. */
-const SIDE = 64;
+const DRAWN = { width: 64, height: 64 };
 const RAM = 0x4000_0000;
-const SIZE = WIDTH * HEIGHT * 4;
-const RESPONSE = 24;
+const BYTES = WIDTH * HEIGHT * 4;
 const WARM_UP = 3000;
 const ROUNDS = 9;
 const GOAL = 1.05;
@@ -24,53 +24,47 @@ const GOAL = 1.05;
 class Side implements AsyncDisposable {
   readonly #bridge: ScanoutRun;
   readonly #guest: FrontEnd;
-  readonly #folder: string;
-  #flips = 0;
+  readonly #flipper: Flipper;
 
-  private constructor(bridge: ScanoutRun, guest: FrontEnd, folder: string) {
+  private constructor(bridge: ScanoutRun, guest: FrontEnd, flipper: Flipper) {
     this.#bridge = bridge;
     this.#guest = guest;
-    this.#folder = folder;
+    this.#flipper = flipper;
   }
 
-  static async open(output: string, sandbox: 'on' | 'off'): Promise<Side> {
-    const folder = mkdtempSync(join(tmpdir(), 'scanout-sandbox-'));
-    const socket = join(folder, 'guest.sock');
+  /** Its sockets are in `folder`. */
+  static async open(folder: string, output: string, sandbox: 'on' | 'off'): Promise<Side> {
+    const socket = join(folder, `guest-${sandbox}`);
     const bridge = await ScanoutRun.start(
-      ...['--guest', `vhost-user:${socket}`, '--output', output, '--control', join(folder, 'control.sock')],
+      ...['--guest', `vhost-user:${socket}`, '--output', output, '--control', join(folder, `control-${sandbox}`)],
       ...(sandbox === 'off' ? ['--sandbox=off'] : []),
     );
-    const guest = FrontEnd.create({ socket: connectUnix(socket), memory: [{ guestAddress: RAM, size: 2 * SIZE }] });
+    const guest = FrontEnd.create({ socket: connectUnix(socket), memory: [{ guestAddress: RAM, size: 2 * BYTES }] });
     await guest.connect();
-    for (const id of [1, 2]) {
-      await guest.request(0, requests.create2d(id, WIDTH, HEIGHT), RESPONSE);
-      await guest.request(0, requests.attach(id, requests.contiguous(SIZE, RAM + (id - 1) * SIZE)), RESPONSE);
-    }
-    return new Side(bridge, guest, folder);
+    const flipper = new Flipper(guest, { width: WIDTH, height: HEIGHT }, DRAWN);
+    await flipper.prepare(RAM);
+    return new Side(bridge, guest, flipper);
   }
 
-  /** Microseconds of processor time per flip, each of which is on screen before the next. */
+  /** Microseconds of processor time per flip. */
   async cpuUs(flips: number): Promise<number> {
     const before = cpuTime([this.#bridge.pid]).host;
-    for (let flip = 0; flip < flips; flip++) {
-      const id = (this.#flips++ % 2) + 1;
-      void this.#guest.request(0, requests.setScanout(0, id, 0, 0, WIDTH, HEIGHT), RESPONSE);
-      void this.#guest.request(0, requests.transfer(id, 0, 0, SIDE, SIDE, 0), RESPONSE);
-      await this.#guest.request(0, requests.flush(id, 0, 0, SIDE, SIDE, { id: BigInt(this.#flips) }), RESPONSE);
-    }
+    for (let flip = 0; flip < flips; flip++) await this.#flipper.flip();
     return ((cpuTime([this.#bridge.pid]).host - before) * 1000) / flips;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#guest[Symbol.dispose]();
     await this.#bridge[Symbol.asyncDispose]();
-    rmSync(this.#folder, { recursive: true });
   }
 }
 
 async function compare(name: string, outputs: readonly [string, string], flips: number): Promise<Measurement> {
-  await using inside = await Side.open(outputs[0], 'on');
-  await using outside = await Side.open(outputs[1], 'off');
+  using stack = new DisposableStack();
+  const folder = mkdtempSync(join(tmpdir(), 'scanout-sandbox-'));
+  stack.defer(() => rmSync(folder, { recursive: true }));
+  await using inside = await Side.open(folder, outputs[0], 'on');
+  await using outside = await Side.open(folder, outputs[1], 'off');
   await inside.cpuUs(WARM_UP);
   await outside.cpuUs(WARM_UP);
   const { ours, peer } = await alternate(

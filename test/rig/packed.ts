@@ -14,9 +14,8 @@ const ROOT = join(import.meta.dirname, '../..');
 export async function packProject(directory: string, { isBuilt = false } = {}): Promise<string> {
   const copy = mkdtempSync(join(tmpdir(), 'scanout-tree-'));
   try {
-    const leftOut = isBuilt ? /^(node_modules|\.git|test)(\/|$)/ : /^(node_modules|dist|\.git|test)(\/|$)/;
-    const isLeftOut = (path: string): boolean => leftOut.test(relative(ROOT, path));
-    cpSync(ROOT, copy, { recursive: true, filter: (path) => !isLeftOut(path) });
+    const leftOut = new Set(['node_modules', '.git', 'test', ...(isBuilt ? [] : ['dist'])]);
+    cpSync(ROOT, copy, { recursive: true, filter: (path) => !leftOut.has(relative(ROOT, path)) });
     symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
     // Without the environment of the npm that runs this test.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_ENV$/i.test(name)));

@@ -14,6 +14,7 @@ import { connectUnix, UnixConnection } from '../../../../src/sys/socket.ts';
 import { expectNoLeaks } from '../../sys/no-leaks.ts';
 import { asNobody } from '../../../rig/as-nobody.ts';
 import { eventually } from '../../../rig/eventually.ts';
+import { skipBecause } from '../../../rig/skip.ts';
 
 let directory: string;
 let log: string[];
@@ -40,6 +41,10 @@ function codeOf(open: () => unknown): string {
   }
 }
 
+function skipWithoutRoot(): boolean {
+  return process.geteuid!() !== 0 && skipBecause('only root can act as another user');
+}
+
 describe('VfioGuest.open', () => {
   test('refuses a process that has no VFIO device, by its name', () => {
     expect(() => VfioGuest.open({ device: { pid: process.pid } })).toThrow(
@@ -54,7 +59,7 @@ describe('VfioGuest.open', () => {
     expect(codeOf(() => VfioGuest.open({ device: { pid: file('pid') } }))).toBe('no-process');
   });
 
-  test.skipIf(process.geteuid!() !== 0)('says what permits to take the device of a process of another user', () => {
+  test.skipIf(skipWithoutRoot())('says what permits to take the device of a process of another user', () => {
     using _nobody = asNobody();
 
     expect(() => VfioGuest.open({ device: { pid: 1 } })).toThrow(
