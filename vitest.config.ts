@@ -23,7 +23,7 @@ export default defineConfig({
               ? 'test/output/kernel-tests/*.test.js'
               : 'test/kernel/**/*.test.ts',
           ],
-          server: { deps: { external: [/\/kernel-tests\/chunks\//] } },
+          server: { deps: { external: [/\/kernel-tests\/bundled\//] } },
           // Replays of whole boots take minutes on a busy machine.
           testTimeout: 600_000,
           hookTimeout: 600_000,

@@ -1,5 +1,5 @@
 /**
- * One process of the benchmark `export`: node --import tsx export-child.ts ROLE SOCKET. A sender shows FRAMES frames of
+ * One process of the benchmark `export`: node export-child.js ROLE SOCKET. A sender shows FRAMES frames of
  * a guest at 60 Hz to the receiver of the same kind, and prints the microseconds of processor time that it took for them;
  * so does the receiver when it has them all.
  */

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Benchmark, Measurement } from './benchmark.ts';
+import { bundled } from './programs.ts';
 
-const CHILD = join(import.meta.dirname, 'export-child.ts');
 /** Frames that count, after 40 seconds that do not: V8 is slow to optimize what runs 60 times a second, and a consumer runs for hours. */
 export const FRAMES = 120;
 export const WARM_UP = 2400;
@@ -18,7 +18,7 @@ type Kind = 'export' | 'pixels' | 'vmm' | 'bare';
 async function measure(kind: Kind): Promise<{ sender: number; receiver: number }> {
   const directory = mkdtempSync(join(tmpdir(), 'bench-export-'));
   const start = (role: string) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', CHILD, `${kind}-${role}`, join(directory, 'socket')], {
+    const child = spawn(process.execPath, [bundled('export-child'), `${kind}-${role}`, join(directory, 'socket')], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

@@ -3,6 +3,7 @@ import { readFileSync, watch, writeFileSync } from 'node:fs';
 import { bootKernelVm, missingVkms, output } from '../rig/kernel-vm.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
 import { missingCompiler } from './native.ts';
+import { bundled } from './programs.ts';
 
 /** Keeps messages off the slow serial console: vkms logs one for every late vertical blank. */
 const QUIETLY = 'dmesg -n 3';
@@ -12,7 +13,7 @@ export interface VmBenchmark {
   readonly about: string;
   /** Duration in minutes on an idle machine. */
   readonly minutes: number;
-  /** Script that runs as `node --import tsx MAIN NAME FLIPS PROGRAM` and prints measurements as JSON, and progress on stderr. */
+  /** Bundled program that runs as `node MAIN NAME FLIPS PROGRAM` and prints measurements as JSON, and progress on stderr. */
   readonly main: string;
   /** Builds the peer in C; returns its path. */
   program(): string;
@@ -40,7 +41,7 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
       writeFileSync(log, '');
       // Shows the VM's progress here.
       using watcher = watching(log, (line) => progress(`${line} (about ${minutes} minutes)`));
-      const command = ['node', '--import', 'tsx', main, name, flips, program()];
+      const command = ['node', bundled(main), name, flips, program()];
       try {
         // Twice the time on an idle machine, and five minutes.
         return JSON.parse(

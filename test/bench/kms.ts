@@ -3,7 +3,7 @@ import { inVm } from './in-vm.ts';
 import { flipLoopProgram } from './native.ts';
 
 function onKms(name: string, about: string, minutes: number): Benchmark {
-  return inVm({ name, about, minutes, main: 'test/bench/kms/main.ts', program: flipLoopProgram });
+  return inVm({ name, about, minutes, main: 'kms/main', program: flipLoopProgram });
 }
 
 export const kmsFlips = onKms(

@@ -8,6 +8,7 @@ import { FrontEnd } from '../rig/front-end.ts';
 import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 import { Flipper } from './flipper.ts';
+import { bundled } from './programs.ts';
 
 const SIZE = { width: 1280, height: 800 };
 const MIB = 2 ** 20;
@@ -53,11 +54,9 @@ class Host implements AsyncDisposable {
   }
 
   static async start(): Promise<Host> {
-    const child = spawn(
-      'setpriv',
-      ['--pdeathsig', 'KILL', process.execPath, '--import', 'tsx', import.meta.filename.replace('.ts', '-host.ts')],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, bundled('neighbours-host')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     child.stdout.setEncoding('utf8');
     const gone = once(child, 'close').then(() => Promise.reject(new Error('the host of the guests ended')));
     gone.catch(() => undefined);

@@ -36,6 +36,6 @@ export const waylandDmabuf: Benchmark = inVm({
   about:
     'frames of 1920x1080 in a window by linux-dmabuf: CPU, latency and system calls against a minimal client in C, on Weston',
   minutes: 5,
-  main: 'test/bench/wayland/main.ts',
+  main: 'wayland/main',
   program: waylandClientProgram,
 });

@@ -84,6 +84,6 @@ export const wholeFramesKms = inVm({
   name: 'whole-frames-kms',
   about: 'as whole-frames, on a KMS plane, of blobs and plain resources, shared and copied',
   minutes: 30,
-  main: 'test/bench/whole-frames/vm.ts',
+  main: 'whole-frames/vm',
   program: () => '',
 });

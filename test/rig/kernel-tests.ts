@@ -6,7 +6,7 @@
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { bundleTests } from './bundle-tests.ts';
+import { bundleTests } from './bundle.ts';
 import { COUNTS_FILE } from './counts.ts';
 import { saveGuest } from './guest.ts';
 import { LOGIN_MODULES, NESTED_MIB, skipWithoutGuest } from './guest-image.ts';

@@ -1,4 +1,4 @@
-/** Inside the VM: `node --import tsx test/bench/kms/main.ts NAME FLIPS FLIP-LOOP` prints measurements as JSON, and progress on stderr. */
+/** Inside the VM: `node kms/main.js NAME FLIPS FLIP-LOOP` prints measurements as JSON, and progress on stderr. */
 import type { BenchContext, Measurement } from '../benchmark.ts';
 import { firstShow } from './first-show.ts';
 import { flips } from './flips.ts';

@@ -1,7 +1,6 @@
 /**
- * The kernel tests as files that an emulated machine can load: compiling and importing their modules one by one takes it
- * minutes. Each test file becomes one in folder `chunks`, beside what they share, which Node loads by itself, and one outside
- * that only imports it, which vitest finds and transforms.
+ * Bundles of TypeScript that is not in the package: the kernel tests, whose modules an emulated machine takes minutes to
+ * compile and import one by one, and the benchmarks, which measure the code as it ships.
  */
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -24,14 +23,14 @@ const keepPaths: Plugin = {
   },
 };
 
-/** Bundles the tests of folder `from` into `to`, which is emptied before. */
-export async function bundleTests(from: string, to: string): Promise<void> {
+/** Bundles programs, each into a file at its place below `outbase`, in folder `to`, which is emptied before. */
+export async function bundle(entryPoints: readonly string[], outbase: string, to: string): Promise<void> {
   rmSync(to, { recursive: true, force: true });
-  const files = readdirSync(from).filter((name) => name.endsWith('.test.ts'));
   await build({
-    entryPoints: files.map((name) => join(from, name)),
-    outdir: join(to, 'chunks'),
-    chunkNames: '[hash]',
+    entryPoints: [...entryPoints],
+    outbase,
+    outdir: to,
+    chunkNames: 'chunks/[hash]',
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -43,8 +42,22 @@ export async function bundleTests(from: string, to: string): Promise<void> {
     logLevel: 'warning',
     plugins: [keepPaths],
   });
+}
+
+/**
+ * Bundles the tests of folder `from` into `to`. Each test file becomes one in folder `bundled`, which Node loads by itself,
+ * and one outside that only imports it, which vitest finds and transforms.
+ */
+export async function bundleTests(from: string, to: string): Promise<void> {
+  const files = readdirSync(from).filter((name) => name.endsWith('.test.ts'));
+  rmSync(to, { recursive: true, force: true });
+  await bundle(
+    files.map((name) => join(from, name)),
+    from,
+    join(to, 'bundled'),
+  );
   for (const name of files) {
     const test = `${basename(name, '.ts')}.js`;
-    writeFileSync(join(to, test), `import './chunks/${test}';\n`);
+    writeFileSync(join(to, test), `import './bundled/${test}';\n`);
   }
 }
