@@ -1,4 +1,5 @@
 import { Damage } from '../../src/core/damage.ts';
+import { Deadline } from '../../src/core/deadline.ts';
 import { MutableRect } from '../../src/core/geometry.ts';
 import type { Frame, Handle } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
@@ -212,24 +213,23 @@ const PATIENCE_MS = 1000;
 
 /**
  * When an output stops waiting for a frame: a refresh later if no event will come, PATIENCE_MS later if one
- * should.
- * Each timer fires once and is started again, so that a frame makes none.
+ * should. A frame makes no timer.
  */
 export class FlipTimers implements Disposable {
   readonly #onTick: () => void;
-  readonly #timeout: NodeJS.Timeout;
+  readonly #timeout: Deadline;
   #tick: NodeJS.Timeout;
   /** While the CRTC is busy: when to give up; else 0. */
   #busyUntilMs = 0;
 
   /**
-   * `onTick` is called one refresh after `startTick`, `onTimeout` PATIENCE_MS after `startTimeout`. Both are
-   * called once after construction as well.
+   * `onTick` is called one refresh after `startTick`, and once after construction, `onTimeout` PATIENCE_MS after
+   * `startTimeout`.
    */
   constructor(onTick: () => void, onTimeout: () => void) {
     this.#onTick = onTick;
     this.#tick = this.#makeTick(DEFAULT_REFRESH_MHZ);
-    this.#timeout = setTimeout(onTimeout, PATIENCE_MS).unref();
+    this.#timeout = new Deadline(PATIENCE_MS, onTimeout);
   }
 
   /** Starts a tick. */
@@ -243,7 +243,7 @@ export class FlipTimers implements Disposable {
   }
 
   startTimeout(): void {
-    this.#timeout.refresh();
+    this.#timeout.start();
   }
 
   /** Whether the last commit was refused because the CRTC is busy; PATIENCE_MS count from the first such refusal. */
@@ -264,7 +264,7 @@ export class FlipTimers implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#tick);
-    clearTimeout(this.#timeout);
+    this.#timeout[Symbol.dispose]();
   }
 
   #makeTick(refreshMhz: number): NodeJS.Timeout {

@@ -3,7 +3,7 @@ import { monotonicMs } from '../../src/sys/clock.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import type { WlCallback, WlSurface, WpPresentationFeedback } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
-import { Deadline } from './deadline.ts';
+import { AnswerDeadline } from './deadline.ts';
 
 /** A window whose frame the compositor has not shown for this long is hidden. */
 const HIDDEN_AFTER_MS = 250;
@@ -24,15 +24,15 @@ export interface PacerListener {
 
 /**
  * Determines when the frame in flight ends: when wp_presentation says that it was presented or, on
- * a compositor without that protocol, when the frame callback asks for the next one. Frames of a
- * hidden window end by a slow timer. The frame callback that is still outstanding then
- * shows when the window is visible again, so no second one is requested, and until then nothing need be committed: the
- * pacer is asleep.
+ * a compositor without that protocol, when the frame callback asks for the next one. A frame callback is also asked for
+ * after a frame that was not presented: frames of a hidden window end by a slow timer, and the callback that is
+ * outstanding shows when the window is visible again. So no second one is requested, and until then nothing need be
+ * committed: the pacer is asleep.
  */
 export class FramePacer implements Disposable {
   readonly #listener: PacerListener;
   readonly #timer = new VblankTimer(() => this.#timedOut());
-  readonly #answerDeadline = new Deadline(HIDDEN_AFTER_MS, () => this.#unanswered());
+  readonly #answerDeadline = new AnswerDeadline(HIDDEN_AFTER_MS, () => this.#unanswered());
   readonly #frameListener = { done: () => this.#frameDone() };
   readonly #feedbackListener = {
     presented: (
@@ -50,9 +50,12 @@ export class FramePacer implements Disposable {
   #clock = new VblankClock(DEFAULT_REFRESH_MHZ);
   #refreshMhz = DEFAULT_REFRESH_MHZ;
   #compositor: Compositor | null = null;
+  #surface: WlSurface | null = null;
   #callback: WlCallback | null = null;
   #feedback: WpPresentationFeedback | null = null;
   #isInFlight = false;
+  /** The compositor has said when the last frame was presented, and can be expected to do so for the next. */
+  #isPresented = false;
   /** The frame in flight ends by the timer, with `#timedFlags`. */
   #isTimed = false;
   #timedFlags = 0;
@@ -97,7 +100,7 @@ export class FramePacer implements Disposable {
     if (isSuspended === this.#isSuspended) return;
     this.#isSuspended = isSuspended;
     if (isSuspended) {
-      if (!this.#isInFlight) this.#isHidden = this.#callback !== null;
+      if (!this.#isInFlight) this.#sleep();
       else if (!this.#isTimed) this.#unanswered();
     } else if (this.isAsleep) {
       this.#wake();
@@ -107,11 +110,9 @@ export class FramePacer implements Disposable {
   /** The next commit of `surface` contains the frame in flight. */
   commit(compositor: Compositor, surface: WlSurface): void {
     this.#compositor = compositor;
-    if (!this.#callback) {
-      this.#callback = surface.frame();
-      this.#callback.listener = this.#frameListener;
-    }
+    this.#surface = surface;
     if (this.#isSuspended) this.#isHidden = true;
+    if (this.#isHidden || !this.#isPresented) this.#askForCallback(surface);
     if (this.#isHidden) {
       this.timed(PresentedFlags.HIDDEN);
       return;
@@ -149,6 +150,8 @@ export class FramePacer implements Disposable {
   reset(): void {
     this.#unlisten();
     this.#compositor = null;
+    this.#surface = null;
+    this.#isPresented = false;
     this.#isHidden = false;
     this.#isSuspended = false;
     if (this.#isInFlight && !this.#isTimed) this.timed(PresentedFlags.HIDDEN);
@@ -168,6 +171,21 @@ export class FramePacer implements Disposable {
     this.#feedback = null;
   }
 
+  #askForCallback(surface: WlSurface): void {
+    if (this.#callback) return;
+    this.#callback = surface.frame();
+    this.#callback.listener = this.#frameListener;
+  }
+
+  /** The window is hidden: a frame callback tells when it is seen again. */
+  #sleep(): void {
+    this.#isHidden = true;
+    this.#isPresented = false;
+    if (this.#callback || !this.#surface) return;
+    this.#askForCallback(this.#surface);
+    this.#surface.commit();
+  }
+
   #frameDone(): void {
     this.#callback = null;
     if (this.#isHidden) this.#wake();
@@ -183,6 +201,7 @@ export class FramePacer implements Disposable {
 
   #presented(timeMs: number, refreshNs: number, sequence: number, flags: number): void {
     this.#feedback = null;
+    this.#isPresented = true;
     this.#sequence = sequence > 0 ? sequence : this.#sequence + 1;
     const isComparable = this.#compositor?.isMonotonic ?? false;
     const refreshMhz = refreshNs > 0 ? Math.round(1e12 / refreshNs) : 0;
@@ -190,19 +209,24 @@ export class FramePacer implements Disposable {
   }
 
   /**
-   * The frame was replaced before it was presented, or is not visible; without an outstanding frame
-   * callback it is the former.
+   * The frame was replaced before it was presented, or is not visible. Without an outstanding frame callback it is not
+   * known which: the next frame asks for one.
    */
   #discarded(): void {
     this.#feedback = null;
-    if (!this.#callback && !this.#isTimed) this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, 0);
+    this.#isPresented = false;
+    if (!this.#callback && !this.#isTimed) this.timed(0);
   }
 
   #unanswered(): void {
     if (!this.#isInFlight || this.#isTimed) return;
+    // Else the frame waits for something before its commit.
+    const isCommitted = this.#feedback !== null;
     if (this.#feedback) this.#feedback.listener = null;
     this.#feedback = null;
+    if (isCommitted) this.#sleep();
     this.#isHidden = true;
+    this.#isPresented = false;
     this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, PresentedFlags.HIDDEN);
   }
 

@@ -6,7 +6,7 @@ import { SysError } from '../../src/sys/errors.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import type { WlBuffer, WlSurface, WpLinuxDrmSyncobjSurfaceV1 } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
-import { Deadline } from './deadline.ts';
+import { AnswerDeadline } from './deadline.ts';
 import type { BufferPoints, ExplicitSync } from './explicit-sync.ts';
 
 /** After the last commit, the compositor has this long to release what that replaced. */
@@ -48,7 +48,7 @@ export class Surface implements Disposable {
   /** Committed and not given back, each once. */
   readonly #held = new Bag<SurfaceBuffer>();
   readonly #takenBack = new Bag<SurfaceBuffer>();
-  readonly #releaseDeadline = new Deadline(TAKEN_BACK_AFTER_MS, () => this.#takeBackReplaced(false));
+  readonly #releaseDeadline = new AnswerDeadline(TAKEN_BACK_AFTER_MS, () => this.#takeBackReplaced(false));
 
   constructor(compositor: Compositor, { isOpaque, sync = null, onReady = () => undefined }: SurfaceOptions) {
     this.compositor = compositor;

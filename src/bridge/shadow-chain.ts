@@ -29,6 +29,7 @@ export class ShadowChain implements Disposable {
   readonly height: number;
   readonly format: Fourcc;
   readonly #whole: Rect;
+  /** Each frame looks through it, by index: an iterator would be garbage until the code is optimized. */
   readonly #entries: Entry[] = [];
   #staged: Entry | null = null;
   /** The buffer that is being brought up to date, and what it lacks. */
@@ -48,7 +49,7 @@ export class ShadowChain implements Disposable {
 
   /** `area`, moved by `dx`, `dy`, changed in the guest's picture: every buffer is stale there. */
   age(area: Damage, dx: number, dy: number): void {
-    for (const { stale } of this.#entries) stale.addAll(area, dx, dy);
+    for (let i = 0; i < this.#entries.length; i++) this.#entries[i]!.stale.addAll(area, dx, dy);
   }
 
   /** The picture is another one: what was copied of the last one is of no use. */
@@ -136,18 +137,19 @@ export class ShadowChain implements Disposable {
     return entry;
   }
 
-  /** Without a closure: called for every frame. */
   #has(handle: Handle | null): boolean {
-    for (const { shadow } of this.#entries) if (shadow === handle) return true;
+    for (let i = 0; i < this.#entries.length; i++) if (this.#entries[i]!.shadow === handle) return true;
     return false;
   }
 
   #youngestFree(): Entry | null {
     let best: Entry | null = null;
     let bestArea = Infinity;
-    for (const entry of this.#entries) {
+    for (let i = 0; i < this.#entries.length; i++) {
+      const entry = this.#entries[i]!;
+      if (entry.shadow.isHeld) continue;
       const area = entry.stale.area;
-      if (!entry.shadow.isHeld && area < bestArea) {
+      if (area < bestArea) {
         best = entry;
         bestArea = area;
       }

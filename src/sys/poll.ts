@@ -93,13 +93,44 @@ export class Poll implements Disposable {
 
   // koffi passes a status first, which its type declaration omits.
   readonly #dispatch = (_status: number, ready: PollEvents): void => {
+    isDispatching = true;
     try {
       this.#onReady(ready);
     } catch (error) {
       rethrowUncaught(error);
     }
+    isDispatching = false;
+    runLast();
     runQueued();
   };
+}
+
+let isDispatching = false;
+const IGNORE = (): void => undefined;
+/** What `runLast` calls: the first `lastCount` of them. It keeps its length, because emptied arrays give their memory back. */
+const last: (() => void)[] = [];
+let lastCount = 0;
+
+/**
+ * Calls `callback` once, at the end of the callback of a poll that runs now; if none does, in this turn's `setImmediate`.
+ * What the callback does several times can then be done once, such as sending. Allocates nothing in a poll.
+ */
+export function callLast(callback: () => void): void {
+  if (isDispatching) last[lastCount++] = callback;
+  else setImmediate(callback);
+}
+
+function runLast(): void {
+  for (let i = 0; i < lastCount; i++) {
+    const callback = last[i]!;
+    last[i] = IGNORE;
+    try {
+      callback();
+    } catch (error) {
+      rethrowUncaught(error);
+    }
+  }
+  lastCount = 0;
 }
 
 /**

@@ -180,16 +180,23 @@ const CONTROL_SIZE = uapi.cmsgSpace(uapi.SCM_MAX_FD);
  * One set of native structs serves every message of every connection: calls are synchronous, and
  * no part of a message is needed after its call.
  */
-const scratch = NativeBuffer.allocate(256 + 2048 + CHUNK);
+const scratch = NativeBuffer.allocate(512 + 2048 + CHUNK);
 const { view, bytes, address } = scratch;
+/** Of sendmsg, with its pieces. */
 const HEADER = 0;
 const IOV = 64;
-const CONTROL = 256;
-const DATA = 256 + 2048;
+/** Of recvmsg, with its only piece: what never changes of them is written once. */
+const INBOX = 256;
+const INBOX_IOV = 320;
+const CONTROL = 512;
+const DATA = 512 + 2048;
 
 const header = uapi.msghdr.field;
 const cmsg = uapi.cmsghdr.field;
 header.msg_iov.set(view, HEADER, address + IOV);
+header.msg_iov.set(view, INBOX, address + INBOX_IOV);
+header.msg_iovlen.set(view, INBOX, 1);
+header.msg_control.set(view, INBOX, address + CONTROL);
 
 function setIov(index: number, base: number, length: number): void {
   const at = IOV + index * uapi.iovec.size;
@@ -211,20 +218,19 @@ function receive(fd: number, into: Uint8Array, offset: number, length: number, f
  * many open: those that did arrive are closed.
  */
 export function receiveAt(fd: number, target: number, length: number, fds: OwnedFd[]): number {
-  setIov(0, target, length);
-  header.msg_iovlen.set(view, HEADER, 1);
-  header.msg_control.set(view, HEADER, address + CONTROL);
-  header.msg_controllen.set(view, HEADER, CONTROL_SIZE);
-  let received = recvmsg(fd, address + HEADER, uapi.MSG_DONTWAIT | uapi.MSG_CMSG_CLOEXEC);
+  uapi.iovec.field.iov_base.set(view, INBOX_IOV, target);
+  uapi.iovec.field.iov_len.set(view, INBOX_IOV, length);
+  header.msg_controllen.set(view, INBOX, CONTROL_SIZE);
+  let received = recvmsg(fd, address + INBOX, uapi.MSG_DONTWAIT | uapi.MSG_CMSG_CLOEXEC);
   while (received < 0) {
     const failure = errno();
     if (failure === EAGAIN) return -1;
     if (failure !== EINTR) throw SysError.fromErrno('recvmsg', failure);
-    received = recvmsg(fd, address + HEADER, uapi.MSG_DONTWAIT | uapi.MSG_CMSG_CLOEXEC);
+    received = recvmsg(fd, address + INBOX, uapi.MSG_DONTWAIT | uapi.MSG_CMSG_CLOEXEC);
   }
   const before = fds.length;
   adoptRights(fds);
-  if ((header.msg_flags.get(view, HEADER) & uapi.MSG_CTRUNC) !== 0) {
+  if ((header.msg_flags.get(view, INBOX) & uapi.MSG_CTRUNC) !== 0) {
     for (const lost of fds.splice(before)) lost[Symbol.dispose]();
     throw new SysError('recvmsg', 'ECTRUNC', 'file descriptors were lost; is RLIMIT_NOFILE reached?');
   }
@@ -232,7 +238,7 @@ export function receiveAt(fd: number, target: number, length: number, fds: Owned
 }
 
 function adoptRights(fds: OwnedFd[]): void {
-  const end = CONTROL + header.msg_controllen.get(view, HEADER);
+  const end = CONTROL + header.msg_controllen.get(view, INBOX);
   for (let at = CONTROL; at + uapi.cmsghdr.size <= end;) {
     const length = cmsg.cmsg_len.get(view, at);
     if (length < uapi.cmsghdr.size) return;

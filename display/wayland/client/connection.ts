@@ -2,7 +2,7 @@ import { DISPLAY_ID, LIBWAYLAND_MESSAGE_SIZE } from '../../../protocols/wayland/
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
 import { SysError } from '../../../src/sys/errors.ts';
 import type { OwnedFd } from '../../../src/sys/fd.ts';
-import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
+import { callLast, Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { Pump } from '../../../src/sys/pump.ts';
 import { escaped, Malformed, type WaylandCloseReason, WaylandError, WaylandProtocolError } from './errors.ts';
 import { WlDisplay } from './generated/wayland.ts';
@@ -19,7 +19,7 @@ const MAX_LAST_READS = 64;
 
 /**
  * Joins the socket, the codec and the objects. Events are dispatched from the event loop, as many as fit into the
- * connection's share of a turn; the requests made in one turn are sent together in that turn's `setImmediate`.
+ * connection's share of a turn; the requests made in one callback of the event loop are sent together at its end.
  */
 export class Connection implements ObjectOwner, Disposable {
   readonly objects: ObjectMap = new ObjectMap(this);
@@ -74,12 +74,12 @@ export class Connection implements ObjectOwner, Disposable {
     if (this.objects.isFull) this.#fail(new WaylandError('stalled', 'the compositor confirms no destroyed objects'));
     if (!this.#isFlushDue && !this.#isWaitingToWrite) {
       this.#isFlushDue = true;
-      setImmediate(this.#flushDue);
+      callLast(this.#flushDue);
     }
     return this.#out.begin(objectId, opcode, size);
   }
 
-  /** Sends the waiting requests now instead of at the end of the turn. */
+  /** Sends the waiting requests now instead of at the end of the callback. */
   flush(): void {
     if (this.#closeReason) return;
     try {

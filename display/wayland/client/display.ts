@@ -120,7 +120,7 @@ export class WaylandDisplay implements Disposable {
     });
   }
 
-  /** Sends the waiting requests now instead of at the end of the event loop's turn. Does not throw: see `onClosed`. */
+  /** Sends the waiting requests now instead of at the end of the callback. Does not throw: see `onClosed`. */
   flush(): void {
     this.#connection.flush();
   }

@@ -14,8 +14,8 @@ export interface ObjectOwner {
   /** Why the connection ended; null while it works. */
   readonly closeReason: WaylandCloseReason | null;
   /**
-   * Begins a request of `size` bytes, header included, to be sent at the end of the event loop's turn. RangeError if
-   * it is larger than compositors on libwayland read.
+   * Begins a request of `size` bytes, header included, to be sent at the end of the callback that the event loop has
+   * made. RangeError if it is larger than compositors on libwayland read.
    */
   request(objectId: number, opcode: number, size: number): Outgoing;
 }
@@ -27,9 +27,9 @@ export interface WaylandClass<T extends WaylandObject = WaylandObject> {
 }
 
 /**
- * A protocol object. Requests are methods: they are queued, and sent at the end of the event loop's turn. Events call
- * the methods of `listener`, one at a time and in order; a listener may destroy any object or the display. Set it in
- * the turn that created the object: no event arrives before the turn ends.
+ * A protocol object. Requests are methods: they are queued, and sent at the end of the callback that the event loop has
+ * made. Events call the methods of `listener`, one at a time and in order; a listener may destroy any object or the
+ * display. Set it in the callback that created the object: no event arrives before it ends.
  *
  * In events, an object is null if this client has destroyed it in the meantime. An `OwnedFd` or a new object belongs
  * to the listener; without a listener for the event it is closed or destroyed. Strings and arrays are copies. In

@@ -1,10 +1,11 @@
 import { createHook } from 'node:async_hooks';
 import { openSync } from 'node:fs';
-import { expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { EventFd } from '../../../src/sys/eventfd.ts';
 import { OwnedFd } from '../../../src/sys/fd.ts';
-import { Poll, type PollEvents } from '../../../src/sys/poll.ts';
+import { callLast, Poll, type PollEvents } from '../../../src/sys/poll.ts';
 import { UnixConnection, socketPair } from '../../../src/sys/socket.ts';
+import { withResolvers } from '../../../src/sys/with-resolvers.ts';
 import { expectNoLeaks } from './no-leaks.ts';
 import { eventually } from '../../rig/eventually.ts';
 
@@ -162,10 +163,43 @@ function fail(): never {
 
 test.each([
   ['a callback', fail],
+  ['what a callback wants called last', () => callLast(fail)],
   ['a tick that a callback queued', () => process.nextTick(fail)],
   ['a microtask that a callback queued', () => queueMicrotask(fail)],
 ])('Poll: an error thrown by %s is an uncaught exception, not an error of a later call', async (_thrower, callback) => {
   expect((await uncaughtFrom(callback)).message).toBe('thrown on purpose');
   using event = EventFd.create();
   expect(event.consume()).toBe(false);
+});
+
+describe('callLast', () => {
+  test('calls in order at the end of the callback of a poll, before ticks', async () => {
+    using event = EventFd.create();
+    for (let round = 0; round < 2; round++) {
+      const calls: string[] = [];
+      const { promise, resolve } = withResolvers<void>();
+      using poll = Poll.readable(event, () => {
+        event.consume();
+        callLast(() => calls.push('first'));
+        callLast(() => calls.push('second'));
+        process.nextTick(() => {
+          calls.push('tick');
+          resolve();
+        });
+        calls.push('callback');
+      });
+      event.signal();
+      await promise;
+      expect(calls).toEqual(['callback', 'first', 'second', 'tick']);
+      expect(poll).toBeInstanceOf(Poll);
+    }
+  });
+
+  test('calls in the same turn of the event loop if no poll calls back', async () => {
+    const called = vi.fn();
+    callLast(called);
+    expect(called).not.toHaveBeenCalled();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(called).toHaveBeenCalledOnce();
+  });
 });

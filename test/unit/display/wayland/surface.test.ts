@@ -123,7 +123,7 @@ describe('Surface: explicit synchronisation', () => {
   });
 
   test('keeps a replaced buffer that waits for its point while the surface is hidden, but not for longer than a second', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     const other = new SyncedBuffer(null);
     show(synced);
     show(implicit);

@@ -318,7 +318,8 @@ describe('WaylandOutput: for a minute', () => {
       // The first frame waits 250 ms for a compositor that may only be slow.
       expect(flips).toBeGreaterThan(10 * 60 - 5);
       expect(flips).toBeLessThanOrEqual(10 * 60 + 2);
-      expect(host.count('wl_surface.commit') - commits).toBeLessThanOrEqual(1);
+      // That frame, and the question when the window is seen again.
+      expect(host.count('wl_surface.commit') - commits).toBeLessThanOrEqual(2);
     },
   );
 

@@ -85,7 +85,6 @@ describe('WaylandOutput: a window', () => {
     expect(host.server.requests.slice(before).map(({ name }) => name)).toEqual([
       'wl_surface.attach',
       'wl_surface.damage_buffer',
-      'wl_surface.frame',
       'wp_presentation.feedback',
       'wl_surface.commit',
     ]);

@@ -1,0 +1,40 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Deadline } from '../../../src/core/deadline.ts';
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }));
+afterEach(() => void vi.useRealTimers());
+
+test('Deadline: calls back when its time is over since the last start, each time that it is started', () => {
+  const missed = vi.fn();
+  using deadline = new Deadline(100, missed);
+  vi.advanceTimersByTime(1000);
+  expect(missed).not.toHaveBeenCalled();
+  for (let round = 1; round <= 2; round++) {
+    for (let i = 0; i < 7; i++) {
+      deadline.start();
+      vi.advanceTimersByTime(60);
+    }
+    vi.advanceTimersByTime(39);
+    expect(missed).toHaveBeenCalledTimes(round - 1);
+    vi.advanceTimersByTime(1);
+    expect(missed).toHaveBeenCalledTimes(round);
+    vi.advanceTimersByTime(1000);
+    expect(missed).toHaveBeenCalledTimes(round);
+  }
+});
+
+test('Deadline: has one timer however often it is started, and none after dispose', () => {
+  const missed = vi.fn();
+  const deadline = new Deadline(100, missed);
+  const timers = vi.spyOn(globalThis, 'setTimeout');
+  for (let i = 0; i < 600; i++) {
+    deadline.start();
+    vi.advanceTimersByTime(1);
+  }
+  expect(timers.mock.calls.length).toBeLessThanOrEqual(7);
+  deadline[Symbol.dispose]();
+  deadline.start();
+  vi.advanceTimersByTime(1000);
+  expect(vi.getTimerCount()).toBe(0);
+  expect(missed).not.toHaveBeenCalled();
+});
