@@ -1,4 +1,5 @@
 import { DRM_FORMAT, DRM_FORMAT_MOD_LINEAR, type Fourcc } from '../../protocols/drm-fourcc.ts';
+import type { Damage } from '../../src/core/damage.ts';
 import { UsageError } from '../../src/core/errors.ts';
 import { FormatSet, type Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
@@ -16,7 +17,7 @@ import {
 import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
-import { compose, Scene, type ShownFrame } from './scene.ts';
+import { compose, copyChanges, Scene, type ShownFrame } from './scene.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
@@ -157,6 +158,14 @@ export class HeadlessOutput implements Output {
     return shown.isDark
       ? null
       : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
+  }
+
+  /**
+   * Copies `region` of what is on screen, without the cursor, to `target`, XRGB pixels in rows of `stride` pixels, and adds
+   * to `changed` where that differs from what was there. The highest byte of a pixel means nothing. SysError as `capture`.
+   */
+  copyChanges(target: Uint32Array, stride: number, region: Rect, changed: Damage): void {
+    copyChanges(target, stride, this.#shown, region, changed);
   }
 
   /** Calls `listener` after each frame that comes on screen, until the returned function is called. */

@@ -192,6 +192,9 @@ function copyRows(
   }
 }
 
+/** From so many pixels on, comparing a row natively costs less than its call. */
+const WIDE = 128;
+
 /** Rows that are looked at together: a change in one marks the columns between the first and last that differ in any. */
 const BAND = 16;
 
@@ -217,31 +220,37 @@ export function copyChanges(
       const pixel = words[i]!;
       words[i] = ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
     }
-    for (let row = 0; row < height; row += BAND)
-      copyBand(target, stride, words, row * width, width, x, y + row, width, Math.min(BAND, height - row), changed);
+    copyBands(target, stride, words, 0, width, region, changed);
     return;
   }
   buffer.read((memory) => {
     const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
     const pitch = buffer.stride / 4;
     const start = buffer.offset / 4 + (y - layer.dstY + layer.srcY) * pitch + x - layer.dstX + layer.srcX;
-    for (let row = 0; row < height; row += BAND)
-      copyBand(
-        target,
-        stride,
-        from,
-        start + row * pitch,
-        pitch,
-        x,
-        y + row,
-        width,
-        Math.min(BAND, height - row),
-        changed,
-      );
+    copyBands(target, stride, from, start, pitch, region, changed);
   });
 }
 
-/** `start` and `pitch` are in pixels of `from`; the rectangle is in those of `target`. */
+/** `start` and `pitch` are in pixels of `from`; the region is in those of `target`. */
+function copyBands(
+  target: Uint32Array,
+  stride: number,
+  from: Uint32Array,
+  start: number,
+  pitch: number,
+  { x, y, width, height }: Rect,
+  changed: Damage,
+): void {
+  const before = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
+  const after = Buffer.from(from.buffer, from.byteOffset, from.byteLength);
+  const isSame = (source: number, at: number): boolean =>
+    width >= WIDE && after.compare(before, at * 4, (at + width) * 4, source * 4, (source + width) * 4) === 0;
+  for (let row = 0; row < height; row += BAND) {
+    const rows = Math.min(BAND, height - row);
+    copyBand(target, stride, from, start + row * pitch, pitch, x, y + row, width, rows, changed, isSame);
+  }
+}
+
 function copyBand(
   target: Uint32Array,
   stride: number,
@@ -253,6 +262,7 @@ function copyBand(
   width: number,
   height: number,
   changed: Damage,
+  isSame: (source: number, at: number) => boolean,
 ): void {
   let left = width;
   let right = 0;
@@ -261,9 +271,14 @@ function copyBand(
   for (let row = 0; row < height; row++) {
     const source = start + row * pitch;
     const at = (y + row) * stride + x;
+    if (isSame(source, at)) continue;
     let first = 0;
     while (first < width && ((from[source + first]! ^ target[at + first]!) & 0xff_ff_ff) === 0) first++;
-    if (first === width) continue;
+    if (first === width) {
+      // Only the highest bytes differ: the next comparison shall be a native one.
+      if (width >= WIDE) target.set(from.subarray(source, source + width), at);
+      continue;
+    }
     let end = width;
     while (((from[source + end - 1]! ^ target[at + end - 1]!) & 0xff_ff_ff) === 0) end--;
     target.set(from.subarray(source + first, source + end), at + first);

@@ -1,4 +1,4 @@
-import type { Damage } from '../../src/core/damage.ts';
+import { Damage } from '../../src/core/damage.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { intersection, wordsOf } from './difference.ts';
@@ -20,6 +20,11 @@ export interface WatchedScreen {
   readonly name: string;
   /** A copy of what is on screen, or of a region that lies within it; null while nothing is shown. */
   capture(options: { readonly cursor?: boolean; readonly region?: Rect }): Picture | null;
+  /**
+   * Copies `region`, which lies within the screen, without the cursor to `target`, XRGB pixels in rows of `stride` pixels,
+   * and adds to `changed` where that differs from what was there. The highest byte of a pixel means nothing.
+   */
+  copyChanges(target: Uint32Array, stride: number, region: Rect, changed: Damage): void;
   /** Calls `listener` after each frame has come on screen until the returned function is called. */
   onFrame(listener: (frame: ScreenFrame) => void): () => void;
   /** Resolves when everything that was presented is on screen. */
@@ -39,16 +44,26 @@ export interface Attention {
 /** x1, y1, x2, y2; x2 and y2 are exclusive. */
 type Edges = [x1: number, y1: number, x2: number, y2: number];
 
+/** R, G, B, A in memory, as a little-endian word. */
+const OPAQUE_BLACK = 0xff000000;
+
 /**
  * A copy of a screen, updated frame by frame. Only the damage of a frame is read, and it is compared with the copy, so
  * a frame that draws the same pixels again changes nothing.
+ *
+ * Without the cursor the pixels are followed as they lie in the screen's memory, and become a picture when that is asked for.
  */
 export class ScreenCopy {
   readonly #screen: WatchedScreen;
   readonly #attention: Attention;
   readonly #cursor: boolean;
   #picture: Picture | null;
+  /** The screen as XRGB pixels, once a frame has come; `#late` of it is not in `#picture` yet. */
+  #pixels: Uint32Array | null = null;
+  readonly #late: Edges = [Infinity, Infinity, 0, 0];
   readonly #changed: Edges = [0, 0, 0, 0];
+  readonly #counted = new Damage();
+  readonly #uncounted = new Damage();
 
   constructor(screen: WatchedScreen, attention: Attention = {}) {
     this.#screen = screen;
@@ -57,8 +72,14 @@ export class ScreenCopy {
     this.#picture = screen.capture({ cursor: this.#cursor });
   }
 
-  /** Null while nothing is shown. `update` writes into it. */
+  /** Nothing is shown. */
+  get isDark(): boolean {
+    return this.#picture === null;
+  }
+
+  /** Null while nothing is shown. Asking for it after `update` writes into it. */
   get picture(): Picture | null {
+    this.#convert();
     return this.#picture;
   }
 
@@ -73,21 +94,57 @@ export class ScreenCopy {
     const picture = this.#picture;
     const isNew = frame.isDark ? picture !== null : picture?.width !== frame.width || picture.height !== frame.height;
     if (isNew) {
+      this.#pixels = null;
+      Object.assign(this.#late, [Infinity, Infinity, 0, 0]);
       this.#picture = this.#screen.capture({ cursor: this.#cursor });
       Object.assign(this.#changed, [0, 0, frame.width, frame.height]);
       return true;
     }
     if (!picture) return false;
     Object.assign(this.#changed, [Infinity, Infinity, 0, 0]);
-    this.#updateAll(picture, frame.damage);
-    if (this.#cursor) this.#updateAll(picture, frame.cursorDamage);
+    if (this.#cursor) {
+      this.#captureAll(picture, frame.damage);
+      this.#captureAll(picture, frame.cursorDamage);
+    } else {
+      this.#pixels ??= xrgb(picture);
+      this.#follow(this.#pixels, picture, frame.damage);
+    }
     return this.#changed[2] > 0;
   }
 
-  #updateAll(picture: Picture, damage: Damage): void {
+  #follow(pixels: Uint32Array, picture: Picture, damage: Damage): void {
+    const { region: wanted, masks = [] } = this.#attention;
+    const copy = (area: Rect, changed: Damage): void => {
+      if (area.width > 0 && area.height > 0) this.#screen.copyChanges(pixels, picture.width, area, changed);
+    };
+    this.#counted.clear();
+    this.#uncounted.clear();
     for (let i = 0; i < damage.count; i++) {
-      const changed = { x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) };
-      const region = intersection(changed, { x: 0, y: 0, width: picture.width, height: picture.height });
+      const region = within(picture, damage, i);
+      // What was copied before is equal afterwards, so it does not count.
+      for (const mask of masks) copy(intersection(mask, region), this.#uncounted);
+      copy(wanted ? intersection(wanted, region) : region, this.#counted);
+      if (wanted) copy(region, this.#uncounted);
+    }
+    widen(this.#changed, this.#counted);
+    widen(this.#late, this.#counted);
+    widen(this.#late, this.#uncounted);
+  }
+
+  #convert(): void {
+    const [left, top, right, bottom] = this.#late;
+    if (right === 0 || !this.#picture) return;
+    const { width } = this.#picture;
+    const to = wordsOf(this.#picture);
+    const from = this.#pixels!;
+    for (let y = top; y < bottom; y++)
+      for (let at = y * width + left; at < y * width + right; at++) to[at] = OPAQUE_BLACK | swapped(from[at]!);
+    Object.assign(this.#late, [Infinity, Infinity, 0, 0]);
+  }
+
+  #captureAll(picture: Picture, damage: Damage): void {
+    for (let i = 0; i < damage.count; i++) {
+      const region = within(picture, damage, i);
       if (region.width === 0 || region.height === 0) continue;
       const now = this.#screen.capture({ cursor: this.#cursor, region });
       if (now) this.#update(picture, now, region);
@@ -127,4 +184,28 @@ export class ScreenCopy {
       picture.data.set(now.data.subarray(from, from + part.width * 4), (y * picture.width + part.x) * 4);
     }
   }
+}
+
+/** The part of rectangle `i` that is on the screen. */
+function within({ width, height }: Size, damage: Damage, i: number): Rect {
+  const rect = { x: damage.x(i), y: damage.y(i), width: damage.width(i), height: damage.height(i) };
+  return intersection(rect, { x: 0, y: 0, width, height });
+}
+
+function widen(edges: Edges, damage: Damage): void {
+  for (let i = 0; i < damage.count; i++) {
+    edges[0] = Math.min(edges[0], damage.x(i));
+    edges[1] = Math.min(edges[1], damage.y(i));
+    edges[2] = Math.max(edges[2], damage.x(i) + damage.width(i));
+    edges[3] = Math.max(edges[3], damage.y(i) + damage.height(i));
+  }
+}
+
+/** With red and blue exchanged, and nothing in the highest byte. */
+function swapped(pixel: number): number {
+  return (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
+}
+
+function xrgb(picture: Picture): Uint32Array {
+  return wordsOf(picture).map(swapped);
 }

@@ -35,8 +35,8 @@ type End<T> = (result: T | Promise<T>) => void;
 
 /** What a wait is for, and what it resolves with. */
 interface Goal<T> {
-  /** Called at the start and after every change that counts. `picture` has been on screen since `sinceMs`; `end` ends the wait; `isCurrent` is false once the picture has changed. */
-  look(picture: Picture | null, sinceMs: number, end: End<T>, isCurrent: () => boolean): void;
+  /** Called at the start and after every change that counts. What `screen` has been on screen since `sinceMs`; `end` ends the wait; `isCurrent` is false once that has changed. */
+  look(screen: ScreenCopy, sinceMs: number, end: End<T>, isCurrent: () => boolean): void;
   /** What did not happen, for the error message. */
   missed(picture: Picture | null): string;
 }
@@ -49,13 +49,13 @@ export function waitUntilStable(
 ): Promise<Picture> {
   let quiet: NodeJS.Timeout | undefined;
   const goal: Goal<Picture> = {
-    look(picture, sinceMs, end, isCurrent) {
+    look(screen, sinceMs, end, isCurrent) {
       clearTimeout(quiet);
-      if (!picture) return;
+      if (screen.isDark) return;
       quiet = startTimer(
         () => {
           // Timers run before sockets are read: commands of the guest may still be waiting for this process.
-          setImmediate(() => void output.settled().then(() => isCurrent() && end(picture)));
+          setImmediate(() => void output.settled().then(() => isCurrent() && end(screen.picture!)));
         },
         quietMs - (monotonicMs() - sinceMs),
       );
@@ -76,7 +76,7 @@ export function waitUntilMatch(
   const place = at && { ...at, width: expected.width, height: expected.height };
   let comparison: Comparison | null = null;
   const goal: Goal<Picture> = {
-    look(picture, _, end) {
+    look({ picture }, _, end) {
       if (!picture) return;
       const actual = place ? partOf(picture, place) : picture;
       comparison = actual && comparePictures(expected, actual, options);
@@ -111,7 +111,7 @@ export function waitUntilAny(
   rung: Rung = noRung,
 ): Promise<FoundAny> {
   return wait(output, options, rung, {
-    look(picture, _, end) {
+    look({ picture }, _, end) {
       if (!picture) return;
       for (const [index, needle] of needles.entries()) {
         const found = needle.find(picture, options);
@@ -165,7 +165,7 @@ export function waitUntilText(
     isReading = false;
   };
   const goal: Goal<RegExpExecArray> = {
-    look(picture, _, end) {
+    look({ picture }, _, end) {
       newest = null;
       if (!picture || !reader.isOn(picture)) return;
       const text = reader.readConsole(picture);
@@ -196,8 +196,8 @@ export function waitUntilChange(
 ): Promise<Picture | null> {
   let isFirst = true;
   return wait(output, options, rung, {
-    look(picture, _, end) {
-      if (!isFirst) end(picture);
+    look(screen, _, end) {
+      if (!isFirst) end(screen.picture);
       isFirst = false;
     },
     missed: () => 'did not change',
@@ -241,7 +241,7 @@ function wait<T>(
         finish();
         resolve(result);
       };
-      goal.look(screen.picture, sinceMs, end, () => mine === generation);
+      goal.look(screen, sinceMs, end, () => mine === generation);
     };
     const orFail = (work: () => void): void => {
       try {
@@ -298,8 +298,9 @@ class ChangeLog {
     this.#frames++;
     if (!screen) return;
     this.#changes++;
-    const { changed: box, picture } = screen;
-    const pixels = picture && isSmall(box) ? crop(picture, box).data.slice() : null;
+    const { changed: box } = screen;
+    const picture = isSmall(box) ? screen.picture : null;
+    const pixels = picture && crop(picture, box).data.slice();
     this.#newest.push({ timeMs, box, pixels });
     if (this.#newest.length > DESCRIBED) this.#newest.shift();
   }

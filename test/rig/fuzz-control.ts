@@ -135,7 +135,13 @@ function handlersOf(random: Random, total: { handled: number; faults: string[] }
     },
     watch: (scanout, signal) => {
       check('watch', isScanout(scanout), scanout);
-      const still = { name: '', capture: () => null, onFrame: () => () => undefined, settled: () => Promise.resolve() };
+      const still = {
+        name: '',
+        capture: () => null,
+        copyChanges: () => undefined,
+        onFrame: () => () => undefined,
+        settled: () => Promise.resolve(),
+      };
       return answer(new FrameWatch(still, { width: 4, height: 4 }, () => undefined), signal);
     },
     trace: (scanout) => {

@@ -21,7 +21,13 @@ let client: Client;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'scanout-mcp-'));
   const path = join(directory, 'control.sock');
-  const still = { name: '', capture: () => null, onFrame: () => () => undefined, settled: () => Promise.resolve() };
+  const still = {
+    name: '',
+    capture: () => null,
+    copyChanges: () => undefined,
+    onFrame: () => () => undefined,
+    settled: () => Promise.resolve(),
+  };
   handlers = {
     hello: () => ({ protocol: 1, scanouts: 1, keyboard: true, touch: true }),
     stats: () => ({ frames: 7 }),

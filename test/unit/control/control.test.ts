@@ -39,6 +39,10 @@ class FakeScreen implements WatchedScreen {
     return null;
   }
 
+  copyChanges(): void {
+    // Nothing is shown.
+  }
+
   onFrame(listener: (frame: ScreenFrame) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
