@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 
-const { exports, bin } = JSON.parse(readFileSync('package.json', 'utf8'));
+const { exports, bin, dependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
 const entries = Object.values(exports).flatMap((target) => target.default ?? []);
 /** Started by the others, by their paths. */
 const PROGRAMS = ['src/sys/console-guardian.ts', 'display/vnc/encoding-thread-main.ts'];
@@ -23,7 +23,8 @@ const { outputFiles } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
-  packages: 'external',
+  // What is bundled is ours, and commander: loading its CommonJS modules takes longer than most commands.
+  external: Object.keys({ ...dependencies, ...peerDependencies }).flatMap((name) => [name, `${name}/*`]),
   sourcemap: true,
   write: false,
   logLevel: 'warning',
@@ -32,9 +33,11 @@ const { outputFiles } = await build({
 const written = new Set();
 for (const { path, text } of outputFiles) {
   mkdirSync(dirname(path), { recursive: true });
-  replaceFile(path, withoutInnerNames(text));
+  replaceFile(path, withBuiltins(withoutInnerNames(text)));
   written.add(relative('dist', path));
 }
+
+replaceFile('dist/LICENSE.commander', readFileSync('node_modules/commander/LICENSE', 'utf8'));
 
 // Of an earlier build. What is in use by a running command keeps its name as long as it does not change.
 for (const file of readdirSync('dist', { recursive: true }))
@@ -52,4 +55,9 @@ function replaceFile(path, contents) {
 function withoutInnerNames(code) {
   const names = new Set(Array.from(code.matchAll(/^var (\w+) = class _\1\b/gm), ([, name]) => `_${name}`));
   return code.replaceAll(/\b_\w+\b/g, (word) => (names.has(word) ? word.slice(1) : word));
+}
+
+/** CommonJS that was bundled requires modules of Node, and ES modules have no `require`. */
+function withBuiltins(code) {
+  return code.replaceAll(/\b__require\("(node:\w+)"\)/g, 'globalThis.process.getBuiltinModule("$1")');
 }
