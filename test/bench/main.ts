@@ -15,6 +15,7 @@ import { neighbours } from './neighbours.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
 import { sandbox } from './sandbox.ts';
+import { snapshots } from './snapshots.ts';
 import { startUp } from './start-up.ts';
 import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
@@ -31,6 +32,7 @@ const benchmarks: readonly Benchmark[] = [
     pngBench,
     find,
     waitStable,
+    snapshots,
     guestFlips,
     neighbours,
     exportFrames,

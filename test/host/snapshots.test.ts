@@ -12,7 +12,8 @@ import {
   type LaunchOptions,
   openDisplay,
 } from '../../src/testing/index.ts';
-import { DESKTOP_FILES, desktopImage } from '../rig/desktop-image.ts';
+import { desktopGuest, logIn } from '../rig/desktop-guest.ts';
+import { DESKTOP_FILES } from '../rig/desktop-image.ts';
 import { eventually } from '../rig/eventually.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { skipWithoutProgram } from '../rig/skip.ts';
@@ -183,10 +184,8 @@ describe.skipIf(isSkipped)('a snapshot of a desktop', () => {
   const seconds = { boot: 0, restored: [] as number[] };
 
   beforeAll(async () => {
-    const { kernel, initrd } = desktopImage();
     setUp();
-    const append = 'console=ttyS0 console=tty0 quiet loglevel=3 mitigations=off';
-    options = { memoryMiB: 384, kernel, initrd, append, disk, timeoutMs: 300_000, snapshot: 'logged in' };
+    options = desktopGuest(disk);
     const start = performance.now();
     await using guest = await launch({ ...options, prepare: logIn });
     seconds.boot = (performance.now() - start) / 1000;
@@ -201,15 +200,6 @@ describe.skipIf(isSkipped)('a snapshot of a desktop', () => {
     console.info(`a boot and a login ${seconds.boot.toFixed(1)} s; a restored guest ${mean.toFixed(2)} s on average`);
     tearDown();
   });
-
-  async function logIn(guest: LaunchedGuest): Promise<void> {
-    using display = openDisplay({ guest });
-    await display.waitForText(/login:/, { timeoutMs: 300_000 });
-    await display.type('root\n');
-    await display.waitForText(/built-in shell/, { timeoutMs: 300_000 });
-    await display.type('echo kept >/dev/sda; sync; echo written\n');
-    await display.waitForText(/^written/m, { timeoutMs: 300_000 });
-  }
 
   test.for(Array.from({ length: 20 }, (_, i) => i + 1))(
     'is restored for test %i, with its session and disk',
