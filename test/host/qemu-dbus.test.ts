@@ -8,6 +8,7 @@ import { KEY } from '../../protocols/input-event-codes.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { ConsoleStats } from '../../src/guest/qemu-dbus/console.ts';
 import { DbusMachine } from '../rig/dbus-machine.ts';
+import { newerQemu } from '../rig/guest-image.ts';
 import { skipBecause, skipWithoutProgram } from '../rig/skip.ts';
 import { systemCallsWhile } from '../rig/system-calls.ts';
 import { expectNoLeaks } from '../unit/sys/no-leaks.ts';
@@ -16,7 +17,7 @@ import { eventually } from '../rig/eventually.ts';
 const MEMTEST = '/boot/memtest86+x64.bin';
 const GRUB = '/usr/lib/grub/i386-pc';
 const OVMF = '/usr/share/OVMF/OVMF_CODE_4M.fd';
-const missing = [MEMTEST, `${GRUB}/boot.img`, OVMF].filter((file) => !existsSync(file));
+const missing = [MEMTEST, `${GRUB}/boot.img`, OVMF, newerQemu].filter((file) => !existsSync(file));
 const isSkipped =
   skipWithoutProgram('qemu-system-x86_64') ||
   skipWithoutProgram('strace') ||
@@ -24,6 +25,10 @@ const isSkipped =
 
 /** The pixels of the cursor of a text mode: two rows of a character. */
 const CURSOR = 2 * 9;
+const QEMUS = [
+  ['QEMU', 'qemu-system-x86_64'],
+  ['a newer QEMU', newerQemu],
+] as const;
 const BOOT_MENU = ['-boot', 'menu=on,splash-time=60000'];
 
 /** How many pixels are not of the colour of the first. */
@@ -74,27 +79,29 @@ describe.skipIf(isSkipped)('QEMU over its D-Bus display', () => {
 
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-  test.each([
-    ['std VGA', ['-device', 'VGA']],
-    ['Cirrus', ['-device', 'cirrus-vga']],
-    ['virtio-vga', ['-device', 'virtio-vga']],
-    ['ramfb', ['-device', 'ramfb']],
-    ['VMware SVGA', ['-device', 'vmware-svga']],
-  ])('shows SeaBIOS on %s as QEMU does, pixel by pixel, and its boot menu after Escape', async (_what, device) => {
-    await using machine = await DbusMachine.start([...device, ...BOOT_MENU]);
-    await eventually(() => expect(drawn(machine.capture()!)).toBeGreaterThan(100));
-    const before = drawn(await expectEqual(machine));
-    await eventually(() => {
-      press(machine, KEY.ESC);
-      expect(drawn(machine.capture()!)).toBeGreaterThan(before * 1.2);
-    });
-    await expectEqual(machine);
-  });
+  test.each(
+    ['VGA', 'cirrus-vga', 'virtio-vga', 'ramfb', 'vmware-svga'].flatMap((device) =>
+      QEMUS.map(([version, qemu]) => [device, version, qemu] as const),
+    ),
+  )(
+    'shows SeaBIOS on %s as %s does, pixel by pixel, and its boot menu after Escape',
+    async (device, _version, qemu) => {
+      await using machine = await DbusMachine.start(['-device', device, ...BOOT_MENU], { qemu });
+      await eventually(() => expect(drawn(machine.capture()!)).toBeGreaterThan(100));
+      const before = drawn(await expectEqual(machine));
+      await eventually(() => {
+        press(machine, KEY.ESC);
+        expect(drawn(machine.capture()!)).toBeGreaterThan(before * 1.2);
+      });
+      await expectEqual(machine);
+    },
+  );
 
-  test('shows GRUB started by the BIOS, and what is typed into it', async () => {
-    await using machine = await DbusMachine.start([
-      ...['-device', 'VGA', '-drive', `if=ide,format=raw,readonly=off,file=${grub}`],
-    ]);
+  test.each(QEMUS)('shows GRUB started by the BIOS of %s, and what is typed into it', async (_version, qemu) => {
+    await using machine = await DbusMachine.start(
+      ['-device', 'VGA', '-drive', `if=ide,format=raw,readonly=off,file=${grub}`],
+      { qemu },
+    );
     await eventually(() => expect(drawn(machine.capture()!)).toBeGreaterThan(500));
     const before = drawn(await expectEqual(machine));
     await eventually(() => {

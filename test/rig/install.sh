@@ -19,7 +19,7 @@ mesa_oldest=24   # imports and shows udmabufs without a GPU
 wayland_packages='wayland-protocols libwayland-dev weston'
 wayland_oldest=1.43    # describes every protocol our bindings are generated from
 kernel_oldest=6.12
-newer_suite=trixie-backports    # its QEMU has the generic vhost-user front end (11.1), the only one that supports blobs
+newer_suite=trixie-backports    # its QEMU (11.1) has the generic vhost-user front end, the only one that supports blobs, and another D-Bus display
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/scanout-bridge
 
 say() { echo "rig: $*"; }
@@ -57,7 +57,7 @@ for file in vkms.ko vkms-cancels mbochs.ko mdpy.ko mtty.ko; do
   [ -n "$(find "$cache/linux/lib/modules/" -name $file 2>/dev/null)" ] || need_vkms='linux-headers linux-source'
 done
 need_newer_qemu=
-[ -x "$cache/qemu/qemu-system-x86_64" ] || need_newer_qemu="QEMU of $newer_suite"
+[ -e "$cache/qemu/usr/lib/x86_64-linux-gnu/qemu/ui-dbus.so" ] || need_newer_qemu="QEMU of $newer_suite"
 
 needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_wayland:+ $need_wayland}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}
 [ -n "$needed" ] || exit 0
@@ -198,9 +198,9 @@ if [ -n "$need_newer_qemu" ]; then
   # shellcheck disable=SC2086
   source_of ${newer_suite%-backports} $newer_suite >"$work/sources"
   # The packages are only extracted, so only QEMU has to run from there.
-  mmdebstrap --quiet --variant=extract --include=qemu-system-x86 --aptopt="APT::Default-Release \"$newer_suite\"" \
-    --dpkgopt='path-exclude=/*' --dpkgopt='path-include=/usr/lib64/*' --dpkgopt='path-include=/usr/lib/x86_64-linux-gnu/*' \
-    --dpkgopt='path-include=/usr/bin/qemu-system-x86_64' --dpkgopt='path-include=/usr/share/seabios/bios*' --dpkgopt='path-include=/usr/share/qemu/*.bin' \
+  mmdebstrap --quiet --variant=extract --include=qemu-system-x86,qemu-system-modules-opengl --aptopt="APT::Default-Release \"$newer_suite\"" \
+    --dpkgopt='path-exclude=/*' --dpkgopt='path-include=/usr/lib64/*' --dpkgopt='path-include=/usr/lib/x86_64-linux-gnu/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*' \
+    --dpkgopt='path-include=/usr/bin/qemu-system-x86_64' --dpkgopt='path-include=/usr/share/seabios/*' --dpkgopt='path-include=/usr/share/qemu/*.bin' \
     "${newer_suite%-backports}" "$work/qemu" "$work/sources" >"$cache/qemu.log" 2>&1 || { cat "$cache/qemu.log"; give_up "$need_newer_qemu"; }
   cat >"$work/qemu/qemu-system-x86_64" <<'EOF'
 #!/bin/sh
