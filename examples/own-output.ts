@@ -15,5 +15,5 @@ using bridge = new Bridge(guest);
 bridge.show(0, output);
 const { commands } = await guest.finished;
 // Redraws are answered before they are on screen.
-await output.settled();
+await bridge.settled();
 console.log(`${commands} commands, ${output.frames} frames in ${folder}`);

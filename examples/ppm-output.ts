@@ -84,7 +84,6 @@ export class PpmOutput implements Output {
   /** A frame is the caller's and reused, so its damage is copied. */
   readonly #damage = new Damage();
   #frames = 0;
-  #settled: (() => void) | null = null;
 
   constructor(folder: string, width: number, height: number) {
     mkdirSync(folder, { recursive: true });
@@ -131,11 +130,6 @@ export class PpmOutput implements Output {
     this.#timer = setTimeout(() => this.#vblank(), REFRESH_MS);
   }
 
-  /** Resolves when nothing is in flight. */
-  settled(): Promise<void> {
-    return this.#timer ? new Promise((resolve) => (this.#settled = resolve)) : Promise.resolve();
-  }
-
   [Symbol.dispose](): void {
     this.#listener = this.#attachment = null;
     this.#finish();
@@ -153,7 +147,6 @@ export class PpmOutput implements Output {
     if (attachment === this.#attachment) {
       listener?.presented(performance.now(), this.monitor.refreshMhz, this.#frames, PresentedFlags.VSYNC);
     }
-    if (!this.#timer) this.#settled?.();
   }
 
   /** What is in flight is on screen now. Returns what it replaced. */

@@ -265,6 +265,14 @@ export class Bridge implements Disposable {
   }
 
   /**
+   * Resolves when each screen shows what the guest has flushed. That may be later than the answer to the flush, and than the
+   * frame that an output has in flight: a large picture is copied in several turns of the event loop.
+   */
+  async settled(): Promise<void> {
+    await Promise.all(this.#scanouts.flatMap(({ screens }) => screens.map((screen) => screen.settled())));
+  }
+
+  /**
    * Takes the guest off this output (with `keepLast`, its last picture stays), which remains the
    * caller's and may be shown something else at once. Does nothing if it shows no scanout.
    */

@@ -102,6 +102,8 @@ export class Screen implements ScreenListener, Importer, Disposable {
   #shown: Framebuffer | null = null;
   #shownIsZeroCopy = false;
   #frames = 0;
+  /** Called once there is nothing left to copy or to show. */
+  readonly #settling: (() => void)[] = [];
   readonly #ages = new FrameAges();
   /** Null: frames are presented at once. */
   #deadline: PresentDeadline | null = null;
@@ -209,6 +211,11 @@ export class Screen implements ScreenListener, Importer, Disposable {
     if (flush && end === 'now') flush.done();
   }
 
+  /** Resolves when the newest of what was flushed is on screen, or the pairing has ended. */
+  settled(): Promise<void> {
+    return this.#isSettled ? Promise.resolve() : new Promise((resolve) => this.#settling.push(resolve));
+  }
+
   /** Shows the whole picture as it is now, for a screen that joins a running guest. */
   refresh(): void {
     this.#primary.damageWhole();
@@ -266,6 +273,7 @@ export class Screen implements ScreenListener, Importer, Disposable {
     this.#frames++;
     this.#flushes.shown();
     this.#commit();
+    if (this.#settling.length > 0 && this.#isSettled) this.#tellSettled();
   }
 
   released(handle: Handle): void {
@@ -312,6 +320,15 @@ export class Screen implements ScreenListener, Importer, Disposable {
     this.#primary[Symbol.dispose]();
     this.#cursor[Symbol.dispose]();
     this.#flushes.finishAll();
+    this.#tellSettled();
+  }
+
+  get #isSettled(): boolean {
+    return this.#isDisposed || !(this.#isDirty || this.#isInFlight || this.#primary.isCopying);
+  }
+
+  #tellSettled(): void {
+    for (const settled of this.#settling.splice(0)) settled();
   }
 
   /**

@@ -125,7 +125,7 @@ async function play(
     .forEach((output, index) => bridge.show(index, output, { keepLast: index === 0 }));
   const outcome = await Promise.race([source.finished, ending]);
   if (typeof outcome === 'string') return { endedBy: outcome };
-  await Promise.all(screens.headless.map((output) => output.settled()));
+  await bridge.settled();
   const { commands, flushes, errors, durationMs } = outcome;
   progress[Symbol.dispose]();
   print(

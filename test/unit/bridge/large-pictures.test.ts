@@ -137,3 +137,31 @@ test('an output that fails when a large picture is copied is lost, and its flush
   expect(output.isAttached).toBe(false);
   expect(logged.at(-1)).toBe('fake is gone: Error: thrown on purpose');
 });
+
+test('a bridge has settled when the newest of what was flushed is on screen', async () => {
+  await bridge.settled();
+  const made = await shown(1);
+  await bridge.settled();
+  mark(made, 2);
+  source.flush(0, 0, SIDE, SIDE);
+  let isSettled = false;
+  const settled = bridge.settled().then(() => (isSettled = true));
+  await until(() => output.presents.length === 2);
+  mark(made, 3);
+  source.flush(0, 0, SIDE, SIDE);
+  output.vblank();
+  await until(() => output.presents.length === 3);
+  expect(isSettled).toBe(false);
+  expect(marks(output)).toEqual([3]);
+  output.vblank();
+  await settled;
+});
+
+test('a bridge has settled when the screen that it waited for has gone', async () => {
+  bridge.show(FIRST, output);
+  source.show(large(1).framebuffer);
+  source.flush(0, 0, SIDE, SIDE);
+  const settled = bridge.settled();
+  bridge.hide(output);
+  await settled;
+});
