@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { toRow, type Benchmark, type Measurement, type Row } from './benchmark.ts';
 import { busyShare } from './busy.ts';
+import { click } from './click.ts';
 import { comparePicturesBench } from './compare-pictures.ts';
 import { copy } from './copy.ts';
 import { exportFrames } from './export.ts';
@@ -37,6 +38,7 @@ const benchmarks: readonly Benchmark[] = [
     neighbours,
     exportFrames,
     vnc,
+    click,
     qemuDbus,
   ],
   ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, kmsLatency, vfioLooks],

@@ -71,6 +71,17 @@ export function missingWayland(): string | null {
   return absent === undefined ? null : `no ${absent}: sh test/rig/install.sh`;
 }
 
+/** Builds click/client.c; returns the path of the program. */
+export function clickClientProgram(): string {
+  return benchProgram('click/client.c', '-lvncclient');
+}
+
+/** What to install if click/client.c cannot be built; null if it can. */
+export function missingVncClient(): string | null {
+  const header = '/usr/include/rfb/rfbclient.h';
+  return existsSync(header) ? null : `no ${header}: sh test/rig/install.sh`;
+}
+
 const LIBSYSTEMD = 'libsystemd.so.0';
 
 /** Builds qemu-dbus/client.c; returns the path of the program. */

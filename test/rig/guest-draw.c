@@ -16,6 +16,8 @@
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
  *   move X Y            moves the cursor (its top left corner)
  *   hide                hides the cursor
+ *   answer N            waits for N presses of a button since it was called first, and draws another picture into the
+ *                       64x64 pixels in the top left corner after each
  *   off                 turns the output off
  *   sync                only waits for the device, as every command does in the end: see below
  *   quit
@@ -27,6 +29,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/input.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,6 +38,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 #include <drm_fourcc.h>
 #include <virtgpu_drm.h>
 #include <xf86drm.h>
@@ -42,6 +47,7 @@
 #define BUFFERS 3
 #define CURSOR 64
 #define OUTPUTS 16
+#define DEVICES 16
 
 struct buffer {
 	uint32_t handle, fb, width, height, stride;
@@ -252,6 +258,34 @@ static bool cursor(struct output *o, uint32_t seed, int x, int y, int hot_x, int
 	return true;
 }
 
+/* Input devices are opened by the first call. */
+static bool answer(struct output *o, unsigned presses)
+{
+	static struct pollfd devices[DEVICES];
+	static nfds_t count;
+	static uint32_t seed;
+	if (count == 0)
+		for (unsigned i = 0; i < DEVICES; i++) {
+			char path[32];
+			snprintf(path, sizeof path, "/dev/input/event%u", i);
+			devices[count].fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+			devices[count].events = POLLIN;
+			if (devices[count].fd >= 0) count++;
+		}
+	if (count == 0) return wrong("no input device");
+	while (presses > 0) {
+		struct input_event event;
+		if (poll(devices, count, -1) < 0) return failed("wait for input");
+		for (nfds_t i = 0; i < count; i++)
+			while (presses > 0 && read(devices[i].fd, &event, sizeof event) == sizeof event) {
+				if (event.type != EV_KEY || event.code != BTN_LEFT || event.value != 1) continue;
+				if (!damage(o, ++seed, 0, 0, 64, 64)) return false;
+				presses--;
+			}
+	}
+	return true;
+}
+
 static bool open_card(void)
 {
 	card = open("/dev/dri/card0", O_RDWR | O_CLOEXEC);
@@ -306,6 +340,8 @@ int main(void)
 			ok = !drmModeMoveCursor(card, o->crtc, sx, sy) || failed("move the cursor");
 		} else if (!strcmp(line, "hide")) {
 			ok = !drmModeSetCursor(card, o->crtc, 0, 0, 0) || failed("hide the cursor");
+		} else if (sscanf(line, "answer %u", &n) == 1) {
+			ok = answer(o, n);
 		} else if (!strcmp(line, "off")) {
 			ok = !drmModeSetCrtc(card, o->crtc, 0, 0, 0, NULL, 0, NULL) || failed("turn off");
 		} else {
