@@ -52,12 +52,15 @@ export class DbusMachine implements AsyncDisposable {
 
   /** Starts QEMU without any device that `args` do not add. */
   static async start(args: readonly string[], options: MachineOptions = {}): Promise<DbusMachine> {
+    const { renderNode, accel = 'tcg' } = options;
     const [ours, theirs] = socketPair();
     const process = new QemuProcess(
       options.qemu ?? 'qemu-system-x86_64',
       [
-        ...['-nodefaults', '-no-user-config', '-accel', 'tcg,tb-size=128', '-m', '256', '-vga', 'none'],
-        ...['-display', 'dbus,p2p=yes', '-chardev', `socket,id=qmp,fd=${QemuProcess.descriptorOf(0)}`],
+        ...['-nodefaults', '-no-user-config', '-accel', accel === 'tcg' ? 'tcg,tb-size=128' : accel],
+        ...['-m', '256', '-vga', 'none'],
+        ...['-display', `dbus,p2p=yes${renderNode === undefined ? '' : `,gl=on,rendernode=${renderNode}`}`],
+        ...['-chardev', `socket,id=qmp,fd=${QemuProcess.descriptorOf(0)}`],
         ...['-mon', 'chardev=qmp,mode=control', '-chardev', 'stdio,id=log,signal=off', '-serial', 'chardev:log'],
         ...args,
       ],
@@ -92,6 +95,10 @@ export class DbusMachine implements AsyncDisposable {
 
 export interface MachineOptions extends Omit<QemuDbusGuestOptions, 'vm' | 'log'> {
   readonly qemu?: string;
+  /** The render node that QEMU draws with: it exports dma-bufs instead of memory. */
+  readonly renderNode?: string;
+  /** Default `tcg`. */
+  readonly accel?: 'kvm' | 'tcg';
   /** Of the outputs. */
   readonly size?: readonly [width: number, height: number];
 }
