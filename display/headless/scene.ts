@@ -212,7 +212,7 @@ export function copyChanges(
 ): void {
   const layer = scene.primary;
   const { buffer } = layer;
-  const { x, y, width, height } = region;
+  const { x, y, width } = region;
   if (!buffer || buffer.order !== BGRA || !isAligned(buffer) || !isUnscaled(layer) || !covers(layer, region)) {
     const { data } = compose({ primary: layer, cursor: NO_LAYER }, false, region);
     const words = new Uint32Array(data.buffer);

@@ -177,14 +177,14 @@ describe('callLast', () => {
     using event = EventFd.create();
     for (let round = 0; round < 2; round++) {
       const calls: string[] = [];
-      const { promise, resolve } = withResolvers<void>();
+      const { promise, resolve } = withResolvers<null>();
       using poll = Poll.readable(event, () => {
         event.consume();
         callLast(() => calls.push('first'));
         callLast(() => calls.push('second'));
         process.nextTick(() => {
           calls.push('tick');
-          resolve();
+          resolve(null);
         });
         calls.push('callback');
       });
