@@ -23,7 +23,7 @@ const { outputFiles } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
-  // What is bundled is ours, and commander: loading its CommonJS modules takes longer than most commands.
+  // What is bundled is ours, and commander: every command loads it, and CommonJS takes Node longer.
   external: Object.keys({ ...dependencies, ...peerDependencies }).flatMap((name) => [name, `${name}/*`]),
   sourcemap: true,
   write: false,

@@ -113,6 +113,16 @@ const NO_LAYER = new Layer();
 /** R, G, B, A in memory, as a little-endian word. */
 const OPAQUE_BLACK = 0xff000000;
 
+/** An XRGB pixel as an opaque word of a picture. The highest byte of the pixel means nothing. */
+export function opaque(pixel: number): number {
+  return OPAQUE_BLACK | swapped(pixel);
+}
+
+/** With red and blue exchanged, which makes XRGB of a word of a picture, and nothing in the highest byte. */
+export function swapped(pixel: number): number {
+  return (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
+}
+
 /**
  * A new picture of `region` of the scene's canvas, black where nothing is. A plane whose source and
  * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be
@@ -185,10 +195,7 @@ function copyRows(
   for (let y = top; y < bottom; y++) {
     let at = (y - region.y) * region.width + left - region.x;
     let source = (buffer.offset + (y - layer.dstY + layer.srcY) * buffer.stride) / 4 + left - layer.dstX + layer.srcX;
-    for (let x = left; x < right; x++) {
-      const pixel = from[source++]!;
-      to[at++] = OPAQUE_BLACK | (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
-    }
+    for (let x = left; x < right; x++) to[at++] = opaque(from[source++]!);
   }
 }
 
@@ -215,11 +222,7 @@ export function copyChanges(
   const { x, y, width } = region;
   if (!buffer || buffer.order !== BGRA || !isAligned(buffer) || !isUnscaled(layer) || !covers(layer, region)) {
     const { data } = compose({ primary: layer, cursor: NO_LAYER }, false, region);
-    const words = new Uint32Array(data.buffer);
-    for (let i = 0; i < words.length; i++) {
-      const pixel = words[i]!;
-      words[i] = ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
-    }
+    const words = new Uint32Array(data.buffer).map(swapped);
     copyBands(target, stride, words, 0, width, region, changed);
     return;
   }
@@ -243,51 +246,34 @@ function copyBands(
 ): void {
   const before = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
   const after = Buffer.from(from.buffer, from.byteOffset, from.byteLength);
-  const isSame = (source: number, at: number): boolean =>
-    width >= WIDE && after.compare(before, at * 4, (at + width) * 4, source * 4, (source + width) * 4) === 0;
-  for (let row = 0; row < height; row += BAND) {
-    const rows = Math.min(BAND, height - row);
-    copyBand(target, stride, from, start + row * pitch, pitch, x, y + row, width, rows, changed, isSame);
-  }
-}
-
-function copyBand(
-  target: Uint32Array,
-  stride: number,
-  from: Uint32Array,
-  start: number,
-  pitch: number,
-  x: number,
-  y: number,
-  width: number,
-  height: number,
-  changed: Damage,
-  isSame: (source: number, at: number) => boolean,
-): void {
-  let left = width;
-  let right = 0;
-  let top = height;
-  let bottom = 0;
-  for (let row = 0; row < height; row++) {
-    const source = start + row * pitch;
-    const at = (y + row) * stride + x;
-    if (isSame(source, at)) continue;
-    let first = 0;
-    while (first < width && ((from[source + first]! ^ target[at + first]!) & 0xff_ff_ff) === 0) first++;
-    if (first === width) {
-      // Only the highest bytes differ: the next comparison shall be a native one.
-      if (width >= WIDE) target.set(from.subarray(source, source + width), at);
-      continue;
+  for (let band = 0; band < height; band += BAND) {
+    const bandEnd = Math.min(band + BAND, height);
+    let left = width;
+    let right = 0;
+    let top = height;
+    let bottom = 0;
+    for (let row = band; row < bandEnd; row++) {
+      const source = start + row * pitch;
+      const at = (y + row) * stride + x;
+      if (width >= WIDE && after.compare(before, at * 4, (at + width) * 4, source * 4, (source + width) * 4) === 0)
+        continue;
+      let first = 0;
+      while (first < width && ((from[source + first]! ^ target[at + first]!) & 0xff_ff_ff) === 0) first++;
+      if (first === width) {
+        // Only the highest bytes differ: the next comparison shall be a native one.
+        if (width >= WIDE) target.set(from.subarray(source, source + width), at);
+        continue;
+      }
+      let end = width;
+      while (((from[source + end - 1]! ^ target[at + end - 1]!) & 0xff_ff_ff) === 0) end--;
+      target.set(from.subarray(source + first, source + end), at + first);
+      left = Math.min(left, first);
+      right = Math.max(right, end);
+      top = Math.min(top, row);
+      bottom = row + 1;
     }
-    let end = width;
-    while (((from[source + end - 1]! ^ target[at + end - 1]!) & 0xff_ff_ff) === 0) end--;
-    target.set(from.subarray(source + first, source + end), at + first);
-    left = Math.min(left, first);
-    right = Math.max(right, end);
-    top = Math.min(top, row);
-    bottom = row + 1;
+    changed.add(x + left, y + top, right - left, bottom - top);
   }
-  changed.add(x + left, y + top, right - left, bottom - top);
 }
 
 /** Copies the image of a cursor to `target`, premultiplied ARGB pixels in rows without gaps. SysError as `copyPixels`. */

@@ -1,6 +1,7 @@
 import { Damage } from '../../src/core/damage.ts';
 import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { opaque, swapped } from '../headless/scene.ts';
 import { intersection, wordsOf } from './difference.ts';
 
 /** A frame that has come on screen, valid while a listener is called with it. */
@@ -43,9 +44,6 @@ export interface Attention {
 
 /** x1, y1, x2, y2; x2 and y2 are exclusive. */
 type Edges = [x1: number, y1: number, x2: number, y2: number];
-
-/** R, G, B, A in memory, as a little-endian word. */
-const OPAQUE_BLACK = 0xff000000;
 
 /**
  * A copy of a screen, updated frame by frame. Only the damage of a frame is read, and it is compared with the copy, so
@@ -106,7 +104,7 @@ export class ScreenCopy {
       this.#captureAll(picture, frame.damage);
       this.#captureAll(picture, frame.cursorDamage);
     } else {
-      this.#pixels ??= xrgb(picture);
+      this.#pixels ??= wordsOf(picture).map(swapped);
       this.#follow(this.#pixels, picture, frame.damage);
     }
     return this.#changed[2] > 0;
@@ -138,7 +136,7 @@ export class ScreenCopy {
     const to = wordsOf(this.#picture);
     const from = this.#pixels!;
     for (let y = top; y < bottom; y++)
-      for (let at = y * width + left; at < y * width + right; at++) to[at] = OPAQUE_BLACK | swapped(from[at]!);
+      for (let at = y * width + left; at < y * width + right; at++) to[at] = opaque(from[at]!);
     Object.assign(this.#late, [Infinity, Infinity, 0, 0]);
   }
 
@@ -199,13 +197,4 @@ function widen(edges: Edges, damage: Damage): void {
     edges[2] = Math.max(edges[2], damage.x(i) + damage.width(i));
     edges[3] = Math.max(edges[3], damage.y(i) + damage.height(i));
   }
-}
-
-/** With red and blue exchanged, and nothing in the highest byte. */
-function swapped(pixel: number): number {
-  return (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
-}
-
-function xrgb(picture: Picture): Uint32Array {
-  return wordsOf(picture).map(swapped);
 }

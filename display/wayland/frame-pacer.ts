@@ -177,13 +177,17 @@ export class FramePacer implements Disposable {
     this.#callback.listener = this.#frameListener;
   }
 
-  /** The window is hidden: a frame callback tells when it is seen again. */
+  /** What was committed is hidden: a frame callback tells when the window is seen again. */
   #sleep(): void {
-    this.#isHidden = true;
-    this.#isPresented = false;
+    this.#hide();
     if (this.#callback || !this.#surface) return;
     this.#askForCallback(this.#surface);
     this.#surface.commit();
+  }
+
+  #hide(): void {
+    this.#isHidden = true;
+    this.#isPresented = false;
   }
 
   #frameDone(): void {
@@ -220,13 +224,15 @@ export class FramePacer implements Disposable {
 
   #unanswered(): void {
     if (!this.#isInFlight || this.#isTimed) return;
-    // Else the frame waits for something before its commit.
-    const isCommitted = this.#feedback !== null;
-    if (this.#feedback) this.#feedback.listener = null;
+    const feedback = this.#feedback;
     this.#feedback = null;
-    if (isCommitted) this.#sleep();
-    this.#isHidden = true;
-    this.#isPresented = false;
+    if (feedback) {
+      feedback.listener = null;
+      this.#sleep();
+    } else {
+      // It waits for something before its commit, or for a frame callback already.
+      this.#hide();
+    }
     this.#end(monotonicMs(), this.#refreshMhz, ++this.#sequence, PresentedFlags.HIDDEN);
   }
 

@@ -125,7 +125,8 @@ async function play(
     .forEach((output, index) => bridge.show(index, output, { keepLast: index === 0 }));
   const outcome = await Promise.race([source.finished, ending]);
   if (typeof outcome === 'string') return { endedBy: outcome };
-  await bridge.settled();
+  const end = await Promise.race([bridge.settled(), ending]);
+  if (typeof end === 'string') return { endedBy: end };
   const { commands, flushes, errors, durationMs } = outcome;
   progress[Symbol.dispose]();
   print(

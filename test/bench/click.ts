@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { ControlClient } from '../../src/control/index.ts';
 import { qemuFlags } from '../../src/qemu/flags.ts';
@@ -13,6 +12,7 @@ import { bootGuest, type Guest } from '../rig/guest.ts';
 import { ScanoutRun } from '../rig/scanout-run.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
 import { missingForGuests } from './guest-flips.ts';
+import { lines } from './lines.ts';
 import { clickClientProgram, missingCompiler, missingVncClient } from './native.ts';
 
 const SIZE = [1280, 800] as const;
@@ -85,12 +85,7 @@ class Side implements AsyncDisposable {
     const client = spawn('setpriv', ['--pdeathsig', 'KILL', clickClientProgram(), ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
-    const lines = createInterface({ input: client.stdout })[Symbol.asyncIterator]();
-    const line = async (): Promise<string> => {
-      const next = await lines.next();
-      if (next.done) throw new Error('the VNC viewer ended early');
-      return next.value;
-    };
+    const line = lines(client.stdout, 'the VNC viewer');
     await line();
     const click = async (): Promise<number> => {
       client.stdin.write('\n');

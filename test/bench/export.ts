@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Benchmark, Measurement } from './benchmark.ts';
+import { lines } from './lines.ts';
 import { bundled } from './programs.ts';
 
 /** Frames that count, after 40 seconds that do not: V8 is slow to optimize what runs 60 times a second, and a consumer runs for hours. */
@@ -21,13 +21,8 @@ async function measure(kind: Kind): Promise<{ sender: number; receiver: number }
     const child = spawn(process.execPath, [bundled('export-child'), `${kind}-${role}`, join(directory, 'socket')], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
-      next: async (): Promise<string> => {
-        const line = await lines.next();
-        if (line.done) throw new Error(`the ${role} of ${kind} ended early`);
-        return line.value;
-      },
+      next: lines(child.stdout, `the ${role} of ${kind}`),
       end: async (): Promise<void> => {
         const closed = once(child, 'close');
         if (child.exitCode === null) child.kill('SIGKILL');

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { HeadlessOutput } from '../../display/headless/output.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { QemuDbusGuest } from '../../src/guest/qemu-dbus/guest.ts';
@@ -15,6 +14,7 @@ import { systemCallsWhile } from '../rig/system-calls.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
 import { cpuTime } from './cpu-time.ts';
 import { missingForGuests, startOurs } from './guest-flips.ts';
+import { lines } from './lines.ts';
 import { dbusClientProgram, missingCompiler, missingSystemd } from './native.ts';
 
 const SIZE = [1280, 800] as const;
@@ -51,12 +51,7 @@ async function peer(qmp: string): Promise<Viewer> {
     stdio: ['pipe', 'pipe', 'inherit', socket.fd],
   });
   const closed = once(child, 'close');
-  const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-  const line = async (): Promise<string> => {
-    const next = await lines.next();
-    if (next.done) throw new Error('client.c ended early');
-    return next.value;
-  };
+  const line = lines(child.stdout!, 'client.c');
   const dispose = async (): Promise<void> => {
     child.kill('SIGKILL');
     await closed;

@@ -1,6 +1,6 @@
 /** The packed package: what publint and attw say of it, and the programs of examples/ in a project that installs it. */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -64,6 +64,13 @@ describe('the packed package', () => {
       }`;
 
     await run(process.execPath, ['--input-type=module', '--eval', program]);
+  });
+
+  test('runs its command with what is bundled of commander, and has its licence', async () => {
+    const modules = join(project, 'node_modules');
+    expect(existsSync(join(modules, 'commander'))).toBe(false);
+    expect(await run(join(modules, '.bin/scanout'), ['stats', '--help'])).toContain('scanout stats');
+    expect(readFileSync(join(modules, 'scanout-bridge/dist/LICENSE.commander'), 'utf8')).toContain('Permission');
   });
 
   test('has source maps that name the TypeScript in stack traces', async () => {

@@ -19,6 +19,7 @@ import {
 } from '../../src/control/protocol.ts';
 import { type ControlHandlers, ControlServer } from '../../src/control/server.ts';
 import type { Random } from './random.ts';
+import { stillScreen } from './still-screen.ts';
 
 export interface ControlFuzzResult {
   /** Lines that were sent. */
@@ -135,14 +136,7 @@ function handlersOf(random: Random, total: { handled: number; faults: string[] }
     },
     watch: (scanout, signal) => {
       check('watch', isScanout(scanout), scanout);
-      const still = {
-        name: '',
-        capture: () => null,
-        copyChanges: () => undefined,
-        onFrame: () => () => undefined,
-        settled: () => Promise.resolve(),
-      };
-      return answer(new FrameWatch(still, { width: 4, height: 4 }, () => undefined), signal);
+      return answer(new FrameWatch(stillScreen, { width: 4, height: 4 }, () => undefined), signal);
     },
     trace: (scanout) => {
       check('trace', isScanout(scanout), scanout);

@@ -19,7 +19,7 @@ mesa_oldest=24   # imports and shows udmabufs without a GPU
 wayland_packages='wayland-protocols libwayland-dev weston'
 wayland_oldest=1.43    # describes every protocol our bindings are generated from
 kernel_oldest=6.12
-newer_suite=trixie-backports    # its QEMU (11.1) has the generic vhost-user front end, the only one that supports blobs, and another D-Bus display
+newer_suite=trixie-backports    # its QEMU (11.1) has the generic vhost-user front end, the only one that supports blobs; its D-Bus display is tested too
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/scanout-bridge
 
 say() { echo "rig: $*"; }

@@ -10,6 +10,7 @@ import { ControlError } from '../../../src/control/protocol.ts';
 import { type ControlHandlers, ControlServer } from '../../../src/control/server.ts';
 import { FrameTrace } from '../../../src/control/frame-trace.ts';
 import { FrameWatch } from '../../../src/control/frame-watch.ts';
+import { stillScreen } from '../../rig/still-screen.ts';
 
 const picture = { width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 255, 4, 5, 6, 255) };
 
@@ -21,19 +22,12 @@ let client: Client;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'scanout-mcp-'));
   const path = join(directory, 'control.sock');
-  const still = {
-    name: '',
-    capture: () => null,
-    copyChanges: () => undefined,
-    onFrame: () => () => undefined,
-    settled: () => Promise.resolve(),
-  };
   handlers = {
     hello: () => ({ protocol: 1, scanouts: 1, keyboard: true, touch: true }),
     stats: () => ({ frames: 7 }),
     screenshot: vi.fn(() => Promise.resolve(picture)),
     wait: vi.fn(() => Promise.resolve()),
-    watch: () => Promise.resolve(new FrameWatch(still, picture, () => undefined)),
+    watch: () => Promise.resolve(new FrameWatch(stillScreen, picture, () => undefined)),
     trace: () => new FrameTrace(() => () => undefined),
     operate: vi.fn(() => Promise.resolve()),
   };

@@ -127,6 +127,11 @@ export class FakeHost implements Disposable {
       if (!feedback.isDestroyed) feedback.send('presented', 0, 5, 0, 16_666_667, 0, this.#sequence, 7);
   }
 
+  /** Says of the frames that it was asked about that they were not presented. */
+  discard(): void {
+    for (const feedback of this.#feedbacks.splice(0)) if (!feedback.isDestroyed) feedback.send('discarded');
+  }
+
   /** The pixels of a wl_shm buffer, row by row, as the compositor reads them. */
   pixels(buffer: FakeObject): Uint32Array {
     const { object: pool, args } = this.server.requests.findLast(

@@ -93,6 +93,23 @@ describe('WaylandOutput: a window', () => {
     expect(host.count('wl_shm.create_pool')).toBe(2);
   });
 
+  test('ends a frame that the compositor discarded, and asks for a frame callback with the next', async () => {
+    await open();
+    const [a, b] = [await show(), await show()];
+    guest.show(a.framebuffer);
+    const commit = nextPicture();
+    const done = guest.flush(0, 0, WIDTH, HEIGHT);
+    await commit;
+    const asked = host.count('wl_surface.frame');
+    host.discard();
+    await done;
+    const next = nextPicture();
+    guest.show(b.framebuffer);
+    void guest.flush(0, 0, WIDTH, HEIGHT);
+    await next;
+    expect(host.count('wl_surface.frame')).toBe(asked + 1);
+  });
+
   test('reports the time, refresh, sequence and flags of wp_presentation', async () => {
     await open();
     const reported: unknown[] = [];
