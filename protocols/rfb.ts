@@ -40,6 +40,7 @@ export const RFB_SERVER = {
 /** Encodings of rectangles, and what a client says it understands in the same list. */
 export const RFB_ENCODING = {
   RAW: 0,
+  COPY_RECT: 1,
   TIGHT: 7,
   ZRLE: 16,
   DESKTOP_SIZE: -223,

@@ -204,11 +204,22 @@ const WIDE = 128;
 
 /** Rows that are looked at together: a change in one marks the columns between the first and last that differ in any. */
 const BAND = 16;
+/** Changes in bands that follow each other are one rectangle if at most this part of it has not changed. */
+const MOST_WASTE = 1 / 4;
+
+/** Rows of a target that may have been `by` rows further down before. */
+export interface RowMove {
+  readonly by: number;
+  /** Where those that can have moved end. */
+  readonly end: number;
+  /** Takes what has not moved, in whole rows of the region. */
+  readonly unmoved: Damage;
+}
 
 /**
  * Copies `region` of a scene's canvas to `target`, XRGB pixels in rows of `stride`, without the cursor, and adds to
  * `changed` where that differs from what was there. Black where nothing is; the highest byte of a pixel means nothing.
- * Throws SysError if a dma-buf cannot be read.
+ * With a `move`, the rows below the region have to be those from before. Throws SysError if a dma-buf cannot be read.
  */
 export function copyChanges(
   target: Uint32Array,
@@ -216,22 +227,90 @@ export function copyChanges(
   scene: { readonly primary: Layer },
   region: Rect,
   changed: Damage,
+  move: RowMove | null = null,
 ): void {
-  const layer = scene.primary;
-  const { buffer } = layer;
-  const { x, y, width } = region;
-  if (!buffer || buffer.order !== BGRA || !isAligned(buffer) || !isUnscaled(layer) || !covers(layer, region)) {
-    const { data } = compose({ primary: layer, cursor: NO_LAYER }, false, region);
-    const words = new Uint32Array(data.buffer).map(swapped);
-    copyBands(target, stride, words, 0, width, region, changed);
+  const { width } = region;
+  if (canBeReadInPlace(scene.primary, region)) {
+    readInPlace(scene.primary, region, (from, start, pitch) =>
+      copyBands(target, stride, from, start, pitch, region, changed, move),
+    );
     return;
   }
-  buffer.read((memory) => {
+  const { data } = compose({ primary: scene.primary, cursor: NO_LAYER }, false, region);
+  copyBands(target, stride, new Uint32Array(data.buffer).map(swapped), 0, width, region, changed, move);
+}
+
+/** How many rows above and below a row have to have moved with it. */
+const NEIGHBOURS = 4;
+
+/**
+ * By how many rows what `target` shows of `region` may have moved up; 0 if it has not, or if that cannot be told at once.
+ * One row is looked for. Arguments and errors as of `copyChanges`, before it.
+ */
+export function rowsMovedUp(
+  target: Uint32Array,
+  stride: number,
+  { primary }: { readonly primary: Layer },
+  region: Rect,
+): number {
+  if (!canBeReadInPlace(primary, region)) return 0;
+  const { x, y, width, height } = region;
+  return readInPlace(primary, region, (from, start, pitch) => {
+    const rows = new Rows(target, from);
+    const isMoved = (row: number, by: number): boolean =>
+      rows.areEqual((y + row + by) * stride + x, start + row * pitch, width);
+    let sought = height >> 1;
+    // A row that says where it is from: one that has changed, and not of one colour.
+    while (isMoved(sought, 0) || rows.isOfOneColour(start + sought * pitch, width))
+      if (++sought === height - NEIGHBOURS) return 0;
+    for (let by = 1; sought + by + NEIGHBOURS < height; by++) {
+      let neighbour = -NEIGHBOURS;
+      if (!isMoved(sought, by)) continue;
+      while (neighbour <= NEIGHBOURS && isMoved(sought + neighbour, by)) neighbour++;
+      if (neighbour > NEIGHBOURS) return by;
+    }
+    return 0;
+  });
+}
+
+function canBeReadInPlace(layer: Layer, region: Rect): layer is Layer & { readonly buffer: LayerBuffer } {
+  const { buffer } = layer;
+  return buffer?.order === BGRA && isAligned(buffer) && isUnscaled(layer) && covers(layer, region);
+}
+
+/** `look` gets pixels, where the region begins in them, and how many there are from one row to the next. */
+function readInPlace<T>(
+  layer: Layer & { readonly buffer: LayerBuffer },
+  { x, y }: Rect,
+  look: (from: Uint32Array, start: number, pitch: number) => T,
+): T {
+  const { buffer } = layer;
+  return buffer.read((memory) => {
     const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
     const pitch = buffer.stride / 4;
     const start = buffer.offset / 4 + (y - layer.dstY + layer.srcY) * pitch + x - layer.dstX + layer.srcX;
-    copyBands(target, stride, from, start, pitch, region, changed);
+    return look(from, start, pitch);
   });
+}
+
+/** Rows of two pictures, each by its first pixel, that are compared natively. */
+class Rows {
+  readonly #before: Buffer;
+  readonly #after: Buffer;
+
+  constructor(before: Uint32Array, after: Uint32Array) {
+    this.#before = Buffer.from(before.buffer, before.byteOffset, before.byteLength);
+    this.#after = Buffer.from(after.buffer, after.byteOffset, after.byteLength);
+  }
+
+  areEqual(before: number, after: number, width: number): boolean {
+    return this.#after.compare(this.#before, before * 4, (before + width) * 4, after * 4, (after + width) * 4) === 0;
+  }
+
+  /** Whether each pixel of a row after is like its neighbour. */
+  isOfOneColour(at: number, width: number): boolean {
+    return this.#after.compare(this.#after, at * 4, (at + width - 1) * 4, (at + 1) * 4, (at + width) * 4) === 0;
+  }
 }
 
 /** `start` and `pitch` are in pixels of `from`; the region is in those of `target`. */
@@ -243,9 +322,14 @@ function copyBands(
   pitch: number,
   { x, y, width, height }: Rect,
   changed: Damage,
+  move: RowMove | null,
 ): void {
-  const before = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
-  const after = Buffer.from(from.buffer, from.byteOffset, from.byteLength);
+  const rows = new Rows(target, from);
+  // The rectangle of the bands before, which may grow; empty at first.
+  let firstColumn = 0;
+  let lastColumn = 0;
+  let firstRow = 0;
+  let lastRow = 0;
   for (let band = 0; band < height; band += BAND) {
     const bandEnd = Math.min(band + BAND, height);
     let left = width;
@@ -255,8 +339,9 @@ function copyBands(
     for (let row = band; row < bandEnd; row++) {
       const source = start + row * pitch;
       const at = (y + row) * stride + x;
-      if (width >= WIDE && after.compare(before, at * 4, (at + width) * 4, source * 4, (source + width) * 4) === 0)
-        continue;
+      if (move && !(y + row + move.by < move.end && rows.areEqual(at + move.by * stride, source, width)))
+        move.unmoved.add(x, y + row, width, 1);
+      if (width >= WIDE && rows.areEqual(at, source, width)) continue;
       let first = 0;
       while (first < width && ((from[source + first]! ^ target[at + first]!) & 0xff_ff_ff) === 0) first++;
       if (first === width) {
@@ -272,8 +357,21 @@ function copyBands(
       top = Math.min(top, row);
       bottom = row + 1;
     }
-    changed.add(x + left, y + top, right - left, bottom - top);
+    if (right === 0) continue;
+    const joined = (Math.max(right, lastColumn) - Math.min(left, firstColumn)) * (bottom - firstRow);
+    const apart = (right - left) * (bottom - top) + (lastColumn - firstColumn) * (lastRow - firstRow);
+    if (lastRow > 0 && joined * (1 - MOST_WASTE) <= apart) {
+      firstColumn = Math.min(left, firstColumn);
+      lastColumn = Math.max(right, lastColumn);
+    } else {
+      changed.add(x + firstColumn, y + firstRow, lastColumn - firstColumn, lastRow - firstRow);
+      firstColumn = left;
+      lastColumn = right;
+      firstRow = top;
+    }
+    lastRow = bottom;
   }
+  changed.add(x + firstColumn, y + firstRow, lastColumn - firstColumn, lastRow - firstRow);
 }
 
 /** Copies the image of a cursor to `target`, premultiplied ARGB pixels in rows without gaps. SysError as `copyPixels`. */

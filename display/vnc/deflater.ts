@@ -1,5 +1,8 @@
 import { constants, createDeflate, type Deflate } from 'node:zlib';
 
+/** Bytes that zlib has room for at once: most rectangles are one trip to its thread. */
+const CHUNK = 2 ** 17;
+
 /** One zlib stream, which a viewer inflates piece by piece as long as it is connected. */
 export class Deflater {
   readonly #stream: Deflate;
@@ -9,7 +12,7 @@ export class Deflater {
   /** `level` as of zlib, 0 to 9. */
   constructor(level: number) {
     this.#level = level;
-    this.#stream = createDeflate({ level });
+    this.#stream = createDeflate({ level, flush: constants.Z_SYNC_FLUSH, chunkSize: CHUNK });
     // What is emitted is part of a larger buffer that is written to once only.
     this.#stream.on('data', (piece: Buffer) => this.#out.push(piece));
   }
@@ -20,11 +23,10 @@ export class Deflater {
       this.#level = level;
       await new Promise<void>((resolve) => this.#stream.params(level, constants.Z_DEFAULT_STRATEGY, resolve));
     }
-    this.#stream.write(bytes);
-    await new Promise<void>((resolve) => this.#stream.flush(constants.Z_SYNC_FLUSH, resolve));
-    const out = Buffer.concat(this.#out);
+    await new Promise<void>((resolve) => this.#stream.write(bytes, () => resolve()));
+    const [first, ...rest] = this.#out;
     this.#out = [];
-    return out;
+    return rest.length === 0 ? first! : Buffer.concat([first!, ...rest]);
   }
 
   close(): void {

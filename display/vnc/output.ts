@@ -7,7 +7,7 @@ import { Damage } from '../../src/core/damage.ts';
 import { MemoryBudget } from '../../src/core/budget.ts';
 import { UsageError } from '../../src/core/errors.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
-import { MutableRect, type Size } from '../../src/core/geometry.ts';
+import { MutableRect, type Rect, type Size } from '../../src/core/geometry.ts';
 import { limitLog, type Log } from '../../src/core/log.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type {
@@ -23,12 +23,12 @@ import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { Pump } from '../../src/sys/pump.ts';
 import { listenUnix, SocketFile } from '../../src/sys/socket.ts';
 import { HeadlessOutput } from '../headless/output.ts';
-import { copyChanges, copyImage } from '../headless/scene.ts';
+import { copyChanges, copyImage, rowsMovedUp } from '../headless/scene.ts';
 import { formatVncAddress, isLocal, type VncAddress } from './address.ts';
 import type { CursorImage, Encoded } from './encoder.ts';
 import { EncodingThread } from './encoding-thread.ts';
 import type { VncError } from './errors.ts';
-import { type ShownCursor, Viewer, type ViewerHost } from './viewer.ts';
+import { type Scroll, type ShownCursor, Viewer, type ViewerHost } from './viewer.ts';
 import { WebFront } from './web-front.ts';
 
 const MAX_VIEWERS = 16;
@@ -44,6 +44,8 @@ const MAX_SIDE = 8192;
 const MIN_SIDE = 64;
 /** Pixels that are copied in one turn of the event loop, about a quarter of a millisecond. */
 const AT_ONCE = 256 * 256;
+/** A region is looked at for rows that have moved if it has so many pixels in each direction. */
+const MIN_SCROLL = 64;
 /** Of a program that has no other: a picture of 8192x8192. */
 const MAX_MEMORY = 2 ** 28;
 
@@ -97,10 +99,10 @@ export class VncOutput implements Output {
    */
   budget = new MemoryBudget(MAX_MEMORY);
   readonly #charge = new Charge();
-  readonly #picture: { readonly size: MutableRect; cursor: ShownCursor | null } = {
-    size: new MutableRect(),
-    cursor: null,
-  };
+  readonly #size = new MutableRect();
+  /** As it was copied last, and whether it has another image by now. */
+  #cursor: ShownCursor | null = null;
+  #isCursorOld = false;
   readonly #region = new MutableRect();
   #isBlack = true;
   #lastSerial = 0;
@@ -109,8 +111,11 @@ export class VncOutput implements Output {
   /** What is being copied of it, a piece in each turn of the event loop. */
   readonly #uncopied = new Damage();
   readonly #piece = new Damage();
-  /** What of a piece differs from the picture before: many guests damage all of it, whatever they draw. */
+  /** What of it differs from the picture before: many guests damage all of it, whatever they draw. */
   readonly #changed = new Damage();
+  /** If rows of it may have moved up, where they are now; and where there are other ones. */
+  #scroll: Scroll | null = null;
+  readonly #unmoved = new Damage();
   /** How many viewers the thread encodes for. */
   #encoding = 0;
   #updates = 0;
@@ -130,12 +135,13 @@ export class VncOutput implements Output {
     this.#screen = screen;
     this.#web = web;
     this.#log = limitLog(log);
-    this.#picture.size.set(0, 0, options.width, options.height);
+    this.#size.set(0, 0, options.width, options.height);
     this.#stack = stack.move();
     this.#host = {
       name: `scanout-bridge ${formatVncAddress(address)}`,
       password,
-      picture: this.#picture,
+      size: this.#size,
+      cursor: () => this.#currentCursor(),
       target: () => this.#listener,
       joined: (viewer, isExclusive) => this.#joined(viewer, isExclusive),
       woken: () => this.#serve(),
@@ -347,7 +353,8 @@ export class VncOutput implements Output {
   #drop(): void {
     this.#canvas = null;
     this.#charge.release();
-    this.#picture.cursor = null;
+    this.#cursor = null;
+    this.#isCursorOld = true;
     this.#damage.clear();
     this.#uncopied.clear();
   }
@@ -365,13 +372,13 @@ export class VncOutput implements Output {
       this.#blanked();
       return;
     }
-    const { size } = this.#picture;
+    const size = this.#size;
     const width = Math.min(shown.width, MAX_SIDE);
     const height = Math.min(shown.height, MAX_SIDE);
     const isResized = width !== size.width || height !== size.height;
     size.set(0, 0, width, height);
     if (this.#joinedCount === 0) return;
-    this.#cursorShown();
+    if (shown.isCursorNew) this.#isCursorOld = true;
     if (isResized || this.#isBlack || !this.#canvas) {
       this.#newCanvas();
     } else {
@@ -387,14 +394,13 @@ export class VncOutput implements Output {
   #blanked(): void {
     this.#isBlack = true;
     if (this.#joinedCount === 0) return;
-    this.#picture.cursor = null;
     this.#newCanvas();
     // The screen is dark when this turn of the event loop is over.
     setImmediate(() => this.#serve());
   }
 
   #newCanvas(): void {
-    const { width, height } = this.#picture.size;
+    const { width, height } = this.#size;
     this.#canvas = this.#charge.replace(this.budget, width * height * 4);
     if (!this.#canvas) {
       this.#log(
@@ -406,22 +412,23 @@ export class VncOutput implements Output {
     }
     this.#damage.clear();
     this.#uncopied.clear();
+    this.#changed.clear();
+    this.#scroll = null;
     this.#uncopied.add(0, 0, width, height);
     for (const viewer of this.#viewers) viewer.addAll();
   }
 
-  #cursorShown(): void {
-    const { cursor, isCursorNew, hotspotX, hotspotY } = this.#screen.shown;
-    if (!cursor.buffer) {
-      this.#picture.cursor = null;
-      return;
-    }
-    const before = this.#picture.cursor;
-    if (before && !isCursorNew) {
+  /** Copies its image, if that is another one than before. */
+  #currentCursor(): ShownCursor | null {
+    const { cursor, hotspotX, hotspotY } = this.#screen.shown;
+    if (!cursor.buffer || this.#isBlack) return (this.#cursor = null);
+    const before = this.#cursor;
+    if (before && !this.#isCursorOld) {
       if (before.x !== cursor.dstX || before.y !== cursor.dstY)
-        this.#picture.cursor = { ...before, x: cursor.dstX, y: cursor.dstY };
-      return;
+        this.#cursor = { ...before, x: cursor.dstX, y: cursor.dstY };
+      return this.#cursor;
     }
+    this.#isCursorOld = false;
     const { srcWidth: width, srcHeight: height } = cursor;
     const pixels = new Uint32Array(new SharedArrayBuffer(width * height * 4));
     this.#read(() => copyImage(pixels, cursor));
@@ -433,46 +440,83 @@ export class VncOutput implements Output {
       hotspotY: within(hotspotY, height),
       pixels,
     };
-    this.#picture.cursor = { image, x: cursor.dstX, y: cursor.dstY, serial: ++this.#lastSerial };
+    return (this.#cursor = { image, x: cursor.dstX, y: cursor.dstY, serial: ++this.#lastSerial });
   }
 
   /** Begins updates for viewers that wait for one, unless those before are still copied or encoded. */
   #serve(): void {
-    if (this.#encoding > 0 || !this.#canvas) return;
-    if (this.#uncopied.isEmpty && this.#hasWaiting) {
+    if (this.#encoding > 0 || !this.#canvas || !this.#hasOne((viewer) => viewer.isWaiting)) return;
+    if (this.#uncopied.isEmpty) {
       this.#uncopied.addAll(this.#damage);
       this.#damage.clear();
+      this.#seekScroll(this.#canvas);
     }
     if (this.#uncopied.isEmpty) this.#encode(this.#canvas);
     else this.#copying.start();
   }
 
-  get #hasWaiting(): boolean {
-    for (const viewer of this.#viewers) if (viewer.isWaiting) return true;
+  #hasOne(is: (viewer: Viewer) => boolean): boolean {
+    for (const viewer of this.#viewers) if (is(viewer)) return true;
     return false;
+  }
+
+  /** Sees whether what is to be copied has moved up. */
+  #seekScroll(canvas: Uint32Array): void {
+    this.#scroll = null;
+    if (this.#uncopied.count !== 1) return;
+    const region = this.#regionOf(this.#uncopied, 0);
+    const { x, y, width, height } = region;
+    if (width < MIN_SCROLL || height < MIN_SCROLL || !this.#hasOne((viewer) => viewer.takesScrolls)) return;
+    const by = this.#read(() => rowsMovedUp(canvas, this.#size.width, this.#screen.shown, region)) ?? 0;
+    if (by === 0) return;
+    this.#unmoved.clear();
+    this.#scroll = { to: { x, y, width, height: height - by }, by };
   }
 
   /** Copies a piece. At the end viewers get what has changed, even if the guest has gone on meanwhile. */
   #copyNext(): boolean {
     const canvas = this.#canvas;
     if (!canvas) return false;
-    const { width } = this.#picture.size;
+    const { width } = this.#size;
+    const scroll = this.#scroll;
+    const move = scroll && { by: scroll.by, end: scroll.to.y + scroll.to.height + scroll.by, unmoved: this.#unmoved };
     this.#piece.clear();
-    this.#changed.clear();
     this.#uncopied.moveTo(this.#piece, AT_ONCE);
     for (let i = 0; i < this.#piece.count; i++) {
-      const region = this.#region.set(this.#piece.x(i), this.#piece.y(i), this.#piece.width(i), this.#piece.height(i));
-      this.#read(() => copyChanges(canvas, width, this.#screen.shown, region, this.#changed));
+      const region = this.#regionOf(this.#piece, i);
+      this.#read(() => copyChanges(canvas, width, this.#screen.shown, region, this.#changed, move));
     }
-    for (const viewer of this.#viewers) if (viewer.isJoined) viewer.add(this.#changed);
     if (!this.#uncopied.isEmpty) return true;
+    this.#tellChanges();
     this.#encode(canvas);
     return false;
   }
 
+  #tellChanges(): void {
+    const scroll = this.#scroll;
+    // Nothing is gained by moving what has to be sent anyway.
+    const isMoved = scroll !== null && this.#unmoved.area * 2 <= scroll.to.width * (scroll.to.height + scroll.by);
+    for (const viewer of this.#viewers) {
+      if (!viewer.isJoined) continue;
+      if (isMoved && viewer.canScroll(scroll)) {
+        viewer.addScroll(scroll);
+        viewer.add(this.#unmoved);
+      } else {
+        viewer.add(this.#changed);
+      }
+    }
+    this.#changed.clear();
+    this.#scroll = null;
+  }
+
+  /** Rectangle `i`, until the next call. */
+  #regionOf(damage: Damage, i: number): Rect {
+    return this.#region.set(damage.x(i), damage.y(i), damage.width(i), damage.height(i));
+  }
+
   /** Has the thread encode for the viewers that are ready; nothing is copied meanwhile. */
   #encode(canvas: Uint32Array): void {
-    const { width } = this.#picture.size;
+    const { width } = this.#size;
     for (const viewer of this.#viewers) {
       if (!viewer.isReady) continue;
       if (viewer.isResized) {
@@ -505,12 +549,13 @@ export class VncOutput implements Output {
     return undefined;
   }
 
-  /** Reads a buffer; what cannot be read stays as it is. */
-  #read(read: () => void): void {
+  /** Reads a buffer; what cannot be read stays as it is, and gives nothing. */
+  #read<T>(read: () => T): T | undefined {
     try {
-      read();
+      return read();
     } catch (error) {
       this.#log('error', `${this.name}: cannot read the picture: ${String(error)}`);
+      return undefined;
     }
   }
 }

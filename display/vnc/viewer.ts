@@ -41,19 +41,22 @@ export interface ShownCursor extends PaintedCursor {
   readonly serial: number;
 }
 
-/** What viewers see. */
-export interface ViewedPicture {
-  /** In pixels. */
-  readonly size: Size;
-  /** Null if there is none. */
-  readonly cursor: ShownCursor | null;
+/** A part of the picture that was further down before. */
+export interface Scroll {
+  /** Where it is now, in pixels. */
+  readonly to: Rect;
+  /** How many rows it has moved up. */
+  readonly by: number;
 }
 
 /** The server, for one viewer. */
 export interface ViewerHost {
   readonly name: string;
   readonly password: string | null;
-  readonly picture: ViewedPicture;
+  /** Of the picture, in pixels. */
+  readonly size: Size;
+  /** Null if there is none. Copied when it is asked for. */
+  cursor(): ShownCursor | null;
   /** Who gets the keys and the pointer; null while nothing does. */
   target(): Pick<ScreenListener, 'input' | 'scanout'> | null;
   /** The greeting is over. `isExclusive`: the viewer asks to be the one that drives the guest. */
@@ -97,6 +100,9 @@ export class Viewer implements ClientMessageHandler, Disposable {
   /** The id of its only screen, as the viewer gave it. */
   #screen = 0;
   readonly #damage = new Damage();
+  /** What its picture needs before `#damage` is sent, and that as it is sent. */
+  #scroll: Scroll | null = null;
+  #scrolled: Buffer[] = [];
   /** What it asked for and has not got; empty if nothing. */
   readonly #requested = new MutableRect();
   /** The result of `#area`. */
@@ -160,12 +166,12 @@ export class Viewer implements ClientMessageHandler, Disposable {
 
   /** Whether an update, or a new size, can and should be sent. */
   get isReady(): boolean {
-    return this.isWaiting && (this.isResized || this.#hasShape || this.#isDamaged());
+    return this.isWaiting && (this.isResized || this.#hasShape || this.#scroll !== null || this.#isDamaged());
   }
 
   /** The picture has another size than the viewer has, which it can be told. */
   get isResized(): boolean {
-    const { width, height } = this.#host.picture.size;
+    const { width, height } = this.#host.size;
     return (width !== this.#width || height !== this.#height) && this.#takesSizes;
   }
 
@@ -174,14 +180,40 @@ export class Viewer implements ClientMessageHandler, Disposable {
     this.#damage.addAll(damage);
   }
 
+  /** Whether it knows how to move a part of its picture. */
+  get takesScrolls(): boolean {
+    return this.#supported.has(rfb.RFB_ENCODING.COPY_RECT);
+  }
+
+  /** Whether it can be told what has moved: its picture has to have that as it was. */
+  canScroll({ to, by }: Scroll): boolean {
+    if (!this.takesScrolls || this.#scroll) return false;
+    const isThere = to.x + to.width <= this.#width && to.y + to.height + by <= this.#height;
+    const from = { ...to, y: to.y + by };
+    return isThere && !overlapsAny(this.#damage, from);
+  }
+
+  /** Marks a part of the picture as moved; it `canScroll`. */
+  addScroll(scroll: Scroll): void {
+    this.#scroll = scroll;
+    const cursor = this.paintsCursor ? this.#host.cursor() : null;
+    if (!cursor) return;
+    // The cursor has moved with what is below it, and is not where it belongs.
+    const { width, height } = cursor.image;
+    this.#damage.add(cursor.x, cursor.y - scroll.by, width, height);
+    this.#damage.add(cursor.x, cursor.y, width, height);
+    this.#damage.clip({ x: 0, y: 0, width: this.#width, height: this.#height });
+  }
+
   /** Marks all of the picture as changed. */
   addAll(): void {
+    this.#scroll = null;
     this.#damage.add(0, 0, this.#width, this.#height);
   }
 
   /** The cursor is elsewhere or has another image; marks it where it is now. */
   cursorChanged(): void {
-    const { cursor } = this.#host.picture;
+    const cursor = this.#host.cursor();
     if (cursor) this.#damage.add(cursor.x, cursor.y, cursor.image.width, cursor.image.height);
   }
 
@@ -195,7 +227,7 @@ export class Viewer implements ClientMessageHandler, Disposable {
 
   /** Tells a viewer that `isReady` of the new size. Updates follow when it asks again. */
   sendSize(): void {
-    const { width, height } = this.#host.picture.size;
+    const { width, height } = this.#host.size;
     this.#width = width;
     this.#height = height;
     this.#damage.clear();
@@ -208,7 +240,8 @@ export class Viewer implements ClientMessageHandler, Disposable {
 
   /** Takes what has changed out of a viewer that `isReady`, parts that lie within the picture; the answer goes to `send`. */
   takeRequest(): ViewerRequest {
-    const { cursor } = this.#host.picture;
+    const cursor = this.#host.cursor();
+    this.#scrolled = this.#takeScroll();
     const rects = this.#takeDamage();
     this.#requested.set(0, 0, 0, 0);
     this.#isEncoding = true;
@@ -231,7 +264,8 @@ export class Viewer implements ClientMessageHandler, Disposable {
     if (this.#isOver) return;
     this.#isSending = true;
     this.#socket.cork();
-    this.#socket.write(update(rects));
+    this.#socket.write(update(rects + this.#scrolled.length));
+    for (const rect of this.#scrolled) this.#socket.write(rect);
     if (this.#continuous && this.#knowsFences) {
       this.#unconfirmed++;
       this.#socket.write(bytes);
@@ -411,10 +445,7 @@ export class Viewer implements ClientMessageHandler, Disposable {
     if (greeting.isExclusive === null) return;
     clearTimeout(this.#timer);
     this.#greeting = null;
-    const {
-      name,
-      picture: { size },
-    } = this.#host;
+    const { name, size } = this.#host;
     this.#width = size.width;
     this.#height = size.height;
     this.addAll();
@@ -429,23 +460,43 @@ export class Viewer implements ClientMessageHandler, Disposable {
   }
 
   get #hasShape(): boolean {
-    return !this.paintsCursor && this.#shapeSerial !== (this.#host.picture.cursor?.serial ?? 0);
+    return !this.paintsCursor && this.#shapeSerial !== (this.#host.cursor()?.serial ?? 0);
   }
 
   #isDamaged(): boolean {
-    const area = this.#area();
-    for (let i = 0; i < this.#damage.count; i++) if (overlaps(this.#damage, i, area)) return true;
-    return false;
+    return overlapsAny(this.#damage, this.#area());
   }
 
   /** Where updates may be now, until the next call. A viewer that does not know the size has parts that do not change. */
   #area(): MutableRect {
     const area = this.#within.copy(this.#requested);
     if (this.#continuous) unite(area, this.#continuous);
-    const { width, height } = this.#host.picture.size;
+    const { width, height } = this.#host.size;
     const right = Math.min(area.x + area.width, this.#width, width);
     const bottom = Math.min(area.y + area.height, this.#height, height);
     return area.set(area.x, area.y, Math.max(0, right - area.x), Math.max(0, bottom - area.y));
+  }
+
+  /** The rectangle for what has moved. What does not lie within the area is damaged instead. */
+  #takeScroll(): Buffer[] {
+    if (!this.#scroll) return [];
+    const { to, by } = this.#scroll;
+    this.#scroll = null;
+    const area = this.#area();
+    const isWithin =
+      to.x >= area.x &&
+      to.y >= area.y &&
+      to.x + to.width <= area.x + area.width &&
+      to.y + to.height <= area.y + area.height;
+    if (!isWithin) {
+      this.#damage.addRect(to);
+      return [];
+    }
+    const source = Buffer.alloc(4);
+    source.writeUInt16BE(to.x, 0);
+    source.writeUInt16BE(to.y + by, 2);
+    const head = rectHeader(to.x, to.y, to.width, to.height, rfb.RFB_ENCODING.COPY_RECT);
+    return [Buffer.concat([head, source])];
   }
 
   /** Removes the damage within the area and returns it. */
@@ -648,6 +699,11 @@ function unite(rect: MutableRect, other: Rect): void {
   const right = Math.max(rect.x + rect.width, other.x + other.width);
   const bottom = Math.max(rect.y + rect.height, other.y + other.height);
   rect.set(x, y, right - x, bottom - y);
+}
+
+function overlapsAny(damage: Damage, area: Rect): boolean {
+  for (let i = 0; i < damage.count; i++) if (overlaps(damage, i, area)) return true;
+  return false;
 }
 
 function overlaps(damage: Damage, i: number, { x, y, width, height }: Rect): boolean {

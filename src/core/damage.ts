@@ -4,8 +4,8 @@ import type { Rect } from './geometry.ts';
 const MAX_RECTS = 16;
 
 /**
- * A bounded list of rectangles that changed. A rectangle inside another is dropped; when the list is
- * full, the two whose union wastes the least area are merged. It may cover more than was added,
+ * A bounded list of rectangles that changed. A rectangle inside another is dropped, and two that make up a larger one are
+ * joined; when the list is full, the two whose union wastes the least area are merged. It may cover more than was added,
  * never less. Storage is fixed at construction; no method allocates.
  */
 export class Damage {
@@ -112,7 +112,17 @@ export class Damage {
     for (let i = this.#count - 1; i >= 0; i--) {
       const at = i * 4;
       if (e[at]! <= x1 && e[at + 1]! <= y1 && e[at + 2]! >= x2 && e[at + 3]! >= y2) return;
-      if (x1 <= e[at]! && y1 <= e[at + 1]! && x2 >= e[at + 2]! && y2 >= e[at + 3]!) this.#remove(i);
+      const isSameWidth = e[at] === x1 && e[at + 2] === x2 && e[at + 1]! <= y2 && e[at + 3]! >= y1;
+      const isSameHeight = e[at + 1] === y1 && e[at + 3] === y2 && e[at]! <= x2 && e[at + 2]! >= x1;
+      const isInside = x1 <= e[at]! && y1 <= e[at + 1]! && x2 >= e[at + 2]! && y2 >= e[at + 3]!;
+      if (!isSameWidth && !isSameHeight && !isInside) continue;
+      x1 = Math.min(x1, e[at]!);
+      y1 = Math.min(y1, e[at + 1]!);
+      x2 = Math.max(x2, e[at + 2]!);
+      y2 = Math.max(y2, e[at + 3]!);
+      this.#remove(i);
+      // What it has become may join those that it did not before.
+      if (!isInside) i = this.#count;
     }
     const at = this.#count * 4;
     e[at] = x1;

@@ -6,6 +6,7 @@ import { createInflate, constants, type Inflate } from 'node:zlib';
 import { eventually } from './eventually.ts';
 
 export const RAW = 0;
+export const COPY_RECT = 1;
 export const TIGHT = 7;
 export const ZRLE = 16;
 export const DESKTOP_SIZE = -223;
@@ -14,6 +15,9 @@ export const QEMU_KEY = -258;
 export const EXTENDED_DESKTOP_SIZE = -308;
 export const FENCE = -312;
 export const CONTINUOUS = -313;
+
+/** Of less, Tight sends the bytes as they are. */
+const TIGHT_MIN_COMPRESSED = 12;
 
 export interface Format {
   readonly bits: number;
@@ -33,6 +37,8 @@ export interface ViewerOptions {
   readonly speaksFirst?: boolean;
   readonly password?: string;
   readonly format?: Format;
+  /** Default true. Otherwise it only counts what comes, which takes it next to no time. */
+  readonly decodes?: boolean;
 }
 
 export interface CursorShape {
@@ -78,13 +84,15 @@ export class RfbViewer implements Disposable {
   isClosed = false;
   /** Fences of the server are answered. */
   answersFences = true;
+  readonly #decodes: boolean;
   readonly #inflates = new Map<string, Inflate>();
   #bytes = Buffer.alloc(0);
   #wake = (): void => undefined;
 
-  private constructor(socket: Socket, format: Format) {
+  private constructor(socket: Socket, format: Format, decodes: boolean) {
     this.socket = socket;
     this.format = format;
+    this.#decodes = decodes;
     socket.on('data', (bytes) => {
       this.#bytes = Buffer.concat([this.#bytes, bytes]);
       this.#wake();
@@ -100,7 +108,7 @@ export class RfbViewer implements Disposable {
   static async connect(to: string | { host: string; port: number }, options: ViewerOptions = {}): Promise<RfbViewer> {
     const socket = typeof to === 'string' ? connect(to) : connect(to);
     await once(socket, 'connect');
-    const viewer = new RfbViewer(socket, options.format ?? TRUE_COLOUR);
+    const viewer = new RfbViewer(socket, options.format ?? TRUE_COLOUR, options.decodes ?? true);
     try {
       await viewer.#greet(options);
     } catch (error) {
@@ -284,6 +292,10 @@ export class RfbViewer implements Disposable {
         if (x + width > this.width || y + height > this.height || width * height === 0)
           throw new Error(`rectangle ${x},${y} ${width}x${height} of ${this.width}x${this.height}`);
         this.pixelsReceived += width * height;
+        if (!this.#decodes) {
+          await this.#skip(width, height, encoding);
+          return;
+        }
         const pixels =
           encoding === RAW
             ? this.#pixels(await this.#read(width * height * this.#unit), width * height)
@@ -292,6 +304,20 @@ export class RfbViewer implements Disposable {
               : await this.#tight(width, height);
         for (let row = 0; row < height; row++)
           this.pixels.set(pixels.subarray(row * width, (row + 1) * width), (y + row) * this.width + x);
+        return;
+      }
+      case COPY_RECT: {
+        const [fromX, fromY] = [await this.#u16(), await this.#u16()];
+        if (
+          [x, fromX].some((left) => left + width > this.width) ||
+          [y, fromY].some((top) => top + height > this.height)
+        )
+          throw new Error(`a copy of ${width}x${height} from ${fromX},${fromY} to ${x},${y}`);
+        const before = this.pixels.slice();
+        for (let row = 0; row < height; row++) {
+          const from = (fromY + row) * this.width + fromX;
+          this.pixels.set(before.subarray(from, from + width), (y + row) * this.width + x);
+        }
         return;
       }
       case CURSOR: {
@@ -335,6 +361,28 @@ export class RfbViewer implements Disposable {
       default:
         throw new Error(`encoding ${encoding}`);
     }
+  }
+
+  /** Reads past the pixels of a rectangle. */
+  async #skip(width: number, height: number, encoding: number): Promise<void> {
+    let length = width * height * this.#unit;
+    if (encoding === ZRLE) length = await this.#u32();
+    if (encoding === TIGHT) {
+      const unit = this.#tightUnit;
+      const control = (await this.#u8())!;
+      length = width * height * unit;
+      if (control >> 4 === 8) {
+        length = unit;
+      } else {
+        if (control & 0x40 && (await this.#u8()) === 1) {
+          const size = (await this.#u8())! + 1;
+          await this.#read(size * unit);
+          length = (size === 2 ? Math.ceil(width / 8) : width) * height;
+        }
+        if (length >= TIGHT_MIN_COMPRESSED) length = await this.#compactLength();
+      }
+    }
+    await this.#read(length);
   }
 
   #resize(width: number, height: number): void {
@@ -426,11 +474,21 @@ export class RfbViewer implements Disposable {
     return out;
   }
 
+  /** Tight sends the colours of such a format as bytes of red, green and blue. */
+  get #isTightRgb(): boolean {
+    const { bits, depth, max } = this.format;
+    return bits === 32 && depth === 24 && max.every((value) => value === 255);
+  }
+
+  get #tightUnit(): number {
+    return this.#isTightRgb ? 3 : this.#unit;
+  }
+
   async #tight(width: number, height: number): Promise<Uint32Array> {
     if (width > 2048) throw new Error(`a Tight rectangle of ${width} pixels`);
-    const { bits, depth, max, shift } = this.format;
-    const isRgb = bits === 32 && depth === 24 && max.every((value) => value === 255);
-    const unit = isRgb ? 3 : this.#unit;
+    const { shift } = this.format;
+    const isRgb = this.#isTightRgb;
+    const unit = this.#tightUnit;
     const colours = (bytes: Buffer, count: number): Uint32Array =>
       isRgb
         ? Uint32Array.from({ length: count }, (_, i) =>
@@ -460,15 +518,21 @@ export class RfbViewer implements Disposable {
   }
 
   async #tightData(control: number, length: number): Promise<Buffer> {
-    if (length < 12) return Buffer.from(await this.#read(length));
-    let compressed = 0;
-    for (let i = 0, byte = 0x80; i < 3 && byte & 0x80; i++) {
-      byte = (await this.#u8())!;
-      compressed += (i < 2 ? byte & 0x7f : byte) << (7 * i);
-    }
-    const data = await this.#inflate(`tight ${(control >> 4) & 3}`, await this.#read(compressed));
+    if (length < TIGHT_MIN_COMPRESSED) return Buffer.from(await this.#read(length));
+    const compressed = await this.#read(await this.#compactLength());
+    const data = await this.#inflate(`tight ${(control >> 4) & 3}`, compressed);
     if (data.length !== length) throw new Error(`${data.length} bytes of Tight data instead of ${length}`);
     return data;
+  }
+
+  /** 7 bits in each of the first two bytes, 8 in the third. */
+  async #compactLength(): Promise<number> {
+    let length = 0;
+    for (let i = 0, byte = 0x80; i < 3 && byte & 0x80; i++) {
+      byte = (await this.#u8())!;
+      length += (i < 2 ? byte & 0x7f : byte) << (7 * i);
+    }
+    return length;
   }
 
   async #inflate(name: string, bytes: Buffer): Promise<Buffer> {

@@ -37,6 +37,24 @@ describe('Damage', () => {
     expect(rects(damage)).toEqual([[-1, -1, 20, 20]]);
   });
 
+  test('joins rectangles that make up a larger one', () => {
+    const damage = new Damage();
+    damage.add(0, 0, 10, 4);
+    damage.add(0, 4, 10, 4);
+    damage.add(20, 0, 5, 8);
+    expect(rects(damage)).toEqual([
+      [0, 0, 10, 8],
+      [20, 0, 5, 8],
+    ]);
+    // One that fills the gap between them joins both, and so does one that overlaps.
+    damage.add(10, 0, 10, 8);
+    expect(rects(damage)).toEqual([[0, 0, 25, 8]]);
+    damage.add(0, 6, 25, 10);
+    expect(rects(damage)).toEqual([[0, 0, 25, 16]]);
+    damage.add(0, 20, 25, 1);
+    expect(damage.count).toBe(2);
+  });
+
   test('covers everything that was added', () => {
     fc.assert(
       fc.property(fc.array(rect, { maxLength: 60 }), (added) => {

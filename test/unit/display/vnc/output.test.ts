@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BTN, KEY } from '../../../../protocols/input-event-codes.ts';
+import { HeadlessBuffer } from '../../../../display/headless/buffer.ts';
 import { MemoryBudget } from '../../../../src/core/budget.ts';
 import { eventually } from '../../../rig/eventually.ts';
 import { Random } from '../../../rig/random.ts';
@@ -170,6 +171,19 @@ describe('VncOutput, updates', () => {
     expect(Array.from(viewer.pixels)).toEqual(Array.from(picture));
   });
 
+  test('VncOutput: sends a square that changes in one rectangle', async () => {
+    const picture = drawing(1);
+    await rig.show(WIDTH, HEIGHT, picture);
+    const viewer = await rig.connect({ encodings: [rfb.ZRLE] });
+    await viewer.update();
+    const before = viewer.encodings.length;
+    for (let y = 30; y < 94; y++) for (let x = 70; x < 134; x++) picture[y * WIDTH + x]! ^= 1 + ((x * y) % 255);
+    await rig.show(WIDTH, HEIGHT, picture);
+    await viewer.update(true);
+    expect(viewer.encodings.length - before).toBe(1);
+    expect(Array.from(viewer.pixels)).toEqual(Array.from(picture));
+  });
+
   test('VncOutput: encodes nothing for a viewer that does not ask, and all it missed when it does', async () => {
     await rig.show(64, 48, filled(64, 48, 1));
     const viewer = await rig.connect({ encodings: [rfb.ZRLE] });
@@ -180,6 +194,30 @@ describe('VncOutput, updates', () => {
     await viewer.update(true);
     expect(rig.output.stats.updates).toBe(updates + 1);
     expect(new Set(viewer.pixels)).toEqual(new Set([19]));
+  });
+
+  test('VncOutput: reads nothing for viewers that do not ask: no frame, no new mode, no cursor, no dark screen', async () => {
+    await rig.show(64, 48, filled(64, 48, 1));
+    const viewer = await rig.connect({ encodings: [rfb.ZRLE, rfb.CURSOR, rfb.DESKTOP_SIZE] });
+    await viewer.update();
+    const read = vi.spyOn(HeadlessBuffer.prototype, 'read');
+    try {
+      await rig.show(64, 48, filled(64, 48, 2));
+      await rig.showCursor(0xff00ff00 | 0, 2, 3);
+      await rig.turnOff();
+      await rig.show(80, 60, filled(80, 60, 3));
+      await rig.moveCursor(5, 6);
+      await setImmediate();
+      expect(read).not.toHaveBeenCalled();
+      viewer.request(true);
+      await viewer.until(() => viewer.width === 80);
+      await viewer.update();
+      expect(read).toHaveBeenCalled();
+      expect(new Set(viewer.pixels)).toEqual(new Set([3]));
+      expect(viewer.cursors.length).toBe(1);
+    } finally {
+      read.mockRestore();
+    }
   });
 
   test('VncOutput: sends only within the area that was asked for, and the rest later', async () => {
@@ -272,6 +310,93 @@ describe('VncOutput, updates', () => {
     viewer.fence(0x8000_0000, 'after');
     await viewer.until(() => viewer.fences.length === 4);
     expect(viewer.log.slice(-3)).toEqual(['update of 1', 'fence next', 'fence after']);
+  });
+});
+
+describe('VncOutput, pictures that scroll', () => {
+  /** Moves rows up, and draws others below. */
+  function scroll(picture: Uint32Array, by: number, random: Random): Uint32Array {
+    const rows = picture.slice(by * WIDTH);
+    return Uint32Array.from(picture, (_, i) => rows[i] ?? random.below(2 ** 24));
+  }
+
+  const lines = (random: Random): Uint32Array =>
+    Uint32Array.from({ length: WIDTH * HEIGHT }, (_, i) => (i % WIDTH < 100 ? random.below(2 ** 24) : 0));
+
+  test('VncOutput: tells a viewer that can copy what has moved, and sends the rest', async () => {
+    const random = new Random(1);
+    let picture = lines(random);
+    await rig.show(WIDTH, HEIGHT, picture);
+    const copying = await rig.connect({ encodings: [rfb.ZRLE, rfb.COPY_RECT] });
+    const other = await rig.connect({ encodings: [rfb.ZRLE] });
+    for (const viewer of [copying, other]) await viewer.update();
+    for (const by of [16, 1, 40]) {
+      picture = scroll(picture, by, random);
+      // A cursor that blinks, in the part that has moved.
+      picture.fill(by, 20 * WIDTH + 10, 20 * WIDTH + 18);
+      const before = copying.pixelsReceived;
+      copying.encodings.length = 0;
+      await rig.show(WIDTH, HEIGHT, picture);
+      for (const viewer of [copying, other]) {
+        await viewer.update(true);
+        expect(differences(viewer.pixels, Array.from(picture))).toEqual([]);
+      }
+      expect(copying.encodings[0]).toBe(rfb.COPY_RECT);
+      expect(copying.pixelsReceived - before).toBe((by + 1) * WIDTH);
+    }
+    expect(other.encodings).not.toContain(rfb.COPY_RECT);
+    // Most of it is another picture.
+    picture = scroll(picture, 100, random);
+    copying.encodings.length = 0;
+    await rig.show(WIDTH, HEIGHT, picture);
+    await copying.update(true);
+    expect(copying.encodings).not.toContain(rfb.COPY_RECT);
+    expect(differences(copying.pixels, Array.from(picture))).toEqual([]);
+  });
+
+  test('VncOutput: shows each viewer the picture, whatever happens while it scrolls', async () => {
+    const random = new Random(2);
+    let picture = lines(random);
+    await rig.show(WIDTH, HEIGHT, picture);
+    const encodings = [rfb.ZRLE, rfb.COPY_RECT];
+    const driver = await rig.connect({ encodings: [...encodings, rfb.CURSOR] });
+    const watchers = [await rig.connect({ encodings }), await rig.connect({ encodings })];
+    const viewers = [driver, ...watchers];
+    for (const viewer of viewers) await viewer.update();
+    await rig.showCursor(0xff00ff00 | 0, 20, 30, 8);
+    const cursor = { x: 20, y: 30 };
+    const withCursor = (): Uint32Array => {
+      const shown = picture.slice();
+      for (let y = cursor.y; y < cursor.y + 8; y++)
+        shown.fill(0x00ff00, y * WIDTH + cursor.x, y * WIDTH + cursor.x + 8);
+      return shown;
+    };
+    for (let step = 1; step <= 240; step++) {
+      const what = random.below(8);
+      if (what < 4) {
+        picture = scroll(picture, 1 + random.below(30), random);
+        await rig.show(WIDTH, HEIGHT, picture);
+      } else if (what === 4) {
+        const at = random.below(WIDTH * (HEIGHT - 1));
+        picture.fill(random.below(2 ** 24), at, at + WIDTH);
+        const y = Math.floor(at / WIDTH);
+        await rig.show(WIDTH, HEIGHT, picture, { x: 0, y, width: WIDTH, height: 2 });
+      } else if (what === 5) {
+        Object.assign(cursor, { x: random.below(WIDTH - 8), y: random.below(HEIGHT - 8) });
+        await rig.moveCursor(cursor.x, cursor.y);
+      } else {
+        const top = random.below(HEIGHT - 1);
+        random.pick(viewers).request(true, [0, top, WIDTH, HEIGHT - top]);
+      }
+      if (random.chance(0.4)) random.pick(viewers).request(true);
+      if (step % 8 !== 0) continue;
+      for (const viewer of viewers) {
+        viewer.request(true);
+        const expected = viewer === driver ? picture : withCursor();
+        await viewer.until(() => Buffer.from(viewer.pixels.buffer).equals(Buffer.from(expected.buffer)));
+      }
+    }
+    expect(viewers.map(({ encodings: used }) => used.includes(rfb.COPY_RECT))).toEqual([true, true, true]);
   });
 });
 
