@@ -21,7 +21,7 @@ import {
   type PlaneState,
   type Shadow,
 } from '../../src/core/output.ts';
-import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
+import { BlankPhase, VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { type BorrowedFd, dupFd, type OwnedFd } from '../../src/sys/fd.ts';
@@ -70,6 +70,7 @@ export class ExportOutput implements Output, Stream {
   readonly shadowFormats = SHADOW_FORMATS;
   readonly maxCursor = MAX_CURSOR;
   readonly #consumers: Consumers;
+  readonly #phase = new BlankPhase();
   readonly #clock: VblankClock;
   readonly #timer = new VblankTimer(() => this.#vblank());
   readonly #backlogs = new Map<Consumer, Backlog>();
@@ -97,7 +98,7 @@ export class ExportOutput implements Output, Stream {
     this.name = name;
     this.monitor = monitor;
     this.#consumers = consumers;
-    this.#clock = new VblankClock(monitor.refreshMhz);
+    this.#clock = new VblankClock(monitor.refreshMhz, this.#phase.value);
     export_frame.field.scanout.set(this.#view, 0, scanout);
   }
 
@@ -178,6 +179,7 @@ export class ExportOutput implements Output, Stream {
     this.#isDisposed = true;
     this.#attachment = null;
     this.#timer[Symbol.dispose]();
+    this.#phase[Symbol.dispose]();
     this.#isInFlight = false;
     this.#releaseOld();
     this.#primary?.release();

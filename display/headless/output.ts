@@ -18,7 +18,7 @@ import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
 import { compose, copyChanges, Scene, type ShownFrame } from './scene.ts';
-import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
+import { BlankPhase, VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
 const MAX_SIDE = 16384;
@@ -47,6 +47,7 @@ export class HeadlessOutput implements Output {
   readonly takesFences = false;
   readonly shadowFormats = FORMATS;
   readonly maxCursor = MAX_CURSOR;
+  readonly #phase = new BlankPhase();
   readonly #clock: VblankClock;
   readonly #frameListeners = new Set<(frame: ShownFrame) => void>();
   readonly #notifyFrame = (listener: (frame: ShownFrame) => void): void => listener(this.#shown);
@@ -65,7 +66,7 @@ export class HeadlessOutput implements Output {
   private constructor(name: string, monitor: Monitor) {
     this.name = name;
     this.#monitor = monitor;
-    this.#clock = new VblankClock(monitor.refreshMhz);
+    this.#clock = new VblankClock(monitor.refreshMhz, this.#phase.value);
   }
 
   /** Throws UsageError for a mode out of range. */
@@ -193,6 +194,7 @@ export class HeadlessOutput implements Output {
     this.#disposed = true;
     this.#attachment = null;
     this.#timer[Symbol.dispose]();
+    this.#phase[Symbol.dispose]();
     this.#isWaiting = false;
     release(this.#waiting);
     release(this.#shown);

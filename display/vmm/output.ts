@@ -15,7 +15,7 @@ import {
   type ScreenListener,
   type Shadow,
 } from '../../src/core/output.ts';
-import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
+import { BlankPhase, VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { Pump } from '../../src/sys/pump.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
@@ -64,6 +64,7 @@ export class VmmOutput implements Output {
   #owed: Attachment | null = null;
   #monitor: Monitor;
   #isPlugged: boolean;
+  readonly #phase = new BlankPhase();
   #clock: VblankClock;
   /** Something was sent that the VMM has not shown yet. */
   #isInFlight = false;
@@ -87,7 +88,7 @@ export class VmmOutput implements Output {
     this.#cursor = new VmmCursor(socket, id);
     this.#monitor = monitor ?? DEFAULT_MONITOR;
     this.#isPlugged = monitor !== null;
-    this.#clock = new VblankClock(this.#monitor.refreshMhz);
+    this.#clock = new VblankClock(this.#monitor.refreshMhz, this.#phase.value);
   }
 
   get monitor(): Monitor | null {
@@ -161,7 +162,7 @@ export class VmmOutput implements Output {
     this.#isPlugged = monitor !== null;
     if (monitor) {
       this.#monitor = monitor;
-      this.#clock = new VblankClock(monitor.refreshMhz);
+      this.#clock = new VblankClock(monitor.refreshMhz, this.#phase.value);
     }
     this.#attachment?.listener.resized(monitor);
   }
@@ -176,6 +177,7 @@ export class VmmOutput implements Output {
 
   #end(): void {
     this.#timer[Symbol.dispose]();
+    this.#phase[Symbol.dispose]();
     this.#sending[Symbol.dispose]();
     this.#isInFlight = false;
     this.#owed = null;

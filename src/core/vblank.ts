@@ -1,24 +1,60 @@
 import { monotonicMs } from '../sys/clock.ts';
 
 /**
- * The vertical blanks of a virtual monitor: blank n is n refreshes after the zero of
+ * The vertical blanks of a virtual monitor: blank n is n refreshes, and the part of one that `phase` is, after the zero of
  * CLOCK_MONOTONIC. Times are in milliseconds.
  */
 export class VblankClock {
   readonly #periodMs: number;
+  readonly #phaseMs: number;
 
-  constructor(refreshMhz: number) {
+  constructor(refreshMhz: number, phase = 0) {
     this.#periodMs = 1e6 / refreshMhz;
+    this.#phaseMs = this.#periodMs * phase;
   }
 
   /** The latest blank at `timeMs`. */
   sequenceAt(timeMs: number): number {
-    return Math.floor(timeMs / this.#periodMs);
+    return Math.floor((timeMs - this.#phaseMs) / this.#periodMs);
   }
 
   timeOf(sequence: number): number {
-    return sequence * this.#periodMs;
+    return sequence * this.#periodMs + this.#phaseMs;
   }
+}
+
+/** Whether a phase is taken, by its number. */
+const taken: boolean[] = [];
+
+/**
+ * A phase that no other virtual monitor of this process has as long as it is not disposed, so that guests' frames are not
+ * all copied at the same blank. That of a monitor that is alone is 0.
+ */
+export class BlankPhase implements Disposable {
+  /** From 0 to less than 1. */
+  readonly value: number;
+  readonly #number: number;
+  #isDisposed = false;
+
+  constructor() {
+    const free = taken.indexOf(false);
+    this.#number = free === -1 ? taken.length : free;
+    taken[this.#number] = true;
+    this.value = spread(this.#number);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    taken[this.#number] = false;
+  }
+}
+
+/** 0, 1/2, 1/4, 3/4, 1/8, 5/8 and so on, each in a gap that those before have left (the van der Corput sequence). */
+function spread(number: number): number {
+  let value = 0;
+  for (let rest = number, part = 1 / 2; rest > 0; rest >>>= 1, part /= 2) if (rest & 1) value += part;
+  return value;
 }
 
 /** Waits for one moment at a time: a vertical blank, or another. After dispose it does nothing and must not be set. */
