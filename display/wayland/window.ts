@@ -155,6 +155,9 @@ export class Window implements Disposable {
   #hasFloated = false;
   /** A size that the compositor gave it before it had floated, which means nothing. */
   #ignored: Size | null = null;
+  /** Sizes that it has left for its picture's, and that the compositor may still say, until it has seen that. */
+  #left: Size[] = [];
+  #lefts = 0;
   /** From xdg_toplevel.wm_capabilities; null: everything, before version 5. */
   #capabilities: ReadonlySet<number> | null = null;
   #serial: number | null = null;
@@ -249,6 +252,7 @@ export class Window implements Disposable {
     this.#endStretch();
     if (!this.#isFloating || (this.#told?.width === width && this.#told.height === height)) return;
     this.#told = null;
+    if (this.#isConfigured) this.#left.push(this.#size);
     this.#size = this.#memory.floatingSize = this.#natural();
     if (this.#isCut) this.#settled();
   }
@@ -467,6 +471,7 @@ export class Window implements Disposable {
     this.#hasFloated = true;
     if (wished.width === this.#ignored?.width && wished.height === this.#ignored.height) return own;
     this.#ignored = null;
+    if (this.#left.some(({ width, height }) => width === wished.width && height === wished.height)) return own;
     return { width: wished.width || own.width, height: wished.height || own.height };
   }
 
@@ -562,6 +567,18 @@ export class Window implements Disposable {
     this.#placeOffText();
     this.#xdgSurface.setWindowGeometry(0, -bar, width, height + bar);
     this.#backdrop.commit(width, height);
+    if (this.#left.length > 0) void this.#forgetLeft();
+  }
+
+  /** When the compositor has seen the size of this commit. */
+  async #forgetLeft(): Promise<void> {
+    const last = ++this.#lefts;
+    try {
+      await this.#compositor.display.roundtrip();
+    } catch {
+      // The window ends with the connection.
+    }
+    if (last === this.#lefts) this.#left = [];
   }
 
   /** Brings the title bar up to date, for the next commit. */

@@ -270,6 +270,26 @@ describe('WaylandOutput: the size of the window', () => {
     expect(geometry()).toMatchObject({ width: 1707, height: 500 });
   });
 
+  test('is not given back a size that the compositor says before it has seen the new one, and later is', async () => {
+    const said: unknown[] = [];
+    await open({
+      prepare: (server) =>
+        server.on('xdg_surface.set_window_geometry', ({ args }) => {
+          if (args.width !== 2 * WIDTH) return;
+          host.configure(WIDTH, HEIGHT, [XdgToplevelState.activated]);
+          said.push(args.width);
+        }),
+    });
+    await show();
+    await show(2 * WIDTH, 2 * HEIGHT);
+    await settle();
+    expect(said.length).toBeGreaterThan(0);
+    expect(geometry()).toMatchObject({ width: 2 * WIDTH, height: 2 * HEIGHT });
+    host.configure(WIDTH, HEIGHT, [XdgToplevelState.activated]);
+    await settle();
+    expect(geometry()).toMatchObject({ width: WIDTH, height: HEIGHT });
+  });
+
   test('is half the picture’s at host scale 2', async () => {
     await open({ scale: 2 });
     await show();
