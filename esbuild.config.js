@@ -4,22 +4,24 @@
  * minified, and the source maps hold the TypeScript (`node --enable-source-maps`).
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { build } from 'esbuild';
 
-const { exports, bin, dependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
+const { exports, dependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
 const entries = Object.values(exports).flatMap((target) => target.default ?? []);
 /** Started by the others, by their paths. */
 const PROGRAMS = ['src/sys/console-guardian.ts', 'display/vnc/encoding-thread-main.ts'];
 const sourceOf = (built) => built.replace(/^(\.\/)?dist\//, '').replace(/\.js$/, '.ts');
 
-const { outputFiles } = await build({
-  entryPoints: [...[...entries, ...Object.values(bin)].map(sourceOf), ...PROGRAMS],
+const COMMAND = 'src/cli/main.ts';
+/** Commands that ask a running bridge: they are part of the command's own file, because one file starts sooner than several. */
+const LIGHT = ['stats', 'screenshot', 'operate', 'wait'].map((name) => resolve(`src/cli/${name}.ts`));
+
+/** @type {import('esbuild').BuildOptions} */
+const options = {
   outbase: '.',
   outdir: 'dist',
-  chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
-  splitting: true,
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
@@ -28,10 +30,45 @@ const { outputFiles } = await build({
   sourcemap: true,
   write: false,
   logLevel: 'warning',
+};
+
+/** commander can start programs as its commands, which none of ours are, and loads what it needs for that at once. */
+const noSubprocesses = {
+  name: 'no-subprocesses',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.includes('/node_modules/commander/') ? { path: 'none', namespace: 'no-subprocesses' } : null,
+    );
+    onLoad({ filter: /./, namespace: 'no-subprocesses' }, () => ({ contents: 'module.exports = {};' }));
+  },
+};
+
+/** What the command loads when it needs it, by the paths of the sources. */
+const loaded = new Set();
+const loadedLater = {
+  name: 'loaded-later',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.{1,2}\// }, ({ kind, path, resolveDir }) => {
+      const source = resolve(resolveDir, path);
+      if (kind !== 'dynamic-import' || LIGHT.includes(source)) return null;
+      loaded.add(relative('.', source));
+      const built = relative(dirname(COMMAND), relative('.', source)).replace(/\.ts$/, '.js');
+      return { path: built.startsWith('.') ? built : `./${built}`, external: true };
+    });
+  },
+};
+const command = await build({ ...options, entryPoints: [COMMAND], plugins: [noSubprocesses, loadedLater] });
+
+const others = await build({
+  ...options,
+  entryPoints: [...entries.map(sourceOf), ...PROGRAMS, ...loaded],
+  chunkNames: 'chunks/[name]-[hash]',
+  splitting: true,
+  plugins: [noSubprocesses],
 });
 
 const written = new Set();
-for (const { path, text } of outputFiles) {
+for (const { path, text } of [...command.outputFiles, ...others.outputFiles]) {
   mkdirSync(dirname(path), { recursive: true });
   replaceFile(path, withBuiltins(withoutInnerNames(text)));
   written.add(relative('dist', path));

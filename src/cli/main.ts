@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { CommanderError } from 'commander';
-import { UsageError } from '../core/errors.ts';
+import type { CommanderError } from 'commander';
+import type { UsageError } from '../core/errors.ts';
 import { createProgram } from './program.ts';
 import { printError } from './terminal.ts';
 
@@ -9,7 +9,7 @@ const EXIT_USAGE = 2;
 
 /** Prints an error and returns the exit code: 2 for an invalid command line, 1 for any other failure. */
 function fail(error: unknown): number {
-  if (error instanceof CommanderError) {
+  if (isOfCommander(error)) {
     const isAnswer =
       error.code === 'commander.helpDisplayed' ||
       error.code === 'commander.version' ||
@@ -21,7 +21,12 @@ function fail(error: unknown): number {
   printError(
     `scanout: ${isForeseen ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
-  return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
+  return isForeseen && error.code === ('usage' satisfies UsageError['code']) ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/** By its code, because most commands are built with a commander of their own. */
+function isOfCommander(error: unknown): error is CommanderError {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('commander.');
 }
 
 // Node would open a debugger's port, through which every user of this machine could run code as this one.

@@ -1,7 +1,6 @@
 import { Command, Option } from 'commander';
 import { UsageError } from '../core/errors.ts';
 import type { Rect } from '../core/geometry.ts';
-import { writePng } from '../../display/picture/png.ts';
 import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../core/patience.ts';
 import { requestScreenshot } from '../control/client.ts';
 import { controlOption, parseMs, parseRegion, scanoutOption } from './control-options.ts';
@@ -65,13 +64,15 @@ export function command(): Command {
       ) => {
         if (outputPicture && !cursor)
           throw new UsageError('--no-cursor: a monitor shows its cursor; leave it out, or --output-picture');
-        const picture = await requestScreenshot(control, {
+        const asked = requestScreenshot(control, {
           scanout,
           cursor,
           ...(outputPicture && { output: true }),
           ...(region && { region }),
           ...(waitStable && { still: { quietMs, timeoutMs } }),
         });
+        // The bridge is at work meanwhile.
+        const [picture, { writePng }] = await Promise.all([asked, import('../../display/picture/png.ts')]);
         await writePng(path, picture);
         print(`${path}: ${picture.width}x${picture.height}`);
       },

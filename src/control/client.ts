@@ -380,35 +380,36 @@ async function* replies(
 }
 
 async function* readReplies(stream: AsyncIterable<Buffer>, path: string): AsyncGenerator<Reply, void, undefined> {
-  let chunks: Buffer[] = [];
-  let length = 0;
+  let line: Buffer[] = [];
+  let lineLength = 0;
   let head: Readonly<Record<string, unknown>> | null = null;
-  let wanted = Infinity;
+  let body = new Uint8Array(0);
+  let filled = 0;
   for await (const chunk of stream) {
-    chunks.push(chunk);
-    length += chunk.length;
-    for (;;) {
+    for (let at = 0; at < chunk.length;) {
       if (!head) {
-        const newline = chunks.at(-1)!.indexOf(0x0a);
+        const newline = chunk.indexOf(0x0a, at);
+        const end = newline < 0 ? chunk.length : newline;
+        line.push(chunk.subarray(at, end));
+        lineLength += end - at;
+        if (lineLength > MAX_HEAD) throw new ControlError('protocol', `${path}: the answer has no first line`);
         if (newline < 0) break;
-        const all = Buffer.concat(chunks);
-        const end = length - chunks.at(-1)!.length + newline;
-        head = parseHead(all.toString('utf8', 0, end), path);
-        wanted = bodyLength(head, path);
-        chunks = [all.subarray(end + 1)];
-        length -= end + 1;
+        at = newline + 1;
+        head = parseHead(Buffer.concat(line).toString('utf8'), path);
+        body = new Uint8Array(bodyLength(head, path));
+        line = [];
+        lineLength = filled = 0;
       }
-      if (length < wanted) break;
-      const all = Buffer.concat(chunks);
-      const reply = { head, body: all.subarray(0, wanted) };
-      chunks = [all.subarray(wanted)];
-      length -= wanted;
+      const part = chunk.subarray(at, at + body.length - filled);
+      body.set(part, filled);
+      filled += part.length;
+      at += part.length;
+      if (filled < body.length) break;
+      yield { head, body };
       head = null;
-      yield reply;
     }
-    if (!head && length > MAX_HEAD) throw new ControlError('protocol', `${path}: the answer has no first line`);
   }
-  if (head || length > 0)
+  if (head || lineLength > 0)
     throw new ControlError('protocol', `${path}: the connection closed before the answer was complete`);
 }
 

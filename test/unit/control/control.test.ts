@@ -8,9 +8,11 @@ import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ScreenFrame, WatchedScreen } from '../../../display/picture/screen-copy.ts';
+import { KEY } from '../../../protocols/input-event-codes.ts';
 import { ControlClient, requestScreenshot, requestStats } from '../../../src/control/client.ts';
 import { FrameTrace } from '../../../src/control/frame-trace.ts';
 import { FrameWatch } from '../../../src/control/frame-watch.ts';
+import { Operator } from '../../../src/control/operator.ts';
 import {
   checkDirectory,
   ControlError,
@@ -23,6 +25,7 @@ import { type ControlHandlers, ControlServer } from '../../../src/control/server
 import type { FrameTimes } from '../../../src/bridge/frame-ages.ts';
 import { Damage } from '../../../src/core/damage.ts';
 import type { Rect } from '../../../src/core/geometry.ts';
+import type { GuestInput } from '../../../src/core/input.ts';
 import { listenUnix } from '../../../src/sys/socket.ts';
 import { eventually } from '../../rig/eventually.ts';
 
@@ -187,7 +190,7 @@ describe('control client', () => {
     expect(await requestScreenshot(path, { scanout: 2, cursor: false })).toEqual({
       width: 3,
       height: 2,
-      data: Buffer.from(picture.data),
+      data: picture.data,
     });
     expect(handlers.screenshot).toHaveBeenCalledWith(
       { command: 'screenshot', scanout: 2, cursor: false },
@@ -528,7 +531,7 @@ describe('ControlClient', () => {
     const matching = new ControlClient(path).waitForMatch(picture);
     await eventually(() => expect(handlers.screenshot).toHaveBeenCalledTimes(1));
     screen.frame(1, { x: 0, y: 0, width: 1, height: 1 });
-    expect((await matching).data).toEqual(Buffer.from(picture.data));
+    expect((await matching).data).toEqual(picture.data);
 
     vi.mocked(handlers.screenshot).mockClear();
     vi.mocked(handlers.screenshot)
@@ -556,15 +559,39 @@ describe('ControlClient', () => {
     await eventually(() => expect(screen.released).toBe(1));
   });
 
-  test('several clients are answered in the order of what the bridge does, each with its own', async () => {
-    const done: string[] = [];
-    vi.mocked(handlers.operate).mockImplementation((request) => {
-      done.push(JSON.stringify(request));
-      return Promise.resolve();
-    });
-    await Promise.all(Array.from({ length: 8 }, (_, i) => new ControlClient(path).type(`${i}`)));
+  test('several clients are served in the order in which they asked, and their texts are not mixed', async () => {
+    const keys: number[] = [];
+    const untaken: (() => void)[] = [];
+    const input = {
+      leds: 0,
+      key: (code: number, isPressed: boolean) => void (isPressed && keys.push(code)),
+      frame: () => undefined,
+      taken: () => new Promise<void>((resolve) => untaken.push(resolve)),
+    } as Partial<GuestInput> as GuestInput;
+    const operator = new Operator(
+      input,
+      () => null,
+      () => keys.length,
+    );
+    vi.mocked(handlers.operate).mockImplementation((request, signal) =>
+      operator.type((request as { text: string }).text, signal),
+    );
+    const answered: string[] = [];
+    const asked: Promise<unknown>[] = [];
+    for (const text of ['ab', 'cd', 'ef', 'gh']) {
+      asked.push(new ControlClient(path).type(text).then(() => answered.push(text)));
+      await eventually(() => expect(handlers.operate).toHaveBeenCalledTimes(asked.length));
+    }
+    expect(keys).toEqual([KEY.A]);
+    // The guest takes a key in each turn of the event loop.
+    while (answered.length < asked.length) {
+      untaken.shift()?.();
+      await new Promise(setImmediate);
+    }
+    await Promise.all(asked);
 
-    expect(done.toSorted()).toEqual(Array.from({ length: 8 }, (_, i) => `{"command":"type","text":"${i}"}`));
+    expect(keys).toEqual([KEY.A, KEY.B, KEY.C, KEY.D, KEY.E, KEY.F, KEY.G, KEY.H]);
+    expect(answered).toEqual(['ab', 'cd', 'ef', 'gh']);
   });
 });
 
