@@ -11,12 +11,15 @@ import { missingForGuests, startOurs } from './guest-flips.ts';
 const SIZE = [1280, 800] as const;
 /** Rounds that count, after one that does not. */
 const ROUNDS = 5;
-/** Slow enough for both servers to show each. */
-const FLIPS = 40;
-const FLIP_US = 50_000;
+/** 10 a second, of which QEMU's server shows most, and ours all. */
+const FLIPS = 50;
+const FLIP_US = 100_000;
 const REDRAWS = 10;
 /** Of the work and of the bytes. */
 const GOAL = 1.2;
+
+/** Compression level 2: the servers' own defaults differ. */
+const LEVEL = -254;
 
 const ENCODINGS = [
   ['Tight', TIGHT],
@@ -24,8 +27,9 @@ const ENCODINGS = [
 ] as const;
 
 interface Sample {
-  /** Milliseconds of processor time a frame, without the guest's own. */
+  /** Milliseconds of processor time for each update that the viewer gets, without the guest's own. */
   readonly cpuMs: number;
+  /** Of each update. */
   readonly kilobytes: number;
   readonly updates: number;
 }
@@ -80,34 +84,36 @@ class Side implements AsyncDisposable {
   ): Promise<Side> {
     const draw = await startDrawing(guest);
     await draw(`mode ${SIZE.join(' ')}`);
+    await draw('alike');
     return new Side(pids, address, guest, draw, dispose);
   }
 
-  /** Page flips of which a small part is new. */
+  /** Page flips of which a small part is new, though the guest damages all. */
   flips(encoding: number): Promise<Sample> {
-    return this.#watched(encoding, FLIPS, async () => {
+    return this.#watched(encoding, async () => {
       await this.#draw(`flip ${FLIPS} every ${FLIP_US}`);
     });
   }
 
   /** Redraws of all pixels, each when the viewer has the one before. */
-  redraws(encoding: number): Promise<Sample> {
-    return this.#watched(encoding, REDRAWS, async (updated) => {
+  async redraws(encoding: number): Promise<Sample> {
+    const sample = await this.#watched(encoding, async (updated) => {
       for (let redraw = 0; redraw < REDRAWS; redraw++) {
         const next = updated();
         await this.#draw(`pattern ${++this.#seed}`);
         await next;
       }
     });
+    await this.#draw('alike');
+    return sample;
   }
 
   /** `updated` resolves with the viewer's next update; it always asks for another. */
   async #watched(
     encoding: number,
-    frames: number,
     draw: (updated: () => Promise<void>) => Promise<void>,
   ): Promise<Sample> {
-    using viewer = await RfbViewer.connect(this.#address, { encodings: [encoding] });
+    using viewer = await RfbViewer.connect(this.#address, { encodings: [encoding, LEVEL], decodes: false });
     let wake = (): void => undefined;
     const updated = (): Promise<void> => new Promise((resolve) => (wake = resolve));
     viewer.onUpdate = () => {
@@ -119,10 +125,11 @@ class Side implements AsyncDisposable {
     await first;
     const before = { cpu: cpuTime(this.#pids).host, bytes: viewer.socket.bytesRead, updates: viewer.updates };
     await draw(updated);
+    const updates = viewer.updates - before.updates;
     return {
-      cpuMs: (cpuTime(this.#pids).host - before.cpu) / frames,
-      kilobytes: (viewer.socket.bytesRead - before.bytes) / frames / 1000,
-      updates: viewer.updates - before.updates,
+      cpuMs: (cpuTime(this.#pids).host - before.cpu) / updates,
+      kilobytes: (viewer.socket.bytesRead - before.bytes) / updates / 1000,
+      updates,
     };
   }
 
@@ -180,8 +187,8 @@ function rows(name: string, ours: readonly Sample[], qemu: readonly Sample[]): M
     goal,
   });
   return [
-    row('CPU', 'ms/frame', 'less', GOAL, (sample) => sample.cpuMs),
-    row('bytes', 'kB/frame', 'less', GOAL, (sample) => sample.kilobytes),
+    row('CPU', 'ms/update', 'less', GOAL, (sample) => sample.cpuMs),
+    row('bytes', 'kB/update', 'less', GOAL, (sample) => sample.kilobytes),
     row('updates', '', 'more', null, (sample) => sample.updates),
   ];
 }

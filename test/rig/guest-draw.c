@@ -11,6 +11,8 @@
  *                       wait for the device.) Frame f, counted from the mode set, shows buffer f % 3,
  *                       which started as picture f % 3. Unless plain, the 64x64 part of picture f at
  *                       (f % 8) * 8, (f % 8) * 8 is drawn into it first
+ *   alike               draws picture 0 into all buffers. From then on each flip, unless it is plain, differs from the
+ *                       one before in the top left 120x120 pixels only
  *   fill N BUFFERS      N page flips over the first BUFFERS buffers as fast as the guest can: frame f is filled with
  *                       colour f % 64 from end to end, then flipped to. Waits only for the driver's flip events
  *   cursor SEED X Y HX HY   shows the 64x64 cursor picture with its top left corner at X Y
@@ -59,6 +61,7 @@ struct output {
 	uint32_t connector, crtc;
 	struct buffer buffers[BUFFERS], cursor;
 	unsigned frame;
+	bool alike;
 };
 
 static int card;
@@ -154,6 +157,7 @@ static bool set_mode(struct output *o, uint32_t width, uint32_t height)
 	drmModeModeInfo mode = mode_for(o->connector, width, height);
 	if (drmModeSetCrtc(card, o->crtc, o->buffers[0].fb, 0, 0, &o->connector, 1, &mode)) return failed("set the mode");
 	o->frame = 0;
+	o->alike = false;
 	for (int i = 0; i < BUFFERS; i++) destroy(&old[i]);
 	return true;
 }
@@ -229,6 +233,7 @@ static bool flip(struct output *o, unsigned count, bool plain, long long period_
 	while (count--) {
 		unsigned frame = o->frame + 1, at = frame % 8 * 8;
 		struct buffer *b = &o->buffers[frame % BUFFERS];
+		if (!plain && o->alike) draw(b, 0, 0, 0, 7 * 8 + 64, 7 * 8 + 64);
 		if (!plain) draw(b, frame, at, at, 64, 64);
 		if (!flip_to(o, b)) return false;
 		o->frame = frame;
@@ -332,6 +337,10 @@ int main(void)
 		} else if (sscanf(line, "flip %u", &n) == 1) {
 			const char *every = strstr(line, "every");
 			ok = flip(o, n, strstr(line, "plain"), every ? atoll(every + strlen("every")) : 0, &us);
+		} else if (!strcmp(line, "alike")) {
+			for (int i = 0; i < BUFFERS; i++) draw(&o->buffers[i], 0, 0, 0, o->buffers[i].width, o->buffers[i].height);
+			o->alike = true;
+			ok = damage(o, 0, 0, 0, o->buffers[0].width, o->buffers[0].height);
 		} else if (sscanf(line, "fill %u %u", &n, &buffers) == 2) {
 			ok = fill(o, n, buffers);
 		} else if (sscanf(line, "cursor %u %d %d %d %d", &n, &sx, &sy, &hot_x, &hot_y) == 5) {

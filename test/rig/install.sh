@@ -59,7 +59,10 @@ done
 need_newer_qemu=
 [ -e "$cache/qemu/usr/lib/x86_64-linux-gnu/qemu/ui-dbus.so" ] || need_newer_qemu="QEMU of $newer_suite"
 
-needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_wayland:+ $need_wayland}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}
+need_tinycv=
+[ -e "$cache/tinycv" ] || need_tinycv='tinycv of os-autoinst'
+
+needed=$missing${need_qemu:+ $need_qemu}${need_mesa:+ $need_mesa}${need_wayland:+ $need_wayland}${need_kernel:+ $need_kernel}${need_vkms:+ $need_vkms}${need_newer_qemu:+ $need_newer_qemu}${need_tinycv:+ $need_tinycv}
 [ -n "$needed" ] || exit 0
 command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || give_up "$needed (an amd64 Debian with apt)"
 [ "$(id -u)" = 0 ] || give_up "$needed (run sh test/rig/install.sh as root)"
@@ -213,5 +216,20 @@ EOF
   "$work/qemu/qemu-system-x86_64" -device vhost-user-test-device-pci,help >/dev/null || give_up "$need_newer_qemu with vhost-user-test-device-pci"
   rm -rf "$cache/qemu"
   mv "$work/qemu" "$cache/qemu"
+fi
+if [ -n "$need_tinycv" ]; then
+  mkdir "$work/tinycv"
+  v=$(candidate os-autoinst)
+  # Only a benchmark wants it: where this suite has none, the folder stays empty.
+  if [ -n "$v" ]; then
+    # The module and its OpenCV, without the rest of what os-autoinst depends on.
+    # shellcheck disable=SC2046
+    install perl $(apt-cache show "os-autoinst=$v" | sed -n 's/^Depends: //p' | grep -o 'libopencv-img[a-z]*[0-9]*[a-z0-9]*')
+    cd "$work" && download "os-autoinst=$v"
+    dpkg-deb -x os-autoinst_*.deb os-autoinst
+    mv "$(find os-autoinst -path '*/auto/tinycv' | sed 's,/tinycv$,,')" "$work/tinycv"
+  fi
+  rm -rf "$cache/tinycv"
+  mv "$work/tinycv" "$cache/tinycv"
 fi
 say 'ready'
