@@ -82,7 +82,7 @@ export {
   type QemuDbusStats,
   type VmAddress,
 } from './guest/qemu-dbus/guest.ts';
-export { dbusByQmp } from './qemu/dbus-display.ts';
+export { dbusByQmp, keysReadByQmp } from './qemu/dbus-display.ts';
 export { RecordingError } from './guest/replay/format.ts';
 export { PictureRecorder, type PictureRecorderOptions } from './guest/replay/picture-recorder.ts';
 export { Recorder, type RecorderOptions } from './guest/replay/recorder.ts';

@@ -712,7 +712,7 @@ function checkDbusOptions({ outputs, inputs = [] }: SessionOptions): void {
 
 /** The buses that have names. */
 function vmAddress(spec: DbusSpec, { qmp }: Modules): VmAddress {
-  if ('qmp' in spec) return { connect: qmp!.dbusByQmp(spec.qmp) };
+  if ('qmp' in spec) return { connect: qmp!.dbusByQmp(spec.qmp), keysRead: qmp!.keysReadByQmp(spec.qmp) };
   const { DBUS_SESSION_BUS_ADDRESS: address, XDG_RUNTIME_DIR: runtime = '/run' } = process.env;
   const { bus, name } = spec;
   const session = address ?? `unix:path=${runtime}/bus`;

@@ -172,7 +172,7 @@ async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, 
   const qmp = openQmp(socket);
   const resumed = qmp.then((qmp) => (snapshot ? resume(qmp, snapshot) : undefined)).catch(rethrowUnlessClosed);
   resumed.catch(() => undefined);
-  const keyboard = new KeyboardController(qmp);
+  const keyboard = new KeyboardController(() => qmp);
   const vm = {
     connect: () => resumed.then(async () => passDisplaySocket(await qmp)),
     // A machine that is gone holds no keys.

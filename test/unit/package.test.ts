@@ -119,6 +119,7 @@ describe('the main entry', () => {
       'decodePng',
       'diffPicture',
       'encodePng',
+      'keysReadByQmp',
       'newFramebufferId',
       'shareClipboard',
       'virtualMonitor',

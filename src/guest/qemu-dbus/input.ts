@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as uapi from '../../../protocols/qemu-display1.ts';
 import { KEY_CNT } from '../../../protocols/input-event-codes.ts';
 import type { GuestInput, InputKind, WheelAxis } from '../../core/input.ts';
@@ -6,6 +7,13 @@ import type { BusValue } from '../../sys/lib/sd-bus.ts';
 
 const NOTCH = 120;
 const SLOTS = 16;
+/**
+ * QEMU's keyboards hold a few keys, and drop what has no room: the PS/2 keyboard 16 bytes, which are five keys, the USB
+ * keyboard 16 presses and releases, of which a guest fetches one in 10 ms. `taken` leaves it that long for each key.
+ */
+const KEY_MS = 20;
+/** As many as may wait there: of more, which people press without calling `taken`, the first are long gone. */
+const MOST_KEYS = 5;
 /** That a wheel is turned at once: more than a hand can, of what a compositor may say. */
 const MOST_NOTCHES = 32;
 
@@ -42,6 +50,8 @@ export class DbusInput implements GuestInput {
   #hasMoved = false;
   #vertical = 0;
   #horizontal = 0;
+  /** Keys that were pressed since `taken` was called. */
+  #pressed = 0;
 
   constructor(target: InputTarget) {
     this.#target = target;
@@ -63,9 +73,12 @@ export class DbusInput implements GuestInput {
     return () => void this.#listeners.delete(listener);
   }
 
-  taken(): Promise<void> {
+  async taken(): Promise<void> {
     this.frame();
-    return this.#target.taken();
+    const pressed = this.#pressed;
+    this.#pressed = 0;
+    if (pressed > 0) await sleep(pressed * KEY_MS);
+    await this.#target.taken();
   }
 
   has(device: InputKind, scanout: ScanoutId): boolean {
@@ -80,6 +93,7 @@ export class DbusInput implements GuestInput {
     const qnum = uapi.qnumOf(code);
     if (qnum === 0 || code >= KEY_CNT) return;
     this.#isDown[code] = isPressed ? 1 : 0;
+    if (isPressed && this.#pressed < MOST_KEYS) this.#pressed++;
     this.#target.send(this.#scanout, uapi.KEYBOARD, isPressed ? 'Press' : 'Release', 'u', [qnum]);
   }
 

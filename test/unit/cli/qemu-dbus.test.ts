@@ -39,6 +39,8 @@ class FakeQmp implements Disposable {
   readonly #vm: FakeVm;
   #passed: OwnedFd | null = null;
   readonly commands: string[] = [];
+  /** How often it says that the guest has not read its keyboard. */
+  unread = 0;
 
   constructor(path: string, vm: FakeVm) {
     this.#vm = vm;
@@ -76,7 +78,12 @@ class FakeQmp implements Disposable {
     this.commands.push(execute);
     if (execute === 'getfd') this.#passed = connection.fds.shift() ?? null;
     if (execute === 'add_client') this.#vm.serve(this.#passed!);
-    connection.send(Buffer.from(`{"return": {}, "id": ${id}}\r\n`));
+    let answer = '{}';
+    if (execute === 'human-monitor-command') {
+      answer = `"portb[0x0064] = ${this.unread > 0 ? '0x1d' : '0x1c'}\\r\\n"`;
+      this.unread = Math.max(0, this.unread - 1);
+    }
+    connection.send(Buffer.from(`{"return": ${answer}, "id": ${id}}\r\n`));
   }
 }
 
@@ -114,7 +121,9 @@ test('scanout run: shows, operates and records a VM by its QMP socket from insid
       });
       vm.calls.length = 0;
       const client = new ControlClient(control);
+      qmp.unread = 3;
       await client.type('aB');
+      expect(qmp.unread).toBe(0);
       await client.click(WIDTH - 1, 2, { button: 'right' });
       await client.touch({ x: 1, y: 1 });
       // KEY_A, KEY_LEFTSHIFT, KEY_B; the second button.

@@ -5,7 +5,7 @@ import type { Qmp } from '../../../src/qemu/qmp.ts';
 
 function controller(...answers: string[]) {
   const command = vi.fn(() => Promise.resolve(answers.length > 1 ? answers.shift() : answers[0]));
-  return { command, keyboard: new KeyboardController(Promise.resolve({ command } as Partial<Qmp> as Qmp)) };
+  return { command, keyboard: new KeyboardController(() => Promise.resolve({ command } as Partial<Qmp> as Qmp)) };
 }
 
 test('KeyboardController: is asked until it is empty', async () => {
@@ -21,8 +21,11 @@ test('KeyboardController: is asked until it is empty', async () => {
   expect(command).toHaveBeenCalledWith('human-monitor-command', { 'command-line': 'i /bx 0x64' });
 });
 
-test('KeyboardController: a machine without one has nothing to wait for', async () => {
-  const { command, keyboard } = controller("unknown command: 'i'\r\n");
+test.each([
+  ['whose processor has no ports', "unknown command: 'i'\r\n"],
+  ['without a device at its port', 'portb[0x0064] = 0xff\r\n'],
+])('KeyboardController: a machine %s has nothing to wait for', async (_which, answer) => {
+  const { command, keyboard } = controller(answer);
 
   await keyboard.emptied();
 

@@ -632,6 +632,21 @@ describe('QemuDbusGuest: input', () => {
     ]);
   });
 
+  test('leaves QEMU 20 ms for each key, which its keyboards would drop otherwise', async () => {
+    await start();
+    const order: string[] = [];
+    setTimeout(() => order.push('19 ms are over'), 19);
+    guest.input.key(30, true);
+    guest.input.key(30, false);
+    await guest.input.taken();
+    order.push('one key is taken');
+    setTimeout(() => order.push('39 ms are over'), 39);
+    for (const isPressed of [true, false]) for (const code of [42, 48]) guest.input.key(code, isPressed);
+    await guest.input.taken();
+    order.push('two keys are taken');
+    expect(order).toEqual(['19 ms are over', 'one key is taken', '39 ms are over', 'two keys are taken']);
+  });
+
   test('sends positions to a tablet: the newest of a frame, inside the picture, before a button', async () => {
     await start();
     using memfd = surface(() => 1);
