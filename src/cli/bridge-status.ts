@@ -65,7 +65,7 @@ function viewers({ vnc, exports, control }: BridgeStats): string[] {
           `${counted(server.viewers, 'viewer')} at ${server.address}${server.isDriven ? ', one may drive' : ''}`,
       ),
     ...(exports?.consumers ?? []).map(({ pid, uid }) => `process ${pid} of user ${uid}`),
-    counted(control.clients, 'control client'),
+    counted(control.clients, 'control connection'),
   ];
 }
 

@@ -5,7 +5,7 @@ import { encodePng, readPng } from '../../display/picture/png.ts';
 import { ScreenReader } from '../../display/picture/screen-text.ts';
 import { ControlClient, type ScreenshotOptions } from '../control/client.ts';
 import type { MouseButton, Point } from '../control/operator.ts';
-import { MAX_WAIT_MS } from '../control/protocol.ts';
+import { type FrameEvent, MAX_WAIT_MS } from '../control/protocol.ts';
 import type { Rect } from '../core/geometry.ts';
 
 type Schema = Parameters<typeof fromJsonSchema>[0];
@@ -27,6 +27,10 @@ const button: Schema = { type: 'string', enum: ['left', 'right', 'middle'], defa
 const notches = { type: 'integer', minimum: -100, maximum: 100, default: 0 } as const;
 const milliseconds = { type: 'integer', minimum: 0, maximum: MAX_WAIT_MS } as const;
 const timeoutMs: Schema = { ...milliseconds, default: 30_000, description: 'How long to wait before failing.' };
+
+const events = { type: 'integer', minimum: 1, maximum: 1000 } as const;
+const WATCH_MS = 1000;
+const WATCH_EVENTS = 100;
 
 const DONE: CallToolResult = { content: [{ type: 'text', text: 'done' }] };
 
@@ -203,6 +207,33 @@ export function createMcpServer(path: string, version: string): McpServer {
     ['golden'],
     async ({ golden, ...args }, signal) => {
       await bridge.waitForMatch(await readPng(golden), { ...args, signal });
+    },
+  );
+  tool<OnScanout & { durationMs?: number; events?: number }>(
+    'watch',
+    'Watches the screen for a while. Answers with a JSON list of what came on it: each time how many frames, and where they changed the picture. The first item is what was there before.',
+    {
+      durationMs: { ...milliseconds, default: WATCH_MS, description: 'How long to watch.' },
+      events: { ...events, default: WATCH_EVENTS, description: 'Ends earlier, when so many items have come.' },
+      scanout,
+    },
+    [],
+    async ({ durationMs = WATCH_MS, events: most = WATCH_EVENTS, scanout = 0 }, signal) => {
+      const over = new AbortController();
+      const seen: FrameEvent[] = [];
+      let timer: NodeJS.Timeout | undefined;
+      try {
+        for await (const event of bridge.watch({ scanout, signal: AbortSignal.any([signal, over.signal]) })) {
+          timer ??= setTimeout(() => over.abort(), durationMs);
+          seen.push(event);
+          if (seen.length === most) break;
+        }
+      } catch (error) {
+        if (!over.signal.aborted || error !== over.signal.reason) throw error;
+      } finally {
+        clearTimeout(timer);
+      }
+      return { content: [{ type: 'text', text: JSON.stringify(seen) }] };
     },
   );
   tool<object>('stats', 'What the bridge counts, as JSON.', {}, [], async (_, signal) => ({

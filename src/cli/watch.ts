@@ -94,6 +94,21 @@ class Status {
     return !this.#before || monotonicMs() - this.#before.ms >= STATUS_MS;
   }
 
+  /**
+   * Has the bridge measure when every frame comes to each stage, instead of one in 256, until the signal is aborted or the
+   * bridge ends. Without that, because it has enough clients, ages come later.
+   */
+  async measure(signal: AbortSignal): Promise<void> {
+    const trace = this.#bridge.trace({ scanout: this.#scanout, signal });
+    try {
+      let isOver: boolean | undefined;
+      do isOver = (await trace.next()).done;
+      while (!isOver);
+    } catch (error) {
+      if (!signal.aborted && !(error instanceof ControlError)) throw error;
+    }
+  }
+
   /** Rejects as the client's `stats`, and with ControlError `protocol` if a bridge of another version answers. */
   async update(signal: AbortSignal): Promise<BridgeStats> {
     const stats: unknown = await this.#bridge.stats({ signal });
@@ -117,6 +132,7 @@ async function onTerminal(bridge: ControlClient, scanout: number): Promise<void>
   const { signal } = over;
   // Before the screen is taken, for an error to be seen.
   await status.update(signal);
+  const measured = status.measure(signal);
   let isNew = true;
   const watched = (async () => {
     const frames = bridge.watch({ scanout, signal });
@@ -149,7 +165,7 @@ async function onTerminal(bridge: ControlClient, scanout: number): Promise<void>
   } finally {
     over.abort(ENDED);
     if (stdin.isTTY) stdin.off('data', key).setRawMode(false).pause();
-    await watched.catch((error: unknown) => {
+    await Promise.all([watched, measured]).catch((error: unknown) => {
       if (error !== ENDED) throw error;
     });
   }
@@ -179,6 +195,7 @@ async function onPage(bridge: ControlClient, scanout: number, port: number): Pro
   using page = await WatchPage.open(address, port, () => status.lines);
   print(`${page.url}\n  for a browser on this machine, until interrupted`);
   void endSignal().then(() => over.abort());
+  const measured = status.measure(signal);
   try {
     for (;;) {
       await setTimeout(STATUS_MS, undefined, { signal });
@@ -186,5 +203,8 @@ async function onPage(bridge: ControlClient, scanout: number, port: number): Pro
     }
   } catch (error) {
     if (!signal.aborted) throw error;
+  } finally {
+    over.abort();
+    await measured;
   }
 }

@@ -129,7 +129,9 @@ describe.skipIf(skipWithoutProgram('tmux'))('scanout watch in a terminal', () =>
       const shown = await terminal.shown();
       expect(shown).toContain(`scanout 0: ${WIDTH}x${HEIGHT}`);
       expect(shown).toMatch(/ headless: shadow, \d+\.\d frames\/s/);
-      expect(shown).toMatch(/looking on: \d control clients?/);
+      // Of two frames: each is measured.
+      expect(shown).toMatch(/ms since the flush, median \(99 %\): staged \d/);
+      expect(shown).toMatch(/looking on: \d control connections?/);
     });
     await terminal.type('q');
     await eventually(async () => expect(await terminal.exitCode()).toBe('0'));
@@ -184,9 +186,11 @@ describe.skipIf(skipWithoutChromium())('scanout watch --page', () => {
       const { width, height, data } = decodePng(Buffer.from(png.split(',')[1]!, 'base64'));
       expect([width, height, ...data.subarray(0, 3)]).toEqual([WIDTH, HEIGHT, 0x12, 0x34, 0x56]);
     });
+    await guest.fill(0x65_43_21);
     await eventually(async () => {
       const text = await page.textContent('#bridge');
       expect(text).toContain(`scanout 0: ${WIDTH}x${HEIGHT}`);
+      expect(text).toMatch(/staged [\d.]+ \([\d.]+\), presented [\d.]+ \([\d.]+\), on screen [\d.]+ /);
       expect(text).toContain(`1 viewer at ${at('vnc.sock')}, one may drive`);
     });
     const closed = once(watch, 'close');

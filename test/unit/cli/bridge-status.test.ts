@@ -31,7 +31,7 @@ test('bridgeStatus: counts frames at first, and has rates and the one who drives
     'scanout 0: 640x480',
     '  window: shadow, 10 frames',
     'input: window 4',
-    'looking on: 1 control client',
+    'looking on: 1 control connection',
   ]);
   const copied = { ...PLANE, copiedBytes: 2 ** 21 };
   const screen = { ...first.scanouts[0]!.screens[0]!, frames: 40, input: 7, primary: copied };
@@ -62,7 +62,7 @@ test('bridgeStatus: lists all who look on, and commands of control clients as in
   const lines = bridgeStatus(stats(1, 0, { vnc, exports, control: { clients: 3, input: 5 } }), stats(1, 0), 1, 0);
   expect(lines.slice(-2)).toEqual([
     'input: control 5 (+5, drives)',
-    'looking on: 2 viewers at /run/vnc.sock, one may drive; process 7 of user 1000; 3 control clients',
+    'looking on: 2 viewers at /run/vnc.sock, one may drive; process 7 of user 1000; 3 control connections',
   ]);
 });
 
@@ -72,7 +72,7 @@ test('bridgeStatus: tells a guest whose screen is off from one that is not there
   expect(bridgeStatus(stats(0, 0, off), null, 0, 0)).toEqual([
     'scanout 0: off',
     'input: none',
-    'looking on: 1 control client',
+    'looking on: 1 control connection',
   ]);
   expect(bridgeStatus(stats(0, 0, gone), null, 0, 0)[0]).toBe('scanout 0: no guest is connected');
   expect(bridgeStatus(stats(0, 0, gone), null, 0, 3)[0]).toBe('scanout 3: no guest is connected');

@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import { Client, InMemoryTransport } from '@modelcontextprotocol/client';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { decodePng, writePng } from '../../../display/picture/png.ts';
+import type { ScreenFrame, WatchedScreen } from '../../../display/picture/screen-copy.ts';
 import { createMcpServer } from '../../../src/cli/mcp-server.ts';
 import { ControlError } from '../../../src/control/protocol.ts';
 import { type ControlHandlers, ControlServer } from '../../../src/control/server.ts';
 import { FrameTrace } from '../../../src/control/frame-trace.ts';
 import { FrameWatch } from '../../../src/control/frame-watch.ts';
+import { Damage } from '../../../src/core/damage.ts';
+import { eventually } from '../../rig/eventually.ts';
 import { stillScreen } from '../../rig/still-screen.ts';
 
 const picture = { width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 255, 4, 5, 6, 255) };
@@ -60,7 +63,7 @@ test('scanout mcp: has a tool for each way to look, to operate and to wait', asy
 
   expect(tools.map(({ name }) => name)).toEqual([
     ...['screenshot', 'find', 'text', 'type', 'press', 'move', 'click', 'drag', 'scroll', 'touch'],
-    ...['wait_stable', 'wait_change', 'wait_match', 'stats'],
+    ...['wait_stable', 'wait_change', 'wait_match', 'watch', 'stats'],
   ]);
   expect(tools.find(({ name }) => name === 'click')!.inputSchema).toMatchObject({ required: ['x', 'y'] });
 });
@@ -139,6 +142,37 @@ test('scanout mcp: waits are passed on, and a golden picture is read from its fi
   expect((await call('stats')).content).toEqual([{ type: 'text', text: '{"frames":7}' }]);
 });
 
+test('scanout mcp: watch answers with what came on the screen, for as long or as often as it is asked to', async () => {
+  let show: (frame: ScreenFrame) => void = () => undefined;
+  const screen: WatchedScreen = {
+    ...stillScreen,
+    onFrame: (listener) => {
+      show = listener;
+      return () => undefined;
+    },
+  };
+  handlers.watch = vi.fn(() => Promise.resolve(new FrameWatch(screen, picture, () => undefined)));
+  const seen = async (args: object): Promise<unknown> => {
+    const { content } = await call('watch', { ...args });
+    return JSON.parse((content[0] as { text: string }).text);
+  };
+  const first = { frames: 0, width: 2, height: 1, damage: [{ x: 0, y: 0, width: 2, height: 1 }], cursor: [] };
+  expect(await seen({ durationMs: 50, scanout: 1 })).toMatchObject([first]);
+  expect(vi.mocked(handlers.watch).mock.calls[0]![0]).toBe(1);
+
+  const next = vi.spyOn(FrameWatch.prototype, 'next');
+  const watching = seen({ durationMs: 3_600_000, events: 2 });
+  // The first was sent.
+  await eventually(() => expect(next).toHaveBeenCalledTimes(2));
+  const damage = new Damage();
+  damage.addRect({ x: 1, y: 0, width: 1, height: 1 });
+  show({ timeMs: 7, width: 2, height: 1, isDark: false, damage, cursorDamage: new Damage() });
+  expect(await watching).toMatchObject([
+    first,
+    { timeMs: 7, frames: 1, damage: [{ x: 1, y: 0, width: 1, height: 1 }], cursor: [] },
+  ]);
+});
+
 test('scanout mcp: a tool that fails says why, and so do arguments that are wrong', async () => {
   vi.mocked(handlers.operate).mockRejectedValueOnce(new ControlError('key', "no key is called 'ecs'"));
 
@@ -148,6 +182,7 @@ test('scanout mcp: a tool that fails says why, and so do arguments that are wron
   });
   expect(await call('wait_match', { golden: '/nowhere.png' })).toMatchObject({ isError: true });
   expect(await call('click', { x: 1, y: 'far' })).toMatchObject({ isError: true });
+  expect(await call('watch', { durationMs: -1 })).toMatchObject({ isError: true });
   bridge[Symbol.dispose]();
   expect(await call('stats')).toMatchObject({
     isError: true,
