@@ -109,10 +109,7 @@ class Side implements AsyncDisposable {
   }
 
   /** `updated` resolves with the viewer's next update; it always asks for another. */
-  async #watched(
-    encoding: number,
-    draw: (updated: () => Promise<void>) => Promise<void>,
-  ): Promise<Sample> {
+  async #watched(encoding: number, draw: (updated: () => Promise<void>) => Promise<void>): Promise<Sample> {
     using viewer = await RfbViewer.connect(this.#address, { encodings: [encoding, LEVEL], decodes: false });
     let wake = (): void => undefined;
     const updated = (): Promise<void> => new Promise((resolve) => (wake = resolve));

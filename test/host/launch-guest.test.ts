@@ -5,11 +5,14 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodePng } from '../../display/picture/png.ts';
+import { crop } from '../../display/picture/difference.ts';
+import { decodePng, writePng } from '../../display/picture/png.ts';
 import { type ConsoleFont, readPsf } from '../../display/picture/psf.ts';
 import { ScreenReader } from '../../display/picture/screen-text.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import { launchGuest, type LaunchedGuest, openDisplay, type TestDisplay } from '../../src/testing/index.ts';
 import { eventually } from '../rig/eventually.ts';
+import { axis, KEYBOARD, readUntil } from '../rig/guest-events.ts';
 import { guestImage, skipWithoutGuest } from '../rig/guest-image.ts';
 import { GuestShell } from '../rig/guest-shell.ts';
 import { resources, resourcesBefore } from '../rig/our-gpu.ts';
@@ -35,8 +38,6 @@ const FONTS = [
 
 /** Of ten: what is read does not depend on the line of Node. */
 const CONSOLES = Number(process.env['CONSOLES'] ?? 10);
-
-const axis = (position: number, size: number): number => Math.ceil((position * 0x8000) / size);
 
 describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/bin/setfont', '/usr/share/consolefonts/Lat15-Fixed16.psf.gz'))(
   'launchGuest',
@@ -108,19 +109,26 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/bin/setfont', '/usr/share/
       expect(await read).toBe(`${ASCII}\n${long}.\n`);
     });
 
-    test('click and press reach the guest with the right position and keys', async () => {
-      await shell.run(
-        "mkfifo /run/events; stdbuf -oL evtest /dev/input/$(basename $(dirname $(dirname $(grep -lx 'scanout-bridge keyboard and pointer' /sys/class/input/event*/device/name)))) >/run/events 2>&1 & exec 5</run/events; while read -r line <&5; do case $line in *interrupt*) break;; esac; done",
-      );
-      await display.click(512, 192);
-      await display.press('shift+F12');
-      const events = await shell.run(
-        'while read -r line <&5; do echo "$line"; case $line in *KEY_LEFTSHIFT*\'value 0\') break;; esac; done',
+    /** Starts evtest on our keyboard and pointer. */
+    const listen = (): Promise<string> =>
+      shell.run(
+        `rm -f /run/events; mkfifo /run/events; stdbuf -oL evtest /dev/input/$(basename $(dirname $(dirname $(grep -lx '${KEYBOARD}' /sys/class/input/event*/device/name)))) >/run/events 2>&1 & listener=$!; exec 5</run/events; ${readUntil('interrupt', '')}`,
       );
 
-      expect(
-        [...events.matchAll(/code \d+ \((\w+)\), value (-?\d+)/g)].map(([, name, value]) => `${name!} ${value!}`),
-      ).toEqual([
+    /** Events up to the release of a key or button, as `NAME VALUE`; nothing listens from then on. */
+    async function heardUntil(released: string): Promise<string[]> {
+      const events = await shell.run(
+        `${readUntil(released, 'value 0')}; kill $listener; exec 5<&-; wait $listener; true`,
+      );
+      return [...events.matchAll(/code \d+ \((\w+)\), value (-?\d+)/g)].map(([, name, value]) => `${name!} ${value!}`);
+    }
+
+    test('click and press reach the guest with the right position and keys', async () => {
+      await listen();
+      await display.click(512, 192);
+      await display.press('shift+F12');
+
+      expect(await heardUntil('KEY_LEFTSHIFT')).toEqual([
         `ABS_X ${axis(512, SIZE.width)}`,
         `ABS_Y ${axis(192, SIZE.height)}`,
         'BTN_LEFT 1',
@@ -227,6 +235,60 @@ describe.skipIf(skipWithoutGuest('/usr/bin/evtest', '/bin/setfont', '/usr/share/
         font: 'Lat15-Fixed16',
         unread: 0,
       });
+    });
+
+    test('find and waitForAny find what was cropped from an earlier screen, and click clicks what they found', async () => {
+      const pictures = mkdtempSync(join(directory, 'pictures-'));
+      const file = (name: string): string => join(pictures, name);
+      const [ok, failed] = ['[ \\033[32mOK\\033[0m ]', '[\\033[31mFAILED\\033[0m]'];
+      const show = async (row: number, column: number, text: string, shown: RegExp): Promise<Picture> => {
+        await shell.run(`printf '\\033[0m\\033[2J\\033[${row};${column}H${text}' >/dev/tty1`);
+        await display.waitForText(shown);
+        return display.screenshot();
+      };
+      /** Of a character, in the pixels of the font. */
+      const at = (row: number, column: number) => ({ x: (column - 1) * 8, y: (row - 1) * 16 });
+      await shell.run(
+        "setfont -C /dev/tty1 /usr/share/consolefonts/Lat15-Fixed16.psf.gz; printf '\\033[?25l' >/dev/tty1",
+      );
+      await writePng(
+        file('failed.png'),
+        crop(await show(5, 10, failed, /\[FAILED\]/), { ...at(5, 10), width: 8 * 8, height: 16 }),
+      );
+      const before = await show(5, 10, ok, /\[ OK \]/);
+      const area = { width: 6 * 8, height: 16 };
+      await writePng(file('ok.png'), crop(before, { ...at(5, 10), ...area }));
+      // A needle is a picture of all of the screen, and what counts of it.
+      await writePng(file('done.png'), before);
+      const { x: xpos, y: ypos } = at(5, 10);
+      const match = { ...area, xpos, ypos, type: 'match', margin: 40, click_point: { xpos: 20, ypos: 4 } };
+      writeFileSync(file('done.json'), JSON.stringify({ area: [match], tags: ['done'] }));
+      await show(1, 1, 'ready', /^ready$/);
+
+      const coming = display.waitForAny([file('failed.png'), file('ok.png')]);
+      await show(20, 60, ok, /\[ OK \]/);
+      const found = await coming;
+      const there = at(20, 60);
+      expect(found).toMatchObject({ ...there, index: 1, similarity: 1, click: { x: there.x + 24, y: there.y + 8 } });
+      await listen();
+      await display.click(found);
+      expect(await heardUntil('BTN_LEFT')).toEqual([
+        `ABS_X ${axis(there.x + 24, SIZE.width)}`,
+        `ABS_Y ${axis(there.y + 8, SIZE.height)}`,
+        'BTN_LEFT 1',
+        'BTN_LEFT 0',
+      ]);
+
+      await expect(display.find(file('done.json'))).rejects.toMatchObject({ code: 'not-found' });
+      expect(await display.find(file('done.json'), { anywhere: true })).toMatchObject({
+        ...there,
+        click: { x: there.x + 20, y: there.y + 4 },
+        tags: ['done'],
+      });
+      const near = display.waitForAny([file('failed.png'), file('done.json')]);
+      await show(6, 12, ok, /\[ OK \]/);
+      expect(await near).toMatchObject({ ...at(6, 12), index: 1, needle: 'done' });
+      rmSync(pictures, { recursive: true });
     });
 
     test('qmp resolves with the result of a command', async () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { crop } from '../../display/picture/difference.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import {
@@ -212,4 +213,33 @@ describe.skipIf(isSkipped)('a snapshot of a desktop', () => {
       await display.waitForMatch(answer, { timeoutMs: 60_000 });
     },
   );
+
+  test('is operated by pictures cropped from it: a click on a word opens the menu of its window', async () => {
+    await using guest = await launch(options);
+    using display = openDisplay({ guest });
+    const still = (): Promise<Picture> => display.waitForStable({ quietMs: 1000, timeoutMs: 60_000 });
+    const whatIsNew = (before: Picture, after: Picture): Picture => crop(after, comparePictures(before, after).box!);
+    // The terminal's cursor looks otherwise while another window has the focus.
+    const alike = { threshold: 0.02, timeoutMs: 60_000 };
+    const before = await still();
+    await display.type('echo here\n');
+    await display.waitForText(/^here/m, { timeoutMs: 60_000 });
+    const word = whatIsNew(before, await still());
+
+    const found = await display.find(word);
+    await display.move(found.click.x, found.click.y);
+    const pointedAt = await still();
+    const changed = display.waitForChange({ timeoutMs: 60_000 });
+    await display.click(found, 'right');
+    await changed;
+    const menu = whatIsNew(pointedAt, await still());
+    const negative = { ...menu, data: menu.data.map((value, i) => (i % 4 === 3 ? value : 255 - value)) };
+    // The menu covers the word until something else is clicked.
+    await display.click(1, 1);
+    const again = await display.waitForAny([word], alike);
+    const opening = display.waitForAny([negative, menu], { timeoutMs: 60_000 });
+    await display.click(again, 'right');
+
+    expect(await opening).toMatchObject({ index: 1, width: menu.width, height: menu.height, similarity: 1 });
+  });
 });

@@ -5,22 +5,26 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng } from '../../display/picture/png.ts';
 import { BTN, KEY } from '../../protocols/input-event-codes.ts';
 import { requestStats } from '../../src/control/client.ts';
 import type { BridgeStats } from '../../src/control/stats.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { VncOutput } from '../../display/vnc/output.ts';
+import { qemuFlags } from '../../src/qemu/flags.ts';
 import { launchGuest, openDisplay } from '../../src/testing/index.ts';
 import { goTo, openBrowser, skipWithoutChromium } from '../rig/chromium.ts';
 import { eventually } from '../rig/eventually.ts';
 import { freePort } from '../rig/free-port.ts';
-import { consoleImage, skipWithoutGuest } from '../rig/guest-image.ts';
-import { readPpm } from '../rig/picture.ts';
+import { axis, groups, heard, KEYBOARD, listenToKernel, readUntil } from '../rig/guest-events.ts';
+import { consoleImage, newerQemu, skipWithoutGuest } from '../rig/guest-image.ts';
+import { drawnPicture, startDrawing } from '../rig/guest-pictures.ts';
+import { bootGuest, type Guest } from '../rig/guest.ts';
+import { expectPictureSoon, readPpm } from '../rig/picture.ts';
 import { Random } from '../rig/random.ts';
-import { RfbViewer, TIGHT, ZRLE } from '../rig/rfb-viewer.ts';
-import { ScanoutRun } from '../rig/scanout-run.ts';
+import { EXTENDED_DESKTOP_SIZE, RfbViewer, TIGHT, ZRLE } from '../rig/rfb-viewer.ts';
+import { buildScanout, ScanoutRun } from '../rig/scanout-run.ts';
 import { skipWithoutProgram } from '../rig/skip.ts';
 import { VncRig } from '../unit/display/vnc/rig.ts';
 
@@ -197,6 +201,113 @@ describe.skipIf(lacksTiger || skipWithoutGuest())('a real guest and the viewer o
     await expectSame(join(directory, 'after.ppm'));
   });
 });
+
+describe.skipIf(lacksTiger || skipWithoutProgram('gvnccapture') || skipWithoutGuest(newerQemu, '/usr/bin/evtest'))(
+  'scanout run --output vnc: a guest of vhost-user',
+  () => {
+    /** The guest's first mode is that of the output; this is that of the viewer's screen. */
+    const [WIDTH, HEIGHT] = [1024, 768];
+    let sockets: string;
+    let port: number;
+    let bridge: ScanoutRun;
+    let guest: Guest;
+    let viewer: TigerViewer | null = null;
+
+    beforeAll(async () => {
+      buildScanout();
+      sockets = mkdtempSync(join(tmpdir(), 'scanout-vnc-guest-'));
+      const at = (name: string): string => join(sockets, name);
+      port = await freePort('127.0.0.1');
+      bridge = await ScanoutRun.start(
+        ...['--guest', `vhost-user:${at('gpu')}`, '--input', `vhost-user:${at('input')}`],
+        ...['--output', `vnc:127.0.0.1:${port}`, '--control', at('control')],
+      );
+      const flags = qemuFlags({
+        socket: 'elsewhere',
+        inputs: [at('input')],
+        memoryBytes: 2 ** 30,
+        generic: true,
+      });
+      guest = await bootGuest({
+        gpu: { kind: 'generic', socket: at('gpu') },
+        extraQemuArgs: flags.slice(-2).flat(),
+      });
+    });
+    afterAll(async () => {
+      await viewer?.[Symbol.asyncDispose]();
+      await guest[Symbol.asyncDispose]();
+      await bridge[Symbol.asyncDispose]();
+      rmSync(sockets, { recursive: true, force: true });
+    });
+
+    /** The mode that the guest's driver has set. */
+    const mode = async (): Promise<string | undefined> =>
+      /mode: "(.+?)"/.exec(await guest.run('cat /sys/kernel/debug/dri/0/state'))?.[1];
+
+    test('shows gvnccapture exactly what it draws', async () => {
+      const draw = await startDrawing(guest);
+      await draw('mode 1280 800');
+      await draw('pattern 5');
+      const capture = async (): Promise<Picture> => {
+        const file = join(directory, 'capture.png');
+        await run('gvnccapture', ['--quiet', `127.0.0.1:${port - FIRST_PORT}`, file], { timeout: 120_000 });
+        return decodePng(readFileSync(file));
+      };
+      await expectPictureSoon(capture, drawnPicture(1280, 800, 5), 'vnc-gvnccapture');
+      await draw('quit');
+    });
+
+    test('gets a mode of the size of the viewer of TigerVNC, which shows exactly what it draws', async () => {
+      const tiger = (viewer = await TigerViewer.start(port, WIDTH, HEIGHT));
+      await eventually(async () => expect(await mode()).toBe(`${WIDTH}x${HEIGHT}`));
+      const draw = await startDrawing(guest);
+      await draw(`mode ${WIDTH} ${HEIGHT}`);
+      const picture = (): Promise<Picture> => tiger.picture();
+      await draw('flip 10 plain');
+      await expectPictureSoon(picture, drawnPicture(WIDTH, HEIGHT, 10 % 3), 'vnc-tiger-flip');
+      await draw('pattern 6');
+      await expectPictureSoon(picture, drawnPicture(WIDTH, HEIGHT, 6), 'vnc-tiger-pattern');
+      await draw('quit');
+    });
+
+    test('has in its kernel what is clicked and typed in the viewer of TigerVNC', async () => {
+      const tiger = viewer!;
+      await listenToKernel(guest, KEYBOARD);
+      const printed: string[] = [];
+      // One after the other, because a slow guest gets events that are close together as one group.
+      const arrived = async (event: string) => printed.push(await guest.run(readUntil(`(${event})`, 'value 0')));
+      await tiger.xdotool('mousemove', '300', '192', 'click', '1');
+      await arrived('BTN_LEFT');
+      await tiger.xdotool('key', 'a');
+      await arrived('KEY_A');
+      await tiger.xdotool('key', 'F12');
+      printed.push(await heard(guest));
+
+      expect(groups(printed.join('')).flat()).toEqual([
+        ...[`EV_ABS ABS_X ${axis(300, WIDTH)}`, `EV_ABS ABS_Y ${axis(192, HEIGHT)}`],
+        ...['EV_KEY BTN_LEFT 1', 'EV_KEY BTN_LEFT 0', 'EV_KEY KEY_A 1', 'EV_KEY KEY_A 0'],
+      ]);
+    });
+
+    test('follows the sizes that a viewer asks for, in the mode that its driver sets', async () => {
+      await viewer?.[Symbol.asyncDispose]();
+      using asking = await RfbViewer.connect(
+        { host: '127.0.0.1', port },
+        { isShared: false, encodings: [ZRLE, EXTENDED_DESKTOP_SIZE] },
+      );
+      await asking.update();
+      for (const [width, height] of [
+        [800, 600],
+        [WIDTH, HEIGHT],
+      ] as const) {
+        asking.setDesktopSize(width, height);
+        while (asking.width !== width) await asking.update(true);
+        expect(asking.height).toBe(height);
+        expect(await mode()).toBe(`${width}x${height}`);
+      }
+    });
+  },
+);
 
 describe.skipIf(skipWithoutChromium())('VncOutput and noVNC in Chromium', () => {
   test('VncOutput: its page shows the pixels exactly, follows the size, and operates the guest', async () => {

@@ -206,6 +206,66 @@ describe('readNeedle', () => {
     expect((await readNeedle(beside)).find(screen)).toMatchObject({ width: 40, needle: 'login' });
   });
 
+  // Those of os-autoinst's repository and of openSUSE's are under the GPL, so these have their fields and their order only.
+  test.each<[string, string, object]>([
+    [
+      'as the editor of openQA writes them',
+      `{
+  "area": [
+    { "ypos": 30, "width": 40, "xpos": 20, "type": "match", "height": 16 },
+    { "xpos": 120, "height": 20, "width": 30, "type": "match", "ypos": 100 }
+  ],
+  "properties": [{ "name": "workaround", "value": "bsc#1234567" }],
+  "tags": ["ENV-DISTRI-opensuse", "LANGUAGE-english", "inst-welcome"]
+}`,
+      { x: 20, y: 30, width: 130, height: 90, similarity: 1, click: { x: 135, y: 110 }, ocr: [] },
+    ],
+    [
+      'as they were before that',
+      `{
+    "area": [
+        {
+            "height": 50, "match": 95, "max_offset": 0, "processing_flags": "t",
+            "type": "match", "width": 200, "xpos": 0, "ypos": 0
+        },
+        { "height": 10, "type": "exclude", "width": 20, "xpos": 5, "ypos": 40 }
+    ],
+    "properties": ["workaround"],
+    "tags": ["ENV-DISTRI-opensuse", "LANGUAGE-english", "inst-welcome"]
+}
+`,
+      { x: 0, y: 0, width: 200, height: 50, similarity: 1, click: { x: 100, y: 25 }, ocr: [] },
+    ],
+    [
+      'with a place to click and text to read',
+      `{
+	"tags": ["ENV-DISTRI-opensuse", "LANGUAGE-english", "inst-welcome"],
+	"area": [
+		{ "type": "ocr", "xpos": 60, "ypos": 80, "width": 90, "height": 24, "refstr": "Video Mode\\nDefault" },
+		{
+			"type": "match", "xpos": 20, "ypos": 30, "width": 40, "height": 16, "margin": 150,
+			"click_point": { "xpos": 3.5, "ypos": 12, "id": "next" }
+		}
+	],
+	"properties": []
+}`,
+      {
+        ...{ x: 20, y: 30, width: 40, height: 16, similarity: 1, click: { x: 23, y: 42 } },
+        ocr: [{ x: 60, y: 80, width: 90, height: 24 }],
+      },
+    ],
+  ])('reads files of os-autoinst as they are: %s', async (_how, text, found) => {
+    file('welcome.png', encodePng(screen));
+    const read = await readNeedle(file('welcome.json', text));
+
+    expect(read.find(screen)).toMatchObject({
+      ...found,
+      needle: 'welcome',
+      tags: ['ENV-DISTRI-opensuse', 'LANGUAGE-english', 'inst-welcome'],
+    });
+    expect(read.find(noisePicture(SIZE.width, SIZE.height, 4))).toBeNull();
+  });
+
   test('names the file that cannot be used', async () => {
     file('login.png', encodePng(screen));
     const long = file('long.json', 'x'.repeat(2 ** 20 + 1));
