@@ -56,6 +56,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** The least value that `share` of the values do not exceed. Throws a RangeError if there are no values. */
+export function percentile(values: readonly number[], share: number): number {
+  if (values.length === 0) throw new RangeError('percentile of no values');
+  return values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1]!;
+}
+
 export function toRow({ name, unit, better, ours, peer, goal }: Measurement): Row {
   const ourMedian = median(ours);
   const peerMedian = peer && median(peer.samples);

@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { bundle } from '../rig/bundle.ts';
 import { BUNDLE } from './programs.ts';
 
-const PROGRAMS = ['main', 'export-child', 'neighbours-host', 'kms/main', 'wayland/main', 'whole-frames/vm'];
+const PROGRAMS = [
+  'main',
+  'export-child',
+  'neighbours-host',
+  'many-guests-host',
+  'kms/main',
+  'wayland/main',
+  'whole-frames/vm',
+];
 
 await bundle(
   PROGRAMS.map((name) => join(import.meta.dirname, `${name}.ts`)),

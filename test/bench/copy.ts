@@ -4,12 +4,13 @@ import type { Source, SourceSink } from '../../src/core/source.ts';
 import { MemoryBudget } from '../../src/core/budget.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import { Damage } from '../../src/core/damage.ts';
+import type { Framebuffer } from '../../src/core/framebuffer.ts';
 import type { Rect } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { GuestMemory } from '../../src/guest/memory.ts';
 import { LinearViews } from '../../src/guest/virtio-gpu/linear-views.ts';
 import { GuestPages } from '../../src/guest/virtio-gpu/resource.ts';
-import { copyRect } from '../../src/sys/copy-rect.ts';
+import { copyRect, ScatteredMemory } from '../../src/sys/copy-rect.ts';
 import { Mapping, PAGE_SIZE } from '../../src/sys/mapping.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
@@ -74,21 +75,21 @@ class OurSide implements Disposable {
   readonly #damage = new Damage();
   #frame = 0;
 
-  constructor(pictures: readonly GuestPicture[], steps: readonly (readonly Rect[])[]) {
+  constructor(framebuffers: readonly Framebuffer[], steps: readonly (readonly Rect[])[]) {
     using resources = new DisposableStack();
     let sink!: SourceSink;
     const source: Source = {
-      scanouts: pictures.length,
+      scanouts: framebuffers.length,
       budget: new MemoryBudget(Infinity),
       connect: (given) => (sink = given),
       setMonitor: () => undefined,
       [Symbol.dispose]: () => undefined,
     };
-    this.#outputs = pictures.map(() => resources.use(new InstantOutput({ readsPages: false })));
+    this.#outputs = framebuffers.map(() => resources.use(new InstantOutput({ readsPages: false })));
     this.#bridge = resources.use(new Bridge(source, { zeroCopy: 'off' }));
     this.#steps = steps;
     this.#sink = sink;
-    pictures.forEach(({ framebuffer }, i) => {
+    framebuffers.forEach((framebuffer, i) => {
       this.#bridge.show(i, this.#outputs[i]!);
       sink.scanout(i, framebuffer, WHOLE);
     });
@@ -123,6 +124,24 @@ class OurSide implements Disposable {
   }
 }
 
+/** How the guest's pages are read: side by side, or, as those of a picture without a linear view, where they are mapped. */
+type Reading = 'side by side' | 'in place';
+
+/** Pictures of random pixels in scattered pages, owned by the stack. */
+function guestFramebuffers(stack: DisposableStack, reading: Reading): Framebuffer[] {
+  return Array.from({ length: SOURCES }, () => {
+    const { framebuffer, pixels } = stack.use(new GuestPicture(WIDTH, HEIGHT));
+    randomFillSync(pixels.bytes);
+    const { backing } = framebuffer;
+    if (reading === 'side by side') return framebuffer;
+    if (backing.kind !== 'pages') throw new Error('not in pages');
+    const { ranges } = backing;
+    const memory = stack.use(Mapping.file(ranges.memfds[0]!, 0, ranges.length, 'read'));
+    const scattered = new ScatteredMemory(ranges, Float64Array.of(memory.address));
+    return { ...framebuffer, backing: { ...backing, pixels: () => scattered } };
+  });
+}
+
 /** The rectangles that the flush of each step copies into one of two shadows: those of this step and the previous one. */
 function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Array; bytes: number[] } {
   const rects: number[] = [];
@@ -139,11 +158,9 @@ function copiesOf(steps: Case['steps']): { rects: Int32Array; starts: Uint32Arra
   return { rects: Int32Array.from(rects), starts: Uint32Array.from(starts), bytes };
 }
 
-async function measure({ name, steps }: Case): Promise<Measurement> {
+async function measure({ name, steps }: Case, reading: Reading): Promise<Measurement> {
   using resources = new DisposableStack();
-  const pictures = Array.from({ length: SOURCES }, () => resources.use(new GuestPicture(WIDTH, HEIGHT)));
-  for (const { pixels } of pictures) randomFillSync(pixels.bytes);
-  const side = resources.use(new OurSide(pictures, steps));
+  const side = resources.use(new OurSide(guestFramebuffers(resources, reading), steps));
   await side.begin();
 
   const ordinary = (count: number): BigUint64Array =>
@@ -172,7 +189,7 @@ async function measure({ name, steps }: Case): Promise<Measurement> {
       sampleBytes / time(() => copyFrames(to, TARGETS, from, SOURCES, STRIDE, rects, starts, cycle, 0, frames)) / 1e9,
   );
   return {
-    name: `copy/${name}`,
+    name: `copy/${name}, ${reading}`,
     unit: 'GB/s',
     better: 'more',
     ours: samples.ours,
@@ -185,11 +202,9 @@ const IDLE_ROUNDS = 151;
 const FRAME_MS = 16;
 
 /** Whole frames at 60 Hz: the caches and clocks of a processor that was idle in between. */
-async function measureIdle(): Promise<Measurement> {
+async function measureIdle(reading: Reading): Promise<Measurement> {
   using resources = new DisposableStack();
-  const pictures = Array.from({ length: SOURCES }, () => resources.use(new GuestPicture(WIDTH, HEIGHT)));
-  for (const { pixels } of pictures) randomFillSync(pixels.bytes);
-  const side = resources.use(new OurSide(pictures, [[WHOLE]]));
+  const side = resources.use(new OurSide(guestFramebuffers(resources, reading), [[WHOLE]]));
   await side.begin();
   const ordinary = (count: number): BigUint64Array =>
     BigUint64Array.from({ length: count }, () => BigInt(resources.use(filled(STRIDE * HEIGHT)).address));
@@ -216,7 +231,7 @@ async function measureIdle(): Promise<Measurement> {
     },
   );
   return {
-    name: 'copy/full frame at 60 Hz',
+    name: `copy/full frame at 60 Hz, ${reading}`,
     unit: 'GB/s',
     better: 'more',
     ours: samples.ours,
@@ -300,12 +315,14 @@ export const copy: Benchmark = {
   missing: missingCompiler,
   async run({ progress }) {
     const measurements: Measurement[] = [];
-    for (const one of CASES) {
-      progress(one.name);
-      measurements.push(await measure(one));
+    for (const reading of ['side by side', 'in place'] as const) {
+      for (const one of CASES) {
+        progress(`${one.name}, ${reading}`);
+        measurements.push(await measure(one, reading));
+      }
+      progress(`full frame at 60 Hz, ${reading}`);
+      measurements.push(await measureIdle(reading));
     }
-    progress('full frame at 60 Hz');
-    measurements.push(await measureIdle());
     for (const [width, height, goal] of [
       [1920, 1080, null],
       [3840, 2160, 1.2],

@@ -198,9 +198,10 @@ function rows(mode: string, side: Side, peer: Side): Measurement[] {
     goal,
   });
   return [
-    row('flips', '1/s', 'more', 1, (s) => s.fullRate.map((sample) => sample.flipsPerSecond)),
+    // Without goals at full rate: ours shows the newest frames, the peer all of them.
+    row('flips', '1/s', 'more', null, (s) => s.fullRate.map((sample) => sample.flipsPerSecond)),
     row('shown', '1/s', 'more', null, (s) => s.fullRate.map((sample) => sample.shownPerSecond)),
-    row('host CPU', 'ms/flip', 'less', 1, (s) => s.fullRate.map((sample) => sample.hostMs)),
+    row('host CPU', 'ms/flip', 'less', null, (s) => s.fullRate.map((sample) => sample.hostMs)),
     row('guest CPU', 'ms/flip', 'less', null, (s) => s.fullRate.map((sample) => sample.vcpuMs)),
     row('shown of 50/s', '1/s', 'more', null, (s) => s.paced.map((sample) => sample.shownPerSecond)),
     row('host CPU at 50/s', 'ms/flip', 'less', 1, (s) => s.paced.map((sample) => sample.hostMs)),

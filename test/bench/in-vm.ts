@@ -13,6 +13,8 @@ export interface VmBenchmark {
   readonly about: string;
   /** Duration in minutes on an idle machine. */
   readonly minutes: number;
+  /** Options of Node. */
+  readonly nodeArgs?: readonly string[];
   /** Bundled program that runs as `node MAIN NAME FLIPS PROGRAM` and prints measurements as JSON, and progress on stderr. */
   readonly main: string;
   /** Builds the peer in C; returns its path. */
@@ -28,7 +30,7 @@ function missing(): string | null {
 }
 
 /** A benchmark that runs in a VM with udmabuf and vkms. */
-export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benchmark {
+export function inVm({ name, about, minutes, nodeArgs = [], main, program }: VmBenchmark): Benchmark {
   const log = join(output, `${name}.log`);
   return {
     name,
@@ -41,7 +43,7 @@ export function inVm({ name, about, minutes, main, program }: VmBenchmark): Benc
       writeFileSync(log, '');
       // Shows the VM's progress here.
       using watcher = watching(log, (line) => progress(`${line} (about ${minutes} minutes)`));
-      const command = ['node', bundled(main), name, flips, program()];
+      const command = ['node', ...nodeArgs, bundled(main), name, flips, program()];
       try {
         // Twice the time on an idle machine, and five minutes.
         return JSON.parse(

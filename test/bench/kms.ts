@@ -1,15 +1,21 @@
 import type { Benchmark } from './benchmark.ts';
-import { inVm } from './in-vm.ts';
+import { inVm, type VmBenchmark } from './in-vm.ts';
 import { flipLoopProgram } from './native.ts';
 
-function onKms(name: string, about: string, minutes: number): Benchmark {
-  return inVm({ name, about, minutes, main: 'kms/main', program: flipLoopProgram });
+function onKms(name: string, about: string, minutes: number, options: Partial<VmBenchmark> = {}): Benchmark {
+  return inVm({ name, about, minutes, main: 'kms/main', program: flipLoopProgram, ...options });
 }
 
 export const kmsFlips = onKms(
   'kms-flips',
-  'page flips on a KMS plane, from the guest to the screen and back: CPU, system calls and heap against bare loops of the same ioctl',
+  'page flips on a KMS plane, from the guest to the screen and back: CPU and system calls against bare loops of the same ioctl',
   4,
+);
+export const kmsGarbage = onKms(
+  'kms-garbage',
+  'what a page flip on a KMS plane leaves for the garbage collector, against a bare loop of the same ioctl (--flips N)',
+  12,
+  { nodeArgs: ['--expose-gc', '--min-semi-space-size=16'] },
 );
 export const kmsVblanks = onKms('kms-vblanks', 'vertical blanks missed by flips at 60 Hz (--flips N)', 7);
 export const kmsFirstShow = onKms(

@@ -11,16 +11,18 @@ import { find } from './find.ts';
 import { pngBench } from './png.ts';
 import { flush } from './flush.ts';
 import { guestFlips } from './guest-flips.ts';
-import { kmsFirstShow, kmsFlips, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
+import { kmsFirstShow, kmsFlips, kmsGarbage, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
+import { manyGuests } from './many-guests.ts';
 import { neighbours } from './neighbours.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
 import { sandbox } from './sandbox.ts';
+import { screenshots } from './screenshots.ts';
 import { snapshots } from './snapshots.ts';
 import { startUp } from './start-up.ts';
 import { vnc } from './vnc.ts';
 import { waitStable } from './wait-stable.ts';
-import { waylandDmabuf, waylandShm, waylandSimpleShm } from './wayland.ts';
+import { waylandDmabuf, waylandHidden, waylandShm, waylandSimpleShm } from './wayland.ts';
 import { wholeFrames, wholeFramesKms } from './whole-frames.ts';
 
 const benchmarks: readonly Benchmark[] = [
@@ -34,15 +36,17 @@ const benchmarks: readonly Benchmark[] = [
     find,
     waitStable,
     snapshots,
+    screenshots,
     guestFlips,
     neighbours,
+    manyGuests,
     exportFrames,
     vnc,
     click,
     qemuDbus,
   ],
-  ...[kmsFlips, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, kmsLatency, vfioLooks],
-  ...[waylandShm, waylandSimpleShm, waylandDmabuf, wholeFrames, wholeFramesKms],
+  ...[kmsFlips, kmsGarbage, kmsVblanks, kmsFirstShow, kmsZeroCopy, kmsScale, kmsLatency, vfioLooks],
+  ...[waylandShm, waylandSimpleShm, waylandHidden, waylandDmabuf, wholeFrames, wholeFramesKms],
 ];
 
 /** Default of --flips: enough for a rare missed vertical blank to occur. */
@@ -66,7 +70,8 @@ that does nothing else; if it does, a line below their table says so.
              values of a missing peer or goal are null
 --compare FILE
              prints the change since an earlier run, whose rows --json wrote
---flips N    flips of kms-vblanks: a multiple of 1000, or fewer than 1000 (default ${FLIPS})
+--flips N    flips of kms-vblanks, and of each sample of kms-garbage: a multiple of 1000, or fewer than 1000
+             (default ${FLIPS})
 --list       lists the benchmarks
 
 A missed goal is not a failure: the exit code is 0 unless a benchmark could not run. One that needs

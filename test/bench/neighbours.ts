@@ -1,6 +1,4 @@
 /** What a guest notices of one in the same process that keeps the device as busy as it can. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
@@ -8,7 +6,7 @@ import { FrontEnd } from '../rig/front-end.ts';
 import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 import { Flipper } from './flipper.ts';
-import { bundled } from './programs.ts';
+import { Host } from './host.ts';
 
 const SIZE = { width: 1280, height: 800 };
 const MIB = 2 ** 20;
@@ -42,34 +40,6 @@ const BUSY: Readonly<Record<string, (frontEnd: FrontEnd) => Promise<Uint8Array>>
   },
   'small commands': () => Promise.resolve(requests.getEdid(0)),
 };
-
-/** Two guests' devices, bridges and 60 Hz outputs in a process of their own. */
-class Host implements AsyncDisposable {
-  readonly #child: ChildProcess;
-  readonly sockets: readonly [string, string];
-
-  private constructor(child: ChildProcess, sockets: readonly [string, string]) {
-    this.#child = child;
-    this.sockets = sockets;
-  }
-
-  static async start(): Promise<Host> {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, bundled('neighbours-host')], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    child.stdout.setEncoding('utf8');
-    const gone = once(child, 'close').then(() => Promise.reject(new Error('the host of the guests ended')));
-    gone.catch(() => undefined);
-    const [line] = (await Promise.race([once(child.stdout, 'data'), gone])) as [string];
-    return new Host(child, JSON.parse(line) as [string, string]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    const closed = once(this.#child, 'close');
-    this.#child.kill('SIGTERM');
-    await closed;
-  }
-}
 
 async function connect(socket: string): Promise<FrontEnd> {
   const memory = [{ guestAddress: RAM, size: 64 * MIB }];
@@ -122,10 +92,12 @@ class BusyGuest {
 }
 
 async function measure(name: string, prepare: (frontEnd: FrontEnd) => Promise<Uint8Array>): Promise<Measurement> {
-  await using host = await Host.start();
+  // Both guests' devices, bridges and 60 Hz outputs are in one process of their own.
+  await using host = await Host.start('neighbours-host');
+  const sockets = JSON.parse(host.line) as [string, string];
   using stack = new DisposableStack();
-  const flipper = new Flipper(stack.use(await connect(host.sockets[0])), SIZE);
-  const other = stack.use(await connect(host.sockets[1]));
+  const flipper = new Flipper(stack.use(await connect(sockets[0])), SIZE);
+  const other = stack.use(await connect(sockets[1]));
   const busy = new BusyGuest(other, await prepare(other));
   await flipper.prepare(RAM + 8 * MIB);
   const beside = async (): Promise<number> => {

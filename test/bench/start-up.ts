@@ -1,9 +1,11 @@
 /** What each start of the command costs, and what it holds when it runs. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { decodePng } from '../../display/picture/png.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { FrontEnd } from '../rig/front-end.ts';
@@ -12,7 +14,7 @@ import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 
 const ROUNDS = 15;
-const [WIDTH, HEIGHT] = [1280, 800];
+const CONSOLE = join(import.meta.dirname, '../../fixtures/console.png');
 const RAM = 0x4000_0000;
 const RESPONSE = 24;
 /** After this, an idle process is as it stays. */
@@ -27,11 +29,11 @@ function duration(...args: readonly string[]): number {
   return ms;
 }
 
-/** Against the start of Node alone. */
-async function start(name: string, goal: number, ...args: readonly string[]): Promise<Measurement> {
+/** Of a program against the start of Node alone. */
+async function start(name: string, goal: number | null, ...args: readonly string[]): Promise<Measurement> {
   const { ours, peer } = await alternate(
     ROUNDS,
-    () => duration(MAIN, ...args),
+    () => duration(...args),
     () => duration('-e', '0'),
   );
   return {
@@ -49,17 +51,21 @@ function residentMemory(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]) / 1024;
 }
 
-/** A guest that has drawn one picture. */
-async function connectGuest(socket: string): Promise<FrontEnd> {
-  const size = WIDTH * HEIGHT * 4;
+/** A guest that shows a picture. */
+async function connectGuest(socket: string, { width, height, data }: Picture): Promise<FrontEnd> {
+  const size = data.length;
   const frontEnd = FrontEnd.create({ socket: connectUnix(socket), memory: [{ guestAddress: RAM, size: 2 * size }] });
+  // Its pixels are B, G, R, X.
+  const pixels = data.slice();
+  for (let at = 0; at < size; at += 4) [pixels[at], pixels[at + 2]] = [data[at + 2]!, data[at]!];
+  frontEnd.memory.write(RAM, pixels);
   await frontEnd.connect();
   for (const request of [
-    requests.create2d(1, WIDTH, HEIGHT),
+    requests.create2d(1, width, height),
     requests.attach(1, [{ addr: RAM, length: size }]),
-    requests.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
-    requests.transfer(1, 0, 0, WIDTH, HEIGHT, 0),
-    requests.flush(1, 0, 0, WIDTH, HEIGHT),
+    requests.setScanout(0, 1, 0, 0, width, height),
+    requests.transfer(1, 0, 0, width, height, 0),
+    requests.flush(1, 0, 0, width, height),
   ])
     await frontEnd.request(0, request, RESPONSE);
   return frontEnd;
@@ -75,21 +81,27 @@ export const startUp: Benchmark = {
     const folder = mkdtempSync(join(tmpdir(), 'scanout-start-up-'));
     stack.defer(() => rmSync(folder, { recursive: true }));
     const [guest, control] = [join(folder, 'guest.sock'), join(folder, 'control.sock')];
-    const output = `headless:${WIDTH}x${HEIGHT}`;
+    const picture = decodePng(readFileSync(CONSOLE));
+    const empty = join(folder, 'empty.mjs');
+    writeFileSync(empty, '');
+    const output = `headless:${picture.width}x${picture.height}`;
     await using bridge = await ScanoutRun.start(
       ...['--guest', `vhost-user:${guest}`, '--output', output, '--control', control],
     );
     progress('memory');
     await setTimeout(SETTLE_MS);
     const memory = residentMemory(bridge.pid);
-    stack.use(await connectGuest(guest));
+    stack.use(await connectGuest(guest, picture));
+    progress('an empty module');
+    const limit = await start('an empty module', null, empty);
     progress('run --help');
-    const help = await start('run --help', 1.6, 'run', '--help');
+    const help = await start('run --help', 1.6, MAIN, 'run', '--help');
     progress('stats');
-    const stats = await start('stats', 1.4, 'stats', '--control', control);
+    const stats = await start('stats', 1.4, MAIN, 'stats', '--control', control);
     progress('screenshot');
-    const screenshot = await start('screenshot', 1.4, 'screenshot', join(folder, 'o.png'), '--control', control);
+    const screenshot = await start('screenshot', 1.4, MAIN, 'screenshot', join(folder, 'o.png'), '--control', control);
     return [
+      limit,
       help,
       stats,
       screenshot,

@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { skipWithoutSway } from '../rig/sway.ts';
 import type { Benchmark } from './benchmark.ts';
 import { inVm } from './in-vm.ts';
 import { missingCompiler, missingWayland, waylandClientProgram } from './native.ts';
+import { hidden } from './wayland/hidden.ts';
 import { shm } from './wayland/shm.ts';
 import { SIMPLE_SHM, simpleShm } from './wayland/simple-shm.ts';
 
@@ -29,6 +31,14 @@ export const waylandSimpleShm: Benchmark = {
   missing: () =>
     missing('weston', 'strace') ?? (existsSync(SIMPLE_SHM) ? null : `no ${SIMPLE_SHM}: sh test/rig/install.sh`),
   run: ({ progress }) => simpleShm(progress),
+};
+
+export const waylandHidden: Benchmark = {
+  name: 'wayland-hidden',
+  about: 'a window that cannot be seen, on sway: CPU while its guest flips and while it is still',
+  needsQuiet: true,
+  missing: () => (skipWithoutSway() ? 'sway: sh test/rig/install.sh' : null),
+  run: ({ progress }) => hidden(progress),
 };
 
 export const waylandDmabuf: Benchmark = inVm({

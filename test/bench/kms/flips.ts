@@ -1,7 +1,7 @@
 import type { BenchContext, Measurement } from '../benchmark.ts';
 import { FlippingGuest, Pictures } from './guest.ts';
 import { flipInC, flipWithModetest } from './peers.ts';
-import { flipCost, type FlipCost } from './sample.ts';
+import { flipCpuUs } from './sample.ts';
 import { type SystemCalls, systemCalls } from './system-calls.ts';
 
 /** Small, because the driver's work per pixel is not measured here; and one of vkms's own modes. */
@@ -13,18 +13,18 @@ const TRACED_FLIPS = 300;
 /** Flips until the JIT compiler has optimized every path, as in a process that runs for days. The screen stays open. */
 const WARM_UP = 3000;
 
-const BARE = 'the same ioctl, wake-up and read alone, in Node';
+export const BARE = 'the same ioctl, wake-up and read alone, in Node';
 
+/** Microseconds of processor time per flip. */
 interface Round {
-  readonly ours: FlipCost;
-  readonly bare: FlipCost;
-  /** Microseconds per flip. */
+  readonly ours: number;
+  readonly bare: number;
   readonly c: number;
 }
 
 async function measureRound(guest: FlippingGuest, program: string, count: number): Promise<Round> {
-  const ours = await flipCost(guest.flip, count);
-  const bare = await guest.bare((loop) => flipCost(loop.flip, count));
+  const ours = await flipCpuUs(guest.flip, count);
+  const bare = await guest.bare((loop) => flipCpuUs(loop.flip, count));
   const flipped = await guest.flipped();
   return { ours, bare, c: await guest.screen.lend(() => flipInC(program, flipped, FLIPS)) };
 }
@@ -33,11 +33,6 @@ async function trace(guest: FlippingGuest): Promise<{ ours: SystemCalls; bare: S
   const ours = await systemCalls(() => guest.flip(TRACED_FLIPS));
   const bare = await guest.bare((loop) => systemCalls(() => loop.flip(TRACED_FLIPS)));
   return { ours, bare };
-}
-
-/** Rounds, because less than a twentieth of a byte is noise. */
-function bytes(value: number): number {
-  return Math.round(value * 10) / 10;
 }
 
 /** `program` is the path of the built flip-loop.c. */
@@ -69,7 +64,7 @@ export async function flips(program: string, { progress }: BenchContext): Promis
     name: `kms-flips/${case_}`,
     unit: 'us/flip',
     better: 'less',
-    ours: rounds.map(({ ours }) => ours.cpuUs),
+    ours: rounds.map(({ ours }) => ours),
     peer: { name, samples },
     goal,
   });
@@ -90,8 +85,8 @@ export async function flips(program: string, { progress }: BenchContext): Promis
     cpu(
       'CPU',
       BARE,
-      1.25,
-      rounds.map(({ bare }) => bare.cpuUs),
+      1.1,
+      rounds.map(({ bare }) => bare),
     ),
     cpu(
       'CPU, C',
@@ -102,21 +97,5 @@ export async function flips(program: string, { progress }: BenchContext): Promis
     cpu('CPU, modetest', 'modetest -v', null, modetest),
     perFlip('ioctls', 1, ({ atomic, otherIoctls }) => atomic + otherIoctls, false),
     perFlip('other system calls', null, ({ others }) => others, true),
-    {
-      name: 'kms-flips/heap',
-      unit: 'bytes',
-      better: 'less',
-      ours: rounds.map(({ ours }) => bytes(ours.heapBytes)),
-      peer: { name: BARE, samples: rounds.map(({ bare }) => bytes(bare.heapBytes)) },
-      goal: null,
-    },
-    {
-      name: "kms-flips/heap beyond the bare loop's",
-      unit: 'bytes',
-      better: 'less',
-      ours: rounds.map(({ ours, bare }) => bytes(ours.heapBytes - bare.heapBytes)),
-      peer: null,
-      goal: 0,
-    },
   ];
 }

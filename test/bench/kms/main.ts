@@ -2,6 +2,7 @@
 import type { BenchContext, Measurement } from '../benchmark.ts';
 import { firstShow } from './first-show.ts';
 import { flips } from './flips.ts';
+import { kmsGarbage } from './garbage.ts';
 import { latency } from './latency.ts';
 import { scale } from './scale.ts';
 import { vblanks } from './vblanks.ts';
@@ -12,6 +13,7 @@ const [name = '', count = '', program = ''] = process.argv.slice(2);
 
 const benchmarks: Readonly<Record<string, (context: BenchContext) => Promise<readonly Measurement[]>>> = {
   'kms-flips': (context) => flips(program, context),
+  'kms-garbage': kmsGarbage,
   'kms-vblanks': vblanks,
   'kms-first-show': firstShow,
   'kms-zero-copy': zeroCopy,

@@ -3,7 +3,7 @@ import { alternate, type BenchContext, type Measurement } from '../benchmark.ts'
 import { InstantOutput } from '../instant-output.ts';
 import { FlipSource } from './flip-source.ts';
 import { FlippingGuest, Pictures } from './guest.ts';
-import { flipCost } from './sample.ts';
+import { flipCpuUs } from './sample.ts';
 
 const SIZE = { width: 640, height: 480 };
 const ROUNDS = 11;
@@ -23,7 +23,7 @@ async function framebuffers(pictures: Pictures, count: number): Promise<number> 
   using guest = new FlippingGuest(pictures.framebuffers(count), { size: SIZE });
   await guest.flip(count);
   guest.check();
-  return (await flipCost(guest.flip, FLIPS)).cpuUs;
+  return await flipCpuUs(guest.flip, FLIPS);
 }
 
 /** Flips instant outputs in turn. They replace KMS, because vkms has only one CRTC. */

@@ -2,7 +2,7 @@ import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { alternate, type BenchContext, type Measurement } from '../benchmark.ts';
 import { FlippingGuest, Pictures } from './guest.ts';
-import { flipCost } from './sample.ts';
+import { flipCpuUs } from './sample.ts';
 import { nameOf, SIZES } from './sizes.ts';
 
 const ROUNDS = 7;
@@ -13,7 +13,7 @@ async function cpuUs(pictures: Pictures, size: Size, zeroCopy: ZeroCopy): Promis
   using guest = new FlippingGuest(pictures.framebuffers(), { size, zeroCopy });
   await guest.flip(WARM_UP);
   guest.check();
-  return (await flipCost(guest.flip, FLIPS)).cpuUs;
+  return await flipCpuUs(guest.flip, FLIPS);
 }
 
 /** Measures a guest that redraws everything, with its pages in ascending order. */

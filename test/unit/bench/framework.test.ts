@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { alternate, median, toRow, type Measurement } from '../../bench/benchmark.ts';
+import { alternate, median, type Measurement, percentile, toRow } from '../../bench/benchmark.ts';
 import { comparison, goals, table } from '../../bench/report.ts';
 
 const rate: Measurement = {
@@ -22,6 +22,19 @@ test.each([
 
 test('median: throws a RangeError without values', () => {
   expect(() => median([])).toThrow(RangeError);
+});
+
+test.each([
+  [[3], 0.99, 3],
+  [[4, 1, 3, 2], 0.5, 2],
+  [[10, 9, 8, 7, 6, 5, 4, 3, 2, 1], 0.9, 9],
+  [[10, 9, 8, 7, 6, 5, 4, 3, 2, 1], 0.91, 10],
+])('percentile: of %j, a share of %d does not exceed %d', (values, share, expected) => {
+  expect(percentile(values, share)).toBe(expected);
+});
+
+test('percentile: throws a RangeError without values', () => {
+  expect(() => percentile([], 0.99)).toThrow(RangeError);
 });
 
 test('toRow: has only the medians of both sides, their ratio and whether the goal is met', () => {
