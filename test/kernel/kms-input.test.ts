@@ -3,42 +3,33 @@
  * others that the kernel makes of what a test says. What arrives is what the guest's driver is given.
  */
 import { execFileSync } from 'node:child_process';
-import { constants, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ABS, BTN, EV, INPUT_PROP_DIRECT, KEY, LED, MT_TOOL, REL } from '../../protocols/input-event-codes.ts';
-import { K_OFF, KDGKBMODE } from '../../protocols/linux-kd.ts';
+import { K_OFF } from '../../protocols/linux-kd.ts';
 import { ARROW } from '../../display/kms/own-pointer.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { OwnedFd } from '../../src/sys/fd.ts';
-import { ioctl } from '../../src/sys/ioctl.ts';
 import { type InputEvent, InnerQmp } from '../rig/inner-qmp.ts';
 import { openFds } from '../rig/process-resources.ts';
-import { ScanoutRun } from '../rig/scanout-run.ts';
 import { Uinput } from '../rig/uinput.ts';
+import { keyboardMode, Prompt } from './console.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
-import { InputDriver } from './input-driver.ts';
-import { FakeVmm, HEIGHT, Pictures, WIDTH } from './kiosk-rig.ts';
+import { abs, AXIS, axis, key, Kiosk, rel, UP } from './input-kiosk.ts';
+import { HEIGHT, Pictures, WIDTH } from './kiosk-rig.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { expectSettled, skipWithoutProgram } from './machine.ts';
 import { Seatd, skipWithoutSeatd, switchTo, terminalInFront, UDEVD, Udevd } from './seat-rig.ts';
 
 const isSkipped = skipWithoutSeatd() || skipWithoutProgram(UDEVD);
-const AXIS = 0x8000;
-const UP = -1;
 /** How often a device is plugged in and out. A release is tested with 1000. */
 const PLUG_CYCLES = Number(process.env['PLUG_CYCLES'] ?? 5);
 /** From one tap to the next. */
 const TAP_MS = 500;
 /** More than the slowest cycle on a busy machine. */
 const PLUG_LIMIT_MS = 10_000;
-
-const key = (code: number, value: number): string => `${EV.KEY} ${code} ${value}`;
-const rel = (code: number, value: number): string => `${EV.REL} ${code} ${value}`;
-const abs = (code: number, value: number): string => `${EV.ABS} ${code} ${value}`;
-const axis = (position: number, size: number): number => Math.ceil((position * AXIS) / size);
 
 /** QEMU's tablet at a pixel of the screen. */
 function tabletAt(x: number, y: number): InputEvent[] {
@@ -55,72 +46,6 @@ function withArrow(picture: Picture, left: number, top: number): Picture {
     }
   });
   return picture;
-}
-
-/** A virtual terminal that is read, as by a login prompt: without a reader the kernel drops what is typed. */
-class Prompt implements Disposable {
-  readonly #fd: OwnedFd;
-
-  constructor(terminal: string) {
-    const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
-    this.#fd = OwnedFd.adopt(openSync(`/dev/${terminal}`, flags));
-  }
-
-  /** The next line that was typed; empty if there is none. */
-  readonly line = (): string => {
-    const bytes = Buffer.alloc(256);
-    try {
-      return bytes.toString('latin1', 0, readSync(this.#fd.fd, bytes));
-    } catch (error) {
-      expect((error as NodeJS.ErrnoException).code).toBe('EAGAIN');
-      return '';
-    }
-  };
-
-  [Symbol.dispose](): void {
-    this.#fd[Symbol.dispose]();
-  }
-}
-
-function keyboardMode(terminal: string): number {
-  using fd = OwnedFd.adopt(openSync(`/dev/${terminal}`, constants.O_RDWR | constants.O_NOCTTY));
-  const mode = new Int32Array(1);
-  ioctl(fd, KDGKBMODE, 'KDGKBMODE', new Uint8Array(mode.buffer));
-  return mode[0]!;
-}
-
-/** A kiosk with a guest that shows a picture and takes input. */
-class Kiosk implements AsyncDisposable {
-  readonly run: ScanoutRun;
-  readonly keyboard: InputDriver;
-  readonly touchscreen: InputDriver;
-  readonly #vmm: FakeVmm;
-
-  private constructor(run: ScanoutRun, keyboard: InputDriver, touchscreen: InputDriver, vmm: FakeVmm) {
-    this.run = run;
-    this.keyboard = keyboard;
-    this.touchscreen = touchscreen;
-    this.#vmm = vmm;
-  }
-
-  static async start(directory: string, pictures: Pictures, ...args: string[]): Promise<Kiosk> {
-    const socket = (name: string) => join(directory, name);
-    const run = await ScanoutRun.start(
-      ...['--guest', `vhost-user:${socket('gpu')}`, '--output', `kms:${vkmsCard()!},mode=${WIDTH}x${HEIGHT}`],
-      ...['--input', `vhost-user:${socket('input')}`, '--input', `vhost-user:${socket('touch')},kind=touch`],
-      ...['--control', socket('control'), ...args],
-    );
-    const keyboard = await InputDriver.connect(socket('input'));
-    const touchscreen = await InputDriver.connect(socket('touch'));
-    const vmm = await FakeVmm.connect(socket('gpu'));
-    await vmm.show(pictures.one);
-    return new Kiosk(run, keyboard, touchscreen, vmm);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const each of [this.#vmm, this.touchscreen, this.keyboard]) each[Symbol.dispose]();
-    await this.run[Symbol.asyncDispose]();
-  }
 }
 
 describe.skipIf(isSkipped)('scanout run on a monitor, with the input devices of the machine', () => {
@@ -183,6 +108,20 @@ describe.skipIf(isSkipped)('scanout run on a monitor, with the input devices of 
       expect(heard).toEqual([[key(KEY.A, 1)], [key(KEY.A, 0)], [key(KEY.ENTER, 1)], [key(KEY.ENTER, 0)]]);
       expect(keyboardMode(terminal)).toBe(K_OFF);
       expect(prompt.line()).toBe('');
+    });
+
+    test('Alt+SysRq+h is the kernel’s: it logs its help, and the guest gets Alt only', async () => {
+      const isHelpLogged = (): boolean =>
+        execFileSync('dmesg', { encoding: 'latin1', maxBuffer: 2 ** 24 }).includes('sysrq: HELP');
+      const before = isHelpLogged();
+      for (const qcode of ['alt', 'sysrq', 'h']) press(qcode, true);
+      for (const qcode of ['h', 'sysrq', 'alt']) press(qcode, false);
+      expect([await kiosk.keyboard.next(), await kiosk.keyboard.next()]).toEqual([
+        [key(KEY.LEFTALT, 1)],
+        [key(KEY.LEFTALT, 0)],
+      ]);
+      expect(before).toBe(false);
+      await expectSettled(isHelpLogged, true);
     });
 
     test("QEMU's tablet points at the guest's pixels", async () => {

@@ -21,6 +21,13 @@ export const uinput_abs_setup = struct('uinput_abs_setup', { code: u16, absinfo:
 /** With the 64-bit time of 64-bit machines. */
 const input_event = struct('input_event', { tv_sec: u64, tv_usec: u64, type: u16, code: u16, value: i32 });
 
+/** BTN_TOOL_*: what is on the surface. Devices that have PEN are tablets; those that have FINGER, touchpads. */
+export const BTN_TOOL = { PEN: 0x140, FINGER: 0x145, DOUBLETAP: 0x14d } as const;
+/** The device moves a pointer. */
+export const INPUT_PROP_POINTER = 0;
+/** The surface itself is the button. */
+export const INPUT_PROP_BUTTONPAD = 2;
+
 const NAME_LENGTH = 64;
 export const UI_DEV_CREATE = 0x5501;
 export const UI_DEV_SETUP = iow('U', 3, uinput_setup);
@@ -45,6 +52,9 @@ export interface UinputOptions {
 
 /** One event: type, code, value. */
 export type UinputEvent = readonly [type: number, code: number, value: number];
+
+/** Ends a group. */
+export const SYN: UinputEvent = [EV.SYN, SYN_REPORT, 0];
 
 /** A device, until disposed. */
 export class Uinput implements Disposable {
@@ -81,10 +91,14 @@ export class Uinput implements Disposable {
 
   /** Reports the events in one group. */
   emit(...events: UinputEvent[]): void {
-    const group = [...events, [EV.SYN, SYN_REPORT, 0] as const];
+    this.send(...events, SYN);
+  }
+
+  /** Sends events together. Those after the last `SYN` are reported with the next one. */
+  send(...events: UinputEvent[]): void {
     writeSync(
       this.#fd.fd,
-      Buffer.concat(group.map(([type, code, value]) => input_event.encode({ type, code, value }))),
+      Buffer.concat(events.map(([type, code, value]) => input_event.encode({ type, code, value }))),
     );
   }
 

@@ -69,6 +69,7 @@ class Library {
   readonly toolX: (event: number, width: number) => number;
   readonly toolY: (event: number, height: number) => number;
   readonly toolTip: Call;
+  readonly toolProximity: Call;
   readonly toolButton: Call;
   readonly toolButtonState: Call;
 
@@ -120,6 +121,7 @@ class Library {
     this.toolX = bind('event_tablet_tool_get_x_transformed', 'double', 'uint32_t');
     this.toolY = bind('event_tablet_tool_get_y_transformed', 'double', 'uint32_t');
     this.toolTip = bind('event_tablet_tool_get_tip_state', 'int');
+    this.toolProximity = bind('event_tablet_tool_get_proximity_state', 'int');
     this.toolButton = bind('event_tablet_tool_get_button', 'uint32_t');
     this.toolButtonState = bind('event_tablet_tool_get_button_state', 'int');
   }
@@ -190,6 +192,8 @@ export class Libinput implements Disposable {
   readonly #opened = new Map<number, OpenedDevice>();
   /** By address. Each holds a reference. */
   readonly #devices = new Map<number, InputDevice>();
+  /** The addresses of the tablets whose tool's tip is down. */
+  readonly #tipsDown = new Set<number>();
   readonly #pump = new Pump(() => this.#next());
   #isAssigned = false;
   /** The event that is being handled; 0 between events. */
@@ -374,7 +378,13 @@ export class Libinput implements Disposable {
         const tool = library.toolEvent(event);
         const isDown = library.toolTip(tool) === c.LIBINPUT_TABLET_TOOL_TIP_DOWN;
         listener.movedTo(this.#device(event), library.toolX(tool, FINE) / FINE, library.toolY(tool, FINE) / FINE);
-        if (type === c.LIBINPUT_EVENT_TABLET_TOOL_TIP) listener.tip(isDown);
+        if (type === c.LIBINPUT_EVENT_TABLET_TOOL_TIP) this.#tip(library.deviceOf(event), isDown);
+        // libinput reports no release of a tip that comes down in the frame in which its tool goes away.
+        if (
+          type === c.LIBINPUT_EVENT_TABLET_TOOL_PROXIMITY &&
+          library.toolProximity(tool) === c.LIBINPUT_TABLET_TOOL_PROXIMITY_STATE_OUT
+        )
+          this.#tip(library.deviceOf(event), false);
         break;
       }
       case c.LIBINPUT_EVENT_TABLET_TOOL_BUTTON: {
@@ -396,6 +406,13 @@ export class Libinput implements Disposable {
       ? library.scrollV120(pointer, number)
       : (library.scroll(pointer, number) * V120_PER_NOTCH) / UNITS_PER_NOTCH;
     if (v120 !== 0) this.#listener.wheel(axis, v120);
+  }
+
+  #tip(device: number, isDown: boolean): void {
+    if (this.#tipsDown.has(device) === isDown) return;
+    if (isDown) this.#tipsDown.add(device);
+    else this.#tipsDown.delete(device);
+    this.#listener.tip(isDown);
   }
 
   #device(event: number): InputDevice {
@@ -421,6 +438,7 @@ export class Libinput implements Disposable {
     const device = this.#devices.get(address);
     if (!device) return;
     this.#devices.delete(address);
+    this.#tipsDown.delete(address);
     this.#library.unrefDevice(address);
     this.#listener.removed(device);
   }
