@@ -33,6 +33,8 @@ interface Options {
 const DESCRIPTOR = '20-scanout-bridge.json';
 const PROGRAM = 'vhost-user-gpu';
 const DAEMONS = ['libvirtd', 'virtqemud'];
+/** Where daemons are, which the PATH of an ordinary user may leave out. */
+const SBIN = ['/usr/sbin', '/usr/local/sbin'];
 
 export function command(): Command {
   return new Command('libvirt')
@@ -162,10 +164,10 @@ function attempt<T>(what: string, path: string, session: boolean, act: () => T):
 }
 
 /** For `scanout doctor`: whether libvirt is there, and for whom it shows guests with this program. */
-export function checkLibvirt(env: NodeJS.ProcessEnv = process.env): Check {
+export function checkLibvirt(env: NodeJS.ProcessEnv = process.env, sbin: readonly string[] = SBIN): Check {
   const name = 'libvirt';
   const todo = 'needed only to show the guests of libvirt';
-  if (!hasLibvirt(env)) return { name, ok: false, detail: 'not installed', todo };
+  if (!hasLibvirt(env, sbin)) return { name, ok: false, detail: 'not installed', todo };
   const installed = [sessionPlaces(env), SYSTEM_PLACES].filter(({ descriptor }) => existsSync(descriptor));
   if (installed.length === 0)
     return { name, ok: false, detail: 'starts no program of scanout', todo: `run scanout libvirt install: ${todo}` };
@@ -175,8 +177,8 @@ export function checkLibvirt(env: NodeJS.ProcessEnv = process.env): Check {
   return { name, ok: true, detail: `starts ${installed.map(({ program }) => program).join(' and ')}` };
 }
 
-function hasLibvirt(env: NodeJS.ProcessEnv = process.env): boolean {
-  const directories = [...(env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin'].filter(isAbsolute);
+function hasLibvirt(env: NodeJS.ProcessEnv = process.env, sbin: readonly string[] = SBIN): boolean {
+  const directories = [...(env['PATH'] ?? '').split(delimiter), ...sbin].filter(isAbsolute);
   return directories.some((directory) => DAEMONS.some((daemon) => isExecutable(join(directory, daemon))));
 }
 

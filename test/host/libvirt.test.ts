@@ -70,13 +70,11 @@ describe.skipIf(skipWithoutGuest() || isLibvirtMissing())('scanout libvirt with 
     const { kernel, initrd, append } = fillingGuest();
     copyFileSync(kernel, file('kernel'));
     writeFileSync(file('initrd'), initrd);
-    writeFileSync(
-      file('domain.xml'),
-      `<domain type='qemu'>
-        <name>shown</name>
+    const domain = (name: string, memory: string): string => `<domain type='qemu'>
+        <name>${name}</name>
         <memory unit='MiB'>256</memory>
         <vcpu>2</vcpu>
-        <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
+        ${memory}
         <os>
           <type arch='x86_64' machine='q35'>hvm</type>
           <kernel>${file('kernel')}</kernel><initrd>${file('initrd')}</initrd><cmdline>${append}</cmdline>
@@ -88,8 +86,10 @@ describe.skipIf(skipWithoutGuest() || isLibvirtMissing())('scanout libvirt with 
           <video><driver name='vhostuser'/><model type='virtio' heads='1'/></video>
           <memballoon model='none'/>
         </devices>
-      </domain>`,
-    );
+      </domain>`;
+    const shared = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>";
+    writeFileSync(file('domain.xml'), domain('shown', shared));
+    writeFileSync(file('private.xml'), domain('private', ''));
     await scanout('libvirt', 'install', '--session', '--output', 'headless:1024x768');
     daemon = spawn('setpriv', ['--pdeathsig', 'TERM', LIBVIRTD, '--timeout', '600'], {
       env,
@@ -102,7 +102,7 @@ describe.skipIf(skipWithoutGuest() || isLibvirtMissing())('scanout libvirt with 
     await eventually(async () => expect(await virsh('list').catch(() => log)).toContain('Id'));
   });
   afterAll(async () => {
-    await virsh('destroy', 'shown').catch(() => undefined);
+    for (const name of ['shown', 'private']) await virsh('destroy', name).catch(() => undefined);
     const ended = once(daemon, 'close');
     daemon.kill('SIGTERM');
     await ended;
@@ -130,4 +130,12 @@ describe.skipIf(skipWithoutGuest() || isLibvirtMissing())('scanout libvirt with 
       rmSync(file('console'));
     },
   );
+
+  test('a domain whose memory is not shared shows nothing: its log says what it needs, and nothing is left', async () => {
+    await virsh('create', file('private.xml'));
+    const qemuLog = file('cache/libvirt/qemu/log/private.log');
+    await eventually(() => expect(readFileSync(qemuLog, 'utf8')).toMatch(/vhost-user memory map, .*share=on/));
+    await virsh('destroy', 'private');
+    await eventually(() => expect(readdirSync(file('run'))).not.toContain('scanout-bridge.sock'));
+  });
 });

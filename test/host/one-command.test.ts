@@ -1,21 +1,27 @@
-/** `scanout run -- qemu-system-x86_64 …` with a real guest in a window, as a user runs it. */
+/** `scanout run -- qemu-system-x86_64 …` and `scanout view` with a real guest in a window, as a user runs them. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { crop } from '../../display/picture/difference.ts';
 import { decodePng } from '../../display/picture/png.ts';
+import { ScreenReader } from '../../display/picture/screen-text.ts';
+import { ControlClient } from '../../src/control/client.ts';
 import type { Picture } from '../../src/core/picture.ts';
+import { DISK_TOOLS, makeBootableDisk } from '../rig/bootable-disk.ts';
+import { eventually } from '../rig/eventually.ts';
 import { filledScreen, fillingGuest, saidSize } from '../rig/filling-guest.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { expectPictureSoon, expectSamePicture, pictureWhen } from '../rig/picture.ts';
 import { buildScanout, MAIN } from '../rig/scanout-run.ts';
 import { skipWithoutSway, Sway } from '../rig/sway.ts';
 
-describe.skipIf(skipWithoutGuest() || skipWithoutSway())('scanout run -- QEMU with a real guest', () => {
+const isSwayMissing = skipWithoutSway();
+
+describe.skipIf(skipWithoutGuest() || isSwayMissing)('scanout run -- QEMU with a real guest', () => {
   let dir: string;
   let sway: Sway;
   let running: ChildProcess;
@@ -80,5 +86,50 @@ describe.skipIf(skipWithoutGuest() || skipWithoutSway())('scanout run -- QEMU wi
     expect(log).toContain('the last window was closed: the guest is asked to shut down');
     expect(log).not.toMatch(/did not shut down| error /);
     expect(readdirSync(dir).sort()).toEqual(['initrd', 'screen.png']);
+  });
+});
+
+/** A QEMU without KVM, which can exist and not work, for example inside a virtual machine. */
+const EMULATOR = `#!/bin/sh
+for word; do
+  shift
+  set -- "$@" "$(echo "$word" | sed s/accel=kvm:/accel=/)"
+done
+exec /usr/bin/qemu-system-x86_64 "$@"
+`;
+
+describe.skipIf(skipWithoutGuest(...DISK_TOOLS) || isSwayMissing)('scanout view', () => {
+  test('boots a disk in a window of the desktop that the environment names, and leaves nothing', async () => {
+    buildScanout();
+    const dir = mkdtempSync(join(tmpdir(), 'scanout-view-'));
+    onTestFinished(() => rmSync(dir, { recursive: true }));
+    makeBootableDisk(join(dir, 'disk.qcow2'));
+    mkdirSync(join(dir, 'bin'));
+    writeFileSync(join(dir, 'bin/qemu-system-x86_64'), EMULATOR, { mode: 0o755 });
+    await using sway = await Sway.start(1024, 768);
+    const control = join(dir, 'control');
+    const args = ['view', '--memory', '256M', '--cpus', '2', '--control', control, 'disk.qcow2'];
+    const running = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, ...args], {
+      cwd: dir,
+      env: { ...process.env, WAYLAND_DISPLAY: sway.socket, PATH: `${join(dir, 'bin')}:${process.env['PATH']}` },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    onTestFinished(() => void running.kill('SIGKILL'));
+    const ended = once(running, 'close');
+    let log = '';
+    running.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
+    const bridge = new ControlClient(control);
+    await eventually(() => bridge.hello());
+    const reader = await ScreenReader.open();
+    const text = async (): Promise<string> => reader.readConsole(await bridge.screenshot())?.text ?? '';
+    // It may be off again by the time it is read.
+    for await (const { width } of bridge.watch())
+      if (width > 0 && (await text().catch(() => '')).includes('guest login:')) break;
+
+    await expectPictureSoon(() => Promise.resolve(sway.screenshot()), await bridge.screenshot(), 'view-window');
+    expect(sway.titles()).toHaveLength(1);
+    running.kill('SIGTERM');
+    expect(await ended, log).toEqual([0, null]);
+    expect(readdirSync(dir).toSorted()).toEqual(['bin', 'disk.qcow2']);
   });
 });

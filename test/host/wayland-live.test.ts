@@ -6,18 +6,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decodePng } from '../../display/picture/png.ts';
 import { WlPointerAxis } from '../../display/wayland/client/index.ts';
 import { BTN, KEY } from '../../protocols/input-event-codes.ts';
 import { qemuFlags } from '../../src/qemu/flags.ts';
+import { eventually } from '../rig/eventually.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { axis, groups, heard, KEYBOARD, listenToKernel, readUntil } from '../rig/guest-events.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
 import { bootGuest, type Guest } from '../rig/guest.ts';
 import { expectSamePicture, isSamePicture, pictureWhen } from '../rig/picture.ts';
 import { buildScanout, ScanoutRun } from '../rig/scanout-run.ts';
+import { skipWithoutProgram } from '../rig/skip.ts';
 import { skipWithoutSway, Sway } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
+import { output } from '../rig/x-agent.ts';
 
 /** Size of the screen, which the window fills; the guest is told. */
 const [WIDTH, HEIGHT] = [1024, 768];
@@ -184,6 +188,16 @@ describe.skipIf(isSkipped || isSwayMissing)('scanout run --output wayland on swa
     await pictureWhen(screen, (taken) => isSamePicture(taken, expected));
     person = await VirtualInput.plug(sway.socket);
   });
+
+  test.skipIf(skipWithoutProgram('wl-paste'))(
+    'copies the guest’s picture by Ctrl+Alt+C, which a program of the desktop pastes',
+    async () => {
+      const env = { PATH: process.env['PATH'], WAYLAND_DISPLAY: sway.socket };
+      tap(KEY.LEFTCTRL, KEY.LEFTALT, KEY.C);
+      const png = await eventually(() => output('wl-paste', ['--no-newline', '--type', 'image/png'], env));
+      expectSamePicture(decodePng(png), drawnPicture(WIDTH, HEIGHT, 3), 'live-copied');
+    },
+  );
 
   test('types, points, clicks and scrolls in the guest', async () => {
     await draw(`mode ${GUEST_WIDTH} ${GUEST_HEIGHT}`);

@@ -1,10 +1,11 @@
 /** The seats of sway, with a virtual keyboard and a virtual pointer. */
-import { writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   WaylandDisplay,
   type WlBuffer,
   WlCompositor,
+  WlSeat,
   WlShm,
   WlShmFormat,
   type WlSurface,
@@ -27,6 +28,8 @@ const RED = 0xffff0000;
 const A = 30;
 const G = 34;
 const X = 45;
+/** Z on a German keyboard. */
+const Y = 21;
 const LEFT_CTRL = 29;
 const LEFT_ALT = 56;
 const LEFT = 0x110;
@@ -142,6 +145,25 @@ describe.skipIf(skipWithoutSway()).each([1, 2])('WaylandSeats on sway at scale %
     press(A);
     release(A);
     expect(await heard()).toEqual(['key 30 down', 'frame', 'key 30 up', 'frame']);
+  });
+
+  test('send the kernel’s codes whatever the keymap of the desktop', async () => {
+    let keymap = '';
+    using seat = display.bind(WlSeat, 1)!;
+    using keyboard = seat.getKeyboard();
+    keyboard.listener = {
+      keymap: (_format, fd, size) => {
+        using file = fd;
+        const text = Buffer.alloc(size);
+        readSync(file.fd, text, 0, size, 0);
+        keymap = text.toString('latin1');
+      },
+    };
+    using german = await VirtualInput.plug(sway.socket, { layout: 'de' });
+    for (const isPressed of [true, false]) german.keyboard.key(Y, isPressed);
+    await german.sent();
+    expect(await heard()).toEqual(['key 21 down', 'frame', 'key 21 up', 'frame']);
+    expect(keymap).toMatch(/name\[\w+\]="German"/);
   });
 
   test('send the compositor’s pointer position, and clicks', async () => {

@@ -8,15 +8,18 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { EV, KEY } from '../../protocols/input-event-codes.ts';
+import { K_OFF, K_UNICODE } from '../../protocols/linux-kd.ts';
 import { bootGuest } from '../rig/guest.ts';
 import { LOGIN_MODULES, NESTED_MIB } from '../rig/guest-image.ts';
 import { InnerQmp } from '../rig/inner-qmp.ts';
 import type { ScatteredPicture } from '../rig/scattered-picture.ts';
+import { keyboardMode, Prompt } from './console.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
 import { InputDriver } from './input-driver.ts';
 import { FakeVmm, Pictures } from './kiosk-rig.ts';
 import { kernelObjects, skipWithoutVkms, vkmsCard } from './kms-rig.ts';
 import { expectSettled } from './machine.ts';
+import { terminalInFront } from './seat-rig.ts';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
@@ -126,11 +129,14 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
   const card = vkmsCard() ?? '';
   let pictures: Pictures;
   let framebuffers: number;
+  let terminal: string;
   let systemd: Systemd;
 
   beforeAll(async () => {
     pictures = new Pictures();
     ({ framebuffers } = kernelObjects(card));
+    terminal = terminalInFront();
+    expect(keyboardMode(terminal)).toBe(K_UNICODE);
     const { unit, install } = fromDocument();
     systemd = await Systemd.boot({ [`/etc/systemd/system/${UNIT}`]: unit }, install);
   }, PATIENCE.timeout);
@@ -159,22 +165,29 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
     expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toContain("by rung 'udmabuf'");
   });
 
-  test('gives the guest what is typed on the keyboard of the machine, as an ordinary user', PATIENCE, async () => {
-    using _vmm = await guest(1, pictures.one);
-    using keyboard = await InputDriver.connect(systemd.path(INPUT_SOCKET));
-    using qmp = new InnerQmp();
-    const heard: string[] = [];
-    for (const qcode of ['r', 'o', 'o', 't', 'ret']) {
-      for (const down of [true, false]) {
-        qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
-        heard.push(...(await keyboard.next()));
+  test(
+    'gives the guest what is typed on the keyboard of the machine, as an ordinary user, and the terminal nothing',
+    PATIENCE,
+    async () => {
+      using _vmm = await guest(1, pictures.one);
+      using keyboard = await InputDriver.connect(systemd.path(INPUT_SOCKET));
+      using qmp = new InnerQmp();
+      using prompt = new Prompt(terminal);
+      const heard: string[] = [];
+      for (const qcode of ['r', 'o', 'o', 't', 'ret']) {
+        for (const down of [true, false]) {
+          qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
+          heard.push(...(await keyboard.next()));
+        }
       }
-    }
-    expect(heard).toEqual(
-      [KEY.R, KEY.O, KEY.O, KEY.T, KEY.ENTER].flatMap((code) => [`${EV.KEY} ${code} 1`, `${EV.KEY} ${code} 0`]),
-    );
-    expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toMatch(/seat0 of seatd[^]*input: .*\(event\d+\)/);
-  });
+      expect(prompt.line()).toBe('');
+      expect(keyboardMode(terminal)).toBe(K_OFF);
+      expect(heard).toEqual(
+        [KEY.R, KEY.O, KEY.O, KEY.T, KEY.ENTER].flatMap((code) => [`${EV.KEY} ${code} 1`, `${EV.KEY} ${code} 0`]),
+      );
+      expect(await systemd.run('journalctl', `--unit=${UNIT}`)).toMatch(/seat0 of seatd[^]*input: .*\(event\d+\)/);
+    },
+  );
 
   test('logs a real guest in by the keyboard of the machine', { timeout: NESTED_MS }, async () => {
     await systemd.listened(1);
@@ -227,23 +240,37 @@ describe.skipIf(skipWithoutVkms())('The unit of docs/kiosk.md', () => {
     expect(exposure, report).toBeLessThan(2);
   });
 
-  test('is started again after it was killed', PATIENCE, async () => {
+  test('is started again after it was killed; the terminal has its keyboard meanwhile', PATIENCE, async () => {
     using _first = await guest(1, pictures.two);
-    await systemd.run('systemctl', 'kill', '--signal=SIGKILL', UNIT);
+    const killed = systemd.run('systemctl', 'kill', '--signal=SIGKILL', UNIT);
+    await expectSettled(() => keyboardMode(terminal), K_UNICODE);
+    await killed;
     using _second = await guest(2, pictures.one);
+    expect(keyboardMode(terminal)).toBe(K_OFF);
     const log = await systemd.run('journalctl', `--unit=${UNIT}`);
     expect(await systemd.show('ActiveState', 'NRestarts'), log).toEqual(['ActiveState=active', 'NRestarts=1']);
   });
 
-  test('stops on systemctl stop, and leaves nothing behind', PATIENCE, async () => {
-    using _vmm = await guest(2, pictures.two);
-    await systemd.run('systemctl', 'stop', UNIT);
-    expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual([
-      'ActiveState=inactive',
-      'ExecMainStatus=0',
-      'Result=success',
-    ]);
-    expect(existsSync(systemd.path(SOCKET))).toBe(false);
-    await expectSettled(() => kernelObjects(card).framebuffers, framebuffers);
-  });
+  test(
+    'stops on systemctl stop, gives the terminal its keyboard back, and leaves nothing behind',
+    PATIENCE,
+    async () => {
+      using _vmm = await guest(2, pictures.two);
+      await systemd.run('systemctl', 'stop', UNIT);
+      expect(await systemd.show('ActiveState', 'Result', 'ExecMainStatus')).toEqual([
+        'ActiveState=inactive',
+        'ExecMainStatus=0',
+        'Result=success',
+      ]);
+      expect(existsSync(systemd.path(SOCKET))).toBe(false);
+      await expectSettled(() => keyboardMode(terminal), K_UNICODE);
+      using prompt = new Prompt(terminal);
+      using qmp = new InnerQmp();
+      for (const qcode of ['h', 'i', 'ret'])
+        for (const down of [true, false])
+          qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
+      await expectSettled(prompt.line, 'hi\n');
+      await expectSettled(() => kernelObjects(card).framebuffers, framebuffers);
+    },
+  );
 });

@@ -1,9 +1,14 @@
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readPng } from '../../display/picture/png.ts';
+import type { Picture } from '../../src/core/picture.ts';
 import { requestScreenshot } from '../../src/control/client.ts';
-import { ScanoutRun } from '../rig/scanout-run.ts';
+import { expectSamePicture } from '../rig/picture.ts';
+import { MAIN, ScanoutRun } from '../rig/scanout-run.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
 import { FakeVmm, HEIGHT, Pictures, plain, WIDTH, withCursor } from './kiosk-rig.ts';
 import { kernelObjects, skipWithoutVkms, vkmsCard } from './kms-rig.ts';
@@ -111,6 +116,20 @@ describe.skipIf(isSkipped)('scanout run as a kiosk', () => {
     await next.show(pictures.one);
     expect(await crc.until(seen.one)).toEqual([seen[calm], seen.one]);
     expect(await kiosk.end('SIGTERM')).toBe(0);
+  });
+
+  test('scanout screenshot saves the picture of the guest, with its cursor and without', async () => {
+    await using _kiosk = await start('last');
+    using vmm = await FakeVmm.connect(socket);
+    await vmm.show(pictures.one, pictures.cursor);
+    const saved = async (...options: string[]): Promise<Picture> => {
+      const file = join(directory, 'screen.png');
+      const args = [MAIN, 'screenshot', '--control', join(directory, 'control.sock'), ...options, file];
+      await promisify(execFile)(process.execPath, args);
+      return readPng(file);
+    };
+    expectSamePicture(await saved(), withCursor(pictures.one, pictures.cursor), 'kiosk-screenshot');
+    expectSamePicture(await saved('--no-cursor'), pictures.one.onScreen(WIDTH, HEIGHT), 'kiosk-screenshot-bare');
   });
 
   test('a screenshot of the output has the checksum that the hardware computes of the screen, which stays as it is', async () => {

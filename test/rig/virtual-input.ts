@@ -9,12 +9,15 @@ import {
 } from '../../display/wayland/client/index.ts';
 import { createMemfd } from '../../src/sys/memfd.ts';
 
-const KEYMAP = `xkb_keymap {
+/** `layout` is one of xkeyboard-config: `us`. */
+function keymapOf(layout: string): string {
+  return `xkb_keymap {
   xkb_keycodes { include "evdev+aliases(qwerty)" };
   xkb_types { include "complete" };
   xkb_compat { include "complete" };
-  xkb_symbols { include "pc+us+inet(evdev)" };
+  xkb_symbols { include "pc+${layout}+inet(evdev)" };
 };\0`;
+}
 
 /* The requests we send of virtual-keyboard-unstable-v1.xml and wlr-virtual-pointer-unstable-v1.xml, which no Debian package installs. */
 const uint = (name: string) => ({ name, type: 'uint' }) as const;
@@ -226,16 +229,17 @@ export class VirtualInput implements Disposable {
   readonly pointer: VirtualPointer;
   readonly #display: WaylandDisplay;
 
-  private constructor(display: WaylandDisplay) {
+  private constructor(display: WaylandDisplay, layout: string) {
     this.#display = display;
     const seat = display.bind(WlSeat, 1)!;
     this.keyboard = display.bind(KeyboardMaker, 1)!.create(seat);
-    this.keyboard.keymap(KEYMAP);
+    this.keyboard.keymap(keymapOf(layout));
     this.pointer = display.bind(PointerMaker, 1)!.create(seat);
   }
 
-  static async plug(socket: string): Promise<VirtualInput> {
-    const input = new VirtualInput(await WaylandDisplay.connect({ socket }));
+  /** `layout` is what the desktop takes the keyboard for. */
+  static async plug(socket: string, { layout = 'us' } = {}): Promise<VirtualInput> {
+    const input = new VirtualInput(await WaylandDisplay.connect({ socket }), layout);
     await input.sent();
     return input;
   }

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -85,7 +85,9 @@ describe('scanout libvirt', () => {
 test('checkLibvirt: says whether libvirt is there and starts the program', async () => {
   const env = { PATH: file('bin'), XDG_CONFIG_HOME: file('config'), XDG_DATA_HOME: file("user's data") };
   mkdirSync(file('bin'));
-  writeFileSync(file('bin/virtqemud'), '', { mode: 0o755 });
+  writeFileSync(file('bin/virtqemud'), '');
+  expect(checkLibvirt(env, [file('sbin')])).toMatchObject({ ok: false, detail: 'not installed' });
+  chmodSync(file('bin/virtqemud'), 0o755);
   expect(checkLibvirt(env)).toMatchObject({ ok: false, detail: 'starts no program of scanout' });
   await libvirt('install', '--session');
   expect(checkLibvirt(env)).toMatchObject({ ok: true, detail: `starts ${file(PROGRAM)}` });

@@ -1,6 +1,12 @@
-import { describe, expect, test } from 'vitest';
-import { assignScanouts } from '../../../src/cli/screens.ts';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Bridge } from '../../../src/bridge/bridge.ts';
+import { assignScanouts, openWindows } from '../../../src/cli/screens.ts';
 import { FakeOutput } from '../bridge/fakes.ts';
+import { FakeHost } from '../display/wayland/fake-host.ts';
+import { FakeGuest } from '../display/wayland/window-rig.ts';
 
 function connected(name: string): FakeOutput {
   return new FakeOutput({ name });
@@ -51,4 +57,25 @@ describe('assignScanouts', () => {
       ),
     ).toEqual(expected);
   });
+});
+
+test('openWindows: the compositor is given the XDG_ACTIVATION_TOKEN of the environment', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'scanout-screens-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  vi.stubEnv('XDG_ACTIVATION_TOKEN', 'started-by-the-menu');
+  onTestFinished(() => void vi.unstubAllEnvs());
+  using host = new FakeHost({ globals: { xdg_activation_v1: 1 } });
+  host.server.listen(join(directory, 'wayland'));
+  const nothing = (): void => undefined;
+  using windows = await openWindows(
+    { kind: 'wayland', display: join(directory, 'wayland') },
+    'no guest',
+    nothing,
+    nothing,
+  );
+  const activated = host.server.next('xdg_activation_v1.activate');
+  using bridge = new Bridge(new FakeGuest());
+  bridge.show(0, windows.openOutputs(1)[0]!);
+
+  expect((await activated).args).toMatchObject({ token: 'started-by-the-menu' });
 });

@@ -9,6 +9,8 @@ import { requestStats } from '../../../src/control/client.ts';
 import { eventually } from '../../rig/eventually.ts';
 import { ended, type Outcome, scanout, start } from './scanout.ts';
 
+const SHORT_WAITS = new URL('../../rig/short-waits.ts', import.meta.url).href;
+
 let directory: string;
 let children: ChildProcess[];
 const file = (name: string): string => join(directory, name);
@@ -58,18 +60,27 @@ function program(name: string, source: string): void {
   chmodSync(file(name), 0o755);
 }
 
-function run(args: readonly string[], command = 'run'): ChildProcess {
+function run(
+  args: readonly string[],
+  command = 'run',
+  { env, ...options }: { env?: NodeJS.ProcessEnv; preload?: string } = {},
+): ChildProcess {
   const child = start([command, '--control', file('control'), ...args], {
-    env: { XDG_RUNTIME_DIR: directory, PATH: `${directory}:${process.env['PATH']}` },
+    env: { XDG_RUNTIME_DIR: directory, PATH: `${directory}:${process.env['PATH']}`, ...env },
     cwd: directory,
+    ...options,
   });
   children.push(child);
   return child;
 }
 
 /** Starts the command; resolves when QEMU and the bridge run. */
-async function running(qemuArgs: readonly string[], options: readonly string[] = []): Promise<Running> {
-  const child = run([...options, '--', file('qemu'), ...qemuArgs]);
+async function running(
+  qemuArgs: readonly string[],
+  options: readonly string[] = [],
+  { isHurried = false } = {},
+): Promise<Running> {
+  const child = run([...options, '--', file('qemu'), ...qemuArgs], 'run', isHurried ? { preload: SHORT_WAITS } : {});
   const outcome = ended(child);
   let said = '';
   child.stdout!.on('data', (text: Buffer) => (said += text.toString()));
@@ -162,6 +173,29 @@ describe('scanout run -- QEMU', () => {
     expect(stderr).toContain('the guest did not shut down: ending QEMU');
   });
 
+  test('kills a QEMU that ignores SIGTERM as well', async () => {
+    const { outcome, bridge } = await running(['stubborn', 'undying'], ['--patience', '0'], { isHurried: true });
+    process.kill(bridge, 'SIGKILL');
+    const { code, stdout, stderr } = await outcome;
+    expect({ code, stdout }).toEqual({
+      code: 128 + 9,
+      stdout: expect.stringMatching(/asked system_powerdown\ngot SIGTERM/) as string,
+    });
+    expect(stderr).toContain('the guest did not shut down: ending QEMU');
+  });
+
+  test('ends a QEMU that does not answer on its control channel', async () => {
+    const { outcome, bridge } = await running(['mute'], [], { isHurried: true });
+    process.kill(bridge, 'SIGKILL');
+    expect(await outcome).toMatchObject({
+      code: 7,
+      stdout: expect.stringContaining('got SIGTERM') as string,
+      stderr: expect.stringContaining(
+        'QEMU cannot be asked to shut the guest down (QEMU did not answer in 5 s): ending QEMU',
+      ) as string,
+    });
+  });
+
   test('ends a QEMU whose control channel is closed', async () => {
     program(
       'deaf',
@@ -236,6 +270,15 @@ describe('scanout view', () => {
     expect(stderr).toContain(
       `scanout run --input -- qemu-system-x86_64 ${command} 'if=virtio,format=qcow2,file=my disk.qcow2'\n`,
     );
+  });
+
+  test('without a compositor says how to give it another output', async () => {
+    writeFileSync(file('disk.raw'), '');
+    expect(await ended(run(['disk.raw'], 'view', { env: { WAYLAND_DISPLAY: '', WAYLAND_SOCKET: '' } }))).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringMatching(/no Wayland compositor .*WAYLAND_DISPLAY is not set.*--output kms/) as string,
+    });
   });
 
   test.each([
