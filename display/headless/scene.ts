@@ -242,6 +242,8 @@ export function copyChanges(
 
 /** How many rows above and below a row have to have moved with it. */
 const NEIGHBOURS = 4;
+/** Pixels of the rows that are compared until one is found that has changed, and again until its old place is. */
+const MOST_COMPARED = 2 ** 20;
 
 /**
  * By how many rows what `target` shows of `region` may have moved up; 0 if it has not, or if that cannot be told at once.
@@ -259,11 +261,12 @@ export function rowsMovedUp(
     const rows = new Rows(target, from);
     const isMoved = (row: number, by: number): boolean =>
       rows.areEqual((y + row + by) * stride + x, start + row * pitch, width);
+    const most = Math.ceil(MOST_COMPARED / width);
     let sought = height >> 1;
+    const end = Math.min(height - NEIGHBOURS, sought + most);
     // A row that says where it is from: one that has changed, and not of one colour.
-    while (isMoved(sought, 0) || rows.isOfOneColour(start + sought * pitch, width))
-      if (++sought === height - NEIGHBOURS) return 0;
-    for (let by = 1; sought + by + NEIGHBOURS < height; by++) {
+    while (isMoved(sought, 0) || rows.isOfOneColour(start + sought * pitch, width)) if (++sought === end) return 0;
+    for (let by = 1; by <= most && sought + by + NEIGHBOURS < height; by++) {
       let neighbour = -NEIGHBOURS;
       if (!isMoved(sought, by)) continue;
       while (neighbour <= NEIGHBOURS && isMoved(sought + neighbour, by)) neighbour++;
