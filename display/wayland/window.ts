@@ -157,7 +157,6 @@ export class Window implements Disposable {
   #ignored: Size | null = null;
   /** Sizes that it has left for its picture's, and that the compositor may still say, until it has seen that. */
   #left: Size[] = [];
-  #lefts = 0;
   /** From xdg_toplevel.wm_capabilities; null: everything, before version 5. */
   #capabilities: ReadonlySet<number> | null = null;
   #serial: number | null = null;
@@ -572,13 +571,13 @@ export class Window implements Disposable {
 
   /** When the compositor has seen the size of this commit. */
   async #forgetLeft(): Promise<void> {
-    const last = ++this.#lefts;
+    const left = this.#left.slice();
     try {
       await this.#compositor.display.roundtrip();
     } catch {
       // The window ends with the connection.
     }
-    if (last === this.#lefts) this.#left = [];
+    this.#left = this.#left.filter((size) => !left.includes(size));
   }
 
   /** Brings the title bar up to date, for the next commit. */

@@ -45,7 +45,7 @@ export function keysReadByQmp(path: string): () => Promise<void> {
     const isKept = open !== null;
     try {
       await keyboard.emptied();
-      closing = setTimeout(close, IDLE_MS);
+      closing = setTimeout(close, IDLE_MS).unref();
     } catch (error) {
       if (!(error instanceof QmpError || error instanceof SysError)) throw error;
       close();
