@@ -26,7 +26,10 @@ const EXTENSIONS: Readonly<Record<string, Format>> = {
   '.vhdx': 'vhdx',
 };
 
+const ACCELERATORS = ['kvm', 'tcg'] as const;
+
 interface Options {
+  readonly accel?: (typeof ACCELERATORS)[number];
   readonly memory: string;
   readonly cpus: number;
   readonly format?: Format;
@@ -46,6 +49,12 @@ export function command(): Command {
     .addOption(
       new Option('--format <format>', 'what the disk image is (default: by the end of its name)').choices(FORMATS),
     )
+    .addOption(
+      new Option(
+        '--accel <accelerator>',
+        'what runs the guest: the processor, or QEMU itself, slowly (default: kvm where it is there)',
+      ).choices(ACCELERATORS),
+    )
     .addOption(patienceOption())
     .addHelpText(
       'after',
@@ -57,7 +66,7 @@ export function command(): Command {
       const clipboard = options.clipboard === undefined ? '' : ' --clipboard';
       printError(`scanout run --input${clipboard} -- ${qemu.map(shellQuote).join(' ')}`);
       await runWithQemu(qemu, { ...options, input, output }, [
-        ...optionArgs(self, ['memory', 'cpus', 'format', 'patience', 'input', 'output', 'clipboard']),
+        ...optionArgs(self, ['memory', 'cpus', 'format', 'accel', 'patience', 'input', 'output', 'clipboard']),
         ...output.map((spec) => `--output=${spec}`),
       ]);
     });
@@ -80,7 +89,7 @@ function defaultOutput(env: NodeJS.ProcessEnv = process.env): string[] {
 /** QEMU's command line for a disk image. Throws UsageError. */
 export function viewCommand(
   disk: string,
-  { memory, cpus = DEFAULT_CPUS, format }: Partial<Options> & { memory: string },
+  { memory, cpus = DEFAULT_CPUS, format, accel }: Partial<Options> & { memory: string },
 ): string[] {
   const bytes = parseByteSize(memory, '--memory');
   if (bytes % MIB !== 0)
@@ -90,7 +99,7 @@ export function viewCommand(
   return [
     'qemu-system-x86_64',
     // The first accelerator that works; `max` is all that this processor, or the emulator, can do.
-    ...['-machine', 'q35,accel=kvm:tcg', '-cpu', 'max', '-smp', `${cpus}`, '-m', qemuSize(bytes / MIB)],
+    ...['-machine', `q35,accel=${accel ?? 'kvm:tcg'}`, '-cpu', 'max', '-smp', `${cpus}`, '-m', qemuSize(bytes / MIB)],
     ...['-drive', `${drive},file=${qemuValue(disk)}`],
   ];
 }

@@ -18,6 +18,8 @@ const TERM_MS = 10_000;
 /** How long QEMU may take to answer a command. */
 const QMP_MS = 5000;
 const SIGNAL_EXIT = 128;
+const STUCK =
+  'QEMU has stopped the guest, whose processor could not go on: ending QEMU. If KVM does not work on this machine, run the guest without it, slowly: -accel tcg for QEMU, --accel tcg for scanout view';
 
 export interface VmOptions {
   /** QEMU's program and arguments. */
@@ -104,16 +106,31 @@ export async function runVm(options: VmOptions): Promise<number> {
     // QEMU and the bridge have their own copies now, and see each other end.
     sockets[Symbol.dispose]();
     const failed = bridge.ended.then(() => `the bridge ended (${bridge.how})`);
-    const why = await Promise.race([qemu.ended.then(() => null), closed, failed]);
-    if (why !== null) await shutDown(qemu, qmp, why, patienceMs, log);
-    const hasFailed = bridge.isGone && !signals.received;
+    const why = await Promise.race([qemu.ended.then(() => null), closed, failed, stuck(qmp)]);
+    if (why === STUCK) {
+      log('error', why);
+      await endChild(qemu);
+    } else if (why !== null) {
+      await shutDown(qemu, qmp, why, patienceMs, log);
+    }
+    const hasFailed = why === STUCK || (bridge.isGone && bridge.exitCode !== 0 && !signals.received);
     await qemu.ended;
     // One that has not been answered ends with its peer.
     void qmp.then((open) => open[Symbol.dispose]()).catch(() => undefined);
-    return qemu.exitCode || (hasFailed && bridge.exitCode !== 0 ? 1 : 0);
+    return qemu.exitCode || (hasFailed ? 1 : 0);
   } finally {
     await endChild(bridge);
     signals[Symbol.dispose]();
+  }
+}
+
+/** Resolves with STUCK when QEMU keeps a guest that cannot go on. Stays pending if QEMU exits, or speaks no QMP. */
+async function stuck(qmp: Promise<Qmp>): Promise<string> {
+  try {
+    await (await qmp).internalError();
+    return STUCK;
+  } catch {
+    return new Promise(() => undefined);
   }
 }
 

@@ -30,6 +30,7 @@ export class QemuProcess {
   readonly #program: string;
   #log = '';
   #end: string | null = null;
+  #killedBecause: string | null = null;
   /** Resolves when QEMU has exited, is reaped, and all its output has been read. */
   readonly exited: Promise<void>;
 
@@ -57,7 +58,7 @@ export class QemuProcess {
       };
       this.#child.on('error', (error) => ended(`could not be started: ${error.message}`));
       this.#child.on('close', (code, signal) =>
-        ended(signal === null ? `exited with code ${code ?? '?'}` : `was killed by ${signal}`),
+        ended(this.#killedBecause ?? (signal === null ? `exited with code ${code ?? '?'}` : `was killed by ${signal}`)),
       );
     });
   }
@@ -87,8 +88,9 @@ export class QemuProcess {
     return `${this.#program} ${this.#end ?? 'is running'}${lines[0] === '' ? '' : `; last output:\n${lines.map((line) => `  ${printable(line)}`).join('\n')}`}`;
   }
 
-  /** Kills QEMU; resolves when it is gone. */
-  async kill(): Promise<void> {
+  /** Kills QEMU; resolves when it is gone. `exitReason` is then `because`, if given, and not the signal. */
+  async kill(because: string | null = null): Promise<void> {
+    this.#killedBecause ??= because;
     if (!this.isGone) this.#child.kill('SIGKILL');
     await this.exited;
   }

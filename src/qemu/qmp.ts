@@ -108,6 +108,21 @@ export class Qmp implements Disposable {
     });
   }
 
+  /**
+   * Resolves when QEMU has stopped the guest for good because its processor cannot go on (run state `internal-error` of
+   * qapi/run-state.json), as it does where KVM exists and does not work. Rejects with QmpError.
+   */
+  async internalError(): Promise<void> {
+    for (;;) {
+      const stopped = this.event('STOP');
+      // It rejects as the command does if QEMU goes away.
+      stopped.catch(() => undefined);
+      const state = (await this.command('query-status')) as { readonly status?: unknown } | undefined;
+      if (state?.status === 'internal-error') return;
+      await stopped;
+    }
+  }
+
   /** Closes the connection. What waits is rejected, and what is requested later. */
   [Symbol.dispose](): void {
     this.#end(new QmpError('closed', 'the connection was closed'));

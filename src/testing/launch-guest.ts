@@ -137,6 +137,7 @@ async function start(options: LaunchOptions, accel: Accelerator, log: Log): Prom
   using ourQmp = connect();
   const qemu = new QemuProcess(program, qemuArgs(options, accel, kinds.length), sockets);
   const qmp = openQmp(ourQmp);
+  void endWithGuest(qemu, qmp);
   const guest = createGuest({
     ...{ qemu, qmp, gpu, bridge, output },
     ...{ input: input?.sink ?? null, saved: null, owned: owned.move() },
@@ -170,6 +171,7 @@ async function startAny(options: LaunchOptions, accel: Accelerator, size: Size, 
   const qemu = new QemuProcess(program, anyArgs(options, accel, snapshot), [theirs]);
   owned.defer(() => void qemu.kill());
   const qmp = openQmp(socket);
+  void endWithGuest(qemu, qmp);
   const resumed = qmp.then((qmp) => (snapshot ? resume(qmp, snapshot) : undefined)).catch(rethrowUnlessClosed);
   resumed.catch(() => undefined);
   const keyboard = new KeyboardController(() => qmp);
@@ -218,6 +220,16 @@ function openQmp(socket: OwnedFd): Promise<Qmp> {
   const qmp = Qmp.open(OwnedFd.adopt(socket.take()));
   qmp.catch(() => undefined);
   return qmp;
+}
+
+/** QEMU keeps a guest that cannot go on, and its last picture, on which a test would wait in vain. */
+async function endWithGuest(qemu: QemuProcess, qmp: Promise<Qmp>): Promise<void> {
+  try {
+    await (await qmp).internalError();
+    await qemu.kill('has stopped the guest, whose processor could not go on');
+  } catch {
+    // QEMU has exited, or speaks no QMP: whoever asks it for something is told.
+  }
 }
 
 /** Throws UsageError for what only a guest on the D-Bus display has. */

@@ -35,15 +35,16 @@ beforeEach(() => {
       const lines = (text += more).split('\\n');
       text = lines.pop();
       for (const { execute, id } of lines.map((line) => JSON.parse(line))) {
-        if (execute !== 'qmp_capabilities') console.log('asked', execute);
-        if (!has('mute')) qmp.write(JSON.stringify({ return: {}, id }) + '\\n');
+        if (!['qmp_capabilities', 'query-status'].includes(execute)) console.log('asked', execute);
+        const status = has('stuck') ? 'internal-error' : 'running';
+        if (!has('mute')) qmp.write(JSON.stringify({ return: { status }, id }) + '\\n');
         if (execute === 'system_powerdown' && !has('stubborn')) process.exit(0);
       }
     });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
       process.on(signal, () => {
         console.log('got', signal);
-        if (!has('undying')) process.exit(7);
+        if (!has('undying')) process.exit(has('stuck') ? 0 : 7);
       });
     setInterval(() => undefined, 60000);
     console.log('started', process.pid, JSON.stringify(process.argv.slice(2)));`,
@@ -184,6 +185,18 @@ describe('scanout run -- QEMU', () => {
     expect(stderr).toContain('the guest did not shut down: ending QEMU');
   });
 
+  test('ends a QEMU that has stopped its guest for good, says what may help, and fails', async () => {
+    const { outcome } = await running(['stuck']);
+
+    expect(await outcome).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/started [^]*got SIGTERM\n$/) as string,
+      stderr: expect.stringMatching(
+        /error .*could not go on.*-accel tcg for QEMU, --accel tcg for scanout view/,
+      ) as string,
+    });
+  });
+
   test('ends a QEMU that does not answer on its control channel', async () => {
     const { outcome, bridge } = await running(['mute'], [], { isHurried: true });
     process.kill(bridge, 'SIGKILL');
@@ -270,6 +283,15 @@ describe('scanout view', () => {
     expect(stderr).toContain(
       `scanout run --input -- qemu-system-x86_64 ${command} 'if=virtio,format=qcow2,file=my disk.qcow2'\n`,
     );
+  });
+
+  test('runs the guest without KVM where that is asked for', async () => {
+    program('qemu-system-x86_64', `console.log(process.argv.slice(2).join(' ')); process.exit(0);`);
+    writeFileSync(file('disk.raw'), '');
+
+    const { stdout } = await ended(run(['--output', 'headless:64x48', '--accel', 'tcg', 'disk.raw'], 'view'));
+
+    expect(stdout).toMatch(/^-machine q35,accel=tcg -cpu max /);
   });
 
   test('without a compositor says how to give it another output', async () => {

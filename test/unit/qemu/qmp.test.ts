@@ -47,6 +47,21 @@ test('Qmp: resolves with the result of a command whose reply comes byte by byte,
   expect(await status).toEqual({ status: 'running' });
 });
 
+test('Qmp: tells when QEMU has stopped the guest for good, not when it only pauses it', async () => {
+  const qmp = await open();
+  let isStuck = false;
+
+  const failed = qmp.internalError().then(() => (isStuck = true));
+  qemu.write('{"return": {"status": "running"}, "id": 2}\r\n{"event": "STOP"}\r\n');
+  await once(qemu, 'data');
+  await once(qemu, 'data');
+  qemu.write('{"return": {"status": "paused"}, "id": 3}\r\n{"event": "STOP"}\r\n');
+  await once(qemu, 'data');
+  expect(isStuck).toBe(false);
+  qemu.write('{"return": {"status": "internal-error"}, "id": 4}\r\n');
+  await failed;
+});
+
 test('Qmp: rejects with the message of QEMU if it refuses a command', async () => {
   const qmp = await open();
 

@@ -72,6 +72,34 @@ test('launchGuest: tries TCG when KVM exists but does not work, unless accel is 
   });
 });
 
+test('launchGuest: tries TCG when KVM stops the guest', async () => {
+  // QEMU keeps such a guest, and says on its control channel that it cannot go on.
+  const qemu = join(directory, 'qemu');
+  writeFileSync(
+    qemu,
+    `#!${process.execPath}
+    const { Socket } = require('node:net');
+    const command = process.argv.join(' ');
+    if (!command.includes('-accel kvm')) { console.error('without it'); process.exit(4); }
+    console.error('KVM internal error');
+    const qmp = new Socket({ fd: Number(/id=qmp,fd=(\\d+)/.exec(command)[1]), readable: true, writable: true });
+    let id = 0;
+    qmp.on('data', () => qmp.write(JSON.stringify({ return: { status: 'internal-error' }, id: ++id }) + '\\n'));`,
+    { mode: 0o755 },
+  );
+
+  await expect(launchGuest({ qemu })).rejects.toMatchObject({
+    code: 'exited',
+    message: expect.stringContaining('without it') as string,
+  });
+  await expect(launchGuest({ qemu, accel: 'kvm' })).rejects.toMatchObject({
+    code: 'exited',
+    message: expect.stringMatching(
+      /stopped the guest, whose processor could not go on[^]*KVM internal error/,
+    ) as string,
+  });
+});
+
 test('launchGuest: when the guest shows nothing, rejects with advice and leaves no process', async () => {
   const { qemu, ended } = idler();
 
