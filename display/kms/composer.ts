@@ -1,6 +1,6 @@
 import { DRM_FORMAT, formatName, type Fourcc } from '../../protocols/drm-fourcc.ts';
 import { Damage } from '../../src/core/damage.ts';
-import { EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
+import { contains, EMPTY_RECT, MutableRect, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import { DisposableStack } from '../../src/sys/disposable-stack.ts';
 import { loadPixman, type Pixman, type PixmanBits, pixmanFormat } from '../../src/sys/lib/pixman.ts';
 import { KmsBuffer } from './buffer.ts';
@@ -165,15 +165,6 @@ export class Composer implements Disposable {
     stack.move();
     return targets;
   }
-}
-
-function contains(outer: Rect, inner: Rect): boolean {
-  return (
-    inner.x >= outer.x &&
-    inner.y >= outer.y &&
-    inner.x + inner.width <= outer.x + outer.width &&
-    inner.y + inner.height <= outer.y + outer.height
-  );
 }
 
 function bitsOf(buffer: KmsBuffer): PixmanBits {

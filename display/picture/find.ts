@@ -10,7 +10,7 @@
  * picture gives a candidate in a few milliseconds; where it is not good enough, every place is judged, by its pixels of
  * highest contrast first, until its error is too large.
  */
-import type { Rect, Size } from '../../src/core/geometry.ts';
+import { contains, type Rect, type Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { crop, intersection, wordsOf } from './difference.ts';
 
@@ -42,6 +42,8 @@ const SAMPLES = 4096;
 /** How many candidates of a reduced picture are looked at in the whole one, and the pixels of a pattern for which that costs too much. */
 const SHORTLISTED = 8;
 const LARGE = 2 ** 16;
+/** How many pixels rank the places of which none is good enough. */
+const RANKING = 256;
 
 /** A rectangle of a picture that is looked for in others. Prepared once; the picture must not change. */
 export class Pattern implements Size {
@@ -88,14 +90,14 @@ export class Pattern implements Size {
     const equal = this.#findEqual(screen, window, near);
     if (equal || allowed === 0) return equal;
     const greys = this.#greyPattern();
-    const candidate = greys.candidate(screen, window);
-    return candidate.error <= allowed ? candidate : greys.least(screen, window, allowed, near);
+    const scene = new GreyScene(screen);
+    return greys.candidate(scene, window, allowed) ?? greys.least(scene, window, allowed, near);
   }
 
   /** The place that is most similar, or one nearly so. Null if the pattern is nowhere wholly on the screen. */
   nearest(screen: Picture, positions: Rect): Spot | null {
     const window = this.#positionsOn(screen, positions);
-    return window && this.#greyPattern().candidate(screen, window);
+    return window && this.#greyPattern().nearest(new GreyScene(screen), window);
   }
 
   /** Null if the pattern is nowhere wholly on the screen. */
@@ -238,8 +240,11 @@ class GreyPattern implements Size {
   readonly height: number;
   readonly #grey: Grey;
   readonly #runs: Int32Array;
-  /** Indices of pixels, those of highest contrast first. */
+  /** Indices of pixels, those of highest contrast first, and their levels. */
   readonly #contrasts: Int32Array;
+  readonly #contrastLevels: Uint8Array;
+  /** Where these are from the first pixel in a picture of a stride. */
+  #offsets = { stride: 0, offsets: new Int32Array(0) };
   /** How many pixels become one in the reduced pictures in which a candidate is looked for. */
   readonly #block: Size;
   readonly #reduced: Grey;
@@ -250,14 +255,39 @@ class GreyPattern implements Size {
     this.#grey = blurredGrey(picture, area);
     this.#runs = unmixedRuns(picture, area, excluded);
     this.#contrasts = contrastsOf(this.#grey, this.#runs);
+    this.#contrastLevels = Uint8Array.from(this.#contrasts, (index) => this.#grey.levels[index]!);
     this.#block = { width: blockSide(this.width), height: blockSide(this.height) };
     this.#reduced = reducedGrey(picture, area, this.#block);
   }
 
-  /** The best position around the best ones of reduced pictures. */
-  candidate(screen: Picture, window: Rect): Spot {
+  /** The best position around the best ones of reduced pictures; null if its error is larger than `allowed`. */
+  candidate(scene: GreyScene, window: Rect, allowed: number): Spot | null {
+    let best: Spot | null = null;
+    let least = allowed;
+    for (const around of this.#promising(scene, window)) {
+      const found = this.least(scene, around, least, undefined);
+      if (found) [best, least] = [found, found.error];
+    }
+    return best;
+  }
+
+  /** A position that is nearly as good as any around the best ones of reduced pictures, however bad. */
+  nearest(scene: GreyScene, window: Rect): Spot {
+    let best: Position = window;
+    let least = Infinity;
+    for (const around of this.#promising(scene, window)) {
+      const { grey, at, place } = this.#highestRanked(scene, around);
+      const error = squaredError(grey, at, this.#grey, this.#runs, least);
+      if (error < least) [best, least] = [place, error];
+    }
+    return { x: best.x, y: best.y, error: least / (this.width * this.height) };
+  }
+
+  /** Where the best places of reduced pictures are in the whole one. At least one. */
+  #promising(scene: GreyScene, window: Rect): Rect[] {
     const { width: dx, height: dy } = this.#block;
-    const reduced = reducedGrey(screen, this.#seenFrom(window), this.#block);
+    const seen = this.#seenFrom(window);
+    const reduced = reducedGrey(scene.picture, seen, this.#block);
     const runs = runsOf(this.#reduced, []);
     const shortlist = new Shortlist(this.width * this.height > LARGE ? 1 : SHORTLISTED);
     for (let y = 0; y * dy < window.height && y + this.#reduced.height <= reduced.height; y++) {
@@ -266,34 +296,55 @@ class GreyPattern implements Size {
         if (error < shortlist.limit) shortlist.add({ x, y, error });
       }
     }
-    let best: Spot | null = null;
+    const { spots } = shortlist;
+    // Blurred at once where that is less than each of them.
+    if (seen.width * seen.height <= spots.length * (this.width + 2 * dx) * (this.height + 2 * dy)) scene.blurred(seen);
+    return spots.map(({ x, y }) => {
+      const from = { x: window.x + (x - 1) * dx, y: window.y + (y - 1) * dy };
+      return intersection({ ...from, width: 2 * dx + 1, height: 2 * dy + 1 }, window);
+    });
+  }
+
+  /** The position that differs least in some of the pixels, of all contrasts. */
+  #highestRanked(
+    scene: GreyScene,
+    window: Rect,
+  ): { readonly grey: Grey; readonly at: number; readonly place: Position } {
+    const { grey, origin } = scene.blurred(this.#seenFrom(window));
+    const { levels, width: stride } = grey;
+    const offsets = this.#offsetsFor(stride);
+    const contrasts = this.#contrastLevels;
+    const step = Math.ceil(offsets.length / RANKING);
+    let best = { grey, at: 0, place: window };
     let least = Infinity;
-    for (const { x, y } of shortlist.spots) {
-      const around = {
-        x: window.x + (x - 1) * dx,
-        y: window.y + (y - 1) * dy,
-        width: 2 * dx + 1,
-        height: 2 * dy + 1,
-      };
-      const found = this.least(screen, intersection(around, window), least, undefined);
-      if (found) [best, least] = [found, found.error];
+    for (let y = 0; y < window.height; y++) {
+      for (let x = 0; x < window.width; x++) {
+        const at = (window.y - origin.y + y) * stride + window.x - origin.x + x;
+        let error = 0;
+        for (let i = 0; i < offsets.length && error < least; i += step) {
+          const off = levels[at + offsets[i]!]! - contrasts[i]!;
+          error += off * off;
+        }
+        if (error >= least) continue;
+        least = error;
+        best = { grey, at, place: { ...window, x: window.x + x, y: window.y + y } };
+      }
     }
-    return best!;
+    return best;
   }
 
   /** The position with the least error; null if that is larger than `allowed`. */
-  least(screen: Picture, window: Rect, allowed: number, near: Position | undefined): Spot | null {
-    const grey = blurredGrey(screen, this.#seenFrom(window));
+  least(scene: GreyScene, window: Rect, allowed: number, near: Position | undefined): Spot | null {
+    const { grey, origin } = scene.blurred(this.#seenFrom(window));
     const { levels, width: stride } = grey;
-    const wanted = this.#grey.levels;
-    const offsets = this.#contrasts.map((index) => Math.floor(index / this.width) * stride + (index % this.width));
-    const contrasts = Uint8Array.from(this.#contrasts, (index) => wanted[index]!);
+    const offsets = this.#offsetsFor(stride);
+    const contrasts = this.#contrastLevels;
     const pixels = this.width * this.height;
     let best: Position | null = null;
     let least = allowed * pixels;
     for (let y = 0; y < window.height; y++) {
       places: for (let x = 0; x < window.width; x++) {
-        const at = y * stride + x;
+        const at = (window.y - origin.y + y) * stride + window.x - origin.x + x;
         let error = 0;
         for (let i = 0; i < offsets.length; i++) {
           const off = levels[at + offsets[i]!]! - contrasts[i]!;
@@ -310,9 +361,34 @@ class GreyPattern implements Size {
     return best && { ...best, error: least / pixels };
   }
 
+  #offsetsFor(stride: number): Int32Array {
+    if (this.#offsets.stride !== stride) {
+      const offsetOf = (index: number): number => Math.floor(index / this.width) * stride + (index % this.width);
+      this.#offsets = { stride, offsets: this.#contrasts.map(offsetOf) };
+    }
+    return this.#offsets.offsets;
+  }
+
   /** What the pattern covers at the positions of a window. */
   #seenFrom({ x, y, width, height }: Rect): Rect {
     return { x, y, width: width + this.width - 1, height: height + this.height - 1 };
+  }
+}
+
+/** A screen in which similar places are looked for; it must not change meanwhile. */
+class GreyScene {
+  readonly picture: Picture;
+  #last: { readonly grey: Grey; readonly origin: Rect } | null = null;
+
+  constructor(picture: Picture) {
+    this.picture = picture;
+  }
+
+  /** The region in blurred grey, or a larger one, which begins at `origin`. */
+  blurred(region: Rect): { readonly grey: Grey; readonly origin: Position } {
+    if (!this.#last || !contains(this.#last.origin, region))
+      this.#last = { grey: blurredGrey(this.picture, region), origin: region };
+    return this.#last;
   }
 }
 

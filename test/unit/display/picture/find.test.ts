@@ -194,6 +194,19 @@ describe('Pattern', () => {
     expect(pattern.nearest(screen, everywhere(screen))).toMatchObject({ x: 31, y: 17 });
   });
 
+  test('the nearest place is told with its error, however large', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 9999 }), fc.integer({ min: 1, max: 9999 }), (seed, other) => {
+        const [screen, from] = [scene(seed), scene(other)];
+        const pattern = new Pattern(from, { x: 9, y: 7, width: 40, height: 30 });
+        const told = pattern.nearest(screen, everywhere(screen))!;
+
+        expect(pattern.find(screen, { positions: { ...told, width: 1, height: 1 }, allowed: Infinity })).toEqual(told);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
   test('excluded pixels do not count among similar ones either', () => {
     const screen = scene(5);
     const part = draw(40, 30, (x, y) => (x < 20 ? [255, 0, 255] : recolourBy1(colourAt(screen, 31 + x, 17 + y))));
