@@ -1,14 +1,15 @@
 /**
  * `npm test`: runs side by side the kernel tests in a VM, which keeps one processor busy, the host tests with real guests,
  * which leave the other one idle for much of the time, and the unit tests. Whichever has ended goes on with the unit tests
- * and one host test on the other supported release lines of Node. Ends with what failed, and a last line that counts all results.
+ * and one host test on the other supported release lines of Node. On a Node 20 the unit tests run on the oldest of them that
+ * is supported, and the others on that Node. Ends with what failed, and a last line that counts all results.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { COUNTS_FILE, type Counts, countsLine, type RunResult } from './counts.ts';
-import { installNode, otherNodeLines } from './node-lines.ts';
+import { installNode, oldestOfOwnLine, otherNodeLines } from './node-lines.ts';
 
 const root = join(import.meta.dirname, '../..');
 const VITEST = 'node_modules/vitest/vitest.mjs';
@@ -38,7 +39,7 @@ const shards = otherNodeLines().flatMap((line) => Array.from({ length: SHARDS },
 await Promise.all([
   run('kernel', process.execPath, TSX, 'test/rig/kernel-tests.ts').then(runOnOtherLines),
   run('host', process.execPath, VITEST, 'run', '--project', 'host').then(runOnOtherLines),
-  run('unit', process.execPath, VITEST, 'run', '--project', 'unit').then(runOnOtherLines),
+  run('unit', nodeForUnits(), VITEST, 'run', '--project', 'unit').then(runOnOtherLines),
 ]);
 for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(countsLine(total));
@@ -49,17 +50,26 @@ async function runOnOtherLines(): Promise<void> {
   for (let next = shards.shift(); next !== undefined; next = shards.shift()) await runOnLine(next.line, next.shard);
 }
 
-/** Without that Node, whose first installation needs a network, this counts as skipped; under CI=true as failed. */
-async function runOnLine(line: string, shard: number): Promise<void> {
-  let node: string;
+function nodeForUnits(): string {
+  const oldest = oldestOfOwnLine();
+  return (oldest === null ? null : nodeOf(oldest)) ?? process.execPath;
+}
+
+/** Null without that Node, whose first installation needs a network: this counts as skipped; under CI=true as failed. */
+function nodeOf(line: string): string | null {
   try {
-    node = installNode(line);
+    return installNode(line);
   } catch (error) {
     const isCi = process.env['CI'] === 'true';
     console.error(`${isCi ? 'failed' : 'skipped'}: no tests on Node ${line}: ${(error as Error).message}`);
     total[isCi ? 'failed' : 'skipped']++;
-    return;
+    return null;
   }
+}
+
+async function runOnLine(line: string, shard: number): Promise<void> {
+  const node = nodeOf(line);
+  if (node === null) return;
   console.log(`\nOn Node ${line}, ${node}, part ${shard} of ${SHARDS}:`);
   // Few of the fuzzers' messages, but enough for all that each must have reached: what they find does not depend on Node.
   process.env['FUZZ_COMMANDS'] ??= '8000';

@@ -11,7 +11,13 @@ const NEWER_LINES = ['22', '24', '26'];
 
 /** Supported release lines other than that of the running Node: `['20.19', '24', '26']` on any Node 22. */
 export function otherNodeLines(): string[] {
-  return [oldestLine(), ...NEWER_LINES].filter((line) => !isOfLine(process.version, line));
+  return [oldestLine(), ...NEWER_LINES].filter((line) => majorOf(line) !== majorOf(process.versions.node));
+}
+
+/** `'20.19'` on any later Node 20: the oldest that is supported of the running Node's line. Null on that and on others. */
+export function oldestOfOwnLine(): string | null {
+  const oldest = oldestLine();
+  return majorOf(oldest) === majorOf(process.versions.node) && !isOfLine(process.version, oldest) ? oldest : null;
 }
 
 /**
@@ -60,6 +66,10 @@ function oldestLine(): string {
     readonly engines: { readonly node: string };
   };
   return engines.node.replace('>=', '');
+}
+
+function majorOf(version: string): string {
+  return version.split('.')[0]!;
 }
 
 function isOfLine(version: string, line: string): boolean {
