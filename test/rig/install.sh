@@ -10,7 +10,7 @@ packages='busybox-static kmod xz-utils libdrm-tests edid-decode linux-libc-dev l
   libpangocairo-1.0-0 fonts-dejavu-core mutter dbus-daemon python3-gi libsystemd0 memtest86+ grub-common grub-pc-bin grub-efi-amd64-bin ovmf strace
   kbd console-setup-linux tesseract-ocr seatd libseat1 libseat-dev systemd udev libudev1 libudev-dev libinput10 libinput-dev mmdebstrap wayland-utils evtest libinput-tools
   libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients sway grim imagemagick chromium ffmpeg syslinux mtools python3-yaml groff-base zsh fish
-  libspice-protocol-dev spice-vdagent wl-clipboard xclip xvfb x11proto-dev gvncviewer tigervnc-viewer libvncserver-dev xdotool tmux'
+  libspice-protocol-dev spice-vdagent wl-clipboard xclip xvfb xserver-xorg-core x11proto-dev gvncviewer tigervnc-viewer libvncserver-dev xdotool tmux'
 # Each of these lists is installed from one suite, because its first package needs exact versions of others.
 qemu_packages='qemu-system-gui qemu-system-x86 qemu-utils'
 qemu_oldest=9    # virtio-gpu and vhost-user-gpu as the tests expect them
