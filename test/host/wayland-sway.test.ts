@@ -6,19 +6,44 @@ import { crop } from '../../display/picture/difference.ts';
 import { readPng } from '../../display/picture/png.ts';
 import { BAR_HEIGHT } from '../../display/wayland/decoration.ts';
 import { WaylandWindows } from '../../display/wayland/windows.ts';
+import { BTN } from '../../protocols/input-event-codes.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
 import { expectSamePicture, pictureWhen, pixel } from '../rig/picture.ts';
 import { skipWithoutSway, Sway } from '../rig/sway.ts';
+import { VirtualInput } from '../rig/virtual-input.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
+
+/** Where the colour of the last piece is on a screen, and how many pixels have it. */
+interface Bounds {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+  readonly count: number;
+}
+
+function boundsOf(picture: Picture): Bounds {
+  const words = new Uint32Array(picture.data.buffer, picture.data.byteOffset, picture.width * picture.height);
+  let [left, top, right, bottom, count] = [picture.width, picture.height, 0, 0, 0];
+  words.forEach((word, at) => {
+    if ((word & 0xff_ff_ff) !== 0x00_80_ff) return;
+    const [x, y] = [at % picture.width, Math.floor(at / picture.width)];
+    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + 1), Math.max(bottom, y + 1)];
+    count++;
+  });
+  return { x: left, y: top, width: right - left, height: bottom - top, count };
+}
 
 /** A whole number at each scale. */
 const [WIDTH, HEIGHT] = [600, 480];
 const LAST = 0xff8000;
 const BUTTONS_WIDTH = 96;
+/** The Windows key, as a modifier. */
+const MOD4 = 64;
 
 describe.skipIf(skipWithoutSway())('WaylandOutput on sway', () => {
   let before: { fds: number; mappings: number };
@@ -109,6 +134,48 @@ describe.skipIf(skipWithoutSway())('WaylandOutput on sway', () => {
       );
       expect(ink.length).toBeGreaterThan(8);
       expect(Math.abs((ink[0]! + ink.at(-1)! + 1) / 2 - WIDTH / 2)).toBeLessThanOrEqual(2);
+    });
+
+    test('is full of its picture while it is dragged to another shape, and has it in its own shape afterwards', async () => {
+      sway = await Sway.start(
+        WIDTH,
+        HEIGHT,
+        `${CSD}\nfor_window [app_id=".*"] floating enable\nfloating_modifier Mod4`,
+      );
+      guest = new FakeGuest();
+      bridge = new Bridge(guest, { zeroCopy: 'off' });
+      windows = await WaylandWindows.open({ socket: sway.socket });
+      bridge.show(0, windows.openOutputs(1)[0]!);
+      shown = new GuestPicture(200, 150);
+      shown.fill(0, 0, 200, 150, LAST);
+      guest.show(shown.framebuffer);
+      await guest.flush(0, 0, 200, 150);
+      // Sway gives the window the size of the picture, title bar included.
+      const [left, high] = [(WIDTH - 200) / 2, 150 - BAR_HEIGHT];
+      const coloured = async (width: number, height: number): Promise<Bounds> =>
+        boundsOf(
+          await pictureWhen(screenshot, (picture) => {
+            const bounds = boundsOf(picture);
+            return bounds.width === width && bounds.height === height;
+          }),
+        );
+      const before = await coloured(Math.round((high * 4) / 3), high);
+
+      // Sway's own way to drag a corner.
+      using input = await VirtualInput.plug(sway.socket);
+      const [right, bottom] = [left + 200, before.y + before.height];
+      input.pointer.moveTo(right - 10, bottom - 10, WIDTH, HEIGHT);
+      input.keyboard.modifiers(MOD4);
+      input.pointer.button(BTN.RIGHT, true);
+      input.pointer.moveTo(right + 90, bottom + 10, WIDTH, HEIGHT);
+      await input.sent();
+      const dragged = await coloured(300, high + 20);
+      // But for the pointer.
+      expect(dragged.count).toBeGreaterThan(300 * (high + 20) - 500);
+      input.pointer.button(BTN.RIGHT, false);
+      input.keyboard.modifiers(0);
+      await input.sent();
+      await coloured(Math.round(((high + 20) * 4) / 3), high + 20);
     });
   });
 });

@@ -141,6 +141,13 @@ class VirtualKeyboard extends WaylandObject {
     out.uint(isPressed ? 1 : 0);
     out.end();
   }
+
+  /** What the compositor itself takes for held: `key` reaches only clients. Bits of the keymap, 64 for the Windows key. */
+  modifiers(depressed: number): void {
+    const out = this.request(2, 24);
+    for (const bits of [depressed, 0, 0, 0]) out.uint(bits);
+    out.end();
+  }
 }
 
 class PointerMaker extends WaylandObject {
