@@ -1,11 +1,12 @@
 import { constants, openSync } from 'node:fs';
-import { DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
+import { DRM_IOCTL_DROP_MASTER, DRM_IOCTL_SET_MASTER } from '../../protocols/drm.ts';
 import type { Log } from '../../src/core/log.ts';
 import { SysError } from '../../src/sys/errors.ts';
 import { type BorrowedFd, OwnedFd } from '../../src/sys/fd.ts';
-import { terminalInFront, turnConsoleKeyboardOff } from '../../src/sys/console-keyboard.ts';
-import { ioctl } from '../../src/sys/ioctl.ts';
+import { DisposableStack } from '../../src/sys/disposable-stack.ts';
+import { ioctl, tryIoctl } from '../../src/sys/ioctl.ts';
 import { SeatSession, type SeatSessionListener } from '../../src/sys/lib/libseat.ts';
+import { VirtualTerminal } from '../../src/sys/virtual-terminal.ts';
 import { KmsError } from './errors.ts';
 
 /** Events of a seat for programs that opened cards on it. */
@@ -52,11 +53,27 @@ export interface LoginSeat extends Disposable {
   listen(listener: LoginSeatListener): void;
 }
 
-/** No seat manager: the process opens devices and becomes DRM master by itself, and never has to give them up. */
+/**
+ * No seat manager: the process opens devices and becomes DRM master by itself. Once it has muted its virtual terminal it
+ * gives the cards up while another one is in front.
+ */
 export class PlainSeat implements LoginSeat {
   readonly name = 'none';
   readonly udevName = 'seat0';
-  readonly isActive = true;
+  readonly #log: Log;
+  readonly #listeners: LoginSeatListener[] = [];
+  readonly #cards = new Set<OwnedFd>();
+  #isActive = true;
+  /** Null until it is muted. */
+  #terminal: VirtualTerminal | null = null;
+
+  constructor(log: Log = () => undefined) {
+    this.#log = log;
+  }
+
+  get isActive(): boolean {
+    return this.#isActive;
+  }
 
   openCard(path: string): KmsCard {
     const fd = openNode(path);
@@ -70,8 +87,15 @@ export class PlainSeat implements LoginSeat {
         { cause },
       );
     }
-    // Mastership ends with the last descriptor, and the kernel shows its console again.
-    return { fd, [Symbol.dispose]: () => fd[Symbol.dispose]() };
+    this.#cards.add(fd);
+    return {
+      fd,
+      [Symbol.dispose]: () => {
+        this.#cards.delete(fd);
+        // Mastership ends with the last descriptor, and the kernel shows its console again.
+        fd[Symbol.dispose]();
+      },
+    };
   }
 
   openInput(path: string): SeatFile {
@@ -79,20 +103,70 @@ export class PlainSeat implements LoginSeat {
   }
 
   muteTerminal(): Disposable | null {
-    const terminal = terminalInFront();
-    return terminal === null ? null : turnConsoleKeyboardOff(terminal);
+    const terminal = VirtualTerminal.open();
+    if (terminal === null) return null;
+    using stack = new DisposableStack();
+    stack.use(terminal).turnKeyboardOff();
+    terminal.watch(() => this.#follow());
+    this.#terminal = terminal;
+    stack.defer(() => (this.#terminal = null));
+    return stack.move();
   }
 
-  switchTerminal(): void {
-    throw new KmsError('no-terminals', 'virtual terminals can be switched only with a seat manager: install seatd');
+  switchTerminal(terminal: number): void {
+    if (!this.#terminal)
+      throw new KmsError(
+        'no-terminals',
+        'there is no virtual terminal that this program may switch: install seatd, or run as root on one',
+      );
+    // Not while the input device that asks for it is read, which is closed for it.
+    if (this.#terminal.name !== `tty${terminal}`) setImmediate(() => this.#leaveFor(terminal));
   }
 
-  listen(): void {
-    // It is always active.
+  listen(listener: LoginSeatListener): void {
+    this.#listeners.push(listener);
   }
 
   [Symbol.dispose](): void {
     // It owns nothing.
+  }
+
+  /** The cards are given up first, for a display server on the other terminal. */
+  #leaveFor(number: number): void {
+    if (!this.#terminal || !this.#isActive) return;
+    this.#pause();
+    try {
+      this.#terminal.show(number);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#log('warn', `terminal ${number} cannot be shown: ${error.message}`);
+      this.#resume();
+    }
+  }
+
+  /** Another terminal has come to the front, whoever has switched. */
+  #follow(): void {
+    if (!this.#terminal || this.#terminal.isInFront === this.#isActive) return;
+    if (this.#isActive) this.#pause();
+    else this.#resume();
+  }
+
+  #pause(): void {
+    this.#isActive = false;
+    for (const listener of this.#listeners) listener.paused();
+    for (const card of this.#cards) tryIoctl(card, DRM_IOCTL_DROP_MASTER, 0);
+  }
+
+  #resume(): void {
+    try {
+      for (const card of this.#cards) ioctl(card, DRM_IOCTL_SET_MASTER, 'DRM_IOCTL_SET_MASTER', 0);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#log('warn', `another program still has the card: switch to its terminal and back (${error.message})`);
+      return;
+    }
+    this.#isActive = true;
+    for (const listener of this.#listeners) listener.resumed();
   }
 }
 

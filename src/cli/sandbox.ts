@@ -2,7 +2,7 @@ import { mkdirSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Log } from '../core/log.ts';
-import { terminalInFront } from '../sys/console-keyboard.ts';
+import { terminalInFront } from '../sys/virtual-terminal.ts';
 import { SysError } from '../sys/errors.ts';
 import { openReplacement } from '../sys/replace-file.ts';
 import { ABSENT_CALLS, bridgeFilter } from '../sys/sandbox/filters.ts';

@@ -75,7 +75,7 @@ async function openMonitors(
   stack: DisposableStack,
 ): Promise<Output[]> {
   const { KmsDisplay, KmsInput, openLibseatSeat, PlainSeat } = await import('../../display/kms/index.ts');
-  const seat = stack.use((await openLibseatSeat(log)) ?? new PlainSeat());
+  const seat = stack.use((await openLibseatSeat(log)) ?? new PlainSeat(log));
   const { cursor, input } = monitors;
   const displays = cards.map((card) => stack.use(KmsDisplay.open({ ...card, cursor, seat, log })));
   if (input) {

@@ -1,6 +1,6 @@
 /**
  * A program: `node console-guardian.js FD MODE`. When its standard input ends, it sets the keyboard mode of the virtual
- * terminal FD to MODE, unless it was sent a byte before. See console-keyboard.ts.
+ * terminal FD to MODE, unless it was sent a byte before. See virtual-terminal.ts.
  */
 import { readSync } from 'node:fs';
 import { KDSKBMODE } from '../../protocols/linux-kd.ts';

@@ -10,6 +10,7 @@ import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ABS, BTN, EV, INPUT_PROP_DIRECT, KEY, LED, MT_TOOL, REL } from '../../protocols/input-event-codes.ts';
 import { K_OFF } from '../../protocols/linux-kd.ts';
+import { KmsDevice } from '../../display/kms/device.ts';
 import { ARROW } from '../../display/kms/own-pointer.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { type InputEvent, InnerQmp } from '../rig/inner-qmp.ts';
@@ -330,6 +331,45 @@ describe.skipIf(isSkipped)('scanout run on a monitor, with the input devices of 
     expect(await heard).toEqual([key(KEY.B, 1)]);
     await kiosk.run.end('SIGTERM');
     expect(keyboardMode(terminalInFront())).toBe(before);
+  });
+
+  test('without a seat manager Ctrl+Alt+F2 gives the card up for another terminal, and so does a switch by others', async () => {
+    const own = terminalInFront();
+    const other = own === 'tty2' ? 'tty3' : 'tty2';
+    const card = vkmsCard()!;
+    await using kiosk = await Kiosk.start(directory, pictures);
+    const shown = checksum(pictures.one.onScreen(WIDTH, HEIGHT));
+    using crc = new CrtcCrc(card);
+    await crc.until(shown);
+    const resumed = `${basename(card)}: resumed`;
+    const chord = ['ctrl', 'alt', other.replace('tty', 'f')];
+    for (const qcode of chord) press(qcode, true);
+    const heard: string[] = [];
+    while (heard.length < 4) heard.push(...(await kiosk.keyboard.next()));
+    expect(heard.slice(2)).toEqual([key(KEY.LEFTCTRL, 0), key(KEY.LEFTALT, 0)]);
+    await expectSettled(terminalInFront, other);
+    for (const qcode of chord) press(qcode, false);
+    // Another program can be its master.
+    KmsDevice.open(card)[Symbol.dispose]();
+    using prompt = new Prompt(other);
+    type('h', 'o', 'ret');
+    await expectSettled(prompt.line, 'ho\n');
+
+    await switchTo(own);
+    await kiosk.run.logged(resumed);
+    await crc.until(shown);
+    await kiosk.run.logged('input: QEMU Virtio Keyboard', 2);
+    type('a');
+    expect([await kiosk.keyboard.next(), await kiosk.keyboard.next()]).toEqual([[key(KEY.A, 1)], [key(KEY.A, 0)]]);
+
+    await switchTo(other);
+    await kiosk.run.logged(`${basename(card)}: paused`, 2);
+    await switchTo(own);
+    await kiosk.run.logged(resumed, 2);
+    await crc.until(shown);
+    expect(keyboardMode(own)).toBe(K_OFF);
+    await kiosk.run.end('SIGTERM');
+    expect(keyboardMode(own)).not.toBe(K_OFF);
   });
 
   describe('without a seat manager, with --cursor draw', () => {

@@ -8,6 +8,7 @@ import type { BlobId } from '../../display/kms/ids.ts';
 import { createBlob, destroyBlob, type Mode, type Pipe, Properties, readBlob } from '../../display/kms/resources.ts';
 import type { LoginSeatListener } from '../../display/kms/seat.ts';
 import { DRM_MODE_ATOMIC_ALLOW_MODESET, DRM_MODE_OBJECT_CRTC } from '../../protocols/drm-mode.ts';
+import { VT_ACTIVATE } from '../../protocols/linux-vt.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { ioctl } from '../../src/sys/ioctl.ts';
 import { asNobody } from '../rig/as-nobody.ts';
@@ -17,9 +18,6 @@ import { expectSettled, skipWithoutProgram } from './machine.ts';
 export const UDEVD = '/lib/systemd/systemd-udevd';
 const SEATD = '/usr/sbin/seatd';
 const GROUP = 'video';
-
-/* linux/vt.h */
-const VT_ACTIVATE = 0x5606;
 
 /** For `describe.skipIf`, as `skipWithoutVkms`. */
 export function skipWithoutSeatd(): boolean {

@@ -2,6 +2,7 @@
 import { EVIOCG, EVIOCG_MASK, EVIOCSCLOCKID } from '../../../protocols/input-event-codes.ts';
 import * as tty from '../../../protocols/asm-ioctls.ts';
 import { KDSKBMODE } from '../../../protocols/linux-kd.ts';
+import { VT_ACTIVATE } from '../../../protocols/linux-vt.ts';
 import { PR_GET_NAME, PR_SET_NAME, PR_SET_VMA } from '../../../protocols/linux-prctl.ts';
 import { AF_NETLINK, AF_UNIX, sockaddr_nl } from '../../../protocols/linux-socket.ts';
 import { CLONE_THREAD, type SystemCall } from '../../../protocols/linux-syscall.ts';
@@ -78,10 +79,10 @@ const FREE: readonly SystemCall[] = [
   ...(['getpriority', 'setpriority'] as const),
 ];
 
-/** Of input devices: questions, but neither grabs nor force feedback; and the keyboard of a virtual terminal. */
+/** Of input devices: questions, but neither grabs nor force feedback; and the keyboard of a virtual terminal, and which is in front. */
 const INPUT_IOCTLS: readonly Condition[] = [
   { argument: 1, mask: EVIOCG_MASK, in: [EVIOCG] },
-  { argument: 1, in: [EVIOCSCLOCKID, KDSKBMODE] },
+  { argument: 1, in: [EVIOCSCLOCKID, KDSKBMODE, VT_ACTIVATE] },
 ];
 
 /**

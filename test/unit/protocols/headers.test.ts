@@ -26,6 +26,7 @@ import * as linuxPrctl from '../../../protocols/linux-prctl.ts';
 import * as linuxSeccomp from '../../../protocols/linux-seccomp.ts';
 import * as linuxSocket from '../../../protocols/linux-socket.ts';
 import { CLONE_THREAD, NR_GENERIC, NR_X86_64, RWF_NOWAIT } from '../../../protocols/linux-syscall.ts';
+import { VT_ACTIVATE } from '../../../protocols/linux-vt.ts';
 import * as syncFile from '../../../protocols/sync-file.ts';
 import * as udmabuf from '../../../protocols/udmabuf.ts';
 import * as vdAgent from '../../../protocols/vd-agent.ts';
@@ -186,6 +187,7 @@ const rows: HeaderRow[] = [
     ],
   },
   { headers: ['linux/kd.h'], constants: numbersOf(linuxKd, /^K/) },
+  { headers: ['linux/vt.h'], constants: { VT_ACTIVATE } },
   { headers: ['linux/prctl.h'], constants: numbersOf(linuxPrctl, /^PR_/) },
   { headers: ['asm/termbits.h', 'asm/ioctls.h'], structs: structsOf(asmIoctls), constants: numbersOf(asmIoctls, /./) },
   { headers: ['linux/sched.h'], constants: { CLONE_THREAD } },

@@ -148,10 +148,11 @@ describe('bridgeFilter', () => {
     ['EVIOCGABS(ABS_X)', 0x80184540, 'allow'],
     ['EVIOCSCLOCKID', 0x400445a0, 'allow'],
     ['KDSKBMODE', 0x4b45, 'allow'],
+    ['VT_ACTIVATE', 0x5606, 'allow'],
     ['EVIOCGRAB', 0x40044590, 'EPERM'],
     ['EVIOCSFF', 0x40304580, 'EPERM'],
     ['TIOCSTI', 0x5412, 'EPERM'],
-    ['VT_ACTIVATE', 0x5606, 'EPERM'],
+    ['VT_DISALLOCATE', 0x5608, 'EPERM'],
   ])('with input, and not without, answers %s', (_, request, expected) => {
     expect(verdict(bridgeFilter(PID, { input: true }), 'x64', 'ioctl', 3, request)).toBe(expected);
     expect(verdict(filter, 'x64', 'ioctl', 3, request)).toBe('EPERM');
