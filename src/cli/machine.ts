@@ -9,6 +9,7 @@ import { monitorName } from '../../protocols/edid.ts';
 import { requestStats } from '../control/client.ts';
 import { ControlError } from '../control/protocol.ts';
 import type { BridgeStats, ClipboardStats } from '../control/stats.ts';
+import { MAX_MAPPINGS } from '../guest/virtio-gpu/linear-views.ts';
 import { hasLibrary } from '../sys/lib/library.ts';
 import { hasSdBus } from '../sys/lib/sd-bus.ts';
 import { loadPixman } from '../sys/lib/pixman.ts';
@@ -29,7 +30,7 @@ export interface Check {
 }
 
 const PROBE_TIMEOUT_MS = 5000;
-/** At worst a picture needs one mapping per page. */
+/** Linux's default, below which what is mapped of guests stays. */
 const ENOUGH_MAPS = 65_530;
 
 /** Makes a dma-buf of one page as for a guest's picture; `reason` is why that failed. */
@@ -219,7 +220,7 @@ export function checkMaxMapCount(path = '/proc/sys/vm/max_map_count'): Check {
   const name = 'vm.max_map_count';
   const count = Number(readFileSync(path, 'utf8'));
   const ok = count >= ENOUGH_MAPS;
-  const detail = `${count} mappings; a guest's picture needs up to one per page`;
+  const detail = `${count} mappings, of which faster copies of guests' pictures take up to ${MAX_MAPPINGS}`;
   return ok ? { name, ok, detail } : { name, ok, detail, todo: `sysctl vm.max_map_count=${ENOUGH_MAPS}` };
 }
 

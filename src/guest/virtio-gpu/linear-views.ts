@@ -4,7 +4,7 @@ import type { PageRuns } from '../../sys/page-runs.ts';
 import { Pump } from '../../sys/pump.ts';
 
 /** The mappings of all views of the process: Linux allows it 65530 (vm.max_map_count), and all else needs some. */
-const MAX_MAPPINGS = 49152;
+export const MAX_MAPPINGS = 49_152;
 /** Those of one guest. */
 const MAX_OF_GUEST = MAX_MAPPINGS / 3;
 /** How many runs are mapped in one piece of work: about 0.1 ms. */
