@@ -268,7 +268,7 @@ export class Window implements Disposable {
 
   /** Whether the guest shows nothing, from the next commit on. */
   setOff(isOff: boolean): void {
-    if (isOff === this.#isOff || this.#options.offText === '') return;
+    if (isOff === this.#isOff) return;
     this.#isOff = isOff;
     this.#isMoved = true;
   }
@@ -606,7 +606,7 @@ export class Window implements Disposable {
 
   /** For the next commit. */
   #placeOffText(): void {
-    if (!this.#isOff) {
+    if (!this.#isOff || this.#options.offText === '') {
       this.#offText?.[Symbol.dispose]();
       this.#offText = null;
       return;
@@ -664,6 +664,8 @@ class Backdrop implements Disposable {
       this.surface.compositor.failed(error);
       return;
     }
+    // wlroots leaves on the screen what a subsurface has shown that has no buffer any longer.
+    this.surface.wl.damage(0, 0, width, height);
     this.surface.commit();
   }
 

@@ -190,7 +190,7 @@ export function sessionCommand(name: string): Command {
     )
     .option(
       '--when-off <picture>',
-      `what to show while the guest shows nothing, for example when it reboots: ${WHEN_OFF_FORMS} (default: last in windows, else black)`,
+      `what to show while the guest shows nothing, for example when it reboots: ${WHEN_OFF_FORMS} (default: black; windows say what they wait for)`,
     )
     .option('--fullscreen', 'make windows fullscreen')
     .option('--scale <number>', 'screen pixels per guest pixel in windows (default: 1)', parseWindowScale)
@@ -332,8 +332,6 @@ export async function runSession(
     ...(windows && { windows }),
     ...(isClipboardOfGuest ? { clipboard: 'guest' } : clipboard && { clipboard }),
     keepLast: whenOff === 'last',
-    // A window is private to its user; other screens turn black by default.
-    windowKeepsLast: whenOff === 'last' || options.whenOff === undefined,
     maxGuestMemory,
     onDisconnected: () => disconnect(),
     allowUnsealedMemory: options.allowUnsealedMemory ?? false,

@@ -89,8 +89,6 @@ export interface SessionOptions {
   readonly clipboard?: SocketSpec | 'guest';
   /** Screens keep the last picture when the guest shows nothing; default: they turn off. */
   readonly keepLast?: boolean;
-  /** The same for the first window; default: `keepLast`. */
-  readonly windowKeepsLast?: boolean;
   /** Default: one for each headless output and each monitor that is plugged in, at least one. */
   readonly scanouts?: number;
   /** Limit of the host memory that the guest can cause, in bytes. */
@@ -230,12 +228,12 @@ export class Session implements Disposable {
     this.#export?.outputs.forEach((output, index) => this.#bridge.show(index, output));
     pictures?.outputs.forEach((output, index) => this.#bridge.observe(index, output, { log }));
     // The first window stays open; the others close when the guest turns their scanouts off.
-    const { keepLast = false, windowKeepsLast = keepLast } = options;
+    const { keepLast = false } = options;
     options.windows
       ?.openOutputs(scanouts, async (scanout) =>
         encodePngAside(await this.screenshot({ scanout, cursor: true }, this.#ending.signal)),
       )
-      .forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && windowKeepsLast }));
+      .forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && keepLast }));
     this.#clipboard = this.#shareClipboard(options, stack);
     stack.defer(() => this.#ending.abort(new ControlError('unreachable', 'the bridge ends')));
     this.#stack = stack.move();

@@ -5,12 +5,15 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng } from '../../display/picture/png.ts';
+import { ScreenReader } from '../../display/picture/screen-text.ts';
 import { WlPointerAxis } from '../../display/wayland/client/index.ts';
 import { BTN, KEY } from '../../protocols/input-event-codes.ts';
 import { qemuFlags } from '../../src/qemu/flags.ts';
+import { connectUnix } from '../../src/sys/socket.ts';
 import { eventually } from '../rig/eventually.ts';
+import { FrontEnd } from '../rig/front-end.ts';
 import { skipWithoutGuest } from '../rig/guest-image.ts';
 import { axis, groups, heard, KEYBOARD, listenToKernel, readUntil } from '../rig/guest-events.ts';
 import { type Draw, drawnPicture, isWholeText, showText, startDrawing } from '../rig/guest-pictures.ts';
@@ -22,6 +25,7 @@ import { skipWithoutSway, Sway } from '../rig/sway.ts';
 import { VirtualInput } from '../rig/virtual-input.ts';
 import { skipWithoutWeston, startWeston, type Weston } from '../rig/weston.ts';
 import { output } from '../rig/x-agent.ts';
+import * as request from '../unit/guest/virtio-gpu/requests.ts';
 
 /** Size of the screen, which the window fills; the guest is told. */
 const [WIDTH, HEIGHT] = [1024, 768];
@@ -50,6 +54,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland 
       'vmm',
       '--control',
       join(dir, 'control'),
+      ...['--when-off', 'last'],
     );
     guest = await boot();
   });
@@ -96,7 +101,7 @@ describe.skipIf(isSkipped || skipWithoutWeston())('scanout run --output wayland 
     await screenShows(7);
   });
 
-  test('leaves its last picture on the window, on the next compositor too, until another guest draws', async () => {
+  test('with --when-off last leaves its last picture on the window, on the next compositor too, until another guest draws', async () => {
     await guest[Symbol.asyncDispose]();
     await run.logged('front end disconnected');
     await screenShows(7);
@@ -285,27 +290,60 @@ describe.skipIf(isSkipped || isSwayMissing)('scanout run --output wayland on swa
   });
 });
 
-describe.skipIf(isSwayMissing)('scanout run --output wayland: closing the last window', () => {
-  test('ends the command', async () => {
-    const dir = mkdtempSync(join(tmpdir(), 'scanout-closed-'));
-    try {
-      await using sway = await Sway.start(WIDTH, HEIGHT, '');
-      await using run = await ScanoutRun.start(
-        '--guest',
-        `vhost-user:${join(dir, 'gpu')}`,
-        '--output',
-        `wayland:${sway.socket}`,
-        '--control',
-        join(dir, 'control'),
-      );
-      while (sway.titles().length === 0) await setImmediate();
-      const exit = run.exited();
+describe.skipIf(isSwayMissing)('scanout run --output wayland: the last window', () => {
+  let dir: string;
+  let sway: Sway;
+  let run: ScanoutRun;
 
-      sway.closeWindows();
+  beforeEach(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'scanout-last-'));
+    sway = await Sway.start(WIDTH, HEIGHT, '');
+    run = await ScanoutRun.start(
+      ...['--guest', `vhost-user:${join(dir, 'gpu')}`, '--output', `wayland:${sway.socket}`],
+      ...['--control', join(dir, 'control')],
+    );
+  });
+  afterEach(async () => {
+    await run[Symbol.asyncDispose]();
+    await sway[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true });
+  });
 
-      expect(await exit).toBe(0);
-    } finally {
-      rmSync(dir, { recursive: true });
-    }
+  test.skipIf(skipWithoutProgram('tesseract'))('says what it waits for when its guest is gone', async () => {
+    const [address, bytes] = [0x4000_0000, WIDTH * HEIGHT * 4];
+    const vmm = FrontEnd.create({
+      socket: connectUnix(join(dir, 'gpu')),
+      memory: [{ guestAddress: address, size: 2 ** 22 }],
+    });
+    await vmm.connect();
+    vmm.memory.write(address, new Uint8Array(bytes).fill(255));
+    for (const command of [
+      request.create2d(1, WIDTH, HEIGHT),
+      request.attach(1, request.contiguous(bytes, address)),
+      request.setScanout(0, 1, 0, 0, WIDTH, HEIGHT),
+      request.transfer(1, 0, 0, WIDTH, HEIGHT, 0),
+      request.flush(1, 0, 0, WIDTH, HEIGHT),
+    ])
+      await vmm.request(0, command, 24);
+    await pictureWhen(
+      () => Promise.resolve(sway.screenshot()),
+      ({ data }) => data.every((value) => value === 255),
+    );
+
+    vmm[Symbol.dispose]();
+
+    const reader = await ScreenReader.open();
+    await eventually(async () =>
+      expect((await reader.read(sway.screenshot())).text).toMatch(/Nothing to show: no guest is connected/),
+    );
+  });
+
+  test('ends the command when it is closed', async () => {
+    while (sway.titles().length === 0) await setImmediate();
+    const exit = run.exited();
+
+    sway.closeWindows();
+
+    expect(await exit).toBe(0);
   });
 });
