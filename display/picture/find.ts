@@ -472,25 +472,36 @@ function blockSide(length: number): number {
   return Math.min(Math.max(1, Math.floor(length / 4)), length >= 512 ? 16 : 8);
 }
 
-/** The mean luma of blocks of pixels; what is left over at the right and at the bottom is dropped. */
+/** The mean luma of blocks of at most 256 pixels; what is left over at the right and at the bottom is dropped. */
 function reducedGrey(picture: Picture, region: Rect, block: Size): Grey {
   const words = wordsOf(picture);
   const width = Math.floor(region.width / block.width);
   const height = Math.floor(region.height / block.height);
   const levels = new Uint8Array(width * height);
-  const sums = new Float64Array(width);
+  // Sums of red, with those of blue in the upper half, and of green: 256 bytes fit into 16 bits.
+  const redBlue = new Uint32Array(width);
+  const green = new Uint32Array(width);
   const pixels = block.width * block.height;
   for (let y = 0; y < height; y++) {
-    sums.fill(0);
+    redBlue.fill(0);
+    green.fill(0);
     for (let row = y * block.height; row < (y + 1) * block.height; row++) {
       let at = (region.y + row) * picture.width + region.x;
       for (let x = 0; x < width; x++) {
-        let sum = 0;
-        for (const end = at + block.width; at < end; at++) sum += luma(words[at]!);
-        sums[x]! += sum;
+        let [ofRedBlue, ofGreen] = [0, 0];
+        for (const end = at + block.width; at < end; at++) {
+          const word = words[at]!;
+          ofRedBlue += word & 0xff_00_ff;
+          ofGreen += (word >>> 8) & 0xff;
+        }
+        redBlue[x]! += ofRedBlue;
+        green[x]! += ofGreen;
       }
     }
-    for (let x = 0; x < width; x++) levels[y * width + x] = sums[x]! / pixels;
+    for (let x = 0; x < width; x++) {
+      const [red, blue] = [redBlue[x]! & 0xffff, redBlue[x]! >>> 16];
+      levels[y * width + x] = (red * 9798 + green[x]! * 19235 + blue * 3735) / (pixels << 15);
+    }
   }
   return { width, height, levels };
 }
