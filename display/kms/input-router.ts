@@ -1,6 +1,6 @@
 import { KEY_CNT } from '../../protocols/input-event-codes.ts';
 import type { Size } from '../../src/core/geometry.ts';
-import type { InputSink, WheelAxis } from '../../src/core/input.ts';
+import { guestOf, type InputSink, type WheelAxis } from '../../src/core/input.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
 import type { ScreenListener } from '../../src/core/output.ts';
 
@@ -82,7 +82,7 @@ export class InputRouter implements AttachmentWatcher, Disposable {
   }
 
   detached({ input }: ScreenListener): void {
-    if (input === null || input !== this.#sink) return;
+    if (!input || !this.#sink || guestOf(input) !== guestOf(this.#sink)) return;
     this.#use(null);
     this.attached();
   }
@@ -198,6 +198,11 @@ export class InputRouter implements AttachmentWatcher, Disposable {
 
   #use(sink: InputSink | null): void {
     if (sink === this.#sink) return;
+    // Another screen of the same guest: what is held stays held.
+    if (sink && this.#sink && guestOf(sink) === guestOf(this.#sink)) {
+      this.#sink = sink;
+      return;
+    }
     this.releaseAll();
     this.#stopLeds();
     this.#sink = sink;
@@ -237,7 +242,7 @@ export class InputRouter implements AttachmentWatcher, Disposable {
     const { input, scanout } = listener!;
     let nearest: OperatedScreen | null = null;
     for (const screen of this.#screens) {
-      if (!isUsable(screen) || screen.listener!.input !== input) continue;
+      if (!isUsable(screen) || guestOf(screen.listener!.input!) !== guestOf(input!)) continue;
       const other = screen.listener!.scanout;
       const best = nearest?.listener!.scanout ?? (isRight ? Infinity : -Infinity);
       if (isRight ? other > scanout && other < best : other < scanout && other > best) nearest = screen;

@@ -1,4 +1,4 @@
-import type { InputSink, WheelAxis } from '../core/input.ts';
+import { guestOf, type InputSink, type WheelAxis } from '../core/input.ts';
 import type { ScanoutId } from '../core/source.ts';
 
 /** Passes on what people do at one output, and counts it. */
@@ -8,6 +8,10 @@ export class CountedInput implements InputSink {
 
   constructor(input: InputSink) {
     this.#input = input;
+  }
+
+  get guest(): object {
+    return guestOf(this.#input);
   }
 
   /** Groups of events that belong together, such as the press of a key. */

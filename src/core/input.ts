@@ -13,6 +13,8 @@ export type WheelAxis = 'vertical' | 'horizontal';
  * cannot express is dropped.
  */
 export interface InputSink {
+  /** The same for all sinks that lead to one guest; default: the sink itself. */
+  readonly guest?: object;
   /** `code` is the kernel's KEY_*. Held keys are not repeated; the guest does that. */
   key(code: number, isPressed: boolean): void;
   pointerMovedTo(scanout: ScanoutId, x: number, y: number): void;
@@ -43,6 +45,11 @@ export interface InputSink {
   readonly leds: number;
   /** Calls `listener` on every change until the returned function is called. */
   onLeds(listener: (leds: number) => void): () => void;
+}
+
+/** What is the same of all sinks of one guest: each of its screens may have a sink of its own. */
+export function guestOf(sink: InputSink): object {
+  return sink.guest ?? sink;
 }
 
 /** The guest's end of its input, which needs to know the pictures that positions refer to. */

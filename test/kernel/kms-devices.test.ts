@@ -285,16 +285,17 @@ describe.skipIf(skipWithoutVkms() || skipWithoutProgram(UDEVD))('scanout run on 
     expect({ chosen: isChosen, other: isOther, qemu: isQemu }).toEqual(used);
   });
 
-  test('--touch: a touchscreen belongs to the monitor that is named, others to the first', async () => {
+  test('two monitors: a touchscreen belongs to the one that --touch names, or to the first, and a mouse goes over their edge', async () => {
     const card = twoHeadsCard()!;
     const second = connectorsOf(card)[1]!;
     using _plug = new Plug(card, second, 'on');
     const socket = (name: string): string => join(directory, name);
     await using run = await ScanoutRun.start(
       ...['--guest', `vhost-user:${socket('gpu')}`, '--output', `kms:${card},mode=${WIDTH}x${HEIGHT}`],
-      ...['--input', `vhost-user:${socket('touch')},kind=touch`, '--control', socket('control')],
-      ...['--touch', `${second}=the second panel`],
+      ...['--input', `vhost-user:${socket('input')}`, '--input', `vhost-user:${socket('touch')},kind=touch`],
+      ...['--control', socket('control'), '--touch', `${second}=the second panel`],
     );
+    using pointer = await InputDriver.connect(socket('input'));
     using guest = await InputDriver.connect(socket('touch'));
     const memory = [{ guestAddress: RAM, size: 4 * 2 ** 20 }];
     using gpu = FrontEnd.create({ socket: connectUnix(socket('gpu')), memory });
@@ -317,5 +318,19 @@ describe.skipIf(skipWithoutVkms() || skipWithoutProgram(UDEVD))('scanout run on 
     }
     // The guest's scanouts are side by side on the axis.
     expect(touched).toEqual([axis(WIDTH * 1.5, WIDTH * 2), axis(WIDTH * 0.5, WIDTH * 2)]);
+
+    using mouse = await plug(run, { name: 'a mouse', ...MOUSE });
+    // From the middle of the first one to beyond the right edge of the second.
+    for (let i = 0; i < 40; i++) mouse.emit([EV.REL, REL.X, 60]);
+    mouse.emit([EV.KEY, BTN.LEFT, 1]);
+    mouse.emit([EV.KEY, BTN.LEFT, 0]);
+    const places = (await heardUntil(pointer, key(BTN.LEFT, 0)))
+      .flat()
+      .filter((event) => event.startsWith(`${EV.ABS} ${ABS.X} `))
+      .map((event) => Number(event.split(' ')[2]));
+    expect(places).toEqual(places.toSorted((a, b) => a - b));
+    expect(places[0]).toBeGreaterThan(axis(WIDTH * 0.5, WIDTH * 2));
+    expect(places.at(-1)).toBe(axis(WIDTH * 2 - 1, WIDTH * 2));
+    expect(places.some((place) => place > axis(WIDTH, WIDTH * 2) && place < axis(WIDTH * 1.5, WIDTH * 2))).toBe(true);
   });
 });

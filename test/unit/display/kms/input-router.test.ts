@@ -5,6 +5,7 @@ import {
   type OperatedScreen,
   type Point,
 } from '../../../../display/kms/input-router.ts';
+import { CountedInput } from '../../../../src/bridge/counted-input.ts';
 import type { Size } from '../../../../src/core/geometry.ts';
 import type { Monitor } from '../../../../src/core/monitor.ts';
 import type { ScreenListener } from '../../../../src/core/output.ts';
@@ -48,7 +49,7 @@ class FakeScreen implements OperatedScreen {
   }
 
   attach(scanout: number, input: SinkLog | null): void {
-    this.listener = { scanout, input } as unknown as ScreenListener;
+    this.listener = { scanout, input: input && new CountedInput(input) } as unknown as ScreenListener;
     this.#watcher?.attached();
   }
 
@@ -100,6 +101,15 @@ describe('InputRouter', () => {
     expect(heard()).toEqual(['to 1 15 230']);
     router.movedBy(-40, 0);
     expect(heard()).toEqual(['to 0 995 230']);
+  });
+
+  test('keeps what is held while the pointer goes over an edge', () => {
+    router.button(0x110, true);
+    router.movedBy(600, 0);
+    router.key(30, true);
+    router.movedBy(-600, 0);
+    router.button(0x110, false);
+    expect(heard()).toEqual(['button 272 down', 'to 1 100 250', 'key 30 down', 'to 0 800 250', 'button 272 up']);
   });
 
   test('keeps the pointer inside where no scanout is beside', () => {
