@@ -144,7 +144,7 @@ export class PlainSeat implements LoginSeat {
     }
   }
 
-  /** Another terminal has come to the front, whoever has switched. */
+  /** Another terminal has come to the front, by these keys or by another program. */
   #follow(): void {
     if (!this.#terminal || this.#terminal.isInFront === this.#isActive) return;
     if (this.#isActive) this.#pause();

@@ -52,7 +52,7 @@ export function command(): Command {
     .addOption(
       new Option(
         '--accel <accelerator>',
-        'what runs the guest: the processor, or QEMU itself, slowly (default: kvm where it is there)',
+        'how QEMU runs the guest: kvm, or tcg, which is slow and works everywhere (default: kvm if there is one)',
       ).choices(ACCELERATORS),
     )
     .addOption(patienceOption())

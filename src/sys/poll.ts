@@ -56,7 +56,7 @@ export class Poll implements Disposable {
     return new Poll(fd, { writable: true }, onReady);
   }
 
-  /** Changes the events that are waited for. */
+  /** Changes the events that are waited for, and begins again after an error. */
   update(events: PollEvents): void {
     this.#events = events;
     if (!this.#paused) this.#handle?.start(events, this.#dispatch as never);

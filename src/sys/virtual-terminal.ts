@@ -10,7 +10,7 @@ import { ioctl, tryIoctl } from './ioctl.ts';
 import { packageProgram } from './package-file.ts';
 import { Poll } from './poll.ts';
 
-/** The kernel notifies whoever polls this file. */
+/** The kernel notifies those who poll this file. */
 const ACTIVE = '/sys/class/tty/tty0/active';
 /** The descriptor of the terminal in the guardian. */
 const GUARDIAN_FD = 3;
@@ -78,12 +78,13 @@ export class VirtualTerminal implements Disposable {
 
   /** Calls back when another terminal has come to the front. Call it once. Does not keep the process alive. */
   watch(onChanged: () => void): void {
+    const changes = { disconnect: true };
     // The kernel notifies of what has changed since the file was last read.
     void this.isInFront;
-    // Such a file reports a change as an error, after which the poll is over.
-    this.#poll = Poll.watch(this.#active, { disconnect: true }, () => {
-      this.#poll![Symbol.dispose]();
-      this.watch(onChanged);
+    this.#poll = Poll.watch(this.#active, changes, () => {
+      void this.isInFront;
+      // Such a file reports a change as an error, which ends the poll.
+      this.#poll!.update(changes);
       // The kernel resets a terminal that a killed program had left in another mode when it leaves the front.
       if (this.#isKeyboardOff) tryIoctl(this.#device, KDSKBMODE, K_OFF);
       onChanged();

@@ -228,7 +228,7 @@ async function endWithGuest(qemu: QemuProcess, qmp: Promise<Qmp>): Promise<void>
     await (await qmp).internalError();
     await qemu.kill('has stopped the guest, whose processor could not go on');
   } catch {
-    // QEMU has exited, or speaks no QMP: whoever asks it for something is told.
+    // QEMU has exited, or speaks no QMP. The next command to it is rejected.
   }
 }
 

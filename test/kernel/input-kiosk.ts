@@ -1,9 +1,14 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EV } from '../../protocols/input-event-codes.ts';
+import { InnerQmp } from '../rig/inner-qmp.ts';
 import { ScanoutRun } from '../rig/scanout-run.ts';
 import { InputDriver } from './input-driver.ts';
-import { FakeVmm, HEIGHT, type Pictures, WIDTH } from './kiosk-rig.ts';
+import { FakeVmm, HEIGHT, Pictures, WIDTH } from './kiosk-rig.ts';
 import { vkmsCard } from './kms-rig.ts';
+import { Udevd } from './seat-rig.ts';
 
 /** Positions of QEMU's devices, and of the guest's, are below this. */
 export const AXIS = 0x8000;
@@ -17,6 +22,42 @@ export const abs = (code: number, value: number): string => `${EV.ABS} ${code} $
 
 /** A pixel's place on the axis. */
 export const axis = (position: number, size: number): number => Math.ceil((position * AXIS) / size);
+
+/** A machine whose input devices udevd knows, QEMU's own among them, and what its kiosks show. */
+export class InputMachine implements AsyncDisposable {
+  /** For sockets. */
+  readonly directory = mkdtempSync(join(tmpdir(), 'input-machine-'));
+  readonly pictures = new Pictures();
+  readonly qmp = new InnerQmp();
+  readonly #udevd: Udevd;
+
+  private constructor(udevd: Udevd) {
+    this.#udevd = udevd;
+  }
+
+  static async start(): Promise<InputMachine> {
+    const udevd = await Udevd.start();
+    execFileSync('udevadm', ['trigger', '--action=add', '--subsystem-match=input']);
+    execFileSync('udevadm', ['settle']);
+    return new InputMachine(udevd);
+  }
+
+  /** A key of QEMU's keyboard. */
+  press(qcode: string, down: boolean): void {
+    this.qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
+  }
+
+  type(...qcodes: string[]): void {
+    for (const qcode of qcodes) for (const down of [true, false]) this.press(qcode, down);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    using _pictures = this.pictures;
+    await using _udevd = this.#udevd;
+    using _qmp = this.qmp;
+    rmSync(this.directory, { recursive: true });
+  }
+}
 
 /** A kiosk with a guest that shows a picture and takes input. */
 export class Kiosk implements AsyncDisposable {

@@ -1,14 +1,13 @@
 /** The installed command on a monitor, with touchpads, pens and other devices that the kernel makes of what a test says. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ABS, BTN, EV, INPUT_PROP_DIRECT, KEY, REL } from '../../protocols/input-event-codes.ts';
 import { connectUnix } from '../../src/sys/socket.ts';
 import { FrontEnd } from '../rig/front-end.ts';
-import { InnerQmp } from '../rig/inner-qmp.ts';
+import type { InnerQmp } from '../rig/inner-qmp.ts';
 import { openFds } from '../rig/process-resources.ts';
 import { Random } from '../rig/random.ts';
 import { ScanoutRun } from '../rig/scanout-run.ts';
@@ -23,11 +22,11 @@ import {
 } from '../rig/uinput.ts';
 import * as request from '../unit/guest/virtio-gpu/requests.ts';
 import { type Group, InputDriver } from './input-driver.ts';
-import { abs, AXIS, axis, key, Kiosk, UP } from './input-kiosk.ts';
-import { HEIGHT, Pictures, WIDTH } from './kiosk-rig.ts';
+import { abs, AXIS, axis, InputMachine, key, Kiosk, UP } from './input-kiosk.ts';
+import { HEIGHT, type Pictures, WIDTH } from './kiosk-rig.ts';
 import { connectorsOf, Plug, skipWithoutVkms, twoHeadsCard } from './kms-rig.ts';
 import { expectSettled, skipWithoutProgram } from './machine.ts';
-import { UDEVD, Udevd } from './seat-rig.ts';
+import { UDEVD } from './seat-rig.ts';
 
 /** Positions on the devices of this file are below this. */
 const RANGE = 1000;
@@ -117,15 +116,11 @@ function held(groups: readonly Group[]): string[] {
 }
 
 describe.skipIf(skipWithoutVkms() || skipWithoutProgram(UDEVD))('scanout run on a monitor', () => {
+  let machine: InputMachine;
   let directory: string;
   let pictures: Pictures;
-  let udevd: Udevd;
   let qmp: InnerQmp;
 
-  const type = (qcode: string): void => {
-    for (const down of [true, false])
-      qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
-  };
   /** Touches QEMU's touchscreen, and lets go. */
   const tap = (x: number): void => {
     const touch = (data: Record<string, unknown>) =>
@@ -145,18 +140,11 @@ describe.skipIf(skipWithoutVkms() || skipWithoutProgram(UDEVD))('scanout run on 
     [...openFds(run.pid).values()].includes(`/dev/input/${sysName}`);
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'kms-devices-'));
-    pictures = new Pictures();
-    udevd = await Udevd.start();
-    execFileSync('udevadm', ['trigger', '--action=add', '--subsystem-match=input']);
-    execFileSync('udevadm', ['settle']);
-    qmp = new InnerQmp();
+    machine = await InputMachine.start();
+    ({ directory, pictures, qmp } = machine);
   });
   afterAll(async () => {
-    using _pictures = pictures;
-    await using _udevd = udevd;
-    using _qmp = qmp;
-    rmSync(directory, { recursive: true });
+    await machine[Symbol.asyncDispose]();
   });
 
   describe('with devices that are plugged in', () => {
@@ -257,7 +245,7 @@ describe.skipIf(skipWithoutVkms() || skipWithoutProgram(UDEVD))('scanout run on 
           () => [...openFds(kiosk.run.pid).values()].some((file) => file.startsWith(`/dev/input/${sysName}`)),
           false,
         );
-        type('q');
+        machine.type('q');
         heard.push(...(await heardUntil(kiosk.keyboard, key(KEY.Q, 0))));
         // A position is not reported twice.
         tap(TAP_AT * seed);

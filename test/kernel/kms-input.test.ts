@@ -3,9 +3,8 @@
  * others that the kernel makes of what a test says. What arrives is what the guest's driver is given.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ABS, BTN, EV, INPUT_PROP_DIRECT, KEY, LED, MT_TOOL, REL } from '../../protocols/input-event-codes.ts';
@@ -13,16 +12,16 @@ import { K_OFF } from '../../protocols/linux-kd.ts';
 import { KmsDevice } from '../../display/kms/device.ts';
 import { ARROW } from '../../display/kms/own-pointer.ts';
 import type { Picture } from '../../src/core/picture.ts';
-import { type InputEvent, InnerQmp } from '../rig/inner-qmp.ts';
+import type { InputEvent, InnerQmp } from '../rig/inner-qmp.ts';
 import { openFds } from '../rig/process-resources.ts';
 import { Uinput } from '../rig/uinput.ts';
 import { keyboardMode, Prompt } from './console.ts';
 import { checksum, CrtcCrc } from './crtc-crc.ts';
-import { abs, AXIS, axis, key, Kiosk, rel, UP } from './input-kiosk.ts';
-import { HEIGHT, Pictures, WIDTH } from './kiosk-rig.ts';
+import { abs, AXIS, axis, InputMachine, key, Kiosk, rel, UP } from './input-kiosk.ts';
+import { HEIGHT, type Pictures, WIDTH } from './kiosk-rig.ts';
 import { vkmsCard } from './kms-rig.ts';
 import { expectSettled, skipWithoutProgram } from './machine.ts';
-import { Seatd, skipWithoutSeatd, switchTo, terminalInFront, UDEVD, Udevd } from './seat-rig.ts';
+import { Seatd, skipWithoutSeatd, switchTo, terminalInFront, UDEVD } from './seat-rig.ts';
 
 const isSkipped = skipWithoutSeatd() || skipWithoutProgram(UDEVD);
 /** How often a device is plugged in and out. A release is tested with 1000. */
@@ -50,33 +49,20 @@ function withArrow(picture: Picture, left: number, top: number): Picture {
 }
 
 describe.skipIf(isSkipped)('scanout run on a monitor, with the input devices of the machine', () => {
+  let machine: InputMachine;
   let directory: string;
   let pictures: Pictures;
-  let udevd: Udevd;
   let qmp: InnerQmp;
 
-  const press = (qcode: string, down: boolean) =>
-    qmp.sendInput({ type: 'key', data: { key: { type: 'qcode', data: qcode }, down } });
-  const type = (...qcodes: string[]): void => {
-    for (const qcode of qcodes) {
-      press(qcode, true);
-      press(qcode, false);
-    }
-  };
+  const press = (qcode: string, down: boolean): void => machine.press(qcode, down);
+  const type = (...qcodes: string[]): void => machine.type(...qcodes);
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'kms-input-'));
-    pictures = new Pictures();
-    udevd = await Udevd.start();
-    execFileSync('udevadm', ['trigger', '--action=add', '--subsystem-match=input']);
-    execFileSync('udevadm', ['settle']);
-    qmp = new InnerQmp();
+    machine = await InputMachine.start();
+    ({ directory, pictures, qmp } = machine);
   });
   afterAll(async () => {
-    using _pictures = pictures;
-    await using _udevd = udevd;
-    using _qmp = qmp;
-    rmSync(directory, { recursive: true });
+    await machine[Symbol.asyncDispose]();
   });
 
   test('without a kiosk what is typed reaches the virtual terminal', async () => {
