@@ -62,15 +62,16 @@ function gather(expected: Picture, actual: Picture, area: ComparedArea, { box }:
   const { width, height } = region;
   const [a, b] = [regionWords(expected, area), regionWords(actual, area)];
   const inside: Rect = { ...box, x: box.x - region.x, y: box.y - region.y };
-  const { count, levels } = measureDifference(a, b, width, inside);
+  const rows = differingRows(a, b, width, inside);
+  const count = countDiffering(a, b, rows, inside.width);
   return {
     width,
     height,
     expected: a,
     actual: b,
-    differing: sample(inside, width, count, (i) => a[i] !== b[i]),
-    around: sample(inside, width, inside.width * inside.height, () => true),
-    levels,
+    differing: sampleDiffering(a, b, rows, inside.width, count),
+    around: sampleAll(inside, width),
+    levels: largestDifference(a, b, rows, inside.width),
   };
 }
 
@@ -106,49 +107,79 @@ function regionWords(picture: Picture, { region, masks }: ComparedArea): Uint32A
   return masked;
 }
 
-/** How many pixels of `box` differ, and the largest difference of a channel. */
-function measureDifference(
-  a: Uint32Array,
-  b: Uint32Array,
-  stride: number,
-  box: Rect,
-): { count: number; levels: number } {
-  let count = 0;
-  let levels = 0;
+/** Where the rows of `box` begin in which pixels differ. */
+function differingRows(a: Uint32Array, b: Uint32Array, stride: number, box: Rect): number[] {
+  const [from, to] = [bytesOf(a), bytesOf(b)];
+  const rows: number[] = [];
   for (let y = box.y; y < box.y + box.height; y++) {
-    const start = y * stride;
-    for (let i = start + box.x; i < start + box.x + box.width; i++) {
-      const [from, to] = [a[i]!, b[i]!];
+    const start = y * stride + box.x;
+    const [first, end] = [start * 4, (start + box.width) * 4];
+    if (from.compare(to, first, end, first, end) !== 0) rows.push(start);
+  }
+  return rows;
+}
+
+/** How many pixels differ in rows of `width`. */
+function countDiffering(a: Uint32Array, b: Uint32Array, rows: readonly number[], width: number): number {
+  let count = 0;
+  for (const start of rows) {
+    for (let i = start; i < start + width; i++) if (a[i] !== b[i]) count++;
+  }
+  return count;
+}
+
+/** The largest difference of a channel in rows of `width`. */
+function largestDifference(a: Uint32Array, b: Uint32Array, rows: readonly number[], width: number): number {
+  let levels = 0;
+  for (const start of rows) {
+    for (let i = start; i < start + width; i++) {
+      const from = a[i]!;
+      const to = b[i]!;
       if (from === to) continue;
-      count++;
-      if (levels === 255) continue;
       for (let shift = 0; shift < 24; shift += 8)
         levels = Math.max(levels, Math.abs(((from >> shift) & 255) - ((to >> shift) & 255)));
+      if (levels === 255) return levels;
     }
   }
-  return { count, levels };
+  return levels;
+}
+
+/** Indices of at most MAX_SAMPLES of the `count` pixels that differ. */
+function sampleDiffering(
+  a: Uint32Array,
+  b: Uint32Array,
+  rows: readonly number[],
+  width: number,
+  count: number,
+): Uint32Array {
+  const wanted = sampledRanks(count);
+  const samples = new Uint32Array(wanted.length);
+  let rank = 0;
+  let taken = 0;
+  for (const start of rows) {
+    for (let i = start; i < start + width && taken < samples.length; i++)
+      if (a[i] !== b[i] && rank++ === wanted[taken]) samples[taken++] = i;
+  }
+  return samples;
+}
+
+/** Indices of at most MAX_SAMPLES of the pixels of `box`. */
+function sampleAll(box: Rect, stride: number): Uint32Array {
+  return sampledRanks(box.width * box.height).map(
+    (rank) => (box.y + Math.floor(rank / box.width)) * stride + box.x + (rank % box.width),
+  );
 }
 
 /**
- * Indices of at most MAX_SAMPLES of the `count` pixels of `box` for which `isWanted` holds: one from each equal share,
- * at a position in the share that varies, so that no pattern in the picture is systematically missed.
+ * At most MAX_SAMPLES of the numbers below `count`: one from each equal share, at a position in the share that varies, so
+ * that no pattern in the picture is systematically missed.
  */
-function sample(box: Rect, stride: number, count: number, isWanted: (index: number) => boolean): Uint32Array {
-  const samples = new Uint32Array(Math.min(count, MAX_SAMPLES));
-  const share = count / samples.length;
-  let taken = 0;
-  let rank = 0;
-  let next = 0;
-  for (let y = box.y; y < box.y + box.height && taken < samples.length; y++) {
-    const start = y * stride;
-    for (let i = start + box.x; i < start + box.x + box.width && taken < samples.length; i++) {
-      if (!isWanted(i)) continue;
-      if (rank++ < next) continue;
-      samples[taken++] = i;
-      next = Math.floor((taken + ((taken * GOLDEN) % 1)) * share);
-    }
-  }
-  return samples;
+function sampledRanks(count: number): Uint32Array {
+  const ranks = new Uint32Array(Math.min(count, MAX_SAMPLES));
+  const share = count / ranks.length;
+  for (let n = 1; n < ranks.length; n++)
+    ranks[n] = Math.max(ranks[n - 1]! + 1, Math.floor((n + ((n * GOLDEN) % 1)) * share));
+  return ranks;
 }
 
 /** The fractional parts of its multiples are evenly spread. */

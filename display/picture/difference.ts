@@ -105,19 +105,15 @@ export interface Difference {
   readonly box: Rect;
 }
 
-/** A part of a picture with its differing pixels marked. */
-interface Marks {
-  readonly bounds: Rect;
-  /** A word for each pixel of `bounds`; 0 if the pixel does not differ. */
-  readonly words: Uint32Array;
-}
-
 /** How far from a pixel pixelmatch looks to detect anti-aliasing: at its neighbours and at theirs. */
 const ANTIALIASING_REACH = 2;
 
+/** Rows that pixelmatch gets at once: few enough that their marks stay in the processor's caches. */
+const BAND_ROWS = 64;
+
 /**
  * The difference between pictures of equal size; null if there is none. Equal pictures cost one memcmp, and equal rows
- * one each; pixelmatch is run only from the first differing row to the last.
+ * one each; pixelmatch is run only where rows differ.
  */
 export function findDifference(
   expected: Picture,
@@ -127,16 +123,9 @@ export function findDifference(
 ): Difference | null {
   const isWhole = area.region.width === expected.width && area.region.height === expected.height;
   if (isWhole && Buffer.compare(expected.data, actual.data) === 0) return null;
-  const rows = differingRows(expected, actual, area.region);
-  if (rows === null) return null;
-  if (isExact(measure)) return exactDifference(expected, actual, rows, area);
-  return markedDifference(markDifference(expected, actual, rows, area, measure));
-}
-
-/** The differing pixels; null if there are none. */
-function findMarks(expected: Picture, actual: Picture, area: ComparedArea, measure: Measure): Marks | null {
-  const rows = differingRows(expected, actual, area.region);
-  return rows && markDifference(expected, actual, rows, area, measure);
+  return isExact(measure)
+    ? exactDifference(expected, actual, area)
+    : perceivedDifference(expected, actual, area, measure);
 }
 
 /** The pixels of `picture` as words 0xAABBGGRR: a view if its bytes are aligned to words, else a copy. */
@@ -151,17 +140,6 @@ function aligned({ data }: Picture): Uint8Array {
 
 function isExact({ threshold, ignoreAntialiasing }: Measure): boolean {
   return threshold === 0 && !ignoreAntialiasing;
-}
-
-/** The rows of `region` from the first that differs to the last; ignores masks. */
-function differingRows(expected: Picture, actual: Picture, region: Rect): Rect | null {
-  const isSameRow = rowComparer(expected, actual, region);
-  let top = region.y;
-  let bottom = region.y + region.height;
-  while (top < bottom && isSameRow(top)) top++;
-  if (top === bottom) return null;
-  while (isSameRow(bottom - 1)) bottom--;
-  return { ...region, y: top, height: bottom - top };
 }
 
 /** Compares single rows of the region by memcmp, without allocating. */
@@ -180,19 +158,20 @@ function bufferOf({ data }: Picture): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.length);
 }
 
-function exactDifference(expected: Picture, actual: Picture, rows: Rect, area: ComparedArea): Difference | null {
-  const isSameRow = rowComparer(expected, actual, rows);
+function exactDifference(expected: Picture, actual: Picture, area: ComparedArea): Difference | null {
+  const { region } = area;
+  const isSameRow = rowComparer(expected, actual, region);
   const a = wordsOf(expected);
   const b = wordsOf(actual);
   const hasMasks = area.masks.length > 0;
   const bounds = new Bounds();
   let count = 0;
-  for (let y = rows.y; y < rows.y + rows.height; y++) {
+  for (let y = region.y; y < region.y + region.height; y++) {
     if (isSameRow(y)) continue;
     const start = y * expected.width;
     let first = -1;
     let last = -1;
-    for (let x = rows.x; x < rows.x + rows.width; x++) {
+    for (let x = region.x; x < region.x + region.width; x++) {
       if (a[start + x] === b[start + x] || (hasMasks && isMasked(area, x, y))) continue;
       if (first < 0) first = x;
       last = x;
@@ -203,45 +182,84 @@ function exactDifference(expected: Picture, actual: Picture, rows: Rect, area: C
   return count === 0 ? null : { count, box: bounds.rect };
 }
 
-function markDifference(expected: Picture, actual: Picture, rows: Rect, area: ComparedArea, measure: Measure): Marks {
-  const reach = measure.ignoreAntialiasing ? ANTIALIASING_REACH : 0;
-  const bounds = intersection(area.region, { ...rows, y: rows.y - reach, height: rows.height + 2 * reach });
-  const a = crop(expected, bounds);
-  const b =
-    area.masks.length === 0
-      ? crop(actual, bounds)
-      : copyMasked(crop(expected, bounds), crop(actual, bounds), bounds, area);
-  const words = new Uint32Array(bounds.width * bounds.height);
-  if (isExact(measure)) {
-    const [from, to] = [wordsOf(a), wordsOf(b)];
-    for (let i = 0; i < words.length; i++) words[i] = from[i]! ^ to[i]!;
-  } else {
-    const output = new Uint8Array(words.buffer);
-    const [from, to] = [aligned(a), aligned(b)];
-    pixelmatch(from, to, output, bounds.width, bounds.height, {
-      threshold: measure.threshold,
-      includeAA: !measure.ignoreAntialiasing,
-      diffMask: true,
-    });
-  }
-  return { bounds, words };
-}
-
-function markedDifference({ bounds, words }: Marks): Difference | null {
+function perceivedDifference(
+  expected: Picture,
+  actual: Picture,
+  area: ComparedArea,
+  measure: Measure,
+): Difference | null {
+  const { x: left, width } = area.region;
   const box = new Bounds();
   let count = 0;
-  for (let y = 0, start = 0; y < bounds.height; y++, start += bounds.width) {
+  markRows(expected, actual, area, measure, (y, marks, start) => {
     let first = -1;
     let last = -1;
-    for (let x = 0; x < bounds.width; x++) {
-      if (words[start + x] === 0) continue;
+    let marked = 0;
+    for (let x = 0; x < width; x++) {
+      if (marks[start + x] === 0) continue;
       if (first < 0) first = x;
       last = x;
-      count++;
+      marked++;
     }
-    if (first >= 0) box.add(bounds.x + first, bounds.x + last, bounds.y + y);
-  }
+    if (first >= 0) box.add(left + first, left + last, y);
+    count += marked;
+  });
   return count === 0 ? null : { count, box: box.rect };
+}
+
+/**
+ * Calls `visit` for each row of the region that is not equal, with a word for each of its pixels from `start` on: 0 if
+ * the pixel does not differ. The marks are valid during the call.
+ */
+function markRows(
+  expected: Picture,
+  actual: Picture,
+  area: ComparedArea,
+  measure: Measure,
+  visit: (y: number, marks: Uint32Array, start: number) => void,
+): void {
+  const { region } = area;
+  const isSameRow = rowComparer(expected, actual, region);
+  const end = region.y + region.height;
+  const reach = measure.ignoreAntialiasing ? ANTIALIASING_REACH : 0;
+  const marks = new Uint32Array((BAND_ROWS + 2 * reach) * region.width);
+  for (let y = region.y; y < end;) {
+    if (isSameRow(y)) {
+      y++;
+      continue;
+    }
+    let bottom = Math.min(y + BAND_ROWS, end);
+    while (isSameRow(bottom - 1)) bottom--;
+    const band = intersection(region, { ...region, y: y - reach, height: bottom - y + 2 * reach });
+    const words = marks.subarray(0, band.width * band.height);
+    markBand(expected, actual, band, area, measure, words);
+    for (; y < bottom; y++) visit(y, words, (y - band.y) * band.width);
+  }
+}
+
+function markBand(
+  expected: Picture,
+  actual: Picture,
+  band: Rect,
+  area: ComparedArea,
+  measure: Measure,
+  marks: Uint32Array,
+): void {
+  const a = crop(expected, band);
+  const b =
+    area.masks.length === 0 ? crop(actual, band) : copyMasked(crop(expected, band), crop(actual, band), band, area);
+  if (isExact(measure)) {
+    const [from, to] = [wordsOf(a), wordsOf(b)];
+    for (let i = 0; i < marks.length; i++) marks[i] = from[i]! ^ to[i]!;
+    return;
+  }
+  marks.fill(0);
+  const output = new Uint8Array(marks.buffer, 0, marks.byteLength);
+  pixelmatch(aligned(a), aligned(b), output, band.width, band.height, {
+    threshold: measure.threshold,
+    includeAA: !measure.ignoreAntialiasing,
+    diffMask: true,
+  });
 }
 
 /** A part of a picture, which must lie inside it: a view if it consists of whole rows, else a copy. */
@@ -317,14 +335,10 @@ function drawMarks(expected: Picture, actual: Picture, area: ComparedArea, measu
       words[i] = isCompared ? pale(from[i]!) : (x + y) & 4 ? HATCH_DARK : HATCH_LIGHT;
     }
   }
-  const marks = findMarks(expected, actual, area, measure);
-  if (marks) {
-    const { bounds } = marks;
-    for (let y = 0, i = 0; y < bounds.height; y++) {
-      const start = (bounds.y + y) * width + bounds.x;
-      for (let x = 0; x < bounds.width; x++, i++) if (marks.words[i] !== 0) words[start + x] = RED;
-    }
-  }
+  markRows(expected, actual, area, measure, (y, marks, start) => {
+    const row = y * width + region.x;
+    for (let x = 0; x < region.width; x++) if (marks[start + x] !== 0) words[row + x] = RED;
+  });
   return { width, height, data: new Uint8Array(words.buffer) };
 }
 

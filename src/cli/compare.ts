@@ -31,8 +31,7 @@ export function command(): Command {
 
 async function run(expectedPath: string, actualPath: string, options: Options): Promise<void> {
   const compareOptions = compareOptionsOf(options);
-  const expected = await readPicture(expectedPath);
-  const actual = await readPicture(actualPath);
+  const [expected, actual] = await Promise.all([readPicture(expectedPath), readPicture(actualPath)]);
   const comparison = comparePictures(expected, actual, compareOptions);
   if (options.diff !== undefined) await writeDiff(options.diff, diffPicture(expected, actual, compareOptions));
   const { matches, comparedPixels, explanation } = comparison;

@@ -11,18 +11,20 @@ import { UsageError } from '../../../../src/core/errors.ts';
 import type { Rect } from '../../../../src/core/geometry.ts';
 import type { Picture } from '../../../../src/core/picture.ts';
 import { skipWithoutProgram } from '../../../rig/skip.ts';
-import { colourAt, draw, noise, noisePicture, plainPictures } from './pictures.ts';
+import { colourAt, draw, noise, noisePicture, plainPictures, plainPicturesOf } from './pictures.ts';
 
 /** Two pictures of one size that have some pixels in common. */
-const pairs = fc
-  .tuple(plainPictures, fc.integer({ min: 1 }), fc.integer({ min: 0, max: 255 }))
-  .map(([expected, seed, share]) => {
+const pairs = pairsOf(plainPictures);
+
+function pairsOf(pictures: fc.Arbitrary<Picture>): fc.Arbitrary<{ expected: Picture; actual: Picture }> {
+  return fc.tuple(pictures, fc.integer({ min: 1 }), fc.integer({ min: 0, max: 255 })).map(([expected, seed, share]) => {
     const next = noise(seed);
     const actual = draw(expected.width, expected.height, (x, y) =>
       next() < share ? [next() & 0xc0, next(), 7] : colourAt(expected, x, y),
     );
     return { expected, actual };
   });
+}
 
 const rects = fc.record({
   x: fc.integer({ min: -5, max: 25 }),
@@ -103,7 +105,7 @@ test('comparePictures: counts the differing pixels in the region outside the mas
 test('comparePictures: with a threshold or without anti-aliasing counts what pixelmatch does on the whole pictures', () => {
   fc.assert(
     fc.property(
-      pairs,
+      pairsOf(plainPicturesOf(200)),
       fc.constantFrom(0, 0.05, 0.1, 0.3),
       fc.boolean(),
       ({ expected, actual }, threshold, ignoreAntialiasing) => {

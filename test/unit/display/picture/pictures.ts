@@ -42,14 +42,19 @@ export const noisePictures = fc
   .map(([width, height, seed]) => noisePicture(width, height, seed));
 
 /** Small pictures of few colours, as hostile to guesses as pictures get. */
-export const plainPictures = fc
-  .tuple(
-    fc.integer({ min: 1, max: 24 }),
-    fc.integer({ min: 1, max: 24 }),
-    fc.integer({ min: 1 }),
-    fc.integer({ min: 1, max: 4 }),
-  )
-  .map(([width, height, seed, colours]) => {
-    const next = noise(seed);
-    return draw(width, height, () => [(next() % colours) * 60, (next() % colours) * 60, 7]);
-  });
+export const plainPictures = plainPicturesOf(24);
+
+/** The same with up to so many rows. */
+export function plainPicturesOf(rows: number): fc.Arbitrary<Picture> {
+  return fc
+    .tuple(
+      fc.integer({ min: 1, max: 24 }),
+      fc.integer({ min: 1, max: rows }),
+      fc.integer({ min: 1 }),
+      fc.integer({ min: 1, max: 4 }),
+    )
+    .map(([width, height, seed, colours]) => {
+      const next = noise(seed);
+      return draw(width, height, () => [(next() % colours) * 60, (next() % colours) * 60, 7]);
+    });
+}
