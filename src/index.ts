@@ -107,7 +107,12 @@ export { ExportDisplay, type ExportOptions, type ExportStats } from '../display/
 export { type VncAddress } from '../display/vnc/address.ts';
 export { VncError } from '../display/vnc/errors.ts';
 export { VncOutput, type VncOptions, type VncStats } from '../display/vnc/output.ts';
-export { HeadlessOutput, type HeadlessOptions } from '../display/headless/output.ts';
+export {
+  type CaptureOptions,
+  HeadlessOutput,
+  type HeadlessOptions,
+  type HeldScreen,
+} from '../display/headless/output.ts';
 export type { ShownFrame } from '../display/headless/scene.ts';
 export { type CompareOptions, comparePictures, type Comparison, diffPicture } from '../display/picture/compare.ts';
 export { decodePng, encodePng, PngError, writePng } from '../display/picture/png.ts';

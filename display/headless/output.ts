@@ -17,7 +17,7 @@ import {
 import type { Picture } from '../../src/core/picture.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { HeadlessBuffer } from './buffer.ts';
-import { compose, copyChanges, Scene, type ShownFrame } from './scene.ts';
+import { compose, copyChanges, Layer, Scene, type ShownFrame } from './scene.ts';
 import { BlankPhase, VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 
 const FORMATS: readonly Fourcc[] = [DRM_FORMAT.XRGB8888, DRM_FORMAT.ARGB8888];
@@ -33,6 +33,21 @@ export interface HeadlessOptions {
   readonly refreshMhz?: number;
   /** Default `headless`. */
   readonly name?: string;
+}
+
+export interface CaptureOptions {
+  /** Default true. */
+  readonly cursor?: boolean;
+  /** Within the screen, in pixels. Default: all of it. */
+  readonly region?: Rect;
+  /** Where the picture's bytes go: as many as it has, aligned to its pixels. Default: new memory. */
+  readonly target?: Uint8Array;
+}
+
+/** What was on screen when it was held, for a caller that reads it in pieces while the guest goes on. */
+export interface HeldScreen extends Size, Disposable {
+  /** As that of the output. */
+  capture(options?: CaptureOptions): Picture;
 }
 
 /**
@@ -150,15 +165,37 @@ export class HeadlessOutput implements Output {
   }
 
   /**
-   * What is on screen now, as a new picture that the caller owns; null while the screen is dark.
-   * `region` lies within the screen; by default it is all of it. Throws SysError if a dma-buf cannot
-   * be read.
+   * What is on screen now, as a picture that the caller owns; null while the screen is dark. Throws SysError if a dma-buf
+   * cannot be read.
    */
-  capture({ cursor = true, region }: { readonly cursor?: boolean; readonly region?: Rect } = {}): Picture | null {
-    const shown = this.#shown;
-    return shown.isDark
-      ? null
-      : compose(shown, cursor, region ?? { x: 0, y: 0, width: shown.width, height: shown.height });
+  capture(options: CaptureOptions = {}): Picture | null {
+    return this.#shown.isDark ? null : captureOf(this.#shown, options);
+  }
+
+  /**
+   * Keeps what is on screen now until the caller disposes it, which has to be soon: its buffers are not released before,
+   * so a guest may wait for them. Null while the screen is dark.
+   */
+  hold(): HeldScreen | null {
+    if (this.#shown.isDark) return null;
+    const { width, height } = this.#shown;
+    const primary = Object.assign(new Layer<HeadlessBuffer>(), this.#shown.primary);
+    const cursor = Object.assign(new Layer<HeadlessBuffer>(), this.#shown.cursor);
+    const buffers = new Set([primary.buffer, cursor.buffer].filter((buffer) => buffer !== null));
+    const attachment = this.#attachment;
+    for (const buffer of buffers) buffer.acquire();
+    return {
+      width,
+      height,
+      capture: (options = {}) => captureOf({ width, height, primary, cursor }, options),
+      [Symbol.dispose]: () => {
+        for (const buffer of buffers) {
+          buffers.delete(buffer);
+          buffer.release();
+          if (!buffer.isHeld && attachment === this.#attachment) attachment?.listener.released(buffer);
+        }
+      },
+    };
   }
 
   /**
@@ -257,6 +294,13 @@ export class HeadlessOutput implements Output {
     this.#settling = [];
     settling.forEach(call);
   }
+}
+
+function captureOf(
+  scene: Size & { readonly primary: Layer; readonly cursor: Layer },
+  { cursor = true, region = { x: 0, y: 0, width: scene.width, height: scene.height }, target }: CaptureOptions,
+): Picture {
+  return compose(scene, cursor, region, target);
 }
 
 /** One attachment of a listener; a new object each time, so that an old one is recognized. */

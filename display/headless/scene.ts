@@ -124,17 +124,17 @@ export function swapped(pixel: number): number {
 }
 
 /**
- * A new picture of `region` of the scene's canvas, black where nothing is. A plane whose source and
- * destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be
- * read.
+ * A picture of `region` of the scene's canvas in `data`, by default new memory; black where nothing is. A plane whose source
+ * and destination differ in size is scaled to the nearest pixel. Throws SysError if a dma-buf cannot be read.
  */
 export function compose(
   scene: { readonly primary: Layer; readonly cursor: Layer },
   withCursor: boolean,
   region: Rect,
+  data: Uint8Array = new Uint8Array(region.width * region.height * 4),
 ): Picture {
-  const data = new Uint8Array(region.width * region.height * 4);
-  new Uint32Array(data.buffer).fill(OPAQUE_BLACK);
+  const isCopied = scene.primary.buffer?.isOpaque === true && canBeReadInPlace(scene.primary, region);
+  if (!isCopied) words(data).fill(OPAQUE_BLACK);
   paint(data, region, scene.primary);
   if (withCursor) paint(data, region, scene.cursor);
   return { width: region.width, height: region.height, data };
@@ -161,6 +161,11 @@ function paint(data: Uint8Array, region: Rect, layer: Layer): void {
       if (row >= 0) paintRow(data, ((y - region.y) * region.width + left - region.x) * 4, memory, buffer, row, columns);
     }
   });
+}
+
+/** The pixels of a picture. */
+function words(data: Uint8Array): Uint32Array {
+  return new Uint32Array(data.buffer, data.byteOffset, data.length / 4);
 }
 
 function isUnscaled({ srcX, srcY, srcWidth, srcHeight, dstWidth, dstHeight, buffer }: Layer): boolean {
@@ -190,7 +195,7 @@ function copyRows(
   right: number,
   bottom: number,
 ): void {
-  const to = new Uint32Array(data.buffer);
+  const to = words(data);
   const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
   for (let y = top; y < bottom; y++) {
     let at = (y - region.y) * region.width + left - region.x;

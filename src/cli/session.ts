@@ -303,7 +303,11 @@ export class Session implements Disposable {
       using watched = shown ? null : this.#observe(scanout, false);
       return partOf(await stillPicture((shown ?? watched?.output)!, { ...request, ...still }, signal), region);
     }
-    if (shown) return pictureOn(shown, request);
+    if (shown) {
+      using held = shown.hold();
+      if (!held) throw noPicture(scanout);
+      return await pictureInPieces(held, request);
+    }
     // A wait for a guest that shows nothing would be one for its next start.
     if (this.#bridge.pictureSize(scanout) === null) throw noPicture(scanout);
     using watched = this.#observe(scanout, true);
@@ -313,7 +317,7 @@ export class Session implements Disposable {
     if (!watched.isCopy || size.width * size.height <= AT_ONCE) return pictureOn(watched.output, request);
     // What is copied stays on the output when the guest has gone on.
     watched.detach();
-    return await pictureInPieces(watched.output, region ?? { x: 0, y: 0, ...size }, size, request.cursor);
+    return await pictureInPieces({ ...size, capture: (options) => watched.output.capture(options) }, request);
   }
 
   hello(): Hello {
@@ -520,14 +524,18 @@ function pictureOn(output: HeadlessOutput, { scanout, cursor, region }: Screensh
 }
 
 /** Reads a picture that does not change, some rows in each turn of the event loop, so that no frame is late for it. */
-async function pictureInPieces(output: HeadlessOutput, region: Rect, size: Size, cursor: boolean): Promise<Picture> {
-  checkRegion(region, size);
-  const { x, y, width, height } = region;
+async function pictureInPieces(
+  screen: Size & Pick<HeadlessOutput, 'capture'>,
+  { cursor, region }: ScreenshotRequest,
+): Promise<Picture> {
+  if (region) checkRegion(region, screen);
+  const { x, y, width, height } = region ?? { x: 0, y: 0, width: screen.width, height: screen.height };
   const data = new Uint8Array(width * height * 4);
   const rows = Math.max(1, Math.floor(AT_ONCE / width));
   for (let row = 0; row < height; row += rows) {
     const piece = { x, y: y + row, width, height: Math.min(rows, height - row) };
-    data.set(output.capture({ cursor, region: piece })!.data, row * width * 4);
+    const start = row * width * 4;
+    screen.capture({ cursor, region: piece, target: data.subarray(start, start + width * piece.height * 4) });
     await setImmediate();
   }
   return { width, height, data };

@@ -1,4 +1,5 @@
 /** What `scanout screenshot` in a loop takes from a guest that flips. */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,49 +29,61 @@ async function flip(bridge: FlippingBridge, flips: number): Promise<Round> {
   return { framesPerSecond: (flips * 1000) / (performance.now() - started), missed, cpu };
 }
 
-/** Takes one screenshot after another until the signal. */
-async function takeScreenshots(file: string, control: string, signal: AbortSignal): Promise<void> {
+/** A round during which a program starts again and again. */
+async function flipBeside(start: () => ChildProcess, bridge: FlippingBridge): Promise<Round> {
+  const ending = new AbortController();
+  const ended = runUntil(ending.signal, start);
+  const round = await flip(bridge, FLIPS);
+  ending.abort();
+  await ended;
+  return round;
+}
+
+async function runUntil(signal: AbortSignal, start: () => ChildProcess): Promise<void> {
   while (!signal.aborted) {
-    const [code] = (await once(startScanout(['screenshot', file, '--control', control]), 'close')) as [number | null];
-    if (code !== 0) throw new Error(`scanout screenshot ended with ${code}`);
+    const program = start();
+    const [code] = (await once(program, 'close')) as [number | null];
+    if (code !== 0) throw new Error(`${program.spawnargs.join(' ')} ended with ${code}`);
   }
 }
 
 async function run({ progress }: BenchContext): Promise<readonly Measurement[]> {
   const folder = mkdtempSync(join(tmpdir(), 'scanout-bench-screenshots-'));
   try {
+    const file = join(folder, 'screen.png');
     await using bridge = await FlippingBridge.open({ output: `headless:${SIZE.width}x${SIZE.height}`, size: SIZE });
     progress('warming up');
     await flip(bridge, WARM_UP);
     const ours: Round[] = [];
-    const peer: Round[] = [];
+    const node: Round[] = [];
+    const alone: Round[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       progress(`round ${round + 1} of ${ROUNDS}`);
-      peer.push(await flip(bridge, FLIPS));
-      const ending = new AbortController();
-      const taken = takeScreenshots(join(folder, 'screen.png'), bridge.control, ending.signal);
-      ours.push(await flip(bridge, FLIPS));
-      ending.abort();
-      await taken;
+      alone.push(await flip(bridge, FLIPS));
+      ours.push(await flipBeside(() => startScanout(['screenshot', file, '--control', bridge.control]), bridge));
+      node.push(await flipBeside(() => spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' }), bridge));
     }
     const row = (what: string, unit: string, better: Measurement['better'], of: (round: Round) => number) => ({
       name: `screenshots/${what}`,
       unit,
       better,
       ours: ours.map(of),
-      peer: { name: 'without screenshots', samples: peer.map(of) },
+      peer: { name: 'without screenshots', samples: alone.map(of) },
       goal: null,
+    });
+    const missed = (what: string, rounds: readonly Round[], goal: number | null): Measurement => ({
+      name: `screenshots/refreshes missed in ${ROUNDS * FLIPS}${what}`,
+      unit: 'blanks',
+      better: 'less',
+      ours: [rounds.reduce((sum, round) => sum + round.missed, 0)],
+      peer: null,
+      goal,
     });
     return [
       row('frames', '1/s', 'more', ({ framesPerSecond }) => framesPerSecond),
-      {
-        name: `screenshots/refreshes missed in ${ROUNDS * FLIPS}`,
-        unit: 'blanks',
-        better: 'less',
-        ours: [ours.reduce((sum, { missed }) => sum + missed, 0)],
-        peer: null,
-        goal: 0,
-      },
+      missed('', ours, 0),
+      missed(', while `node -e 0` runs again and again', node, null),
+      missed(', left alone', alone, null),
       row('CPU of the bridge', 'ms/frame', 'less', ({ cpu }) => cpu),
     ];
   } finally {

@@ -209,6 +209,47 @@ describe("HeadlessOutput's buffers", () => {
     ]);
   });
 
+  test('are released, and change, only once the screen that has them is held no longer', () => {
+    using first = shadow();
+    using second = shadow();
+    first.pixels.bytes.fill(0x11);
+    second.pixels.bytes.fill(0x22);
+    output.present(frame(first, first));
+    onScreen();
+    const held = output.hold()!;
+    output.present(frame(second));
+    onScreen();
+    const target = new Uint8Array(4 * 4 * 4);
+
+    expect(held.capture({ cursor: false, target }).data).toBe(target);
+    expect(target[0]).toBe(0x11);
+    expect(output.capture()!.data[0]).toBe(0x22);
+    expect(events).toEqual([
+      ['presented', 1],
+      ['presented', 1],
+    ]);
+
+    held[Symbol.dispose]();
+    held[Symbol.dispose]();
+    expect(events.slice(2)).toEqual([['released', first]]);
+  });
+
+  test('that are held are not released if they are on screen still, nor to another listener', () => {
+    using buffer = shadow();
+    output.present(frame(buffer));
+    onScreen();
+    output.hold()![Symbol.dispose]();
+    const held = output.hold()!;
+    const released = vi.fn();
+    listen({ presented: vi.fn(), released, resized: vi.fn(), closed: vi.fn(), importsChanged: vi.fn() });
+
+    expect(output.hold()).toBeNull();
+    held[Symbol.dispose]();
+
+    expect(events).toEqual([['presented', 1]]);
+    expect(released).not.toHaveBeenCalled();
+  });
+
   test('stay readable after dispose until they have left the screen', () => {
     const buffer = shadow();
     buffer.pixels.bytes.fill(0x55);
