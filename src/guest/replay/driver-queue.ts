@@ -24,11 +24,18 @@ export interface RingAreas {
 export type UsedCallback = (token: number, response: Uint8Array, written: number) => void;
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
+/** Of both rings, in bytes. */
+const FLAGS = 0;
+const IDX = 2;
 const { vring_desc: desc, vring_avail: avail, vring_used: used, vring_used_elem: usedElem } = ring;
 
 /**
  * The driver's side of a split virtqueue: makes chains available and takes used ones back. Its available
  * index is kept in the ring only.
+ *
+ * Indices, flags and event indices go through Atomics, as on the device's side (`Virtqueue`), which may be in another
+ * process: without that a kick is lost when the processor reads the device's event index before the new available
+ * index is visible.
  */
 export class DriverQueue {
   readonly size: number;
@@ -47,6 +54,8 @@ export class DriverQueue {
   /** The last view of a response for each head: a busy queue needs the same ones again and again. */
   readonly #responses: Uint8Array[];
   readonly #free: Uint16Array;
+  /** The driver's memory, for the fields that the device reads or writes meanwhile. */
+  readonly #shared: Uint16Array;
   #freeCount: number;
   #kickedIdx = 0;
   #usedIdx = 0;
@@ -72,6 +81,8 @@ export class DriverQueue {
     this.#responses = Array.from({ length: size }, () => NO_BYTES);
     this.#free = Uint16Array.from({ length: size }, (_, i) => size - 1 - i);
     this.#freeCount = size;
+    const { buffer, byteOffset, byteLength } = memory.bytes;
+    this.#shared = new Uint16Array(buffer, byteOffset, byteLength >>> 1);
   }
 
   /** How many chains were submitted and not used yet. */
@@ -124,13 +135,12 @@ export class DriverQueue {
 
   /** Whether the device wants a kick for what was submitted since the last call. */
   takeKick(): boolean {
-    const { view } = this.#memory;
     const before = this.#kickedIdx;
     const now = this.#availIdx;
     this.#kickedIdx = now;
     if (before === now) return false;
-    if (!this.#options.eventIdx) return (used.field.flags.get(view, this.at.used) & ring.VRING_USED_F_NO_NOTIFY) === 0;
-    const event = view.getUint16(this.at.used + ring.vringAvailEventOffset(this.size), true);
+    if (!this.#options.eventIdx) return (this.#load(this.at.used + FLAGS) & ring.VRING_USED_F_NO_NOTIFY) === 0;
+    const event = this.#load(this.at.used + ring.vringAvailEventOffset(this.size));
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
@@ -139,11 +149,11 @@ export class DriverQueue {
     const { view } = this.#memory;
     let drained = 0;
     for (;;) {
-      if (this.#usedIdx === used.field.idx.get(view, this.at.used)) {
+      if (this.#usedIdx === this.#load(this.at.used + IDX)) {
         if (!this.#options.eventIdx) return drained;
-        view.setUint16(this.at.avail + ring.vringUsedEventOffset(this.size), this.#usedIdx, true);
+        this.#store(this.at.avail + ring.vringUsedEventOffset(this.size), this.#usedIdx);
         // The device may have used more chains before it saw the new event index.
-        if (this.#usedIdx === used.field.idx.get(view, this.at.used)) return drained;
+        if (this.#usedIdx === this.#load(this.at.used + IDX)) return drained;
       }
       const at = this.at.used + used.size + (this.#usedIdx % this.size) * usedElem.size;
       const id = usedElem.field.id.get(view, at);
@@ -160,7 +170,16 @@ export class DriverQueue {
   }
 
   get #availIdx(): number {
-    return avail.field.idx.get(this.#memory.view, this.at.avail);
+    return this.#load(this.at.avail + IDX);
+  }
+
+  /** A 16-bit field by its offset in the driver's memory. */
+  #load(at: number): number {
+    return Atomics.load(this.#shared, at / 2);
+  }
+
+  #store(at: number, value: number): void {
+    Atomics.store(this.#shared, at / 2, value);
   }
 
   #chain(head: number, count: number): void {
@@ -193,7 +212,7 @@ export class DriverQueue {
     const { view } = this.#memory;
     const index = this.#availIdx;
     view.setUint16(this.at.avail + avail.size + (index % this.size) * 2, head, true);
-    avail.field.idx.set(view, this.at.avail, (index + 1) & 0xffff);
+    this.#store(this.at.avail + IDX, (index + 1) & 0xffff);
   }
 
   #complete(id: number, written: number, callback: UsedCallback): void {
