@@ -19,6 +19,8 @@ interface Options {
   readonly drawn?: Size;
   /** More of `scanout run`. */
   readonly args?: readonly string[];
+  /** The Node that runs it, and its options; default: that of this process. */
+  readonly node?: readonly string[];
 }
 
 /** A `scanout run` in its own process, and a guest that flips between two pictures. */
@@ -36,12 +38,13 @@ export class FlippingBridge implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  static async open({ output, size, drawn, args = [] }: Options): Promise<FlippingBridge> {
+  static async open({ output, size, drawn, args = [], node }: Options): Promise<FlippingBridge> {
     using stack = new DisposableStack();
     const folder = mkdtempSync(join(tmpdir(), 'scanout-bench-bridge-'));
     stack.defer(() => rmSync(folder, { recursive: true }));
     const [socket, control] = [join(folder, 'guest'), join(folder, 'control')];
-    const run = await ScanoutRun.start(
+    const run = await ScanoutRun.startOn(
+      node ?? [process.execPath],
       ...['--guest', `vhost-user:${socket}`, '--output', output, '--control', control],
       ...args,
     );

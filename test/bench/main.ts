@@ -14,6 +14,7 @@ import { guestFlips } from './guest-flips.ts';
 import { kmsFirstShow, kmsFlips, kmsGarbage, kmsLatency, kmsScale, kmsVblanks, kmsZeroCopy, vfioLooks } from './kms.ts';
 import { manyGuests } from './many-guests.ts';
 import { neighbours } from './neighbours.ts';
+import { nodeLines } from './node-lines.ts';
 import { qemuDbus } from './qemu-dbus.ts';
 import { comparison, goals, table } from './report.ts';
 import { sandbox } from './sandbox.ts';
@@ -30,6 +31,7 @@ const benchmarks: readonly Benchmark[] = [
     copy,
     flush,
     startUp,
+    nodeLines,
     sandbox,
     comparePicturesBench,
     pngBench,

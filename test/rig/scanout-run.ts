@@ -25,9 +25,9 @@ export class ScanoutRun implements AsyncDisposable {
   /** Its output on stderr so far. */
   log = '';
 
-  private constructor(args: readonly string[]) {
+  private constructor(node: readonly string[], args: readonly string[]) {
     // setpriv has the kernel kill it when the thread that started it ends, for whatever reason.
-    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, MAIN, 'run', ...args], {
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', ...node, MAIN, 'run', ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -37,8 +37,13 @@ export class ScanoutRun implements AsyncDisposable {
   }
 
   /** Resolves when it is listening. */
-  static async start(...args: readonly string[]): Promise<ScanoutRun> {
-    const run = new ScanoutRun(args);
+  static start(...args: readonly string[]): Promise<ScanoutRun> {
+    return ScanoutRun.startOn([process.execPath], ...args);
+  }
+
+  /** The same by another Node, or with options of Node. */
+  static async startOn(node: readonly string[], ...args: readonly string[]): Promise<ScanoutRun> {
+    const run = new ScanoutRun(node, args);
     const gone = once(run.#child, 'close').then(([code]) =>
       Promise.reject(new Error(`scanout exited with code ${String(code)}\n${run.log}`)),
     );
