@@ -386,7 +386,8 @@ function paeth(left: number, above: number, corner: number): number {
 type Paint = (rows: Uint8Array, at: number, columns: number, to: number, step: number) => void;
 
 /** Pixels become 8 bits of R, G, B and an A of 255. The alpha of a PNG is not premultiplied; it is blended with black here. */
-function painter({ depth, colourType }: PngHeader, colours: Colours, shown: Uint8Array): Paint {
+function painter(header: PngHeader, colours: Colours, shown: Uint8Array): Paint {
+  const { width, depth, colourType, isInterlaced } = header;
   const sample = depth === 8 ? byteAt : depth === 16 ? wordAt : bitsAt(depth);
   if (colourType === INDEXED) {
     const shades = paletteShades(colours);
@@ -403,13 +404,7 @@ function painter({ depth, colourType }: PngHeader, colours: Colours, shown: Uint
     };
   }
   // What screenshots are.
-  if (colourType === RGB && depth === 8 && !colours.transparency) {
-    const pixels = new Uint32Array(shown.buffer);
-    return (rows, at, columns, to, step) => {
-      for (let i = 0, from = at, pixel = to / 4; i < columns; i++, from += 3, pixel += step / 4)
-        pixels[pixel] = rows[from]! | (rows[from + 1]! << 8) | (rows[from + 2]! << 16) | 0xff000000;
-    };
-  }
+  if (colourType === RGB && depth === 8 && !colours.transparency && !isInterlaced) return rgbPainter(width, shown);
   const { channels } = COLOUR_TYPES[colourType]!;
   const [isGrey, hasAlpha] = [channels < 3, channels % 2 === 0];
   const unit = 255 / (2 ** depth - 1);
@@ -430,6 +425,30 @@ function painter({ depth, colourType }: PngHeader, colours: Colours, shown: Uint
     }
   };
 }
+
+/** For R, G, B of 8 bits, of which three words become four pixels at a time. */
+function rgbPainter(width: number, shown: Uint8Array): Paint {
+  const pixels = new Uint32Array(shown.buffer);
+  // The last step of a row takes words beyond its end.
+  const words = new Uint32Array(Math.ceil(width / 4) * 3);
+  const row = new Uint8Array(words.buffer);
+  return (rows, at, columns, to) => {
+    row.set(rows.subarray(at, at + columns * 3));
+    const end = to / 4 + columns;
+    for (let pixel = to / 4, from = 0; pixel < end; pixel += 4, from += 3) {
+      const first = words[from]!;
+      const second = words[from + 1]!;
+      const third = words[from + 2]!;
+      pixels[pixel] = first | OPAQUE;
+      if (pixel + 1 < end) pixels[pixel + 1] = (first >>> 24) | (second << 8) | OPAQUE;
+      if (pixel + 2 < end) pixels[pixel + 2] = (second >>> 16) | (third << 16) | OPAQUE;
+      if (pixel + 3 < end) pixels[pixel + 3] = (third >>> 8) | OPAQUE;
+    }
+  };
+}
+
+/** The alpha of a word 0xAABBGGRR. */
+const OPAQUE = 0xff000000;
 
 function byteAt(rows: Uint8Array, at: number, index: number): number {
   return rows[at + index]!;
