@@ -104,7 +104,7 @@ export class ScreenCopy {
       this.#captureAll(picture, frame.damage);
       this.#captureAll(picture, frame.cursorDamage);
     } else {
-      this.#pixels ??= wordsOf(picture).map(swapped);
+      this.#pixels ??= xrgbOf(picture);
       this.#follow(this.#pixels, picture, frame.damage);
     }
     return this.#changed[2] > 0;
@@ -182,6 +182,12 @@ export class ScreenCopy {
       picture.data.set(now.data.subarray(from, from + part.width * 4), (y * picture.width + part.x) * 4);
     }
   }
+}
+
+function xrgbOf(picture: Picture): Uint32Array {
+  const pixels = wordsOf(picture).slice();
+  for (let at = 0; at < pixels.length; at++) pixels[at] = swapped(pixels[at]!);
+  return pixels;
 }
 
 /** The part of rectangle `i` that is on the screen. */
