@@ -1,10 +1,15 @@
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { crop } from '../../display/picture/difference.ts';
+import { Needle } from '../../display/picture/needle.ts';
+import { readPng } from '../../display/picture/png.ts';
+import { BAR_HEIGHT } from '../../display/wayland/decoration.ts';
 import type { WaylandOutput } from '../../display/wayland/output.ts';
 import { WaylandWindows, type WaylandWindowsOptions } from '../../display/wayland/windows.ts';
 import { Bridge } from '../../src/bridge/bridge.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { mappingCount, openFds } from '../rig/process-resources.ts';
-import { centred, expectPictureSoon } from '../rig/picture.ts';
+import { centred, expectPictureSoon, expectSamePicture, pictureWhen } from '../rig/picture.ts';
 import { skipWithoutWeston, startWeston, type Weston, type WestonOptions } from '../rig/weston.ts';
 import { GuestPicture } from '../unit/bridge/fakes.ts';
 import { FakeGuest } from '../unit/display/wayland/window-rig.ts';
@@ -91,6 +96,26 @@ describe.skipIf(skipWithoutWeston())('WaylandOutput on Weston', () => {
     await open({ size: [WIDTH, HEIGHT] });
     const expected = await show(picture(WIDTH, HEIGHT / 2));
     await expectPictureSoon(() => weston.screenshot(), centred(expected, WIDTH, HEIGHT), 'wayland letterbox');
+  });
+
+  test('draws its own title bar as in the golden picture on a desktop, because Weston draws none', async () => {
+    weston = await startWeston({ size: [640, 480], shell: 'desktop' });
+    before = { fds: openFds().size, mappings: mappingCount() };
+    guest = new FakeGuest();
+    bridge = new Bridge(guest, { zeroCopy: 'off' });
+    windows = await WaylandWindows.open({ socket: weston.socket, title: '' });
+    bridge.show(0, windows.openOutputs(1)[0]!);
+    const shown = new Needle(await show(picture(240, 150)), null);
+    // Weston puts it anywhere.
+    const find = (screen: Picture) => shown.find(screen, { anywhere: true });
+    const screen = await pictureWhen(
+      () => weston.screenshot(),
+      (taken) => find(taken) !== null,
+    );
+    const { x, y, width } = find(screen)!;
+    const bar = crop(screen, { x, y: y - BAR_HEIGHT, width, height: BAR_HEIGHT });
+    const golden = join(import.meta.dirname, 'golden/title-bar-weston.png');
+    expectSamePicture(bar, await readPng(golden), 'weston-title-bar');
   });
 
   test('survives the compositor: the next one shows the guest’s current picture', async () => {
