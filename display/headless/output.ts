@@ -46,6 +46,8 @@ export interface CaptureOptions {
 
 /** What was on screen when it was held, for a caller that reads it in pieces while the guest goes on. */
 export interface HeldScreen extends Size, Disposable {
+  /** Its pixels are in memory of the guest, which may draw there meanwhile: read them at once. */
+  readonly isShared: boolean;
   /** As that of the output. */
   capture(options?: CaptureOptions): Picture;
 }
@@ -187,6 +189,7 @@ export class HeadlessOutput implements Output {
     return {
       width,
       height,
+      isShared: primary.buffer?.isImport === true || cursor.buffer?.isImport === true,
       capture: (options = {}) => captureOf({ width, height, primary, cursor }, options),
       [Symbol.dispose]: () => {
         for (const buffer of buffers) {

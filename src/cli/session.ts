@@ -306,7 +306,7 @@ export class Session implements Disposable {
     if (shown) {
       using held = shown.hold();
       if (!held) throw noPicture(scanout);
-      return await pictureInPieces(held, request);
+      return held.isShared ? pictureOn(shown, request) : await pictureInPieces(held, request);
     }
     // A wait for a guest that shows nothing would be one for its next start.
     if (this.#bridge.pictureSize(scanout) === null) throw noPicture(scanout);

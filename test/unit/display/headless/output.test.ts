@@ -221,6 +221,7 @@ describe("HeadlessOutput's buffers", () => {
     onScreen();
     const target = new Uint8Array(4 * 4 * 4);
 
+    expect(held.isShared).toBe(false);
     expect(held.capture({ cursor: false, target }).data).toBe(target);
     expect(target[0]).toBe(0x11);
     expect(output.capture()!.data[0]).toBe(0x22);

@@ -438,6 +438,30 @@ test('readPng: names the file in its errors', async () => {
   await expect(readPng(path)).rejects.toThrow(`${path}: not a PNG`);
 });
 
+test.each([
+  ['more', 50_000_000, 'exceed the size in its header'],
+  ['fewer', 7, 'truncated PNG: 7 of 14 bytes'],
+])('readPng: refuses %s pixels than the header says, as decodePng does', async (_, length, message) => {
+  const path = join(directory, 'size.png');
+  const bytes = png({ width: 2, height: 2, rows: new Uint8Array(length) });
+  writeFileSync(path, bytes);
+
+  await expect(readPng(path)).rejects.toThrow(message);
+  expect(() => decodePng(bytes)).toThrow(message);
+});
+
+test('readPng: refuses pixels that cannot be decompressed', async () => {
+  const path = join(directory, 'damaged.png');
+  const damaged = Buffer.from(png({ width: 2, height: 2, rows: new Uint8Array(14) }));
+  const idat = damaged.indexOf('IDAT');
+  const length = damaged.readUInt32BE(idat - 4);
+  damaged.fill(0xff, idat + 4, idat + 4 + length);
+  damaged.writeUInt32BE(crc32(damaged.subarray(idat, idat + 4 + length)), idat + 4 + length);
+  writeFileSync(path, damaged);
+
+  await expect(readPng(path)).rejects.toThrow(`${path}: a PNG whose pixels cannot be decompressed`);
+});
+
 test('decodePng: throws only PngError for a damaged file', () => {
   const whole = encodePng(noisePicture(24, 16, 5));
   const refused = (bytes: Uint8Array): boolean => {
