@@ -24,6 +24,8 @@ interface Shown {
   readonly picture: Picture;
   readonly rung: Rung | null;
   readonly copiedBytes: number;
+  /** The screen reads the guest's own memory. */
+  readonly isShared: boolean;
   readonly log: string[];
 }
 
@@ -38,7 +40,8 @@ async function replayed(session: string, zeroCopy: ZeroCopy, circumstances?: () 
   await source.finished;
   await output.settled();
   const { rung, copiedBytes } = bridge.stats[0]!.screens[0]!.primary;
-  return { picture: output.capture()!, rung, copiedBytes, log };
+  using held = output.hold()!;
+  return { picture: held.capture(), rung, copiedBytes, isShared: held.isShared, log };
 }
 
 describe.skipIf(skipWithoutUdmabuf())('a recorded guest on a headless output', () => {
@@ -49,8 +52,12 @@ describe.skipIf(skipWithoutUdmabuf())('a recorded guest on a headless output', (
     async (session) => {
       const shared = await replayed(session, 'all');
       const copied = await replayed(session, 'off');
-      expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0 });
-      expect(copied).toMatchObject({ rung: 'shadow', log: ["headless shows the guest by rung 'shadow'"] });
+      expect(shared).toMatchObject({ rung: 'udmabuf', copiedBytes: 0, isShared: true });
+      expect(copied).toMatchObject({
+        rung: 'shadow',
+        isShared: false,
+        log: ["headless shows the guest by rung 'shadow'"],
+      });
       expectSamePicture(shared.picture, copied.picture, `kernel-${session}`);
     },
   );
