@@ -16,6 +16,8 @@ const READ_AND_WRITE: PollEvents = { readable: true, writable: true };
 
 /** Enough to read everything that a compositor left in the socket before it hung up. */
 const MAX_LAST_READS = 64;
+/** Events in one piece of work: more than a frame has. */
+const EVENTS_AT_ONCE = 8;
 
 /**
  * Joins the socket, the codec and the objects. Events are dispatched from the event loop, as many as fit into the
@@ -34,7 +36,7 @@ export class Connection implements ObjectOwner, Disposable {
   readonly #onClosed: (reason: WaylandCloseReason) => void;
   #isFlushDue = false;
   #isWaitingToWrite = false;
-  readonly #events = new Pump(() => this.#work());
+  readonly #events = new Pump(() => this.#work(), { isOnFlipPath: true });
   /** More has arrived than was read. */
   #isReadable = false;
   /** Why the connection ends once the last events are read. */
@@ -128,22 +130,28 @@ export class Connection implements ObjectOwner, Disposable {
     this.#events.start();
   }
 
-  /** Dispatches an event, or reads more of them; false if there are none. */
+  /** Dispatches some events, or reads and dispatches the first of them; false if there are no more. */
   #work(): boolean {
-    if (this.#dispatchNext()) {
-      // The end of an object is confirmed behind its last event: its id is free before anything else runs.
-      while (this.#in.nextObjectId === DISPLAY_ID && this.#dispatchNext());
-      return true;
-    }
+    if (this.#dispatchSome()) return true;
     if (this.#isReadable) {
       this.#isReadable = false;
-      if (this.#receive()) return true;
+      if (this.#receive() && this.#dispatchSome()) return true;
     }
     if (!this.#ending) return false;
     // A compositor sends the error before it hangs up, which says more than that it did.
     if (this.#lastReads++ < MAX_LAST_READS && this.#receive()) return true;
     this.#close(this.#ending);
     return false;
+  }
+
+  /** False if all events that have arrived completely are dispatched. */
+  #dispatchSome(): boolean {
+    for (let i = 0; i < EVENTS_AT_ONCE; i++) {
+      if (!this.#dispatchNext()) return false;
+      // The end of an object is confirmed behind its last event: its id is free before anything else runs.
+      while (this.#in.nextObjectId === DISPLAY_ID && this.#dispatchNext());
+    }
+    return true;
   }
 
   /** Reads once; false if nothing has arrived. */

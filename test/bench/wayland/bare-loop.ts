@@ -12,12 +12,12 @@ const NO_BYTES = new Uint8Array(0);
 const NO_FDS: OwnedFd[] = [];
 
 /** Sends a compositor's two events per frame, with its timing: that the client may draw, and that the frame was shown. */
-const COMPOSITOR = `
+const compositor = (refreshHz: number): string => `
   const socket = new (require('node:net').Socket)({ fd: 3 });
   const event = Buffer.alloc(${EVENT_BYTES});
-  const frame = () => { socket.write(event); setTimeout(() => socket.write(event), 7); };
+  const frame = () => { socket.write(event); setTimeout(() => socket.write(event), ${420 / refreshHz}); };
   socket.on('data', () => undefined).on('close', () => process.exit());
-  setInterval(frame, 1000 / 60);
+  setInterval(frame, ${1000 / refreshHz});
 `;
 
 /** What a frame costs in Node without any Wayland code: two wake-ups with a recvmsg each, and one sendmsg. */
@@ -26,16 +26,16 @@ export class BareLoop implements Disposable {
   #left = 0;
   #onStop: () => void = () => undefined;
 
-  constructor() {
+  constructor(refreshHz = 60) {
     using stack = new DisposableStack();
     const [ours, theirs] = socketPair();
     stack.use(ours);
     const memory = stack.use(NativeBuffer.allocate(CAPACITY));
     using given = theirs;
-    const compositor = spawn(process.execPath, ['-e', COMPOSITOR], {
+    const child = spawn(process.execPath, ['-e', compositor(refreshHz)], {
       stdio: ['ignore', 'ignore', 'inherit', given.fd],
     });
-    stack.defer(() => compositor.kill());
+    stack.defer(() => child.kill());
     let bytes = 0;
     const wake = (): void => {
       bytes += receiveAt(ours.fd, memory.address, CAPACITY, NO_FDS);

@@ -19,7 +19,7 @@ export async function dmabuf(program: string, progress: (text: string) => void):
     kind: 'dmabuf',
     framebuffers: pictures.framebuffers(),
     warmUp: small.framebuffers(),
-    warmUpFrames: 400,
+    warmUpFrames: 1600,
     goal: null,
     bareGoal: 1.15,
   } as const;
