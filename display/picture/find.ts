@@ -7,10 +7,10 @@
  *
  * Similar pixels are looked for if that is allowed: the place with the least mean squared error of grey, blurred
  * pictures. This is the measure of os-autoinst (tinycv), by which the `match` of its needles was chosen. A reduced
- * picture gives a candidate in a few milliseconds; where it is not good enough, every place is judged, by its pixels of
- * highest contrast first, until its error is too large.
+ * picture gives a candidate in a few milliseconds; where it is not good enough, every place is judged, by sums of its
+ * pixels, then by those of highest contrast, until its error is too large.
  */
-import { contains, type Rect, type Size } from '../../src/core/geometry.ts';
+import { contains, type Rect, sameRect, type Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { crop, intersection, wordsOf } from './difference.ts';
 
@@ -44,6 +44,9 @@ const SHORTLISTED = 8;
 const LARGE = 2 ** 16;
 /** How many pixels rank the places of which none is good enough. */
 const RANKING = 256;
+/** Side of the boxes whose sums rule out places, and how many places have to be judged for the sums to pay. */
+const BOX = 8;
+const MANY = 2048;
 
 /** A rectangle of a picture that is looked for in others. Prepared once; the picture must not change. */
 export class Pattern implements Size {
@@ -84,20 +87,19 @@ export class Pattern implements Size {
   }
 
   /** A place that is good enough: with equal pixels, else the one with the least error. Null if there is none. */
-  find(screen: Picture, { positions, near, allowed }: Wanted): Spot | null {
-    const window = this.#positionsOn(screen, positions);
+  find(scene: Scene, { positions, near, allowed }: Wanted): Spot | null {
+    const window = this.#positionsOn(scene.picture, positions);
     if (!window) return null;
-    const equal = this.#findEqual(screen, window, near);
+    const equal = this.#findEqual(scene.picture, window, near);
     if (equal || allowed === 0) return equal;
     const greys = this.#greyPattern();
-    const scene = new GreyScene(screen);
     return greys.candidate(scene, window, allowed) ?? greys.least(scene, window, allowed, near);
   }
 
   /** The place that is most similar, or one nearly so. Null if the pattern is nowhere wholly on the screen. */
-  nearest(screen: Picture, positions: Rect): Spot | null {
-    const window = this.#positionsOn(screen, positions);
-    return window && this.#greyPattern().nearest(new GreyScene(screen), window);
+  nearest(scene: Scene, positions: Rect): Spot | null {
+    const window = this.#positionsOn(scene.picture, positions);
+    return window && this.#greyPattern().nearest(scene, window);
   }
 
   /** Null if the pattern is nowhere wholly on the screen. */
@@ -243,8 +245,11 @@ class GreyPattern implements Size {
   /** Indices of pixels, those of highest contrast first, and their levels. */
   readonly #contrasts: Int32Array;
   readonly #contrastLevels: Uint8Array;
-  /** Where these are from the first pixel in a picture of a stride. */
-  #offsets = { stride: 0, offsets: new Int32Array(0) };
+  /** Indices of the first pixels of boxes, in the same order, and their sums. */
+  readonly #boxes: Int32Array;
+  readonly #boxSums: Uint16Array;
+  /** Where the pixels and the boxes are from the first pixel in a picture of a stride. */
+  #offsets = { stride: 0, pixels: new Int32Array(0), boxes: new Int32Array(0) };
   /** How many pixels become one in the reduced pictures in which a candidate is looked for. */
   readonly #block: Size;
   readonly #reduced: Grey;
@@ -254,14 +259,18 @@ class GreyPattern implements Size {
     this.height = area.height;
     this.#grey = blurredGrey(picture, area);
     this.#runs = unmixedRuns(picture, area, excluded);
-    this.#contrasts = contrastsOf(this.#grey, this.#runs);
+    const usual = usualLevel(this.#grey, this.#runs);
+    this.#contrasts = contrastsOf(this.#grey, this.#runs, usual);
     this.#contrastLevels = Uint8Array.from(this.#contrasts, (index) => this.#grey.levels[index]!);
+    const sums = boxSums(this.#grey);
+    this.#boxes = boxesOf(this.#grey, this.#runs, sums, usual);
+    this.#boxSums = Uint16Array.from(this.#boxes, (index) => sums[index]!);
     this.#block = { width: blockSide(this.width), height: blockSide(this.height) };
     this.#reduced = reducedGrey(picture, area, this.#block);
   }
 
   /** The best position around the best ones of reduced pictures; null if its error is larger than `allowed`. */
-  candidate(scene: GreyScene, window: Rect, allowed: number): Spot | null {
+  candidate(scene: Scene, window: Rect, allowed: number): Spot | null {
     let best: Spot | null = null;
     let least = allowed;
     for (const around of this.#promising(scene, window)) {
@@ -272,7 +281,7 @@ class GreyPattern implements Size {
   }
 
   /** A position that is nearly as good as any around the best ones of reduced pictures, however bad. */
-  nearest(scene: GreyScene, window: Rect): Spot {
+  nearest(scene: Scene, window: Rect): Spot {
     let best: Position = window;
     let least = Infinity;
     for (const around of this.#promising(scene, window)) {
@@ -284,7 +293,11 @@ class GreyPattern implements Size {
   }
 
   /** Where the best places of reduced pictures are in the whole one. At least one. */
-  #promising(scene: GreyScene, window: Rect): Rect[] {
+  #promising(scene: Scene, window: Rect): readonly Rect[] {
+    return scene.remembered(this, window, () => this.#judgeReduced(scene, window));
+  }
+
+  #judgeReduced(scene: Scene, window: Rect): Rect[] {
     const { width: dx, height: dy } = this.#block;
     const seen = this.#seenFrom(window);
     const reduced = reducedGrey(scene.picture, seen, this.#block);
@@ -307,12 +320,12 @@ class GreyPattern implements Size {
 
   /** The position that differs least in some of the pixels, of all contrasts. */
   #highestRanked(
-    scene: GreyScene,
+    scene: Scene,
     window: Rect,
   ): { readonly grey: Grey; readonly at: number; readonly place: Position } {
     const { grey, origin } = scene.blurred(this.#seenFrom(window));
     const { levels, width: stride } = grey;
-    const offsets = this.#offsetsFor(stride);
+    const { pixels: offsets } = this.#offsetsFor(stride);
     const contrasts = this.#contrastLevels;
     const step = Math.ceil(offsets.length / RANKING);
     let best = { grey, at: 0, place: window };
@@ -334,11 +347,12 @@ class GreyPattern implements Size {
   }
 
   /** The position with the least error; null if that is larger than `allowed`. */
-  least(scene: GreyScene, window: Rect, allowed: number, near: Position | undefined): Spot | null {
+  least(scene: Scene, window: Rect, allowed: number, near: Position | undefined): Spot | null {
     const { grey, origin } = scene.blurred(this.#seenFrom(window));
     const { levels, width: stride } = grey;
-    const offsets = this.#offsetsFor(stride);
+    const { pixels: offsets, boxes } = this.#offsetsFor(stride);
     const contrasts = this.#contrastLevels;
+    const sums = boxes.length > 0 && window.width * window.height >= MANY ? scene.boxSums() : null;
     const pixels = this.width * this.height;
     let best: Position | null = null;
     let least = allowed * pixels;
@@ -346,6 +360,16 @@ class GreyPattern implements Size {
       places: for (let x = 0; x < window.width; x++) {
         const at = (window.y - origin.y + y) * stride + window.x - origin.x + x;
         let error = 0;
+        if (sums) {
+          // The squares of n differences are at least the square of their sum by n.
+          const limit = least * BOX * BOX;
+          for (let i = 0; i < boxes.length; i++) {
+            const off = sums[at + boxes[i]!]! - this.#boxSums[i]!;
+            error += off * off;
+            if (error > limit) continue places;
+          }
+          error = 0;
+        }
         for (let i = 0; i < offsets.length; i++) {
           const off = levels[at + offsets[i]!]! - contrasts[i]!;
           error += off * off;
@@ -361,12 +385,12 @@ class GreyPattern implements Size {
     return best && { ...best, error: least / pixels };
   }
 
-  #offsetsFor(stride: number): Int32Array {
+  #offsetsFor(stride: number): { readonly pixels: Int32Array; readonly boxes: Int32Array } {
     if (this.#offsets.stride !== stride) {
       const offsetOf = (index: number): number => Math.floor(index / this.width) * stride + (index % this.width);
-      this.#offsets = { stride, offsets: this.#contrasts.map(offsetOf) };
+      this.#offsets = { stride, pixels: this.#contrasts.map(offsetOf), boxes: this.#boxes.map(offsetOf) };
     }
-    return this.#offsets.offsets;
+    return this.#offsets;
   }
 
   /** What the pattern covers at the positions of a window. */
@@ -375,10 +399,13 @@ class GreyPattern implements Size {
   }
 }
 
-/** A screen in which similar places are looked for; it must not change meanwhile. */
-class GreyScene {
+/** A screen in which patterns are looked for, with what looking has found out about it; it must not change meanwhile. */
+export class Scene {
   readonly picture: Picture;
   #last: { readonly grey: Grey; readonly origin: Rect } | null = null;
+  /** Of the last grey. */
+  #sums: Uint16Array | null = null;
+  readonly #memory = new Map<object, { readonly window: Rect; readonly places: readonly Rect[] }>();
 
   constructor(picture: Picture) {
     this.picture = picture;
@@ -386,9 +413,25 @@ class GreyScene {
 
   /** The region in blurred grey, or a larger one, which begins at `origin`. */
   blurred(region: Rect): { readonly grey: Grey; readonly origin: Position } {
-    if (!this.#last || !contains(this.#last.origin, region))
+    if (!this.#last || !contains(this.#last.origin, region)) {
       this.#last = { grey: blurredGrey(this.picture, region), origin: region };
+      this.#sums = null;
+    }
     return this.#last;
+  }
+
+  /** Of the last grey that was asked for, as `boxSums` has them. */
+  boxSums(): Uint16Array {
+    return (this.#sums ??= boxSums(this.#last!.grey));
+  }
+
+  /** What `look` finds for a pattern in a window, which is asked once. */
+  remembered(pattern: object, window: Rect, look: () => readonly Rect[]): readonly Rect[] {
+    const before = this.#memory.get(pattern);
+    if (before && sameRect(before.window, window)) return before.places;
+    const places = look();
+    this.#memory.set(pattern, { window, places });
+    return places;
   }
 }
 
@@ -457,14 +500,54 @@ function squaredError(scene: Grey, at: number, pattern: Grey, runs: Int32Array, 
   return error;
 }
 
-/** Pixels that differ most from the level that the pattern has most often. */
-function contrastsOf({ levels, width }: Grey, runs: Int32Array): Int32Array {
-  const samples = samplesOf(width, runs);
+/** The level that a pattern has most often. */
+function usualLevel({ levels, width }: Grey, runs: Int32Array): number {
   const counts = new Uint32Array(256);
-  for (const index of samples) counts[levels[index]!]!++;
-  const usual = counts.indexOf(Math.max(...counts));
+  for (const index of samplesOf(width, runs)) counts[levels[index]!]!++;
+  return counts.indexOf(Math.max(...counts));
+}
+
+/** Pixels that differ most from a level first. */
+function contrastsOf({ levels, width }: Grey, runs: Int32Array, usual: number): Int32Array {
   const contrast = (index: number): number => Math.abs(levels[index]! - usual);
-  return Int32Array.from(samples.sort((a, b) => contrast(b) - contrast(a)));
+  return Int32Array.from(samplesOf(width, runs).sort((a, b) => contrast(b) - contrast(a)));
+}
+
+/** Boxes side by side of pixels that all count, by their first pixels; those that differ most from a level first. */
+function boxesOf({ width, height }: Size, runs: Int32Array, sums: Uint16Array, usual: number): Int32Array {
+  const counts = new Uint8Array(width * height);
+  for (let run = 0; run < runs.length; run += 3) {
+    const from = runs[run]! * width;
+    counts.fill(1, from + runs[run + 1]!, from + runs[run + 2]!);
+  }
+  const counted = boxSums({ width, height, levels: counts });
+  const boxes: number[] = [];
+  // Those at the edges have pixels beyond the picture mixed in: the grid begins where the first pixel counts.
+  const [top = 0, left = 0] = runs;
+  for (let y = top; y + BOX <= height; y += BOX)
+    for (let x = left; x + BOX <= width; x += BOX) if (counted[y * width + x] === BOX * BOX) boxes.push(y * width + x);
+  const contrast = (index: number): number => Math.abs(sums[index]! - usual * BOX * BOX);
+  return Int32Array.from(boxes.sort((a, b) => contrast(b) - contrast(a)));
+}
+
+/** At each index the sum of the box that begins there; 0 where it would reach over an edge. */
+function boxSums({ width, height, levels }: Grey): Uint16Array {
+  const sums = new Uint16Array(width * height);
+  const columns = new Uint16Array(width);
+  for (let y = 0; y < height; y++) {
+    const row = y * width;
+    if (y < BOX) for (let x = 0; x < width; x++) columns[x]! += levels[row + x]!;
+    else for (let x = 0; x < width; x++) columns[x]! += levels[row + x]! - levels[row - BOX * width + x]!;
+    if (y < BOX - 1) continue;
+    const to = row - (BOX - 1) * (width + 1);
+    let sum = 0;
+    for (let x = 0; x < width; x++) {
+      sum += columns[x]!;
+      if (x >= BOX) sum -= columns[x - BOX]!;
+      if (x >= BOX - 1) sums[to + x] = sum;
+    }
+  }
+  return sums;
 }
 
 /** A pattern keeps at least four pixels in each direction, which still tell where it is. */

@@ -9,7 +9,7 @@ import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { ScanoutError } from '../../src/sys/errors.ts';
 import { formatRect, formatSize, intersection } from './difference.ts';
-import { Pattern, type Spot } from './find.ts';
+import { Pattern, Scene, type Spot } from './find.ts';
 import { readPng } from './png.ts';
 
 /** A needle's JSON cannot be used. */
@@ -202,13 +202,25 @@ export class Needle {
 
   /** Null if an area is not there. Throws UsageError for options that cannot be used. */
   find(screen: Picture, options: FindOptions = {}): Found | null {
+    return this.#find(new Scene(screen), options);
+  }
+
+  /** As `find`, or what `describeNearest` says: both for little more than the price of one. */
+  findOrDescribe(screen: Picture, options: FindOptions = {}): Found | string {
+    const scene = new Scene(screen);
+    return this.#find(scene, options) ?? this.#describeNearest(scene, options);
+  }
+
+  /** What comes nearest to the first area that is not there, for an error message. */
+  describeNearest(screen: Picture, options: FindOptions = {}): string {
+    return this.#describeNearest(new Scene(screen), options);
+  }
+
+  #find(scene: Scene, options: FindOptions): Found | null {
     checkOptions(options);
     const areas: FoundArea[] = [];
     for (const area of this.#areas) {
-      const spot = area.pattern.find(screen, {
-        ...this.#where(area, screen, options),
-        allowed: allowedOf(area, options),
-      });
+      const spot = this.#spotOf(area, scene, options);
       if (!spot) return null;
       areas.push(foundArea(area, spot));
     }
@@ -229,25 +241,24 @@ export class Needle {
     };
   }
 
-  /** What comes nearest to the first area that is not there, for an error message. */
-  describeNearest(screen: Picture, options: FindOptions = {}): string {
+  #describeNearest(scene: Scene, options: FindOptions): string {
     const [first, ...others] = this.#areas as [Sought, ...Sought[]];
     const missing =
-      others.length === 0 ? first : (this.#areas.find((area) => !this.#isThere(area, screen, options)) ?? first);
+      others.length === 0 ? first : (this.#areas.find((area) => !this.#spotOf(area, scene, options)) ?? first);
     const { pattern } = missing;
     const what = `${this.#areas.length > 1 ? `area ${this.#areas.indexOf(missing)} of ` : ''}${this.name ?? 'the picture'}`;
-    const { positions } = this.#where(missing, screen, options);
-    const nearest = pattern.nearest(screen, positions);
+    const { positions } = this.#where(missing, scene.picture, options);
+    const nearest = pattern.nearest(scene, positions);
     if (!nearest)
-      return `${what} has ${formatSize(pattern)} pixels, which are not on a screen of ${formatSize(screen)} where it is looked for`;
+      return `${what} has ${formatSize(pattern)} pixels, which are not on a screen of ${formatSize(scene.picture)} where it is looked for`;
     const percent = (similarityOf(nearest.error) * 100).toFixed(1);
     const place = formatRect({ ...nearest, width: pattern.width, height: pattern.height });
     return `${what} is not there; the most similar is at ${place}, by ${percent} %`;
   }
 
-  #isThere(area: Sought, screen: Picture, options: FindOptions): boolean {
-    const where = this.#where(area, screen, options);
-    return area.pattern.find(screen, { ...where, allowed: allowedOf(area, options) }) !== null;
+  #spotOf(area: Sought, scene: Scene, options: FindOptions): Spot | null {
+    const where = this.#where(area, scene.picture, options);
+    return area.pattern.find(scene, { ...where, allowed: allowedOf(area, options) });
   }
 
   #where(

@@ -110,8 +110,8 @@ export function createMcpServer(path: string, version: string): McpServer {
     async ({ needle, scanout = 0, ...options }, signal) => {
       const sought = await readNeedle(needle);
       const picture = await bridge.screenshot({ scanout, cursor: false, signal });
-      const found = sought.find(picture, options);
-      if (!found) throw new DisplayError('not-found', sought.describeNearest(picture, options), { picture });
+      const found = sought.findOrDescribe(picture, options);
+      if (typeof found === 'string') throw new DisplayError('not-found', found, { picture });
       return { content: [{ type: 'text', text: JSON.stringify(found) }] };
     },
   );

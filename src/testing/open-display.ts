@@ -263,11 +263,9 @@ export class TestDisplay implements Disposable {
   ): Promise<Found> {
     const sought = await needleOf(needle);
     const picture = this.screenshot(cursor === undefined ? {} : { cursor });
-    const found = sought.find(picture, where);
-    if (found) return found;
-    throw new DisplayError('not-found', `${this.#parts.output.name}: ${sought.describeNearest(picture, where)}`, {
-      picture,
-    });
+    const found = sought.findOrDescribe(picture, where);
+    if (typeof found !== 'string') return found;
+    throw new DisplayError('not-found', `${this.#parts.output.name}: ${found}`, { picture });
   }
 
   /**

@@ -71,8 +71,7 @@ function sample(name: string, goal: number, run: () => unknown): Measurement {
 
 /** What a test does when the picture is not there: it looks, and describes the most similar place. */
 function miss(needle: Needle, picture: Picture, options: FindOptions): void {
-  if (needle.find(picture, options)) throw new Error('found what is not there');
-  needle.describeNearest(picture, options);
+  if (typeof needle.findOrDescribe(picture, options) !== 'string') throw new Error('found what is not there');
 }
 
 function hit(needle: Needle, picture: Picture, options: FindOptions): void {
