@@ -333,6 +333,7 @@ function copyBands(
   move: RowMove | null,
 ): void {
   const rows = new Rows(target, from);
+  const isGapless = !move && pitch === width && stride === width;
   // The rectangle of the bands before, which may grow; empty at first.
   let firstColumn = 0;
   let lastColumn = 0;
@@ -340,6 +341,7 @@ function copyBands(
   let lastRow = 0;
   for (let band = 0; band < height; band += BAND) {
     const bandEnd = Math.min(band + BAND, height);
+    if (isGapless && rows.areEqual((y + band) * width, start + band * width, (bandEnd - band) * width)) continue;
     let left = width;
     let right = 0;
     let top = height;

@@ -100,6 +100,9 @@ export function mappedColours(): Buffer {
   return bytes;
 }
 
+/** From so many pixels on, writing words costs less than a view of them. */
+const MANY = 64;
+
 /** The bytes of one pixel in the order they are sent: how far to shift the pixel to the right for each. */
 export type ByteShifts = readonly number[];
 
@@ -168,14 +171,17 @@ export function putPixels(
         into[at++] = pixel >>> second;
       }
       return at;
-    case 3:
-      for (let i = start; i < end; i++) {
+    case 3: {
+      const packed = packTriples(into, at, pixels, start, end, shifts);
+      at += 3 * packed;
+      for (let i = start + packed; i < end; i++) {
         const pixel = pixels[i]!;
         into[at++] = pixel >>> first;
         into[at++] = pixel >>> second;
         into[at++] = pixel >>> third;
       }
       return at;
+    }
     default:
       for (let i = start; i < end; i++) {
         const pixel = pixels[i]!;
@@ -186,4 +192,33 @@ export function putPixels(
       }
       return at;
   }
+}
+
+/** Writes pixels of three bytes, four of them as three words, and returns how many; none if there are few, or the words not aligned. */
+function packTriples(
+  into: Uint8Array,
+  at: number,
+  pixels: Uint32Array,
+  start: number,
+  end: number,
+  [first = 0, second = 0, third = 0]: ByteShifts,
+): number {
+  const offset = into.byteOffset + at;
+  const count = end - start;
+  if (count < MANY || offset % 4 !== 0) return 0;
+  const words = new Uint32Array(into.buffer, offset, (count >> 2) * 3);
+  let i = start;
+  for (let to = 0; to < words.length; to += 3) {
+    const a = pixels[i++]!;
+    const b = pixels[i++]!;
+    const c = pixels[i++]!;
+    const d = pixels[i++]!;
+    words[to] =
+      ((a >>> first) & 255) | (((a >>> second) & 255) << 8) | (((a >>> third) & 255) << 16) | ((b >>> first) << 24);
+    words[to + 1] =
+      ((b >>> second) & 255) | (((b >>> third) & 255) << 8) | (((c >>> first) & 255) << 16) | ((c >>> second) << 24);
+    words[to + 2] =
+      ((c >>> third) & 255) | (((d >>> first) & 255) << 8) | (((d >>> second) & 255) << 16) | ((d >>> third) << 24);
+  }
+  return i - start;
 }
