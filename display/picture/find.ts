@@ -319,10 +319,7 @@ class GreyPattern implements Size {
   }
 
   /** The position that differs least in some of the pixels, of all contrasts. */
-  #highestRanked(
-    scene: Scene,
-    window: Rect,
-  ): { readonly grey: Grey; readonly at: number; readonly place: Position } {
+  #highestRanked(scene: Scene, window: Rect): { readonly grey: Grey; readonly at: number; readonly place: Position } {
     const { grey, origin } = scene.blurred(this.#seenFrom(window));
     const { levels, width: stride } = grey;
     const { pixels: offsets } = this.#offsetsFor(stride);

@@ -227,7 +227,9 @@ describe('Pattern', () => {
         const pattern = new Pattern(from, { x: 9, y: 7, width: 40, height: 30 });
         const told = pattern.nearest(new Scene(screen), everywhere(screen))!;
 
-        expect(pattern.find(new Scene(screen), { positions: { ...told, width: 1, height: 1 }, allowed: Infinity })).toEqual(told);
+        expect(
+          pattern.find(new Scene(screen), { positions: { ...told, width: 1, height: 1 }, allowed: Infinity }),
+        ).toEqual(told);
       }),
       { numRuns: 30 },
     );
@@ -238,7 +240,10 @@ describe('Pattern', () => {
     const part = draw(40, 30, (x, y) => (x < 20 ? [255, 0, 255] : recolourBy1(colourAt(screen, 31 + x, 17 + y))));
     const pattern = new Pattern(part, whole(part), [{ x: 0, y: 0, width: 20, height: 30 }]);
 
-    expect(pattern.find(new Scene(screen), { positions: everywhere(screen), allowed: 9 })).toMatchObject({ x: 31, y: 17 });
+    expect(pattern.find(new Scene(screen), { positions: everywhere(screen), allowed: 9 })).toMatchObject({
+      x: 31,
+      y: 17,
+    });
   });
 });
 
