@@ -87,19 +87,19 @@ export class Pattern implements Size {
   }
 
   /** A place that is good enough: with equal pixels, else the one with the least error. Null if there is none. */
-  find(scene: Scene, { positions, near, allowed }: Wanted): Spot | null {
-    const window = this.#positionsOn(scene.picture, positions);
+  find(searched: SearchedPicture, { positions, near, allowed }: Wanted): Spot | null {
+    const window = this.#positionsOn(searched.picture, positions);
     if (!window) return null;
-    const equal = this.#findEqual(scene.picture, window, near);
+    const equal = this.#findEqual(searched.picture, window, near);
     if (equal || allowed === 0) return equal;
     const greys = this.#greyPattern();
-    return greys.candidate(scene, window, allowed) ?? greys.least(scene, window, allowed, near);
+    return greys.candidate(searched, window, allowed) ?? greys.least(searched, window, allowed, near);
   }
 
   /** The place that is most similar, or one nearly so. Null if the pattern is nowhere wholly on the screen. */
-  nearest(scene: Scene, positions: Rect): Spot | null {
-    const window = this.#positionsOn(scene.picture, positions);
-    return window && this.#greyPattern().nearest(scene, window);
+  nearest(searched: SearchedPicture, positions: Rect): Spot | null {
+    const window = this.#positionsOn(searched.picture, positions);
+    return window && this.#greyPattern().nearest(searched, window);
   }
 
   /** Null if the pattern is nowhere wholly on the screen. */
@@ -270,22 +270,22 @@ class GreyPattern implements Size {
   }
 
   /** The best position around the best ones of reduced pictures; null if its error is larger than `allowed`. */
-  candidate(scene: Scene, window: Rect, allowed: number): Spot | null {
+  candidate(searched: SearchedPicture, window: Rect, allowed: number): Spot | null {
     let best: Spot | null = null;
     let least = allowed;
-    for (const around of this.#promising(scene, window)) {
-      const found = this.least(scene, around, least, undefined);
+    for (const around of this.#promising(searched, window)) {
+      const found = this.least(searched, around, least, undefined);
       if (found) [best, least] = [found, found.error];
     }
     return best;
   }
 
   /** A position that is nearly as good as any around the best ones of reduced pictures, however bad. */
-  nearest(scene: Scene, window: Rect): Spot {
+  nearest(searched: SearchedPicture, window: Rect): Spot {
     let best: Position = window;
     let least = Infinity;
-    for (const around of this.#promising(scene, window)) {
-      const { grey, at, place } = this.#highestRanked(scene, around);
+    for (const around of this.#promising(searched, window)) {
+      const { grey, at, place } = this.#highestRanked(searched, around);
       const error = squaredError(grey, at, this.#grey, this.#runs, least);
       if (error < least) [best, least] = [place, error];
     }
@@ -293,14 +293,18 @@ class GreyPattern implements Size {
   }
 
   /** Where the best places of reduced pictures are in the whole one. At least one. */
-  #promising(scene: Scene, window: Rect): readonly Rect[] {
-    return scene.remembered(this, window, () => this.#judgeReduced(scene, window));
+  #promising(searched: SearchedPicture, window: Rect): readonly Rect[] {
+    const before = searched.promising.get(this);
+    if (before && sameRect(before.window, window)) return before.places;
+    const places = this.#judgeReduced(searched, window);
+    searched.promising.set(this, { window, places });
+    return places;
   }
 
-  #judgeReduced(scene: Scene, window: Rect): Rect[] {
+  #judgeReduced(searched: SearchedPicture, window: Rect): Rect[] {
     const { width: dx, height: dy } = this.#block;
     const seen = this.#seenFrom(window);
-    const reduced = reducedGrey(scene.picture, seen, this.#block);
+    const reduced = reducedGrey(searched.picture, seen, this.#block);
     const runs = runsOf(this.#reduced, []);
     const shortlist = new Shortlist(this.width * this.height > LARGE ? 1 : SHORTLISTED);
     for (let y = 0; y * dy < window.height && y + this.#reduced.height <= reduced.height; y++) {
@@ -311,7 +315,8 @@ class GreyPattern implements Size {
     }
     const { spots } = shortlist;
     // Blurred at once where that is less than each of them.
-    if (seen.width * seen.height <= spots.length * (this.width + 2 * dx) * (this.height + 2 * dy)) scene.blurred(seen);
+    if (seen.width * seen.height <= spots.length * (this.width + 2 * dx) * (this.height + 2 * dy))
+      searched.blurred(seen);
     return spots.map(({ x, y }) => {
       const from = { x: window.x + (x - 1) * dx, y: window.y + (y - 1) * dy };
       return intersection({ ...from, width: 2 * dx + 1, height: 2 * dy + 1 }, window);
@@ -319,8 +324,11 @@ class GreyPattern implements Size {
   }
 
   /** The position that differs least in some of the pixels, of all contrasts. */
-  #highestRanked(scene: Scene, window: Rect): { readonly grey: Grey; readonly at: number; readonly place: Position } {
-    const { grey, origin } = scene.blurred(this.#seenFrom(window));
+  #highestRanked(
+    searched: SearchedPicture,
+    window: Rect,
+  ): { readonly grey: Grey; readonly at: number; readonly place: Position } {
+    const { grey, origin } = searched.blurred(this.#seenFrom(window));
     const { levels, width: stride } = grey;
     const { pixels: offsets } = this.#offsetsFor(stride);
     const contrasts = this.#contrastLevels;
@@ -344,12 +352,13 @@ class GreyPattern implements Size {
   }
 
   /** The position with the least error; null if that is larger than `allowed`. */
-  least(scene: Scene, window: Rect, allowed: number, near: Position | undefined): Spot | null {
-    const { grey, origin } = scene.blurred(this.#seenFrom(window));
+  least(searched: SearchedPicture, window: Rect, allowed: number, near: Position | undefined): Spot | null {
+    const region = searched.blurred(this.#seenFrom(window));
+    const { grey, origin } = region;
     const { levels, width: stride } = grey;
     const { pixels: offsets, boxes } = this.#offsetsFor(stride);
     const contrasts = this.#contrastLevels;
-    const sums = boxes.length > 0 && window.width * window.height >= MANY ? scene.boxSums() : null;
+    const sums = boxes.length > 0 && window.width * window.height >= MANY ? region.boxSums : null;
     const pixels = this.width * this.height;
     let best: Position | null = null;
     let least = allowed * pixels;
@@ -396,39 +405,37 @@ class GreyPattern implements Size {
   }
 }
 
-/** A screen in which patterns are looked for, with what looking has found out about it; it must not change meanwhile. */
-export class Scene {
+/** A region of a picture in blurred grey, which begins at `origin`. */
+class BlurredRegion {
+  readonly origin: Rect;
+  readonly grey: Grey;
+  #boxSums: Uint16Array | null = null;
+
+  constructor(picture: Picture, origin: Rect) {
+    this.origin = origin;
+    this.grey = blurredGrey(picture, origin);
+  }
+
+  get boxSums(): Uint16Array {
+    return (this.#boxSums ??= boxSums(this.grey));
+  }
+}
+
+/** A picture in which patterns are looked for, with what looking has found out about it; it must not change meanwhile. */
+export class SearchedPicture {
   readonly picture: Picture;
-  #last: { readonly grey: Grey; readonly origin: Rect } | null = null;
-  /** Of the last grey. */
-  #sums: Uint16Array | null = null;
-  readonly #memory = new Map<object, { readonly window: Rect; readonly places: readonly Rect[] }>();
+  /** The best places of reduced pictures, for the window in which each pattern was looked for last. */
+  readonly promising = new Map<GreyPattern, { readonly window: Rect; readonly places: readonly Rect[] }>();
+  #last: BlurredRegion | null = null;
 
   constructor(picture: Picture) {
     this.picture = picture;
   }
 
-  /** The region in blurred grey, or a larger one, which begins at `origin`. */
-  blurred(region: Rect): { readonly grey: Grey; readonly origin: Position } {
-    if (!this.#last || !contains(this.#last.origin, region)) {
-      this.#last = { grey: blurredGrey(this.picture, region), origin: region };
-      this.#sums = null;
-    }
+  /** The region in blurred grey, or a larger one. */
+  blurred(region: Rect): BlurredRegion {
+    if (!this.#last || !contains(this.#last.origin, region)) this.#last = new BlurredRegion(this.picture, region);
     return this.#last;
-  }
-
-  /** Of the last grey that was asked for, as `boxSums` has them. */
-  boxSums(): Uint16Array {
-    return (this.#sums ??= boxSums(this.#last!.grey));
-  }
-
-  /** What `look` finds for a pattern in a window, which is asked once. */
-  remembered(pattern: object, window: Rect, look: () => readonly Rect[]): readonly Rect[] {
-    const before = this.#memory.get(pattern);
-    if (before && sameRect(before.window, window)) return before.places;
-    const places = look();
-    this.#memory.set(pattern, { window, places });
-    return places;
   }
 }
 

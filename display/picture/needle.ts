@@ -9,7 +9,7 @@ import type { Rect, Size } from '../../src/core/geometry.ts';
 import type { Picture } from '../../src/core/picture.ts';
 import { ScanoutError } from '../../src/sys/errors.ts';
 import { formatRect, formatSize, intersection } from './difference.ts';
-import { Pattern, Scene, type Spot } from './find.ts';
+import { Pattern, SearchedPicture, type Spot } from './find.ts';
 import { readPng } from './png.ts';
 
 /** A needle's JSON cannot be used. */
@@ -202,28 +202,39 @@ export class Needle {
 
   /** Null if an area is not there. Throws UsageError for options that cannot be used. */
   find(screen: Picture, options: FindOptions = {}): Found | null {
-    return this.#find(new Scene(screen), options);
+    const areas = this.#seek(new SearchedPicture(screen), options);
+    return areas instanceof Array ? this.#found(areas) : null;
   }
 
   /** As `find`, or what `describeNearest` says: both for little more than the price of one. */
   findOrDescribe(screen: Picture, options: FindOptions = {}): Found | string {
-    const scene = new Scene(screen);
-    return this.#find(scene, options) ?? this.#describeNearest(scene, options);
+    const searched = new SearchedPicture(screen);
+    const areas = this.#seek(searched, options);
+    return areas instanceof Array ? this.#found(areas) : this.#describeNearest(areas, searched, options);
   }
 
   /** What comes nearest to the first area that is not there, for an error message. */
   describeNearest(screen: Picture, options: FindOptions = {}): string {
-    return this.#describeNearest(new Scene(screen), options);
+    const searched = new SearchedPicture(screen);
+    const [first, ...others] = this.#areas as [Sought, ...Sought[]];
+    const missing = others.length === 0 ? first : this.#seek(searched, options);
+    return this.#describeNearest(missing instanceof Array ? first : missing, searched, options);
   }
 
-  #find(scene: Scene, options: FindOptions): Found | null {
+  /** All areas, or the first one that is not there. */
+  #seek(searched: SearchedPicture, options: FindOptions): FoundArea[] | Sought {
     checkOptions(options);
     const areas: FoundArea[] = [];
     for (const area of this.#areas) {
-      const spot = this.#spotOf(area, scene, options);
-      if (!spot) return null;
+      const where = this.#where(area, searched.picture, options);
+      const spot = area.pattern.find(searched, { ...where, allowed: allowedOf(area, options) });
+      if (!spot) return area;
       areas.push(foundArea(area, spot));
     }
+    return areas;
+  }
+
+  #found(areas: readonly FoundArea[]): Found {
     const clicked = areas.findLast((_, index) => this.#areas[index]!.click !== null) ?? areas.at(-1)!;
     const x = Math.min(...areas.map((area) => area.x));
     const y = Math.min(...areas.map((area) => area.y));
@@ -241,24 +252,16 @@ export class Needle {
     };
   }
 
-  #describeNearest(scene: Scene, options: FindOptions): string {
-    const [first, ...others] = this.#areas as [Sought, ...Sought[]];
-    const missing =
-      others.length === 0 ? first : (this.#areas.find((area) => !this.#spotOf(area, scene, options)) ?? first);
+  #describeNearest(missing: Sought, searched: SearchedPicture, options: FindOptions): string {
     const { pattern } = missing;
     const what = `${this.#areas.length > 1 ? `area ${this.#areas.indexOf(missing)} of ` : ''}${this.name ?? 'the picture'}`;
-    const { positions } = this.#where(missing, scene.picture, options);
-    const nearest = pattern.nearest(scene, positions);
+    const { positions } = this.#where(missing, searched.picture, options);
+    const nearest = pattern.nearest(searched, positions);
     if (!nearest)
-      return `${what} has ${formatSize(pattern)} pixels, which are not on a screen of ${formatSize(scene.picture)} where it is looked for`;
+      return `${what} has ${formatSize(pattern)} pixels, which are not on a screen of ${formatSize(searched.picture)} where it is looked for`;
     const percent = (similarityOf(nearest.error) * 100).toFixed(1);
     const place = formatRect({ ...nearest, width: pattern.width, height: pattern.height });
     return `${what} is not there; the most similar is at ${place}, by ${percent} %`;
-  }
-
-  #spotOf(area: Sought, scene: Scene, options: FindOptions): Spot | null {
-    const where = this.#where(area, scene.picture, options);
-    return area.pattern.find(scene, { ...where, allowed: allowedOf(area, options) });
   }
 
   #where(

@@ -100,7 +100,7 @@ export function mappedColours(): Buffer {
   return bytes;
 }
 
-/** From so many pixels on, writing words costs less than a view of them. */
+/** Fewer pixels are written byte by byte: they do not pay for a view of the words. */
 const MANY = 64;
 
 /** The bytes of one pixel in the order they are sent: how far to shift the pixel to the right for each. */
@@ -194,7 +194,10 @@ export function putPixels(
   }
 }
 
-/** Writes pixels of three bytes, four of them as three words, and returns how many; none if there are few, or the words not aligned. */
+/**
+ * Writes pixels of three bytes, four of them as three words, and returns how many it has written: up to three are left.
+ * None if there are few, or if `at` is not that of a word.
+ */
 function packTriples(
   into: Uint8Array,
   at: number,

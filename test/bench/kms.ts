@@ -9,7 +9,7 @@ function onKms(name: string, about: string, minutes: number, options: Partial<Vm
 export const kmsFlips = onKms(
   'kms-flips',
   'page flips on a KMS plane, from the guest to the screen and back: CPU and system calls against bare loops of the same ioctl',
-  4,
+  6,
 );
 export const kmsGarbage = onKms(
   'kms-garbage',

@@ -10,12 +10,14 @@ const REQUEST_BYTES = 120;
 const CAPACITY = 4096;
 const NO_BYTES = new Uint8Array(0);
 const NO_FDS: OwnedFd[] = [];
+/** When a frame is shown, in refreshes after the client may draw it: 7 ms at 60 Hz, as on Weston. */
+const SHOWN_AFTER = 0.42;
 
 /** Sends a compositor's two events per frame, with its timing: that the client may draw, and that the frame was shown. */
 const compositor = (refreshHz: number): string => `
   const socket = new (require('node:net').Socket)({ fd: 3 });
   const event = Buffer.alloc(${EVENT_BYTES});
-  const frame = () => { socket.write(event); setTimeout(() => socket.write(event), ${420 / refreshHz}); };
+  const frame = () => { socket.write(event); setTimeout(() => socket.write(event), ${SHOWN_AFTER * (1000 / refreshHz)}); };
   socket.on('data', () => undefined).on('close', () => process.exit());
   setInterval(frame, ${1000 / refreshHz});
 `;

@@ -9,7 +9,7 @@ import { compare, type Drawing, openWarm, oursCpuUs } from './compare.ts';
 
 const SIZE = { width: 1920, height: 1080 };
 const SMALL = { width: 64, height: 64 };
-/** Four times as often, less is gone from the processor's caches at each frame. */
+/** Four times as often as elsewhere: tells what part of a frame's cost is due to the time between frames. */
 const OFTEN_HZ = 240;
 const OFTEN_ROUNDS = 9;
 const OFTEN_FRAMES = 480;
