@@ -15,6 +15,9 @@ const root = join(import.meta.dirname, '../..');
 const VITEST = 'node_modules/vitest/vitest.mjs';
 const TSX = 'node_modules/tsx/dist/cli.mjs';
 
+/** CI is to hear of a run that hangs, and of the results of the others, before it gives up itself. */
+const LIMIT_MS = 70 * 60_000;
+
 /** It drives a guest through the public API, and so covers poll callbacks, timers, child processes and sockets. */
 const ONE_GUEST = 'test/host/launch-guest.test.ts';
 
@@ -89,8 +92,14 @@ async function run(name: string, node: string, script: string, ...args: string[]
   rmSync(file, { force: true });
   const env: NodeJS.ProcessEnv = { ...process.env, [COUNTS_FILE]: file, COMMAND_IS_BUILT: 'true' };
   if (node !== process.execPath) env['PATH'] = [dirname(node), env['PATH']].join(delimiter);
-  const child = spawn(node, [script, ...args], { cwd: root, stdio: 'inherit', env });
-  const [status] = (await once(child, 'close')) as [number | null];
+  const child = spawn(node, [script, ...args], {
+    cwd: root,
+    stdio: 'inherit',
+    env,
+    timeout: LIMIT_MS,
+    killSignal: 'SIGKILL',
+  });
+  const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   const result = existsSync(file)
     ? (JSON.parse(readFileSync(file, 'utf8')) as RunResult)
     : { passed: 0, failed: 0, skipped: 0, failures: [] };
@@ -98,6 +107,6 @@ async function run(name: string, node: string, script: string, ...args: string[]
   for (const failure of result.failures) failures.push(`${name}: ${failure}`);
   if (status !== 0 && result.failed === 0) {
     total.failed++;
-    failures.push(`${name}: exited with status ${status}, see above`);
+    failures.push(`${name}: ${signal === null ? `exited with status ${status}` : `ended by ${signal}`}, see above`);
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootGuest, type Guest } from './guest.ts';
-import { cacheDir, guestImage } from './guest-image.ts';
+import { cacheDir, guestImage, newerQemu } from './guest-image.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -26,6 +26,8 @@ export async function bootKernelVm(): Promise<Guest> {
   const monitor = `path=scanout-monitor-${randomUUID()},abstract=on`;
   const guest = await bootGuest({
     gpu: { kind: 'none' },
+    // QEMU 10.0 may lose an interrupt that arrives as a guest in the guest is left. If it is the timer's, the VM stands still.
+    qemu: newerQemu,
     memoryMiB: 2048,
     extraQemuArgs: [
       ...[

@@ -9,6 +9,8 @@ import { readPpm } from './picture.ts';
 
 /** User id of `nobody`. Debian's sway does not run as root. */
 const NOBODY = 65534;
+/** For a tool that asks sway: a sway that does not answer must not hold up the whole run, which waits for the tool. */
+const PATIENCE_MS = 60_000;
 
 /** The part we read of a node in sway's tree; see GET_TREE in sway-ipc(7). */
 interface Container {
@@ -108,7 +110,7 @@ export class Sway implements AsyncDisposable {
   /** What the output shows, including the pointer. */
   screenshot(): Picture {
     const env = { PATH: process.env['PATH'], XDG_RUNTIME_DIR: this.#dir, WAYLAND_DISPLAY: this.socket };
-    return readPpm(execFileSync('grim', ['-c', '-t', 'ppm', '-'], { env, maxBuffer: 2 ** 26 }));
+    return readPpm(execFileSync('grim', ['-c', '-t', 'ppm', '-'], { env, maxBuffer: 2 ** 26, timeout: PATIENCE_MS }));
   }
 
   /** Titles of all open windows. */
@@ -132,6 +134,6 @@ export class Sway implements AsyncDisposable {
       this.#dir,
       readdirSync(this.#dir).find((name) => name.startsWith('sway-ipc.'))!,
     );
-    return execFileSync('swaymsg', ['--socket', socket, '--raw', ...args], { encoding: 'utf8' });
+    return execFileSync('swaymsg', ['--socket', socket, '--raw', ...args], { encoding: 'utf8', timeout: PATIENCE_MS });
   }
 }
