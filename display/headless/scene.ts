@@ -120,7 +120,7 @@ export function opaque(pixel: number): number {
 
 /** With red and blue exchanged, which makes XRGB of a word of a picture, and nothing in the highest byte. */
 export function swapped(pixel: number): number {
-  return (pixel & 0xff00) | ((pixel & 0xff) << 16) | ((pixel >>> 16) & 0xff);
+  return (pixel & 0xff00) | (((pixel << 16) | (pixel >>> 16)) & 0xff_00_ff);
 }
 
 /**
@@ -195,12 +195,13 @@ function copyRows(
   right: number,
   bottom: number,
 ): void {
-  const to = words(data);
-  const from = new Uint32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
+  // Signed, because V8 allocates a number for each large unsigned one until it has compiled the loop.
+  const to = new Int32Array(data.buffer, data.byteOffset, data.length / 4);
+  const from = new Int32Array(memory.buffer, memory.byteOffset, memory.length >>> 2);
   for (let y = top; y < bottom; y++) {
     let at = (y - region.y) * region.width + left - region.x;
     let source = (buffer.offset + (y - layer.dstY + layer.srcY) * buffer.stride) / 4 + left - layer.dstX + layer.srcX;
-    for (let x = left; x < right; x++) to[at++] = opaque(from[source++]!);
+    for (const end = at + right - left; at < end; at++) to[at] = opaque(from[source++]!);
   }
 }
 

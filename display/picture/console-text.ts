@@ -253,7 +253,7 @@ function cellsIn(start: number, length: number, side: number, total: number): [f
   return [first, Math.max(first, end)];
 }
 
-function cellAt(words: Uint32Array, at: number, stride: number, { width, height }: Size): Cell {
+function cellAt(words: Int32Array, at: number, stride: number, { width, height }: Size): Cell {
   const first = words[at]!;
   let second = first;
   const rowBytes = Math.ceil(width / 8);

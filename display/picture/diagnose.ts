@@ -94,7 +94,8 @@ function isNearlyAll(indices: Uint32Array, holds: (index: number) => boolean | n
 }
 
 function regionWords(picture: Picture, { region, masks }: ComparedArea): Uint32Array {
-  const words = wordsOf(crop(picture, region));
+  const { buffer, byteOffset, length } = wordsOf(crop(picture, region));
+  const words = new Uint32Array(buffer, byteOffset, length);
   if (masks.length === 0) return words;
   const masked = words.slice();
   for (const mask of masks) {

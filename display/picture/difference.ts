@@ -128,10 +128,13 @@ export function findDifference(
     : perceivedDifference(expected, actual, area, measure);
 }
 
-/** The pixels of `picture` as words 0xAABBGGRR: a view if its bytes are aligned to words, else a copy. */
-export function wordsOf(picture: Picture): Uint32Array {
+/**
+ * The pixels of `picture` as words 0xAABBGGRR: a view if its bytes are aligned to words, else a copy. Signed, because V8
+ * allocates a number for each opaque pixel that is unsigned until it has compiled the loop.
+ */
+export function wordsOf(picture: Picture): Int32Array {
   const bytes = aligned(picture);
-  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 function aligned({ data }: Picture): Uint8Array {

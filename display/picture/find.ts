@@ -56,7 +56,7 @@ export class Pattern implements Size {
   readonly #area: Rect;
   /** In pixels of the pattern. */
   readonly #excluded: readonly Rect[];
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   /** Runs of pixels that count, as triples: row, first column, end column. */
   readonly #runs: Int32Array;
   /** Which runs have one colour. A mismatch in one rules out all places up to it. */
@@ -120,7 +120,7 @@ export class Pattern implements Size {
     const pattern = this.#words;
     const offsetOf = (index: number): number => Math.floor(index / this.width) * stride + (index % this.width);
     const offsets = this.#probes.map(offsetOf);
-    const colours = Uint32Array.from(this.#probes, (index) => pattern[index]!);
+    const colours = Int32Array.from(this.#probes, (index) => pattern[index]!);
     const [offset, colour] = [offsets[0]!, colours[0]!];
     const count = offsets.length;
     let found: Spot | null = null;
@@ -155,7 +155,7 @@ export class Pattern implements Size {
   }
 
   /** The index of a run that differs; -1 if none does. */
-  #differingRun(words: Uint32Array, at: number, stride: number): number {
+  #differingRun(words: Int32Array, at: number, stride: number): number {
     const runs = this.#runs;
     for (let run = 0; run < runs.length; run += 3) {
       const from = runs[run]! * this.width;
@@ -168,7 +168,7 @@ export class Pattern implements Size {
   }
 
   /** The last column of the run that differs. */
-  #differingColumn(words: Uint32Array, at: number, stride: number, run: number): number {
+  #differingColumn(words: Int32Array, at: number, stride: number, run: number): number {
     const from = this.#runs[run]! * this.width;
     const to = at + this.#runs[run]! * stride;
     let x = this.#runs[run + 2]! - 1;
@@ -191,7 +191,7 @@ function runsOf({ width, height }: Size, excluded: readonly Rect[]): Int32Array 
   return Int32Array.from(runs);
 }
 
-function plainRuns(words: Uint32Array, width: number, runs: Int32Array): boolean[] {
+function plainRuns(words: Int32Array, width: number, runs: Int32Array): boolean[] {
   return Array.from({ length: runs.length / 3 }, (_, i) => {
     const [y, start, end] = [runs[i * 3]!, runs[i * 3 + 1]!, runs[i * 3 + 2]!];
     const row = words.subarray(y * width + start, y * width + end);
@@ -217,7 +217,7 @@ function samplesOf(width: number, runs: Int32Array): number[] {
 }
 
 /** First a pixel of the rarest colour in the pattern, which is likely to be rare on screens, then evenly spread ones. */
-function chooseProbes(words: Uint32Array, width: number, runs: Int32Array): Int32Array {
+function chooseProbes(words: Int32Array, width: number, runs: Int32Array): Int32Array {
   const samples = samplesOf(width, runs);
   const counts = new Map<number, number>();
   for (const index of samples) counts.set(words[index]!, (counts.get(words[index]!) ?? 0) + 1);

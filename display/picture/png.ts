@@ -1,6 +1,7 @@
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { crc32, deflate, deflateSync, inflate, inflateSync, type ZlibOptions } from 'node:zlib';
+import { crc32, createDeflate, deflateSync, inflate, inflateSync, type ZlibOptions } from 'node:zlib';
 import { replaceFile } from '../../src/sys/replace-file.ts';
 import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Size } from '../../src/core/geometry.ts';
@@ -17,46 +18,104 @@ const MAX_PIXELS = 2 ** 27;
  * not fit the size, PngError for more pixels than `decodePng` reads.
  */
 export function encodePng(picture: Picture): Uint8Array {
-  const { width, height, data } = picture;
+  const words = wordsOf(picture);
+  const isFlat = hasFlatParts(words, picture);
+  const { width, height } = picture;
+  const rows = filteredRows(words, width, 0, height, isFlat, new Uint8Array(rowsSize(width, height)));
+  return assemble(picture, deflateSync(rows, compression(isFlat)));
+}
+
+/**
+ * Encodes the same file: a band of rows is compressed on another thread while the next one is made ready, and the event
+ * loop turns in between. The picture must not change meanwhile. Rejects as `encodePng` throws.
+ */
+export async function encodePngAside(picture: Picture): Promise<Uint8Array> {
+  const words = wordsOf(picture);
+  const isFlat = hasFlatParts(words, picture);
+  const compressed: Uint8Array[] = [];
+  const deflater = createDeflate(compression(isFlat)).on('data', (part: Uint8Array) => compressed.push(part));
+  const compress = (band: Uint8Array): Promise<void> =>
+    new Promise((resolve, reject) => {
+      deflater.write(band, (error) => (error ? reject(error) : resolve()));
+    });
+  const compressAll = async (): Promise<void> => {
+    const { width, height } = picture;
+    const rows = Math.min(Math.ceil(BAND / width), height);
+    // One that is compressed and one that is made ready, with room for the row above.
+    let [ready, next] = [new Uint8Array(rowsSize(width, rows + 1)), new Uint8Array(rowsSize(width, rows + 1))];
+    let before = Promise.resolve();
+    for (let row = 0; row < height; row += rows) {
+      const band = filteredRows(words, width, row, Math.min(row + rows, height), isFlat, next);
+      await before;
+      before = compress(band);
+      [ready, next] = [next, ready];
+    }
+    await before;
+    deflater.end();
+  };
+  await Promise.all([compressAll(), once(deflater, 'end')]);
+  return assemble(picture, Buffer.concat(compressed));
+}
+
+/** Throws as `encodePng`. */
+function wordsOf({ width, height, data }: Picture): Int32Array {
   const pixels = width * height;
   if (data.length !== pixels * 4)
     throw new RangeError(`a ${width}x${height} picture has ${pixels * 4} bytes, not ${data.length}`);
   if (pixels > MAX_PIXELS)
     throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
-  const isFlat = hasFlatParts(picture);
-  const rows = rgbRows(picture);
-  if (!isFlat) subtractRowsAbove(rows, width * 3);
-  return assemble(picture, RGB, deflateSync(rows, isFlat ? FLAT : UNEVEN));
+  const { buffer, byteOffset } = data.byteOffset % 4 === 0 ? data : new Uint8Array(data);
+  // Signed, because V8 allocates a number for each opaque pixel that is unsigned until it has compiled the loops.
+  return new Int32Array(buffer, byteOffset, pixels);
 }
 
 /** How zlib makes small files soonest: repeated runs are worth a search, and differences between rows are not. */
 const FLAT = { level: 3, chunkSize: 2 ** 20 };
 const UNEVEN = { level: 1, chunkSize: 2 ** 20 };
+const compression = (isFlat: boolean): ZlibOptions => (isFlat ? FLAT : UNEVEN);
+/** Pixels that are compressed at once. */
+const BAND = 2 ** 18;
 /** Every how many rows are looked at. */
 const SAMPLED_ROWS = 16;
 
 /** Whether most pixels have the colour of their left neighbour, as on a desktop and unlike in a photograph. */
-function hasFlatParts({ width, height, data }: Picture): boolean {
+function hasFlatParts(pixels: Int32Array, { width, height }: Size): boolean {
   let looked = 0;
   let same = 0;
   for (let y = 0; y < height; y += SAMPLED_ROWS) {
-    const end = (y + 1) * width * 4;
-    for (let at = y * width * 4 + 4; at < end; at += 4) {
-      looked++;
-      if (data[at] === data[at - 4] && data[at + 1] === data[at - 3] && data[at + 2] === data[at - 2]) same++;
-    }
+    const end = (y + 1) * width;
+    looked += width - 1;
+    for (let at = y * width + 1; at < end; at++) if (((pixels[at]! ^ pixels[at - 1]!) & 0xff_ff_ff) === 0) same++;
   }
   return same * 2 >= looked;
 }
 
-/** Rows of R, G, B, each after the byte of its filter, none. Four pixels become three words at a time. */
-function rgbRows({ width, height, data }: Picture): Uint8Array {
-  const { buffer, byteOffset } = data.byteOffset % 4 === 0 ? data : data.slice();
-  const pixels = new Uint32Array(buffer, byteOffset, width * height);
-  const rows = new Uint8Array(height * (1 + width * 3));
-  const words = new Uint32Array(Math.ceil(width / 4) * 3);
+/** Bytes of rows of R, G, B, each after the byte of its filter. */
+function rowsSize(width: number, count: number): number {
+  return count * (1 + width * 3);
+}
+
+/** The rows from `top` to before `bottom` in `into`, which has room for one more. */
+function filteredRows(
+  pixels: Int32Array,
+  width: number,
+  top: number,
+  bottom: number,
+  isFlat: boolean,
+  into: Uint8Array,
+): Uint8Array {
+  const above = isFlat ? top : Math.max(0, top - 1);
+  const rows = into.subarray(0, rowsSize(width, bottom - above));
+  fillRows(rows, pixels, width, above, bottom);
+  if (!isFlat) subtractRowsAbove(rows, width * 3);
+  return rows.subarray(rowsSize(width, top - above));
+}
+
+/** Without filters. Four pixels become three words at a time. */
+function fillRows(rows: Uint8Array, pixels: Int32Array, width: number, top: number, bottom: number): void {
+  const words = new Int32Array(Math.ceil(width / 4) * 3);
   const row = new Uint8Array(words.buffer, 0, width * 3);
-  for (let y = 0; y < height; y++) {
+  for (let y = top; y < bottom; y++) {
     const end = (y + 1) * width;
     // The last step of a row may reach into the next, and beyond the end, where there is nothing.
     for (let from = y * width, to = 0; from < end; from += 4, to += 3) {
@@ -66,9 +125,9 @@ function rgbRows({ width, height, data }: Picture): Uint8Array {
       words[to + 1] = ((second >>> 8) & 0xffff) | (third << 16);
       words[to + 2] = ((third >>> 16) & 0xff) | (pixels[from + 3]! << 8);
     }
-    rows.set(row, y * (1 + width * 3) + 1);
+    rows[rowsSize(width, y - top)] = NONE;
+    rows.set(row, rowsSize(width, y - top) + 1);
   }
-  return rows;
 }
 
 /** Filters rows of `stride` bytes, the lowest first, by those above. The first stays as it is. */
@@ -80,18 +139,21 @@ function subtractRowsAbove(rows: Uint8Array, stride: number): void {
   }
 }
 
-function assemble({ width, height }: Size, colourType: number, compressed: Uint8Array): Uint8Array {
+function assemble({ width, height }: Size, compressed: Uint8Array): Uint8Array {
   return Buffer.concat([
     Uint8Array.from(SIGNATURE),
-    chunk('IHDR', Buffer.concat([u32(width, height), Uint8Array.of(8, colourType, 0, 0, 0)])),
+    chunk('IHDR', Buffer.concat([u32(width, height), Uint8Array.of(8, RGB, 0, 0, 0)])),
     chunk('IDAT', compressed),
     chunk('IEND', u32()),
   ]);
 }
 
-/** Writes a PNG as `replaceFile` does. A `mode` that is not given makes it readable by its owner only. */
+/**
+ * Writes a PNG as `replaceFile` does. A `mode` that is not given makes it readable by its owner only. The picture must not
+ * change meanwhile.
+ */
 export async function writePng(path: string, picture: Picture, mode?: number): Promise<void> {
-  await replaceFile(path, encodePng(picture), mode);
+  await replaceFile(path, await encodePngAside(picture), mode);
 }
 
 /** Reads and decodes a file. Rejects with PngError, which names the file, or the file system's error. */
@@ -171,9 +233,9 @@ const COLOUR_TYPES: Readonly<Record<number, { readonly depths: readonly number[]
 };
 const RGB = 2;
 const INDEXED = 3;
-const RGBA = 6;
 
-/** Filters of rows, beside none. */
+/** Filters of rows. */
+const NONE = 0;
 const SUB = 1;
 const UP = 2;
 const AVERAGE = 3;
@@ -428,9 +490,9 @@ function painter(header: PngHeader, colours: Colours, shown: Uint8Array): Paint 
 
 /** For R, G, B of 8 bits, of which three words become four pixels at a time. */
 function rgbPainter(width: number, shown: Uint8Array): Paint {
-  const pixels = new Uint32Array(shown.buffer);
+  const pixels = new Int32Array(shown.buffer);
   // The last step of a row takes words beyond its end.
-  const words = new Uint32Array(Math.ceil(width / 4) * 3);
+  const words = new Int32Array(Math.ceil(width / 4) * 3);
   const row = new Uint8Array(words.buffer);
   return (rows, at, columns, to) => {
     row.set(rows.subarray(at, at + columns * 3));
@@ -517,15 +579,6 @@ export function encodeApng(frames: readonly AnimationFrame[]): Uint8Array {
   }
   chunks.push(chunk('IEND', u32()));
   return Buffer.concat(chunks);
-}
-
-/** Encodes as a PNG of 8 bits, RGBA and no metadata, compressed by another thread meanwhile. The picture must not change. */
-export async function encodePngAside({ width, height, data }: Picture): Promise<Uint8Array> {
-  const stride = width * 4;
-  // Each row begins with its filter, none.
-  const rows = new Uint8Array(height * (1 + stride));
-  for (let y = 0; y < height; y++) rows.set(data.subarray(y * stride, (y + 1) * stride), y * (1 + stride) + 1);
-  return assemble({ width, height }, RGBA, await promisify(deflate)(rows, FLAT));
 }
 
 /** The contents of fcTL, with dispose op NONE and blend op SOURCE: pixels outside the patch stay as they were. */

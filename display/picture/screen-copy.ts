@@ -185,7 +185,7 @@ export class ScreenCopy {
 }
 
 function xrgbOf(picture: Picture): Uint32Array {
-  const pixels = wordsOf(picture).slice();
+  const pixels = new Uint32Array(wordsOf(picture));
   for (let at = 0; at < pixels.length; at++) pixels[at] = swapped(pixels[at]!);
   return pixels;
 }
