@@ -17,7 +17,7 @@ export const kmsGarbage = onKms(
   12,
   { nodeArgs: ['--expose-gc', '--min-semi-space-size=16'] },
 );
-export const kmsVblanks = onKms('kms-vblanks', 'vertical blanks missed by flips at 60 Hz (--flips N)', 7);
+export const kmsVblanks = onKms('kms-vblanks', 'vertical blanks missed by flips at 60 Hz (--flips N)', 9);
 export const kmsFirstShow = onKms(
   'kms-first-show',
   'the first flip to pages that were not shown before: udmabuf, import and commit against a copy',
