@@ -95,7 +95,7 @@ function rowsSize(width: number, count: number): number {
   return count * (1 + width * 3);
 }
 
-/** The rows from `top` to before `bottom` in `into`, which has room for one more. */
+/** The rows from `top` to before `bottom` in `into`, which has room for them and for the one above, if there is one. */
 function filteredRows(
   pixels: Int32Array,
   width: number,

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { bundleTests } from './bundle.ts';
 import { COUNTS_FILE } from './counts.ts';
 import { saveGuest } from './guest.ts';
-import { LOGIN_MODULES, NESTED_MIB, newerQemu, skipWithoutGuest } from './guest-image.ts';
+import { LOGIN_MODULES, NESTED_MIB, skipWithoutGuest } from './guest-image.ts';
 import { guestDraw } from './guest-pictures.ts';
 import { bootKernelVm, missingVkms, output } from './kernel-vm.ts';
 import { skipBecause } from './skip.ts';
@@ -25,8 +25,7 @@ const log = join(output, 'kernel.log');
 /** vitest.config.ts knows it, too. */
 const BUNDLE = join(output, 'kernel-tests');
 
-if (!skipWithoutGuest(newerQemu) && !skipWithoutVkms())
-  process.exitCode = (await runInGuest(process.argv.slice(2))) ? 0 : 1;
+if (!skipWithoutGuest() && !skipWithoutVkms()) process.exitCode = (await runInGuest(process.argv.slice(2))) ? 0 : 1;
 
 function skipWithoutVkms(): boolean {
   const missing = missingVkms();

@@ -11,8 +11,9 @@ export const output = join(root, 'test/output');
 
 /** What is missing for `bootKernelVm`, in addition to what every guest needs, and how to get it; null if nothing. */
 export function missingVkms(): string | null {
-  const file = join(cacheDir, 'linux/lib/modules', guestImage().release, 'extra/vkms.ko');
-  return existsSync(file) ? null : `no ${file}: run sh test/rig/install.sh as root`;
+  const needed = [newerQemu, join(cacheDir, 'linux/lib/modules', guestImage().release, 'extra/vkms.ko')];
+  const missing = needed.find((file) => !existsSync(file));
+  return missing === undefined ? null : `no ${missing}: run sh test/rig/install.sh as root`;
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/nod
 import { COUNTS_FILE, type Counts, countsLine, type RunResult } from './counts.ts';
 
 const SUMMARY_LENGTH = 500;
-/** No test takes as long, even on a busy machine. */
+/** After how long without a result it is said what runs, and then again. */
 const SILENCE_MINUTES = 5;
 
 /**
