@@ -68,17 +68,20 @@ const others = await build({
 });
 
 const written = new Set();
-for (const { path, text } of [...command.outputFiles, ...others.outputFiles]) {
-  mkdirSync(dirname(path), { recursive: true });
-  replaceFile(path, withBuiltins(withoutInnerNames(text)));
-  written.add(relative('dist', path));
-}
+for (const { path, text } of command.outputFiles) write(path, withoutFacades(text));
+for (const { path, text } of others.outputFiles) write(path, text);
 
 replaceFile('dist/LICENSE.commander', readFileSync('node_modules/commander/LICENSE', 'utf8'));
 
 // Of an earlier build. What is in use by a running command keeps its name as long as it does not change.
 for (const file of readdirSync('dist', { recursive: true }))
   if (/\.js(\.map)?$/.test(file) && !written.has(file)) rmSync(join('dist', file));
+
+function write(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
+  replaceFile(path, withBuiltins(withoutInnerNames(text)));
+  written.add(relative('dist', path));
+}
 
 /** In one step, and only if it differs: a command that is starting loads all files of one build. */
 function replaceFile(path, contents) {
@@ -92,6 +95,17 @@ function replaceFile(path, contents) {
 function withoutInnerNames(code) {
   const names = new Set(Array.from(code.matchAll(/^var (\w+) = class _\1\b/gm), ([, name]) => `_${name}`));
   return code.replaceAll(/\b_\w+\b/g, (word) => (names.has(word) ? word.slice(1) : word));
+}
+
+/**
+ * What is imported from a module of Node costs the command's start a module of its own, whose exports are all read, and
+ * some of those load others.
+ */
+function withoutFacades(code) {
+  return code.replaceAll(
+    /^import \{([^}]*)\} from "(node:[^"]*)";$/gm,
+    (_, names, module) => `const {${names.replaceAll(' as ', ': ')}} = process.getBuiltinModule("${module}");`,
+  );
 }
 
 /** CommonJS that was bundled requires modules of Node, and ES modules have no `require`. */

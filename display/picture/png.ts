@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { crc32, createDeflate, deflateSync, inflate, inflateSync, type ZlibOptions } from 'node:zlib';
 import { replaceFile } from '../../src/sys/replace-file.ts';
 import { ScanoutError } from '../../src/sys/errors.ts';
 import type { Size } from '../../src/core/geometry.ts';
-import type { Picture } from '../../src/core/picture.ts';
+import { type Picture, type PictureReader, readerOf } from '../../src/core/picture.ts';
 
 /** The bytes are not a PNG, or one of a kind that is not supported. */
 export class PngError extends ScanoutError<'format'> {}
@@ -18,76 +19,72 @@ const MAX_PIXELS = 2 ** 27;
  * not fit the size, PngError for more pixels than `decodePng` reads.
  */
 export function encodePng(picture: Picture): Uint8Array {
-  const words = wordsOf(picture);
-  const isFlat = hasFlatParts(words, picture);
-  const { width, height } = picture;
-  const rows = filteredRows(words, width, 0, height, isFlat, new Uint8Array(rowsSize(width, height)));
+  const source = readerOf(picture);
+  const isFlat = hasFlatParts(source);
+  const rows = new Uint8Array(rowsSize(picture.width, picture.height));
+  let length = 0;
+  for (const band of filteredBands(source, isFlat)) {
+    rows.set(band, length);
+    length += band.length;
+  }
   return assemble(picture, deflateSync(rows, compression(isFlat)));
 }
 
 /**
- * Encodes the same file: a band of rows is compressed on another thread while the next one is made ready, and the event
- * loop turns in between. The picture must not change meanwhile. Rejects as `encodePng` throws.
+ * Encodes the same file: a band of rows is compressed on another thread while the next one is read, and the event loop turns
+ * in between. Rejects with PngError for too many pixels, and as `read` throws.
  */
-export async function encodePngAside(picture: Picture): Promise<Uint8Array> {
-  const words = wordsOf(picture);
-  const isFlat = hasFlatParts(words, picture);
+export async function encodePngAside(source: PictureReader): Promise<Uint8Array> {
+  const isFlat = hasFlatParts(source);
   const compressed: Uint8Array[] = [];
   const deflater = createDeflate(compression(isFlat)).on('data', (part: Uint8Array) => compressed.push(part));
   const compress = (band: Uint8Array): Promise<void> =>
-    new Promise((resolve, reject) => {
-      deflater.write(band, (error) => (error ? reject(error) : resolve()));
+    new Promise((resolve) => {
+      deflater.write(band, () => resolve());
     });
   const compressAll = async (): Promise<void> => {
-    const { width, height } = picture;
-    const rows = Math.min(Math.ceil(BAND / width), height);
-    // One that is compressed and one that is made ready, with room for the row above.
-    let [ready, next] = [new Uint8Array(rowsSize(width, rows + 1)), new Uint8Array(rowsSize(width, rows + 1))];
     let before = Promise.resolve();
-    for (let row = 0; row < height; row += rows) {
-      const band = filteredRows(words, width, row, Math.min(row + rows, height), isFlat, next);
+    for (const band of filteredBands(source, isFlat)) {
       await before;
       before = compress(band);
-      [ready, next] = [next, ready];
+      await setImmediate();
     }
     await before;
     deflater.end();
   };
   await Promise.all([compressAll(), once(deflater, 'end')]);
-  return assemble(picture, Buffer.concat(compressed));
-}
-
-/** Throws as `encodePng`. */
-function wordsOf({ width, height, data }: Picture): Int32Array {
-  const pixels = width * height;
-  if (data.length !== pixels * 4)
-    throw new RangeError(`a ${width}x${height} picture has ${pixels * 4} bytes, not ${data.length}`);
-  if (pixels > MAX_PIXELS)
-    throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
-  const { buffer, byteOffset } = data.byteOffset % 4 === 0 ? data : new Uint8Array(data);
-  // Signed, because V8 allocates a number for each opaque pixel that is unsigned until it has compiled the loops.
-  return new Int32Array(buffer, byteOffset, pixels);
+  return assemble(source, Buffer.concat(compressed));
 }
 
 /** How zlib makes small files soonest: repeated runs are worth a search, and differences between rows are not. */
 const FLAT = { level: 3, chunkSize: 2 ** 20 };
 const UNEVEN = { level: 1, chunkSize: 2 ** 20 };
 const compression = (isFlat: boolean): ZlibOptions => (isFlat ? FLAT : UNEVEN);
-/** Pixels that are compressed at once. */
-const BAND = 2 ** 18;
+/** Pixels that are read at once, in about a millisecond. */
+const BAND = 2 ** 17;
 /** Every how many rows are looked at. */
 const SAMPLED_ROWS = 16;
 
 /** Whether most pixels have the colour of their left neighbour, as on a desktop and unlike in a photograph. */
-function hasFlatParts(pixels: Int32Array, { width, height }: Size): boolean {
+function hasFlatParts(source: PictureReader): boolean {
+  const { width, height } = source;
+  if (width * height > MAX_PIXELS)
+    throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
+  const row = new Uint8Array(width * 4);
+  const pixels = signedWords(row);
   let looked = 0;
   let same = 0;
   for (let y = 0; y < height; y += SAMPLED_ROWS) {
-    const end = (y + 1) * width;
+    source.read(y, y + 1, row);
     looked += width - 1;
-    for (let at = y * width + 1; at < end; at++) if (((pixels[at]! ^ pixels[at - 1]!) & 0xff_ff_ff) === 0) same++;
+    for (let at = 1; at < width; at++) if (((pixels[at]! ^ pixels[at - 1]!) & 0xff_ff_ff) === 0) same++;
   }
   return same * 2 >= looked;
+}
+
+/** Signed, because V8 allocates a number for each opaque pixel that is unsigned until it has compiled the loops. */
+function signedWords({ buffer, byteOffset, length }: Uint8Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, length >>> 2);
 }
 
 /** Bytes of rows of R, G, B, each after the byte of its filter. */
@@ -95,27 +92,31 @@ function rowsSize(width: number, count: number): number {
   return count * (1 + width * 3);
 }
 
-/** The rows from `top` to before `bottom` in `into`, which has room for them and for the one above, if there is one. */
-function filteredRows(
-  pixels: Int32Array,
-  width: number,
-  top: number,
-  bottom: number,
-  isFlat: boolean,
-  into: Uint8Array,
-): Uint8Array {
-  const above = isFlat ? top : Math.max(0, top - 1);
-  const rows = into.subarray(0, rowsSize(width, bottom - above));
-  fillRows(rows, pixels, width, above, bottom);
-  if (!isFlat) subtractRowsAbove(rows, width * 3);
-  return rows.subarray(rowsSize(width, top - above));
+/** The rows that are to be compressed, from the top, each until the next but one. */
+function* filteredBands(source: PictureReader, isFlat: boolean): Generator<Uint8Array, void> {
+  const { width, height } = source;
+  const count = Math.min(Math.ceil(BAND / width), height);
+  // With room for the row above.
+  const bytes = new Uint8Array((count + 1) * width * 4);
+  const pixels = signedWords(bytes);
+  let [next, last] = [new Uint8Array(rowsSize(width, count + 1)), new Uint8Array(rowsSize(width, count + 1))];
+  for (let top = 0; top < height; top += count) {
+    const bottom = Math.min(top + count, height);
+    const above = isFlat ? top : Math.max(0, top - 1);
+    source.read(above, bottom, bytes.subarray(0, (bottom - above) * width * 4));
+    const rows = next.subarray(0, rowsSize(width, bottom - above));
+    fillRows(rows, pixels, width, bottom - above);
+    if (!isFlat) subtractRowsAbove(rows, width * 3);
+    yield rows.subarray(rowsSize(width, top - above));
+    [next, last] = [last, next];
+  }
 }
 
 /** Without filters. Four pixels become three words at a time. */
-function fillRows(rows: Uint8Array, pixels: Int32Array, width: number, top: number, bottom: number): void {
+function fillRows(rows: Uint8Array, pixels: Int32Array, width: number, count: number): void {
   const words = new Int32Array(Math.ceil(width / 4) * 3);
   const row = new Uint8Array(words.buffer, 0, width * 3);
-  for (let y = top; y < bottom; y++) {
+  for (let y = 0; y < count; y++) {
     const end = (y + 1) * width;
     // The last step of a row may reach into the next, and beyond the end, where there is nothing.
     for (let from = y * width, to = 0; from < end; from += 4, to += 3) {
@@ -125,8 +126,8 @@ function fillRows(rows: Uint8Array, pixels: Int32Array, width: number, top: numb
       words[to + 1] = ((second >>> 8) & 0xffff) | (third << 16);
       words[to + 2] = ((third >>> 16) & 0xff) | (pixels[from + 3]! << 8);
     }
-    rows[rowsSize(width, y - top)] = NONE;
-    rows.set(row, rowsSize(width, y - top) + 1);
+    rows[rowsSize(width, y)] = NONE;
+    rows.set(row, rowsSize(width, y) + 1);
   }
 }
 
@@ -153,7 +154,7 @@ function assemble({ width, height }: Size, compressed: Uint8Array): Uint8Array {
  * change meanwhile.
  */
 export async function writePng(path: string, picture: Picture, mode?: number): Promise<void> {
-  await replaceFile(path, await encodePngAside(picture), mode);
+  await replaceFile(path, await encodePngAside(readerOf(picture)), mode);
 }
 
 /** Reads and decodes a file. Rejects with PngError, which names the file, or the file system's error. */

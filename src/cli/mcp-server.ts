@@ -1,7 +1,7 @@
 import { type CallToolResult, fromJsonSchema, McpServer } from '@modelcontextprotocol/server';
 import { DisplayError } from '../../display/picture/errors.ts';
 import { type FindOptions, readNeedle } from '../../display/picture/needle.ts';
-import { encodePng, readPng } from '../../display/picture/png.ts';
+import { readPng } from '../../display/picture/png.ts';
 import { ScreenReader } from '../../display/picture/screen-text.ts';
 import { ControlClient, type ScreenshotOptions } from '../control/client.ts';
 import type { MouseButton, Point } from '../control/operator.ts';
@@ -89,9 +89,9 @@ export function createMcpServer(path: string, version: string): McpServer {
     { region, scanout, cursor: { type: 'boolean', default: true, description: 'Include the mouse pointer.' } },
     [],
     async (args, signal) => {
-      const picture = await bridge.screenshot({ ...args, signal });
-      const data = Buffer.from(encodePng(picture)).toString('base64');
-      const size = { type: 'text', text: `${picture.width}x${picture.height} pixels` } as const;
+      const { width, height, bytes } = await bridge.screenshotPng({ ...args, signal });
+      const data = Buffer.from(bytes).toString('base64');
+      const size = { type: 'text', text: `${width}x${height} pixels` } as const;
       return { content: [{ type: 'image', data, mimeType: 'image/png' }, size] };
     },
   );

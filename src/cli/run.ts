@@ -356,6 +356,7 @@ export async function runSession(
       stats,
       hello: () => session.hello(),
       screenshot: (request, signal) => session.screenshot(request, signal),
+      screenshotPng: (request, signal) => session.screenshotPng(request, signal),
       wait: (request, signal) => session.wait(request, signal),
       watch: (scanout, signal) => session.watch(scanout, signal),
       trace: (scanout) => session.trace(scanout),

@@ -2,7 +2,8 @@ import { Command, Option } from 'commander';
 import { UsageError } from '../core/errors.ts';
 import type { Rect } from '../core/geometry.ts';
 import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../core/patience.ts';
-import { requestScreenshot } from '../control/client.ts';
+import { requestPng } from '../control/client.ts';
+import { replaceFile } from '../sys/replace-file.ts';
 import { controlOption, parseMs, parseRegion, scanoutOption } from './control-options.ts';
 import { print } from './terminal.ts';
 
@@ -64,17 +65,15 @@ export function command(): Command {
       ) => {
         if (outputPicture && !cursor)
           throw new UsageError('--no-cursor: a monitor shows its cursor; leave it out, or --output-picture');
-        const asked = requestScreenshot(control, {
+        const { width, height, bytes } = await requestPng(control, {
           scanout,
           cursor,
           ...(outputPicture && { output: true }),
           ...(region && { region }),
           ...(waitStable && { still: { quietMs, timeoutMs } }),
         });
-        // The bridge is at work meanwhile.
-        const [picture, { writePng }] = await Promise.all([asked, import('../../display/picture/png.ts')]);
-        await writePng(path, picture);
-        print(`${path}: ${picture.width}x${picture.height}`);
+        await replaceFile(path, bytes);
+        print(`${path}: ${width}x${height}`);
       },
     );
 }

@@ -17,7 +17,7 @@ import { UsageError } from '../core/errors.ts';
 import { type Log, limitLog } from '../core/log.ts';
 import type { Rect, Size } from '../core/geometry.ts';
 import { MAX_REFRESH_MHZ } from '../core/monitor.ts';
-import type { Picture } from '../core/picture.ts';
+import { type Picture, type PictureReader, readerOf } from '../core/picture.ts';
 import type { VfioAddress } from '../guest/vfio/access.ts';
 import type { QemuDbusGuest, VmAddress } from '../guest/qemu-dbus/guest.ts';
 import type { VfioGuest } from '../guest/vfio/guest.ts';
@@ -41,6 +41,7 @@ import {
   checkDirectory,
   type Hello,
   type InputRequest,
+  type PngFile,
   PROTOCOL,
   type ScreenshotRequest,
   type WaitRequest,
@@ -230,8 +231,9 @@ export class Session implements Disposable {
     // The first window stays open; the others close when the guest turns their scanouts off.
     const { keepLast = false } = options;
     options.windows
-      ?.openOutputs(scanouts, async (scanout) =>
-        encodePngAside(await this.screenshot({ scanout, cursor: true }, this.#ending.signal)),
+      ?.openOutputs(
+        scanouts,
+        async (scanout) => (await this.screenshotPng({ scanout, cursor: true }, this.#ending.signal)).bytes,
       )
       .forEach((output, index) => this.#bridge.show(index, output, { keepLast: index === 0 && keepLast }));
     this.#clipboard = this.#shareClipboard(options, stack);
@@ -292,21 +294,40 @@ export class Session implements Disposable {
    * `no-scanout`, `no-picture`, `no-region`, `no-output-picture`, `timeout`, or the reason of the signal.
    */
   async screenshot(request: ScreenshotRequest, signal?: AbortSignal): Promise<Picture> {
+    return this.#look(request, signal, wholePicture);
+  }
+
+  /** The same as a file, which is written while the picture is read. */
+  async screenshotPng(request: ScreenshotRequest, signal?: AbortSignal): Promise<PngFile> {
+    return this.#look(request, signal, async (picture) => {
+      const { width, height } = picture;
+      return { width, height, bytes: await encodePngAside('data' in picture ? readerOf(picture) : picture) };
+    });
+  }
+
+  /** `take` gets the picture, or what it can be read from until the promise that it returns is settled. */
+  async #look<T>(
+    request: ScreenshotRequest,
+    signal: AbortSignal | undefined,
+    take: (picture: Picture | PictureReader) => Promise<T>,
+  ): Promise<T> {
     const { scanout, region, still, output = false } = request;
     this.#checkScanout(scanout);
     const shown = this.headless[scanout];
     if (output && !shown) {
       if (still) await this.screenshot({ ...request, output: false }, signal);
-      return partOf(await this.#outputPicture(scanout), region);
+      return take(partOf(await this.#outputPicture(scanout), region));
     }
     if (still) {
       using watched = shown ? null : this.#observe(scanout, false);
-      return partOf(await stillPicture((shown ?? watched?.output)!, { ...request, ...still }, signal), region);
+      return await take(
+        partOf(await stillPicture((shown ?? watched?.output)!, { ...request, ...still }, signal), region),
+      );
     }
     if (shown) {
       using held = shown.hold();
       if (!held) throw noPicture(scanout);
-      return held.isShared ? pictureOn(shown, request) : await pictureInPieces(held, request);
+      return await take(held.isShared ? pictureOn(shown, request) : readerOn(held, request));
     }
     // A wait for a guest that shows nothing would be one for its next start.
     if (this.#bridge.pictureSize(scanout) === null) throw noPicture(scanout);
@@ -314,10 +335,10 @@ export class Session implements Disposable {
     await firstFrame(watched.output, signal);
     const size = watched.output.pictureSize;
     if (!size) throw noPicture(scanout, watched.problem);
-    if (!watched.isCopy || size.width * size.height <= AT_ONCE) return pictureOn(watched.output, request);
+    if (!watched.isCopy) return await take(pictureOn(watched.output, request));
     // What is copied stays on the output when the guest has gone on.
     watched.detach();
-    return await pictureInPieces({ ...size, capture: (options) => watched.output.capture(options) }, request);
+    return await take(readerOn({ ...size, capture: (options) => watched.output.capture(options) }, request));
   }
 
   hello(): Hello {
@@ -523,19 +544,31 @@ function pictureOn(output: HeadlessOutput, { scanout, cursor, region }: Screensh
   return output.capture({ cursor, ...(region && { region }) })!;
 }
 
-/** Reads a picture that does not change, some rows in each turn of the event loop, so that no frame is late for it. */
-async function pictureInPieces(
+/** Reads a picture that does not change. Throws as `checkRegion`. */
+function readerOn(
   screen: Size & Pick<HeadlessOutput, 'capture'>,
   { cursor, region }: ScreenshotRequest,
-): Promise<Picture> {
+): PictureReader {
   if (region) checkRegion(region, screen);
   const { x, y, width, height } = region ?? { x: 0, y: 0, width: screen.width, height: screen.height };
+  return {
+    width,
+    height,
+    read(top, bottom, target) {
+      screen.capture({ cursor, region: { x, y: y + top, width, height: bottom - top }, target });
+    },
+  };
+}
+
+/** Reads some rows in each turn of the event loop, so that no frame is late for it. */
+async function wholePicture(picture: Picture | PictureReader): Promise<Picture> {
+  if ('data' in picture) return picture;
+  const { width, height } = picture;
   const data = new Uint8Array(width * height * 4);
   const rows = Math.max(1, Math.floor(AT_ONCE / width));
-  for (let row = 0; row < height; row += rows) {
-    const piece = { x, y: y + row, width, height: Math.min(rows, height - row) };
-    const start = row * width * 4;
-    screen.capture({ cursor, region: piece, target: data.subarray(start, start + width * piece.height * 4) });
+  for (let top = 0; top < height; top += rows) {
+    const bottom = Math.min(top + rows, height);
+    picture.read(top, bottom, data.subarray(top * width * 4, bottom * width * 4));
     await setImmediate();
   }
   return { width, height, data };

@@ -3,7 +3,6 @@ import { DEFAULT_QUIET_MS, DEFAULT_TIMEOUT_MS } from '../core/patience.ts';
 import { ControlClient } from '../control/client.ts';
 import type { Point } from '../control/operator.ts';
 import { UsageError } from '../core/errors.ts';
-import { readPicture } from './compare.ts';
 import {
   addCompareOptions,
   compareOptionsOf,
@@ -53,8 +52,9 @@ async function run(what: (typeof FOR)[number], golden: string | undefined, optio
   const { control, scanout, cursor, quietMs, timeoutMs, at, region } = options;
   const bridge = new ControlClient(control);
   const view = { scanout, cursor, timeoutMs, ...(region && { region }) };
-  if (golden !== undefined)
+  if (golden !== undefined) {
+    const { readPicture } = await import('./compare.ts');
     await bridge.waitForMatch(await readPicture(golden), { ...view, ...compareOptionsOf(options), ...(at && { at }) });
-  else if (what === 'stable') await bridge.waitForStable({ ...view, quietMs });
+  } else if (what === 'stable') await bridge.waitForStable({ ...view, quietMs });
   else await bridge.waitForChange(view);
 }

@@ -18,6 +18,7 @@ import {
   MAX_REQUEST,
   MAX_SIDE,
   MAX_WAIT_MS,
+  type PngFile,
   type ScreenshotRequest,
   type TraceEvent,
 } from './protocol.ts';
@@ -119,6 +120,17 @@ export class ControlClient {
       { scanout, cursor, ...(output && { output }), ...(region && { region }) },
       signal,
     );
+  }
+
+  /** The same as a PNG, which the bridge encodes beside its work. */
+  screenshotPng({
+    scanout = 0,
+    cursor = true,
+    output = false,
+    region,
+    signal,
+  }: ScreenshotOptions = {}): Promise<PngFile> {
+    return requestPng(this.path, { scanout, cursor, ...(output && { output }), ...(region && { region }) }, signal);
   }
 
   /** Waits until no pixel has changed for `quietMs`, by default 500. ControlError `timeout` says what kept changing. */
@@ -308,26 +320,38 @@ export async function requestStats(path: string): Promise<unknown> {
   return head['stats'];
 }
 
+type PictureRequest = Omit<ScreenshotRequest, 'format'>;
+
 /** Requests the picture of a scanout, now or once it stands still. Rejects with ControlError. */
-export async function requestScreenshot(
+export async function requestScreenshot(path: string, what: PictureRequest, signal?: AbortSignal): Promise<Picture> {
+  const { width, height, bytes } = await requestPicture(path, what, signal);
+  if (width * height * 4 === bytes.length) return { width, height, data: bytes };
+  throw new ControlError('protocol', `${path}: the answer has ${bytes.length} bytes for ${width}x${height} pixels`);
+}
+
+/** As `requestScreenshot`, with a PNG. What is in that is not checked. */
+export function requestPng(path: string, what: PictureRequest, signal?: AbortSignal): Promise<PngFile> {
+  return requestPicture(path, { ...what, format: 'png' }, signal);
+}
+
+async function requestPicture(
   path: string,
   { still, ...what }: ScreenshotRequest,
   signal?: AbortSignal,
-): Promise<Picture> {
+): Promise<PngFile> {
   const asked = { command: 'screenshot', ...what, ...still };
   const { head, body } = await request(path, asked, signal ? { signal } : {}, still?.timeoutMs);
   const { width, height } = head;
-  if (!isSide(width) || !isSide(height) || width * height * 4 !== body.length)
-    throw new ControlError(
-      'protocol',
-      `${path}: the answer has ${body.length} bytes, but not for a picture of a possible size`,
-    );
-  const { region, output } = what;
-  if (output && head['output'] !== true)
-    throw new ControlError('protocol', `${path}: the bridge is of an older version, which sends guests' pictures only`);
-  if (region && (region.width !== width || region.height !== height))
-    throw new ControlError('protocol', `${path}: the bridge is of an older version, which sends whole pictures only`);
-  return { width, height, data: body };
+  if (!isSide(width) || !isSide(height))
+    throw new ControlError('protocol', `${path}: the answer is not for a picture of a possible size`);
+  const { region, output, format } = what;
+  const isOlder =
+    (output && head['output'] !== true && "guests' pictures") ||
+    (format && head['format'] !== format && 'pixels') ||
+    (region && (region.width !== width || region.height !== height) && 'whole pictures');
+  if (isOlder)
+    throw new ControlError('protocol', `${path}: the bridge is of an older version, which sends ${isOlder} only`);
+  return { width, height, bytes: body };
 }
 
 /** The answer to a request. `answerMs` is how long the bridge may take for it, in addition to the transfer. */

@@ -32,6 +32,7 @@ export {
   type ControlErrorCode,
   type FrameEvent,
   type Hello,
+  type PngFile,
   type TracedFrame,
   type TraceEvent,
 } from './protocol.ts';

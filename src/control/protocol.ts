@@ -1,7 +1,7 @@
 import type { FrameTimes } from '../bridge/frame-ages.ts';
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Rect } from '../core/geometry.ts';
+import type { Rect, Size } from '../core/geometry.ts';
 import { ScanoutError } from '../sys/errors.ts';
 import type { MouseButton, Point } from './operator.ts';
 
@@ -56,8 +56,15 @@ interface View {
 export interface ScreenshotRequest extends View {
   /** What the first output of the scanout really shows, in its pixels and with the cursor, instead of the guest's picture. */
   readonly output?: boolean;
+  /** To be sent as a file. Absent: as the R, G, B, A of its pixels. */
+  readonly format?: 'png';
   /** How long nothing may change before the picture is taken, and how long to wait for that. Absent: take the picture now. */
   readonly still?: { readonly quietMs: number; readonly timeoutMs: number };
+}
+
+/** A picture as a file. */
+export interface PngFile extends Size {
+  readonly bytes: Uint8Array;
 }
 
 export interface WaitRequest extends View {
@@ -174,7 +181,9 @@ const PARSERS: Readonly<Record<string, (fields: Fields) => ControlRequest>> = {
   screenshot: (fields) => {
     const { quietMs, timeoutMs } = fields;
     const output = boolean(fields, 'output', false);
-    const what = { command: 'screenshot', ...view(fields), ...(output && { output }) } as const;
+    const format = oneOf(fields, 'format', ['pixels', 'png'], 'pixels');
+    const how = { ...(output && { output }), ...(format === 'png' && { format }) } as const;
+    const what = { command: 'screenshot', ...view(fields), ...how } as const;
     if (output && !what.cursor) throw malformed('"cursor" cannot be false with "output": a screen shows its cursor');
     if (quietMs === undefined && timeoutMs === undefined) return what;
     return { ...what, still: { quietMs: wait(fields, 'quietMs'), timeoutMs: wait(fields, 'timeoutMs') } };

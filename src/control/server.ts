@@ -15,6 +15,7 @@ import {
   type InputRequest,
   MAX_REQUEST,
   parseRequest,
+  type PngFile,
   type ScreenshotRequest,
   type WaitRequest,
 } from './protocol.ts';
@@ -30,6 +31,7 @@ export interface ControlHandlers {
   stats(): unknown;
   /** `signal` is aborted when the client disconnects; so are those below. */
   screenshot(request: ScreenshotRequest, signal: AbortSignal): Promise<Picture>;
+  screenshotPng(request: ScreenshotRequest, signal: AbortSignal): Promise<PngFile>;
   wait(request: WaitRequest, signal: AbortSignal): Promise<void>;
   /** The server disposes what it resolves with. */
   watch(scanout: number, signal: AbortSignal): Promise<FrameWatch>;
@@ -198,8 +200,12 @@ async function answer(request: SingleRequest, handlers: ControlHandlers, signal:
     case 'stats':
       return [{ ok: true, stats: handlers.stats() }, null];
     case 'screenshot': {
+      const { output, format } = request;
+      if (format) {
+        const { width, height, bytes } = await handlers.screenshotPng(request, signal);
+        return [{ ok: true, width, height, bytes: bytes.length, ...(output && { output }), format }, bytes];
+      }
       const { width, height, data } = await handlers.screenshot(request, signal);
-      const { output } = request;
       return [{ ok: true, width, height, bytes: data.length, ...(output && { output }) }, data];
     }
     case 'wait':

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { deflateSync, inflateSync } from 'node:zlib';
 import { encode } from 'fast-png';
 import { decodePng, encodePng, encodePngAside } from '../../display/picture/png.ts';
-import type { Picture } from '../../src/core/picture.ts';
+import { type Picture, readerOf } from '../../src/core/picture.ts';
 import type { Benchmark, Measurement } from './benchmark.ts';
 
 const ROUNDS = 11;
@@ -81,7 +81,7 @@ export const pngBench: Benchmark = {
       const compressed = file.subarray(IDAT, -END);
       const rows = inflateSync(compressed);
       const common = { better: 'less', unit: 'ms' } as const;
-      const encoding = await time(() => encodePngAside(picture));
+      const encoding = await time(() => encodePngAside(readerOf(picture)));
       measurements.push(
         { ...common, name: `png/${name}, encode`, ours: encoding, peer: null, goal: encodeMs },
         {

@@ -13,7 +13,7 @@ import { MAIN, ScanoutRun } from '../rig/scanout-run.ts';
 import * as requests from '../unit/guest/virtio-gpu/requests.ts';
 import { alternate, type Benchmark, type Measurement } from './benchmark.ts';
 
-const ROUNDS = 15;
+const ROUNDS = 41;
 const CONSOLE = join(import.meta.dirname, '../../fixtures/console.png');
 const RAM = 0x4000_0000;
 const RESPONSE = 24;

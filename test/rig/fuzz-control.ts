@@ -38,6 +38,7 @@ const VALID: readonly object[] = [
   { command: 'stats' },
   { command: 'screenshot', scanout: 0, cursor: true, region: { x: 0, y: 0, width: 1, height: 1 } },
   { command: 'screenshot', quietMs: 1, timeoutMs: 2 },
+  { command: 'screenshot', format: 'png' },
   { command: 'wait', for: 'stable', quietMs: 1, timeoutMs: 2 },
   { command: 'wait', for: 'change' },
   { command: 'watch', scanout: 0 },
@@ -129,6 +130,10 @@ function handlersOf(random: Random, total: { handled: number; faults: string[] }
       const { still } = request;
       check('screenshot', isView(request) && (!still || (isMs(still.quietMs) && isMs(still.timeoutMs))), request);
       return answer({ width: 4, height: 4, data: new Uint8Array(64) }, signal);
+    },
+    screenshotPng: (request, signal) => {
+      check('screenshotPng', isView(request) && request.format === 'png', request);
+      return answer({ width: 4, height: 4, bytes: new Uint8Array(20) }, signal);
     },
     wait: (request, signal) => {
       check('wait', isView(request) && isMs(request.quietMs) && isMs(request.timeoutMs), request);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, InMemoryTransport } from '@modelcontextprotocol/client';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { decodePng, writePng } from '../../../display/picture/png.ts';
+import { decodePng, encodePng, writePng } from '../../../display/picture/png.ts';
 import type { ScreenFrame, WatchedScreen } from '../../../display/picture/screen-copy.ts';
 import { createMcpServer } from '../../../src/cli/mcp-server.ts';
 import { ControlError } from '../../../src/control/protocol.ts';
@@ -29,6 +29,7 @@ beforeEach(async () => {
     hello: () => ({ protocol: 1, scanouts: 1, keyboard: true, touch: true }),
     stats: () => ({ frames: 7 }),
     screenshot: vi.fn(() => Promise.resolve(picture)),
+    screenshotPng: vi.fn(() => Promise.resolve({ width: 2, height: 1, bytes: encodePng(picture) })),
     wait: vi.fn(() => Promise.resolve()),
     watch: () => Promise.resolve(new FrameWatch(stillScreen, picture, () => undefined)),
     trace: () => new FrameTrace(() => () => undefined),
@@ -75,7 +76,7 @@ test('scanout mcp: screenshot answers with a PNG of the region', async () => {
   expect(content).toMatchObject([{ type: 'image', mimeType: 'image/png' }, { text: '2x1 pixels' }]);
   const { data } = content[0] as { data: string };
   expect(decodePng(Buffer.from(data, 'base64')).data).toEqual(picture.data);
-  expect(vi.mocked(handlers.screenshot).mock.calls[0]![0]).toMatchObject({ region, cursor: false, scanout: 0 });
+  expect(vi.mocked(handlers.screenshotPng).mock.calls[0]![0]).toMatchObject({ region, cursor: false, scanout: 0 });
 });
 
 test('scanout mcp: find answers with a place to click, or with what is most similar', async () => {

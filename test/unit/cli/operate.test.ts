@@ -41,6 +41,7 @@ beforeEach(() => {
     hello: () => ({ protocol: PROTOCOL, scanouts: 2, keyboard: true, touch: true }),
     stats: () => ({ frames: 7 }),
     screenshot: () => Promise.resolve(picture),
+    screenshotPng: vi.fn(),
     wait: vi.fn(() => Promise.resolve()),
     watch: vi.fn(() => Promise.resolve(new FrameWatch(screen, picture, () => undefined))),
     trace: vi.fn(() => new FrameTrace(() => () => undefined)),

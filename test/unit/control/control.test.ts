@@ -7,9 +7,10 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { encodePng } from '../../../display/picture/png.ts';
 import type { ScreenFrame, WatchedScreen } from '../../../display/picture/screen-copy.ts';
 import { KEY } from '../../../protocols/input-event-codes.ts';
-import { ControlClient, requestScreenshot, requestStats } from '../../../src/control/client.ts';
+import { ControlClient, requestPng, requestScreenshot, requestStats } from '../../../src/control/client.ts';
 import { FrameTrace } from '../../../src/control/frame-trace.ts';
 import { FrameWatch } from '../../../src/control/frame-watch.ts';
 import { Operator } from '../../../src/control/operator.ts';
@@ -78,6 +79,7 @@ beforeEach(() => {
     hello: () => ({ protocol: PROTOCOL, scanouts: 2, keyboard: true, touch: false }),
     stats: () => ({ frames: 7 }),
     screenshot: vi.fn(() => Promise.resolve(picture)),
+    screenshotPng: vi.fn(() => Promise.resolve({ width: 3, height: 2, bytes: encodePng(picture) })),
     wait: vi.fn(() => Promise.resolve()),
     watch: () => Promise.resolve(new FrameWatch(screen, { width: 3, height: 2 }, () => screen.released++)),
     trace: () =>
@@ -236,6 +238,34 @@ describe('control client', () => {
       message: expect.stringContaining('older') as string,
     });
     bridge.close();
+  });
+
+  test('requestPng resolves with the file of the picture, and an older bridge does not pass for one', async () => {
+    const { width, height, bytes } = await requestPng(path, { scanout: 0, cursor: true });
+    expect({ width, height }).toEqual({ width: 3, height: 2 });
+    expect(Buffer.compare(bytes, encodePng(picture))).toBe(0);
+    expect(handlers.screenshotPng).toHaveBeenCalledWith(
+      { command: 'screenshot', scanout: 0, cursor: true, format: 'png' },
+      expect.any(AbortSignal),
+    );
+    expect(await new ControlClient(path).screenshotPng()).toEqual({ width: 3, height: 2, bytes });
+
+    const old = join(directory, 'old.sock');
+    const bridge: Server = createServer((socket) => {
+      socket.end('{"ok":true,"width":1,"height":1,"bytes":4}\nabcd');
+    }).listen(old);
+    await once(bridge, 'listening');
+    await expect(requestPng(old, { scanout: 0, cursor: true })).rejects.toMatchObject({
+      code: 'protocol',
+      message: expect.stringContaining('older version, which sends pixels only') as string,
+    });
+    bridge.close();
+  });
+
+  test('an unknown format of a screenshot is malformed', async () => {
+    expect(await exchange('{"command":"screenshot","format":"jpeg"}\n')).toContain(
+      '"code":"malformed","message":"\\"format\\" must be one of',
+    );
   });
 
   test('requestScreenshot passes on how long to wait for a still picture', async () => {

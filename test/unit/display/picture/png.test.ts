@@ -15,7 +15,7 @@ import {
   readPng,
   writePng,
 } from '../../../../display/picture/png.ts';
-import type { Picture } from '../../../../src/core/picture.ts';
+import { type Picture, type PictureReader, readerOf } from '../../../../src/core/picture.ts';
 import { skipWithoutProgram } from '../../../rig/skip.ts';
 import { colourAt, draw, noisePicture } from './pictures.ts';
 
@@ -78,16 +78,28 @@ test.each([
   ['of several bands, without flat parts', picture(509, 600, (i) => 128 + 100 * Math.sin(i / 50))],
   ['of bands of one row', picture(140_001, 3, (i) => (i * 31) & 255)],
 ])('encodePngAside: makes the file of encodePng: a picture %s', async (_, original) => {
-  const bytes = await encodePngAside(original);
+  const bytes = await encodePngAside(readerOf(original));
   expect(Buffer.compare(bytes, encodePng(original))).toBe(0);
   expect(Buffer.compare(decodePng(bytes).data, original.data)).toBe(0);
+});
+
+test('encodePngAside: rejects with what reading a row throws, at once or later', async () => {
+  const original = readerOf(picture(509, 600, (i) => i >> 12));
+  for (const failing of [1, 50]) {
+    let reads = 0;
+    const read: PictureReader['read'] = (top, bottom, pixels) => {
+      if (++reads === failing) throw new Error('the dma-buf is gone');
+      original.read(top, bottom, pixels);
+    };
+    await expect(encodePngAside({ ...original, read })).rejects.toThrow('the dma-buf is gone');
+  }
 });
 
 test('encodePng: encodes pixels that begin anywhere in their memory', async () => {
   const { width, height, data } = picture(37, 5, (i) => (i * 31) & 255);
   const moved = { width, height, data: Buffer.concat([Buffer.of(0), data]).subarray(1) };
   expect(encodePng(moved)).toEqual(encodePng({ width, height, data }));
-  expect(await encodePngAside(moved)).toEqual(encodePng(moved));
+  expect(await encodePngAside(readerOf(moved))).toEqual(encodePng(moved));
 });
 
 test('encodePng: writes 8-bit RGB, no metadata and correct checksums', () => {
