@@ -145,7 +145,13 @@ export class PpmOutput implements Output {
     // The listener is told after the output's own state is right.
     if (before && !before.isHeld) listener?.released(before);
     if (attachment === this.#attachment) {
-      listener?.presented(performance.now(), this.monitor.refreshMhz, this.#frames, PresentedFlags.VSYNC);
+      const { refreshMhz } = this.monitor;
+      listener?.presented({
+        timeMs: performance.now(),
+        refreshMhz,
+        sequence: this.#frames,
+        flags: PresentedFlags.VSYNC,
+      });
     }
   }
 

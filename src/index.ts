@@ -67,6 +67,7 @@ export {
   type Output,
   type OutputListener,
   type PlaneState,
+  type Presentation,
   PresentedFlags,
   type RefusalCode,
   type ScreenListener,

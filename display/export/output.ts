@@ -15,10 +15,11 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   type OutputListener,
-  PresentedFlags,
   type PlaneState,
+  PresentedFlags,
   type Shadow,
 } from '../../src/core/output.ts';
 import { BlankPhase, VblankClock, VblankTimer } from '../../src/core/vblank.ts';
@@ -72,6 +73,7 @@ export class ExportOutput implements Output, Stream {
   readonly #consumers: Consumers;
   readonly #phase = new BlankPhase();
   readonly #clock: VblankClock;
+  readonly #presentation = new MutablePresentation();
   readonly #timer = new VblankTimer(() => this.#vblank());
   readonly #backlogs = new Map<Consumer, Backlog>();
   readonly #message = message(EXPORT_EVENT.FRAME, new Uint8Array(export_frame.size));
@@ -300,7 +302,9 @@ export class ExportOutput implements Output, Stream {
     this.#notifyReleased(primary);
     if (cursor !== primary) this.#notifyReleased(cursor);
     if (attachment === this.#attachment)
-      attachment.listener.presented(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags);
+      attachment.listener.presented(
+        this.#presentation.set(this.#clock.timeOf(sequence), this.monitor.refreshMhz, sequence, flags),
+      );
   }
 
   #releaseOld(): void {

@@ -9,6 +9,7 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   type OutputListener,
   PresentedFlags,
@@ -66,6 +67,7 @@ export class HeadlessOutput implements Output {
   readonly maxCursor = MAX_CURSOR;
   readonly #phase = new BlankPhase();
   readonly #clock: VblankClock;
+  readonly #presentation = new MutablePresentation();
   readonly #frameListeners = new Set<(frame: ShownFrame) => void>();
   readonly #notifyFrame = (listener: (frame: ShownFrame) => void): void => listener(this.#shown);
   readonly #blankListeners = new Set<() => void>();
@@ -273,7 +275,9 @@ export class HeadlessOutput implements Output {
     if (cursor && cursor !== primary && !cursor.isHeld && attachment === this.#attachment)
       attachment?.listener.released(cursor);
     if (attachment === this.#attachment)
-      attachment?.listener.presented(shown.timeMs, this.monitor.refreshMhz, shown.sequence, flags);
+      attachment?.listener.presented(
+        this.#presentation.set(shown.timeMs, this.monitor.refreshMhz, shown.sequence, flags),
+      );
     this.#frameListeners.forEach(this.#notifyFrame);
     if (this.#settling.length > 0) this.#notifySettled();
   }

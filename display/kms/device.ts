@@ -37,10 +37,19 @@ import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
 import { type KmsCard, PlainSeat, type LoginSeat } from './seat.ts';
 
+/** A commit is on screen. The device uses it again: a time that is an argument would be allocated. */
+export interface Flip {
+  /** CLOCK_MONOTONIC. */
+  readonly timeMs: number;
+  /** Of the vertical blank, 32 bits. */
+  readonly sequence: number;
+  /** Of the commit. */
+  readonly serial: number;
+}
+
 /** Events of one CRTC. */
 export interface FlipListener {
-  /** The commit with this serial is on screen. `timeMs` is CLOCK_MONOTONIC. */
-  flipped(timeMs: number, sequence: number, serial: number): void;
+  flipped(flip: Flip): void;
   /** The device is gone (unplugged, driver unloaded). */
   deviceLost(reason: string): void;
 }
@@ -63,6 +72,7 @@ export class KmsDevice implements Disposable {
   readonly #poll: Poll;
   readonly #listeners = new Map<number, FlipListener>();
   readonly #events: NativeBuffer;
+  readonly #flip = { timeMs: 0, sequence: 0, serial: 0 };
   #isDisposed = false;
 
   private constructor(path: string, card: KmsCard, events: NativeBuffer) {
@@ -155,8 +165,11 @@ export class KmsDevice implements Disposable {
       next += drm_event.field.length.get(view, at);
       if (drm_event.field.type.get(view, at) !== DRM_EVENT_FLIP_COMPLETE) continue;
       const { crtc_id, tv_sec, tv_usec, sequence, user_data } = drm_event_vblank.field;
-      const timeMs = tv_sec.get(view, at) * 1000 + tv_usec.get(view, at) / 1000;
-      this.#listeners.get(crtc_id.get(view, at))?.flipped(timeMs, sequence.get(view, at), user_data.get(view, at));
+      const flip = this.#flip;
+      flip.timeMs = tv_sec.get(view, at) * 1000 + tv_usec.get(view, at) / 1000;
+      flip.sequence = sequence.get(view, at);
+      flip.serial = user_data.get(view, at);
+      this.#listeners.get(crtc_id.get(view, at))?.flipped(flip);
     }
   }
 

@@ -212,7 +212,7 @@ const DEFAULT_REFRESH_MHZ = 60_000;
 const PATIENCE_MS = 1000;
 
 /**
- * When an output stops waiting for a frame: a refresh later if no event will come, PATIENCE_MS later if one
+ * When an output stops waiting for a frame: a refresh later if no event will come, PATIENCE_MS or twice that later if one
  * should. A frame makes no timer.
  */
 export class FlipTimers implements Disposable {
@@ -223,8 +223,8 @@ export class FlipTimers implements Disposable {
   #busyUntilMs = 0;
 
   /**
-   * `onTick` is called one refresh after `startTick`, and once after construction, `onTimeout` PATIENCE_MS after
-   * `startTimeout`.
+   * `onTick` is called one refresh after `startTick`, and once after construction, `onTimeout` PATIENCE_MS, or up
+   * to twice that, after the last `startTimeout`.
    */
   constructor(onTick: () => void, onTimeout: () => void) {
     this.#onTick = onTick;

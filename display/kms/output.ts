@@ -9,6 +9,7 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   PresentedFlags,
   type ScreenListener,
@@ -22,7 +23,7 @@ import { isBusy, isForbidden, isGone, isRefused, MUST_WAIT } from './atomic.ts';
 import { KmsBuffer, opaqueFor } from './buffer.ts';
 import { composedFormat } from './composer.ts';
 import { CrtcPlanes } from './crtc-planes.ts';
-import type { FlipListener, KmsDevice } from './device.ts';
+import type { Flip, FlipListener, KmsDevice } from './device.ts';
 import { KmsError } from './errors.ts';
 import type { AttachmentWatcher, OperatedScreen, Point } from './input-router.ts';
 import { place } from './layout.ts';
@@ -118,6 +119,7 @@ export class KmsOutput implements Output, OperatedScreen {
   /** For how many timeouts the mode that was set last has not been on screen. */
   #modesetTimeouts = 0;
   readonly #vblanks = new VblankCount();
+  readonly #presentation = new MutablePresentation();
   /** Of the last vertical blank that the hardware reported, CLOCK_MONOTONIC. */
   #blankMs = -Infinity;
   #watcher: AttachmentWatcher | null = null;
@@ -129,7 +131,7 @@ export class KmsOutput implements Output, OperatedScreen {
   #isPointerStale = false;
   #isDisposed = false;
   readonly #flips: FlipListener = {
-    flipped: (timeMs, sequence, serial) => this.#flipped(timeMs, sequence, serial),
+    flipped: (flip) => this.#flipped(flip),
     deviceLost: (reason) => this.deviceLost(reason),
   };
   readonly #timers = new FlipTimers(
@@ -455,7 +457,7 @@ export class KmsOutput implements Output, OperatedScreen {
       this.#follow(result);
     }
     if (writeback.isWritten) writeback.end();
-    else this.#failWriting('the driver wrote nothing within a second');
+    else this.#failWriting('the driver wrote nothing for a second');
   }
 
   #failWriting(reason: string): void {
@@ -636,13 +638,14 @@ export class KmsOutput implements Output, OperatedScreen {
     this.#timers.startTimeout();
   }
 
-  #flipped(timeMs: number, sequence: number, serial: number): void {
+  #flipped(flip: Flip): void {
     // Otherwise it ends a frame that was given up, or a mode that was set without a frame.
-    if (!this.#buffers.isInFlight || serial !== this.#awaited) return;
-    this.#vblanks.counted(sequence);
-    this.#blankMs = timeMs;
+    if (!this.#buffers.isInFlight || flip.serial !== this.#awaited) return;
+    this.#vblanks.counted(flip.sequence);
+    this.#blankMs = flip.timeMs;
+    this.#presentation.timeMs = flip.timeMs;
     const zeroCopy = this.#planes?.isZeroCopy ? PresentedFlags.ZERO_COPY : 0;
-    this.#complete(timeMs, PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
+    this.#complete(PresentedFlags.VSYNC | PresentedFlags.HW_CLOCK | PresentedFlags.HW_COMPLETION | zeroCopy);
   }
 
   #onTick(): void {
@@ -699,10 +702,12 @@ export class KmsOutput implements Output, OperatedScreen {
   /** The frame in flight ends without having been on screen. */
   #completeHidden(): void {
     this.#vblanks.uncounted();
-    this.#complete(monotonicMs(), PresentedFlags.HIDDEN);
+    this.#presentation.timeMs = monotonicMs();
+    this.#complete(PresentedFlags.HIDDEN);
   }
 
-  #complete(timeMs: number, flags: number): void {
+  /** The frame in flight has ended, at the time of `#presentation`. */
+  #complete(flags: number): void {
     if (this.#buffers.hasNext) {
       this.#buffers.land();
       this.#commitNext();
@@ -714,8 +719,13 @@ export class KmsOutput implements Output, OperatedScreen {
     // Each call of a listener may detach it, or dispose this output.
     this.#buffers.land();
     if (this.#writeback && !this.#writeback.isRunning && !this.#writeback.isWritten) this.#startWriting();
-    if (owed && owed === this.#attachment)
-      owed.listener.presented(timeMs, this.#monitor?.refreshMhz ?? 0, this.#vblanks.count, flags);
+    if (owed && owed === this.#attachment) {
+      const presentation = this.#presentation;
+      presentation.refreshMhz = this.#monitor?.refreshMhz ?? 0;
+      presentation.sequence = this.#vblanks.count;
+      presentation.flags = flags;
+      owed.listener.presented(presentation);
+    }
     if (this.#isPointerStale && this.#attachment && !this.#buffers.isInFlight) this.#showPointer();
   }
 }

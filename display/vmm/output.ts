@@ -10,6 +10,7 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   PresentedFlags,
   type ScreenListener,
@@ -67,6 +68,7 @@ export class VmmOutput implements Output {
   readonly #phase = new BlankPhase();
   #clock: VblankClock;
   /** Something was sent that the VMM has not shown yet. */
+  readonly #presentation = new MutablePresentation();
   #isInFlight = false;
   /** The vertical blank after it has passed. */
   #isDue = false;
@@ -244,7 +246,8 @@ export class VmmOutput implements Output {
     if (owed && owed === this.#attachment) {
       const flags =
         (this.#picture.isZeroCopy ? PresentedFlags.ZERO_COPY : 0) | (this.#isPlugged ? 0 : PresentedFlags.HIDDEN);
-      owed.listener.presented(now, this.#monitor.refreshMhz, this.#clock.sequenceAt(now), flags);
+      const sequence = this.#clock.sequenceAt(now);
+      owed.listener.presented(this.#presentation.set(now, this.#monitor.refreshMhz, sequence, flags));
     }
     return true;
   }

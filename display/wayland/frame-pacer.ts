@@ -1,11 +1,11 @@
-import { PresentedFlags } from '../../src/core/output.ts';
+import { MutablePresentation, type Presentation, PresentedFlags } from '../../src/core/output.ts';
 import { monotonicMs } from '../../src/sys/clock.ts';
 import { VblankClock, VblankTimer } from '../../src/core/vblank.ts';
 import type { WlCallback, WlSurface, WpPresentationFeedback } from './client/index.ts';
 import type { Compositor } from './compositor.ts';
 import { AnswerDeadline } from './deadline.ts';
 
-/** A window whose frame the compositor has not shown for this long is hidden. */
+/** A window whose frame the compositor has not shown for this long, or for twice that, is hidden. */
 const HIDDEN_AFTER_MS = 250;
 const DEFAULT_REFRESH_MHZ = 60_000;
 
@@ -17,7 +17,7 @@ const ASLEEP_REFRESH_MHZ = 10_000;
 
 export interface PacerListener {
   /** The frame in flight is on screen or, with flag HIDDEN, cannot be seen. */
-  shown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void;
+  shown(presentation: Presentation): void;
   /** It is asleep no more: commit what is due. */
   woken(): void;
 }
@@ -63,6 +63,7 @@ export class FramePacer implements Disposable {
   /** The compositor says that it draws the window no more. */
   #isSuspended = false;
   #sequence = 0;
+  readonly #presentation = new MutablePresentation();
 
   constructor(listener: PacerListener) {
     this.#listener = listener;
@@ -245,6 +246,6 @@ export class FramePacer implements Disposable {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
     this.#isTimed = false;
-    this.#listener.shown(timeMs, refreshMhz, sequence, flags);
+    this.#listener.shown(this.#presentation.set(timeMs, refreshMhz, sequence, flags));
   }
 }

@@ -12,6 +12,7 @@ import {
   type Frame,
   type Handle,
   type Output,
+  type Presentation,
   PresentedFlags,
   type ScreenListener,
   type Shadow,
@@ -67,7 +68,7 @@ export class WaylandOutput implements Output {
   readonly #imports = new DmabufImports((framebuffer) => this.#importFailed(framebuffer));
   readonly #pools = new ShmPools();
   readonly #pacer = new FramePacer({
-    shown: (timeMs, refreshMhz, sequence, flags) => this.#frameShown(timeMs, refreshMhz, sequence, flags),
+    shown: (presentation) => this.#frameShown(presentation),
     woken: () => this.#commit(null),
   });
   readonly #cursor = new GuestCursor();
@@ -328,19 +329,20 @@ export class WaylandOutput implements Output {
     }
   }
 
-  #frameShown(timeMs: number, refreshMhz: number, sequence: number, flags: number): void {
+  #frameShown(presentation: Presentation): void {
     const listener = this.#listener;
+    const isHidden = (presentation.flags & PresentedFlags.HIDDEN) !== 0;
     // What is not visible cannot tear, and a guest must not wait for a compositor that does not
     // draw, or does not answer.
-    if (flags & PresentedFlags.HIDDEN && this.#isDue) this.#window?.picture.hiddenWhileWaiting();
-    else if (flags & PresentedFlags.HIDDEN) this.#window?.picture.hidden();
+    if (isHidden && this.#isDue) this.#window?.picture.hiddenWhileWaiting();
+    else if (isHidden) this.#window?.picture.hidden();
     // Each call may detach the listener.
     while (listener && listener === this.#listener) {
       const buffer = this.#unused.pop();
       if (!buffer) break;
       if (!buffer.isHeld) listener.released(buffer);
     }
-    if (listener === this.#listener) listener?.presented(timeMs, refreshMhz, sequence, flags);
+    if (listener === this.#listener) listener?.presented(presentation);
   }
 
   #openOrClose(): void {

@@ -9,7 +9,7 @@ import type { Compositor } from './compositor.ts';
 import { AnswerDeadline } from './deadline.ts';
 import type { BufferPoints, ExplicitSync } from './explicit-sync.ts';
 
-/** After the last commit, the compositor has this long to release what that replaced. */
+/** After the last commit, the compositor has this long, or up to twice that, to release what that replaced. */
 const TAKEN_BACK_AFTER_MS = 1000;
 /** As a width and height of damage: the whole surface, whatever its size. */
 const EVERYWHERE = 2 ** 31 - 1;

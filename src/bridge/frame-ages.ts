@@ -1,4 +1,4 @@
-import type { Handle } from '../core/output.ts';
+import type { Handle, Presentation } from '../core/output.ts';
 import { monotonicMs } from '../sys/clock.ts';
 
 /** How long after the guest's flush a stage came, of many frames, in ms. */
@@ -126,10 +126,11 @@ export class FrameAges {
     this.#presented.add(frame.presented - frame.flushed);
   }
 
-  /** The frame is on screen since `timeMs` of CLOCK_MONOTONIC. */
-  shown(timeMs: number): void {
+  /** The frame is on screen. */
+  shown(presentation: Pick<Presentation, 'timeMs'>): void {
     const frame = this.#inFlight;
     if (!frame.isUsed) return;
+    const { timeMs } = presentation;
     frame.onScreen = timeMs;
     this.#onScreen.add(timeMs - frame.flushed);
     if (this.#shown.isUsed) this.#end(this.#shown);

@@ -1,4 +1,4 @@
-import type { Output } from '../core/output.ts';
+import type { Output, Presentation } from '../core/output.ts';
 import { VblankTimer } from '../core/vblank.ts';
 import { monotonicMs } from '../sys/clock.ts';
 
@@ -43,9 +43,9 @@ export class PresentDeadline implements Disposable {
     return true;
   }
 
-  /** The frame presented last is on screen since `timeMs`. */
-  shown(timeMs: number): void {
-    if (this.#blankMs > 0 && timeMs > this.#blankMs + TOLERANCE_MS) this.#marginMs++;
+  /** The frame presented last is on screen. */
+  shown(presentation: Pick<Presentation, 'timeMs'>): void {
+    if (this.#blankMs > 0 && presentation.timeMs > this.#blankMs + TOLERANCE_MS) this.#marginMs++;
     this.#blankMs = 0;
   }
 

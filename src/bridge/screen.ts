@@ -3,7 +3,7 @@ import type { Framebuffer } from '../core/framebuffer.ts';
 import { EMPTY_RECT, MutableRect, type Rect } from '../core/geometry.ts';
 import type { InputSink } from '../core/input.ts';
 import { logOnce, type LogOnce } from '../core/log.ts';
-import type { Frame, Handle, Output, ScreenListener } from '../core/output.ts';
+import type { Frame, Handle, Output, Presentation, ScreenListener } from '../core/output.ts';
 import type { Flush, ScanoutId } from '../core/source.ts';
 import { SysError } from '../sys/errors.ts';
 import type { BorrowedFd } from '../sys/fd.ts';
@@ -265,11 +265,11 @@ export class Screen implements ScreenListener, Importer, Disposable {
     }
   }
 
-  presented(timeMs: number): void {
+  presented(presentation: Presentation): void {
     if (!this.#isInFlight) return;
     this.#isInFlight = false;
-    this.#deadline?.shown(timeMs);
-    this.#ages.shown(timeMs);
+    this.#deadline?.shown(presentation);
+    this.#ages.shown(presentation);
     this.#frames++;
     this.#flushes.shown();
     this.#commit();

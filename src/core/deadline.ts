@@ -1,14 +1,17 @@
 /**
- * Calls back when it has not been started again for a while. It does not keep the process alive.
+ * Calls back when it has not been started again for a while: at least the given time, and less than twice that. It does not
+ * keep the process alive.
  *
- * Starting it again, which each frame does, only notes the time: the timer looks at that when it ends, and waits for the
- * rest. Starting a timer again costs more, and leaves garbage.
+ * Starting it again, which each frame does, only notes that: the timer waits once more then. To start a timer again, or to
+ * look at the clock, costs more and leaves garbage.
  */
 export class Deadline implements Disposable {
   readonly #ms: number;
   readonly #onMissed: () => void;
-  #startedMs = 0;
   #timeout: NodeJS.Timeout | null = null;
+  #isWaiting = false;
+  /** It was started again since the timer was. */
+  #isStartedAgain = false;
   #isDisposed = false;
 
   constructor(ms: number, onMissed: () => void) {
@@ -17,25 +20,30 @@ export class Deadline implements Disposable {
   }
 
   start(): void {
-    this.#startedMs = performance.now();
-    if (!this.#timeout && !this.#isDisposed) this.#wait(this.#ms);
+    if (this.#isWaiting) this.#isStartedAgain = true;
+    else if (!this.#isDisposed) this.#wait();
   }
 
   /** Starting it does nothing from here on. */
   [Symbol.dispose](): void {
     this.#isDisposed = true;
+    this.#isWaiting = false;
     if (this.#timeout) clearTimeout(this.#timeout);
-    this.#timeout = null;
   }
 
-  #wait(ms: number): void {
-    this.#timeout = setTimeout(this.#onTimeout, ms).unref();
+  #wait(): void {
+    this.#isWaiting = true;
+    this.#isStartedAgain = false;
+    if (this.#timeout) this.#timeout.refresh();
+    else this.#timeout = setTimeout(this.#onTimeout, this.#ms).unref();
   }
 
   readonly #onTimeout = (): void => {
-    this.#timeout = null;
-    const left = this.#startedMs + this.#ms - performance.now();
-    if (left > 0) this.#wait(Math.ceil(left));
-    else this.#onMissed();
+    if (this.#isStartedAgain) {
+      this.#wait();
+      return;
+    }
+    this.#isWaiting = false;
+    this.#onMissed();
   };
 }

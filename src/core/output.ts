@@ -104,17 +104,42 @@ export const PresentedFlags = {
   HIDDEN: 16,
 } as const;
 
+/** When a frame came on screen, and how. Only valid during the call that it is given to: the output uses it again. */
+export interface Presentation {
+  /** CLOCK_MONOTONIC. */
+  readonly timeMs: number;
+  /** 0 when unknown. */
+  readonly refreshMhz: number;
+  /** Counts vertical blanks. */
+  readonly sequence: number;
+  /** Of PresentedFlags. */
+  readonly flags: number;
+}
+
+/** Filled in for each frame, because a time is no small integer, and V8 allocates each that is an argument. */
+export class MutablePresentation implements Presentation {
+  timeMs = 0;
+  refreshMhz = 0;
+  sequence = 0;
+  flags = 0;
+
+  set(timeMs: number, refreshMhz: number, sequence: number, flags: number): this {
+    this.timeMs = timeMs;
+    this.refreshMhz = refreshMhz;
+    this.sequence = sequence;
+    this.flags = flags;
+    return this;
+  }
+}
+
 /**
  * Events of an output. They are emitted after the output's own state is right, never from inside
  * `attach`, `present` or the disposal of an attachment. A listener may detach, or dispose the
  * output, in any of them.
  */
 export interface OutputListener {
-  /**
-   * The frame given to `present` is on screen; the next one may be presented.
-   * `timeMs` is CLOCK_MONOTONIC; `refreshMhz` is 0 when unknown; `sequence` counts vertical blanks.
-   */
-  presented(timeMs: number, refreshMhz: number, sequence: number, flags: number): void;
+  /** The frame given to `present` is on screen; the next one may be presented. */
+  presented(presentation: Presentation): void;
   /**
    * The handle is no longer held. Comes before the `presented` of the frame that replaced it, or
    * any time later.

@@ -21,6 +21,7 @@ import {
   type Frame,
   type Handle,
   type Output,
+  type Presentation,
   PresentedFlags,
   type ScreenListener,
 } from '../core/output.ts';
@@ -470,7 +471,7 @@ class Listener implements ScreenListener {
     this.#attachment?.[Symbol.dispose]();
   }
 
-  presented(_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void {
+  presented({ flags }: Presentation): void {
     this.events.push('presented');
     this.presentedCount++;
     this.flags = flags;

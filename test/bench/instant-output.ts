@@ -5,6 +5,7 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   type OutputListener,
   type Shadow,
@@ -27,6 +28,7 @@ export class InstantOutput implements Output {
   frames = 0;
   /** A frame waits for `vblank`. */
   isWaiting = false;
+  readonly #presentation = new MutablePresentation();
   #listener: OutputListener | null = null;
   #shown: BenchHandle | null = null;
   #pending: BenchHandle | null = null;
@@ -77,7 +79,7 @@ export class InstantOutput implements Output {
       replaced.isHeld = false;
       this.#listener!.released(replaced);
     }
-    this.#listener!.presented(0, 0, 0, 0);
+    this.#listener!.presented(this.#presentation);
   }
 
   [Symbol.dispose](): void {

@@ -15,6 +15,7 @@ import {
   type Handle,
   type Output,
   type PlaneState,
+  type Presentation,
   PresentedFlags,
   type ScreenListener,
   type Shadow,
@@ -198,11 +199,11 @@ export class WatchedOutput implements Output {
       {
         scanout: listener.scanout,
         input: listener.input,
-        presented: (timeMs, refreshMhz, sequence, flags) => {
+        presented: (presentation) => {
           this.#isInFlight = false;
           if (this.#hasPicture) this.frames++;
-          if (this.#hasPicture && (flags & PresentedFlags.ZERO_COPY) !== 0) this.zeroCopyFrames++;
-          listener.presented(timeMs, refreshMhz, sequence, flags);
+          if (this.#hasPicture && (presentation.flags & PresentedFlags.ZERO_COPY) !== 0) this.zeroCopyFrames++;
+          listener.presented(presentation);
           this.#rest();
         },
         released: (handle) => listener.released(handle),
@@ -314,7 +315,7 @@ export class TestScreen implements Disposable, ScreenListener {
     });
   }
 
-  presented(timeMs: number, _refreshMhz: number, sequence: number, flags: number): void {
+  presented({ timeMs, sequence, flags }: Presentation): void {
     this.#onShown?.({ timeMs, sequence, flags, released: this.#released });
   }
 

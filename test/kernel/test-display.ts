@@ -1,7 +1,7 @@
 import { KmsDisplay, type KmsOptions } from '../../display/kms/display.ts';
 import { KmsOutput } from '../../display/kms/output.ts';
 import type { Monitor } from '../../src/core/monitor.ts';
-import type { ScreenListener } from '../../src/core/output.ts';
+import type { Presentation, ScreenListener } from '../../src/core/output.ts';
 import { newFrame } from './kms-rig.ts';
 
 /** A card's screens, opened as the command does. */
@@ -57,7 +57,7 @@ export class HeardScreen implements ScreenListener {
     this.#attachment = null;
   }
 
-  presented(_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void {
+  presented({ flags }: Presentation): void {
     this.#onPresented(flags);
   }
 

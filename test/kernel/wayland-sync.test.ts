@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Damage } from '../../src/core/damage.ts';
 import type { Framebuffer } from '../../src/core/framebuffer.ts';
-import { type Frame, type Handle, PresentedFlags } from '../../src/core/output.ts';
+import { type Frame, type Handle, type Presentation, PresentedFlags } from '../../src/core/output.ts';
 import { type Flush } from '../../src/core/source.ts';
 import type { BorrowedFd } from '../../src/sys/fd.ts';
 import { Vgem } from '../rig/vgem.ts';
@@ -98,8 +98,7 @@ class Screen {
   constructor() {
     bridge.hide(output);
     const nothing = () => undefined;
-    const presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number) =>
-      this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
+    const presented = ({ flags }: Presentation) => this.#hear(flags & PresentedFlags.HIDDEN ? 'hidden' : 'shown');
     output.attach({
       scanout: 0,
       input: null,

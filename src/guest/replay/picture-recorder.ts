@@ -21,6 +21,7 @@ import {
   DmabufImportRefused,
   type Frame,
   type Handle,
+  MutablePresentation,
   type Output,
   type OutputListener,
   PresentedFlags,
@@ -155,6 +156,7 @@ class RecordedScreen implements Output {
   readonly #scanout: ScanoutId;
   readonly #base: number;
   readonly #clock = new VblankClock(REFRESH_MHZ);
+  readonly #presentation = new MutablePresentation();
   readonly #timer = new VblankTimer(() => this.#record());
   readonly #pump = new Pump(() => this.#step());
   #attachment: { readonly listener: OutputListener } | null = null;
@@ -264,7 +266,9 @@ class RecordedScreen implements Output {
     const attachment = this.#attachment;
     if (picture) attachment?.listener.released(picture);
     if (attachment === this.#attachment)
-      attachment?.listener.presented(monotonicMs(), REFRESH_MHZ, this.#sequence, PresentedFlags.VSYNC);
+      attachment?.listener.presented(
+        this.#presentation.set(monotonicMs(), REFRESH_MHZ, this.#sequence, PresentedFlags.VSYNC),
+      );
     return false;
   }
 

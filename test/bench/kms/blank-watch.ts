@@ -12,9 +12,9 @@ export class BlankWatch {
         {
           scanout: listener.scanout,
           input: listener.input,
-          presented: (timeMs, refreshMhz, sequence, flags) => {
-            this.sequence = sequence;
-            listener.presented(timeMs, refreshMhz, sequence, flags);
+          presented: (presentation) => {
+            this.sequence = presentation.sequence;
+            listener.presented(presentation);
           },
           released: (handle) => listener.released(handle),
           resized: (monitor) => listener.resized(monitor),

@@ -121,8 +121,8 @@ export class WindowGuest implements Source, Flush {
     const attach = output.attach.bind(output);
     output.attach = (listener, options) => {
       const presented = listener.presented.bind(listener);
-      listener.presented = (timeMs, refreshMhz, sequence, flags) => {
-        presented(timeMs, refreshMhz, sequence, flags);
+      listener.presented = (presentation) => {
+        presented(presentation);
         if (this.#isRedrawing) this.#shown();
       };
       return attach(listener, options);

@@ -286,7 +286,7 @@ export class FakeOutput implements Output {
     this.#isInFlight = false;
     const isReplaced = replaced !== null && replaced !== this.#shown;
     if (isReplaced && !options.keepReplaced) this.release(replaced);
-    this.#listener!.presented(options.timeMs ?? 0, 60_000, 0, 0);
+    this.#listener!.presented({ timeMs: options.timeMs ?? 0, refreshMhz: 60_000, sequence: 0, flags: 0 });
     return isReplaced ? replaced : null;
   }
 

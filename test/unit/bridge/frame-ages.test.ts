@@ -25,7 +25,7 @@ describe('FrameAges', () => {
     frames.staged();
     now = 103;
     frames.presented(FIRST);
-    frames.shown(110);
+    frames.shown({ timeMs: 110 });
     now = 120;
     frames.released(SECOND);
     now = 130;
@@ -45,7 +45,7 @@ describe('FrameAges', () => {
     now = 51;
     frames.staged();
     frames.presented(null);
-    frames.shown(60);
+    frames.shown({ timeMs: 60 });
     expect(frames.stats).toEqual({ staged: same(1), presented: same(1), onScreen: same(10), released: null });
   });
 
@@ -67,7 +67,7 @@ describe('FrameAges', () => {
       frames.flushed();
       frames.staged();
       frames.presented(FIRST);
-      frames.shown(1);
+      frames.shown({ timeMs: 1 });
       frames.released(FIRST);
     }
     expect(frames.stats).toEqual({ staged: null, presented: null, onScreen: null, released: null });
@@ -86,29 +86,29 @@ describe('FrameAges', () => {
       frames.presented(handle);
     };
     frame(0, FIRST);
-    frames.shown(10);
+    frames.shown({ timeMs: 10 });
     // The next is drawn and presented while the first is on screen.
     frame(11, SECOND);
     now = 20;
     frames.released(FIRST);
     expect(seen).toEqual([[0, 1, 2, 10, 20]]);
-    frames.shown(20);
+    frames.shown({ timeMs: 20 });
     // The same buffer again: it is not released in between.
     frame(21, SECOND);
-    frames.shown(30);
+    frames.shown({ timeMs: 30 });
     expect(seen.at(-1)).toEqual([11, 12, 13, 20, null]);
     // One that the compositor has copied.
     frame(31, FIRST);
     now = 35;
     frames.released(FIRST);
-    frames.shown(40);
+    frames.shown({ timeMs: 40 });
     expect(seen.slice(2)).toEqual([
       [21, 22, 23, 30, null],
       [31, 32, 33, 40, 35],
     ]);
     stop();
     frame(41, FIRST);
-    frames.shown(50);
+    frames.shown({ timeMs: 50 });
     frames.released(FIRST);
     expect(seen).toHaveLength(4);
   });
@@ -119,7 +119,7 @@ describe('FrameAges', () => {
       now = 0;
       measured(frames);
       frames.presented(null);
-      frames.shown(i);
+      frames.shown({ timeMs: i });
     }
     expect(frames.stats.onScreen).toEqual({ median: 44 + 127, p99: 44 + 253 });
   });

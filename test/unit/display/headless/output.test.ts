@@ -31,7 +31,7 @@ beforeEach(() => {
   output = HeadlessOutput.open({ width: 64, height: 48 });
   events = [];
   attachment = output.attach({
-    presented: (_timeMs, _refreshMhz, _sequence, flags) => events.push(['presented', flags]),
+    presented: ({ flags }) => events.push(['presented', flags]),
     released: (handle) => events.push(['released', handle]),
     resized: () => events.push('resized'),
     closed: () => events.push('closed'),
@@ -75,7 +75,7 @@ describe("HeadlessOutput's vertical blank", () => {
   test("brings a frame on screen a whole number of refreshes after the clock's zero", () => {
     const told: number[][] = [];
     listen({
-      presented: (...values) => told.push(values),
+      presented: ({ timeMs, refreshMhz, sequence, flags }) => told.push([timeMs, refreshMhz, sequence, flags]),
       released: vi.fn(),
       resized: vi.fn(),
       closed: vi.fn(),
@@ -98,7 +98,7 @@ describe("HeadlessOutput's vertical blank", () => {
   test('reports the latest blank when its timer is late', () => {
     const sequences: number[] = [];
     listen({
-      presented: (_time, _refresh, sequence) => sequences.push(sequence),
+      presented: ({ sequence }) => sequences.push(sequence),
       released: vi.fn(),
       resized: vi.fn(),
       closed: vi.fn(),
@@ -136,7 +136,7 @@ describe("HeadlessOutput's vertical blank", () => {
     const start = monotonicMs();
     await new Promise<void>((resolve) => {
       fast.attach({
-        presented: (_time, _refresh, sequence) => {
+        presented: ({ sequence }) => {
           sequences.push(sequence);
           if (sequences.length < 5) fast.present(frame(buffer));
           else resolve();

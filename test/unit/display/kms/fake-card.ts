@@ -251,7 +251,7 @@ export class FakeCard implements Disposable {
 
   #readEvents(): void {
     for (const serial of this.#events.splice(0))
-      this.#listeners.get(CRTC)?.flipped(performance.now(), ++this.#sequence, serial);
+      this.#listeners.get(CRTC)?.flipped({ timeMs: performance.now(), sequence: ++this.#sequence, serial });
   }
 
   /** For `fakeIoctls`. */

@@ -10,6 +10,7 @@ import {
   type Frame,
   type Handle,
   type Output,
+  type Presentation,
   type ScreenListener,
 } from '../../../../src/core/output.ts';
 import { socketPair } from '../../../../src/sys/socket.ts';
@@ -91,7 +92,7 @@ export class Listener implements ScreenListener {
     attached.add(output);
   }
 
-  presented(_time: number, _refresh: number, _sequence: number, flags: number): void {
+  presented({ flags }: Presentation): void {
     this.flags = flags;
     this.#add('presented');
   }

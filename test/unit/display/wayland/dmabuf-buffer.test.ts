@@ -178,7 +178,7 @@ describe('WaylandOutput: dma-bufs', () => {
     output.attach({
       scanout: 0,
       input: null,
-      presented: (_time, _refresh, _sequence, flags) => present(flags),
+      presented: ({ flags }) => present(flags),
       released: vi.fn(),
       resized: vi.fn(),
       closed: vi.fn(),

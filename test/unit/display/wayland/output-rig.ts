@@ -9,6 +9,7 @@ import type { InputSink } from '../../../../src/core/input.ts';
 import {
   type Frame,
   type Handle,
+  type Presentation,
   PresentedFlags,
   type ScreenListener,
   type Shadow,
@@ -32,8 +33,7 @@ export class Heard implements ScreenListener {
     this.input = input;
   }
 
-  presented = (_timeMs: number, _refreshMhz: number, _sequence: number, flags: number): void =>
-    this.#add(flags & PresentedFlags.HIDDEN ? 'hidden' : 'presented');
+  presented = ({ flags }: Presentation): void => this.#add(flags & PresentedFlags.HIDDEN ? 'hidden' : 'presented');
   released = (handle: Handle): void => this.#add(`released ${this.#names.get(handle) ?? 'an unknown buffer'}`);
   resized = (): void => this.#add('resized');
   importsChanged = (): void => this.#add('importsChanged');

@@ -122,7 +122,7 @@ describe('Surface: explicit synchronisation', () => {
     expect([synced.isHeld, implicit.isHeld]).toEqual([false, true]);
   });
 
-  test('keeps a replaced buffer that waits for its point while the surface is hidden, but not for longer than a second', async () => {
+  test('keeps a replaced buffer that waits for its point while the surface is hidden, but not for longer than two seconds', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     const other = new SyncedBuffer(null);
     show(synced);
@@ -130,7 +130,7 @@ describe('Surface: explicit synchronisation', () => {
     show(other);
     surface.hidden();
     expect([synced.isHeld, implicit.isHeld, other.isHeld]).toEqual([true, false, true]);
-    await vi.advanceTimersByTimeAsync(1000);
+    await vi.advanceTimersByTimeAsync(2000);
     expect([synced.isHeld, other.isHeld]).toEqual([false, true]);
   });
 

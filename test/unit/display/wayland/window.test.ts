@@ -117,7 +117,7 @@ describe('WaylandOutput: a window', () => {
     output.attach({
       scanout: 0,
       input: null,
-      presented: (...values) => reported.push(values),
+      presented: ({ timeMs, refreshMhz, sequence, flags }) => reported.push([timeMs, refreshMhz, sequence, flags]),
       released: vi.fn(),
       resized: vi.fn(),
       closed: vi.fn(),
