@@ -14,8 +14,10 @@ const PROGRAMS = ['src/sys/console-guardian.ts', 'display/vnc/encoding-thread-ma
 const sourceOf = (built) => built.replace(/^(\.\/)?dist\//, '').replace(/\.js$/, '.ts');
 
 const COMMAND = 'src/cli/main.ts';
-/** Commands that ask a running bridge: they are part of the command's own file, because one file starts sooner than several. */
-const LIGHT = ['stats', 'screenshot', 'operate', 'wait'].map((name) => resolve(`src/cli/${name}.ts`));
+/** Commands that end soon: they are part of the command's own file, because one file starts sooner than several. */
+const LIGHT = ['stats', 'screenshot', 'operate', 'wait', 'compare'].map((name) => resolve(`src/cli/${name}.ts`));
+/** What they load is one file, too. */
+const LOADED_BY_LIGHT = 'src/cli/comparison.ts';
 
 /** @type {import('esbuild').BuildOptions} */
 const options = {
@@ -58,6 +60,8 @@ const loadedLater = {
   },
 };
 const command = await build({ ...options, entryPoints: [COMMAND], plugins: [noSubprocesses, loadedLater] });
+const alone = await build({ ...options, entryPoints: [LOADED_BY_LIGHT] });
+loaded.delete(LOADED_BY_LIGHT);
 
 const others = await build({
   ...options,
@@ -68,7 +72,7 @@ const others = await build({
 });
 
 const written = new Set();
-for (const { path, text } of command.outputFiles) write(path, withoutFacades(text));
+for (const { path, text } of [...command.outputFiles, ...alone.outputFiles]) write(path, withoutFacades(text));
 for (const { path, text } of others.outputFiles) write(path, text);
 
 replaceFile('dist/LICENSE.commander', readFileSync('node_modules/commander/LICENSE', 'utf8'));

@@ -110,8 +110,8 @@ export class Scene<B extends LayerBuffer = LayerBuffer> implements ShownFrame {
 
 const NO_LAYER = new Layer();
 
-/** R, G, B, A in memory, as a little-endian word. */
-const OPAQUE_BLACK = 0xff000000;
+/** R, G, B, A in memory, as a little-endian word; signed, as pixels are read. */
+const OPAQUE_BLACK = -0x1000000;
 
 /** An XRGB pixel as an opaque word of a picture. The highest byte of the pixel means nothing. */
 export function opaque(pixel: number): number {

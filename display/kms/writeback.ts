@@ -15,6 +15,8 @@ import { type Connector, type Pipe, readBlob } from './resources.ts';
 
 /** Pixels that are converted in one turn of the event loop, about a millisecond. */
 const AT_ONCE = 512 * 512;
+/** The alpha of a signed word 0xAABBGGRR. */
+const OPAQUE = -0x1000000;
 
 /**
  * One picture of what a CRTC shows, which its hardware writes to memory at a vertical blank: a writeback connector
@@ -163,18 +165,19 @@ export class Writeback implements Disposable {
   async picture(): Promise<Picture> {
     const { width, height } = this.#size;
     const data = new Uint8Array(width * height * 4);
-    const out = new Uint32Array(data.buffer);
+    // Signed words: V8 allocates a number for each large unsigned one until it has compiled the loop.
+    const out = new Int32Array(data.buffer);
     const rows = Math.max(1, Math.floor(AT_ONCE / width));
     for (let from = 0; from < height; from += rows) {
       if (this.#stack.disposed)
         throw new KmsError('no-writeback', `${this.#device.name}: the screen was turned off before it was read back`);
       const { pixels, stride } = this.#buffer;
       for (let y = from; y < Math.min(height, from + rows); y++) {
-        const row = new Uint32Array(pixels.bytes.buffer, pixels.bytes.byteOffset + y * stride, width);
+        const row = new Int32Array(pixels.bytes.buffer, pixels.bytes.byteOffset + y * stride, width);
         // XRGB8888 to bytes R, G, B, A.
         for (let x = 0; x < width; x++) {
           const pixel = row[x]!;
-          out[y * width + x] = 0xff000000 | ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
+          out[y * width + x] = OPAQUE | ((pixel & 0xff) << 16) | (pixel & 0xff00) | ((pixel >>> 16) & 0xff);
         }
       }
       await setImmediate();

@@ -510,8 +510,8 @@ function rgbPainter(width: number, shown: Uint8Array): Paint {
   };
 }
 
-/** The alpha of a word 0xAABBGGRR. */
-const OPAQUE = 0xff000000;
+/** The alpha of a signed word 0xAABBGGRR. */
+const OPAQUE = -0x1000000;
 
 function byteAt(rows: Uint8Array, at: number, index: number): number {
   return rows[at + index]!;

@@ -1,12 +1,9 @@
 import { Command } from 'commander';
-import { comparePictures, diffPicture } from '../../display/picture/compare.ts';
-import { PngError, readPng, writePng } from '../../display/picture/png.ts';
-import { UsageError } from '../core/errors.ts';
-import type { Picture } from '../core/picture.ts';
-import { addCompareOptions, compareOptionsOf, type ComparisonFlags } from './control-options.ts';
 import { packageFile } from '../sys/package-file.ts';
+import { addCompareOptions, compareOptionsOf, type ComparisonFlags } from './control-options.ts';
 import { print, printJson } from './terminal.ts';
 
+/** A file that cannot be read or written exits with 2, as a wrong command line. */
 const EXIT_DIFFERENT = 1;
 
 interface Options extends ComparisonFlags {
@@ -29,39 +26,20 @@ export function command(): Command {
     .action(run);
 }
 
-async function run(expectedPath: string, actualPath: string, options: Options): Promise<void> {
-  const compareOptions = compareOptionsOf(options);
-  const [expected, actual] = await Promise.all([readPicture(expectedPath), readPicture(actualPath)]);
-  const comparison = comparePictures(expected, actual, compareOptions);
-  if (options.diff !== undefined) await writeDiff(options.diff, diffPicture(expected, actual, compareOptions));
+async function run(expected: string, actual: string, options: Options): Promise<void> {
+  const { diff = null, json } = options;
+  const { compareFiles } = await import('./comparison.ts');
+  const comparison = await compareFiles(expected, actual, compareOptionsOf(options), diff);
   const { matches, comparedPixels, explanation } = comparison;
-  if (options.json) {
-    printJson({ expected: expectedPath, actual: actualPath, diff: options.diff ?? null, ...comparison });
+  if (json) {
+    printJson({ expected, actual, diff, ...comparison });
   } else {
     const verdict = matches
       ? explanation === ''
         ? `${comparedPixels} pixels are equal`
         : `within the allowance: ${explanation}`
       : explanation;
-    print(`${actualPath}: ${verdict}`);
+    print(`${actual}: ${verdict}`);
   }
   if (!matches) process.exitCode = EXIT_DIFFERENT;
-}
-
-// A file that cannot be read or written exits with 2, because 1 means that the pictures differ.
-export async function readPicture(path: string): Promise<Picture> {
-  try {
-    return await readPng(path);
-  } catch (error) {
-    if (error instanceof PngError) throw new UsageError(`${error.message}; give a PNG`);
-    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
-  }
-}
-
-async function writeDiff(path: string, picture: Picture): Promise<void> {
-  try {
-    await writePng(path, picture);
-  } catch (error) {
-    throw new UsageError(`--diff: cannot write ${path}: ${(error as Error).message}`);
-  }
 }

@@ -53,7 +53,7 @@ async function run(what: (typeof FOR)[number], golden: string | undefined, optio
   const bridge = new ControlClient(control);
   const view = { scanout, cursor, timeoutMs, ...(region && { region }) };
   if (golden !== undefined) {
-    const { readPicture } = await import('./compare.ts');
+    const { readPicture } = await import('./comparison.ts');
     await bridge.waitForMatch(await readPicture(golden), { ...view, ...compareOptionsOf(options), ...(at && { at }) });
   } else if (what === 'stable') await bridge.waitForStable({ ...view, quietMs });
   else await bridge.waitForChange(view);
