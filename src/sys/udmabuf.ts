@@ -122,11 +122,11 @@ export class UdmabufDriver implements Disposable {
    * open. Throws UdmabufError.
    */
   create(runs: PageRuns): OwnedFd {
-    checkAlignment(runs);
-    runs.memfds.forEach(checkSeals);
     try {
       return OwnedFd.adopt(ioctl(this.#fd, UDMABUF_CREATE_LIST, 'UDMABUF_CREATE_LIST', encode(runs)));
     } catch (cause) {
+      checkAlignment(runs);
+      runs.memfds.forEach(checkSeals);
       throw this.#refusal(runs, cause);
     }
   }
@@ -173,11 +173,12 @@ function encode(runs: PageRuns): Uint8Array {
 }
 
 function setAddr64(words: Uint32Array, at: number, value: number): void {
-  words[at] = value % TWO_POW_32;
+  // Storing takes the low 32 bits.
+  words[at] = value;
   words[at + 1] = value / TWO_POW_32;
 }
 
-/* These find out what is wrong with a range; the driver would refuse every mistake with the same EINVAL. */
+/* These find out what was wrong with a range; the driver refuses every mistake with the same EINVAL. */
 
 function checkAlignment(runs: PageRuns): void {
   let isAligned = runs.count > 0;

@@ -72,7 +72,7 @@ export class GuestPages {
       const region = memory.region(this.#addresses[i]!, wanted);
       if (!region) return null;
       const offset = region.fileOffsetOf(this.#addresses[i]!);
-      if (offset % PAGE_SIZE !== 0 || isHuge(region.fd)) return null;
+      if ((offset & (PAGE_SIZE - 1)) !== 0 || isHuge(region.fd)) return null;
       left -= wanted;
       runs.add(region.fd, offset, wanted);
       if (regions.length < runs.memfds.length) regions.push(region);

@@ -3,6 +3,7 @@ import type { ZeroCopy } from '../../../src/bridge/dmabuf-pool.ts';
 import { newFramebufferId } from '../../../src/core/framebuffer.ts';
 import type { Size } from '../../../src/core/geometry.ts';
 import { DisposableStack } from '../../../src/sys/disposable-stack.ts';
+import type { PageRuns } from '../../../src/sys/page-runs.ts';
 import { openUdmabuf, type PageOrder, ScatteredPicture } from '../../rig/scattered-picture.ts';
 import { BareLoop } from './bare-loop.ts';
 import type { BlankWatch } from './blank-watch.ts';
@@ -31,6 +32,13 @@ export class Pictures implements Disposable {
     );
     this.#stack = stack.move();
     this.#pictures.forEach(({ pixels }, i) => pixels.bytes.fill(i + 1));
+  }
+
+  /** The pages of the first picture. */
+  get runs(): PageRuns {
+    const { backing } = this.#pictures[0]!.asPages;
+    if (backing.kind !== 'pages') throw new Error('the picture is not in pages');
+    return backing.ranges;
   }
 
   /** `count` framebuffers with new ids, of the pictures in turn. */
