@@ -345,12 +345,12 @@ async function requestPicture(
   if (!isSide(width) || !isSide(height))
     throw new ControlError('protocol', `${path}: the answer is not for a picture of a possible size`);
   const { region, output, format } = what;
-  const isOlder =
+  const sentInstead =
     (output && head['output'] !== true && "guests' pictures") ||
     (format && head['format'] !== format && 'pixels') ||
     (region && (region.width !== width || region.height !== height) && 'whole pictures');
-  if (isOlder)
-    throw new ControlError('protocol', `${path}: the bridge is of an older version, which sends ${isOlder} only`);
+  if (sentInstead)
+    throw new ControlError('protocol', `${path}: the bridge is of an older version, which sends ${sentInstead} only`);
   return { width, height, bytes: body };
 }
 

@@ -11,6 +11,11 @@ export interface Measurement {
   /** The same quantity of another program that does the same work, sampled in the same run; null if there is none. */
   readonly peer: { readonly name: string; readonly samples: readonly number[] } | null;
   /**
+   * Each sample of ours was taken just before the peer's: the ratio is the median of theirs, on which a machine that works at
+   * several speeds has less influence. Default false.
+   */
+  readonly isPaired?: boolean;
+  /**
    * Bound for the ratio ours/peer, or for our median if there is no peer: a minimum if more is better,
    * a maximum if less is. Null if there is no goal.
    */
@@ -42,7 +47,7 @@ export interface Row {
   readonly ours: number;
   readonly peer: number | null;
   readonly peerName: string | null;
-  /** ours / peer. */
+  /** ours / peer, or the median of that of all pairs. */
   readonly ratio: number | null;
   readonly goal: number | null;
   readonly met: boolean | null;
@@ -62,14 +67,23 @@ export function percentile(values: readonly number[], share: number): number {
   return values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1]!;
 }
 
-export function toRow({ name, unit, better, ours, peer, goal }: Measurement): Row {
+export function toRow({ name, unit, better, ours, peer, isPaired = false, goal }: Measurement): Row {
   const ourMedian = median(ours);
   const peerMedian = peer && median(peer.samples);
-  // Equal medians have a ratio of 1, also if both are 0.
-  const ratio = peerMedian === null ? null : ourMedian === peerMedian ? 1 : ourMedian / peerMedian;
+  const ratio =
+    peerMedian === null
+      ? null
+      : isPaired
+        ? median(ours.map((our, i) => ratioOf(our, peer!.samples[i]!)))
+        : ratioOf(ourMedian, peerMedian);
   const judged = ratio ?? ourMedian;
   const met = goal === null ? null : better === 'more' ? judged >= goal : judged <= goal;
   return { name, unit, ours: ourMedian, peer: peerMedian, peerName: peer?.name ?? null, ratio, goal, met };
+}
+
+/** 1 if both are equal, also if both are 0. */
+function ratioOf(ours: number, peer: number): number {
+  return ours === peer ? 1 : ours / peer;
 }
 
 type Side = () => number | Promise<number>;

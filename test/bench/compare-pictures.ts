@@ -15,7 +15,7 @@ const SCANOUT = join(ROOT, 'dist/src/cli/main.js');
 const ROUNDS = 11;
 /** Comparisons in memory per sample, which is their mean. */
 const REPEATS = 5;
-const FILE_ROUNDS = 5;
+const FILE_ROUNDS = 9;
 
 const SIZES: readonly (readonly [string, Size])[] = [
   ['1080p', { width: 1920, height: 1080 }],
@@ -133,6 +133,7 @@ async function onFiles({ name, expected, actual }: Pair, directory: string): Pro
       better: 'less',
       ours: samples.ours,
       peer: { name: peer, samples: samples.peer },
+      isPaired: true,
       goal: 1,
     },
   ];

@@ -61,7 +61,7 @@ const USAGE = `npm run bench -- [NAME...] [--json FILE] [--compare FILE] [--flip
 Runs the named benchmarks, or all of them. If there is a peer, our samples and the peer's alternate
 within the run. The table has the median, minimum and maximum of the samples.
 
-ratio  our median / the peer's median, whatever the unit
+ratio  our median / the peer's median, whatever the unit; of commands the median of the ratios of pairs
 goal   bound for the ratio, or for our median if there is no peer: '>=' for rates (more is better),
        '<=' for costs (less is better)
 

@@ -42,6 +42,7 @@ async function start(name: string, goal: number | null, ...args: readonly string
     better: 'less',
     ours,
     peer: { name: 'node -e 0', samples: peer },
+    isPaired: true,
     goal,
   };
 }

@@ -63,6 +63,23 @@ test('toRow: without a peer and a goal, their fields are null', () => {
   });
 });
 
+test('toRow: the ratio of pairs is not that of the medians, if the machine changed its speed between them', () => {
+  const [ours, samples] = [
+    [150, 300, 150, 300, 300],
+    [100, 200, 100, 200, 100],
+  ];
+  const measurement = {
+    name: 'a/b',
+    unit: 'ms',
+    better: 'less',
+    ours,
+    peer: { name: 'peer', samples },
+    goal: 2,
+  } as const;
+  expect(toRow(measurement)).toMatchObject({ ours: 300, peer: 100, ratio: 3, met: false });
+  expect(toRow({ ...measurement, isPaired: true })).toMatchObject({ ours: 300, peer: 100, ratio: 1.5, met: true });
+});
+
 test('toRow: the ratio is 1 if both medians are 0', () => {
   expect(toRow({ ...rate, better: 'less', ours: [0], peer: { name: 'bare', samples: [0] }, goal: 1 })).toMatchObject({
     ratio: 1,
