@@ -102,8 +102,8 @@ function withoutInnerNames(code) {
 }
 
 /**
- * What is imported from a module of Node costs the command's start a module of its own, whose exports are all read, and
- * some of those load others.
+ * For an import from one of its own modules, Node builds an ES module and reads all exports, of which some load other
+ * modules: too much for a command that ends soon.
  */
 function withoutFacades(code) {
   return code.replaceAll(

@@ -37,7 +37,7 @@ import { GemHandles } from './gem-handles.ts';
 import type { CrtcId } from './ids.ts';
 import { type KmsCard, PlainSeat, type LoginSeat } from './seat.ts';
 
-/** A commit is on screen. The device uses it again: a time that is an argument would be allocated. */
+/** A commit is on screen. Only valid during the call that it is given to: the device uses it again. */
 export interface Flip {
   /** CLOCK_MONOTONIC. */
   readonly timeMs: number;

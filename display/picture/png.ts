@@ -20,6 +20,7 @@ const MAX_PIXELS = 2 ** 27;
  */
 export function encodePng(picture: Picture): Uint8Array {
   const source = readerOf(picture);
+  checkSize(source);
   const isFlat = hasFlatParts(source);
   const rows = new Uint8Array(rowsSize(picture.width, picture.height));
   let length = 0;
@@ -35,6 +36,7 @@ export function encodePng(picture: Picture): Uint8Array {
  * in between. Rejects with PngError for too many pixels, and as `read` throws.
  */
 export async function encodePngAside(source: PictureReader): Promise<Uint8Array> {
+  checkSize(source);
   const isFlat = hasFlatParts(source);
   const compressed: Uint8Array[] = [];
   const deflater = createDeflate(compression(isFlat)).on('data', (part: Uint8Array) => compressed.push(part));
@@ -52,8 +54,17 @@ export async function encodePngAside(source: PictureReader): Promise<Uint8Array>
     await before;
     deflater.end();
   };
-  await Promise.all([compressAll(), once(deflater, 'end')]);
+  try {
+    await Promise.all([compressAll(), once(deflater, 'end')]);
+  } finally {
+    deflater.destroy();
+  }
   return assemble(source, Buffer.concat(compressed));
+}
+
+function checkSize({ width, height }: Size): void {
+  if (width * height > MAX_PIXELS)
+    throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
 }
 
 /** How zlib makes small files soonest: repeated runs are worth a search, and differences between rows are not. */
@@ -68,8 +79,6 @@ const SAMPLED_ROWS = 16;
 /** Whether most pixels have the colour of their left neighbour, as on a desktop and unlike in a photograph. */
 function hasFlatParts(source: PictureReader): boolean {
   const { width, height } = source;
-  if (width * height > MAX_PIXELS)
-    throw new PngError('format', `a picture of ${width}x${height}; supported are 1 to ${MAX_PIXELS} pixels`);
   const row = new Uint8Array(width * 4);
   const pixels = signedWords(row);
   let looked = 0;

@@ -116,7 +116,7 @@ export interface Presentation {
   readonly flags: number;
 }
 
-/** Filled in for each frame, because a time is no small integer, and V8 allocates each that is an argument. */
+/** Filled in for each frame: a time is no small integer, so V8 allocates it for each call with it that is not inlined. */
 export class MutablePresentation implements Presentation {
   timeMs = 0;
   refreshMhz = 0;

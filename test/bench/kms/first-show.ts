@@ -32,7 +32,7 @@ async function show(pictures: Pictures, size: Size, zeroCopy: ZeroCopy): Promise
   return times;
 }
 
-/** Milliseconds that the driver takes to pin the pages and to make a dma-buf of them, as often as they are shown. */
+/** Milliseconds that the driver takes to pin the pages and to make a dma-buf of them; one value for each of SHOWS. */
 function pin(runs: PageRuns): number[] {
   const list = new Uint8Array(udmabuf_create_list.size + runs.count * udmabuf_create_item.size);
   const view = new DataView(list.buffer);
